@@ -1,0 +1,1 @@
+"""Whether synthetic images help: classifiers on the arms of the study."""

@@ -1,0 +1,149 @@
+"""The commands `sonosynth data ...`: look at images, prepare them, make phantoms."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sonosynth.data.imageset import ImageSet
+
+app = typer.Typer(no_args_is_help=True, help="Look at images, bring them to one size, make simulated ones.")
+
+
+class Fit(StrEnum):
+    """Ways to make a picture square."""
+
+    STRETCH = "stretch"
+    PAD = "pad"
+    CROP = "crop"
+
+
+Source = Annotated[
+    Path, typer.Argument(help="Folder in BUSI layout, folder with one folder a class, image set, or manifest.csv.")
+]
+Out = Annotated[Path, typer.Option(help="Folder to write; must be empty or not there.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave files that cannot be decoded out, and count them.")
+]
+
+
+@app.command()
+def info(
+    source: Source,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    skip_unreadable: SkipUnreadable = False,
+) -> None:
+    """Say what SOURCE is: layout, classes, sizes, pixel formats, groups, exact copies, and what was left out."""
+    from sonosynth.cli.progress import progress_bar
+    from sonosynth.data.readers import read_source, scan
+
+    with progress_bar("reading") as progress:
+        report = scan(read_source(source), skip_unreadable, progress)
+    if as_json:
+        typer.echo(json.dumps(report.summary(), indent=1, ensure_ascii=False))
+    else:
+        _print_summary(source, report.summary(), skip_unreadable)
+
+
+@app.command()
+def prepare(
+    source: Source,
+    out: Out,
+    size: Annotated[int, typer.Option(min=8, max=2048, help="Width and height of the images in pixels.")] = 128,
+    fit: Annotated[
+        Fit,
+        typer.Option(
+            help="stretch: each side to --size; crop: the square in the middle; pad: keep the shape, mirror the rest."
+        ),
+    ] = Fit.STRETCH,
+    skip_unreadable: SkipUnreadable = False,
+) -> None:
+    """Bring all images of SOURCE to one size and grey, with a manifest that records how."""
+    from sonosynth.cli.progress import progress_bar
+    from sonosynth.data.prepare import prepare as prepared
+    from sonosynth.data.prepare import save_once, source_fingerprint
+    from sonosynth.data.readers import read_source
+
+    found = read_source(source)
+    arguments = {
+        "command": "prepare",
+        "source": source_fingerprint(found),
+        "size": size,
+        "fit": fit.value,
+        "skip_unreadable": skip_unreadable,
+    }
+    with progress_bar("preparing") as progress:
+        data, notes, new = save_once(
+            out,
+            arguments,
+            lambda: prepared(found, size, fit.value, skip_unreadable, progress=progress),
+        )
+    _print_written(out, data, notes, new)
+
+
+@app.command()
+def phantom(
+    out: Out,
+    per_class: Annotated[int, typer.Option(min=1, max=100_000, help="Images of each class.")] = 100,
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of the images in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws; equal seeds give equal images.")] = 0,
+) -> None:
+    """Make simulated breast ultrasound to try things on: no patients, no download."""
+    from sonosynth.cli.progress import progress_bar
+    from sonosynth.data.phantom import phantom as simulated
+    from sonosynth.data.prepare import save_once
+
+    arguments = {"command": "phantom", "per_class": per_class, "size": size, "seed": seed}
+    with progress_bar("simulating"):
+        data, notes, new = save_once(out, arguments, lambda: (simulated(per_class, size, seed), []))
+    _print_written(out, data, notes, new)
+
+
+def _print_summary(source: Path, summary: dict[str, Any], skip_unreadable: bool) -> None:
+    classes = ", ".join(f"{name} {count}" for name, count in summary["classes"].items())
+    modes = ", ".join(f"{name} {count}" for name, count in summary["modes"].items())
+    ready = summary["kind"] == "image set" and summary["sizes"] == 1
+    rows = {
+        "layout": summary["kind"] + (" (synthetic)" if summary["synthetic"] else ""),
+        "images": f"{summary['images']} ({classes})",
+        **{name: _range(summary[name], digits) for name, digits in (("width", 0), ("height", 0), ("aspect", 2))},
+        "sizes": f"{summary['sizes']} different" if summary["sizes"] > 1 else "all equal",
+        "stored as": modes,
+        "groups": summary["groups"] or "none known: each image is its own, apart from exact copies",
+        "exact copies": summary["exact_copies"],
+    }
+    _print_table(rows, summary["notes"])
+    skip = " --skip-unreadable" if skip_unreadable else ""
+    typer.echo(
+        "ready to use as it is" if ready else f'next: sonosynth data prepare "{source}" --out DIR --size 128{skip}'
+    )
+
+
+def _range(spread: dict[str, float], digits: int) -> str:
+    low, middle, high = (f"{spread[name]:.{digits}f}" for name in ("min", "median", "max"))
+    return f"{low} to {high}, median {middle}"
+
+
+def _print_written(out: Path, data: "ImageSet", notes: list[str], new: bool) -> None:
+    classes = ", ".join(f"{name} {count}" for name, count in data.class_counts.items())
+    height, width = data.size
+    rows = {
+        "images": f"{len(data)} ({classes})",
+        "size": f"{width} × {height}",
+        "groups": len(set(data.groups.tolist())),
+    }
+    _print_table(rows, notes)
+    typer.echo(f"wrote {out}" if new else f"{out} is already done: nothing written")
+
+
+def _print_table(rows: dict[str, Any], notes: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in [*rows.items(), *(("note", note) for note in notes)]:
+        table.add_row(name, str(value))
+    Console(markup=False, highlight=False).print(table)

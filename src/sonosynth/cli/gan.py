@@ -1,0 +1,97 @@
+"""``sonosynth train`` and ``sonosynth generate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sonosynth.cli.progress import progress_bar
+
+
+def train(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="prepared images: 'data prepare' makes them")],
+    gan: Annotated[str, typer.Option(help="recipe: stylegan2 or stylegan2-diffaug")],
+    out: Annotated[Path, typer.Option(help="run directory; the same command again resumes it")],
+    n: Annotated[
+        int | None, typer.Option("-n", "--n", min=4, help="train on a random, class-stratified subset")
+    ] = None,
+    kimg: Annotated[
+        float | None, typer.Option(min=0.001, help="thousands of images to show; default: the recipe's")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of all random draws")] = 0,
+    class_name: Annotated[str | None, typer.Option("--class", help="train on this class alone")] = None,
+    conditional: Annotated[
+        bool | None, typer.Option("--conditional/--per-class", help="one generator for all classes, or one a class")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting of the recipe")
+    ] = None,
+) -> None:
+    """Train a generator on DATA, or one a class.
+
+    Prints the run directory. Interrupt it at any time: the same command goes on to the identical result.
+    """
+    import yaml
+
+    from sonosynth.data.prepare import load_image_set
+    from sonosynth.data.split import nested_subsets
+    from sonosynth.errors import RecipeError
+    from sonosynth.gan.recipes import make_recipe
+    from sonosynth.gan.train import train as train_one
+    from sonosynth.gan.train import train_mode
+
+    changed = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {setting}: give it as KEY=VALUE, for example --set channel_base=2048")
+        changed[key] = yaml.safe_load(value)
+    recipe = make_recipe(gan, **changed)
+    images = load_image_set(data)
+    if class_name is not None:
+        images = images.of_class(class_name)
+    if n is not None:
+        present = [name for name, count in images.class_counts.items() if count]
+        images = images.with_classes(present)
+        images = images.subset(nested_subsets(images, range(len(images)), [n], 0, seed)[n])
+    mode = recipe.mode if conditional is None else "conditional" if conditional else "per_class"
+    length = recipe.kimg if kimg is None else kimg
+    counts = ", ".join(f"{count} {name}" for name, count in images.class_counts.items() if count)
+    typer.echo(
+        f"{recipe.name} on {len(images)} images ({counts}), {length:g} kimg"
+        f"{' a class' if mode == 'per_class' and class_name is None else ''}, batch {recipe.batch}, seed {seed}, "
+        f"mode {'one class' if class_name is not None else mode}",
+        err=True,
+    )
+    with progress_bar("training") as tell:
+
+        def progress(done: float, total: float, latest: dict[str, float]) -> None:
+            tell(done, total, "  ".join(f"{name} {value:.2f}" for name, value in latest.items()))
+
+        if class_name is not None:
+            train_one(images, recipe, out, kimg=length, conditional=False, seed=seed, progress=progress)
+        else:
+            train_mode(images, recipe, out, kimg=length, mode=mode, seed=seed, progress=progress)
+    typer.echo(str(out))
+
+
+def generate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory that 'train' wrote")],
+    out: Annotated[Path, typer.Option(help="folder to write; must be empty or not there")],
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="how many images")],
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="only this class; default: all, in training proportions")
+    ] = None,
+    truncation: Annotated[float, typer.Option(min=0, max=1, help="below 1: less diverse, more typical images")] = 1.0,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same images")] = 0,
+) -> None:
+    """Make synthetic images with a trained generator: an image folder with a manifest, marked as synthetic."""
+    from sonosynth.errors import OutputError
+    from sonosynth.gan.sample import generate as make
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} already exists and is not empty; choose another --out or remove it first")
+    with progress_bar("generating") as tell:
+        made = make(run, n, class_name=class_name, truncation=truncation, seed=seed, progress=tell)
+    made.save(out)
+    typer.echo(str(out))

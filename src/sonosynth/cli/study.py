@@ -1,0 +1,151 @@
+"""``sonosynth study plan | run | status``."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sonosynth.cli.progress import new_progress
+
+if TYPE_CHECKING:
+    from sonosynth.study.cells import AnyCell
+
+app = typer.Typer(no_args_is_help=True, help="Plan, run and follow a whole study from one file.")
+
+LONG_HOURS = 4.0
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="study file")]
+Out = Annotated[Path | None, typer.Option(help="study directory; default: runs/NAME, the name in the study file")]
+
+
+@app.command()
+def plan(
+    study: StudyFile,
+    out: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
+) -> None:
+    """Print every cell of the study and how long it will take on this machine; nothing is written."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sonosynth.study.design import load_design
+    from sonosynth.study.estimate import estimate
+    from sonosynth.study.run import prepare_study
+    from sonosynth.study.store import Store
+
+    design = load_design(study)
+    store = Store(out or Path("runs") / design.name)
+    store.check(design)
+    data = prepare_study(design, store)
+    cells = data.cells(design)
+    waiting = [cell for cell in cells if store.result(cell) is None]
+    costs = estimate(waiting, data)
+    total = sum(cost.seconds for cost in costs)
+    if as_json:
+        described = [cell.describe() | {"done": store.result(cell) is not None} for cell in cells]
+        work = [{"work": c.work, "cells": c.cells, "seconds": round(c.seconds, 1)} for c in costs]
+        typer.echo(json.dumps({"cells": described, "work": work, "seconds": round(total, 1)}, indent=1))
+        return
+    for line in data.notes:
+        typer.echo(f"note: {line}")
+    for cell in cells:
+        typer.echo(f"{'done' if store.result(cell) is not None else 'to do':<6} {cell.hash}  {cell.label()}")
+    table = Table("work", "cells", "seconds each", "minutes", title="estimate, from a few steps on this machine")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cost in costs:
+        table.add_row(cost.work, str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
+    Console().print(table)
+    typer.echo(f"{len(waiting)} of {len(cells)} cells to do, about {_duration(total)}")
+    if total > LONG_HOURS * 3600:
+        typer.echo(
+            "warning: that is long for this machine; lower training.kimg, channel_base, data.size, split.sizes or "
+            "seeds, or run it on a GPU",
+            err=True,
+        )
+
+
+@app.command()
+def run(study: StudyFile, out: Out = None) -> None:
+    """Run the study and write its tables and report. Interrupt it at any time: the same command goes on."""
+    from sonosynth.study.design import load_design
+
+    design = load_design(study)
+    report = run_to_report(design, study.read_text(encoding="utf-8"), out or Path("runs") / design.name)
+    typer.echo(str(report))
+
+
+@app.command()
+def status(
+    study: StudyFile,
+    out: Out = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the counts as JSON")] = False,
+) -> None:
+    """Say how many cells of the study have their result."""
+    from sonosynth.errors import StudyError
+    from sonosynth.study.design import load_design
+    from sonosynth.study.run import prepare_study
+    from sonosynth.study.store import Store
+
+    design = load_design(study)
+    store = Store(out or Path("runs") / design.name)
+    store.check(design)
+    if not store.data.is_dir():
+        raise StudyError(f"{store.directory}: this study has not begun; start it with 'sonosynth study run {study}'")
+    cells = prepare_study(design, store).cells(design)
+    counts: dict[str, list[int]] = {}
+    for cell in cells:
+        count = counts.setdefault(cell.kind, [0, 0])
+        count[0] += store.result(cell) is not None
+        count[1] += 1
+    if as_json:
+        typer.echo(json.dumps({kind: {"done": done, "planned": n} for kind, (done, n) in counts.items()}))
+        return
+    for kind, (done, n) in counts.items():
+        typer.echo(f"{kind:<9} {done:4d} of {n}")
+    following = next((cell for cell in cells if store.result(cell) is None), None)
+    typer.echo(f"next: {following.label()}" if following else "finished")
+
+
+def run_to_report(design: Any, text: str, directory: Path) -> Path:
+    """Run `design`, whose study file reads `text`, in `directory`, with progress, and return the report's path."""
+    from sonosynth.report.page import write_report
+    from sonosynth.study.run import run_study
+    from sonosynth.study.store import Store
+
+    monitor = _Display()
+    with monitor.progress_display:
+        run_study(design, text, Store(directory), monitor, shlex.join(["sonosynth", *sys.argv[1:]]))
+    return write_report(directory)
+
+
+class _Display:
+    """Two bars, the study's and the current cell's; where there is no terminal, a line a finished cell."""
+
+    def __init__(self) -> None:
+        self.progress_display = new_progress()
+        self._study = self.progress_display.add_task("study", total=None, text="")
+        self._cell = self.progress_display.add_task("", total=None, text="")
+        self._number = self._total = 0
+
+    def start(self, cell: "AnyCell", number: int, total: int) -> None:
+        self._number, self._total = number, total
+        self.progress_display.update(self._study, completed=number - 1, total=total, text=f"cell {number} of {total}")
+        self.progress_display.reset(self._cell, total=None, description=cell.label(), text="")
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        self.progress_display.update(self._cell, completed=done, total=total, text=text)
+
+    def finish(self, cell: "AnyCell", seconds: float | None) -> None:
+        took = "done before" if seconds is None else _duration(seconds)
+        self.progress_display.update(self._study, completed=self._number)
+        self.progress_display.console.print(f"[{self._number}/{self._total}] {cell.label()}: {took}", markup=False)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

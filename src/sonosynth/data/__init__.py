@@ -1,0 +1,1 @@
+"""The ground: images, where they come from, how they are divided."""

@@ -1,0 +1,242 @@
+"""The one value that travels through the whole house: a labelled set of greyscale images of one size."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, PngImagePlugin
+
+from sonosynth.errors import ClassError, ManifestError, MixedSizesError, UnreadableImageError, nearest
+from sonosynth.files import atomic_directory
+
+MANIFEST = "manifest.csv"
+_OWN_COLUMNS = ("path", "label", "group", "id", "synthetic")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A labelled set of B-mode images, real or synthetic. Immutable.
+
+    Attributes:
+        images: uint8 ``[N, H, W]``, 0 (black) to 255 (white).
+        labels: int64 ``[N]``, indices into `classes`.
+        classes: names of the classes; a class may be empty in a subset.
+        groups: int64 ``[N]``; images of one patient, or of one duplicate cluster, share a number.
+        ids: ``N`` distinct names.
+        synthetic: whether the images were generated.
+        extra: further manifest columns, each with ``N`` strings; kept through subsets and on disk.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    groups: np.ndarray
+    ids: tuple[str, ...]
+    synthetic: bool = False
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.images)
+        if self.images.dtype != np.uint8 or self.images.ndim != 3:
+            raise ValueError(f"images must be uint8 [N, H, W], not {self.images.dtype} {list(self.images.shape)}")
+        for name, length in [
+            ("labels", len(self.labels)),
+            ("groups", len(self.groups)),
+            ("ids", len(self.ids)),
+            *((name, len(column)) for name, column in self.extra.items()),
+        ]:
+            if length != n:
+                raise ValueError(f"{name} has {length} entries for {n} images")
+        if len(set(self.ids)) != n:
+            raise ValueError("ids must be distinct")
+        if n and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
+            raise ValueError("labels must be indices into classes")
+        for name in ("images", "labels", "groups"):
+            array = np.ascontiguousarray(getattr(self, name)).view()
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.images.shape[1]), int(self.images.shape[2])
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of images of each class, in the order of `classes`."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":
+        """Return the images at `indices`, in that order; classes keep their numbers."""
+        index = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            images=self.images[index],
+            labels=self.labels[index],
+            groups=self.groups[index],
+            ids=tuple(self.ids[i] for i in index),
+            extra={name: tuple(column[i] for i in index) for name, column in self.extra.items()},
+        )
+
+    def class_index(self, name: str) -> int:
+        """Return the number of class `name`. Raises ClassError if there is none of that name."""
+        if name not in self.classes:
+            raise ClassError(f"no class '{name}'{nearest(name, self.classes)}; known: {', '.join(self.classes)}")
+        return self.classes.index(name)
+
+    def of_class(self, name: str) -> "ImageSet":
+        """Return the images of class `name`; classes keep their numbers. Raises ClassError."""
+        return self.subset(np.flatnonzero(self.labels == self.class_index(name)))
+
+    def with_classes(self, names: Sequence[str]) -> "ImageSet":
+        """Return the images of the classes `names`, numbered in that order. Raises ClassError for an unknown name."""
+        numbers = np.full(len(self.classes), -1, dtype=np.int64)
+        for new, name in enumerate(names):
+            numbers[self.class_index(name)] = new
+        chosen = self.subset(np.flatnonzero(numbers[self.labels] >= 0))
+        return replace(chosen, labels=numbers[chosen.labels], classes=tuple(names))
+
+    def resized(self, px: int) -> "ImageSet":
+        """Return the set at ``px × px``, resampled with Pillow's antialiased (area-scaled) bicubic filter."""
+        if self.size == (px, px):
+            return self
+        pictures = [Image.fromarray(image).resize((px, px), Image.Resampling.BICUBIC) for image in self.images]
+        images = np.stack([np.asarray(picture) for picture in pictures]) if pictures else np.empty((0, px, px), "uint8")
+        return replace(self, images=images)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over pixels, labels, groups and classes, the same wherever and whenever it is computed."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes, self.synthetic)).encode())
+        for array in (self.images, self.labels.astype("<i8"), self.groups.astype("<i8")):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def save(self, directory: Path) -> None:
+        """Write one folder a class of PNG files and `manifest.csv`, atomically; synthetic images say so in the PNG.
+
+        Raises:
+            OutputError: `directory` exists and is not empty.
+        """
+        with atomic_directory(directory) as beside:
+            paths = self._file_names()
+            marks = PngImagePlugin.PngInfo()
+            if self.synthetic:
+                marks.add_text("Source", "synthetic ultrasound image made by sonosynth; not a patient's")
+            for image, path in zip(self.images, paths, strict=True):
+                (beside / path).parent.mkdir(exist_ok=True)
+                Image.fromarray(image).save(beside / path, pnginfo=marks)
+            table = pd.DataFrame(
+                {
+                    "path": paths,
+                    "label": [self.classes[label] for label in self.labels],
+                    "group": self.groups,
+                    "id": self.ids,
+                    "synthetic": int(self.synthetic),
+                    **self.extra,
+                }
+            )
+            table.to_csv(beside / MANIFEST, index=False, lineterminator="\n")
+
+    def _file_names(self) -> list[str]:
+        used: set[str] = set()
+        names = []
+        for identity, label in zip(self.ids, self.labels, strict=True):
+            stem = f"{_safe(self.classes[label])}/{_safe(identity)}"
+            name = stem
+            while name.lower() in used:
+                name = f"{stem}~{len(used)}"
+            used.add(name.lower())
+            names.append(f"{name}.png")
+        return names
+
+    @staticmethod
+    def load(directory: Path) -> "ImageSet":
+        """Read what `save` wrote. Classes are the labels present, sorted by name.
+
+        Raises:
+            ManifestError: the manifest is missing or is not one that `save` wrote.
+        MixedSizesError: the images are not of one size.
+            UnreadableImageError: an image is missing or damaged.
+        """
+        table = read_manifest(directory)
+        classes = tuple(sorted(set(table["label"])))
+        pictures = [_read_png(directory / path) for path in table["path"]]
+        if len({picture.shape for picture in pictures}) > 1:
+            raise MixedSizesError(f"{directory}: images of several sizes; run 'sonosynth data prepare' on it first")
+        return ImageSet(
+            images=np.stack(pictures),
+            labels=np.array([classes.index(label) for label in table["label"]], dtype=np.int64),
+            classes=classes,
+            groups=table["group"].astype(np.int64).to_numpy(),
+            ids=tuple(table["id"]),
+            synthetic=table["synthetic"].iloc[0] == "1",
+            extra={name: tuple(table[name]) for name in table.columns if name not in _OWN_COLUMNS},
+        )
+
+    @staticmethod
+    def concatenate(sets: "Iterable[ImageSet]") -> "ImageSet":
+        """Join sets of one size and one tuple of classes; groups are renumbered so that no two sets share one.
+
+        The result counts as synthetic only if every part is. Extra columns that not all parts have are dropped.
+        """
+        parts = list(sets)
+        if len({(part.size, part.classes) for part in parts}) != 1:
+            raise ValueError("only sets of one size and with the same classes can be joined")
+        groups, offset = [], 0
+        for part in parts:
+            _, numbers = np.unique(part.groups, return_inverse=True)
+            groups.append(numbers + offset)
+            offset += int(numbers.max(initial=-1)) + 1
+        shared = set.intersection(*(set(part.extra) for part in parts))
+        return ImageSet(
+            images=np.concatenate([part.images for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
+            classes=parts[0].classes,
+            groups=np.concatenate(groups).astype(np.int64),
+            ids=tuple(f"{i}-{identity}" for i, part in enumerate(parts) for identity in part.ids),
+            synthetic=all(part.synthetic for part in parts),
+            extra={name: tuple(v for part in parts for v in part.extra[name]) for name in sorted(shared)},
+        )
+
+
+def read_manifest(directory: Path) -> pd.DataFrame:
+    """Return the manifest of an image set that `ImageSet.save` wrote, all columns as text. Raises ManifestError."""
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise ManifestError(
+            f"{directory} is not an image set: it has no {MANIFEST}; make one with 'sonosynth data prepare'"
+        )
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [name for name in _OWN_COLUMNS if name not in table.columns]
+    if missing or not len(table):
+        what = f"lacks the column '{missing[0]}'" if missing else "has no rows"
+        raise ManifestError(f"{path} {what}; it is not a prepared image set: run 'sonosynth data prepare' on it")
+    if not table["group"].str.fullmatch(r"-?\d+").all():
+        raise ManifestError(
+            f"{path}: groups must be whole numbers in a prepared image set; run 'sonosynth data prepare' on it"
+        )
+    if table["synthetic"].nunique() > 1:
+        raise ManifestError(
+            f"{path}: some images are marked as synthetic and some are not; keep them in separate folders"
+        )
+    return table
+
+
+def _read_png(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("L"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnreadableImageError(f"{path}: cannot be read as an image ({error}); restore or remove it") from error
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w() .+-]", "_", name).strip(" .") or "_"

@@ -1,0 +1,113 @@
+"""One image file to grey pixels, by rules that are written down."""
+
+import struct
+import threading
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sonosynth.errors import UnreadableImageError
+
+SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+)
+# Named, so that no file can reach a decoder that starts another program (EPS).
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
+# What Pillow's decoders raise on damaged files.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
+_COLOUR_TOLERANCE = 10  # grey levels between channels: JPEG stores grey as RGB with small differences
+_DEPTHS = {255: 8, 4095: 12, 65535: 16}
+_ORIENTATION = 0x0112
+_opening = threading.Lock()
+
+COLOUR = "colour overlay"
+HOW_TO_SKIP = "; replace or remove it, or leave it out with --skip-unreadable"
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One decoded file.
+
+    Attributes:
+        grey: uint8 ``[H, W]``, 0 (black) to 255 (white).
+        original_mode: Pillow's name of the stored pixel format, e.g. "L", "RGB", "I;16".
+        note: what was converted, several things separated by "; "; None for plain 8-bit grey.
+    """
+
+    grey: np.ndarray
+    original_mode: str
+    note: str | None
+
+
+def decode_file(path: Path) -> Picture:
+    """Decode the image file at `path` to grey, upright as its EXIF orientation says, the first frame of several.
+
+    8-bit grey is taken as it is, 1-bit becomes 0 and 255. Transparent pixels are laid over black. Colours (RGB, CMYK,
+    palette, ...) become ITU-R 601 luma; equal channels give exactly their value. 16-bit files are scaled by the full
+    range of the smallest of 8, 12 and 16 bits that holds their largest value, as scanners store 12-bit data so.
+
+    Raises:
+        UnreadableImageError: not an image, damaged, cut short, too large to be one, or of unknown value range.
+    """
+    try:
+        # The filter is global to the process, hence the lock; only the header is read inside.
+        with _opening, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            stored = Image.open(path, formats=_FORMATS)
+        with stored:
+            stored.load()
+            grey, notes = _grey(ImageOps.exif_transpose(stored))
+            if stored.getexif().get(_ORIENTATION, 1) != 1:
+                notes.append("turned upright by its EXIF orientation")
+            if (frames := getattr(stored, "n_frames", 1)) > 1:
+                notes.append(f"first of {frames} frames")
+            return Picture(grey, stored.mode, "; ".join(notes) or None)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _unreadable(path, f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from error
+    except UnidentifiedImageError as error:
+        empty = path.stat().st_size == 0
+        raise _unreadable(path, "empty file" if empty else "no image in a format that is read") from error
+    except _DAMAGE as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        raise _unreadable(path, f"damaged or not readable: {' '.join(reason.split())}") from error
+
+
+def _unreadable(path: Path, reason: str) -> UnreadableImageError:
+    return UnreadableImageError(f"{path}: {reason}{HOW_TO_SKIP}")
+
+
+def _grey(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
+    mode, notes = picture.mode, []
+    if mode == "F" or mode.startswith("I"):
+        return _from_deep(picture)
+    if mode == "1":
+        return np.asarray(picture.convert("L")), ["1 bit a pixel (a mask?)"]
+    if picture.has_transparency_data:
+        layered = picture.convert("RGBA")
+        if layered.getchannel("A").getextrema() != (255, 255):
+            notes.append("transparent pixels laid over black")
+            layered = Image.alpha_composite(Image.new("RGBA", layered.size, (0, 0, 0, 255)), layered)
+        picture = layered
+    if picture.mode == "L":
+        return np.asarray(picture), notes
+    colours = picture.convert("RGB")
+    rgb = np.asarray(colours)
+    spread = int((rgb.max(axis=2) - rgb.min(axis=2)).max(initial=0))
+    if spread > _COLOUR_TOLERANCE:
+        notes.append(COLOUR)
+    elif mode not in ("L", "LA", "La"):
+        notes.append(f"grey stored as {mode}")
+    return (rgb[..., 0] if spread == 0 else np.asarray(colours.convert("L"))), notes
+
+
+def _from_deep(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
+    values = np.asarray(picture)
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+        raise ValueError("pixel values of unknown range; store it with 8 or 16 bits")
+    top = next(limit for limit in _DEPTHS if values.max() <= limit)
+    grey = np.rint(values * (255 / top)).astype(np.uint8)
+    return grey, [f"16-bit file with {_DEPTHS[top]}-bit values"]

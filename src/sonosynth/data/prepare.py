@@ -1,0 +1,356 @@
+"""From files of any size to an `ImageSet` of one size, with a record of how."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from sonosynth.data.imageset import MANIFEST, ImageSet
+from sonosynth.data.readers import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
+from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, nearest
+from sonosynth.files import atomic_directory, read_json, write_json
+
+Fit = Literal["stretch", "pad", "crop"]
+PREPARE = "prepare.json"
+SIZES = range(8, 2049)
+# The filter of ImageSet.resized. Pillow widens it by the reduction factor, so it averages and does not alias; its
+# overshoot beside calipers and specular edges is smaller than that of Lanczos.
+_FILTER = Image.Resampling.BICUBIC
+# Integers of original pixels, then floats; `offset` in prepared pixels.
+_RECORD = (
+    "original_path",
+    "original_width",
+    "original_height",
+    "original_mode",
+    "fit",
+    "crop_left",
+    "crop_top",
+    "crop_width",
+    "crop_height",
+    "scale_x",
+    "scale_y",
+    "offset_x",
+    "offset_y",
+)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which part of an original lies where in a prepared image.
+
+    The original pixel coordinate `x` lies at ``offset_x + (x - left) * scale_x``, and `y` likewise.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+    offset_x: int
+    offset_y: int
+
+
+def prepare(
+    source: Source,
+    size: int,
+    fit: Fit = "stretch",
+    skip_unreadable: bool = False,
+    classes: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[ImageSet, list[str]]:
+    """Bring all images of `source` to ``size × size`` and record how, so that they can be brought back.
+
+    Groups are those of the manifest, numbered in order of first appearance, else each image is its own; exact copies
+    (equal grey pixels at original size) are always put into one group. Each image gets the columns `original_path`
+    (under the root of `source`), `original_width`, `original_height`, `original_mode`, `fit`, `crop_left`, `crop_top`,
+    `crop_width`, `crop_height` (original pixels), `scale_x`, `scale_y` (prepared pixels an original pixel), `offset_x`
+    and `offset_y` (prepared pixels; see `Geometry`). The record of an image that was prepared before is carried on. An
+    image set of that size already is passed through as it is.
+
+    Args:
+        source: what `read_source` found.
+        size: pixels, 8 to 2048.
+        fit: "stretch" each side to `size`; "crop" the square in the middle; "pad" the shorter side by mirroring.
+        skip_unreadable: leave files that cannot be decoded out, and count them.
+        classes: the classes to take, in this order; all of them, sorted, if not given.
+        progress: called with the number of files done and of all files.
+
+    Returns:
+        The image set, and lines to tell the user.
+
+    Raises:
+        ClassError: `classes` names an unknown class, or a class has no readable image.
+        UnreadableImageError: a file cannot be decoded and is not to be skipped.
+    """
+    if size not in SIZES or fit not in get_args(Fit):
+        raise ValueError(f"size must be {SIZES[0]} to {SIZES[-1]} and fit one of {get_args(Fit)}: {size}, {fit!r}")
+    chosen = _of_classes(source, classes) if classes is not None else source
+
+    def work(item: SourceItem, picture: Picture) -> tuple[np.ndarray, Geometry]:
+        return fitted(picture.grey, size, fit)
+
+    report, values = decode_all(chosen, work, skip_unreadable, progress)
+    images = np.stack([image for image, _ in values])
+    notes = report.notes()
+    if source.kind == "image set" and set(report.sizes) == {(size, size)}:
+        return _image_set(report, images, _columns(report)), [
+            *notes,
+            f"already an image set of {size} × {size}: nothing resampled",
+        ]
+    enlarged = sum(geometry.scale_x > 1 or geometry.scale_y > 1 for _, geometry in values)
+    if enlarged:
+        notes.append(f"enlarges {enlarged} of {len(values)} images: {size} px is more than they have")
+    columns, renamed = _recorded(report, fit, [geometry for _, geometry in values])
+    if renamed:
+        notes.append(f"columns of yours that the record needs now begin with 'source_': {', '.join(renamed)}")
+    return _image_set(report, images, columns), notes
+
+
+def fitted(grey: np.ndarray, size: int, fit: Fit) -> tuple[np.ndarray, Geometry]:
+    """Return uint8 ``[H, W]`` brought to uint8 ``[size, size]`` with Pillow's antialiased bicubic filter, and how.
+
+    Padding mirrors the picture at its left, right and lower edge, repeatedly where the picture is narrower than the
+    padding; none is put above, so that row 0 is the skin in every prepared image.
+    """
+    height, width = grey.shape
+    side = min(height, width)
+    left, top = ((width - side) // 2, (height - side) // 2) if fit == "crop" else (0, 0)
+    cut = grey[top : top + side, left : left + side] if fit == "crop" else grey
+    longest = max(cut.shape)
+    if fit == "pad":
+        new_height, new_width = (max(1, round(length * size / longest)) for length in cut.shape)
+    else:
+        new_height = new_width = size
+    image = np.asarray(Image.fromarray(np.ascontiguousarray(cut)).resize((new_width, new_height), _FILTER))
+    beside, below = size - new_width, size - new_height
+    # "symmetric" repeats the edge row, so it is defined even for a picture one pixel wide.
+    image = np.pad(image, ((0, below), (beside // 2, beside - beside // 2)), mode="symmetric")
+    scale_x, scale_y = new_width / cut.shape[1], new_height / cut.shape[0]
+    return image, Geometry(left, top, cut.shape[1], cut.shape[0], scale_x, scale_y, beside // 2, 0)
+
+
+def load_image_set(path: Path) -> ImageSet:
+    """Return the image set at `path`: a prepared one, or any source whose images all have one size.
+
+    Raises:
+        SourceError: as `read_source`; an unreadable file is always an error here.
+        MixedSizesError: images of several sizes; `sonosynth data prepare` makes them one.
+    """
+    report, images = decode_all(read_source(path), lambda item, picture: picture.grey)
+    if len(report.sizes) > 1:
+        other = next(i for i, image in enumerate(images) if image.shape != images[0].shape)
+        (a, b), (first, second) = (images[0].shape, images[other].shape), (report.images[0], report.images[other])
+        raise MixedSizesError(
+            f"{path}: '{first.item.id}' is {a[1]} × {a[0]} and '{second.item.id}' is {b[1]} × {b[0]} "
+            f"({len(report.sizes)} sizes in all); run 'sonosynth data prepare' on it first"
+        )
+    return _image_set(report, np.stack(images), _columns(report))
+
+
+def group_numbers(report: SourceReport) -> np.ndarray:
+    """Return int64 ``[N]`` group numbers in which no cluster of exact copies spans two groups.
+
+    An image set keeps its numbers; elsewhere groups are numbered in order of first appearance. Joined groups take the
+    number that appears first. Generated images are left as they are: their copies leak nothing.
+    """
+    items = report.source.items
+    if report.source.kind == "image set":
+        numbers = [_whole(report, item) for item in items]
+    else:
+        seen: dict[object, int] = {}
+        numbers = [seen.setdefault(item.group or index, len(seen)) for index, item in enumerate(items)]
+    if report.source.synthetic:
+        return np.array(numbers, dtype=np.int64)
+    appearance = {number: i for i, number in reversed(list(enumerate(numbers)))}
+    joined: dict[int, int] = {}
+
+    def root(number: int) -> int:
+        path = []
+        while number in joined:
+            path.append(number)
+            number = joined[number]
+        joined.update(dict.fromkeys(path, number))
+        return number
+
+    for cluster in report.duplicates:
+        for copy in cluster[1:]:
+            roots = sorted((root(numbers[cluster[0]]), root(numbers[copy])), key=appearance.__getitem__)
+            if roots[0] != roots[1]:
+                joined[roots[1]] = roots[0]
+    return np.array([root(number) for number in numbers], dtype=np.int64)
+
+
+def _whole(report: SourceReport, item: SourceItem) -> int:
+    try:
+        return int(item.group or "")
+    except ValueError as error:
+        raise ManifestError(
+            f"{report.source.root / MANIFEST}: group '{item.group or ''}' of '{item.id}' is not a whole number; "
+            "number the groups, or remove the columns id and synthetic to have them numbered"
+        ) from error
+
+
+# ---------------------------------------------------------------------------------------------------- the record
+
+
+def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Return the user's columns with the record's, and which of the user's had to be renamed."""
+    columns = _columns(report)
+    earlier = _earlier_scales(report, columns)
+    renamed = [] if earlier else [name for name in _RECORD if name in columns]
+    kept = {(f"source_{name}" if name in renamed else name): values for name, values in columns.items()}
+    if not earlier:
+        rows = [
+            _record(report.source, facts, fit, geometry) for facts, geometry in zip(report.images, how, strict=True)
+        ]
+        return kept | {name: tuple(row[name] for row in rows) for name in _RECORD}, renamed
+    for name, numbers in earlier.items():
+        steps = [geometry.scale_x if name.endswith("x") else geometry.scale_y for geometry in how]
+        kept[name] = tuple(f"{number * step:.10g}" for number, step in zip(numbers, steps, strict=True))
+    return kept, renamed
+
+
+def _earlier_scales(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
+    """Return the scales and offsets of a source that was prepared before; nothing if it was not.
+
+    Prepared images are square, for which every fit is one and the same plain resizing.
+    """
+    if not set(_RECORD) <= columns.keys() or any(width != height for width, height in report.sizes):
+        return {}
+    try:
+        return {name: [float(text) for text in columns[name]] for name in _RECORD[-4:]}
+    except ValueError:
+        return {}  # not our record: its columns are kept under other names, and the user is told
+
+
+def _record(source: Source, facts: ImageFacts, fit: Fit, geometry: Geometry) -> dict[str, str]:
+    values = (
+        facts.item.path.relative_to(source.root).as_posix(),
+        facts.width,
+        facts.height,
+        facts.mode,
+        fit,
+        geometry.left,
+        geometry.top,
+        geometry.width,
+        geometry.height,
+        f"{geometry.scale_x:.10g}",
+        f"{geometry.scale_y:.10g}",
+        geometry.offset_x,
+        geometry.offset_y,
+    )
+    return {name: str(value) for name, value in zip(_RECORD, values, strict=True)}
+
+
+def _columns(report: SourceReport) -> dict[str, tuple[str, ...]]:
+    """Return the user's own columns, and as `source_group` what a manifest calls the groups."""
+    items = report.source.items
+    columns = {name: tuple(item.extra[name] for item in items) for name in items[0].extra}
+    if report.source.kind == "manifest" and "source_group" not in columns and any(item.group for item in items):
+        columns["source_group"] = tuple(item.group or "" for item in items)
+    return columns
+
+
+def _image_set(report: SourceReport, images: np.ndarray, extra: Mapping[str, tuple[str, ...]]) -> ImageSet:
+    source = report.source
+    return ImageSet(
+        images=images,
+        labels=np.array([source.classes.index(item.label) for item in source.items], dtype=np.int64),
+        classes=source.classes,
+        groups=group_numbers(report),
+        ids=tuple(item.id for item in source.items),
+        synthetic=source.synthetic,
+        extra=extra,
+    )
+
+
+def _of_classes(source: Source, names: Sequence[str]) -> Source:
+    for name in names:
+        if name not in source.classes:
+            known = ", ".join(source.classes)
+            raise ClassError(f"{source.root}: no class '{name}'{nearest(name, source.classes)}; known: {known}")
+    if not names or len(set(names)) < len(names):
+        raise ClassError(f"classes must be named, each once: {', '.join(names) or 'none given'}")
+    return replace(source, items=tuple(item for item in source.items if item.label in names), classes=tuple(names))
+
+
+# ---------------------------------------------------------------------------------------------------- written once
+
+
+def source_fingerprint(source: Source) -> str:
+    """Return a SHA-256 over the labels, groups, names, columns and file contents of `source`."""
+    digest = hashlib.sha256()
+    for item in source.items:
+        row = (
+            item.path.relative_to(source.root).as_posix(),
+            item.label,
+            item.group,
+            item.id,
+            sorted(item.extra.items()),
+        )
+        digest.update(repr(row).encode())
+        if item.path.is_file():  # a broken link is reported when it is decoded
+            digest.update(hashlib.sha256(item.path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def save_once(
+    out: Path, arguments: Mapping[str, object], build: Callable[[], tuple[ImageSet, list[str]]]
+) -> tuple[ImageSet, list[str], bool]:
+    """Write what `build` returns to `out` together with ``prepare.json``, in one atomic step, unless it is there.
+
+    Args:
+        out: a directory that is empty or not there, or one that this function wrote with the same `arguments`.
+        arguments: all that decides the result, as JSON values.
+        build: makes the image set and lines to tell the user.
+
+    Returns:
+        The image set, the lines, and whether it was written now.
+
+    Raises:
+        OutputError: `out` holds something else, was changed since, or cannot be written.
+    """
+    if (out / PREPARE).is_file():
+        return *_done_before(out, arguments), False
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} already exists and is not empty; choose another --out or remove it first")
+    data, notes = build()
+    record = {"arguments": dict(arguments), "content": _content(data), "notes": notes, "pillow": PIL.__version__}
+    try:
+        with atomic_directory(out) as beside:
+            data.save(beside)
+            write_json(beside / PREPARE, record)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error.strerror or error}); choose another --out") from error
+    return data, notes, True
+
+
+def _done_before(out: Path, arguments: Mapping[str, object]) -> tuple[ImageSet, list[str]]:
+    try:
+        record = read_json(out / PREPARE)
+        before, content, notes = record["arguments"], record["content"], list(record["notes"])
+        other = [name for name in {**before, **arguments} if before.get(name) != arguments.get(name)]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise OutputError(f"{out / PREPARE} is damaged ({error}); choose another --out or remove {out}") from error
+    if other:
+        changes = ", ".join(
+            f"{name} {before.get(name)}, not {arguments.get(name)}" for name in other if name != "source"
+        )
+        what = changes or "another content of the source"
+        raise OutputError(f"{out} was made with other arguments ({what}); choose another --out or remove it first")
+    data = load_image_set(out)
+    if _content(data) != content:
+        raise OutputError(f"{out} was changed after it was made; choose another --out or remove it first")
+    return data, notes
+
+
+def _content(data: ImageSet) -> str:
+    # As ImageSet.load numbers the classes: those present, sorted.
+    return data.with_classes(sorted(name for name, count in data.class_counts.items() if count)).fingerprint()

@@ -1,0 +1,208 @@
+"""Reading a source: what lies there (`read_source`), one picture (`decode`), and what all pictures are (`scan`)."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sonosynth.data.layouts import Source, SourceItem, named, read_source
+from sonosynth.data.pictures import COLOUR, HOW_TO_SKIP, Picture, decode_file
+from sonosynth.errors import ClassError, SourceError, UnreadableImageError
+
+__all__ = [
+    "ImageFacts",
+    "Picture",
+    "Source",
+    "SourceItem",
+    "SourceReport",
+    "decode",
+    "decode_all",
+    "named",
+    "read_source",
+    "scan",
+]
+_THREADS = min(4, os.cpu_count() or 1)
+_T = TypeVar("_T")
+
+
+def decode(item: SourceItem) -> Picture:
+    """Decode the file of `item` to grey pixels; see `pictures.decode_file`. Raises UnreadableImageError."""
+    return decode_file(item.path)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What one decoded file is: its upright size in pixels, stored mode, conversions, and a hash of its grey pixels."""
+
+    item: SourceItem
+    width: int
+    height: int
+    mode: str
+    note: str | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What the files of a source hold.
+
+    Attributes:
+        source: the source without the unreadable files.
+        images: one entry an image, in the order of ``source.items``.
+        unreadable: one line for each file that was left out.
+    """
+
+    source: Source
+    images: tuple[ImageFacts, ...]
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of images of each class, in the order of the classes."""
+        counts = Counter(image.item.label for image in self.images)
+        return {name: counts[name] for name in self.source.classes}
+
+    @property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """Number of images of each (width, height)."""
+        return Counter((image.width, image.height) for image in self.images)
+
+    @property
+    def duplicates(self) -> list[list[int]]:
+        """Clusters of two or more images with exactly the same grey pixels, as indices into `images`."""
+        same: dict[str, list[int]] = {}
+        for index, image in enumerate(self.images):
+            same.setdefault(image.digest, []).append(index)
+        return [cluster for cluster in same.values() if len(cluster) > 1]
+
+    @property
+    def conflicts(self) -> list[list[int]]:
+        """Those of `duplicates` whose copies carry different labels."""
+        return [cluster for cluster in self.duplicates if len({self.images[i].item.label for i in cluster}) > 1]
+
+    def conversions(self) -> dict[str, list[str]]:
+        """Return the ids of the images to which each conversion was applied."""
+        found: dict[str, list[str]] = {}
+        for image in self.images:
+            for note in (image.note or "").split("; "):
+                if note:
+                    found.setdefault(note, []).append(image.item.id)
+        return found
+
+    def notes(self) -> list[str]:
+        """Return lines to tell the user: the source's own, then files left out, conversions, copies, small classes."""
+        notes = [*self.source.notes]
+        if self.unreadable:
+            notes.append(f"{len(self.unreadable)} unreadable files left out: {named(self.unreadable)}")
+        for note, ids in self.conversions().items():
+            names = f": {named(ids)}" if note == COLOUR or len(ids) <= 3 else ""
+            notes.append(f"{note}: {len(ids)} of {len(self.images)} images{names}")
+        if copies := sum(len(cluster) - 1 for cluster in self.duplicates):
+            notes.append(f"exact copies of other images, each in one group with its original: {copies}")
+        if self.conflicts:
+            pairs = (" = ".join(f"{self._name(i)}" for i in cluster) for cluster in self.conflicts)
+            notes.append(f"copies with different labels, at least one of them wrong: {named(pairs)}")
+        if len(self.source.classes) == 1:
+            notes.append(f"only one class: {self.source.classes[0]}")
+        notes += [f"class '{name}' has a single image" for name, count in self.class_counts.items() if count == 1]
+        return notes
+
+    def _name(self, index: int) -> str:
+        return f"{self.images[index].item.label}/{self.images[index].item.id}"
+
+    def summary(self) -> dict[str, Any]:
+        """Return everything a program may want to read, as JSON values; lengths in pixels, aspect as width/height."""
+        return {
+            "kind": self.source.kind,
+            "images": len(self.images),
+            "classes": self.class_counts,
+            "synthetic": self.source.synthetic,
+            "width": _spread([image.width for image in self.images]),
+            "height": _spread([image.height for image in self.images]),
+            "aspect": _spread([image.width / image.height for image in self.images]),
+            "sizes": len(self.sizes),
+            "modes": dict(Counter(image.mode for image in self.images).most_common()),
+            "groups": len({image.item.group for image in self.images} - {None}) or None,
+            "exact_copies": sum(len(cluster) - 1 for cluster in self.duplicates),
+            "duplicates": [[self._name(i) for i in cluster] for cluster in self.duplicates],
+            "conflicts": [[self._name(i) for i in cluster] for cluster in self.conflicts],
+            "unreadable": list(self.unreadable),
+            "notes": self.notes(),
+        }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"min": min(values), "median": float(np.median(values)), "max": max(values)}
+
+
+def scan(
+    source: Source, skip_unreadable: bool = False, progress: Callable[[int, int], None] | None = None
+) -> SourceReport:
+    """Decode every file once and report what they hold.
+
+    Args:
+        source: what `read_source` found.
+        skip_unreadable: leave files that cannot be decoded out, and count them.
+        progress: called with the number of files done and of all files.
+
+    Raises:
+        UnreadableImageError: a file cannot be decoded and is not to be skipped.
+        SourceError: no file is left.
+    """
+    return decode_all(source, lambda item, picture: None, skip_unreadable, progress)[0]
+
+
+def decode_all(
+    source: Source,
+    work: Callable[[SourceItem, Picture], _T],
+    skip_unreadable: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[SourceReport, list[_T]]:
+    """Decode every file once; return the report of `scan` and the value of `work` for each readable file.
+
+    `work` runs in several threads. Raises as `scan` does.
+    """
+
+    def one(item: SourceItem) -> tuple[ImageFacts, _T] | UnreadableImageError:
+        try:
+            picture = decode(item)
+        except UnreadableImageError as error:
+            return error
+        height, width = picture.grey.shape
+        digest = hashlib.blake2b(f"{width}x{height} ".encode() + picture.grey.tobytes(), digest_size=16).hexdigest()
+        return ImageFacts(item, width, height, picture.original_mode, picture.note, digest), work(item, picture)
+
+    facts, values, unreadable = [], [], []
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        for done, future in enumerate([pool.submit(one, item) for item in source.items], start=1):
+            result = future.result()
+            if not isinstance(result, UnreadableImageError):
+                facts.append(result[0])
+                values.append(result[1])
+            elif skip_unreadable:
+                unreadable.append(str(result).removesuffix(HOW_TO_SKIP))
+            else:
+                raise result
+            if progress:
+                progress(done, len(source.items))
+    finally:
+        pool.shutdown(cancel_futures=True)  # so that an error shows at once
+    if not facts:
+        raise SourceError(f"{source.root}: none of {len(source.items)} image files can be read; first: {unreadable[0]}")
+    return SourceReport(_without(source, [image.item for image in facts]), tuple(facts), tuple(unreadable)), values
+
+
+def _without(source: Source, items: Sequence[SourceItem]) -> Source:
+    left = {item.label for item in items}
+    gone = [name for name in source.classes if name not in left]
+    if gone:
+        raise ClassError(
+            f"{source.root}: class '{gone[0]}' has no readable image; repair its files or remove the class"
+        )
+    return replace(source, items=tuple(items))

@@ -1,0 +1,201 @@
+"""Dividing images into a held-out test set and nested training subsets, never dividing a group."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sonosynth.data.imageset import ImageSet
+from sonosynth.engine import numpy_generator
+from sonosynth.errors import ClassError, SplitError
+
+_LEAST = 2  # images of each class in a training subset
+
+# A group as pairs of class number and count; most groups have one pair.
+_Group = tuple[tuple[int, int], ...]
+
+
+def held_out(data: ImageSet, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide `data` into training and test images: whole groups, each class in proportion as near as groups allow.
+
+    With singleton groups the test set holds exactly ``round(test_fraction * N)`` images (at least one of each class on
+    either side), apportioned to the classes by `apportion`. The same arguments give the same division.
+
+    Returns:
+        Indices of the training and of the test images, each int64 and ascending.
+
+    Raises:
+        SplitError: `test_fraction` is not between 0 and 1, or a class cannot be on both sides.
+        ClassError: a class has no image.
+    """
+    if not 0 < test_fraction < 1:
+        raise SplitError(f"test fraction must be between 0 and 1, not {test_fraction}")
+    pool = _Pool(data, np.arange(len(data)), numpy_generator(seed, "held-out"))
+    for name, count, members in zip(data.classes, pool.counts, pool.groups_of_class(), strict=True):
+        if count == 0:
+            raise ClassError(f"class '{name}' has no image; leave it out before dividing the data")
+        if members < 2:
+            raise SplitError(
+                f"class '{name}' has a single group ({count} images), which cannot be on both sides; "
+                "add images of another group or leave the class out"
+            )
+    classes = len(data.classes)
+    total = min(max(round(test_fraction * len(data)), classes), len(data) - classes)
+    target = apportion(pool.counts, [total], least=1, spare=1)[0]
+    pool.fill(target, most=pool.counts - 1)
+    pool.top_up(np.ones(classes, dtype=np.int64), most=pool.counts - 1)
+    for name, have in zip(data.classes, pool.have, strict=True):
+        if have < 1:
+            raise SplitError(f"class '{name}' cannot be on both sides: its images share groups with the other classes")
+    return pool.indices(taken=False), pool.indices(taken=True)
+
+
+def nested_subsets(
+    data: ImageSet, indices: Sequence[int] | np.ndarray, sizes: Sequence[int], draw: int, seed: int
+) -> dict[int, np.ndarray]:
+    """Draw training subsets of `indices`, each containing all smaller ones, of whole groups.
+
+    Classes stand in the proportions of the pool, at least 2 images each; a size is the total over classes. With
+    singleton groups totals are exact, else as near as whole groups allow: report ``len`` of the result. Draws with
+    another number or seed are independent; a subset does not depend on the larger sizes asked for beside it.
+
+    Args:
+        data: the images.
+        indices: the pool, without repeats, e.g. the training images of `held_out`.
+        sizes: numbers of images, in any order.
+        draw: number of the draw.
+        seed: seed of the study.
+
+    Returns:
+        For each size the indices into `data`, int64 and ascending.
+
+    Raises:
+        SplitError: a size is larger than the pool, or too small for 2 images of each class.
+        ClassError: a class has fewer than 2 images in the pool.
+    """
+    index = np.asarray(indices, dtype=np.int64)
+    if len(np.unique(index)) < len(index):
+        raise ValueError("indices must be distinct")
+    pool = _Pool(data, index, numpy_generator(seed, "subset", draw))
+    ascending = sorted({int(size) for size in sizes})
+    _check_pool(data.classes, pool.counts, ascending)
+    least = np.full(len(data.classes), _LEAST)
+    subsets = {}
+    for size, target in zip(ascending, apportion(pool.counts, ascending, least=_LEAST), strict=True):
+        pool.fill(target, most=pool.counts)
+        pool.top_up(least, most=pool.counts)
+        subsets[size] = pool.indices(taken=True)
+    return subsets
+
+
+def apportion(counts: Sequence[int] | np.ndarray, sizes: Sequence[int], least: int, spare: int = 0) -> np.ndarray:
+    """Divide each size over classes in the proportions of `counts` by the Sainte-Laguë (Webster) divisor method.
+
+    A divisor method, since its shares never fall when the size grows, so that subsets can be nested (Balinski and
+    Young, Fair Representation, 1982; the largest remainder does not have this property).
+
+    Args:
+        counts: images of each class, at least ``least + spare``.
+        sizes: totals, from ``least * classes`` to ``sum(counts) - spare * classes``.
+        least: images that each class gets before any other claim.
+        spare: images that each class keeps back.
+
+    Returns:
+        int64 ``[len(sizes), classes]``; rows sum to `sizes`.
+    """
+    owner = np.repeat(np.arange(len(counts)), counts)
+    place = np.concatenate([np.arange(count) for count in counts])
+    claim = (place + 0.5) / np.asarray(counts)[owner]
+    claim[place < least] = -1
+    claim[place >= np.asarray(counts)[owner] - spare] = np.inf
+    ranked = owner[np.argsort(claim, kind="stable")]
+    return np.array([np.bincount(ranked[:size], minlength=len(counts)) for size in sizes], dtype=np.int64)
+
+
+def _check_pool(classes: Sequence[str], counts: np.ndarray, sizes: Sequence[int]) -> None:
+    there = ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
+    total = int(counts.sum())
+    for name, count in zip(classes, counts, strict=True):
+        if count < _LEAST:
+            raise ClassError(
+                f"class '{name}' has {count} of the {total} images to draw from; a subset needs {_LEAST}: "
+                "add images or leave the class out"
+            )
+    for size in sizes:
+        if size > total:
+            raise SplitError(f"a subset of {size} images was asked for, but there are {total} ({there})")
+        if size < _LEAST * len(classes):
+            raise SplitError(
+                f"a subset of {size} images cannot hold {_LEAST} of each of {len(classes)} classes ({there}); "
+                f"the smallest size is {_LEAST * len(classes)}"
+            )
+
+
+class _Pool:
+    """Groups in random order, of which more and more are taken."""
+
+    def __init__(self, data: ImageSet, index: np.ndarray, rng: np.random.Generator) -> None:
+        # Sorted, so that the draw depends on which images are in the pool and not on how they are listed.
+        self._index = np.sort(index)
+        _, self._group = np.unique(data.groups[self._index], return_inverse=True)
+        labels = data.labels[self._index]
+        self.counts = np.bincount(labels, minlength=len(data.classes)).astype(np.int64)
+        self.have = np.zeros_like(self.counts)
+        self._groups = self._count(labels)
+        self._taken = np.zeros(len(self._groups), dtype=bool)
+        self._waiting: list[int] = rng.permutation(len(self._groups)).tolist()
+
+    def _count(self, labels: np.ndarray) -> list[_Group]:
+        cells, counts = np.unique(np.stack([self._group, labels], axis=1), axis=0, return_counts=True)
+        groups: list[list[tuple[int, int]]] = [[] for _ in range(int(self._group.max(initial=-1)) + 1)]
+        for (group, label), count in zip(cells.tolist(), counts.tolist(), strict=True):
+            groups[group].append((label, count))
+        return [tuple(group) for group in groups]
+
+    def groups_of_class(self) -> list[int]:
+        """Return the number of groups that hold images of each class."""
+        owners = [label for group in self._groups for label, _ in group]
+        return [int(number) for number in np.bincount(owners, minlength=len(self.counts))]
+
+    def indices(self, taken: bool) -> np.ndarray:
+        """Return the images of the groups that were taken, or of the others, ascending."""
+        chosen: np.ndarray = self._index[self._taken[self._group] == taken]
+        return chosen
+
+    def fill(self, target: np.ndarray, most: np.ndarray) -> None:
+        """Take groups until each class has its `target`: first those that fit, then those that come nearer to it."""
+        self._take(lambda group, need: all(count <= need[label] for label, count in group), target, most)
+        self._take(_nearer, target, most, small_first=True)
+
+    def top_up(self, least: np.ndarray, most: np.ndarray) -> None:
+        """Take small groups until each class has `least` images, as far as `most` allows."""
+        if (self.have < least).any():
+            self._take(lambda group, need: any(need[label] > 0 for label, _ in group), least, most, small_first=True)
+
+    def _take(
+        self,
+        wanted: Callable[[_Group, list[int]], bool],
+        target: np.ndarray,
+        most: np.ndarray,
+        small_first: bool = False,
+    ) -> None:
+        """Walk once through the waiting groups and take those that are `wanted`, given what each class still needs."""
+        need, room = (target - self.have).tolist(), (most - self.have).tolist()
+        order = self._waiting
+        if small_first:  # the random order stays among groups of one size
+            order = sorted(order, key=lambda number: sum(count for _, count in self._groups[number]))
+        for number in order:
+            group = self._groups[number]
+            if wanted(group, need) and all(count <= room[label] for label, count in group):
+                self._taken[number] = True
+                for label, count in group:
+                    need[label] -= count
+                    room[label] -= count
+        self.have = target - np.array(need, dtype=np.int64)
+        self._waiting = [number for number in self._waiting if not self._taken[number]]
+
+
+def _nearer(group: _Group, need: list[int]) -> bool:
+    """Return whether taking `group` lowers the misses of the classes plus the miss of the total."""
+    before = sum(abs(need[label]) for label, _ in group) + abs(sum(need))
+    after = sum(abs(need[label] - count) for label, count in group) + abs(sum(need) - sum(count for _, count in group))
+    return after < before

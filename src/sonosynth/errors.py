@@ -1,0 +1,65 @@
+"""Every mistake a user can mend, one exception type a cause.
+
+The message says what was wrong, where (file, field, value) and what to do; the command line prints it as one line and
+exits with status 2.
+"""
+
+
+class SonosynthError(Exception):
+    """Base of all errors that the user can mend."""
+
+
+class SourceError(SonosynthError):
+    """A folder or manifest of images cannot be used as it stands."""
+
+
+class UnreadableImageError(SourceError):
+    """One file that should be an image cannot be decoded."""
+
+
+class ManifestError(SourceError):
+    """A manifest.csv lacks columns, names a missing file, or names one file twice."""
+
+
+class MixedSizesError(SourceError):
+    """Images of several sizes where one size is needed."""
+
+
+class ClassError(SonosynthError):
+    """A class is unknown, missing or too small for what was asked."""
+
+
+class SplitError(SonosynthError):
+    """The data cannot be divided as asked."""
+
+
+class RecipeError(SonosynthError):
+    """A generator recipe is unknown or one of its settings is wrong."""
+
+
+class RunError(SonosynthError):
+    """A run directory cannot be read, or belongs to another recipe."""
+
+
+class DivergenceError(SonosynthError):
+    """A training run became non-finite."""
+
+
+class FeatureError(SonosynthError):
+    """A feature network is unknown or its weights are not what they should be."""
+
+
+class StudyError(SonosynthError):
+    """A study file is wrong, or a study directory belongs to another study."""
+
+
+class OutputError(SonosynthError):
+    """The output cannot be written where it was asked for."""
+
+
+def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
+    """Return ``" (did you mean 'x'?)"`` for the known name closest to `name`, or an empty string."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,1 @@
+"""Generators: networks, recipes, training, sampling."""

@@ -1,0 +1,164 @@
+"""What a run leaves on disk: recipe.yaml, log.jsonl, generator.safetensors and state.pt, never a pickled object."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sonosynth.errors import RunError
+from sonosynth.files import atomic_file, write_text
+from sonosynth.gan.recipes import StyleGAN2Recipe, recipe_from_dict
+from sonosynth.gan.stylegan2 import Generator
+
+GENERATOR = "generator.safetensors"
+RECIPE = "recipe.yaml"
+STATE = "state.pt"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides what a run computes, apart from its length.
+
+    Attributes:
+        recipe: the generator family and its training.
+        size: image side in pixels.
+        classes: the classes the generator makes; one for an unconditional generator of a single class.
+        class_counts: training images of each class, the proportions in which labels are drawn.
+        conditional: whether the networks see the class.
+        data: fingerprint of the training images.
+        seed: of all random draws.
+    """
+
+    recipe: StyleGAN2Recipe
+    size: int
+    classes: tuple[str, ...]
+    class_counts: tuple[int, ...]
+    conditional: bool
+    data: str
+    seed: int
+
+    @property
+    def n_classes(self) -> int:
+        """Classes that the networks distinguish: 0 for an unconditional generator."""
+        return len(self.classes) if self.conditional else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain JSON values, without the recipe's defaults for length and mode."""
+        plain = asdict(self) | {"recipe": self.recipe.model_dump(exclude={"mode", "kimg"})}
+        return json.loads(json.dumps(plain))  # type: ignore[no-any-return]
+
+    @staticmethod
+    def from_dict(plain: dict[str, Any]) -> "RunConfig":
+        """Return the configuration that `to_dict` wrote."""
+        return RunConfig(
+            **{
+                **plain,
+                "recipe": recipe_from_dict(plain["recipe"]),
+                "classes": tuple(plain["classes"]),
+                "class_counts": tuple(plain["class_counts"]),
+            }
+        )
+
+
+def save_generator(path: Path, network: nn.Module, config: RunConfig, kimg: float) -> None:
+    """Write weights and configuration as safetensors; equal runs give equal files."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    metadata = {"sonosynth": json.dumps(config.to_dict() | {"kimg": kimg}, sort_keys=True)}
+    with atomic_file(path) as beside:
+        save_file(tensors, beside, metadata)
+
+
+def load_generator(path: Path, device: torch.device) -> tuple[Generator, RunConfig]:
+    """Read what `save_generator` wrote. Raises RunError if `path` is not such a file."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            plain = json.loads(file.metadata()["sonosynth"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} is not a sonosynth generator ({error}); train one with 'sonosynth train'") from error
+    plain.pop("kimg")
+    config = RunConfig.from_dict(plain)
+    network = config.recipe.build_generator(config.size, config.n_classes).to(device)
+    network.load_state_dict(tensors)
+    return network.eval().requires_grad_(False), config
+
+
+def claim_run(directory: Path, config: RunConfig) -> None:
+    """Make `directory` the run of `config`, or check that it is.
+
+    Raises:
+        RunError: it holds another run, or files that are not a run's.
+    """
+    path = directory / RECIPE
+    if path.is_file():
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if found != config.to_dict():
+            raise RunError(
+                f"{directory} belongs to another run ({_difference(found, config.to_dict())}); choose another --out"
+            )
+        return
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise RunError(f"{directory} is not empty and holds no run; choose another --out")
+    write_text(path, yaml.safe_dump(config.to_dict(), sort_keys=True))
+
+
+def _difference(found: Any, wanted: dict[str, Any], prefix: str = "") -> str:
+    if not isinstance(found, dict):
+        return f"unreadable {RECIPE}"
+    for key in wanted:
+        if isinstance(wanted[key], dict) and isinstance(found.get(key), dict) and found[key] != wanted[key]:
+            return _difference(found[key], wanted[key], f"{prefix}{key}.")
+        if found.get(key) != wanted[key]:
+            return f"its {prefix}{key} is {found.get(key)!r}, asked for {wanted[key]!r}"
+    return "it has settings of another version"
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors, numbers and lists of them so that `load_state` can read them without unpickling code."""
+    with atomic_file(path) as beside:
+        torch.save(state, beside)
+
+
+def load_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read what `save_state` wrote. Raises RunError if the file is damaged."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise RunError(f"{path} is damaged ({type(error).__name__}); remove it to start this run again") from error
+    return state
+
+
+class Log:
+    """`log.jsonl`: one JSON object a line, cut back on resume to what the restored state had seen."""
+
+    def __init__(self, path: Path, kimg: float):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self._path = path
+        self._lines = [line for line in lines if _kimg_of(line) <= kimg]
+        write_text(path, "".join(f"{line}\n" for line in self._lines))
+
+    def append(self, entry: dict[str, Tensor | float | str | None]) -> None:
+        """Add a line; tensors become numbers, and numbers are rounded to six significant digits."""
+        line = json.dumps({name: _plain(value) for name, value in entry.items()})
+        with self._path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(f"{line}\n")
+
+
+def _kimg_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["kimg"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")  # a line cut short by a kill
+
+
+def _plain(value: Tensor | float | str | None) -> float | str | None:
+    if isinstance(value, Tensor):
+        value = value.item()
+    return float(f"{value:.6g}") if isinstance(value, float) else value

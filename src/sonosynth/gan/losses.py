@@ -1,0 +1,166 @@
+"""The StyleGAN2 objective: logistic loss with lazy R1 and path-length regularisation (Karras et al. 2020).
+
+An objective is a list of `Phase`s. The training loop runs them in order and knows nothing else about the game.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sonosynth.draws import Draws
+from sonosynth.engine import autocast
+from sonosynth.gan.augment import diffaugment
+from sonosynth.gan.stylegan2 import Discriminator, Generator
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one phase of one step works on: real images, the classes of generated ones, and its random draws.
+
+    `real` is float32 ``[N, 1, H, W]`` in [-1, 1]; labels are int64 ``[N]``, or None for an unconditional game.
+    """
+
+    real: Tensor
+    real_labels: Tensor | None
+    fake_labels: Tensor | None
+    draws: Draws
+
+
+class Objective(Protocol):
+    """What a family gives to the training loop: its phases, and whatever state they keep between steps."""
+
+    def phases(self) -> "list[Phase]":
+        """Return the phases of a step, in the order in which they run."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser step of one player: its loss is minimised every `interval` steps.
+
+    `loss` returns the scalar to minimise and detached statistics to log.
+    """
+
+    name: str
+    player: Literal["generator", "discriminator"]
+    interval: int
+    loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+class StyleGAN2Objective:
+    """The phases of StyleGAN2 and the running mean of path lengths, which is their only state."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        *,
+        r1_weight: float,
+        r1_interval: int,
+        path_length_weight: float,
+        path_length_interval: int,
+        style_mixing: float,
+        augmentation: tuple[str, ...],
+    ):
+        self.generator = generator
+        self.discriminator = discriminator
+        self.r1_weight, self.r1_interval = r1_weight, r1_interval
+        self.path_length_weight, self.path_length_interval = path_length_weight, path_length_interval
+        self.style_mixing = style_mixing
+        self.augmentation = augmentation
+        self.path_length_mean = torch.zeros([], device=generator.constant.device)
+
+    def phases(self) -> list[Phase]:
+        """Return the phases of a step, in the order in which they run."""
+        phases = [Phase("generator", "generator", 1, self.generator_loss)]
+        if self.path_length_weight:
+            phases.append(Phase("path_length", "generator", self.path_length_interval, self.path_length_loss))
+        phases.append(Phase("discriminator", "discriminator", 1, self.discriminator_loss))
+        if self.r1_weight:
+            phases.append(Phase("r1", "discriminator", self.r1_interval, self.r1_loss))
+        return phases
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs."""
+        return {"path_length_mean": self.path_length_mean}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        self.path_length_mean.copy_(state["path_length_mean"])
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Non-saturating logistic loss ``softplus(-D(G(z)))``."""
+        images, styles = self._generate(batch)
+        self.generator.mapping.update_mean(styles[:, 0])
+        loss = F.softplus(-self._judge(images, batch.fake_labels, batch.draws)).mean()
+        return loss, {"loss_g": loss.detach()}
+
+    def path_length_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared deviation of ``‖Jᵀ y‖`` from its running mean (Karras et al. 2020, equation 4), on half a batch."""
+        half = len(batch.real) // 2
+        styles = self._styles(batch.draws, half, None if batch.fake_labels is None else batch.fake_labels[:half])
+        noise = batch.draws.normal(half, self.generator.noise_length)
+        images = self.generator.synthesise(styles, noise)
+        direction = batch.draws.normal(*images.shape) / images.shape[2]
+        (gradient,) = torch.autograd.grad((images * direction).sum(), styles, create_graph=True)
+        lengths = gradient.square().sum(dim=2).mean(dim=1).sqrt()
+        mean = self.path_length_mean.lerp(lengths.mean(), 0.01)
+        self.path_length_mean.copy_(mean.detach())
+        penalty = (lengths - mean).square().mean()
+        weight = self.path_length_weight * self.path_length_interval
+        return penalty * weight, {"path_length": lengths.detach().mean()}
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logistic loss ``softplus(D(G(z))) + softplus(-D(x))``."""
+        with torch.no_grad():
+            images, _ = self._generate(batch)
+        fake = self._judge(images, batch.fake_labels, batch.draws)
+        real = self._judge(batch.real, batch.real_labels, batch.draws)
+        loss = F.softplus(fake).mean() + F.softplus(-real).mean()
+        return loss, {
+            "loss_d": loss.detach(),
+            "logit_real": real.detach().mean(),
+            "logit_fake": fake.detach().mean(),
+            "sign_real": real.detach().sign().mean(),
+        }
+
+    def r1_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """R1 penalty ``γ/2 · E‖∇D(x)‖²`` on real images (Mescheder et al. 2018), in full precision."""
+        real = batch.real.requires_grad_()
+        augmented = diffaugment(real, self.augmentation, batch.draws)
+        logits = self.discriminator(augmented, batch.real_labels)
+        (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
+        return penalty * (self.r1_weight / 2 * self.r1_interval), {"r1": penalty.detach()}
+
+    def _styles(self, draws: Draws, n: int, labels: Tensor | None) -> Tensor:
+        """Return styles ``[N, n_layers, w_dim]``; a share of the images changes style at a random layer."""
+        layers = self.generator.n_layers
+        first = self.generator.styles(draws.normal(n, self.generator.z_dim), labels)
+        second = self.generator.styles(draws.normal(n, self.generator.z_dim), labels)
+        crossover = draws.integers(1, layers, n, 1)
+        crossover = torch.where(draws.uniform(n, 1) < self.style_mixing, crossover, layers)
+        early = torch.arange(layers, device=crossover.device) < crossover
+        return torch.where(early[:, :, None], first[:, None], second[:, None])
+
+    def _generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        n = len(batch.real)
+        styles = self._styles(batch.draws, n, batch.fake_labels)
+        noise = batch.draws.normal(n, self.generator.noise_length)
+        with autocast(styles.device):
+            return self.generator.synthesise(styles, noise), styles
+
+    def _judge(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
+        images = diffaugment(images, self.augmentation, draws)
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, labels)
+        return logits

@@ -1,0 +1,167 @@
+"""Named recipes: everything that defines a generator family and its training, as frozen, validated values.
+
+Adding a family is a new file with its networks and objective, a subclass of `Recipe` here and an entry in `RECIPES`.
+"""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from torch import nn
+
+from sonosynth.errors import RecipeError, nearest
+from sonosynth.gan import stylegan2
+from sonosynth.gan.augment import OPERATIONS
+from sonosynth.gan.losses import StyleGAN2Objective
+
+DIFFAUGMENT = ("brightness", "contrast", "translation", "cutout")
+
+
+class Recipe(BaseModel):
+    """Settings that every family of generators has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    family: str
+    mode: Literal["per_class", "conditional"] = "per_class"  # as far as known, the mode of Maack et al. 2022
+    kimg: float = Field(300.0, gt=0)  # thousands of real images shown; few-shot runs of Zhao et al. 2020
+    batch: int = Field(16, ge=2, multiple_of=2)
+    mirror: bool = False  # horizontal flips of the real images
+    ema_halflife_kimg: float = Field(gt=0)
+    ema_rampup: float = Field(gt=0)  # the half-life is at most this share of the images shown so far
+
+
+class StyleGAN2Recipe(Recipe):
+    """StyleGAN2 (Karras et al. 2020) with optional DiffAugment (Zhao et al. 2020).
+
+    Defaults are those of the ``auto`` configuration of Karras et al. 2020b (Training Generative Adversarial Networks
+    with Limited Data) for sizes below 512 px, at the batch it takes for 256 px on one GPU.
+    """
+
+    family: Literal["stylegan2"] = "stylegan2"
+    ema_halflife_kimg: float = Field(5.0, gt=0)  # batch · 10 / 32
+    ema_rampup: float = Field(0.05, gt=0)
+
+    z_dim: int = Field(512, ge=1)
+    w_dim: int = Field(512, ge=1)
+    mapping_layers: int = Field(2, ge=1)
+    channel_base: int = Field(16384, ge=512)  # feature maps times resolution
+    channel_max: int = Field(512, ge=1)
+    minibatch_group: int = Field(4, ge=1)
+
+    learning_rate: float = Field(0.0025, gt=0)
+    adam_betas: tuple[float, float] = (0.0, 0.99)
+    r1_gamma: float | None = Field(None, ge=0)  # None: 0.0002 · size² / batch
+    r1_interval: int = Field(16, ge=1)
+    path_length_weight: float = Field(2.0, ge=0)
+    path_length_interval: int = Field(4, ge=1)
+    style_mixing: float = Field(0.9, ge=0, le=1)
+    diffaugment: tuple[str, ...] = ()
+
+    @field_validator("diffaugment")
+    @classmethod
+    def _known_operations(cls, policy: tuple[str, ...]) -> tuple[str, ...]:
+        for name in policy:
+            if name not in OPERATIONS:
+                raise ValueError(f"unknown operation '{name}'{nearest(name, list(OPERATIONS))}")
+        return policy
+
+    def r1_weight(self, size: int) -> float:
+        """Return `r1_gamma`, or the heuristic of Karras et al. 2020b for images of `size` pixels."""
+        return self.r1_gamma if self.r1_gamma is not None else 0.0002 * size**2 / self.batch
+
+    def build_generator(self, size: int, n_classes: int) -> stylegan2.Generator:
+        """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
+        return stylegan2.Generator(
+            size,
+            n_classes,
+            z_dim=self.z_dim,
+            w_dim=self.w_dim,
+            mapping_layers=self.mapping_layers,
+            channel_base=self.channel_base,
+            channel_max=self.channel_max,
+        )
+
+    def build_discriminator(self, size: int, n_classes: int) -> stylegan2.Discriminator:
+        """Return a freshly initialised discriminator."""
+        return stylegan2.Discriminator(
+            size,
+            n_classes,
+            w_dim=self.w_dim,
+            mapping_layers=self.mapping_layers,
+            channel_base=self.channel_base,
+            channel_max=self.channel_max,
+            minibatch_group=self.minibatch_group,
+        )
+
+    def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
+        """Return the numbers of parameters of generator and discriminator."""
+        with torch.device("meta"):
+            players = self.build_generator(size, n_classes), self.build_discriminator(size, n_classes)
+        return tuple(sum(p.numel() for p in player.parameters()) for player in players)  # type: ignore[return-value]
+
+    def build_objective(
+        self, generator: stylegan2.Generator, discriminator: stylegan2.Discriminator
+    ) -> StyleGAN2Objective:
+        """Return the losses of the game between the two networks."""
+        return StyleGAN2Objective(
+            generator,
+            discriminator,
+            r1_weight=self.r1_weight(generator.size),
+            r1_interval=self.r1_interval,
+            path_length_weight=self.path_length_weight,
+            path_length_interval=self.path_length_interval,
+            style_mixing=self.style_mixing,
+            augmentation=self.diffaugment,
+        )
+
+    def build_optimizers(
+        self, generator: stylegan2.Generator, discriminator: stylegan2.Discriminator
+    ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+        """Return one Adam a player, corrected for lazy regularisation (Karras et al. 2020, appendix B)."""
+        return (
+            self._adam(generator, self.path_length_interval if self.path_length_weight else None),
+            self._adam(discriminator, self.r1_interval if self.r1_weight(generator.size) else None),
+        )
+
+    def _adam(self, network: nn.Module, interval: int | None) -> torch.optim.Optimizer:
+        share = interval / (interval + 1) if interval else 1.0
+        betas = (self.adam_betas[0] ** share, self.adam_betas[1] ** share)
+        return torch.optim.Adam(network.parameters(), lr=self.learning_rate * share, betas=betas, eps=1e-8, fused=True)
+
+
+RECIPES: dict[str, StyleGAN2Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        StyleGAN2Recipe(name="stylegan2"),
+        StyleGAN2Recipe(name="stylegan2-diffaug", diffaugment=DIFFAUGMENT),
+    )
+}
+
+
+def make_recipe(base: str, **settings: Any) -> StyleGAN2Recipe:
+    """Return the named recipe `base` with some settings changed.
+
+    Raises:
+        RecipeError: an unknown recipe or setting (with the nearest known one), or a value out of range.
+    """
+    if base not in RECIPES:
+        raise RecipeError(f"no GAN '{base}'{nearest(base, list(RECIPES))}; known: {', '.join(RECIPES)}")
+    known = [name for name in type(RECIPES[base]).model_fields if name not in ("name", "family")]
+    for name in settings:
+        if name not in (*known, "name"):
+            raise RecipeError(f"GAN '{base}' has no setting '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+    return recipe_from_dict(RECIPES[base].model_dump() | settings)
+
+
+def recipe_from_dict(fields: dict[str, Any]) -> StyleGAN2Recipe:
+    """Return the recipe with these fields, as `Recipe.model_dump` gave them. Raises RecipeError."""
+    try:
+        return StyleGAN2Recipe.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(
+            f"GAN '{fields.get('name')}', setting '{where}' = {first['input']!r}: {first['msg']}"
+        ) from error

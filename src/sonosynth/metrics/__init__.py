@@ -1,0 +1,1 @@
+"""How good synthetic images are: one file a metric."""

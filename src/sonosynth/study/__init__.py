@@ -1,0 +1,1 @@
+"""The whole study: its design, its cells, its store, its run."""

@@ -1,0 +1,225 @@
+"""The study file: what is compared, as one validated value."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sonosynth.classify.arms import ARMS, find_arm
+from sonosynth.classify.networks import NETWORKS
+from sonosynth.errors import SonosynthError, StudyError, nearest
+from sonosynth.features import known_features
+from sonosynth.gan.recipes import StyleGAN2Recipe, make_recipe
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSection(_Section):
+    """Which images, and how they are prepared."""
+
+    source: str
+    size: Literal[32, 64, 128, 256, 512] = 64
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
+    classes: tuple[str, ...] | None = None  # None: all, sorted by name
+
+
+class SplitSection(_Section):
+    """How the images are divided; `sizes` are totals over the classes."""
+
+    test_fraction: float | None = Field(None, gt=0, lt=1)
+    test: str | None = None  # a source of the user's own instead of a fraction
+    sizes: tuple[int, ...] = Field(min_length=1)
+    draws: int = Field(1, ge=1)
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _quarter_by_default(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("test") is None:
+            return {"test_fraction": 0.25} | raw
+        if isinstance(raw, dict) and raw.get("test_fraction") is not None:
+            raise ValueError("give either test_fraction or test, not both")
+        return raw
+
+    @field_validator("sizes")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if min(sizes) < 4:
+            raise ValueError("a size must be at least 4")
+        return tuple(sorted(set(sizes)))
+
+
+class GanEntry(_Section):
+    """One generator of the study: a recipe, or a folder of synthetic images made elsewhere."""
+
+    name: str
+    recipe: StyleGAN2Recipe | None = None
+    settings: tuple[str, ...] = ()  # names of the recipe settings that the study file gives
+    folder: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            raw = {"base": raw}
+        if not isinstance(raw, dict) or "recipe" in raw:
+            return raw
+        settings = dict(raw)
+        if "folder" in settings:
+            unknown = sorted(set(settings) - {"folder", "name"})
+            if unknown or "name" not in settings:
+                raise ValueError(f"a folder takes a name and nothing else{', not ' + unknown[0] if unknown else ''}")
+            return settings
+        if "base" not in settings:
+            raise ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
+        base = settings.pop("base")
+        recipe = make_recipe(base, **settings)
+        return {"name": recipe.name, "recipe": recipe, "settings": tuple(sorted(settings))}
+
+
+class TrainingSection(_Section):
+    """How the generators are trained; what is not given is each recipe's own default."""
+
+    kimg: float | None = Field(None, gt=0)
+    mode: Literal["per_class", "conditional"] | None = None
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+
+
+class ScoresSection(_Section):
+    """How the synthetic images are scored."""
+
+    features: tuple[str, ...] = ("inception",)
+    n_synthetic: int = Field(500, ge=20)
+
+    @field_validator("features")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known_names("feature network", names, list(known_features()))
+
+
+class ClassifiersSection(_Section):
+    """Which classifiers are trained on what."""
+
+    networks: tuple[str, ...] = ("resnet18",)
+    arms: tuple[str, ...] = tuple(ARMS)
+    ratios: tuple[float, ...] = (1.0,)
+    seeds: tuple[int, ...] = Field((0, 1), min_length=1)
+    steps: int = Field(200, ge=20)
+
+    @field_validator("networks")
+    @classmethod
+    def _known_networks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known_names("classifier network", names, list(NETWORKS))
+
+    @field_validator("arms")
+    @classmethod
+    def _known_arms(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(find_arm(name).name for name in names)
+
+    @field_validator("ratios")
+    @classmethod
+    def _positive(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        if any(ratio <= 0 for ratio in ratios):
+            raise ValueError("ratios of synthetic to real images must be above 0")
+        return ratios
+
+
+def _known_names(what: str, names: tuple[str, ...], known: list[str]) -> tuple[str, ...]:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no {what} '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+    return names
+
+
+class StudyDesign(_Section):
+    """A whole study: data, split, generators, scores and classifiers."""
+
+    name: str = Field(pattern=r"^[\w][\w .-]*$")
+    data: DataSection
+    split: SplitSection
+    gans: tuple[GanEntry, ...] = ()
+    training: TrainingSection = TrainingSection()
+    scores: ScoresSection = ScoresSection()
+    classifiers: ClassifiersSection = ClassifiersSection()
+
+    @field_validator("gans")
+    @classmethod
+    def _distinct_names(cls, gans: tuple[GanEntry, ...]) -> tuple[GanEntry, ...]:
+        names = [gan.name for gan in gans]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two GANs are called '{name}'; give one of them another 'name'")
+        return gans
+
+    def kimg_of(self, gan: GanEntry) -> float:
+        """Return the training length of `gan`: its own setting, else the study's, else the recipe's default."""
+        assert gan.recipe is not None
+        own = "kimg" in gan.settings or self.training.kimg is None
+        return gan.recipe.kimg if own else float(self.training.kimg or 0)
+
+    def mode_of(self, gan: GanEntry) -> str:
+        """Return the mode of `gan`: its own setting, else the study's, else the recipe's default."""
+        assert gan.recipe is not None
+        own = "mode" in gan.settings or self.training.mode is None
+        return gan.recipe.mode if own else str(self.training.mode)
+
+
+def load_design(path: Path) -> StudyDesign:
+    """Read a study file.
+
+    Raises:
+        StudyError: the file is missing, is not YAML, or has an unknown key or a wrong value; the message names it.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}); give the path of a study file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return parse_design(raw, str(path))
+
+
+def parse_design(raw: Any, where: str) -> StudyDesign:
+    """Return the design in the plain value `raw`; `where` is named in errors. Raises StudyError."""
+    if not isinstance(raw, dict):
+        raise StudyError(f"{where}: a study file is a mapping with the keys {', '.join(StudyDesign.model_fields)}")
+    try:
+        return StudyDesign.model_validate(raw)
+    except SonosynthError as error:
+        raise StudyError(f"{where}: {error}") from error
+    except ValidationError as error:
+        raise StudyError(f"{where}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    location = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section: type[BaseModel] = StudyDesign
+        for part in problem["loc"][:-1]:
+            annotation = section.model_fields[str(part)].annotation
+            assert isinstance(annotation, type)
+            section = annotation
+        known = list(section.model_fields)
+        key = str(problem["loc"][-1])
+        return f"unknown key '{location}'{nearest(key, known)}; known here: {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"the key '{location}' is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{location}: {message} (found {problem['input']!r})" if location else message
+
+
+def expand(source: str) -> Path:
+    """Return the path of a `source`, with environment variables and ``~`` expanded.
+
+    Raises:
+        StudyError: a variable is not set.
+    """
+    expanded = os.path.expandvars(os.path.expanduser(source))  # noqa: PTH111 - pathlib does not expand variables
+    if "$" in expanded:
+        raise StudyError(f"source '{source}': the environment variable in it is not set")
+    return Path(expanded)

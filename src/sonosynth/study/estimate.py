@@ -1,0 +1,99 @@
+"""How long a study will take on this machine, measured on a few steps of each kind of work before anything runs."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from sonosynth.classify.arms import ARMS
+from sonosynth.classify.train import Training, classify
+from sonosynth.data.imageset import ImageSet
+from sonosynth.engine import default_device
+from sonosynth.features import load_features
+from sonosynth.gan.train import Trainer, run_config
+from sonosynth.study.cells import AnyCell, ClassifyCell, ScoreCell, TrainCell
+from sonosynth.study.run import StudyData, recipe_of
+
+PROBE_IMAGES = 16
+PROBE_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The expected cost of the cells of one kind of work: how many there are, and seconds for each."""
+
+    work: str
+    cells: int
+    seconds_each: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds for all of them."""
+        return self.cells * self.seconds_each
+
+
+def estimate(cells: list[AnyCell], data: StudyData) -> list[Estimate]:
+    """Measure each kind of work in `cells` on a few steps; cells of one GAN and mode, or one network, are alike."""
+    kinds: dict[str, list[AnyCell]] = {}
+    for cell in cells:
+        kinds.setdefault(_work(cell), []).append(cell)
+    return [Estimate(work, len(alike), _measure(alike[0], data)) for work, alike in kinds.items()]
+
+
+def _work(cell: AnyCell) -> str:
+    if isinstance(cell, TrainCell):
+        return f"train {cell.generation.gan} ({cell.generation.mode}, {cell.generation.kimg:g} kimg)"
+    if isinstance(cell, ScoreCell):
+        return f"score {cell.n_synthetic} images ({', '.join(cell.features)})"
+    return f"classify with {cell.network} ({cell.steps} steps)"
+
+
+def _measure(cell: AnyCell, data: StudyData) -> float:
+    images = next(s.images for s in data.subsets if (s.size, s.draw) == (cell.size, cell.draw))
+    if isinstance(cell, TrainCell):
+        return _training(cell, images)
+    if isinstance(cell, ScoreCell):
+        return _scoring(cell, images)
+    return _classifying(cell, images)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Return the time of the second call of `work`; the first warms up."""
+    work()
+    _wait()
+    started = time.perf_counter()
+    work()
+    _wait()
+    return time.perf_counter() - started
+
+
+def _wait() -> None:
+    if default_device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _training(cell: TrainCell, images: ImageSet) -> float:
+    generation = cell.generation
+    assert generation.kimg is not None
+    recipe = recipe_of(generation)
+    conditional = generation.mode == "conditional"
+    config = run_config(images, recipe, conditional=conditional, seed=0)
+    trainer = Trainer(images.with_classes(config.classes), config, default_device())
+    step = sum(_seconds(lambda phase=phase: trainer.run_phase(phase)) / phase.interval for phase in trainer.phases)  # type: ignore[misc]
+    runs = 1 if conditional else len(config.classes)
+    return runs * math.ceil(generation.kimg * 1000 / recipe.batch) * step
+
+
+def _scoring(cell: ScoreCell, images: ImageSet) -> float:
+    probe = images.images[:PROBE_IMAGES]
+    each = sum(_seconds(lambda name=name: load_features(name)(probe)) for name in cell.features) / len(probe)  # type: ignore[misc]
+    return each * cell.n_synthetic
+
+
+def _classifying(cell: ClassifyCell, images: ImageSet) -> float:
+    def fit() -> None:
+        classify(images, images, ARMS["real+classical"], network=cell.network, training=Training(steps=PROBE_STEPS))
+
+    return _seconds(fit) / PROBE_STEPS * cell.steps

@@ -1,0 +1,328 @@
+"""Run a study: prepare once, split, then every cell that has no result yet, in one process."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from sonosynth.classify.arms import ARMS
+from sonosynth.classify.train import Training, classify
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.prepare import prepare
+from sonosynth.data.readers import read_source
+from sonosynth.data.split import held_out, nested_subsets
+from sonosynth.engine import numpy_generator, provenance, seed_of
+from sonosynth.errors import ClassError, StudyError
+from sonosynth.files import read_json, write_json
+from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, load_generator
+from sonosynth.gan.recipes import StyleGAN2Recipe, recipe_from_dict
+from sonosynth.gan.sample import generate
+from sonosynth.gan.train import train_mode
+from sonosynth.metrics.scorecard import as_json, scorecard
+from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, ScoreCell, Subset, TrainCell, plan_cells
+from sonosynth.study.design import GanEntry, StudyDesign, expand
+from sonosynth.study.store import Store
+
+GALLERY_PER_CLASS = 8
+
+
+class Monitor(Protocol):
+    """Is told how a study goes on."""
+
+    def start(self, cell: AnyCell, number: int, total: int) -> None:
+        """Cell `number` (from 1) of `total` begins."""
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        """The current cell has done `done` of `total`."""
+
+    def finish(self, cell: AnyCell, seconds: float | None) -> None:
+        """The cell has its result; `seconds` is None if it had one already."""
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """The images of a study, divided.
+
+    Attributes:
+        images: all prepared images, without the user's own test set.
+        held_out: the test images.
+        test_indices: where they stand in `images`; None if the test set is the user's own.
+        subsets: training subsets, by draw and size.
+        folders: synthetic images made elsewhere, by GAN name.
+        notes: what was told while reading and preparing.
+        kind: how the source was read.
+    """
+
+    images: ImageSet
+    held_out: ImageSet
+    test_indices: np.ndarray | None
+    subsets: list[Subset]
+    folders: dict[str, ImageSet]
+    notes: list[str]
+    kind: str
+
+    def cells(self, design: StudyDesign) -> list[AnyCell]:
+        """Return the cells of `design` on these images."""
+        return plan_cells(design, self.subsets, self.held_out, self.folders)
+
+
+def prepare_study(
+    design: StudyDesign, store: Store | None = None, progress: Callable[[int, int], None] | None = None
+) -> StudyData:
+    """Read and prepare the images of `design`, or take them from `store`, and divide them.
+
+    Raises:
+        SonosynthError: the images, or the split asked for, cannot be used; see the readers and `split`.
+    """
+    images, kind, notes = _prepared(design, store, progress)
+    if len(images.classes) < 2:
+        raise ClassError(f"a study needs at least two classes, {design.data.source} has '{images.classes[0]}' alone")
+    if design.split.test is None:
+        assert design.split.test_fraction is not None
+        pool, test = held_out(images, design.split.test_fraction, design.split.seed)
+        test_images = images.subset(test)
+    else:
+        pool, test = np.arange(len(images)), None
+        test_images = _own_test_set(design, images, store)
+    subsets = [
+        Subset(size, draw, indices, images.subset(indices))
+        for draw in range(design.split.draws)
+        for size, indices in nested_subsets(images, pool, design.split.sizes, draw, design.split.seed).items()
+    ]
+    folders = {gan.name: _folder(gan, design, images) for gan in design.gans if gan.folder}
+    return StudyData(images, test_images, test, subsets, folders, notes, kind)
+
+
+def _prepared(
+    design: StudyDesign, store: Store | None, progress: Callable[[int, int], None] | None
+) -> tuple[ImageSet, str, list[str]]:
+    data = design.data
+    if store is not None and store.data.is_dir():
+        images = ImageSet.load(store.data)
+        kept = read_json(store.directory / "provenance.json")["data"]
+        return images.with_classes(data.classes or images.classes), kept["kind"], kept["notes"]
+    source = read_source(expand(data.source))
+    images, notes = prepare(source, data.size, data.fit, classes=data.classes, progress=progress)
+    return images, source.kind, notes
+
+
+def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) -> ImageSet:
+    assert design.split.test is not None
+    if store is not None and store.test.is_dir():
+        return ImageSet.load(store.test).with_classes(images.classes)
+    source = read_source(expand(design.split.test))
+    test, _ = prepare(source, design.data.size, design.data.fit, classes=images.classes)
+    known = {image.tobytes(): name for image, name in zip(images.images, images.ids, strict=True)}
+    shared = [
+        (known[image.tobytes()], name)
+        for image, name in zip(test.images, test.ids, strict=True)
+        if image.tobytes() in known
+    ]
+    if shared:
+        raise StudyError(
+            f"{len(shared)} images of the test set are also in the data, the first as '{shared[0][0]}' and "
+            f"'{shared[0][1]}'; remove them from one of the two"
+        )
+    return test
+
+
+def _folder(gan: GanEntry, design: StudyDesign, images: ImageSet) -> ImageSet:
+    assert gan.folder is not None
+    made, _ = prepare(read_source(expand(gan.folder)), design.data.size, design.data.fit, classes=images.classes)
+    return made
+
+
+def run_study(design: StudyDesign, text: str, store: Store, monitor: Monitor, command: str) -> StudyData:
+    """Run every cell of `design` that has no result in `store`, and write the tables after each.
+
+    A killed study goes on where it was, to the identical tables.
+
+    Args:
+        design: the study.
+        text: its study file, kept in the store as it is.
+        store: the study directory.
+        monitor: is told how it goes on.
+        command: what the user typed, for the record.
+
+    Raises:
+        SonosynthError: see `prepare_study` and the cells' own work; nothing is written before the images are read.
+        KeyboardInterrupt: after the state of a run in training has been saved.
+    """
+    store.check(design)
+    data = prepare_study(design, store)
+    cells = data.cells(design)
+    store.claim(design, text)
+    _keep_data(design, data, store, command)
+    for number, cell in enumerate(cells, start=1):
+        monitor.start(cell, number, len(cells))
+        if store.result(cell) is not None:
+            monitor.finish(cell, None)
+            continue
+        started = time.perf_counter()
+        result = _Work(data, store, monitor).do(cell)
+        seconds = time.perf_counter() - started
+        store.save(cell, result | {"seconds": round(seconds, 3)})
+        if isinstance(cell, TrainCell):
+            _drop_states(store.run(cell))
+        store.write_tables(cells)
+        monitor.finish(cell, seconds)
+    store.write_tables(cells)
+    return data
+
+
+def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str) -> None:
+    path = store.directory / "provenance.json"
+    if not path.is_file():
+        told = {
+            "source": design.data.source,
+            "kind": data.kind,
+            "fingerprint": data.images.fingerprint(),
+            "notes": data.notes,
+        }
+        write_json(path, provenance() | {"command": command, "data": told})
+    subsets = [
+        {"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices.tolist()} for s in data.subsets
+    ]
+    test = None if data.test_indices is None else data.test_indices.tolist()
+    write_json(store.directory / "split.json", {"test": test, "subsets": subsets})
+    if test is None and not store.test.is_dir():
+        data.held_out.save(store.test)
+    if not store.data.is_dir():
+        data.images.save(store.data)
+
+
+def _drop_states(run: Path) -> None:
+    """Remove what only an unfinished run needs; it is ten times the size of the generator."""
+    for state in (run / STATE, *run.glob(f"*/{STATE}")):
+        state.unlink(missing_ok=True)
+
+
+class _Work:
+    """Does one cell."""
+
+    def __init__(self, data: StudyData, store: Store, monitor: Monitor):
+        self.data, self.store, self.monitor = data, store, monitor
+
+    def do(self, cell: AnyCell) -> dict[str, Any]:
+        if isinstance(cell, TrainCell):
+            return self.train(cell)
+        return self.score(cell) if isinstance(cell, ScoreCell) else self.classify(cell)
+
+    def _subset(self, cell: AnyCell) -> ImageSet:
+        return next(s.images for s in self.data.subsets if (s.size, s.draw) == (cell.size, cell.draw))
+
+    def train(self, cell: TrainCell) -> dict[str, Any]:
+        generation = cell.generation
+        assert generation.kimg is not None and generation.mode is not None and generation.seed is not None
+        run = self.store.run(cell)
+        out = train_mode(
+            self._subset(cell),
+            recipe_of(generation),
+            run,
+            kimg=generation.kimg,
+            mode=generation.mode,
+            seed=seed_of(generation.seed, "study", cell.size, cell.draw),
+            progress=lambda done, total, latest: self.monitor.progress(
+                done, total, f"{done:.2f} of {total:.2f} kimg, {latest.get('img_per_s', 0):.1f} img/s"
+            ),
+        )
+        gallery = self.store.gallery(cell)
+        if not gallery.is_dir():
+            names = [name for name, count in self._subset(cell).class_counts.items() if count]
+            sets = [generate(run, GALLERY_PER_CLASS, class_name=name, seed=_seed(cell, "gallery")) for name in names]
+            ImageSet.concatenate(sets).save(gallery)
+        return {
+            "kimg": generation.kimg,
+            "gallery": str(gallery.relative_to(self.store.directory)),
+            **_training_record(out),
+        }
+
+    def score(self, cell: ScoreCell) -> dict[str, Any]:
+        n = cell.n_synthetic
+        synthetic = self._synthetic(cell, n, "score")
+        scores = scorecard(
+            self._subset(cell),
+            synthetic,
+            self.data.held_out,
+            features=cell.features,
+            cache=self.store.features,
+            progress=lambda done, total: self.monitor.progress(done, total, "embedding"),
+        )
+        return {"scores": [as_json(score) for score in scores]}
+
+    def classify(self, cell: ClassifyCell) -> dict[str, Any]:
+        subset = self._subset(cell)
+        synthetic = None
+        if cell.generation is not None:
+            assert cell.ratio is not None
+            synthetic = self._synthetic(cell, max(1, round(cell.ratio * len(subset))), "classify")
+        result = classify(
+            subset,
+            self.data.held_out,
+            ARMS[cell.arm],
+            synthetic=synthetic,
+            network=cell.network,
+            training=Training(steps=cell.steps),
+            seed=cell.seed,
+            progress=lambda done, total: self.monitor.progress(done, total, f"step {done} of {total}"),
+        )
+        return result.to_dict()
+
+    def _synthetic(self, cell: ScoreCell | ClassifyCell, n: int, purpose: str) -> ImageSet:
+        """Return `n` synthetic images; those for `purpose` "score" and "classify" are never the same images."""
+        assert cell.generation is not None
+        if cell.generation.seed is None:
+            return _share_of_folder(self.data.folders[cell.generation.gan], cell.generation.gan, n, purpose)
+        trained = TrainCell(size=cell.size, draw=cell.draw, subset=cell.subset, generation=cell.generation)
+        made = generate(
+            self.store.run(trained),
+            n,
+            seed=_seed(trained, purpose),
+            progress=lambda done, total: self.monitor.progress(done, total, "generating"),
+        )
+        return made.with_classes(self.data.images.classes)
+
+
+def recipe_of(generation: Generation) -> StyleGAN2Recipe:
+    """Return the recipe that a generation was described with."""
+    assert isinstance(generation.source, dict)
+    return recipe_from_dict(generation.source)
+
+
+def _seed(cell: TrainCell, purpose: str) -> int:
+    assert cell.generation.seed is not None
+    return seed_of(cell.generation.seed, cell.size, cell.draw, purpose)
+
+
+def _training_record(runs: list[Path]) -> dict[str, Any]:
+    """Return the cost of training over all runs of a train cell, and the sizes of the networks of one."""
+    ends = [json.loads((run / LOG).read_text(encoding="utf-8").splitlines()[-1]) for run in runs]
+    _, config = load_generator(runs[0] / GENERATOR, torch.device("cpu"))
+    generator, discriminator = config.recipe.parameter_counts(config.size, config.n_classes)
+    seconds = sum(end["seconds"] for end in ends)
+    return {
+        "runs": len(runs),
+        "training_seconds": round(seconds, 3),
+        "img_per_s": round(1000 * sum(end["kimg"] for end in ends) / seconds, 3),
+        "parameters_generator": generator,
+        "parameters_discriminator": discriminator,
+    }
+
+
+def _share_of_folder(images: ImageSet, name: str, n: int, purpose: str) -> ImageSet:
+    """Return `n` images of a folder made elsewhere: classifiers get the first of a fixed order, scores the last."""
+    order = numpy_generator("folder", images.fingerprint()).permutation(len(images))
+    half = len(images) // 2
+    if purpose == "classify":
+        if n > half:
+            raise StudyError(
+                f"GAN '{name}': a classifier needs {n} of its synthetic images, apart from those that are scored, and "
+                f"half of the folder is {half}; add images or lower classifiers.ratios or split.sizes"
+            )
+        return images.subset(np.sort(order[:n]))
+    return images.subset(np.sort(order[half:][-n:]))

@@ -1,0 +1,99 @@
+"""The study directory: one JSON file a finished cell, under its hash, and the tidy tables made from them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sonosynth.errors import OutputError, StudyError
+from sonosynth.files import atomic_file, read_json, write_json, write_text
+from sonosynth.study.cells import AnyCell
+from sonosynth.study.design import StudyDesign, load_design
+
+STUDY_FILE = "study.yaml"
+SCORES_CSV = "scores.csv"
+F1_CSV = "f1.csv"
+
+SCORE_COLUMNS = (
+    *("gan", "mode", "size", "draw", "seed", "features", "reference", "class", "metric"),
+    *("value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic"),
+)
+F1_COLUMNS = (
+    *("network", "arm", "gan", "mode", "gan_seed", "ratio", "size", "draw", "seed"),
+    *("metric", "value", "n_train", "n_synthetic", "n_test"),
+)
+
+
+class Store:
+    """A study directory. Every write is atomic; what is there is never changed, only added to."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.data = directory / "data"
+        self.test = directory / "test"
+        self.features = directory / "features"
+
+    def check(self, design: StudyDesign) -> None:
+        """Raise StudyError or OutputError if the directory holds anything but a study on the same data and split.
+
+        Generators, scores and classifiers may differ: cells that are new run, and old results stay.
+        """
+        path = self.directory / STUDY_FILE
+        if path.is_file():
+            found = load_design(path)
+            for section in ("name", "data", "split"):
+                if getattr(found, section) != getattr(design, section):
+                    raise StudyError(
+                        f"{self.directory} belongs to a study with another '{section}' section; "
+                        "choose another --out or another name"
+                    )
+        elif self.directory.exists() and (not self.directory.is_dir() or any(self.directory.iterdir())):
+            raise OutputError(f"{self.directory} is not empty and holds no study; choose another --out")
+
+    def claim(self, design: StudyDesign, text: str) -> None:
+        """Make the directory the one of the study whose file reads `text`; raises like `check`."""
+        self.check(design)
+        write_text(self.directory / STUDY_FILE, text)
+
+    def _path(self, cell: AnyCell) -> Path:
+        return self.directory / "cells" / f"{cell.kind}-{cell.hash}.json"
+
+    def result(self, cell: AnyCell) -> Any:
+        """Return the result of `cell`, or None if it has not been finished."""
+        path = self._path(cell)
+        return read_json(path)["result"] if path.is_file() else None
+
+    def save(self, cell: AnyCell, result: dict[str, Any]) -> None:
+        """Store the result of a finished cell."""
+        write_json(self._path(cell), {"cell": cell.describe(), "result": result})
+
+    def run(self, cell: AnyCell) -> Path:
+        """Return the run directory of a train cell."""
+        return self.directory / "runs" / cell.hash
+
+    def gallery(self, cell: AnyCell) -> Path:
+        """Return where some synthetic images of a generation are kept for the report."""
+        return self.directory / "galleries" / cell.hash
+
+    def write_tables(self, cells: Sequence[AnyCell]) -> None:
+        """Write `scores.csv` and `f1.csv` from the finished ones of `cells`, in their order."""
+        scores: list[dict[str, Any]] = []
+        f1: list[dict[str, Any]] = []
+        for cell in cells:
+            result = self.result(cell)
+            if result is None:
+                continue
+            row = cell.describe()
+            if cell.kind == "score":
+                scores += [row | score for score in result["scores"]]
+            elif cell.kind == "classify":
+                sizes = {name: result[name] for name in ("n_train", "n_synthetic", "n_test")}
+                f1 += [row | sizes | {"metric": name, "value": value} for name, value in result["metrics"].items()]
+        self._write_table(SCORES_CSV, scores, SCORE_COLUMNS)
+        self._write_table(F1_CSV, f1, F1_COLUMNS)
+
+    def _write_table(self, name: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+        table = pd.DataFrame(rows, columns=list(columns), dtype=object)
+        with atomic_file(self.directory / name) as beside:
+            table.to_csv(beside, index=False, lineterminator="\n")

@@ -1,0 +1,96 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from sonosynth.cli.data import Fit, app
+from sonosynth.data.prepare import load_image_set, prepare
+from sonosynth.data.readers import read_source
+from sonosynth.errors import OutputError, SourceError, UnreadableImageError
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    root = tmp_path / "source"
+    rng = np.random.default_rng(0)
+    for name, count in (("benign", 3), ("malignant", 2)):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            image = rng.integers(0, 256, (20 + i, 30), dtype=np.uint8)
+            Image.fromarray(image).save(root / name / f"{name} ({i + 1}).png")
+    return root
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+
+
+def test_info(source: Path) -> None:
+    result = call("info", source)
+    assert result.exit_code == 0
+    for part in ("image folder", "5 (benign 3, malignant 2)", "20 to 22, median 21", "L 5", "sonosynth data prepare"):
+        assert part in result.stdout
+
+
+def test_info_as_json(source: Path) -> None:
+    summary = json.loads(call("info", source, "--json").stdout)
+    assert summary["classes"] == {"benign": 3, "malignant": 2} and summary["height"]["max"] == 22
+
+
+def test_info_stops_at_an_unreadable_file_unless_told(source: Path) -> None:
+    (source / "benign" / "bad.png").write_text("text")
+    assert isinstance(call("info", source).exception, UnreadableImageError)
+    result = call("info", source, "--skip-unreadable")
+    assert result.exit_code == 0 and "1 unreadable files left out" in result.stdout
+    assert "--size 128 --skip-unreadable" in result.stdout
+
+
+def test_prepare_once_and_again(source: Path, tmp_path: Path) -> None:
+    arguments = ("prepare", source, "--out", tmp_path / "out", "--size", 16, "--fit", "pad")
+    first = call(*arguments)
+    assert first.exit_code == 0 and f"wrote {tmp_path / 'out'}" in first.stdout
+    expected, _ = prepare(read_source(source), 16, "pad")
+    assert load_image_set(tmp_path / "out").fingerprint() == expected.fingerprint()
+    second = call(*arguments)
+    assert second.exit_code == 0 and "already done" in second.stdout
+    other = call(*arguments[:-1], "crop")
+    assert isinstance(other.exception, OutputError) and "fit pad, not crop" in str(other.exception)
+    (source / "benign" / "benign (3).png").unlink()
+    assert "another content of the source" in str(call(*arguments).exception)
+    info = call("info", tmp_path / "out")
+    assert "image set" in info.stdout and "ready to use" in info.stdout
+
+
+def test_prepare_of_an_empty_folder_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = call("prepare", tmp_path / "empty", "--out", tmp_path / "out")
+    assert isinstance(result.exception, SourceError) and not (tmp_path / "out").exists()
+
+
+def test_phantom_once_and_again(tmp_path: Path) -> None:
+    arguments = ("phantom", "--out", tmp_path / "out", "--per-class", 2, "--size", 16, "--seed", 3)
+    assert call(*arguments).exit_code == 0
+    data = load_image_set(tmp_path / "out")
+    assert data.size == (16, 16) and set(data.class_counts.values()) == {2}
+    assert "already done" in call(*arguments).stdout
+    assert "seed 3, not 0" in str(call(*arguments[:-2]).exception)
+
+
+@pytest.mark.parametrize("wrong", [("--size", "4"), ("--fit", "shrink"), ("--size", "x")])
+def test_wrong_options_are_usage_errors(source: Path, tmp_path: Path, wrong: tuple[str, str]) -> None:
+    assert call("prepare", source, "--out", tmp_path / "out", *wrong).exit_code == 2
+
+
+def test_every_fit_is_known_to_prepare(source: Path) -> None:
+    for fit in Fit:
+        assert prepare(read_source(source), 16, fit.value)[0].size == (16, 16)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, sonosynth.cli.data; print([m for m in ('torch', 'pandas', 'numpy', 'PIL') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

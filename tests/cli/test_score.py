@@ -1,0 +1,60 @@
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sonosynth.cli.score import score
+from sonosynth.data.imageset import ImageSet
+from sonosynth.errors import MixedSizesError
+from sonosynth.metrics import scorecard as module
+from sonosynth.metrics.scorecard import read_scores
+
+app = typer.Typer()
+app.command()(score)
+
+
+def save(path, n: int, seed: int, px: int = 8, classes: tuple[str, ...] = ("benign", "malignant")) -> str:
+    rng = np.random.default_rng(seed)
+    index = np.arange(n)
+    pixels = rng.integers(0, 255, (n, px, px), dtype=np.uint8)
+    ImageSet(pixels, index % len(classes), classes, index, tuple(map(str, index))).save(path)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    def pixels(images, name, cache=None, progress=None):
+        progress(len(images), len(images))
+        return images.images.reshape(len(images), -1).astype(np.float32) / 64
+
+    monkeypatch.setattr(module, "embed", pixels)
+
+
+def test_table_and_file(tmp_path):
+    real, made, held = (save(tmp_path / name, n, n) for name, n in [("real", 60), ("made", 50), ("held", 44)])
+    out = tmp_path / "score.json"
+    result = CliRunner().invoke(app, [real, made, "--held-out", held, "--out", str(out)], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    rows = read_scores(out)
+    assert {row.reference for row in rows} == {"train", "held-out"}
+    lines = [line for line in result.stdout.splitlines() if "_distance" in line]
+    assert len(lines) == len(rows)
+    assert f"{rows[0].low:.2f} to {rows[0].high:.2f}" in lines[0]
+    assert str(out) in result.stdout
+
+
+def test_json_on_standard_output_is_json_alone(tmp_path):
+    real, made = save(tmp_path / "real", 30, 0), save(tmp_path / "made", 30, 1, classes=("benign", "odd"))
+    result = CliRunner().invoke(app, [real, made, "--json", "--features", "inception"])
+    assert result.exit_code == 0, result.output
+    assert {row["class"] for row in json.loads(result.stdout)} == {"all"}
+    assert "left out: odd" in result.stderr
+
+
+def test_sizes_that_differ_name_both_paths(tmp_path):
+    real, made = save(tmp_path / "real", 4, 0), save(tmp_path / "made", 4, 1, px=16)
+    result = CliRunner().invoke(app, [real, made])
+    assert isinstance(result.exception, MixedSizesError)
+    assert real in str(result.exception) and made in str(result.exception)

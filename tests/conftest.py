@@ -1,0 +1,37 @@
+"""Images and designs that many tests share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sonosynth.data.imageset import ImageSet
+
+torch.set_num_threads(1)  # the networks of tests are tiny, and pytest-xdist runs one process a core
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    """The folder of real images, for tests marked `real_images`."""
+    folder = os.environ.get("SONOSYNTH_DATA")
+    if not folder:
+        pytest.skip("SONOSYNTH_DATA is not set")
+    return Path(folder)
+
+
+def blobs(per_class: int, size: int = 32, classes: tuple[str, ...] = ("dark", "light"), seed: int = 0) -> ImageSet:
+    """Return noise images whose mean depends on the class, so that anything can learn to tell them apart."""
+    rng = np.random.default_rng(seed)
+    n = per_class * len(classes)
+    labels = np.arange(n) % len(classes)
+    level = 60 + 120 * labels / max(1, len(classes) - 1)
+    images = (rng.normal(0, 25, (n, size, size)) + level[:, None, None]).clip(0, 255).astype(np.uint8)
+    return ImageSet(images, labels, classes, np.arange(n), tuple(f"image-{i}" for i in range(n)))
+
+
+@pytest.fixture
+def small_set() -> ImageSet:
+    """Twenty images of two classes, 32 pixels."""
+    return blobs(10)

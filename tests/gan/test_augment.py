@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from sonosynth.draws import Draws
+from sonosynth.gan.augment import OPERATIONS, cutout, diffaugment, translation
+from sonosynth.gan.recipes import DIFFAUGMENT
+
+
+def draws(step: int = 0) -> Draws:
+    return Draws(0, "test", step, torch.device("cpu"))
+
+
+def test_translation_shifts_whole_pixels_and_fills_with_mid_grey():
+    x = torch.rand(16, 1, 16, 16) + 0.5
+    moved = translation(x, draws())
+    for before, after in zip(x[:, 0], moved[:, 0], strict=True):
+        candidates = [
+            (dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if torch.equal(_shifted(before, dy, dx), after)
+        ]
+        assert len(candidates) == 1
+    assert not torch.equal(moved, x)
+
+
+def _shifted(image: torch.Tensor, dy: int, dx: int) -> torch.Tensor:
+    out = torch.zeros_like(image)
+    h, w = image.shape
+    out[max(0, -dy) : h - max(0, dy), max(0, -dx) : w - max(0, dx)] = image[
+        max(0, dy) : h - max(0, -dy), max(0, dx) : w - max(0, -dx)
+    ]
+    return out
+
+
+def test_cutout_zeroes_at_most_a_quarter_and_never_nothing():
+    cut = cutout(torch.ones(64, 1, 16, 16), draws())
+    removed = (cut == 0).sum(dim=(1, 2, 3))
+    assert removed.max() <= 64
+    assert removed.min() >= 16
+
+
+@pytest.mark.parametrize("name", list(OPERATIONS))
+def test_gradients_are_right_and_exist_twice(name):
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float32, requires_grad=True)
+
+    def operation(images: torch.Tensor) -> torch.Tensor:
+        return OPERATIONS[name](images.float(), draws()).double()
+
+    assert torch.autograd.gradcheck(lambda x: operation(x), x.detach().double().requires_grad_(), atol=1e-2, eps=1e-2)
+    (gradient,) = torch.autograd.grad(OPERATIONS[name](x, draws()).square().sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+
+
+def test_every_image_has_draws_of_its_own_and_the_same_step_repeats():
+    x = torch.zeros(8, 1, 16, 16)
+    first = diffaugment(x, DIFFAUGMENT, draws())
+    assert torch.equal(first, diffaugment(x, DIFFAUGMENT, draws()))
+    assert not torch.equal(first, diffaugment(x, DIFFAUGMENT, draws(1)))
+    assert len({float(image.max()) for image in diffaugment(x, ("brightness",), draws())}) == 8
+
+
+def test_empty_policy_is_the_identity():
+    x = torch.rand(4, 1, 8, 8)
+    assert diffaugment(x, (), draws()) is x

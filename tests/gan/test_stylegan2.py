@@ -1,0 +1,110 @@
+import math
+
+import pytest
+import torch
+
+from sonosynth.engine import autocast
+from sonosynth.gan.layers import EqualConv2d, ModulatedConv2d, downsample, minibatch_standard_deviation, upsample
+from sonosynth.gan.layers import resample_filter as binomial
+from sonosynth.gan.recipes import make_recipe
+from sonosynth.gan.stylegan2 import Discriminator, Generator
+
+
+@pytest.mark.parametrize(
+    ("size", "channel_base", "generator", "discriminator"),
+    [
+        (32, 16384, 19_943_435, 21_506_049),
+        (64, 2048, 6_755_630, 9_085_409),
+        (64, 16384, 22_238_990, 23_406_849),
+        (128, 2048, 6_795_425, 9_092_849),
+    ],
+)
+def test_parameter_counts_are_those_of_the_published_architecture(size, channel_base, generator, discriminator):
+    recipe = make_recipe("stylegan2", channel_base=channel_base)
+    assert recipe.parameter_counts(size, 0) == (generator, discriminator)
+
+
+def test_modulated_convolution_equals_per_sample_weights():
+    torch.manual_seed(0)
+    layer = ModulatedConv2d(5, 7, 3, 11).double()
+    x, w = torch.randn(3, 5, 8, 8).double(), torch.randn(3, 11).double()
+    styles = layer.affine(w)
+    weight = layer.weight[None] * styles[:, None, :, None, None]  # equations 1 and 3 of the paper
+    weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8)
+    expected = torch.cat([torch.nn.functional.conv2d(x[i : i + 1], weight[i], padding=1) for i in range(3)])
+    torch.testing.assert_close(layer(x, w), expected)
+
+
+def test_upsampling_modulated_convolution_equals_zero_insertion_convolution_and_filter():
+    torch.manual_seed(0)
+    layer = ModulatedConv2d(3, 4, 3, 6, up=True).double()
+    x, w = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 6).double()
+    styles = layer.affine(w)
+    demodulation = torch.rsqrt(styles.square() @ layer.weight.square().sum(dim=(2, 3)).t() + 1e-8)
+    spread = torch.zeros(2, 3, 8, 8).double()
+    spread[:, :, ::2, ::2] = x * styles[:, :, None, None]
+    kernel = 4 * binomial().double()
+    padded = torch.nn.functional.pad(spread, (3, 3, 3, 3))
+    convolved = torch.nn.functional.conv2d(padded, layer.weight.flip(2, 3))
+    filtered = torch.nn.functional.conv2d(convolved, kernel.expand(4, 1, 4, 4), groups=4)[:, :, :8, :8]
+    torch.testing.assert_close(layer(x, w), filtered * demodulation[:, :, None, None])
+
+
+def test_resampling_keeps_a_constant_away_from_the_border():
+    x = torch.full((1, 2, 8, 8), 3.0)
+    assert torch.allclose(upsample(x, binomial())[:, :, 2:-2, 2:-2], torch.tensor(3.0))
+    assert torch.allclose(downsample(x, binomial())[:, :, 1:-1, 1:-1], torch.tensor(3.0))
+
+
+def test_down_convolution_halves_and_keeps_variance_near_one():
+    torch.manual_seed(0)
+    layer = EqualConv2d(64, 64, 3, activate=False)
+    assert 0.8 < float(layer(torch.randn(4, 64, 16, 16)).detach().std()) < 1.2
+    assert EqualConv2d(8, 8, 3, down=True)(torch.randn(2, 8, 16, 16)).shape == (2, 8, 8, 8)
+
+
+def test_minibatch_standard_deviation_is_zero_for_equal_images_and_groups_are_contiguous():
+    same = torch.ones(8, 3, 4, 4)
+    assert minibatch_standard_deviation(same, 4)[:, 3].abs().max() < 1e-3
+    torch.manual_seed(0)
+    x = torch.randn(8, 3, 4, 4)
+    whole = minibatch_standard_deviation(x, 4)
+    halves = torch.cat([minibatch_standard_deviation(x[:4], 4), minibatch_standard_deviation(x[4:], 4)])
+    torch.testing.assert_close(whole, halves)
+    by_hand = x[:4].var(dim=0, unbiased=False).add(1e-8).sqrt().mean()
+    torch.testing.assert_close(whole[0, 3, 0, 0], by_hand)
+
+
+@pytest.mark.parametrize("n_classes", [0, 3])
+def test_players_run_forwards_and_backwards_in_both_precisions(n_classes):
+    torch.manual_seed(0)
+    generator = Generator(32, n_classes, channel_base=512, channel_max=32, z_dim=16, w_dim=16)
+    discriminator = Discriminator(32, n_classes, channel_base=512, channel_max=32, w_dim=16)
+    z, noise = torch.randn(8, 16), torch.randn(8, generator.noise_length)
+    labels = torch.arange(8) % 3 if n_classes else None
+    logits = {}
+    for low_precision in (False, True):
+        with autocast(torch.device("cpu"), low_precision):
+            images = generator(z, labels, noise)
+            logits[low_precision] = discriminator(images, labels)
+        assert images.shape == (8, 1, 32, 32)
+        assert images.dtype == logits[low_precision].dtype == torch.float32
+    torch.testing.assert_close(logits[True], logits[False], atol=0.1, rtol=0.1)
+    logits[False].mean().backward()
+    unused = {"layers.0.conv.weight"} - {name for name, p in generator.named_parameters() if p.grad is not None}
+    assert not unused
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in discriminator.parameters())
+
+
+def test_truncation_moves_styles_towards_their_mean():
+    torch.manual_seed(0)
+    generator = Generator(32, channel_base=512, channel_max=16, z_dim=16, w_dim=16)
+    generator.mapping.update_mean(generator.styles(torch.randn(64, 16), None), decay=0.0)
+    z, noise = torch.randn(4, 16), torch.randn(1, generator.noise_length).expand(4, -1)
+    full, none = generator(z, None, noise), generator(z, None, noise, truncation=0.0)
+    assert none.std(dim=0).max() < 1e-5 < full.std(dim=0).max()
+
+
+def test_noise_length_counts_one_value_a_pixel_of_every_layer():
+    assert Generator(32, channel_base=512).noise_length == 16 + 2 * (64 + 256 + 1024)
+    assert math.log2(Generator(64, channel_base=512).resolutions[-1]) == 6

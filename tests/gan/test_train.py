@@ -1,0 +1,177 @@
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from conftest import blobs
+from sonosynth.errors import ClassError, DivergenceError, RecipeError, RunError
+from sonosynth.gan import train as train_module
+from sonosynth.gan.checkpoint import load_generator
+from sonosynth.gan.recipes import RECIPES, make_recipe
+from sonosynth.gan.sample import class_sequence, generate, tile
+from sonosynth.gan.train import train, train_mode
+
+CPU = torch.device("cpu")
+TINY = {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch": 4}
+
+
+def tiny(name: str = "stylegan2-diffaug", **settings):
+    return make_recipe(name, **(TINY | settings))
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path, monkeypatch):
+    data = small_set if conditional else small_set.of_class("dark")
+    straight = train(data, tiny(name), tmp_path / "straight", kimg=0.072, conditional=conditional)
+    train(data, tiny(name), tmp_path / "cut", kimg=0.028, conditional=conditional)
+    resumed = train(data, tiny(name), tmp_path / "cut", kimg=0.072, conditional=conditional)
+    for file in ("generator.safetensors", "recipe.yaml"):
+        assert (straight / file).read_bytes() == (resumed / file).read_bytes()
+    a, b = (torch.load(run / "state.pt", weights_only=True) for run in (straight, resumed))
+    for player in ("generator", "discriminator", "ema"):
+        assert all(torch.equal(a[player][k], b[player][k]) for k in a[player])
+    assert len(list((straight / "samples").glob("*.png"))) == train_module.GRIDS
+
+
+def test_interrupt_saves_the_state_and_the_same_call_goes_on(small_set, tmp_path):
+    def press_after_the_third_step(done, total, latest):
+        if round(done * 1000) == 12:
+            signal.raise_signal(signal.SIGINT)
+
+    arguments = {"kimg": 0.04, "conditional": True}
+    with pytest.raises(KeyboardInterrupt):
+        train(small_set, tiny(), tmp_path / "cut", progress=press_after_the_third_step, **arguments)
+    assert torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] == 4
+    resumed = train(small_set, tiny(), tmp_path / "cut", **arguments)
+    straight = train(small_set, tiny(), tmp_path / "straight", **arguments)
+    assert (resumed / "generator.safetensors").read_bytes() == (straight / "generator.safetensors").read_bytes()
+
+
+def test_finished_run_is_left_alone(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*.s*")}
+    train(small_set, tiny(), run, kimg=0.02, conditional=True)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*.s*")} == before
+
+
+def test_log_has_the_contract_keys_and_a_cut_line_does_not_hinder(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.3, conditional=True)
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    wanted = {"kimg", "seconds", "img_per_s", "loss_g", "loss_d", "r1", "augment_p", "kid_train", "event"}
+    assert all(wanted <= set(line) for line in lines)
+    assert [line["kimg"] for line in lines] == [0.248, 0.3]
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"kimg": 0.4, "sec')
+    train(small_set, tiny(), run, kimg=0.5, conditional=True)
+    kimgs = [json.loads(line)["kimg"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert kimgs == [0.248, 0.3, 0.496, 0.5]
+
+
+def test_run_of_another_recipe_or_data_is_refused_and_named(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    with pytest.raises(RunError, match=r"recipe\.learning_rate is 0\.0025, asked for 0\.001"):
+        train(small_set, tiny(learning_rate=0.001), run, kimg=0.004, conditional=True)
+    with pytest.raises(RunError, match="its data is"):
+        train(blobs(10, seed=1), tiny(), run, kimg=0.004, conditional=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not empty and holds no run"):
+        train(small_set, tiny(), tmp_path / "other", kimg=0.004, conditional=True)
+
+
+def test_damaged_state_is_one_clear_line(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    (run / "state.pt").write_bytes(b"not a state")
+    with pytest.raises(RunError, match=r"state\.pt is damaged .* remove it"):
+        train(small_set, tiny(), run, kimg=0.008, conditional=True)
+
+
+def test_images_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(RunError, match="32, 64, 128, 256 or 512"):
+        train(blobs(4, size=48), tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    with pytest.raises(ClassError, match="at least two training images"):
+        train(blobs(4).subset([0]), tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_non_finite_loss_ends_the_run_and_says_what_to_change(small_set, tmp_path):
+    with pytest.raises(DivergenceError, match="lower learning_rate"):
+        train(small_set, tiny(learning_rate=1e18), tmp_path / "run", kimg=0.2, conditional=True)
+
+
+def test_a_short_run_learns_the_brightness_of_its_classes(tmp_path):
+    data = blobs(32)
+    train(data, tiny("stylegan2", learning_rate=0.01), tmp_path / "run", kimg=1.0, conditional=True)
+    means = {name: generate(tmp_path / "run", 32, class_name=name).images.mean() for name in data.classes}
+    real = {name: data.of_class(name).images.mean() for name in data.classes}
+    assert means["light"] - means["dark"] > 0.5 * (real["light"] - real["dark"])
+
+
+def test_per_class_runs_make_one_set_in_training_proportions(tmp_path):
+    data = blobs(12).subset(range(0, 16))
+    data = data.subset([*np.flatnonzero(data.labels == 0), *np.flatnonzero(data.labels == 1)[:4]])
+    train_mode(data, tiny(), tmp_path / "run", kimg=0.008, mode="per_class")
+    made = generate(tmp_path / "run", 30, seed=3)
+    assert made.synthetic
+    assert made.class_counts == {"dark": 20, "light": 10}
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["dark", "light"]
+
+
+def test_the_same_seed_gives_the_same_image_however_many_are_asked_for(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.008, conditional=True)
+    few, many = generate(run, 5, seed=7), generate(run, 50, seed=7)
+    assert np.array_equal(few.images, many.images[:5])
+    assert np.array_equal(few.labels, many.labels[:5])
+    assert not np.array_equal(few.images, generate(run, 5, seed=8).images)
+    assert len({image.tobytes() for image in many.images}) == 50
+    assert set(generate(run, 4, class_name="light").class_counts.items()) == {("dark", 0), ("light", 4)}
+    with pytest.raises(ClassError, match=r"did you mean 'light'.*known: dark, light"):
+        generate(run, 4, class_name="lihgt")
+    with pytest.raises(RunError, match="holds no generator"):
+        generate(tmp_path / "nothing", 4)
+
+
+def test_generator_file_carries_its_configuration_and_nothing_of_this_machine(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    _, config = load_generator(run / "generator.safetensors", CPU)
+    assert config.classes == ("dark", "light")
+    assert config.to_dict() == yaml.safe_load((run / "recipe.yaml").read_text())
+    assert str(tmp_path).encode() not in (run / "generator.safetensors").read_bytes()
+
+
+def test_class_sequence_is_proportional_and_a_prefix_of_itself():
+    assert np.bincount(class_sequence([56, 27, 17], 100)).tolist() == [56, 27, 17]
+    assert np.array_equal(class_sequence([3, 1], 7), class_sequence([3, 1], 20)[:7])
+
+
+def test_tile_lays_images_row_by_row():
+    images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1)
+    assert tile(images, 4).tolist() == [[0, 1, 2, 3], [4, 5, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"chanel_base": 2048}, "no setting 'chanel_base' .did you mean 'channel_base'"),
+        ({"learning_rate": -1}, "'learning_rate' = -1"),
+        ({"diffaugment": ("colour",)}, "unknown operation 'colour'"),
+        ({"batch": 5}, "multiple of 2"),
+    ],
+)
+def test_wrong_settings_are_named(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        make_recipe("stylegan2", **settings)
+
+
+def test_unknown_recipe_names_the_nearest():
+    with pytest.raises(RecipeError, match="did you mean 'stylegan2'"):
+        make_recipe("stylegan3")
+
+
+def test_r1_heuristic_is_that_of_the_ada_paper():
+    assert make_recipe("stylegan2", batch=32).r1_weight(256) == pytest.approx(0.4096)
+    assert make_recipe("stylegan2", r1_gamma=10).r1_weight(256) == 10

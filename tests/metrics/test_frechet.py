@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.linalg import sqrtm
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from sonosynth.errors import ClassError
+from sonosynth.metrics.frechet import frechet_distance, frechet_from_gram, frechet_interval
+
+
+def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    spectrum = 1 / np.sqrt(np.arange(1, dimension + 1))
+    return rng.standard_normal((n, dimension)) * spectrum + shift
+
+
+class PassedThrough(torch.nn.Module):
+    """Gives torchmetrics features instead of images."""
+
+    def __init__(self, dimension: int):
+        super().__init__()
+        self.num_features = dimension
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def by_torchmetrics(x: np.ndarray, y: np.ndarray) -> float:
+    metric = FrechetInceptionDistance(feature=PassedThrough(x.shape[1]), normalize=True).set_dtype(torch.float64)
+    metric.update(torch.from_numpy(x), real=True)
+    metric.update(torch.from_numpy(y), real=False)
+    return float(metric.compute())
+
+
+@pytest.mark.parametrize(("n", "m", "dimension"), [(300, 200, 16), (40, 30, 64), (100, 30, 64), (12, 200, 64)])
+def test_agrees_with_torchmetrics_also_below_as_many_rows_as_columns(n, m, dimension):
+    x, y = features(n, dimension, 0), features(m, dimension, 1, shift=0.3) * 1.3
+    assert frechet_distance(x, y) == pytest.approx(by_torchmetrics(x, y), rel=1e-4)
+
+
+def test_is_the_formula_with_a_matrix_root():
+    x, y = features(200, 10, 0), features(150, 10, 1, 0.2) @ np.random.default_rng(2).standard_normal((10, 10))
+    a, b = np.cov(x.T), np.cov(y.T)
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 20, 300])
+def test_known_values_for_shifted_and_scaled_copies(n):
+    x = features(n, 50, 0)
+    assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(x, x + 2.0) == pytest.approx(4 * 50, rel=1e-9)
+    scaled = 0.25 * (x.mean(0) ** 2).sum() + 0.25 * x.var(0, ddof=1).sum()
+    assert frechet_distance(x, 1.5 * x) == pytest.approx(scaled, rel=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 30), st.integers(2, 30), st.integers(1, 40), st.integers(0, 99))
+def test_symmetric_unordered_nonnegative_and_equal_from_inner_products(n, m, dimension, seed):
+    x, y = features(n, dimension, seed), features(m, dimension, seed + 1, 0.5)
+    found = frechet_distance(x, y)
+    tolerance = {"rel": 1e-8, "abs": 1e-9}
+    assert found >= 0
+    assert frechet_distance(y, x) == pytest.approx(found, **tolerance)
+    assert frechet_distance(x[::-1], y[::-1]) == pytest.approx(found, **tolerance)
+    both = np.concatenate([x, y])
+    from_gram = frechet_from_gram(both @ both.T, np.arange(n), np.arange(n, n + m))
+    assert from_gram == pytest.approx(found, **tolerance)
+
+
+def test_float32_features_lose_nothing_to_their_large_mean():
+    x, y = (features(50, 30, seed).astype(np.float32) + np.float32(100) for seed in (0, 1))
+    expected = frechet_distance(x.astype(np.float64) - 100, y.astype(np.float64) - 100)
+    both = np.concatenate([x, y]).astype(np.float64)
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-9)
+    assert frechet_from_gram(both @ both.T, np.arange(50), np.arange(50, 100)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_too_few_images_and_wrong_arrays_are_refused():
+    with pytest.raises(ClassError, match="1 and 5 images: a distance needs at least 2"):
+        frechet_distance(features(1, 4, 0), features(5, 4, 1))
+    with pytest.raises(ValueError, match=r"\[N, D\] and \[M, D\]"):
+        frechet_distance(features(5, 4, 0), features(5, 3, 1))
+    broken = features(5, 4, 0)
+    broken[0, 0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        frechet_distance(features(5, 4, 1), broken)
+
+
+class TestInterval:
+    def test_covers_the_expected_distance_at_this_size(self):
+        pairs = [(features(60, 40, 2 * s), 1.1 * features(60, 40, 2 * s + 1, 0.2)) for s in range(120)]
+        expected = np.mean([frechet_distance(x, y) for x, y in pairs])
+        intervals = [frechet_interval(x, y, draws=40, seed=s) for s, (x, y) in enumerate(pairs)]
+        covered = np.mean([low <= expected <= high for low, high in intervals])
+        assert 0.9 <= covered <= 0.995
+        # All simulated distances lie in an interval 2.5 times as wide only if it is not absurdly wide itself.
+        spread = np.std([frechet_distance(x, y) for x, y in pairs])
+        assert np.mean([high - low for low, high in intervals]) < 2 * 1.96 * spread * 1.5
+
+    def test_contains_its_estimate_repeats_by_seed_and_narrows_with_level(self):
+        x, y = features(40, 20, 0), features(30, 20, 1)
+        low, high = frechet_interval(x, y, seed=3)
+        assert 0 <= low < frechet_distance(x, y) < high
+        assert frechet_interval(x, y, seed=3) == (low, high)
+        assert frechet_interval(x, y, seed=4) != (low, high)
+        narrow = frechet_interval(x, y, seed=3, level=0.5)
+        assert low < narrow[0] < narrow[1] < high
+
+    def test_images_of_one_group_count_as_one(self):
+        one, y = features(20, 30, 0), features(60, 30, 1, 0.5)
+        x = np.repeat(one, 4, axis=0) + 0.05 * features(80, 30, 2)
+        groups = np.repeat(np.arange(20), 4)
+        (low, high), (low_alone, high_alone) = frechet_interval(x, y, groups), frechet_interval(x, y)
+        assert high - low > 1.3 * (high_alone - low_alone)
+
+    def test_none_with_few_groups(self):
+        x, y = features(20, 5, 0), features(20, 5, 1)
+        assert frechet_interval(x, y, groups_y=np.arange(20) % 4) is None
+        assert frechet_interval(x, y, groups_y=np.arange(20) % 5) is not None

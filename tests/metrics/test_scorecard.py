@@ -1,0 +1,234 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sonosynth.data.imageset import ImageSet
+from sonosynth.errors import ClassError, FeatureError, MixedSizesError, SourceError
+from sonosynth.metrics import scorecard as module
+from sonosynth.metrics.frechet import frechet_distance, frechet_interval
+from sonosynth.metrics.kernel import kernel_distance, kernel_interval
+from sonosynth.metrics.scorecard import Score, common_classes, read_scores, scorecard, write_scores
+
+KEYS = {
+    "metric", "features", "reference", "class", "value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic",
+}  # fmt: skip
+
+
+def image_set(
+    counts: dict[str, int], seed: int, brightness: float = 90, synthetic: bool = False, per_group: int = 1, px: int = 8
+) -> ImageSet:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(counts)), list(counts.values()))
+    means = brightness + 20 * labels[:, None, None]
+    pixels = np.clip(means + 25 * rng.standard_normal((len(labels), px, px)), 0, 255)
+    groups = np.arange(len(labels)) // per_group
+    names = tuple(str(i) for i in range(len(labels)))
+    return ImageSet(pixels.astype(np.uint8), labels, tuple(counts), groups, names, synthetic)
+
+
+def pixels_as_features(images, name="inception", cache=None, progress=None):
+    if progress:
+        progress(len(images), len(images))
+    return images.images.reshape(len(images), -1).astype(np.float32) / 64
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Pixels instead of a network: the scorecard's own work is the same."""
+    monkeypatch.setattr(module, "embed", pixels_as_features)
+
+
+COUNTS = {"benign": 60, "malignant": 40, "normal": 10}
+
+
+def rows_by_key(scores: list[Score]) -> dict[tuple[str, str, str], Score]:
+    found = {(s.metric, s.reference, s.class_): s for s in scores}
+    assert len(found) == len(scores)
+    return found
+
+
+def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
+    train, held_out = image_set(COUNTS, 0), image_set({"benign": 30, "malignant": 15, "normal": 10}, 1)
+    synthetic = image_set({"benign": 50, "malignant": 45, "normal": 30}, 2, brightness=100, synthetic=True)
+    found = rows_by_key(scorecard(train, synthetic, held_out))
+    metrics = [f"{kind}_distance{size}" for kind in ("frechet", "kernel") for size in ("", "_at_floor_n")]
+    # 10 normal training images and 15 malignant held-out images are too few for rows of their own.
+    expected = [
+        ("train", "all"),
+        ("train", "benign"),
+        ("train", "malignant"),
+        ("held-out", "all"),
+        ("held-out", "benign"),
+    ]
+    assert set(found) == {(metric, *where) for metric in metrics for where in expected}
+
+    for (_, reference, class_), row in found.items():
+        real = train if reference == "train" else held_out
+        parts = [part if class_ == "all" else part.of_class(class_) for part in (real, synthetic)]
+        if row.metric.endswith("floor_n"):
+            assert row.n_real == row.n_synthetic == row.floor_n
+            assert row.low is None and row.high is None
+            continue
+        assert (row.n_real, row.n_synthetic) == (len(parts[0]), len(parts[1]))
+        x, y = map(pixels_as_features, parts)
+        distance = frechet_distance if row.metric.startswith("frechet") else kernel_distance
+        assert row.value == pytest.approx(distance(x, y), rel=1e-6)
+        assert row.low < row.value < row.high
+    kernel = found["kernel_distance", "train", "benign"]
+    x, y = pixels_as_features(train.of_class("benign")), pixels_as_features(synthetic.of_class("benign"))
+    assert (kernel.low, kernel.high) == pytest.approx(kernel_interval(x, y), rel=1e-6)
+    frechet = found["frechet_distance", "train", "benign"]
+    width = np.diff(frechet_interval(x, y))[0]
+    assert frechet.high - frechet.low == pytest.approx(width, rel=0.4)
+
+
+def test_floor_sizes_follow_the_protocol(fast):
+    train, held_out = image_set({"a": 100}, 0), image_set({"a": 30}, 1)
+
+    def floor_n(synthetic_n: int, held: ImageSet | None, reference: str = "train") -> int | None:
+        rows = rows_by_key(scorecard(train, image_set({"a": synthetic_n}, 2), held))
+        return rows["frechet_distance", reference, "all"].floor_n
+
+    assert floor_n(200, None) == 50
+    assert floor_n(200, held_out) == 65
+    assert floor_n(200, held_out, "held-out") == 30
+    assert floor_n(25, held_out) == 25
+    assert floor_n(19, held_out) is None
+
+
+def test_without_a_floor_there_is_no_row_at_its_size(fast):
+    rows = scorecard(image_set({"a": 30}, 0), image_set({"a": 30}, 1))
+    assert {row.metric for row in rows} == {"frechet_distance", "kernel_distance"}
+    assert all(row.floor is None and row.floor_n is None for row in rows)
+
+
+def test_the_floor_is_met_by_images_of_the_same_kind_and_not_by_others(fast):
+    train, held_out = image_set({"a": 120}, 0), image_set({"a": 120}, 1)
+    for metric in ("frechet_distance_at_floor_n", "kernel_distance_at_floor_n"):
+        alike = rows_by_key(scorecard(train, image_set({"a": 100}, 2), held_out))[metric, "held-out", "all"]
+        other = rows_by_key(scorecard(train, image_set({"a": 100}, 2, 110), held_out))[metric, "held-out", "all"]
+        full = rows_by_key(scorecard(train, image_set({"a": 100}, 2, 110), held_out))[
+            "frechet_distance", "train", "all"
+        ]
+        assert alike.floor == other.floor
+        assert abs(alike.value - alike.floor) < 0.2 * (other.value - other.floor)
+        assert full.floor_n == 100
+        if metric.startswith("frechet"):
+            assert alike.value == pytest.approx(alike.floor, rel=0.1)
+
+
+def test_groups_never_stand_on_both_sides_of_a_floor():
+    train, synthetic = image_set({"a": 90}, 0, per_group=4), image_set({"a": 80}, 1, synthetic=True)
+    [comparison] = module._comparisons({"train": train, "synthetic": synthetic}, ())
+    draws = module._floor_draws(comparison, seed=0)
+    assert len(draws) == module.FLOOR_DRAWS
+    for first, second, reference, made in draws:
+        assert len(first) == len(second) == len(reference) == len(made) >= 42
+        assert not set(comparison.groups[first]) & set(comparison.groups[second])
+        assert set(first) | set(second) | set(reference) <= set(range(90))
+        assert set(made) <= set(range(90, 170))
+    assert len({tuple(first) for first, *_ in draws}) > 1
+
+
+def test_few_groups_give_no_interval(fast):
+    train = image_set({"a": 60}, 0, per_group=20)
+    for row in scorecard(train, image_set({"a": 60}, 1)):
+        assert row.low is None and row.high is None
+
+
+def test_a_seed_repeats_and_features_are_scored_one_after_the_other(fast):
+    train, synthetic = image_set({"a": 50}, 0), image_set({"a": 50}, 1)
+    steps = []
+    first = scorecard(train, synthetic, seed=1, progress=lambda done, total: steps.append((done, total)))
+    assert scorecard(train, synthetic, seed=1) == first
+    assert scorecard(train, synthetic, seed=2) != first
+    assert steps == [(50, 100), (100, 100)]
+
+
+class TestClasses:
+    def test_rows_cover_the_common_classes_in_any_order(self, fast):
+        train = image_set({"benign": 40, "malignant": 40}, 0)
+        synthetic = replace(image_set({"malignant": 30, "odd": 30}, 1), synthetic=True)
+        classes, notes = common_classes(train, synthetic)
+        assert classes == ("malignant",)
+        assert "real images have classes that not all sets have, left out: benign" in notes[0]
+        assert "left out: odd" in notes[1]
+        rows = rows_by_key(scorecard(train, synthetic))
+        assert {row.class_ for row in rows.values()} == {"all", "malignant"}
+        assert all(row.n_synthetic == 30 for key, row in rows.items() if "floor" not in key[0])
+        value = rows["frechet_distance", "train", "all"].value
+        expected = frechet_distance(
+            *map(pixels_as_features, (train.of_class("malignant"), synthetic.of_class("malignant")))
+        )
+        assert value == pytest.approx(expected, rel=1e-6)
+
+    def test_an_empty_class_is_not_common(self):
+        train = image_set({"benign": 40, "malignant": 40}, 0)
+        assert common_classes(train, train.of_class("benign"))[0] == ("benign",)
+
+    def test_without_a_common_class_all_images_are_compared(self, fast):
+        train, synthetic = image_set({"benign": 40, "normal": 20}, 0), image_set({"unknown": 50}, 1, synthetic=True)
+        classes, notes = common_classes(train, synthetic)
+        assert classes == () and "no class in common" in notes[0]
+        rows = scorecard(train, synthetic)
+        assert {row.class_ for row in rows} == {"all"}
+        assert (rows[0].n_real, rows[0].n_synthetic) == (60, 50)
+
+    def test_other_proportions_are_told(self):
+        train, equal = image_set({"a": 60, "b": 30}, 0), image_set({"a": 40, "b": 20}, 1)
+        assert common_classes(train, equal) == (("a", "b"), ())
+        _, notes = common_classes(train, image_set({"a": 20, "b": 40}, 2))
+        assert "class proportions of the synthetic images (a 33 %, b 67 %)" in notes[0]
+
+
+class TestMistakes:
+    def test_sizes(self):
+        with pytest.raises(
+            MixedSizesError, match=r"the train set has images of 8 × 8 and the synthetic set of 16 × 16"
+        ):
+            scorecard(image_set({"a": 5}, 0), image_set({"a": 5}, 1, px=16))
+
+    def test_too_few_images(self):
+        with pytest.raises(ClassError, match="the synthetic set has 1 images to compare; a distance needs at least 2"):
+            scorecard(image_set({"a": 5}, 0), image_set({"a": 1}, 1))
+
+    def test_an_unknown_network_is_told_before_any_work(self, monkeypatch):
+        monkeypatch.setattr(module, "embed", lambda *_: pytest.fail("worked first"))
+        with pytest.raises(FeatureError, match="no feature network 'vgg'"):
+            scorecard(image_set({"a": 5}, 0), image_set({"a": 5}, 1), features=("inception", "vgg"))
+
+
+class TestFile:
+    def test_written_as_promised_and_read_back(self, fast, tmp_path):
+        scores = scorecard(image_set(COUNTS, 0), image_set(COUNTS, 1, synthetic=True))
+        path = tmp_path / "score.json"
+        write_scores(path, scores)
+        assert read_scores(path) == scores
+        rows = json.loads(path.read_text())
+        assert all(set(row) == KEYS for row in rows)
+        assert {row["class"] for row in rows} == {"all", "benign", "malignant"}
+
+    @pytest.mark.parametrize("text", ["", "{}", '[{"metric": "x"}]', '[{"class_": "all"}]', "[3]", '{"a": 1}'])
+    def test_other_files_are_refused(self, tmp_path, text):
+        path = tmp_path / "score.json"
+        path.write_text(text)
+        with pytest.raises(SourceError, match="is not a score file"):
+            read_scores(path)
+
+    def test_a_missing_file_is_refused(self, tmp_path):
+        with pytest.raises(SourceError, match="sonosynth score --out"):
+            read_scores(tmp_path / "none.json")
+
+
+def test_with_the_real_network_and_its_cache(tmp_path):
+    train, synthetic = image_set({"a": 6}, 0, px=32), image_set({"a": 7}, 1, 150, synthetic=True, px=32)
+    first = scorecard(train, synthetic, cache=tmp_path)
+    assert [(row.metric, row.features, row.n_real, row.n_synthetic) for row in first] == [
+        ("frechet_distance", "inception", 6, 7),
+        ("kernel_distance", "inception", 6, 7),
+    ]
+    assert first[0].value > 10
+    assert len(list(tmp_path.iterdir())) == 2
+    assert scorecard(train, synthetic, cache=tmp_path) == first

