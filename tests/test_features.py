@@ -113,7 +113,7 @@ def test_other_types_and_shapes_are_refused(wrong):
 
 def test_an_unknown_name_is_refused_with_the_nearest():
     for call in (load_features, lambda name: embed(np.zeros((1, 8, 8), np.uint8), name)):
-        with pytest.raises(FeatureError, match="'incepton'.*did you mean 'inception'"):
+        with pytest.raises(FeatureError, match=r"'incepton'.*did you mean 'inception'"):
             call("incepton")
 
 

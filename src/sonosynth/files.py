@@ -47,6 +47,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def remove_leftovers(directory: Path) -> None:
+    """Remove what `atomic_file` and `atomic_directory` of killed processes left under `directory`.
+
+    Call it only where no other process writes there.
+    """
+    for path in sorted(directory.rglob(".*.tmp")):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
     with atomic_file(path) as beside:

@@ -330,6 +330,7 @@ def test_findings_are_careful(report):
     assert "stylegan2-diffaug has a kernel distance of" in text
     assert "4 comparisons" not in text and "8 comparisons of an arm with synthetic images" in text
     assert "is not finished" not in text and "phantom" not in text
+    assert "steps: 200" in text and "channel_max:" in text  # the study file, and what it leaves to defaults
 
 
 def test_relative_reduction_follows_from_the_distances(study):

@@ -83,7 +83,7 @@ class SynthesisLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(fan_out))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        """Return features of ``x [N, C, H, W]`` with style ``w [N, w_dim]`` and noise ``[N, 1, H, W]`` (H, W after upsampling)."""
+        """Return features of ``x [N, C, H, W]``, style ``w [N, w_dim]`` and noise ``[N, 1, H', W']`` of the output's size."""
         x = self.conv(x, w)
         x = x + (noise * self.noise_strength).to(x.dtype)
         return leaky_relu(x + self.bias.to(x.dtype)[:, None, None])
@@ -187,7 +187,7 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
         """Return images; `truncation` ψ pulls w towards its mean: ``w̄ + ψ (w - w̄)``."""
-        w = self.styles(z, labels)
+        w: Tensor = self.styles(z, labels)
         if truncation != 1.0:
             w = self.mapping.w_mean.lerp(w, truncation)
         return self.synthesise(w, noise)
@@ -253,4 +253,5 @@ class Discriminator(nn.Module):
             x = self.out(self.hidden(self.conv(x).flatten(1)))
             if self.mapping is not None:
                 x = (x * self.mapping(None, labels)).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
-        return x[:, 0]
+        logits: Tensor = x[:, 0]
+        return logits

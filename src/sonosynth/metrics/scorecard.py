@@ -197,6 +197,8 @@ def read_scores(path: Path) -> list[Score]:
     """
     try:
         rows = read_json(path)
+        if not isinstance(rows, list):
+            raise TypeError("not a list")
         return [Score(**{_attribute(key): value for key, value in row.items()}) for row in rows]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise SourceError(f"{path} is not a score file ({error}); make one with 'sonosynth score --out'") from error

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sonosynth.files import write_text
@@ -83,6 +84,7 @@ def _context(record: StudyRecord, figure_dir: Path) -> dict[str, Any]:
         "ratios": [f"{x:g}" for x in sorted({r.ratio for r in record.classifiers if r.ratio is not None})],
         "unfinished": unfinished(record),
         "design": _design(record),
+        "resolved": yaml.safe_dump(record.design.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         "real": _real(record),
         "found": found,
         "reductions": [_reduction(r, order) for r in found.reductions],

@@ -18,7 +18,7 @@ from sonosynth.data.readers import read_source
 from sonosynth.data.split import held_out, nested_subsets
 from sonosynth.engine import numpy_generator, provenance, seed_of
 from sonosynth.errors import ClassError, StudyError
-from sonosynth.files import read_json, write_json
+from sonosynth.files import read_json, remove_leftovers, write_json
 from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, load_generator
 from sonosynth.gan.recipes import StyleGAN2Recipe, recipe_from_dict
 from sonosynth.gan.sample import generate
@@ -154,10 +154,12 @@ def run_study(design: StudyDesign, text: str, store: Store, monitor: Monitor, co
         KeyboardInterrupt: after the state of a run in training has been saved.
     """
     store.check(design)
+    remove_leftovers(store.directory)
     data = prepare_study(design, store)
     cells = data.cells(design)
     store.claim(design, text)
     _keep_data(design, data, store, command)
+    store.write_plan(cells)
     for number, cell in enumerate(cells, start=1):
         monitor.start(cell, number, len(cells))
         if store.result(cell) is not None:

@@ -76,6 +76,10 @@ class Store:
         """Return where some synthetic images of a generation are kept for the report."""
         return self.directory / "galleries" / cell.hash
 
+    def write_plan(self, cells: Sequence[AnyCell]) -> None:
+        """Write which cells belong to the study as it stands now; results of earlier versions of it may lie beside."""
+        write_json(self.directory / "plan.json", {"cells": [self._path(cell).stem for cell in cells]})
+
     def write_tables(self, cells: Sequence[AnyCell]) -> None:
         """Write `scores.csv` and `f1.csv` from the finished ones of `cells`, in their order."""
         scores: list[dict[str, Any]] = []

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sonosynth.errors import StudyError
+from sonosynth.study.design import expand, load_design, parse_design
+
+ISSUE = """
+name: busi-small
+data: {source: $SOMEWHERE/busi, size: 64, fit: stretch, classes: [benign, malignant, normal]}
+split: {test_fraction: 0.25, sizes: [200, 50], draws: 1, seed: 0}
+gans: [{base: stylegan2, channel_base: 2048}, {base: stylegan2-diffaug, channel_base: 2048, name: augmented}]
+training: {kimg: 5, mode: conditional, seeds: [0]}
+scores: {features: [inception], n_synthetic: 500}
+classifiers: {networks: [resnet18], arms: [real, real+classical], ratios: [1.0], seeds: [0, 1], steps: 200}
+"""
+
+
+def design(**changes):
+    return parse_design(yaml.safe_load(ISSUE) | changes, "study.yaml")
+
+
+def test_a_whole_file_is_read():
+    read = design()
+    assert read.split.sizes == (50, 200)
+    assert [gan.name for gan in read.gans] == ["stylegan2", "augmented"]
+    assert read.gans[1].recipe.channel_base == 2048
+    assert read.gans[1].recipe.diffaugment
+    assert (read.kimg_of(read.gans[0]), read.mode_of(read.gans[0])) == (5, "conditional")
+
+
+def test_what_is_not_given_is_the_recipes_own_and_an_entry_wins():
+    read = design(gans=["stylegan2", {"base": "stylegan2", "name": "short", "kimg": 1, "mode": "per_class"}], training={})
+    assert (read.kimg_of(read.gans[0]), read.mode_of(read.gans[0])) == (300, "per_class")
+    read = design(gans=[{"base": "stylegan2", "kimg": 1, "mode": "per_class"}])
+    assert (read.kimg_of(read.gans[0]), read.mode_of(read.gans[0])) == (1, "per_class")
+    assert read.gans[0].recipe.channel_base == 16384
+
+
+def test_an_own_test_set_replaces_the_fraction():
+    read = design(split={"test": "elsewhere", "sizes": [50]})
+    assert read.split.test_fraction is None
+    assert design(split={"sizes": [50]}).split.test_fraction == 0.25
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"claassifiers": {}}, "unknown key 'claassifiers' .did you mean 'classifiers'"),
+        ({"training": {"kimgs": 5}}, "unknown key 'training.kimgs' .did you mean 'kimg'"),
+        ({"split": {}}, "the key 'split.sizes' is missing"),
+        ({"split": {"sizes": [2]}}, "at least 4"),
+        ({"split": {"sizes": [50], "test": "x", "test_fraction": 0.2}}, "either test_fraction or test"),
+        ({"gans": ["stylegan3"]}, "no GAN 'stylegan3' .did you mean 'stylegan2'"),
+        ({"gans": [{"base": "stylegan2", "chanel_base": 1}]}, "no setting 'chanel_base' .did you mean 'channel_base'"),
+        ({"gans": ["stylegan2", "stylegan2"]}, "two GANs are called 'stylegan2'"),
+        ({"gans": [{"channel_base": 2048}]}, "a GAN is a recipe's name"),
+        ({"gans": [{"folder": "x"}]}, "a folder takes a name"),
+        ({"scores": {"features": ["incepton"]}}, "no feature network 'incepton' .did you mean 'inception'"),
+        ({"classifiers": {"networks": ["resnet81"]}}, "did you mean 'resnet18'"),
+        ({"classifiers": {"arms": ["real+synthetc"]}}, "did you mean 'real.synthetic'"),
+        ({"classifiers": {"ratios": [0]}}, "above 0"),
+        ({"data": {"source": "x", "size": 100}}, "data.size"),
+        ({"training": {"seeds": []}}, "training.seeds"),
+    ],
+)
+def test_mistakes_are_one_line_that_names_them(changes, message):
+    with pytest.raises(StudyError, match=message) as caught:
+        design(**changes)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("study.yaml: ")
+
+
+def test_files_that_are_no_study(tmp_path: Path):
+    path = tmp_path / "study.yaml"
+    with pytest.raises(StudyError, match="cannot be read"):
+        load_design(path)
+    path.write_text("name: [unclosed")
+    with pytest.raises(StudyError, match="is not YAML"):
+        load_design(path)
+    path.write_text("- a list")
+    with pytest.raises(StudyError, match="is a mapping with the keys name, data"):
+        load_design(path)
+
+
+def test_environment_variables_in_sources(monkeypatch):
+    monkeypatch.setenv("SOMEWHERE", "/images")
+    assert expand("$SOMEWHERE/busi") == Path("/images/busi")
+    monkeypatch.delenv("SOMEWHERE")
+    with pytest.raises(StudyError, match="not set"):
+        expand("$SOMEWHERE/busi")

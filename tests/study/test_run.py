@@ -1,0 +1,163 @@
+"""Whole studies on tiny images, in this process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import blobs
+
+from sonosynth.data.imageset import ImageSet
+from sonosynth.errors import ClassError, OutputError, SplitError, StudyError
+from sonosynth.study.design import StudyDesign, parse_design
+from sonosynth.study.run import prepare_study, run_study
+from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
+
+TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.fresh: list[str] = []
+
+    def start(self, cell, number, total) -> None:
+        pass
+
+    def progress(self, done, total, text) -> None:
+        pass
+
+    def finish(self, cell, seconds) -> None:
+        if seconds is not None:
+            self.fresh.append(cell.kind)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("images") / "real"
+    blobs(30).save(folder)
+    return folder
+
+
+def plain(source: Path, **changes) -> dict:
+    return {
+        "name": "tiny",
+        "data": {"source": str(source), "size": 32},
+        "split": {"sizes": [8, 16], "draws": 1},
+        "gans": [TINY_GAN],
+        "training": {"kimg": 0.012, "mode": "conditional"},
+        "scores": {"n_synthetic": 20},
+        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20},
+    } | changes
+
+
+def run(raw: dict, directory: Path) -> tuple[StudyDesign, Silent]:
+    design, monitor = parse_design(raw, "study.yaml"), Silent()
+    run_study(design, yaml.safe_dump(raw), Store(directory), monitor, "sonosynth study run study.yaml")
+    return design, monitor
+
+
+@pytest.fixture(scope="module")
+def finished(source, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("study") / "tiny"
+    run(plain(source), directory)
+    return directory
+
+
+def test_tables_have_the_contract_columns_and_a_row_for_every_cell(finished):
+    scores, f1 = pd.read_csv(finished / "scores.csv"), pd.read_csv(finished / "f1.csv")
+    assert tuple(scores.columns) == SCORE_COLUMNS
+    assert tuple(f1.columns) == F1_COLUMNS
+    assert set(scores["size"]) == set(f1["size"]) == {8, 16}
+    assert set(scores["reference"]) == {"train", "held-out"}
+    assert {"frechet_distance", "kernel_distance"} <= set(scores["metric"])
+    assert set(f1["metric"]) == {"macro_f1", "f1_dark", "f1_light", "balanced_accuracy", "auc"}
+    real = f1[f1["arm"] == "real"]
+    assert real["gan"].isna().all() and real["ratio"].isna().all() and (real["n_synthetic"] == 0).all()
+    made = f1[f1["arm"] == "real+synthetic"]
+    assert set(made["gan"]) == {"stylegan2"} and (made["n_synthetic"] == made["size"]).all()
+    assert (f1["n_test"] == 15).all()
+
+
+def test_a_second_run_does_nothing(source, finished):
+    before = {path: path.read_bytes() for path in finished.glob("*.csv")}
+    _, monitor = run(plain(source), finished)
+    assert monitor.fresh == []
+    assert {path: path.read_bytes() for path in finished.glob("*.csv")} == before
+
+
+def test_test_images_are_in_no_subset_and_subsets_are_nested(finished):
+    split = json.loads((finished / "split.json").read_text())
+    small, large = (set(subset["indices"]) for subset in split["subsets"])
+    assert small < large
+    assert not large & set(split["test"])
+
+
+def test_scored_and_classifier_images_differ(source, finished):
+    from sonosynth.study.run import _seed
+
+    design = parse_design(plain(source), "study.yaml")
+    cell = next(c for c in prepare_study(design, Store(finished)).cells(design) if c.kind == "train")
+    assert _seed(cell, "score") != _seed(cell, "classify") != _seed(cell, "gallery")
+
+
+def test_new_generators_join_and_old_results_stay(source, finished, tmp_path):
+    import shutil
+
+    directory = tmp_path / "grown"
+    shutil.copytree(finished, directory)
+    _, monitor = run(plain(source, gans=[TINY_GAN, TINY_GAN | {"name": "wider", "channel_max": 16}]), directory)
+    assert sorted(monitor.fresh) == ["classify"] * 2 + ["score"] * 2 + ["train"] * 2
+    assert set(pd.read_csv(directory / "scores.csv")["gan"]) == {"stylegan2", "wider"}
+
+
+def test_another_split_or_a_strangers_folder_is_refused(source, finished, tmp_path):
+    with pytest.raises(StudyError, match="another 'split' section"):
+        run(plain(source, split={"sizes": [8], "draws": 1}), finished)
+    (tmp_path / "letter.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds no study"):
+        run(plain(source), tmp_path)
+
+
+def test_a_folder_made_elsewhere_takes_the_place_of_a_generator(source, tmp_path):
+    made = ImageSet(**{**vars(blobs(40, seed=5)), "synthetic": True})
+    made.save(tmp_path / "made")
+    raw = plain(source, gans=[{"folder": str(tmp_path / "made"), "name": "theirs"}], split={"sizes": [8]})
+    run(raw, tmp_path / "study")
+    scores, f1 = pd.read_csv(tmp_path / "study" / "scores.csv"), pd.read_csv(tmp_path / "study" / "f1.csv")
+    assert set(scores["gan"]) == {"theirs"} and scores["mode"].isna().all() and scores["seed"].isna().all()
+    assert (f1[f1["arm"] == "real+synthetic"]["n_synthetic"] == 8).all()
+    raw["classifiers"]["ratios"] = [6.0]
+    with pytest.raises(StudyError, match="'theirs': a classifier needs 48 .* half of the folder is 40"):
+        run(raw, tmp_path / "greedy")
+
+
+def test_an_own_test_set_is_used_and_may_not_share_images(source, tmp_path):
+    blobs(6, seed=9).save(tmp_path / "test")
+    raw = plain(source, split={"test": str(tmp_path / "test"), "sizes": [8]}, gans=[])
+    run(raw, tmp_path / "study")
+    assert (pd.read_csv(tmp_path / "study" / "f1.csv")["n_test"] == 12).all()
+    assert json.loads((tmp_path / "study" / "split.json").read_text())["test"] is None
+    with pytest.raises(StudyError, match="60 images of the test set are also in the data"):
+        run(plain(source, split={"test": str(source), "sizes": [8]}, gans=[]), tmp_path / "leaky")
+
+
+def test_bad_data_writes_nothing(source, tmp_path):
+    blobs(20).of_class("dark").save(tmp_path / "one")
+    with pytest.raises(ClassError, match="at least two classes"):
+        run(plain(tmp_path / "one"), tmp_path / "study")
+    with pytest.raises(SplitError, match="1000"):
+        run(plain(source, split={"sizes": [1000]}), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_per_class_mode_trains_one_generator_a_class(source, tmp_path):
+    raw = plain(source, split={"sizes": [8]}, training={"kimg": 0.008, "mode": "per_class"})
+    run(raw, tmp_path / "study")
+    (train,) = (tmp_path / "study" / "cells").glob("train-*.json")
+    result = json.loads(train.read_text())["result"]
+    assert result["runs"] == 2
+    gallery = ImageSet.load(tmp_path / "study" / result["gallery"])
+    assert gallery.synthetic and gallery.class_counts == {"dark": 8, "light": 8}
+    assert np.unique(gallery.images.reshape(16, -1), axis=0).shape[0] == 16
