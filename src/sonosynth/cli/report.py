@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from sonosynth.report.page import write_report
-
 
 def report(
     study_dir: Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="directory that 'study run' wrote")],
@@ -16,4 +14,6 @@ def report(
 
     A half-finished study gives a report of what is finished.
     """
+    from sonosynth.report.page import write_report
+
     typer.echo(str(write_report(study_dir, out)))

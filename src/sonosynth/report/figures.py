@@ -183,7 +183,7 @@ def _distance_panel(
         if floors:
             panel.hlines(np.mean(floors), i - 0.36, i + 0.36, colors="#555555", linestyles="--", lw=1.3, label=label)
     _size_axis(panel, sizes)
-    panel.set_ylim(bottom=min(0, panel.get_ylim()[0]))
+    panel.axhline(0, color="#999999", lw=0.8, zorder=1)  # the panels of a row share their limits, which must include 0
 
 
 def f1_figure(rows: Sequence[F1Row], network: str, order: Sequence[Generator], out: Path) -> Picture | None:
