@@ -53,7 +53,13 @@ def test_upsampling_modulated_convolution_equals_zero_insertion_convolution_and_
 def test_resampling_keeps_a_constant_away_from_the_border():
     x = torch.full((1, 2, 8, 8), 3.0)
     assert torch.allclose(upsample(x, binomial())[:, :, 2:-2, 2:-2], torch.tensor(3.0))
-    assert torch.allclose(downsample(x, binomial())[:, :, 1:-1, 1:-1], torch.tensor(3.0))
+    assert torch.allclose(downsample(x, binomial(1, 2, 1))[:, :, 1:-1, 1:-1], torch.tensor(3.0))
+
+
+def test_downsampling_is_the_filter_1331_and_every_second_pixel():
+    x = torch.randn(2, 3, 8, 8)
+    filtered = torch.nn.functional.conv2d(x, binomial().expand(3, 1, 4, 4), stride=2, padding=1, groups=3)
+    torch.testing.assert_close(downsample(x, binomial(1, 2, 1)), filtered)
 
 
 def test_down_convolution_halves_and_keeps_variance_near_one():

@@ -31,7 +31,9 @@ def test_a_whole_file_is_read():
 
 
 def test_what_is_not_given_is_the_recipes_own_and_an_entry_wins():
-    read = design(gans=["stylegan2", {"base": "stylegan2", "name": "short", "kimg": 1, "mode": "per_class"}], training={})
+    read = design(
+        gans=["stylegan2", {"base": "stylegan2", "name": "short", "kimg": 1, "mode": "per_class"}], training={}
+    )
     assert (read.kimg_of(read.gans[0]), read.mode_of(read.gans[0])) == (300, "per_class")
     read = design(gans=[{"base": "stylegan2", "kimg": 1, "mode": "per_class"}])
     assert (read.kimg_of(read.gans[0]), read.mode_of(read.gans[0])) == (1, "per_class")

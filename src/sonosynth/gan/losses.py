@@ -123,8 +123,7 @@ class StyleGAN2Objective:
         """Logistic loss ``softplus(D(G(z))) + softplus(-D(x))``."""
         with torch.no_grad():
             images, _ = self._generate(batch)
-        fake = self._judge(images, batch.fake_labels, batch.draws)
-        real = self._judge(batch.real, batch.real_labels, batch.draws)
+        fake, real = self._judge_both(images, batch)
         loss = F.softplus(fake).mean() + F.softplus(-real).mean()
         return loss, {
             "loss_d": loss.detach(),
@@ -158,6 +157,17 @@ class StyleGAN2Objective:
         noise = batch.draws.normal(n, self.generator.noise_length)
         with autocast(styles.device):
             return self.generator.synthesise(styles, noise), styles
+
+    def _judge_both(self, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Judge generated and real images in one pass; groups of the minibatch statistics never hold both."""
+        images = torch.cat([diffaugment(x, self.augmentation, batch.draws) for x in (fake, batch.real)])
+        labels = None
+        if batch.fake_labels is not None and batch.real_labels is not None:
+            labels = torch.cat([batch.fake_labels, batch.real_labels])
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, labels)
+        first, second = logits.chunk(2)
+        return first, second
 
     def _judge(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
         images = diffaugment(images, self.augmentation, draws)

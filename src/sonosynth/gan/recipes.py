@@ -92,7 +92,8 @@ class StyleGAN2Recipe(Recipe):
             mapping_layers=self.mapping_layers,
             channel_base=self.channel_base,
             channel_max=self.channel_max,
-            minibatch_group=self.minibatch_group,
+            # A divisor of the batch, so that a group never holds real and generated images.
+            minibatch_group=next(g for g in range(self.minibatch_group, 0, -1) if self.batch % g == 0),
         )
 
     def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
