@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from conftest import blobs
 
 # The command line as it is, but with the state of a run saved after every step, so that kills land between states too.

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import blobs
 
+from conftest import blobs
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import ClassError, OutputError, SplitError, StudyError
 from sonosynth.study.design import StudyDesign, parse_design
@@ -129,7 +129,7 @@ def test_a_folder_made_elsewhere_takes_the_place_of_a_generator(source, tmp_path
     assert set(scores["gan"]) == {"theirs"} and scores["mode"].isna().all() and scores["seed"].isna().all()
     assert (f1[f1["arm"] == "real+synthetic"]["n_synthetic"] == 8).all()
     raw["classifiers"]["ratios"] = [6.0]
-    with pytest.raises(StudyError, match="'theirs': a classifier needs 48 .* half of the folder is 40"):
+    with pytest.raises(StudyError, match=r"'theirs': a classifier needs 48 .* half of the folder is 40"):
         run(raw, tmp_path / "greedy")
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from sonosynth.classify.arms import Arm, ArmError, classical_augmentation
 from sonosynth.classify.networks import build_network
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.split import shared_images
 from sonosynth.draws import Draws, shuffled_indices
 from sonosynth.engine import autocast, default_device, numpy_generator, seed_of
-from sonosynth.errors import ClassError, MixedSizesError
+from sonosynth.errors import ClassError, MixedSizesError, SplitError
 
 PREDICT_CHUNK = 128
 
@@ -103,6 +104,7 @@ def classify(
 
     Raises:
         ClassError: fewer than two classes in training or test, or sets with different classes.
+        SplitError: a test image is also a training image.
         MixedSizesError: the sets are not of one size.
         ArmError: the arm needs synthetic images and there are none.
     """
@@ -140,6 +142,12 @@ def _check(sets: list[ImageSet]) -> None:
             raise ClassError(
                 f"the sets have different classes: {', '.join(first.classes)} and {', '.join(part.classes)}"
             )
+    shared = shared_images(first, test)
+    if shared:
+        raise SplitError(
+            f"{len(shared)} test images are also training images, the first as '{shared[0][0]}' and '{shared[0][1]}'; "
+            "test on images of other patients"
+        )
     for name, part in (("training", first), ("test", test)):
         present = [label for label, count in part.class_counts.items() if count]
         if len(present) < 2:

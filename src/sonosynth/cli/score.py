@@ -2,14 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from sonosynth.metrics.scorecard import Score, as_json, check_sizes, common_classes, scorecard, write_scores
+from sonosynth.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sonosynth.metrics.scorecard import Score
 
 
 def score(
@@ -26,25 +28,20 @@ def score(
     Distances to the training images and to held-out images, each with an interval and a floor: the same distance
     between real images and other real images.
     """
+    from rich.console import Console
+
     from sonosynth.data.prepare import load_image_set
+    from sonosynth.metrics.scorecard import as_json, check_sizes, common_classes, scorecard, write_scores
 
     paths = {"train": real, "synthetic": synthetic} | ({"held-out": held_out} if held_out else {})
     sets = {name: load_image_set(path) for name, path in paths.items()}
     check_sizes({str(path): sets[name] for name, path in paths.items()})
-    console = Console(stderr=True)
     given = (sets["train"], sets["synthetic"], sets.get("held-out"))
     _, notes = common_classes(*given)
     for note in notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
-    columns = (TextColumn("features"), BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("features", total=None)
-        scores = scorecard(
-            *given,
-            features=features or ("inception",),
-            seed=seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        typer.echo(f"note: {note}", err=True)
+    with progress_bar("features") as progress:
+        scores = scorecard(*given, features=features or ("inception",), seed=seed, progress=progress)
     if out:
         write_scores(out, scores)
     if as_json_list:
@@ -55,7 +52,9 @@ def score(
         typer.echo(str(out))
 
 
-def _table(scores: list[Score]) -> Table:
+def _table(scores: "list[Score]") -> "Table":
+    from rich.table import Table
+
     table = Table("metric", "features", "reference", "class", title=None)
     for heading in ("value", "95 % interval", "floor", "floor n", "n real", "n synthetic"):
         table.add_column(heading, justify="right")

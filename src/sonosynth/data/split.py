@@ -14,6 +14,13 @@ _LEAST = 2  # images of each class in a training subset
 _Group = tuple[tuple[int, int], ...]
 
 
+def shared_images(first: ImageSet, second: ImageSet) -> list[tuple[str, str]]:
+    """Return the ids of images that stand, pixel for pixel, in both sets: leakage if one of them tests the other."""
+    known = {image.tobytes(): name for image, name in zip(first.images, first.ids, strict=True)}
+    pairs = ((known.get(image.tobytes()), name) for image, name in zip(second.images, second.ids, strict=True))
+    return [(here, there) for here, there in pairs if here is not None]
+
+
 def held_out(data: ImageSet, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide `data` into training and test images: whole groups, each class in proportion as near as groups allow.
 

@@ -83,7 +83,7 @@ class SynthesisLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(fan_out))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
-        """Return features of ``x [N, C, H, W]``, style ``w [N, w_dim]`` and noise ``[N, 1, H', W']`` of the output's size."""
+        """Return features of ``x [N, C, H, W]``, style ``w [N, w_dim]`` and noise of the output's size."""
         x = self.conv(x, w)
         x = x + (noise * self.noise_strength).to(x.dtype)
         return leaky_relu(x + self.bias.to(x.dtype)[:, None, None])

@@ -56,7 +56,7 @@ def _measure(cell: AnyCell, data: StudyData) -> float:
         return _training(cell, images)
     if isinstance(cell, ScoreCell):
         return _scoring(cell, images)
-    return _classifying(cell, images)
+    return _classifying(cell, images, data.held_out)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -92,8 +92,9 @@ def _scoring(cell: ScoreCell, images: ImageSet) -> float:
     return each * cell.n_synthetic
 
 
-def _classifying(cell: ClassifyCell, images: ImageSet) -> float:
+def _classifying(cell: ClassifyCell, images: ImageSet, held_out: ImageSet) -> float:
     def fit() -> None:
-        classify(images, images, ARMS["real+classical"], network=cell.network, training=Training(steps=PROBE_STEPS))
+        training = Training(steps=PROBE_STEPS)
+        classify(images, held_out, ARMS["real+classical"], network=cell.network, training=training)
 
     return _seconds(fit) / PROBE_STEPS * cell.steps

@@ -15,7 +15,7 @@ from sonosynth.classify.train import Training, classify
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
 from sonosynth.data.readers import read_source
-from sonosynth.data.split import held_out, nested_subsets
+from sonosynth.data.split import held_out, nested_subsets, shared_images
 from sonosynth.engine import numpy_generator, provenance, seed_of
 from sonosynth.errors import ClassError, StudyError
 from sonosynth.files import read_json, remove_leftovers, write_json
@@ -117,12 +117,7 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
         return ImageSet.load(store.test).with_classes(images.classes)
     source = read_source(expand(design.split.test))
     test, _ = prepare(source, design.data.size, design.data.fit, classes=images.classes)
-    known = {image.tobytes(): name for image, name in zip(images.images, images.ids, strict=True)}
-    shared = [
-        (known[image.tobytes()], name)
-        for image, name in zip(test.images, test.ids, strict=True)
-        if image.tobytes() in known
-    ]
+    shared = shared_images(images, test)
     if shared:
         raise StudyError(
             f"{len(shared)} images of the test set are also in the data, the first as '{shared[0][0]}' and "

@@ -1,0 +1,155 @@
+"""Whole commands, as a user types them, on tiny images."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import blobs
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from sonosynth.cli.main import app
+from sonosynth.data.imageset import ImageSet
+
+TINY = [
+    "--set",
+    "channel_base=512",
+    "--set",
+    "channel_max=8",
+    "--set",
+    "z_dim=8",
+    "--set",
+    "w_dim=8",
+    "--set",
+    "batch=4",
+]
+
+
+def sonosynth(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """Run a command that must fail with exit status 2 and one line, and return the line."""
+    result = sonosynth(*arguments)
+    assert result.exit_code == 2, (result.output, result.exception)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.output
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("images") / "prepared"
+    blobs(30).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(images, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "run"
+    result = sonosynth("train", images, "--gan", "stylegan2", "--out", out, "--kimg", 0.02, "--conditional", *TINY)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == str(out)
+    return out
+
+
+def test_from_a_folder_of_photographs_to_scores_and_a_classifier(tmp_path):
+    for label, level in (("cyst", 40), ("mass", 200)):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for i, image in enumerate(blobs(40, size=32, classes=("a", "b"), seed=level).images):
+            picture = Image.fromarray(image // 2 + level // 2).resize((40 + i % 3, 33))
+            picture.save(tmp_path / "mine" / label / f"{i}.jpg")
+    prepared, run, made = tmp_path / "prepared", tmp_path / "run", tmp_path / "made"
+    assert "next: sonosynth data prepare" in sonosynth("data", "info", tmp_path / "mine").output
+    assert sonosynth("data", "prepare", tmp_path / "mine", "--out", prepared, "--size", 32).exit_code == 0
+    train = ("train", prepared, "--gan", "stylegan2-diffaug", "--out", run, "--kimg", 0.01, "--conditional", "-n", 40)
+    assert sonosynth(*train, *TINY).exit_code == 0
+    assert sonosynth("generate", run, "--out", made, "-n", 24).exit_code == 0
+    assert ImageSet.load(made).synthetic
+    scored = sonosynth("score", prepared, made, "--out", tmp_path / "score.json", "--json")
+    assert scored.exit_code == 0, scored.output
+    assert {row["metric"] for row in json.loads((tmp_path / "score.json").read_text())} >= {"frechet_distance"}
+    blobs(10, classes=("cyst", "mass"), seed=9).save(tmp_path / "test")
+    options = ("--synthetic", made, "--arm", "real+synthetic", "--ratio", 0.125, "--steps", 20, "--json")
+    classified = sonosynth("classify", prepared, "--test", tmp_path / "test", *options)
+    assert classified.exit_code == 0, classified.output
+    assert json.loads(classified.stdout)["n_synthetic"] == 20
+    assert "are also training images" in refused("classify", prepared, "--test", prepared, "--arm", "real")
+
+
+def test_train_and_generate_say_what_is_wrong(images, run, tmp_path):
+    assert "did you mean 'stylegan2'" in refused("train", images, "--gan", "stylgan2", "--out", tmp_path / "x")
+    assert "KEY=VALUE" in refused("train", images, "--gan", "stylegan2", "--out", tmp_path / "x", "--set", "batch")
+    assert "belongs to another run" in refused("train", images, "--gan", "stylegan2", "--out", run, "--conditional")
+    assert "known: dark, light" in refused("generate", run, "--out", tmp_path / "x", "-n", 4, "--class", "drak")
+    assert "not empty" in refused("generate", run, "--out", images, "-n", 4)
+    assert "did you mean 'dark'" in refused(
+        "train", images, "--gan", "stylegan2", "--out", tmp_path / "x", "--class", "drk"
+    )
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gans": ["fastgann"]}, "no GAN 'fastgann'"),
+        ({"splits": {}}, "unknown key 'splits'"),
+        ({"split": {"sizes": [5000]}}, "5000"),
+        ({"data": {"source": "$NOT_SET_ANYWHERE", "size": 32}}, "environment variable"),
+        ({"data": {"source": "nowhere", "size": 32}}, "nowhere"),
+        ({"data": {"source": "IMAGES", "size": 32, "classes": ["dark"]}}, "at least two classes"),
+        ({"data": {"source": "IMAGES", "size": 32, "classes": ["dark", "lihgt"]}}, "did you mean 'light'"),
+    ],
+)
+def test_study_says_what_is_wrong_and_writes_nothing(changes, message, images, tmp_path):
+    raw = {"name": "x", "data": {"source": "IMAGES", "size": 32}, "split": {"sizes": [8]}, "gans": []} | changes
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(raw).replace("IMAGES", str(images)))
+    for command in ("plan", "run"):
+        assert message in refused("study", command, path, "--out", tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_plan_lists_cells_and_time_and_status_counts(images, tmp_path):
+    gan = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "batch": 4}
+    raw = {
+        "name": "x",
+        "data": {"source": str(images), "size": 32},
+        "split": {"sizes": [8]},
+        "gans": [gan],
+        "training": {"kimg": 4000},
+        "classifiers": {"arms": ["real"], "seeds": [0], "steps": 20},
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    told = sonosynth("study", "plan", path, "--out", tmp_path / "out")
+    assert told.exit_code == 0, told.output
+    assert "train stylegan2, n=8" in told.stdout
+    assert "warning: that is long" in told.stderr
+    planned = json.loads(sonosynth("study", "plan", path, "--out", tmp_path / "out", "--json").stdout)
+    assert [cell["kind"] for cell in planned["cells"]] == ["classify", "train", "score"]
+    assert planned["seconds"] > 4 * 3600
+    assert not (tmp_path / "out").exists()
+    assert "has not begun" in refused("study", "status", path, "--out", tmp_path / "out")
+
+
+def test_a_full_disk_is_one_line(images, run, tmp_path, monkeypatch):
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "made"))
+
+    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    assert "the disk is full" in refused("generate", run, "--out", tmp_path / "made", "-n", 4)
+    assert not list(tmp_path.iterdir())
+    assert "the disk is full" in refused(
+        "train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY
+    )
+
+
+def test_usage_errors_exit_with_two(images):
+    assert sonosynth("train", images).exit_code == 2
+    assert sonosynth("generate", images, "--out", "x", "-n", 0).exit_code == 2
+    assert sonosynth("nonsense").exit_code == 2
