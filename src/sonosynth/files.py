@@ -22,6 +22,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failed write does not name its file
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -43,6 +46,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rmdir()
         beside.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

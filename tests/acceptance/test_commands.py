@@ -2,6 +2,7 @@
 
 import errno
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,19 @@ def test_a_full_disk_is_one_line(images, run, tmp_path, monkeypatch):
     assert "the disk is full" in refused(
         "train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY
     )
+
+
+def test_a_state_that_cannot_be_written_is_one_line_and_the_run_goes_on_later(images, tmp_path):
+    train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.004, "--conditional", *TINY)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        line = refused(*train)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "state.pt: larger than a file may be" in line
+    assert not list((tmp_path / "run").glob("*state.pt*"))
+    assert sonosynth(*train).exit_code == 0
 
 
 def test_usage_errors_exit_with_two(images):

@@ -18,6 +18,7 @@ from sonosynth.errors import SonosynthError
 _MENDABLE = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EFBIG: "larger than a file may be here; choose another --out",
     errno.EACCES: "permission denied; choose a place that you may read and write",
     errno.EPERM: "permission denied; choose a place that you may read and write",
     errno.EROFS: "the file system is read-only; choose another --out",

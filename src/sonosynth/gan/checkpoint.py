@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sonosynth.errors import RunError
@@ -72,7 +72,7 @@ def save_generator(path: Path, network: nn.Module, config: RunConfig, kimg: floa
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     metadata = {"sonosynth": json.dumps(config.to_dict() | {"kimg": kimg}, sort_keys=True)}
     with atomic_file(path) as beside:
-        save_file(tensors, beside, metadata)
+        beside.write_bytes(save(tensors, metadata))  # an OSError of ours names the file; one of safetensors would not
 
 
 def load_generator(path: Path, device: torch.device) -> tuple[Generator, RunConfig]:
@@ -122,8 +122,13 @@ def _difference(found: Any, wanted: dict[str, Any], prefix: str = "") -> str:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors, numbers and lists of them so that `load_state` can read them without unpickling code."""
-    with atomic_file(path) as beside:
-        torch.save(state, beside)
+    with atomic_file(path) as beside, beside.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, which torch hides behind an error of its own
+                raise error.__context__ from error
+            raise
 
 
 def load_state(path: Path, device: torch.device) -> dict[str, Any]:
