@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import blobs
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from conftest import blobs
 from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
 

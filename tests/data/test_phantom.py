@@ -3,19 +3,10 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 import pytest
 
-from sonosynth.data.phantom import (
-    CLASSES,
-    Breast,
-    Scan,
-    Tissue,
-    draw,
-    draw_lesion,
-    insonify,
-    make_grid,
-    phantom,
-    simulate,
-    smooth_noise,
-)
+from sonosynth.data.phantom import CLASSES, phantom, simulate
+from sonosynth.data.phantom_acoustics import insonify
+from sonosynth.data.phantom_parameters import Breast, Scan, draw, draw_lesion
+from sonosynth.data.phantom_tissue import Tissue, make_grid, smooth_noise
 from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError, SonosynthError
 
@@ -79,6 +70,14 @@ def test_one_breast_at_two_sizes() -> None:
     alike = np.corrcoef(coarse.ravel(), fine.ravel())[0, 1]
     assert alike > 0.8
     assert alike > np.corrcoef(other.ravel(), fine.ravel())[0, 1] + 0.1
+
+
+def test_progress_counts_every_image() -> None:
+    told: list[tuple[int, int]] = []
+    silent = phantom(2, size=16, classes=("benign", "normal"))
+    told_of = phantom(2, size=16, classes=("benign", "normal"), progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told_of.fingerprint() == silent.fingerprint()
 
 
 @pytest.mark.parametrize("size", [16, 33, 100])

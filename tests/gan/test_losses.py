@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from sonosynth.draws import Draws
-from sonosynth.gan.losses import Batch, StyleGAN2Objective
+from sonosynth.gan.game import Batch
+from sonosynth.gan.losses import StyleGAN2Objective
 from sonosynth.gan.stylegan2 import Discriminator, Generator
 
 CPU = torch.device("cpu")

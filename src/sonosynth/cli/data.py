@@ -97,8 +97,8 @@ def phantom(
     from sonosynth.data.prepare import save_once
 
     arguments = {"command": "phantom", "per_class": per_class, "size": size, "seed": seed}
-    with progress_bar("simulating"):
-        data, notes, new = save_once(out, arguments, lambda: (simulated(per_class, size, seed), []))
+    with progress_bar("simulating") as progress:
+        data, notes, new = save_once(out, arguments, lambda: (simulated(per_class, size, seed, progress=progress), []))
     _print_written(out, data, notes, new)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sonosynth.errors import RunError
 from sonosynth.files import atomic_file, write_text
-from sonosynth.gan.recipes import StyleGAN2Recipe, recipe_from_dict
-from sonosynth.gan.stylegan2 import Generator
+from sonosynth.gan.game import GeneratorNetwork
+from sonosynth.gan.recipes import Recipe, recipe_from_dict
 
 GENERATOR = "generator.safetensors"
 RECIPE = "recipe.yaml"
@@ -36,7 +36,7 @@ class RunConfig:
         seed: of all random draws.
     """
 
-    recipe: StyleGAN2Recipe
+    recipe: Recipe
     size: int
     classes: tuple[str, ...]
     class_counts: tuple[int, ...]
@@ -75,7 +75,7 @@ def save_generator(path: Path, network: nn.Module, config: RunConfig, kimg: floa
         beside.write_bytes(save(tensors, metadata))  # an OSError of ours names the file; one of safetensors would not
 
 
-def load_generator(path: Path, device: torch.device) -> tuple[Generator, RunConfig]:
+def load_generator(path: Path, device: torch.device) -> tuple[GeneratorNetwork, RunConfig]:
     """Read what `save_generator` wrote. Raises RunError if `path` is not such a file."""
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:

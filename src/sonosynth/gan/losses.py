@@ -1,11 +1,4 @@
-"""The StyleGAN2 objective: logistic loss with lazy R1 and path-length regularisation (Karras et al. 2020).
-
-An objective is a list of `Phase`s. The training loop runs them in order and knows nothing else about the game.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+"""The StyleGAN2 objective: logistic loss with lazy R1 and path-length regularisation (Karras et al. 2020)."""
 
 import torch
 import torch.nn.functional as F
@@ -14,46 +7,8 @@ from torch import Tensor
 from sonosynth.draws import Draws
 from sonosynth.engine import autocast
 from sonosynth.gan.augment import diffaugment
+from sonosynth.gan.game import Batch, Phase
 from sonosynth.gan.stylegan2 import Discriminator, Generator
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one phase of one step works on: real images, the classes of generated ones, and its random draws.
-
-    `real` is float32 ``[N, 1, H, W]`` in [-1, 1]; labels are int64 ``[N]``, or None for an unconditional game.
-    """
-
-    real: Tensor
-    real_labels: Tensor | None
-    fake_labels: Tensor | None
-    draws: Draws
-
-
-class Objective(Protocol):
-    """What a family gives to the training loop: its phases, and whatever state they keep between steps."""
-
-    def phases(self) -> "list[Phase]":
-        """Return the phases of a step, in the order in which they run."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what a resumed run needs."""
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One optimiser step of one player: its loss is minimised every `interval` steps.
-
-    `loss` returns the scalar to minimise and detached statistics to log.
-    """
-
-    name: str
-    player: Literal["generator", "discriminator"]
-    interval: int
-    loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 
 
 class StyleGAN2Objective:

@@ -3,22 +3,25 @@
 Adding a family is a new file with its networks and objective, a subclass of `Recipe` here and an entry in `RECIPES`.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import nn
+from torch.optim import Optimizer
 
 from sonosynth.errors import RecipeError, nearest
 from sonosynth.gan import stylegan2
 from sonosynth.gan.augment import OPERATIONS
+from sonosynth.gan.game import GeneratorNetwork, Objective
 from sonosynth.gan.losses import StyleGAN2Objective
 
 DIFFAUGMENT = ("brightness", "contrast", "translation", "cutout")
 
 
-class Recipe(BaseModel):
-    """Settings that every family of generators has."""
+class Recipe(BaseModel, ABC):
+    """Settings that every family of generators has, and what a family builds from them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +33,28 @@ class Recipe(BaseModel):
     mirror: bool = False  # horizontal flips of the real images
     ema_halflife_kimg: float = Field(gt=0)
     ema_rampup: float = Field(gt=0)  # the half-life is at most this share of the images shown so far
+
+    @abstractmethod
+    def build_generator(self, size: int, n_classes: int) -> GeneratorNetwork:
+        """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
+
+    @abstractmethod
+    def build_discriminator(self, size: int, n_classes: int) -> nn.Module:
+        """Return a freshly initialised discriminator."""
+
+    @abstractmethod
+    def build_objective(self, generator: Any, discriminator: Any) -> Objective:
+        """Return the losses of the game between the two networks."""
+
+    @abstractmethod
+    def build_optimizers(self, generator: Any, discriminator: Any) -> tuple[Optimizer, Optimizer]:
+        """Return an optimiser for the generator and one for the discriminator."""
+
+    def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
+        """Return the numbers of trained parameters of generator and discriminator."""
+        with torch.device("meta"):
+            players = self.build_generator(size, n_classes), self.build_discriminator(size, n_classes)
+        return tuple(sum(p.numel() for p in player.parameters()) for player in players)  # type: ignore[return-value]
 
 
 class StyleGAN2Recipe(Recipe):
@@ -96,12 +121,6 @@ class StyleGAN2Recipe(Recipe):
             minibatch_group=next(g for g in range(self.minibatch_group, 0, -1) if self.batch % g == 0),
         )
 
-    def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
-        """Return the numbers of parameters of generator and discriminator."""
-        with torch.device("meta"):
-            players = self.build_generator(size, n_classes), self.build_discriminator(size, n_classes)
-        return tuple(sum(p.numel() for p in player.parameters()) for player in players)  # type: ignore[return-value]
-
     def build_objective(
         self, generator: stylegan2.Generator, discriminator: stylegan2.Discriminator
     ) -> StyleGAN2Objective:
@@ -119,20 +138,22 @@ class StyleGAN2Recipe(Recipe):
 
     def build_optimizers(
         self, generator: stylegan2.Generator, discriminator: stylegan2.Discriminator
-    ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    ) -> tuple[Optimizer, Optimizer]:
         """Return one Adam a player, corrected for lazy regularisation (Karras et al. 2020, appendix B)."""
         return (
             self._adam(generator, self.path_length_interval if self.path_length_weight else None),
             self._adam(discriminator, self.r1_interval if self.r1_weight(generator.size) else None),
         )
 
-    def _adam(self, network: nn.Module, interval: int | None) -> torch.optim.Optimizer:
+    def _adam(self, network: nn.Module, interval: int | None) -> Optimizer:
         share = interval / (interval + 1) if interval else 1.0
         betas = (self.adam_betas[0] ** share, self.adam_betas[1] ** share)
         return torch.optim.Adam(network.parameters(), lr=self.learning_rate * share, betas=betas, eps=1e-8, fused=True)
 
 
-RECIPES: dict[str, StyleGAN2Recipe] = {
+FAMILIES: dict[str, type[Recipe]] = {"stylegan2": StyleGAN2Recipe}
+
+RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         StyleGAN2Recipe(name="stylegan2"),
@@ -141,7 +162,7 @@ RECIPES: dict[str, StyleGAN2Recipe] = {
 }
 
 
-def make_recipe(base: str, **settings: Any) -> StyleGAN2Recipe:
+def make_recipe(base: str, **settings: Any) -> Recipe:
     """Return the named recipe `base` with some settings changed.
 
     Raises:
@@ -156,10 +177,10 @@ def make_recipe(base: str, **settings: Any) -> StyleGAN2Recipe:
     return recipe_from_dict(RECIPES[base].model_dump() | settings)
 
 
-def recipe_from_dict(fields: dict[str, Any]) -> StyleGAN2Recipe:
+def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
     """Return the recipe with these fields, as `Recipe.model_dump` gave them. Raises RecipeError."""
     try:
-        return StyleGAN2Recipe.model_validate(fields)
+        return FAMILIES[fields["family"]].model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

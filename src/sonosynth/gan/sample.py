@@ -14,7 +14,7 @@ from sonosynth.engine import autocast, default_device, generator
 from sonosynth.errors import ClassError, RunError, nearest
 from sonosynth.files import atomic_file
 from sonosynth.gan.checkpoint import GENERATOR, RunConfig, load_generator
-from sonosynth.gan.stylegan2 import Generator
+from sonosynth.gan.game import GeneratorNetwork
 
 CHUNK = 32  # samples a pass; always this many, so that rounding cannot depend on how many images were asked for
 
@@ -33,7 +33,9 @@ def class_sequence(counts: Sequence[int], n: int) -> np.ndarray:
     return labels
 
 
-def _latents(network: Generator, seed: int, labels: Tensor, start: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _latents(
+    network: GeneratorNetwork, seed: int, labels: Tensor, start: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     draws = [generator(seed, "sample", int(label), start + i) for i, label in enumerate(labels)]
     z = torch.stack([torch.randn(network.z_dim, generator=g) for g in draws])
     noise = torch.stack([torch.randn(network.noise_length, generator=g) for g in draws])
@@ -42,7 +44,7 @@ def _latents(network: Generator, seed: int, labels: Tensor, start: int, device: 
 
 @torch.no_grad()
 def synthesise(
-    network: Generator,
+    network: GeneratorNetwork,
     labels: np.ndarray,
     *,
     conditional: bool,
@@ -51,7 +53,7 @@ def synthesise(
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Return uint8 images ``[N, H, W]``; image i depends on (seed, its label, i) and the weights alone."""
-    device = network.constant.device
+    device = next(network.parameters()).device
     images = np.empty((len(labels), network.size, network.size), dtype=np.uint8)
     for start in range(0, len(labels), CHUNK):
         count = min(CHUNK, len(labels) - start)
@@ -144,7 +146,7 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
     return sheet.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
 
 
-def save_sample_grid(network: Generator, config: RunConfig, path: Path, columns: int = 8) -> None:
+def save_sample_grid(network: GeneratorNetwork, config: RunConfig, path: Path, columns: int = 8) -> None:
     """Write a PNG grid of the same latents at every call: a row a class, or three rows of a single class."""
     rows = len(config.classes) if config.conditional else 3
     labels = np.repeat(np.arange(rows) if config.conditional else np.zeros(rows, dtype=np.int64), columns)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from sonosynth.gan.game import GeneratorNetwork
 from sonosynth.gan.layers import (
     SQRT2,
     EqualConv2d,
@@ -103,7 +104,7 @@ class ToGrey(nn.Module):
         return y.float() + self.bias[:, None, None]
 
 
-class Generator(nn.Module):
+class Generator(GeneratorNetwork):
     """Skip generator: latents ``z [N, z_dim]``, classes ``[N]`` and noise ``[N, noise_length]`` to images.
 
     Args:

@@ -28,8 +28,8 @@ from sonosynth.gan.checkpoint import (
     save_generator,
     save_state,
 )
-from sonosynth.gan.losses import Batch, Phase
-from sonosynth.gan.recipes import StyleGAN2Recipe
+from sonosynth.gan.game import Batch, Phase
+from sonosynth.gan.recipes import Recipe
 from sonosynth.gan.sample import save_sample_grid
 
 TICK_KIMG = 0.25  # a log line
@@ -137,7 +137,7 @@ class Trainer:
             optimizer.load_state_dict(state["optimizers"][name])  # type: ignore[index]
 
 
-def run_config(data: ImageSet, recipe: StyleGAN2Recipe, *, conditional: bool, seed: int) -> RunConfig:
+def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int) -> RunConfig:
     """Return the configuration of a run on `data`, whose classes without images are left out.
 
     Raises:
@@ -166,7 +166,7 @@ def run_config(data: ImageSet, recipe: StyleGAN2Recipe, *, conditional: bool, se
 
 def train(
     data: ImageSet,
-    recipe: StyleGAN2Recipe,
+    recipe: Recipe,
     out: Path,
     *,
     kimg: float,
@@ -229,7 +229,7 @@ def train(
 
 def train_mode(
     data: ImageSet,
-    recipe: StyleGAN2Recipe,
+    recipe: Recipe,
     out: Path,
     *,
     kimg: float,

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from sonosynth.classify.arms import ARMS, find_arm
 from sonosynth.classify.networks import NETWORKS
 from sonosynth.errors import SonosynthError, StudyError, nearest
 from sonosynth.features import known_features
-from sonosynth.gan.recipes import StyleGAN2Recipe, make_recipe
+from sonosynth.gan.recipes import Recipe, make_recipe
 
 
 class _Section(BaseModel):
@@ -57,7 +57,7 @@ class GanEntry(_Section):
     """One generator of the study: a recipe, or a folder of synthetic images made elsewhere."""
 
     name: str
-    recipe: StyleGAN2Recipe | None = None
+    recipe: SerializeAsAny[Recipe] | None = None
     settings: tuple[str, ...] = ()  # names of the recipe settings that the study file gives
     folder: str | None = None
 

@@ -20,7 +20,7 @@ from sonosynth.engine import numpy_generator, provenance, seed_of
 from sonosynth.errors import ClassError, StudyError
 from sonosynth.files import read_json, remove_leftovers, write_json
 from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, load_generator
-from sonosynth.gan.recipes import StyleGAN2Recipe, recipe_from_dict
+from sonosynth.gan.recipes import Recipe, recipe_from_dict
 from sonosynth.gan.sample import generate
 from sonosynth.gan.train import train_mode
 from sonosynth.metrics.scorecard import as_json, scorecard
@@ -285,7 +285,7 @@ class _Work:
         return made.with_classes(self.data.images.classes)
 
 
-def recipe_of(generation: Generation) -> StyleGAN2Recipe:
+def recipe_of(generation: Generation) -> Recipe:
     """Return the recipe that a generation was described with."""
     assert isinstance(generation.source, dict)
     return recipe_from_dict(generation.source)
