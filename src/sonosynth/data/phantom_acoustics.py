@@ -95,7 +95,7 @@ def contact_loss(rng: np.random.Generator, grid: Grid, scan: Scan) -> Array:
 
 
 def display(envelope: Array, scan: Scan) -> Array:
-    """Log-compress a cropped envelope ``[2n, 2n]`` to grey levels, and average it down to an image, uint8 ``[n, n]``."""
+    """Return the image, uint8 ``[n, n]``, of a cropped envelope ``[2n, 2n]``: log-compressed and averaged down."""
     level_db = 20 * np.log10(envelope + np.float32(1e-6)) + np.float32(scan.gain_db - _HEADROOM_DB)
     grey = np.clip(1 + level_db / np.float32(scan.dynamic_range_db), 0, 1) * 255
     step_z, step_x = scan.depth_mm / len(grey), scan.width_mm / len(grey)
