@@ -13,6 +13,7 @@ from sonosynth.gan.checkpoint import load_generator
 from sonosynth.gan.recipes import RECIPES, make_recipe
 from sonosynth.gan.sample import class_sequence, generate, tile
 from sonosynth.gan.train import train, train_mode
+from sonosynth.gan.trainer import Trainer
 
 CPU = torch.device("cpu")
 TINY = {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch": 4}
@@ -58,17 +59,18 @@ def test_finished_run_is_left_alone(small_set, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*.s*")} == before
 
 
-def test_log_has_the_contract_keys_and_a_cut_line_does_not_hinder(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.3, conditional=True)
+def test_log_has_the_contract_keys_and_a_cut_line_does_not_hinder(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_module, "TICK_KIMG", 0.04)
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     wanted = {"kimg", "seconds", "img_per_s", "loss_g", "loss_d", "r1", "augment_p", "kid_train", "event"}
     assert all(wanted <= set(line) for line in lines)
-    assert [line["kimg"] for line in lines] == [0.248, 0.3]
+    assert [line["kimg"] for line in lines] == [0.04, 0.06]
     with (run / "log.jsonl").open("a") as log:
-        log.write('{"kimg": 0.4, "sec')
-    train(small_set, tiny(), run, kimg=0.5, conditional=True)
+        log.write('{"kimg": 0.08, "sec')
+    train(small_set, tiny(), run, kimg=0.1, conditional=True)
     kimgs = [json.loads(line)["kimg"] for line in (run / "log.jsonl").read_text().splitlines()]
-    assert kimgs == [0.248, 0.3, 0.496, 0.5]
+    assert kimgs == [0.04, 0.06, 0.08, 0.1]
 
 
 def test_run_of_another_recipe_or_data_is_refused_and_named(small_set, tmp_path):
@@ -98,9 +100,60 @@ def test_images_that_do_not_fit_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_non_finite_loss_ends_the_run_and_says_what_to_change(small_set, tmp_path):
-    with pytest.raises(DivergenceError, match="lower learning_rate"):
+def test_a_run_that_stays_non_finite_is_rolled_back_and_ends_with_what_to_change(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
+    with pytest.raises(DivergenceError, match="for the 4th time; lower learning_rate"):
         train(small_set, tiny(learning_rate=1e18), tmp_path / "run", kimg=0.2, conditional=True)
+    events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert len(events) == 3
+    assert all("rolled back" in event for event in events)
+
+
+def test_one_bad_gradient_is_rolled_back_with_new_draws(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
+    clean = train(small_set, tiny(), tmp_path / "clean", kimg=0.08, conditional=True)
+    original = Trainer.step
+
+    def spoil_once(self, gradient_norms=False):
+        statistics = original(self, gradient_norms)
+        if self.step_count == 8 and not self.rollbacks:
+            with torch.no_grad():
+                next(self.discriminator.parameters()).fill_(torch.nan)
+        return statistics
+
+    monkeypatch.setattr(Trainer, "step", spoil_once)
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.08, conditional=True)
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["kimg"] for line in lines] == [0.02, 0.02, 0.04, 0.06, 0.08]
+    assert "rolled back from 0.040 kimg" in lines[1]["event"]
+    weights, _ = load_generator(run / "generator.safetensors", CPU)
+    others, _ = load_generator(clean / "generator.safetensors", CPU)
+    assert all(p.isfinite().all() for p in weights.parameters())
+    assert not torch.equal(weights.constant, others.constant)
+
+
+def test_the_best_snapshot_is_kept_and_patience_ends_the_run(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
+    values = iter([3.0, 1.0, 2.0, 2.5, 0.5])
+    seen: list[tuple[int, ...]] = []
+
+    def distance(images: np.ndarray) -> float:
+        seen.append(images.shape)
+        return next(values)
+
+    arguments = {"kimg": 0.2, "conditional": True, "distance": distance, "patience_kimg": 0.04}
+    run = train(small_set, tiny(), tmp_path / "run", **arguments)
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["kid_train"] for line in lines] == [3.0, 1.0, 2.0, 2.5]
+    assert lines[-1]["event"] == "ended: no improvement since 0.040 kimg"
+    assert seen[0] == (train_module.DISTANCE_IMAGES, 32, 32)
+    straight = train(small_set, tiny(), tmp_path / "straight", kimg=0.04, conditional=True)
+    best, last = (
+        load_generator(path, CPU)[0] for path in (run / "best.safetensors", straight / "generator.safetensors")
+    )
+    assert torch.equal(best.constant, last.constant)
+    train(small_set, tiny(), run, **arguments)
+    assert len(seen) == 4
 
 
 def test_a_short_run_learns_the_brightness_of_its_classes(tmp_path):

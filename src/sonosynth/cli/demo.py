@@ -12,14 +12,14 @@ split: {test_fraction: 0.25, sizes: [30, 120], draws: 1, seed: 0}
 gans:
   - {base: stylegan2, channel_base: 1024, batch: 8}
   - {base: stylegan2-diffaug, channel_base: 1024, batch: 8}
-training: {kimg: 1.5, mode: conditional, seeds: [0]}
+training: {kimg: 4, mode: conditional, seeds: [0]}
 scores: {features: [inception], n_synthetic: 150}
 classifiers:
   networks: [resnet18]
   arms: [real, real+classical, real+synthetic, real+classical+synthetic]
   ratios: [1.0]
   seeds: [0, 1]
-  steps: 60
+  steps: 40
 """
 PER_CLASS = 80
 SIZE = 64

@@ -1,7 +1,8 @@
 """``sonosynth train`` and ``sonosynth generate``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,8 +66,10 @@ def train(
     )
     with progress_bar("training") as tell:
 
-        def progress(done: float, total: float, latest: dict[str, float]) -> None:
-            tell(done, total, "  ".join(f"{name} {value:.2f}" for name, value in latest.items()))
+        def progress(done: float, total: float, latest: Mapping[str, Any]) -> None:
+            shown = {"img/s": "img_per_s", "p": "augment_p", "distance": "kid_train"}
+            values = [f"{label} {latest[name]:.3g}" for label, name in shown.items() if latest.get(name) is not None]
+            tell(done, total, "  ".join([f"{done:.2f} of {total:g} kimg", *values]))
 
         if class_name is not None:
             train_one(images, recipe, out, kimg=length, conditional=False, seed=seed, progress=progress)

@@ -1,6 +1,7 @@
 """What a run leaves on disk: recipe.yaml, log.jsonl, generator.safetensors and state.pt, never a pickled object."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 
 from sonosynth.errors import RunError
 from sonosynth.files import atomic_file, write_text
@@ -17,6 +18,7 @@ from sonosynth.gan.game import GeneratorNetwork
 from sonosynth.gan.recipes import Recipe, recipe_from_dict
 
 GENERATOR = "generator.safetensors"
+BEST = "best.safetensors"
 RECIPE = "recipe.yaml"
 STATE = "state.pt"
 LOG = "log.jsonl"
@@ -149,9 +151,9 @@ class Log:
         self._lines = [line for line in lines if _kimg_of(line) <= kimg]
         write_text(path, "".join(f"{line}\n" for line in self._lines))
 
-    def append(self, entry: dict[str, Tensor | float | str | None]) -> None:
-        """Add a line; tensors become numbers, and numbers are rounded to six significant digits."""
-        line = json.dumps({name: _plain(value) for name, value in entry.items()})
+    def append(self, entry: Mapping[str, float | str | None]) -> None:
+        """Add a line; numbers are rounded to six significant digits."""
+        line = json.dumps({name: _plain(value) for name, value in entry.items()}, allow_nan=False)
         with self._path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(f"{line}\n")
 
@@ -163,7 +165,5 @@ def _kimg_of(line: str) -> float:
         return float("inf")  # a line cut short by a kill
 
 
-def _plain(value: Tensor | float | str | None) -> float | str | None:
-    if isinstance(value, Tensor):
-        value = value.item()
+def _plain(value: float | str | None) -> float | str | None:
     return float(f"{value:.6g}") if isinstance(value, float) else value

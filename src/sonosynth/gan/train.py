@@ -4,20 +4,22 @@ import copy
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import default_device, seed_of
+from sonosynth.engine import default_device
 from sonosynth.errors import ClassError, DivergenceError, RunError
 from sonosynth.gan.checkpoint import (
+    BEST,
     GENERATOR,
     LOG,
     STATE,
@@ -28,113 +30,21 @@ from sonosynth.gan.checkpoint import (
     save_generator,
     save_state,
 )
-from sonosynth.gan.game import Batch, Phase
 from sonosynth.gan.recipes import Recipe
-from sonosynth.gan.sample import save_sample_grid
+from sonosynth.gan.sample import class_sequence, save_sample_grid, synthesise
+from sonosynth.gan.trainer import Trainer
 
-TICK_KIMG = 0.25  # a log line
+TICK_KIMG = 0.5  # a log line, and a distance to the training images
+DISTANCE_IMAGES = 128  # generated for that distance, from the same latents every time
+MAX_ROLLBACKS = 3
 SAVE_SECONDS = 60.0  # between saved states; resuming is exact from any of them
 GRIDS = 8  # sample grids over a run
 
-Progress = Callable[[float, float, dict[str, float]], None]
-"""Called as ``progress(kimg_done, kimg_total, {"img_per_s": ..., "loss_g": ..., "loss_d": ...})``."""
+Distance = Callable[[np.ndarray], float]
+"""Takes generated uint8 images ``[N, H, W]`` and returns their distance to the training images; smaller is better."""
 
-
-class TrainingImages:
-    """A small data set on the device as one uint8 tensor, served in shuffled epochs."""
-
-    def __init__(self, data: ImageSet, *, conditional: bool, mirror: bool, seed: int, device: torch.device):
-        self.images = torch.from_numpy(data.images.copy()).to(device)
-        self.labels = torch.from_numpy(data.labels.copy()).to(device) if conditional else None
-        self.mirror, self.seed, self.device = mirror, seed, device
-
-    def batch(self, phase: str, step: int, size: int) -> Batch:
-        """Return the batch of `phase` in `step`: `size` real images, and labels drawn in training proportions."""
-        draws = Draws(self.seed, phase, step, self.device)
-        index = shuffled_indices(len(self.images), step * size, size, self.seed).to(self.device)
-        real = self.images[index][:, None].float().div_(127.5).sub_(1)
-        if self.mirror:
-            real = torch.where(draws.uniform(size, 1, 1, 1) < 0.5, real.flip(3), real)
-        if self.labels is None:
-            return Batch(real, None, None, draws)
-        fake_labels = self.labels[draws.integers(0, len(self.labels), size)]
-        return Batch(real, self.labels[index], fake_labels, draws)
-
-
-class Trainer:
-    """The state of one run: networks, their moving average, optimisers and the step counter."""
-
-    def __init__(self, data: ImageSet, config: RunConfig, device: torch.device):
-        recipe = config.recipe
-        self.config, self.device, self.batch_size = config, device, recipe.batch
-        with torch.random.fork_rng():
-            torch.manual_seed(seed_of(config.seed, "init"))
-            self.generator = recipe.build_generator(config.size, config.n_classes).to(device)
-            self.discriminator = recipe.build_discriminator(config.size, config.n_classes).to(device)
-        self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        optimizers = recipe.build_optimizers(self.generator, self.discriminator)
-        self.optimizers = dict(zip(("generator", "discriminator"), optimizers, strict=True))
-        self.objective = recipe.build_objective(self.generator, self.discriminator)
-        self.phases = self.objective.phases()
-        self.images = TrainingImages(
-            data, conditional=config.conditional, mirror=recipe.mirror, seed=config.seed, device=device
-        )
-        self.step_count = 0
-
-    @property
-    def kimg(self) -> float:
-        """Thousands of real images shown so far."""
-        return self.step_count * self.batch_size / 1000
-
-    def step(self) -> dict[str, Tensor]:
-        """Run every phase that is due, then move the average; return statistics that are still on the device."""
-        statistics: dict[str, Tensor] = {}
-        for phase in self.phases:
-            if self.step_count % phase.interval == 0:
-                statistics |= self.run_phase(phase)
-        self.step_count += 1
-        self._update_ema()
-        return statistics
-
-    def run_phase(self, phase: Phase) -> dict[str, Tensor]:
-        """Take one optimiser step of `phase` on its batch of the current step."""
-        active = phase.player == "generator"
-        self.generator.requires_grad_(active)
-        self.discriminator.requires_grad_(not active)
-        loss, statistics = phase.loss(self.images.batch(phase.name, self.step_count, self.batch_size))
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer = self.optimizers[phase.player]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return statistics
-
-    @torch.no_grad()
-    def _update_ema(self) -> None:
-        recipe = self.config.recipe
-        halflife = min(recipe.ema_halflife_kimg, self.kimg * recipe.ema_rampup)
-        decay = 0.5 ** (self.batch_size / 1000 / halflife)
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()), 1 - decay)
-        for averaged, current in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
-            averaged.copy_(current)
-
-    def state_dict(self) -> dict[str, object]:
-        """Return all that an exact resume needs; random draws need nothing but the step."""
-        return {
-            "step": self.step_count,
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "objective": self.objective.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        """Restore what `state_dict` returned."""
-        self.step_count = state["step"]  # type: ignore[assignment]
-        for name in ("generator", "discriminator", "ema", "objective"):
-            getattr(self, name).load_state_dict(state[name])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])  # type: ignore[index]
+Progress = Callable[[float, float, Mapping[str, Any]], None]
+"""Called as ``progress(kimg_done, kimg_total, latest)`` after every step; `latest` is the last log line."""
 
 
 def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int) -> RunConfig:
@@ -172,6 +82,8 @@ def train(
     kimg: float,
     conditional: bool,
     seed: int = 0,
+    distance: Distance | None = None,
+    patience_kimg: float | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -180,6 +92,9 @@ def train(
     The same call again continues an unfinished run to the identical result, and does nothing where the run is done; a
     larger `kimg` continues a finished one.
 
+    A loss or weight that is not finite takes the run back to its last good log line, with new random draws; after
+    `MAX_ROLLBACKS` of these the run ends.
+
     Args:
         data: training images; of one class unless `conditional`.
         recipe: the generator family and its settings.
@@ -187,37 +102,50 @@ def train(
         kimg: thousands of real images to show, rounded up to whole batches.
         conditional: train one generator for all classes.
         seed: of all random draws.
+        distance: judges the averaged generator at every log line; the best is kept as ``best.safetensors``.
+        patience_kimg: end the run when `distance` has not improved for so long.
         device: where to train; the first GPU if there is one.
         progress: called after every step.
 
     Raises:
         RunError: `out` belongs to another run, or the image size does not fit.
         ClassError: too few images.
-        DivergenceError: a loss became infinite or NaN.
+        DivergenceError: the run became non-finite too often.
         KeyboardInterrupt: after saving the state.
     """
     config = run_config(data, recipe, conditional=conditional, seed=seed)
     data = data.with_classes(config.classes)
     claim_run(out, config)
     trainer = Trainer(data, config, device or default_device())
-    seconds = _restore(trainer, out)
+    course = _restore(trainer, out)
     log = Log(out / LOG, trainer.kimg)
     steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
+    tick_steps = max(1, int(TICK_KIMG * 1000 / recipe.batch))
     grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
-    tick = _Tick(recipe.batch, seconds)
+    good = copy.deepcopy(trainer.state_dict())
+    tick = _Tick(recipe.batch, course.seconds)
     saved = time.monotonic()
     with _deferred_interrupt() as interrupted:
-        while trainer.step_count < steps:
-            tick.add(trainer.step())
+        while trainer.step_count < steps and not course.ended:
+            closing = (trainer.step_count + 1) % tick_steps == 0 or trainer.step_count + 1 == steps
+            tick.add(trainer.step(gradient_norms=closing))
             done, stop = trainer.step_count, interrupted()
-            if done % max(1, int(TICK_KIMG * 1000 / recipe.batch)) == 0 or done == steps:
-                log.append(tick.close(trainer.kimg))
+            if closing:
+                entry = tick.close(trainer.kimg)
+                with tick.pause():
+                    if _is_finite(entry) and trainer.is_finite():
+                        course.judge(trainer, distance, patience_kimg, out, entry)
+                        good = copy.deepcopy(trainer.state_dict())
+                    else:
+                        _roll_back(trainer, good, entry)
+                    log.append(entry)
             if done in grid_steps:
                 with tick.pause():
                     save_sample_grid(trainer.ema, config, out / "samples" / f"kimg-{trainer.kimg:09.3f}.png")
-            if done == steps or stop or time.monotonic() - saved > SAVE_SECONDS:
+            if done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS:
                 with tick.pause():
-                    save_state(out / STATE, trainer.state_dict() | {"seconds": tick.seconds})
+                    course.seconds = tick.seconds
+                    save_state(out / STATE, trainer.state_dict() | {"course": asdict(course)})
                     save_generator(out / GENERATOR, trainer.ema, config, trainer.kimg)
                 saved = time.monotonic()
             if progress:
@@ -235,38 +163,112 @@ def train_mode(
     kimg: float,
     mode: str,
     seed: int = 0,
+    distance_to: Callable[[ImageSet], Distance] | None = None,
+    patience_kimg: float | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Train on all classes of `data` and return the run directories; see `train`.
 
     In mode ``conditional`` that is one run in `out`; in mode ``per_class`` one run a class in its folders, `kimg` each.
+    `distance_to` makes the `distance` of `train` from the training images of a run.
     """
     if mode == "conditional":
-        return [train(data, recipe, out, kimg=kimg, conditional=True, seed=seed, device=device, progress=progress)]
-    names = [name for name, count in data.class_counts.items() if count]
+        parts = {out: data}
+    else:
+        parts = {out / name: data.of_class(name) for name, count in data.class_counts.items() if count}
     return [
         train(
-            data.of_class(name),
+            part,
             recipe,
-            out / name,
+            run,
             kimg=kimg,
-            conditional=False,
+            conditional=mode == "conditional",
             seed=seed,
+            distance=distance_to(part) if distance_to else None,
+            patience_kimg=patience_kimg,
             device=device,
             progress=progress,
         )
-        for name in names
+        for run, part in parts.items()
     ]
 
 
-def _restore(trainer: Trainer, out: Path) -> float:
-    """Load the saved state if there is one; return the seconds of training it had taken."""
+@dataclass
+class _Course:
+    """How a run has gone so far, apart from its networks.
+
+    Attributes:
+        seconds: spent in training steps.
+        best: smallest distance to the training images so far.
+        best_kimg: when that was.
+        ended: the distance has not improved for too long.
+    """
+
+    seconds: float = 0.0
+    best: float = math.inf
+    best_kimg: float = 0.0
+    ended: bool = False
+
+    def judge(
+        self,
+        trainer: Trainer,
+        distance: Distance | None,
+        patience_kimg: float | None,
+        out: Path,
+        entry: "_Entry",
+    ) -> None:
+        """Measure the averaged generator, keep it if it is the best so far, and note both in `entry`."""
+        if distance is None:
+            return
+        config = trainer.config
+        labels = class_sequence(config.class_counts, DISTANCE_IMAGES)
+        value = distance(synthesise(trainer.ema, labels, conditional=config.conditional, seed=0))
+        entry["kid_train"] = value
+        if value < self.best:
+            self.best, self.best_kimg = value, trainer.kimg
+            save_generator(out / BEST, trainer.ema, config, trainer.kimg)
+        elif patience_kimg is not None and trainer.kimg - self.best_kimg >= patience_kimg:
+            self.ended = True
+            entry["event"] = f"ended: no improvement since {self.best_kimg:.3f} kimg"
+
+
+def _restore(trainer: Trainer, out: Path) -> _Course:
+    """Load the saved state if there is one."""
     if not (out / STATE).is_file():
-        return 0.0
+        return _Course()
     state = load_state(out / STATE, trainer.device)
     trainer.load_state_dict(state)
-    return float(state["seconds"])
+    return _Course(**state["course"])
+
+
+_Entry = dict[str, float | str | None]
+
+
+def _is_finite(entry: _Entry) -> bool:
+    return all(math.isfinite(value) for value in entry.values() if isinstance(value, float))
+
+
+def _roll_back(trainer: Trainer, good: dict[str, Any], entry: _Entry) -> None:
+    """Return `trainer` to the state `good` with new random draws, and note it in `entry`.
+
+    Raises:
+        DivergenceError: it has happened too often.
+    """
+    wrong = [name for name, value in entry.items() if isinstance(value, float) and not math.isfinite(value)]
+    what = f"{wrong[0]} was not finite" if wrong else "a weight was not finite"
+    rollbacks, kimg = trainer.rollbacks + 1, trainer.kimg
+    if rollbacks > MAX_ROLLBACKS:
+        raise DivergenceError(
+            f"{what} at {kimg:.3f} kimg, for the {rollbacks}th time; lower learning_rate or raise r1_gamma and start a "
+            "new run"
+        )
+    trainer.load_state_dict(good)
+    trainer.rollbacks = rollbacks
+    for name in wrong:
+        entry[name] = None
+    entry["event"] = f"rolled back from {kimg:.3f} kimg: {what} ({rollbacks} of {MAX_ROLLBACKS})"
+    entry["kimg"] = trainer.kimg
 
 
 class _Tick:
@@ -277,7 +279,7 @@ class _Tick:
         self._sums: dict[str, tuple[Tensor, int]] = {}
         self._images, self._started = 0, time.perf_counter()
         self._opening = seconds
-        self.latest: dict[str, float] = {}
+        self.latest: _Entry = {}
 
     @property
     def seconds(self) -> float:
@@ -297,20 +299,17 @@ class _Tick:
             total, count = self._sums.get(name, (torch.zeros_like(value), 0))
             self._sums[name] = (total + value, count + 1)
 
-    def close(self, kimg: float) -> dict[str, Tensor | float | str | None]:
+    def close(self, kimg: float) -> "_Entry":
+        """Return the log line: means since the last one; waits for the device."""
         means = {name: float(total / count) for name, (total, count) in self._sums.items()}
-        for name, value in means.items():
-            if not np.isfinite(value):
-                raise DivergenceError(
-                    f"{name} became {value} at {kimg:.3f} kimg; "
-                    "lower learning_rate or raise r1_gamma and start a new run"
-                )
         seconds = self.seconds
         rate = self._images / (seconds - self._opening)
-        self.latest = {"img_per_s": rate, "loss_g": means["loss_g"], "loss_d": means["loss_d"]}
         self._sums, self._images, self._opening = {}, 0, seconds
-        entry: dict[str, Tensor | float | str | None] = {"kimg": round(kimg, 6), "seconds": seconds, "img_per_s": rate}
-        return entry | {"r1": None, "augment_p": None, "kid_train": None, "event": None} | means
+        entry: _Entry = {"kimg": round(kimg, 6), "seconds": seconds, "img_per_s": rate}
+        entry |= dict.fromkeys(("r1", "augment_p", "kid_train", "event"))
+        entry |= means
+        self.latest = entry
+        return entry
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from sonosynth.classify.train import Training, classify
 from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import default_device
 from sonosynth.features import load_features
-from sonosynth.gan.train import Trainer, run_config
+from sonosynth.gan.train import run_config
+from sonosynth.gan.trainer import Trainer
 from sonosynth.study.cells import AnyCell, ClassifyCell, ScoreCell, TrainCell
 from sonosynth.study.run import StudyData, recipe_of
 

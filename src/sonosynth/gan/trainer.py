@@ -1,0 +1,129 @@
+"""One run in memory: its images, its networks, and what a step does."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sonosynth.data.imageset import ImageSet
+from sonosynth.draws import Draws, shuffled_indices
+from sonosynth.engine import seed_of
+from sonosynth.gan.checkpoint import RunConfig
+from sonosynth.gan.game import Batch, Phase
+
+
+class TrainingImages:
+    """A small data set on the device as one uint8 tensor, served in shuffled epochs."""
+
+    def __init__(self, data: ImageSet, *, conditional: bool, mirror: bool, device: torch.device):
+        self.images = torch.from_numpy(data.images.copy()).to(device)
+        self.labels = torch.from_numpy(data.labels.copy()).to(device) if conditional else None
+        self.mirror, self.device = mirror, device
+
+    def batch(self, seed: int, phase: str, step: int, size: int) -> Batch:
+        """Return the batch of `phase` in `step`: `size` real images, and labels drawn in training proportions."""
+        draws = Draws(seed, phase, step, self.device)
+        index = shuffled_indices(len(self.images), step * size, size, seed).to(self.device)
+        real = self.images[index][:, None].float().div_(127.5).sub_(1)
+        if self.mirror:
+            real = torch.where(draws.uniform(size, 1, 1, 1) < 0.5, real.flip(3), real)
+        if self.labels is None:
+            return Batch(real, None, None, draws)
+        fake_labels = self.labels[draws.integers(0, len(self.labels), size)]
+        return Batch(real, self.labels[index], fake_labels, draws)
+
+
+class Trainer:
+    """The state of one run: networks, their moving average, optimisers and the step counter.
+
+    `rollbacks` counts how often the run went back to an earlier state because it had become non-finite; each time the
+    random draws of the steps that follow are new.
+    """
+
+    def __init__(self, data: ImageSet, config: RunConfig, device: torch.device):
+        recipe = config.recipe
+        self.config, self.device, self.batch_size = config, device, recipe.batch
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_of(config.seed, "init"))
+            self.generator = recipe.build_generator(config.size, config.n_classes).to(device)
+            self.discriminator = recipe.build_discriminator(config.size, config.n_classes).to(device)
+        self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        optimizers = recipe.build_optimizers(self.generator, self.discriminator)
+        self.optimizers = dict(zip(("generator", "discriminator"), optimizers, strict=True))
+        self.objective = recipe.build_objective(self.generator, self.discriminator)
+        self.phases = self.objective.phases()
+        self.images = TrainingImages(data, conditional=config.conditional, mirror=recipe.mirror, device=device)
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        self.trained = {name: [p for p in net.parameters() if p.requires_grad] for name, net in networks.items()}
+        self.step_count = 0
+        self.rollbacks = 0
+
+    @property
+    def kimg(self) -> float:
+        """Thousands of real images shown so far."""
+        return self.step_count * self.batch_size / 1000
+
+    @property
+    def seed(self) -> int:
+        """The seed of the random draws of the coming steps."""
+        return self.config.seed if not self.rollbacks else seed_of(self.config.seed, "rollback", self.rollbacks)
+
+    def step(self, gradient_norms: bool = False) -> dict[str, Tensor]:
+        """Run every phase that is due, then move the average; return statistics that are still on the device."""
+        statistics: dict[str, Tensor] = {}
+        for phase in self.phases:
+            if self.step_count % phase.interval == 0:
+                statistics |= self.run_phase(phase, gradient_norms)
+        self.step_count += 1
+        self._update_ema()
+        return statistics
+
+    def run_phase(self, phase: Phase, gradient_norm: bool = False) -> dict[str, Tensor]:
+        """Take one optimiser step of `phase` on its batch of the current step."""
+        for player, parameters in self.trained.items():
+            for parameter in parameters:
+                parameter.requires_grad_(player == phase.player)
+        loss, statistics = phase.loss(self.images.batch(self.seed, phase.name, self.step_count, self.batch_size))
+        loss.backward()  # type: ignore[no-untyped-call]
+        if gradient_norm:
+            gradients = [p.grad for p in self.trained[phase.player] if p.grad is not None]
+            statistics[f"gradient_norm_{phase.name}"] = torch.nn.utils.get_total_norm(gradients)
+        optimizer = self.optimizers[phase.player]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return statistics
+
+    @torch.no_grad()
+    def _update_ema(self) -> None:
+        recipe = self.config.recipe
+        halflife = min(recipe.ema_halflife_kimg, self.kimg * recipe.ema_rampup)
+        decay = 0.5 ** (self.batch_size / 1000 / halflife)
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()), 1 - decay)
+        for averaged, current in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
+            averaged.copy_(current)
+
+    def is_finite(self) -> bool:
+        """Return whether all parameters are finite; waits for the device."""
+        parameters = [p for player in self.trained.values() for p in player]
+        return bool(torch.nn.utils.get_total_norm(parameters).isfinite())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that an exact resume needs; random draws need nothing but the step."""
+        return {
+            "step": self.step_count,
+            "rollbacks": self.rollbacks,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "objective": self.objective.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.step_count, self.rollbacks = state["step"], state["rollbacks"]
+        for name in ("generator", "discriminator", "ema", "objective"):
+            getattr(self, name).load_state_dict(state[name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
