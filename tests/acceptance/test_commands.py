@@ -70,6 +70,12 @@ def test_from_a_folder_of_photographs_to_scores_and_a_classifier(tmp_path):
     assert sonosynth(*train, *TINY).exit_code == 0
     assert sonosynth("generate", run, "--out", made, "-n", 24).exit_code == 0
     assert ImageSet.load(made).synthetic
+    shown = ("generate", run, "--out", tmp_path / "shown", "-n", 4, "--class", "cyst", "--grid", "--interpolation", 12)
+    assert sonosynth(*shown).exit_code == 0
+    assert Image.open(tmp_path / "shown" / "grid.png").size == (320, 32)
+    assert Image.open(tmp_path / "shown" / "interpolation.png").size == (12 * 32, 32)
+    assert Image.open(tmp_path / "shown" / "interpolation.gif").n_frames > 1
+    assert ImageSet.load(tmp_path / "shown").class_counts == {"cyst": 4}
     scored = sonosynth("score", prepared, made, "--out", tmp_path / "score.json", "--json")
     assert scored.exit_code == 0, scored.output
     assert {row["metric"] for row in json.loads((tmp_path / "score.json").read_text())} >= {"frechet_distance"}

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from sonosynth.draws import Draws
+from sonosynth.gan.augment import DiffAugment
 from sonosynth.gan.game import Batch
 from sonosynth.gan.losses import StyleGAN2Objective
 from sonosynth.gan.stylegan2 import Discriminator, Generator
@@ -17,7 +18,7 @@ def objective(generator: nn.Module, discriminator: nn.Module, **settings) -> Sty
         "path_length_weight": 3.0,
         "path_length_interval": 2,
         "style_mixing": 0.9,
-        "augmentation": (),
+        "augmentation": DiffAugment(()),
     }
     return StyleGAN2Objective(generator, discriminator, **(given | settings))
 

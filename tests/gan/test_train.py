@@ -11,16 +11,22 @@ from sonosynth.errors import ClassError, DivergenceError, RecipeError, RunError
 from sonosynth.gan import train as train_module
 from sonosynth.gan.checkpoint import load_generator
 from sonosynth.gan.recipes import RECIPES, make_recipe
-from sonosynth.gan.sample import class_sequence, generate, tile
+from sonosynth.gan.sample import class_sequence, generate, interpolate, tile
 from sonosynth.gan.train import train, train_mode
-from sonosynth.gan.trainer import Trainer
+from sonosynth.gan.trainer import Trainer, TrainingImages
 
 CPU = torch.device("cpu")
-TINY = {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch": 4}
+TINY = {
+    "stylegan2": {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch": 4},
+    "fastgan": {"ngf": 8, "ndf": 8, "z_dim": 16, "batch": 4, "perceptual": "l1"},
+    "projected": {"ngf": 8, "ndf": 8, "z_dim": 16, "batch": 4, "feature_px": 128},
+}
 
 
 def tiny(name: str = "stylegan2-diffaug", **settings):
-    return make_recipe(name, **(TINY | settings))
+    """Return a narrow recipe; `ada_kimg` is fixed because it would otherwise depend on the length of the run."""
+    adaptive = {"ada_kimg": 0.1} if name == "stylegan2-ada" else {}
+    return make_recipe(name, **(TINY[RECIPES[name].family] | adaptive | settings))
 
 
 @pytest.mark.parametrize("conditional", [True, False])
@@ -228,3 +234,40 @@ def test_unknown_recipe_names_the_nearest():
 def test_r1_heuristic_is_that_of_the_ada_paper():
     assert make_recipe("stylegan2", batch=32).r1_weight(256) == pytest.approx(0.4096)
     assert make_recipe("stylegan2", r1_gamma=10).r1_weight(256) == 10
+
+
+def test_transfer_takes_what_fits_and_lists_the_rest(small_set, tmp_path):
+    first = train(small_set.of_class("dark"), tiny(), tmp_path / "first", kimg=0.012, conditional=False)
+    second = train(small_set, tiny(), tmp_path / "second", kimg=0.004, conditional=True, start=first)
+    told = json.loads((second / "transfer.json").read_text())
+    assert "generator.layers.0.conv.weight" in told["taken"]
+    assert "discriminator.blocks.0.conv0.weight" in told["taken"]
+    assert {"generator.mapping.embed.weight", "generator.mapping.layers.0.weight"} <= set(told["left"])
+    fresh = train(small_set, tiny(), tmp_path / "fresh", kimg=0.004, conditional=True)
+    nets = [load_generator(run / "generator.safetensors", CPU)[0] for run in (first, second, fresh)]
+    near, far = ((nets[0].constant - other.constant).abs().mean() for other in nets[1:])
+    assert near < 0.2 * far
+    with pytest.raises(RunError, match="its start is"):
+        train(small_set, tiny(), second, kimg=0.004, conditional=True)
+
+
+def test_balanced_classes_are_shown_equally_often():
+    data = blobs(12).subset([*range(0, 24, 2), 1])  # twelve dark, one light
+    for balanced, light in ((False, 4), (True, 26)):
+        images = TrainingImages(data, conditional=True, mirror=False, balanced=balanced, device=CPU)
+        batches = [images.batch(0, "generator", step, 4) for step in range(13)]
+        assert sum(int(batch.real_labels.sum()) for batch in batches) == light
+        assert sum(int(batch.fake_labels.sum()) for batch in batches) == light
+        shown = torch.cat([batch.real for batch in batches])
+        assert len({image.numpy().tobytes() for image in shown}) == 13
+
+
+def test_interpolation_is_a_closed_smooth_path(small_set, tmp_path):
+    run = train(small_set, tiny("stylegan2"), tmp_path / "run", kimg=0.04, conditional=True)
+    path = interpolate(run, 40, class_name="light", seed=2).astype(float)
+    steps = np.abs(np.diff(np.concatenate([path, path[:1]]), axis=0)).mean(axis=(1, 2))
+    across = np.abs(path[0] - path[20]).mean()
+    assert steps.max() < across
+    assert np.array_equal(path, interpolate(run, 40, class_name="light", seed=2))
+    with pytest.raises(ClassError, match="did you mean 'light'"):
+        interpolate(run, 8, class_name="ligt")

@@ -24,6 +24,12 @@ def train(
     conditional: Annotated[
         bool | None, typer.Option("--conditional/--per-class", help="one generator for all classes, or one a class")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="start from the weights of another run, where they fit")
+    ] = None,
+    patience: Annotated[
+        float | None, typer.Option(min=0.5, metavar="KIMG", help="end when the distance has not improved for so long")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting of the recipe")
     ] = None,
@@ -37,9 +43,12 @@ def train(
     from sonosynth.data.prepare import load_image_set
     from sonosynth.data.split import nested_subsets
     from sonosynth.errors import RecipeError
+    from sonosynth.files import read_json
+    from sonosynth.gan.checkpoint import TRANSFER
     from sonosynth.gan.recipes import make_recipe
     from sonosynth.gan.train import train as train_one
     from sonosynth.gan.train import train_mode
+    from sonosynth.metrics.snapshots import distance_to
 
     changed = {}
     for setting in settings or []:
@@ -72,9 +81,35 @@ def train(
             tell(done, total, "  ".join([f"{done:.2f} of {total:g} kimg", *values]))
 
         if class_name is not None:
-            train_one(images, recipe, out, kimg=length, conditional=False, seed=seed, progress=progress)
+            train_one(
+                images,
+                recipe,
+                out,
+                kimg=length,
+                conditional=False,
+                seed=seed,
+                distance=distance_to(images),
+                patience_kimg=patience,
+                start=start,
+                progress=progress,
+            )
         else:
-            train_mode(images, recipe, out, kimg=length, mode=mode, seed=seed, progress=progress)
+            train_mode(
+                images,
+                recipe,
+                out,
+                kimg=length,
+                mode=mode,
+                seed=seed,
+                distance_to=distance_to,
+                patience_kimg=patience,
+                start=start,
+                progress=progress,
+            )
+    for told in sorted(out.rglob(TRANSFER)):
+        moved = read_json(told)
+        left = ", ".join(moved["left"]) or "nothing"
+        typer.echo(f"{told}: took {len(moved['taken'])} tensors from {start}; left as initialised: {left}", err=True)
     typer.echo(str(out))
 
 
@@ -87,14 +122,30 @@ def generate(
     ] = None,
     truncation: Annotated[float, typer.Option(min=0, max=1, help="below 1: less diverse, more typical images")] = 1.0,
     seed: Annotated[int, typer.Option(help="the same seed gives the same images")] = 0,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="also write grid.png, all images (at most 100) side by side")
+    ] = False,
+    interpolation: Annotated[
+        int | None,
+        typer.Option(min=4, metavar="FRAMES", help="also write interpolation.png and .gif of so many frames"),
+    ] = None,
 ) -> None:
     """Make synthetic images with a trained generator: an image folder with a manifest, marked as synthetic."""
     from sonosynth.errors import OutputError
+    from sonosynth.files import atomic_directory
     from sonosynth.gan.sample import generate as make
+    from sonosynth.gan.sample import interpolate, save_animation, save_sheet
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} already exists and is not empty; choose another --out or remove it first")
     with progress_bar("generating") as tell:
         made = make(run, n, class_name=class_name, truncation=truncation, seed=seed, progress=tell)
-    made.save(out)
+    with atomic_directory(out) as beside:
+        made.save(beside)
+        if grid:
+            save_sheet(made.images[:100], beside / "grid.png", columns=10)
+        if interpolation is not None:
+            frames = interpolate(run, interpolation, class_name=class_name, truncation=truncation, seed=seed)
+            save_sheet(frames, beside / "interpolation.png", columns=len(frames))
+            save_animation(frames, beside / "interpolation.gif")
     typer.echo(str(out))

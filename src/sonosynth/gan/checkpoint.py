@@ -22,6 +22,7 @@ BEST = "best.safetensors"
 RECIPE = "recipe.yaml"
 STATE = "state.pt"
 LOG = "log.jsonl"
+TRANSFER = "transfer.json"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class RunConfig:
         conditional: whether the networks see the class.
         data: fingerprint of the training images.
         seed: of all random draws.
+        start: fingerprint of the run whose weights it starts from, or empty.
     """
 
     recipe: Recipe
@@ -45,6 +47,7 @@ class RunConfig:
     conditional: bool
     data: str
     seed: int
+    start: str = ""
 
     @property
     def n_classes(self) -> int:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sonosynth.draws import Draws
 from sonosynth.engine import autocast
-from sonosynth.gan.augment import diffaugment
+from sonosynth.gan.augment import Augmentation
 from sonosynth.gan.game import Batch, Phase
 from sonosynth.gan.stylegan2 import Discriminator, Generator
 
@@ -24,7 +24,7 @@ class StyleGAN2Objective:
         path_length_weight: float,
         path_length_interval: int,
         style_mixing: float,
-        augmentation: tuple[str, ...],
+        augmentation: Augmentation,
     ):
         self.generator = generator
         self.discriminator = discriminator
@@ -46,11 +46,12 @@ class StyleGAN2Objective:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a resumed run needs."""
-        return {"path_length_mean": self.path_length_mean}
+        return {"path_length_mean": self.path_length_mean, **self.augmentation.state_dict()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
         self.path_length_mean.copy_(state["path_length_mean"])
+        self.augmentation.load_state_dict(state)
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Non-saturating logistic loss ``softplus(-D(G(z)))``."""
@@ -85,12 +86,13 @@ class StyleGAN2Objective:
             "logit_real": real.detach().mean(),
             "logit_fake": fake.detach().mean(),
             "sign_real": real.detach().sign().mean(),
+            **self.augmentation.observe(real.detach()),
         }
 
     def r1_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """R1 penalty ``γ/2 · E‖∇D(x)‖²`` on real images (Mescheder et al. 2018), in full precision."""
         real = batch.real.requires_grad_()
-        augmented = diffaugment(real, self.augmentation, batch.draws)
+        augmented = self.augmentation(real, batch.draws)
         logits = self.discriminator(augmented, batch.real_labels)
         (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
@@ -115,7 +117,7 @@ class StyleGAN2Objective:
 
     def _judge_both(self, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Judge generated and real images in one pass; groups of the minibatch statistics never hold both."""
-        images = torch.cat([diffaugment(x, self.augmentation, batch.draws) for x in (fake, batch.real)])
+        images = torch.cat([self.augmentation(x, batch.draws) for x in (fake, batch.real)])
         labels = None
         if batch.fake_labels is not None and batch.real_labels is not None:
             labels = torch.cat([batch.fake_labels, batch.real_labels])
@@ -125,7 +127,7 @@ class StyleGAN2Objective:
         return first, second
 
     def _judge(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
-        images = diffaugment(images, self.augmentation, draws)
+        images = self.augmentation(images, draws)
         with autocast(images.device):
             logits: Tensor = self.discriminator(images, labels)
         return logits

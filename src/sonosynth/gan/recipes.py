@@ -4,16 +4,17 @@ Adding a family is a new file with its networks and objective, a subclass of `Re
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 from torch.optim import Optimizer
 
 from sonosynth.errors import RecipeError, nearest
-from sonosynth.gan import stylegan2
-from sonosynth.gan.augment import OPERATIONS
+from sonosynth.gan import fastgan, projected, stylegan2
+from sonosynth.gan.ada import AdaController, AdaPolicy, AdaptiveAugmentation, scaled_ada_kimg
+from sonosynth.gan.augment import OPERATIONS, Augmentation, DiffAugment
 from sonosynth.gan.game import GeneratorNetwork, Objective
 from sonosynth.gan.losses import StyleGAN2Objective
 
@@ -31,8 +32,13 @@ class Recipe(BaseModel, ABC):
     kimg: float = Field(300.0, gt=0)  # thousands of real images shown; few-shot runs of Zhao et al. 2020
     batch: int = Field(16, ge=2, multiple_of=2)
     mirror: bool = False  # horizontal flips of the real images
+    balanced_classes: bool = False  # every class as often, instead of in the proportions of the training images
     ema_halflife_kimg: float = Field(gt=0)
     ema_rampup: float = Field(gt=0)  # the half-life is at most this share of the images shown so far
+
+    def resolved(self, kimg: float) -> Self:
+        """Return the recipe with all that depends on the length of a run, `kimg`, written out."""
+        return self
 
     @abstractmethod
     def build_generator(self, size: int, n_classes: int) -> GeneratorNetwork:
@@ -55,6 +61,16 @@ class Recipe(BaseModel, ABC):
         with torch.device("meta"):
             players = self.build_generator(size, n_classes), self.build_discriminator(size, n_classes)
         return tuple(sum(p.numel() for p in player.parameters()) for player in players)  # type: ignore[return-value]
+
+
+def _known_operations(policy: tuple[str, ...]) -> tuple[str, ...]:
+    for name in policy:
+        if name not in OPERATIONS:
+            raise ValueError(f"unknown operation '{name}'{nearest(name, list(OPERATIONS))}")
+    return policy
+
+
+DiffAugmentPolicy = Annotated[tuple[str, ...], AfterValidator(_known_operations)]
 
 
 class StyleGAN2Recipe(Recipe):
@@ -82,15 +98,18 @@ class StyleGAN2Recipe(Recipe):
     path_length_weight: float = Field(2.0, ge=0)
     path_length_interval: int = Field(4, ge=1)
     style_mixing: float = Field(0.9, ge=0, le=1)
-    diffaugment: tuple[str, ...] = ()
+    diffaugment: DiffAugmentPolicy = ()
 
-    @field_validator("diffaugment")
-    @classmethod
-    def _known_operations(cls, policy: tuple[str, ...]) -> tuple[str, ...]:
-        for name in policy:
-            if name not in OPERATIONS:
-                raise ValueError(f"unknown operation '{name}'{nearest(name, list(OPERATIONS))}")
-        return policy
+    ada_policy: AdaPolicy | None = None
+    ada_target: float = Field(0.6, gt=-1, lt=1)
+    ada_interval: int = Field(4, ge=1)
+    ada_kimg: float | None = Field(None, gt=0)  # None: 500, scaled down for short runs
+
+    def resolved(self, kimg: float) -> Self:
+        """Return the recipe with `ada_kimg` written out for a run of `kimg`."""
+        if self.ada_policy is None or self.ada_kimg is not None:
+            return self
+        return self.model_copy(update={"ada_kimg": scaled_ada_kimg(kimg)})
 
     def r1_weight(self, size: int) -> float:
         """Return `r1_gamma`, or the heuristic of Karras et al. 2020b for images of `size` pixels."""
@@ -133,8 +152,21 @@ class StyleGAN2Recipe(Recipe):
             path_length_weight=self.path_length_weight,
             path_length_interval=self.path_length_interval,
             style_mixing=self.style_mixing,
-            augmentation=self.diffaugment,
+            augmentation=self._augmentation(generator.constant.device),
         )
+
+    def _augmentation(self, device: torch.device) -> Augmentation:
+        if self.ada_policy is None:
+            return DiffAugment(self.diffaugment)
+        assert self.ada_kimg is not None, "resolve the recipe first"
+        controller = AdaController(
+            self.batch,
+            ada_kimg=self.ada_kimg,
+            target=self.ada_target,
+            interval_steps=self.ada_interval,
+            device=device,
+        )
+        return AdaptiveAugmentation(self.ada_policy, controller)
 
     def build_optimizers(
         self, generator: stylegan2.Generator, discriminator: stylegan2.Discriminator
@@ -147,17 +179,107 @@ class StyleGAN2Recipe(Recipe):
 
     def _adam(self, network: nn.Module, interval: int | None) -> Optimizer:
         share = interval / (interval + 1) if interval else 1.0
-        betas = (self.adam_betas[0] ** share, self.adam_betas[1] ** share)
-        return torch.optim.Adam(network.parameters(), lr=self.learning_rate * share, betas=betas, eps=1e-8, fused=True)
+        return _adam(network, self.learning_rate * share, (self.adam_betas[0] ** share, self.adam_betas[1] ** share))
 
 
-FAMILIES: dict[str, type[Recipe]] = {"stylegan2": StyleGAN2Recipe}
+class FastGANRecipe(Recipe):
+    """FastGAN (Liu et al. 2021) with DiffAugment; defaults are those of the paper and of its authors' release."""
+
+    family: Literal["fastgan"] = "fastgan"
+    kimg: float = Field(400.0, gt=0)  # 50,000 steps of 8 images
+    batch: int = Field(8, ge=2, multiple_of=2)
+    ema_halflife_kimg: float = Field(5.5, gt=0)  # a decay of 0.999 a step of 8 images
+    ema_rampup: float = Field(0.05, gt=0)  # not in the paper; as StyleGAN2
+
+    z_dim: int = Field(256, ge=1)
+    ngf: int = Field(64, ge=4, multiple_of=4)
+    ndf: int = Field(64, ge=4, multiple_of=4)
+    learning_rate: float = Field(2e-4, gt=0)
+    adam_betas: tuple[float, float] = (0.5, 0.999)
+    perceptual: Literal["efficientnet-lite0", "l1"] = "efficientnet-lite0"  # the paper: LPIPS with VGG
+    reconstruction_weight: float = Field(8.0, ge=0)  # the authors sum over batches of 8
+    diffaugment: DiffAugmentPolicy = DIFFAUGMENT
+
+    def build_generator(self, size: int, n_classes: int) -> fastgan.FastGANGenerator:
+        """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
+        return fastgan.FastGANGenerator(size, n_classes, z_dim=self.z_dim, ngf=self.ngf)
+
+    def build_discriminator(self, size: int, n_classes: int) -> fastgan.FastGANDiscriminator:
+        """Return a freshly initialised discriminator."""
+        return fastgan.FastGANDiscriminator(size, n_classes, ndf=self.ndf)
+
+    def build_objective(
+        self, generator: fastgan.FastGANGenerator, discriminator: fastgan.FastGANDiscriminator
+    ) -> Objective:
+        """Return the losses of the game between the two networks."""
+        device = next(generator.parameters()).device
+        return fastgan.FastGANObjective(
+            generator,
+            discriminator,
+            augmentation=self.diffaugment,
+            perceptual=fastgan.perceptual_distance(self.perceptual, device),
+            reconstruction_weight=self.reconstruction_weight,
+        )
+
+    def build_optimizers(self, generator: nn.Module, discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
+        """Return one Adam a player."""
+        return tuple(_adam(net, self.learning_rate, self.adam_betas) for net in (generator, discriminator))  # type: ignore[return-value]
+
+
+class ProjectedRecipe(Recipe):
+    """Projected GAN (Sauer et al. 2021) with the FastGAN-lite generator, EfficientNet-Lite0 and DiffAugment."""
+
+    family: Literal["projected"] = "projected"
+    ema_halflife_kimg: float = Field(20.0, gt=0)
+    ema_rampup: float = Field(0.05, gt=0)
+
+    z_dim: int = Field(256, ge=1)
+    ngf: int = Field(128, ge=4, multiple_of=4)
+    lite: bool = True
+    ndf: int = Field(64, ge=4)
+    feature_px: int = Field(224, ge=128, multiple_of=32)
+    learning_rate: float = Field(2e-4, gt=0)
+    adam_betas: tuple[float, float] = (0.0, 0.99)
+    diffaugment: DiffAugmentPolicy = DIFFAUGMENT
+
+    def build_generator(self, size: int, n_classes: int) -> projected.ProjectedGenerator:
+        """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
+        return projected.ProjectedGenerator(size, n_classes, z_dim=self.z_dim, ngf=self.ngf, lite=self.lite)
+
+    def build_discriminator(self, size: int, n_classes: int) -> projected.ProjectedDiscriminator:
+        """Return a freshly initialised discriminator."""
+        return projected.ProjectedDiscriminator(size, n_classes, ndf=self.ndf, feature_px=self.feature_px)
+
+    def build_objective(
+        self, generator: projected.ProjectedGenerator, discriminator: projected.ProjectedDiscriminator
+    ) -> Objective:
+        """Return the losses of the game between the two networks."""
+        return projected.ProjectedObjective(generator, discriminator, augmentation=self.diffaugment)
+
+    def build_optimizers(self, generator: nn.Module, discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
+        """Return one Adam a player."""
+        return tuple(_adam(net, self.learning_rate, self.adam_betas) for net in (generator, discriminator))  # type: ignore[return-value]
+
+
+def _adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> Optimizer:
+    trained = [p for p in network.parameters() if p.requires_grad]
+    return torch.optim.Adam(trained, lr=learning_rate, betas=betas, eps=1e-8, fused=True)
+
+
+FAMILIES: dict[str, type[Recipe]] = {
+    "stylegan2": StyleGAN2Recipe,
+    "fastgan": FastGANRecipe,
+    "projected": ProjectedRecipe,
+}
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         StyleGAN2Recipe(name="stylegan2"),
+        StyleGAN2Recipe(name="stylegan2-ada", ada_policy=AdaPolicy()),
         StyleGAN2Recipe(name="stylegan2-diffaug", diffaugment=DIFFAUGMENT),
+        FastGANRecipe(name="fastgan"),
+        ProjectedRecipe(name="projected"),
     )
 }
 

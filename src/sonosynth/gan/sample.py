@@ -61,8 +61,7 @@ def synthesise(
         z, noise = _latents(network, seed, torch.from_numpy(chunk), start, device)
         with autocast(device):
             made = network(z, torch.from_numpy(chunk).to(device) if conditional else None, noise, truncation)
-        made = made[:count, 0].mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-        images[start : start + count] = made.cpu().numpy()
+        images[start : start + count] = _to_uint8(made[:count, 0])
         if progress:
             progress(start + count, len(labels))
     return images
@@ -97,10 +96,8 @@ def generate(
     players = [load_generator(path, device) for path in generator_files(run)]
     classes = tuple(name for _, config in players for name in config.classes)
     counts = [count for _, config in players for count in config.class_counts]
-    if class_name is not None and class_name not in classes:
-        raise ClassError(
-            f"{run} makes no class '{class_name}'{nearest(class_name, classes)}; known: {', '.join(classes)}"
-        )
+    if class_name is not None:
+        _known_class(run, class_name, classes)
     labels = class_sequence(counts, n) if class_name is None else np.full(n, classes.index(class_name))
     images = np.empty((n, players[0][1].size, players[0][1].size), dtype=np.uint8)
     done, first = 0, 0
@@ -127,6 +124,71 @@ def generate(
     )
 
 
+@torch.no_grad()
+def interpolate(
+    run: Path,
+    frames: int,
+    *,
+    class_name: str | None = None,
+    truncation: float = 1.0,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> np.ndarray:
+    """Return uint8 images ``[frames, H, W]`` on a closed path through the latents of four images of one class.
+
+    Neighbouring images differ little in a generator that has learnt more than single pictures. The path is a spherical
+    interpolation (White 2016), so that every point on it is as probable as the images it joins; noise is kept fixed.
+
+    Args:
+        run: directory of one run, or of one run a class.
+        frames: how many images, at least 4.
+        class_name: of all images; the first class if not given.
+        truncation: ψ in [0, 1].
+        seed: of the four latents.
+        device: where to compute; the first GPU if there is one.
+
+    Raises:
+        RunError: `run` holds no finished generator.
+        ClassError: `class_name` is not one that the generator knows.
+    """
+    network, config, label = _player_of(run, class_name, device or default_device())
+    device = next(network.parameters()).device
+    z, noise = _latents(network, seed, torch.full((4,), label), 0, device)
+    images = []
+    for k in range(frames):
+        leg, share = divmod(4 * k / frames, 1)
+        here = _spherical(z[int(leg)], z[(int(leg) + 1) % 4], share)
+        labels = torch.full((1,), label, device=device) if config.conditional else None
+        with autocast(device):
+            images.append(network(here[None], labels, noise[:1], truncation)[0, 0])
+    return _to_uint8(torch.stack(images))
+
+
+def _spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
+    angle = torch.arccos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
+    return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
+
+
+def _player_of(run: Path, class_name: str | None, device: torch.device) -> tuple[GeneratorNetwork, RunConfig, int]:
+    players = [load_generator(path, device) for path in generator_files(run)]
+    classes = tuple(name for _, config in players for name in config.classes)
+    name = _known_class(run, class_name, classes) if class_name is not None else classes[0]
+    network, config = next(player for player in players if name in player[1].classes)
+    return network, config, config.classes.index(name)
+
+
+def _known_class(run: Path, name: str, classes: tuple[str, ...]) -> str:
+    if name not in classes:
+        raise ClassError(f"{run} makes no class '{name}'{nearest(name, classes)}; known: {', '.join(classes)}")
+    return name
+
+
+def _to_uint8(images: Tensor) -> np.ndarray:
+    scaled = images.mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    array: np.ndarray = scaled.cpu().numpy()
+    return array
+
+
 def generator_files(run: Path) -> list[Path]:
     """Return the generator of a run, or those of its runs a class, by class name. Raises RunError if there is none."""
     if (run / GENERATOR).is_file():
@@ -146,10 +208,28 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
     return sheet.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
 
 
+def save_animation(images: np.ndarray, path: Path, seconds: float = 6.0) -> None:
+    """Write uint8 images ``[N, H, W]`` as a GIF that repeats without end."""
+    pictures = [Image.fromarray(image) for image in images]
+    with atomic_file(path) as beside:
+        pictures[0].save(
+            beside,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=max(20, round(1000 * seconds / len(images))),
+            loop=0,
+        )
+
+
+def save_sheet(images: np.ndarray, path: Path, columns: int) -> None:
+    """Write uint8 images ``[N, H, W]`` row by row as one PNG of `columns` columns."""
+    with atomic_file(path) as beside:
+        Image.fromarray(tile(images, columns)).save(beside, format="PNG")
+
+
 def save_sample_grid(network: GeneratorNetwork, config: RunConfig, path: Path, columns: int = 8) -> None:
     """Write a PNG grid of the same latents at every call: a row a class, or three rows of a single class."""
     rows = len(config.classes) if config.conditional else 3
     labels = np.repeat(np.arange(rows) if config.conditional else np.zeros(rows, dtype=np.int64), columns)
-    images = synthesise(network, labels, conditional=config.conditional, seed=0)
-    with atomic_file(path) as beside:
-        Image.fromarray(tile(images, columns)).save(beside, format="PNG")
+    save_sheet(synthesise(network, labels, conditional=config.conditional, seed=0), path, columns)

@@ -18,11 +18,13 @@ from torch import Tensor
 from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import default_device
 from sonosynth.errors import ClassError, DivergenceError, RunError
+from sonosynth.files import write_json
 from sonosynth.gan.checkpoint import (
     BEST,
     GENERATOR,
     LOG,
     STATE,
+    TRANSFER,
     Log,
     RunConfig,
     claim_run,
@@ -33,6 +35,7 @@ from sonosynth.gan.checkpoint import (
 from sonosynth.gan.recipes import Recipe
 from sonosynth.gan.sample import class_sequence, save_sample_grid, synthesise
 from sonosynth.gan.trainer import Trainer
+from sonosynth.gan.transfer import fingerprint, source_of, transfer
 
 TICK_KIMG = 0.5  # a log line, and a distance to the training images
 DISTANCE_IMAGES = 128  # generated for that distance, from the same latents every time
@@ -47,8 +50,8 @@ Progress = Callable[[float, float, Mapping[str, Any]], None]
 """Called as ``progress(kimg_done, kimg_total, latest)`` after every step; `latest` is the last log line."""
 
 
-def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int) -> RunConfig:
-    """Return the configuration of a run on `data`, whose classes without images are left out.
+def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int, start: Path | None = None) -> RunConfig:
+    """Return the configuration of a run on `data`, without the classes that have no images, starting from run `start`.
 
     Raises:
         RunError: the images are not square with a power-of-two side from 32 to 512.
@@ -71,6 +74,7 @@ def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int) 
         conditional=conditional,
         data=data.fingerprint(),
         seed=seed,
+        start=fingerprint(start) if start else "",
     )
 
 
@@ -84,6 +88,7 @@ def train(
     seed: int = 0,
     distance: Distance | None = None,
     patience_kimg: float | None = None,
+    start: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -104,6 +109,7 @@ def train(
         seed: of all random draws.
         distance: judges the averaged generator at every log line; the best is kept as ``best.safetensors``.
         patience_kimg: end the run when `distance` has not improved for so long.
+        start: run directory to take weights from; what fitted and what did not is written to ``transfer.json``.
         device: where to train; the first GPU if there is one.
         progress: called after every step.
 
@@ -113,11 +119,12 @@ def train(
         DivergenceError: the run became non-finite too often.
         KeyboardInterrupt: after saving the state.
     """
-    config = run_config(data, recipe, conditional=conditional, seed=seed)
+    recipe = recipe.resolved(kimg)
+    config = run_config(data, recipe, conditional=conditional, seed=seed, start=start)
     data = data.with_classes(config.classes)
     claim_run(out, config)
     trainer = Trainer(data, config, device or default_device())
-    course = _restore(trainer, out)
+    course = _restore(trainer, out, start)
     log = Log(out / LOG, trainer.kimg)
     steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
     tick_steps = max(1, int(TICK_KIMG * 1000 / recipe.batch))
@@ -165,6 +172,7 @@ def train_mode(
     seed: int = 0,
     distance_to: Callable[[ImageSet], Distance] | None = None,
     patience_kimg: float | None = None,
+    start: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
@@ -174,9 +182,10 @@ def train_mode(
     `distance_to` makes the `distance` of `train` from the training images of a run.
     """
     if mode == "conditional":
-        parts = {out: data}
+        parts: dict[Path, tuple[str | None, ImageSet]] = {out: (None, data)}
     else:
-        parts = {out / name: data.of_class(name) for name, count in data.class_counts.items() if count}
+        names = [name for name, count in data.class_counts.items() if count]
+        parts = {out / name: (name, data.of_class(name)) for name in names}
     return [
         train(
             part,
@@ -187,10 +196,11 @@ def train_mode(
             seed=seed,
             distance=distance_to(part) if distance_to else None,
             patience_kimg=patience_kimg,
+            start=source_of(start, name) if start else None,
             device=device,
             progress=progress,
         )
-        for run, part in parts.items()
+        for run, (name, part) in parts.items()
     ]
 
 
@@ -233,9 +243,11 @@ class _Course:
             entry["event"] = f"ended: no improvement since {self.best_kimg:.3f} kimg"
 
 
-def _restore(trainer: Trainer, out: Path) -> _Course:
-    """Load the saved state if there is one."""
+def _restore(trainer: Trainer, out: Path, start: Path | None) -> _Course:
+    """Load the saved state if there is one; otherwise take what fits from the run `start`."""
     if not (out / STATE).is_file():
+        if start is not None:
+            write_json(out / TRANSFER, asdict(transfer(trainer, start)))
         return _Course()
     state = load_state(out / STATE, trainer.device)
     trainer.load_state_dict(state)

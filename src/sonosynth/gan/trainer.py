@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,22 +17,37 @@ from sonosynth.gan.game import Batch, Phase
 class TrainingImages:
     """A small data set on the device as one uint8 tensor, served in shuffled epochs."""
 
-    def __init__(self, data: ImageSet, *, conditional: bool, mirror: bool, device: torch.device):
+    def __init__(self, data: ImageSet, *, conditional: bool, mirror: bool, balanced: bool, device: torch.device):
         self.images = torch.from_numpy(data.images.copy()).to(device)
         self.labels = torch.from_numpy(data.labels.copy()).to(device) if conditional else None
         self.mirror, self.device = mirror, device
+        pools = (
+            [np.flatnonzero(data.labels == c) for c in np.unique(data.labels)] if balanced else [np.arange(len(data))]
+        )
+        self.pools = [torch.from_numpy(pool) for pool in pools]
 
     def batch(self, seed: int, phase: str, step: int, size: int) -> Batch:
-        """Return the batch of `phase` in `step`: `size` real images, and labels drawn in training proportions."""
+        """Return the batch of `phase` in `step`: `size` real images, and labels drawn in the same proportions."""
         draws = Draws(seed, phase, step, self.device)
-        index = shuffled_indices(len(self.images), step * size, size, seed).to(self.device)
+        index = self._indices(seed, step * size, size).to(self.device)
         real = self.images[index][:, None].float().div_(127.5).sub_(1)
         if self.mirror:
             real = torch.where(draws.uniform(size, 1, 1, 1) < 0.5, real.flip(3), real)
         if self.labels is None:
             return Batch(real, None, None, draws)
-        fake_labels = self.labels[draws.integers(0, len(self.labels), size)]
-        return Batch(real, self.labels[index], fake_labels, draws)
+        other = self._indices(seed_of(seed, "labels", phase), step * size, size).to(self.device)
+        return Batch(real, self.labels[index], self.labels[other], draws)
+
+    def _indices(self, seed: int, start: int, count: int) -> Tensor:
+        """Return shuffled epochs over all images or, balanced, over each class in turn."""
+        turns = torch.arange(start, start + count)
+        index = torch.empty(count, dtype=torch.int64)
+        for i, pool in enumerate(self.pools):
+            mine = turns % len(self.pools) == i
+            if mine.any():
+                first = int(turns[mine][0]) // len(self.pools)
+                index[mine] = pool[shuffled_indices(len(pool), first, int(mine.sum()), seed_of(seed, i))]
+        return index
 
 
 class Trainer:
@@ -53,7 +69,13 @@ class Trainer:
         self.optimizers = dict(zip(("generator", "discriminator"), optimizers, strict=True))
         self.objective = recipe.build_objective(self.generator, self.discriminator)
         self.phases = self.objective.phases()
-        self.images = TrainingImages(data, conditional=config.conditional, mirror=recipe.mirror, device=device)
+        self.images = TrainingImages(
+            data,
+            conditional=config.conditional,
+            mirror=recipe.mirror,
+            balanced=recipe.balanced_classes,
+            device=device,
+        )
         networks = {"generator": self.generator, "discriminator": self.discriminator}
         self.trained = {name: [p for p in net.parameters() if p.requires_grad] for name, net in networks.items()}
         self.step_count = 0

@@ -78,7 +78,7 @@ def _wait() -> None:
 def _training(cell: TrainCell, images: ImageSet) -> float:
     generation = cell.generation
     assert generation.kimg is not None
-    recipe = recipe_of(generation)
+    recipe = recipe_of(generation).resolved(generation.kimg)
     conditional = generation.mode == "conditional"
     config = run_config(images, recipe, conditional=conditional, seed=0)
     trainer = Trainer(images.with_classes(config.classes), config, default_device())

@@ -1,0 +1,500 @@
+"""FastGAN for one image channel (Liu et al., Towards Faster and Stabilized GAN Training for High-fidelity Few-shot
+Image Synthesis, ICLR 2021), called "the paper" here; widths, kernels and initial values, which it does not print, are
+those that its authors published.
+
+The paper treats 256 to 1024 px. At 32 to 512 px every resolution keeps its published width and kind of block; what a
+resolution links to or decodes to exists where both ends exist. So a generator of 32 px has no skip-layer excitation,
+and a discriminator of 32 px has none either. Networks of 256 and 512 px are the published ones, with one channel.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sonosynth.engine import autocast
+from sonosynth.features import load_backbone
+from sonosynth.gan.augment import diffaugment
+from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
+from sonosynth.gan.layers import full_precision
+
+# Feature maps at a resolution, as multiples of the width setting.
+GENERATOR_WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25}
+DISCRIMINATOR_WIDTHS = {8: 8, 16: 4, 32: 2, 64: 1, 128: 0.5, 256: 0.25}
+SMALL_WIDTHS = {8: 4, 16: 2, 32: 1, 64: 0.5}  # of the branch that sees the small image
+DECODER_WIDTHS = {16: 2, 32: 1, 64: 1, 128: 0.5}
+
+NOISY = (8, 32, 128, 512)  # resolutions of the generator with two convolutions, each followed by noise
+
+PerceptualDistance = Callable[[Tensor, Tensor], Tensor]
+"""Called as ``distance(images, target)`` with images ``[N, 1, h, w]`` in [-1, 1]; returns the mean over the batch."""
+
+
+def small_size(size: int) -> int:
+    """Return the side of the second, small image and of all reconstructions: half of `size`, at most 128."""
+    return min(128, size // 2)
+
+
+def _powers(first: int, last: int) -> list[int]:
+    """Return first, 2 · first, ..., last."""
+    return [first << k for k in range((last // first).bit_length())] if last >= first else []
+
+
+def _scaled(multiples: dict[int, float], width: int) -> dict[int, int]:
+    return {resolution: int(multiple * width) for resolution, multiple in multiples.items()}
+
+
+class SpectralNorm(nn.Module):
+    """Largest singular value of a weight by power iteration (Miyato et al., Spectral Normalization, ICLR 2018).
+
+    In training mode every call takes one step of the iteration. Both vectors are buffers, so a resumed run goes on
+    exactly, and a moving average of the weights takes them from the live network.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        matrix = weight.detach().flatten(1)
+        self.register_buffer("u", F.normalize(torch.randn(matrix.shape[0]), dim=0))
+        self.register_buffer("v", F.normalize(torch.randn(matrix.shape[1]), dim=0))
+        for _ in range(15):  # a usable value before the first step of training
+            self._iterate(matrix)
+
+    @torch.no_grad()
+    def _iterate(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        u = F.normalize(matrix @ self.v, dim=0)
+        v = F.normalize(matrix.t() @ u, dim=0)
+        self.u.copy_(u)
+        self.v.copy_(v)
+        return u, v
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return σ, a float32 scalar, of ``weight [M, ...]`` seen as a matrix of M rows; differentiable in `weight`."""
+        with full_precision(weight):
+            matrix = weight.flatten(1)
+            u, v = self._iterate(matrix.detach()) if self.training else (self.u, self.v)
+            return torch.dot(u, matrix @ v)
+
+
+class SpectralConv2d(nn.Module):
+    """Convolution without bias, its weight divided by its largest singular value."""
+
+    def __init__(self, fan_in: int, fan_out: int, kernel: int, *, stride: int = 1, padding: int = 0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(fan_out, fan_in, kernel, kernel) * 0.02)
+        self.norm = SpectralNorm(self.weight)
+        self.stride, self.padding = stride, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of ``x [N, fan_in, H, W]``."""
+        # Dividing what comes out instead of the weight is equal and moves less memory: these networks are all weights.
+        y = F.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
+        return y / self.norm(self.weight)  # type: ignore[no-any-return]
+
+
+class Projection(nn.Module):
+    """Class term of a logit: ``<e_y, φ(x)>`` with a spectrally normalised embedding (Miyato & Koyama 2018)."""
+
+    def __init__(self, n_classes: int, features: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_classes, features))
+        self.norm = SpectralNorm(self.weight)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Return ``[N, 1]`` of features ``x [N, C, H, W]``, averaged over positions, and classes ``[N]``."""
+        embedded: Tensor = self.weight[labels] / self.norm(self.weight)
+        return (embedded * x.float().mean(dim=(2, 3))).sum(dim=1, keepdim=True)
+
+
+def _batch_norm(features: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(features)
+    nn.init.normal_(norm.weight, 1.0, 0.02)
+    return norm
+
+
+def gated(x: Tensor) -> Tensor:
+    """Gated linear unit: ``[N, 2C, H, W]`` to ``[N, C, H, W]``, the first half times the sigmoid of the second."""
+    value, gate = x.chunk(2, dim=1)  # F.glu gives up the memory format channels last
+    return value * torch.sigmoid(gate)
+
+
+class GatedConv2d(nn.Module):
+    """3×3 convolution to twice the channels, noise if asked for, batch normalisation, gated linear unit."""
+
+    def __init__(self, fan_in: int, fan_out: int, *, noisy: bool = False):
+        super().__init__()
+        self.conv = SpectralConv2d(fan_in, 2 * fan_out, 3, padding=1)
+        self.noise_strength = nn.Parameter(torch.zeros([])) if noisy else None
+        self.norm = _batch_norm(2 * fan_out)
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return ``[N, fan_out, H, W]`` of ``x [N, fan_in, H, W]`` and noise ``[N, 1, H, W]``, given where noisy."""
+        x = self.conv(x)
+        if self.noise_strength is not None:
+            assert noise is not None
+            x = x + (noise * self.noise_strength).to(x.dtype)
+        return gated(self.norm(x))
+
+
+class UpBlock(nn.Module):
+    """Nearest-neighbour upsampling and one gated convolution, or two with noise at the resolutions `NOISY`."""
+
+    def __init__(self, resolution: int, fan_in: int, fan_out: int):
+        super().__init__()
+        noisy = resolution in NOISY
+        widths = [fan_in, fan_out] if noisy else [fan_in]
+        self.layers = nn.ModuleList(GatedConv2d(width, fan_out, noisy=noisy) for width in widths)
+
+    def forward(self, x: Tensor, noises: list[Tensor]) -> Tensor:
+        """Return ``[N, fan_out, 2H, 2W]`` of ``x [N, fan_in, H, W]`` and a noise map a layer, or none."""
+        x = F.interpolate(x, scale_factor=2.0)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, noises[i] if noises else None)
+        return x
+
+
+class SkipLayerExcitation(nn.Module):
+    """Channel gates of a large feature map computed from a small one (section 3.1).
+
+    Between the two convolutions stands the SiLU of the published networks, where the text has a leaky ReLU.
+    """
+
+    def __init__(self, fan_in: int, fan_out: int):
+        super().__init__()
+        self.conv = SpectralConv2d(fan_in, fan_out, 4)
+        self.gate = SpectralConv2d(fan_out, fan_out, 1)
+
+    def forward(self, small: Tensor, large: Tensor) -> Tensor:
+        """Return ``large [N, fan_out, H, W]`` with each channel scaled by a gate from ``small [N, fan_in, h, w]``."""
+        pooled = F.avg_pool2d(small, small.shape[2] // 4)
+        return large * torch.sigmoid(self.gate(F.silu(self.conv(pooled))))
+
+
+class FastGANGenerator(GeneratorNetwork):
+    """Latents ``z [N, z_dim]``, classes ``[N]`` and noise ``[N, noise_length]`` to images.
+
+    Of a conditional generator, a learned vector of the class is added to the latent; the paper has no classes.
+    Batch normalisation uses the statistics of the batch in training mode and running ones in evaluation mode.
+
+    Args:
+        size: image side in pixels, a power of two from 32 to 512.
+        n_classes: classes of a conditional generator, 0 for an unconditional one.
+        z_dim: length of the latent.
+        ngf: width, feature maps at 128 px; a multiple of 4.
+    """
+
+    def __init__(self, size: int, n_classes: int = 0, *, z_dim: int = 256, ngf: int = 64):
+        super().__init__()
+        self.size, self.z_dim = size, z_dim
+        self.resolutions = _powers(8, size)
+        widths = _scaled(GENERATOR_WIDTHS, ngf)
+        self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
+        self.first = SpectralConv2d(z_dim, 2 * widths[4] * 16, 1)
+        self.first_norm = _batch_norm(2 * widths[4])
+        self.blocks = nn.ModuleDict({str(r): UpBlock(r, widths[r // 2], widths[r]) for r in self.resolutions})
+        self.excitations = nn.ModuleDict(
+            {str(r): SkipLayerExcitation(widths[r // 16], widths[r]) for r in _powers(64, size)}
+        )
+        self.to_small = SpectralConv2d(widths[small_size(size)], 1, 1)
+        self.to_image = SpectralConv2d(widths[size], 1, 3, padding=1)
+
+    @property
+    def noise_length(self) -> int:
+        """Number of noise values an image takes: two a pixel at the resolutions `NOISY`."""
+        return sum(2 * r**2 for r in self.resolutions if r in NOISY)
+
+    def _noise_maps(self, noise: Tensor) -> dict[int, list[Tensor]]:
+        sides = [r for r in self.resolutions if r in NOISY]
+        parts = torch.split(noise, [2 * r**2 for r in sides], dim=1)
+        return {r: list(part.reshape(-1, 2, 1, r, r).unbind(1)) for r, part in zip(sides, parts, strict=True)}
+
+    def both_sizes(
+        self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Return float32 images ``[N, 1, size, size]`` and the small ones made on the way, as a pair; see `forward`."""
+        if truncation != 1.0:
+            z = z * truncation
+        if self.embed is not None:
+            z = z + self.embed(labels)
+        maps = self._noise_maps(noise)
+        x = self.first(z[:, :, None, None]).reshape(len(z), -1, 4, 4).contiguous(memory_format=torch.channels_last)
+        x = gated(self.first_norm(x))
+        features = {4: x}
+        for r in self.resolutions:
+            x = self.blocks[str(r)](x, maps.get(r, []))
+            if str(r) in self.excitations:
+                x = self.excitations[str(r)](features[r // 16], x)
+            features[r] = x
+        small: Tensor = self.to_small(features[small_size(self.size)])
+        image: Tensor = self.to_image(x)
+        return image.float(), small.float()
+
+    def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
+        """Return float32 images ``[N, 1, size, size]``, linear in the last features, so a little beyond [-1, 1] too.
+
+        Args:
+            z: standard normal latents ``[N, z_dim]``.
+            labels: classes, int64 ``[N]``; None for an unconditional generator.
+            noise: standard normal ``[N, noise_length]``.
+            truncation: ψ in [0, 1], a factor of z: there is no mapping network, and 0 is the mean of the latents.
+        """
+        return self.both_sizes(z, labels, noise, truncation)[0]
+
+
+class DownBlock(nn.Module):
+    """Halve the resolution: mean of a path of two convolutions and a path of averaging and one."""
+
+    def __init__(self, fan_in: int, fan_out: int):
+        super().__init__()
+        self.main = nn.Sequential(
+            *_convolution(fan_in, fan_out, 4, stride=2, padding=1), *_convolution(fan_out, fan_out, 3, padding=1)
+        )
+        self.direct = nn.Sequential(nn.AvgPool2d(2), *_convolution(fan_in, fan_out, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[N, fan_out, H / 2, W / 2]`` of ``x [N, fan_in, H, W]``."""
+        y: Tensor = (self.main(x) + self.direct(x)) / 2
+        return y
+
+
+def _convolution(fan_in: int, fan_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+    convolution = SpectralConv2d(fan_in, fan_out, kernel, stride=stride, padding=padding)
+    return [convolution, _batch_norm(fan_out), nn.LeakyReLU(0.2)]
+
+
+class Decoder(nn.Module):
+    """Features ``[N, fan_in, 8, 8]`` to images ``[N, 1, side, side]`` in (-1, 1)."""
+
+    def __init__(self, fan_in: int, side: int, width: int):
+        super().__init__()
+        widths = [fan_in, *(_scaled(DECODER_WIDTHS, width)[r] for r in _powers(16, side))]
+        self.layers = nn.ModuleList(GatedConv2d(i, o) for i, o in pairwise(widths))
+        self.out = SpectralConv2d(widths[-1], 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float32 images of features `x`."""
+        for layer in self.layers:
+            x = layer(F.interpolate(x, scale_factor=2.0))
+        return torch.tanh(self.out(x).float())
+
+
+class Features(NamedTuple):
+    """Feature maps of the discriminator: at 16 px, at 8 px, and of the small image at 8 px."""
+
+    middle: Tensor
+    last: Tensor
+    small: Tensor
+
+
+class FastGANDiscriminator(nn.Module):
+    """Judge of an image and its small version, and encoder of real images for three decoders (section 3.2).
+
+    Args:
+        size: image side in pixels, a power of two from 32 to 512.
+        n_classes: classes of a conditional discriminator, 0 for an unconditional one.
+        ndf: width, feature maps at 64 px; a multiple of 4.
+    """
+
+    def __init__(self, size: int, n_classes: int = 0, *, ndf: int = 64):
+        super().__init__()
+        widths, small_widths = _scaled(DISCRIMINATOR_WIDTHS, ndf), _scaled(SMALL_WIDTHS, ndf)
+        top, side = min(256, size), small_size(size)
+        stem = {"kernel": 3, "stride": 1} if size == top else {"kernel": 4, "stride": 2}
+        self.stem = SpectralConv2d(1, widths[top], **stem, padding=1)
+        self.resolutions = _powers(8, top // 2)[::-1]
+        self.blocks = nn.ModuleDict({str(r): DownBlock(widths[2 * r], widths[r]) for r in self.resolutions})
+        linked = [r for r in self.resolutions if 8 * r <= top]
+        self.excitations = nn.ModuleDict({str(r): SkipLayerExcitation(widths[8 * r], widths[r]) for r in linked})
+        self.hidden = nn.Sequential(*_convolution(widths[8], 2 * widths[8], 1))
+        self.out = SpectralConv2d(2 * widths[8], 1, 4)
+        self.small_stem = SpectralConv2d(1, small_widths[side // 2], 4, stride=2, padding=1)
+        small_blocks = [
+            _convolution(small_widths[2 * r], small_widths[r], 4, stride=2, padding=1)
+            for r in _powers(8, side // 4)[::-1]
+        ]
+        self.small_blocks = nn.Sequential(*(layer for block in small_blocks for layer in block))
+        self.small_out = SpectralConv2d(small_widths[8], 1, 4)
+        self.decode_whole = Decoder(widths[8], side, ndf)
+        self.decode_small = Decoder(small_widths[8], side, ndf)
+        self.decode_part = Decoder(widths[16], side, ndf)
+        self.project = Projection(n_classes, 2 * widths[8]) if n_classes else None
+        self.project_small = Projection(n_classes, small_widths[8]) if n_classes else None
+
+    def features(self, images: Tensor, small: Tensor) -> Features:
+        """Return the feature maps of images ``[N, 1, size, size]`` and their small versions."""
+        x = F.leaky_relu(self.stem(images).contiguous(memory_format=torch.channels_last), 0.2)
+        maps = {x.shape[2]: x}
+        for r in self.resolutions:
+            x = self.blocks[str(r)](x)
+            if str(r) in self.excitations:
+                x = self.excitations[str(r)](maps[8 * r], x)
+            maps[r] = x
+        y = F.leaky_relu(self.small_stem(small).contiguous(memory_format=torch.channels_last), 0.2)
+        return Features(maps[16], maps[8], self.small_blocks(y))
+
+    def logits(self, features: Features, labels: Tensor | None) -> Tensor:
+        """Return float32 logits ``[N, 50]``, 5 × 5 of overlapping regions of the image and of the small image."""
+        hidden = self.hidden(features.last)
+        whole = self.out(hidden).float().flatten(1)
+        small = self.small_out(features.small).float().flatten(1)
+        if self.project is not None and self.project_small is not None:
+            assert labels is not None
+            whole = whole + self.project(hidden, labels)
+            small = small + self.project_small(features.small, labels)
+        return torch.cat([whole, small], dim=1)
+
+    def forward(self, images: Tensor, small: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return logits ``[N, 50]`` of images ``[N, 1, size, size]``, their small versions and their classes."""
+        return self.logits(self.features(images, small), labels)
+
+    def reconstruct(self, features: Features, quadrant: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode the whole image, the small image and one quadrant of the image, each to the side of a small image.
+
+        Args:
+            features: of real images.
+            quadrant: which of the four, int64 ``[N]``; see `cut_quadrant`.
+        """
+        part = cut_quadrant(features.middle, quadrant)
+        return self.decode_whole(features.last), self.decode_small(features.small), self.decode_part(part)
+
+
+def cut_quadrant(x: Tensor, quadrant: Tensor) -> Tensor:
+    """Return ``[N, C, H / 2, W / 2]`` of ``x [N, C, H, W]``: quadrant 0 is top left, 1 top right, 2 and 3 below."""
+    n, c, h, w = x.shape
+    split = x.reshape(n, c, 2, h // 2, 2, w // 2)
+    return split[torch.arange(n, device=x.device), :, quadrant // 2, :, quadrant % 2, :]
+
+
+def shrink(images: Tensor, side: int) -> Tensor:
+    """Return images ``[N, 1, side, side]``, means over squares of pixels; the authors keep single ones, which alias."""
+    return F.avg_pool2d(images, images.shape[2] // side)
+
+
+class FastGANObjective:
+    """Hinge loss of both players, and reconstruction of real images by the discriminator (section 3.2).
+
+    There is no state between steps: what spectral and batch normalisation keep is in the buffers of the networks.
+
+    Args:
+        generator: the generator.
+        discriminator: the discriminator.
+        augmentation: operations of DiffAugment on real and generated images, small ones with draws of their own.
+        perceptual: distance of a reconstruction and its target; see `perceptual_distance`.
+        reconstruction_weight: factor of the three distances. The authors sum them over batches of 8: 8 here.
+    """
+
+    def __init__(
+        self,
+        generator: FastGANGenerator,
+        discriminator: FastGANDiscriminator,
+        *,
+        augmentation: tuple[str, ...],
+        perceptual: PerceptualDistance,
+        reconstruction_weight: float,
+    ):
+        self.generator, self.discriminator = generator, discriminator
+        self.augmentation = augmentation
+        self.perceptual, self.reconstruction_weight = perceptual, reconstruction_weight
+
+    def phases(self) -> list[Phase]:
+        """Return the phases of a step, in the order in which they run."""
+        return [
+            Phase("discriminator", "discriminator", 1, self.discriminator_loss),
+            Phase("generator", "generator", 1, self.generator_loss),
+        ]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs: nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hinge loss ``relu(1 - D(x)) + relu(1 + D(G(z)))`` plus the reconstruction of augmented real images."""
+        side = small_size(self.generator.size)
+        real = diffaugment(batch.real, self.augmentation, batch.draws)
+        real_small = shrink(real, side)
+        quadrant = batch.draws.integers(0, 4, len(real))
+        with autocast(real.device):
+            with torch.no_grad():
+                fake, fake_small = self._generate(batch)
+            # One pass each: batch normalisation must not mix real and generated images.
+            features = self.discriminator.features(real, real_small)
+            real_logits = self.discriminator.logits(features, batch.real_labels)
+            whole, small, part = self.discriminator.reconstruct(features, quadrant)
+            fake_logits = self.discriminator(fake, fake_small, batch.fake_labels)
+            target = torch.cat([real_small, real_small, shrink(cut_quadrant(real, quadrant), side)])
+            reconstruction = 3 * self.perceptual(torch.cat([whole, small, part]), target)
+        loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+        return loss + self.reconstruction_weight * reconstruction, {
+            "loss_d": loss.detach(),
+            "reconstruction": reconstruction.detach(),
+            "logit_real": real_logits.detach().mean(),
+            "logit_fake": fake_logits.detach().mean(),
+            "sign_real": real_logits.detach().sign().mean(),
+        }
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return ``-D(G(z))``."""
+        with autocast(batch.real.device):
+            fake, fake_small = self._generate(batch)
+            logits = self.discriminator(fake, fake_small, batch.fake_labels)
+        loss = -logits.mean()
+        return loss, {"loss_g": loss.detach()}
+
+    def _generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return augmented generated images of both sizes."""
+        n, draws = len(batch.real), batch.draws
+        z, noise = draws.normal(n, self.generator.z_dim), draws.normal(n, self.generator.noise_length)
+        image, small = self.generator.both_sizes(z, batch.fake_labels, noise)
+        return diffaugment(image, self.augmentation, draws), diffaugment(small, self.augmentation, draws)
+
+
+def perceptual_distance(name: Literal["efficientnet-lite0", "l1"], device: torch.device) -> PerceptualDistance:
+    """Return a distance of two batches of images, which stands for LPIPS (Zhang et al. 2018) of the authors.
+
+    ``efficientnet-lite0`` compares features of a frozen network at strides 4, 8 and 16 as LPIPS does, without weights
+    learned from people's judgements: each position's features are scaled to unit length, and squared differences are
+    summed over channels and averaged over positions and strides. It is not the network of the Fréchet distance.
+    ``l1`` needs no network: mean absolute differences at full, half and quarter size, averaged.
+
+    Raises:
+        FeatureError: weights that are missing or damaged.
+    """
+    return l1_pyramid if name == "l1" else FrozenFeatureDistance(device)
+
+
+class FrozenFeatureDistance:
+    """The distance ``efficientnet-lite0`` of `perceptual_distance`."""
+
+    def __init__(self, device: torch.device):
+        network, backbone = load_backbone()
+        self._mean, self._std = network.mean, network.std
+        self._backbone = backbone.to(device).eval()
+
+    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
+        """Return the float32 mean distance of images ``[N, 1, h, w]`` in [-1, 1]; no gradient reaches `target`."""
+        with torch.no_grad():
+            wanted = self._features(target)
+        found = self._features(images)
+        distances = [(a - b).square().sum(dim=1).mean() for a, b in zip(found, wanted, strict=True)]
+        return torch.stack(distances).mean()
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        pixels = (images * 127.5 + (127.5 - self._mean)) / self._std
+        if pixels.shape[2] < 32:  # the smallest that the network takes
+            pixels = F.interpolate(pixels, size=(32, 32), mode="bilinear")
+        maps = self._backbone(pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
+        return [F.normalize(x.float(), dim=1, eps=1e-6) for x in maps[:3]]
+
+
+def l1_pyramid(images: Tensor, target: Tensor) -> Tensor:
+    """Return the distance ``l1`` of `perceptual_distance`."""
+    difference = images - target
+    return torch.stack([F.avg_pool2d(difference, k).abs().mean() for k in (1, 2, 4)]).mean()

@@ -1,0 +1,366 @@
+"""Projected GAN for one image channel (Sauer et al., Projected GANs Converge Faster, NeurIPS 2021).
+
+The discriminator sees images only through a frozen ImageNet network, whose maps at four scales are mixed by fixed
+random convolutions across channels (CCM) and scales (CSM); one small discriminator judges each scale. The generator is
+that of FastGAN (Liu et al., Towards Faster and Stabilized GAN Training for High-fidelity Few-shot Image Synthesis,
+ICLR 2021) as Projected GAN uses it. Images are ``[N, 1, size, size]`` in [-1, 1].
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from sonosynth.draws import Draws
+from sonosynth.efficientnet import STRIDE
+from sonosynth.engine import autocast
+from sonosynth.features import load_backbone
+from sonosynth.gan.augment import diffaugment
+from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
+from sonosynth.gan.layers import full_precision
+
+LOGIT_SIDE = 4  # logits a side of every small discriminator
+CLASS_DIM = 64  # length of the class vector on which a conditional discriminator projects
+EMBEDDING_DIM = 128
+
+# Feature maps of the generator in units of ngf, and for each side that is gated by an earlier one, that side.
+_WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 1 / 2, 512: 1 / 4}
+_GATES = {64: 4, 128: 8, 256: 16, 512: 32}
+
+
+class SpectralConv2d(nn.Conv2d):
+    """Convolution with spectral normalisation (Miyato et al. 2018), whose power iteration stays in full precision."""
+
+    def __init__(
+        self, fan_in: int, fan_out: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = False
+    ):
+        super().__init__(fan_in, fan_out, kernel, stride, padding, bias=bias)
+        spectral_norm(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of ``x [N, fan_in, H, W]``."""
+        with full_precision(x):
+            weight = self.weight
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class SkipExcitation(nn.Module):
+    """Gate the channels of a large map by a small, earlier one (Liu et al. 2021, section 3.1)."""
+
+    def __init__(self, fan_small: int, fan_large: int):
+        super().__init__()
+        self.squeeze = SpectralConv2d(fan_small, fan_large, 4)
+        self.excite = SpectralConv2d(fan_large, fan_large, 1)
+
+    def forward(self, small: Tensor, large: Tensor) -> Tensor:
+        """Return ``large [N, fan_large, H, W]``, each channel multiplied by a factor in (0, 1)."""
+        x = F.silu(self.squeeze(F.adaptive_avg_pool2d(small, 4)))
+        factor: Tensor = torch.sigmoid(self.excite(x))
+        return large * factor
+
+
+class ConditionalNorm(nn.Module):
+    """Batch normalisation whose gain and bias are functions of the class, or plain where there are no classes.
+
+    De Vries et al., Modulating early visual processing by language, NeurIPS 2017.
+    """
+
+    def __init__(self, channels: int, embedding_dim: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=not embedding_dim)
+        self.affine = spectral_norm(nn.Linear(embedding_dim, 2 * channels)) if embedding_dim else None
+
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        """Return ``x [N, channels, H, W]`` normalised, for classes embedded as ``[N, embedding_dim]``."""
+        y: Tensor = self.norm(x)
+        if self.affine is None:
+            return y
+        with full_precision(x):
+            gain, bias = self.affine(embedding)[:, :, None, None].chunk(2, dim=1)
+        y = y * (1 + gain).to(y.dtype) + bias.to(y.dtype)
+        return y
+
+
+class UpBlock(nn.Module):
+    """Double the side, then rounds of convolution, noise (only where there are two), norm and gated linear unit."""
+
+    def __init__(self, fan_in: int, fan_out: int, embedding_dim: int, *, rounds: int):
+        super().__init__()
+        fans = [fan_in, fan_out][:rounds]
+        self.convolutions = nn.ModuleList(SpectralConv2d(fan, 2 * fan_out, 3, padding=1) for fan in fans)
+        self.norms = nn.ModuleList(ConditionalNorm(2 * fan_out, embedding_dim) for _ in fans)
+        self.noise_strength = nn.Parameter(torch.zeros(rounds)) if rounds > 1 else None
+
+    def forward(self, x: Tensor, embedding: Tensor | None, noise: Iterator[Tensor]) -> Tensor:
+        """Return ``[N, fan_out, 2H, 2W]`` of ``x [N, fan_in, H, W]``, taking from `noise` what it needs."""
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            x = convolution(x)
+            if self.noise_strength is not None:
+                x = x + (self.noise_strength[i] * next(noise)).to(x.dtype)
+            x = F.glu(norm(x, embedding), dim=1)
+        return x
+
+
+class ProjectedGenerator(GeneratorNetwork):
+    """The FastGAN generator of Projected GAN: latents on a sphere, a block a scale, late scales gated by early ones.
+
+    Classes enter through conditional batch normalisation. There is no style space: `truncation` shortens the latent.
+
+    Args:
+        size: image side in pixels, a power of two from 8 to 512.
+        n_classes: classes of a conditional generator, 0 for an unconditional one.
+        z_dim: length of the latent.
+        ngf: feature maps at 128 pixels; 16 times as many at 4 pixels. A multiple of 4.
+        lite: one convolution a block and no noise, instead of two with noise.
+    """
+
+    def __init__(self, size: int, n_classes: int = 0, *, z_dim: int = 256, ngf: int = 128, lite: bool = True):
+        super().__init__()
+        self.size, self.z_dim = size, z_dim
+        self.sides = [2**k for k in range(3, int(math.log2(size)) + 1)]
+        self.rounds = 1 if lite else 2
+        widths = {side: int(ngf * width) for side, width in _WIDTHS.items()}
+        self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
+        self.start = spectral_norm(nn.ConvTranspose2d(z_dim, 2 * widths[4], 4, bias=False))
+        self.start_norm = nn.BatchNorm2d(2 * widths[4])
+        e_dim = z_dim if n_classes else 0
+        self.blocks = nn.ModuleList(
+            UpBlock(widths[side // 2], widths[side], e_dim, rounds=self.rounds) for side in self.sides
+        )
+        self.gates = nn.ModuleDict(
+            {
+                str(large): SkipExcitation(widths[small], widths[large])
+                for large, small in _GATES.items()
+                if large <= size
+            }
+        )
+        self.to_grey = SpectralConv2d(widths[size], 1, 3, padding=1, bias=True)
+
+    @property
+    def noise_length(self) -> int:
+        """Number of noise values an image takes: two a pixel of every scale above the first, none if `lite`."""
+        return sum(side**2 for side in self._noise_sides())
+
+    def _noise_sides(self) -> list[int]:
+        return [side for side in self.sides for _ in range(2)] if self.rounds > 1 else []
+
+    def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
+        """Return float32 images; arguments as for `GeneratorNetwork`, `truncation` multiplies the normalised latent."""
+        sides = self._noise_sides()
+        flat = torch.split(noise, [s**2 for s in sides], dim=1) if sides else ()
+        maps = iter([m.reshape(-1, 1, s, s) for m, s in zip(flat, sides, strict=True)])
+        embedding = None if self.embed is None else self.embed(labels)
+        z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8) * truncation
+        with full_precision(z):
+            x = F.glu(self.start_norm(self.start(z[:, :, None, None])), dim=1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        earlier = {4: x}
+        for side, block in zip(self.sides, self.blocks, strict=True):
+            x = block(x, embedding, maps)
+            if side in _GATES:
+                x = self.gates[str(side)](earlier[_GATES[side]], x)
+            earlier[side] = x
+        # The tanh is FastGAN's; Projected GAN's authors leave it out. Without it images of one channel left [-1, 1]:
+        # the background was white after 3 kimg of phantoms at 64 px, and the discriminator had won.
+        with full_precision(x):
+            image: Tensor = self.to_grey(x.float())
+            return image.tanh()
+
+
+class FixedConv2d(nn.Module):
+    """Convolution with random weights that are never trained: buffers, drawn as `nn.Conv2d` draws (He et al. 2015)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, fan_in: int, fan_out: int, kernel: int):
+        super().__init__()
+        drawn = nn.Conv2d(fan_in, fan_out, kernel)
+        assert drawn.bias is not None
+        self.register_buffer("weight", drawn.weight.detach())
+        self.register_buffer("bias", drawn.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of ``x [N, fan_in, H, W]``, of the same sides."""
+        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[2] // 2)
+
+
+class FeatureProjection(nn.Module):
+    """Images to four maps of frozen features, mixed at random (Sauer et al. 2021, section 3.2); nothing is trained.
+
+    Cross-channel mixing is a 1×1 convolution of each map. Cross-scale mixing runs from the coarsest map to the finest:
+    a 3×3 convolution, bilinear upsampling, and the sum with the next map.
+
+    Attributes:
+        channels: maps that come out, at strides 2, 4, 8 and 16.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        known, self.backbone = load_backbone()
+        self.mean, self.std = known.mean, known.std
+        mixed = [width * 2**i for i in range(4)]
+        self.channels = [width, *mixed[:3]]
+        self.across_channels = nn.ModuleList(
+            FixedConv2d(fan_in, fan_out, 1) for fan_in, fan_out in zip(self.backbone.channels, mixed, strict=True)
+        )
+        self.across_scales = nn.ModuleList(
+            FixedConv2d(fan_in, fan_out, 3) for fan_in, fan_out in zip(mixed, self.channels, strict=True)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return maps at strides 2, 4, 8 and 16 of images ``[N, 1, H, W]`` in [-1, 1]."""
+        pixels = ((images + 1) * 127.5 - self.mean) / self.std
+        pixels = pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        # In bfloat16 the backbone's maps of ultrasound are off by 6 %, and the gradient of the images with them (cosine
+        # 0.75 to that in float32); everything after it may be bfloat16 (0.99).
+        with full_precision(pixels):
+            maps = self.backbone(pixels)
+        mixed = [mix(x) for mix, x in zip(self.across_channels, maps, strict=True)]
+        projected: list[Tensor] = []
+        x = torch.zeros_like(mixed[-1])
+        for lateral, mix in zip(reversed(mixed), reversed(self.across_scales), strict=True):
+            x = F.interpolate(mix(x + lateral), scale_factor=2, mode="bilinear", align_corners=False)
+            projected.insert(0, x)
+        return projected
+
+
+class ScaleDiscriminator(nn.Module):
+    """Judge one map of features: down blocks, then a convolution to logits.
+
+    A conditional one projects its output on a vector of the class (Miyato & Koyama 2018), as Karras et al. 2020b do.
+    """
+
+    def __init__(self, widths: list[int], kernel: int, n_classes: int):
+        super().__init__()
+        blocks: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(widths):
+            blocks.append(SpectralConv2d(fan_in, fan_out, 4, stride=2, padding=1))
+            # Always by the statistics of the batch: a discriminator has no other use.
+            blocks += [nn.BatchNorm2d(fan_out, track_running_stats=False), nn.LeakyReLU(0.2, inplace=True)]
+        self.blocks = nn.Sequential(*blocks)
+        self.out = SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, kernel)
+        self.embed = nn.Embedding(n_classes, EMBEDDING_DIM) if n_classes else None
+        self.project = nn.Linear(EMBEDDING_DIM, CLASS_DIM) if n_classes else None
+
+    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Return float32 logits ``[N, positions]`` of features ``x [N, C, H, W]`` and classes ``[N]``."""
+        x = self.blocks(x)
+        with full_precision(x):
+            x = self.out(x.float())
+            if self.embed is not None and self.project is not None:
+                direction = F.leaky_relu(self.project(self.embed(labels)), 0.2)
+                x = (x * direction[:, :, None, None]).sum(dim=1) / math.sqrt(CLASS_DIM)
+        return x.flatten(1)
+
+
+class ProjectedDiscriminator(nn.Module):
+    """Four discriminators on frozen, randomly mixed features of images enlarged to `feature_px`.
+
+    Its frozen weights are buffers: those of the backbone come from their file, those drawn at random are in the state
+    dictionary. Images that are larger than `feature_px` are seen as they are.
+
+    Args:
+        size: image side in pixels.
+        n_classes: classes of a conditional game, 0 for an unconditional one.
+        ndf: feature maps of the finest scale after mixing, and of the discriminators at their first scale.
+        feature_px: side of the enlarged images, a multiple of 32 of at least 128.
+    """
+
+    def __init__(self, size: int, n_classes: int = 0, *, ndf: int = 64, feature_px: int = 224):
+        super().__init__()
+        if feature_px % STRIDE or feature_px < 128:
+            raise ValueError(f"feature_px must be a multiple of {STRIDE} of at least 128, not {feature_px}")
+        self.feature_px = max(size, feature_px)
+        self.features = FeatureProjection(ndf)
+        # Every scale ends at stride 32. There 224 pixels leave 7, which a 4×4 convolution takes to 4 logits a side, as
+        # published; fewer pixels keep 4 logits with a smaller kernel.
+        kernel = min(4, self.feature_px // STRIDE + 1 - LOGIT_SIDE)
+        widths = [ndf, ndf, 2 * ndf, 4 * ndf, 8 * ndf]
+        self.scales = nn.ModuleList(
+            ScaleDiscriminator([channels, *widths[i + 1 :]], kernel, n_classes)
+            for i, channels in enumerate(self.features.channels)
+        )
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return float32 logits ``[N, 4 · positions]`` of images ``[N, 1, size, size]`` of classes ``[N]``.
+
+        Batch statistics enter: judge real and generated images in separate calls.
+        """
+        px = (self.feature_px, self.feature_px)
+        with full_precision(images):
+            images = F.interpolate(images, size=px, mode="bilinear", align_corners=False)
+        maps = self.features(images)
+        return torch.cat([judge(x, labels) for judge, x in zip(self.scales, maps, strict=True)], dim=1)
+
+
+class ProjectedObjective:
+    """Hinge losses of the generator and the discriminator on augmented images. No regularisation, no state.
+
+    Args:
+        generator: makes images.
+        discriminator: judges them.
+        augmentation: operations of `diffaugment` for real and generated images.
+    """
+
+    def __init__(
+        self,
+        generator: ProjectedGenerator,
+        discriminator: ProjectedDiscriminator,
+        *,
+        augmentation: tuple[str, ...],
+    ):
+        self.generator, self.discriminator = generator, discriminator
+        self.augmentation = augmentation
+
+    def phases(self) -> list[Phase]:
+        """Return the phases of a step, in the order in which they run."""
+        return [
+            Phase("generator", "generator", 1, self.generator_loss),
+            Phase("discriminator", "discriminator", 1, self.discriminator_loss),
+        ]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs: nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hinge loss of the generator, ``-D(G(z))``, averaged over the logits of all scales."""
+        fake = self._judge(self._generate(batch), batch.fake_labels, batch.draws)
+        loss = -fake.mean()
+        return loss, {"loss_g": loss.detach()}
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hinge loss ``relu(1 + D(G(z))) + relu(1 - D(x))``, averaged over the logits of all scales."""
+        with torch.no_grad():
+            images = self._generate(batch)
+        fake = self._judge(images, batch.fake_labels, batch.draws)
+        real = self._judge(batch.real, batch.real_labels, batch.draws)
+        loss = F.relu(1 + fake).mean() + F.relu(1 - real).mean()
+        return loss, {
+            "loss_d": loss.detach(),
+            "logit_real": real.detach().mean(),
+            "logit_fake": fake.detach().mean(),
+            "sign_real": real.detach().sign().mean(),
+        }
+
+    def _generate(self, batch: Batch) -> Tensor:
+        z = batch.draws.normal(len(batch.real), self.generator.z_dim)
+        noise = batch.draws.normal(len(batch.real), self.generator.noise_length)
+        with autocast(z.device):
+            images: Tensor = self.generator(z, batch.fake_labels, noise)
+        return images
+
+    def _judge(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
+        images = diffaugment(images, self.augmentation, draws)
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, labels)
+        return logits
