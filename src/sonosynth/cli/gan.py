@@ -11,7 +11,7 @@ from sonosynth.cli.progress import progress_bar
 
 def train(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="prepared images: 'data prepare' makes them")],
-    gan: Annotated[str, typer.Option(help="recipe: stylegan2 or stylegan2-diffaug")],
+    gan: Annotated[str, typer.Option(help="recipe: stylegan2, stylegan2-ada, stylegan2-diffaug, fastgan or projected")],
     out: Annotated[Path, typer.Option(help="run directory; the same command again resumes it")],
     n: Annotated[
         int | None, typer.Option("-n", "--n", min=4, help="train on a random, class-stratified subset")

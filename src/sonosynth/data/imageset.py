@@ -1,5 +1,6 @@
 """The one value that travels through the whole house: a labelled set of greyscale images of one size."""
 
+import csv
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image, PngImagePlugin
 
 from sonosynth.errors import ClassError, ManifestError, MixedSizesError, UnreadableImageError, nearest
@@ -133,17 +133,18 @@ class ImageSet:
             for image, path in zip(self.images, paths, strict=True):
                 (beside / path).parent.mkdir(exist_ok=True)
                 Image.fromarray(image).save(beside / path, pnginfo=marks)
-            table = pd.DataFrame(
-                {
-                    "path": paths,
-                    "label": [self.classes[label] for label in self.labels],
-                    "group": self.groups,
-                    "id": self.ids,
-                    "synthetic": int(self.synthetic),
-                    **self.extra,
-                }
-            )
-            table.to_csv(beside / MANIFEST, index=False, lineterminator="\n")
+            columns = {
+                "path": paths,
+                "label": [self.classes[label] for label in self.labels],
+                "group": self.groups.tolist(),
+                "id": self.ids,
+                "synthetic": [int(self.synthetic)] * len(self),
+                **self.extra,
+            }
+            with (beside / MANIFEST).open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(columns)
+                writer.writerows(zip(*columns.values(), strict=True))
 
     def _file_names(self) -> list[str]:
         used: set[str] = set()
@@ -163,7 +164,7 @@ class ImageSet:
 
         Raises:
             ManifestError: the manifest is missing or is not one that `save` wrote.
-        MixedSizesError: the images are not of one size.
+            MixedSizesError: the images are not of one size.
             UnreadableImageError: an image is missing or damaged.
         """
         table = read_manifest(directory)
@@ -175,10 +176,10 @@ class ImageSet:
             images=np.stack(pictures),
             labels=np.array([classes.index(label) for label in table["label"]], dtype=np.int64),
             classes=classes,
-            groups=table["group"].astype(np.int64).to_numpy(),
+            groups=np.array(table["group"], dtype=np.int64),
             ids=tuple(table["id"]),
-            synthetic=table["synthetic"].iloc[0] == "1",
-            extra={name: tuple(table[name]) for name in table.columns if name not in _OWN_COLUMNS},
+            synthetic=table["synthetic"][0] == "1",
+            extra={name: tuple(column) for name, column in table.items() if name not in _OWN_COLUMNS},
         )
 
     @staticmethod
@@ -207,23 +208,25 @@ class ImageSet:
         )
 
 
-def read_manifest(directory: Path) -> pd.DataFrame:
-    """Return the manifest of an image set that `ImageSet.save` wrote, all columns as text. Raises ManifestError."""
+def read_manifest(directory: Path) -> dict[str, list[str]]:
+    """Return the columns of the manifest of an image set that `ImageSet.save` wrote, as text. Raises ManifestError."""
     path = directory / MANIFEST
     if not path.is_file():
         raise ManifestError(
             f"{directory} is not an image set: it has no {MANIFEST}; make one with 'sonosynth data prepare'"
         )
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    missing = [name for name in _OWN_COLUMNS if name not in table.columns]
-    if missing or not len(table):
-        what = f"lacks the column '{missing[0]}'" if missing else "has no rows"
+    with path.open(encoding="utf-8", newline="") as file:
+        names, *rows = list(csv.reader(file)) or [[]]
+    missing = [name for name in _OWN_COLUMNS if name not in names]
+    if missing or not rows or any(len(row) != len(names) for row in rows):
+        what = f"lacks the column '{missing[0]}'" if missing else "has no rows, or rows of different lengths"
         raise ManifestError(f"{path} {what}; it is not a prepared image set: run 'sonosynth data prepare' on it")
-    if not table["group"].str.fullmatch(r"-?\d+").all():
+    table = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    if not all(re.fullmatch(r"-?\d+", group) for group in table["group"]):
         raise ManifestError(
             f"{path}: groups must be whole numbers in a prepared image set; run 'sonosynth data prepare' on it"
         )
-    if table["synthetic"].nunique() > 1:
+    if len(set(table["synthetic"])) > 1:
         raise ManifestError(
             f"{path}: some images are marked as synthetic and some are not; keep them in separate folders"
         )

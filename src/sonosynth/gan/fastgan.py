@@ -194,6 +194,9 @@ class FastGANGenerator(GeneratorNetwork):
         self.resolutions = _powers(8, size)
         widths = _scaled(GENERATOR_WIDTHS, ngf)
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
+        if self.embed is not None:
+            # As long as the latents themselves, the class drowns them: all images of a class become one.
+            nn.init.normal_(self.embed.weight, std=0.1)
         self.first = SpectralConv2d(z_dim, 2 * widths[4] * 16, 1)
         self.first_norm = _batch_norm(2 * widths[4])
         self.blocks = nn.ModuleDict({str(r): UpBlock(r, widths[r // 2], widths[r]) for r in self.resolutions})

@@ -217,7 +217,7 @@ class FeatureProjection(nn.Module):
         """Return maps at strides 2, 4, 8 and 16 of images ``[N, 1, H, W]`` in [-1, 1]."""
         pixels = ((images + 1) * 127.5 - self.mean) / self.std
         pixels = pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        # In bfloat16 the backbone's maps of ultrasound are off by 6 %, and the gradient of the images with them (cosine
+        # In bfloat16 the backbone's maps of phantoms are off by 6 %, and the gradient of the images with them (cosine
         # 0.75 to that in float32); everything after it may be bfloat16 (0.99).
         with full_precision(pixels):
             maps = self.backbone(pixels)

@@ -66,8 +66,8 @@ class GanEntry(_Section):
     def _from_file(cls, raw: Any) -> Any:
         if isinstance(raw, str):
             raw = {"base": raw}
-        if not isinstance(raw, dict) or "recipe" in raw:
-            return raw
+        if not isinstance(raw, dict):
+            raise ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
         settings = dict(raw)
         if "folder" in settings:
             unknown = sorted(set(settings) - {"folder", "name"})
@@ -195,6 +195,14 @@ def parse_design(raw: Any, where: str) -> StudyDesign:
         raise StudyError(f"{where}: {_first_problem(error)}") from error
 
 
+_PLAIN = {
+    "tuple_type": "should be a list, such as [a, b]",
+    "model_type": "should be a mapping, such as {key: value}",
+    "string_pattern_mismatch": "use letters, digits, spaces, dots, dashes and underscores, and begin with one of the "
+    "first two",
+}
+
+
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     location = ".".join(str(part) for part in problem["loc"])
@@ -209,7 +217,7 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown key '{location}'{nearest(key, known)}; known here: {', '.join(known)}"
     if problem["type"] == "missing":
         return f"the key '{location}' is missing"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     return f"{location}: {message} (found {problem['input']!r})" if location else message
 
 
