@@ -198,7 +198,8 @@ class FastGANRecipe(Recipe):
     adam_betas: tuple[float, float] = (0.5, 0.999)
     perceptual: Literal["efficientnet-lite0", "l1"] = "efficientnet-lite0"  # the paper: LPIPS with VGG
     reconstruction_weight: float = Field(8.0, ge=0)  # the authors sum over batches of 8
-    diffaugment: DiffAugmentPolicy = DIFFAUGMENT
+    diffaugment: DiffAugmentPolicy = ("brightness", "contrast", "translation")
+    mirror: bool = True
 
     def build_generator(self, size: int, n_classes: int) -> fastgan.FastGANGenerator:
         """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""

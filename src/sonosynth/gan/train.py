@@ -272,8 +272,8 @@ def _roll_back(trainer: Trainer, good: dict[str, Any], entry: _Entry) -> None:
     rollbacks, kimg = trainer.rollbacks + 1, trainer.kimg
     if rollbacks > MAX_ROLLBACKS:
         raise DivergenceError(
-            f"{what} at {kimg:.3f} kimg, for the {rollbacks}th time; lower learning_rate or raise r1_gamma and start a "
-            "new run"
+            f"{what} at {kimg:.3f} kimg, for the {rollbacks}th time; lower learning_rate (or, where the recipe has it, "
+            "raise r1_gamma) and start a new run"
         )
     trainer.load_state_dict(good)
     trainer.rollbacks = rollbacks
