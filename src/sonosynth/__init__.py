@@ -1,5 +1,51 @@
-"""sonosynth: synthetic ultrasound from small data sets."""
+"""sonosynth: synthetic ultrasound from small data sets.
 
+The public API. Names are imported when they are first used, so that ``import sonosynth`` costs nothing.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sonosynth.data.imageset import ImageSet as ImageSet
+    from sonosynth.data.phantom import phantom as phantom
+    from sonosynth.data.prepare import load_image_set as load_image_set
+    from sonosynth.data.prepare import prepare as prepare
+    from sonosynth.data.readers import read_source as read_source
+    from sonosynth.data.split import held_out as held_out
+    from sonosynth.data.split import nested_subsets as nested_subsets
+    from sonosynth.errors import SonosynthError as SonosynthError
+    from sonosynth.gan.recipes import make_recipe as make_recipe
+    from sonosynth.gan.sample import generate as generate
+    from sonosynth.gan.train import train as train
+    from sonosynth.metrics.scorecard import scorecard as scorecard
+    from sonosynth.report.page import write_report as write_report
 
 __version__ = version("sonosynth")
+
+_HOMES = {
+    "ImageSet": "data.imageset",
+    "SonosynthError": "errors",
+    "generate": "gan.sample",
+    "held_out": "data.split",
+    "load_image_set": "data.prepare",
+    "make_recipe": "gan.recipes",
+    "nested_subsets": "data.split",
+    "phantom": "data.phantom",
+    "prepare": "data.prepare",
+    "read_source": "data.readers",
+    "scorecard": "metrics.scorecard",
+    "train": "gan.train",
+    "write_report": "report.page",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sonosynth' has no attribute '{name}'")
+    return getattr(import_module(f"sonosynth.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*_HOMES, "__version__"])
