@@ -1,5 +1,6 @@
 """Writing without ever leaving half a file: write beside, fsync, rename."""
 
+import errno
 import json
 import os
 import secrets
@@ -12,10 +13,23 @@ from typing import Any
 from sonosynth.errors import OutputError
 
 
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise OutputError(f"{path} cannot be made ({error.strerror}); choose another --out") from error
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on error removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on error removed.
+
+    Raises:
+        OutputError: the folder of `path` cannot be made.
+    """
+    _make_directory(path.parent)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield beside
@@ -34,13 +48,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success it becomes `path`, on error it is removed.
 
     Raises:
-        OutputError: `path` exists and is not an empty directory; nothing there is touched.
+        OutputError: `path` exists and is not an empty directory, or cannot be made; nothing there is touched.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path} already exists and is not empty; choose another --out or remove it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_directory(path.parent)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    beside.mkdir()
+    _make_directory(beside)
     try:
         yield beside
         if path.exists():
