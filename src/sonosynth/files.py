@@ -19,7 +19,7 @@ def _make_directory(path: Path) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
-        raise OutputError(f"{path} cannot be made ({error.strerror}); choose another --out") from error
+        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
 
 
 @contextmanager

@@ -172,7 +172,7 @@ def test_a_state_that_cannot_be_written_is_one_line_and_the_run_goes_on_later(im
 def test_an_out_that_cannot_be_made_is_one_line(images, tmp_path):
     (tmp_path / "file").write_text("in the way")
     out = tmp_path / "file" / "run"
-    assert "cannot be made" in refused("train", images, "--gan", "stylegan2", "--out", out, "--kimg", 0.01, *TINY)
+    assert "cannot be written" in refused("train", images, "--gan", "stylegan2", "--out", out, "--kimg", 0.01, *TINY)
     assert "cannot be" in refused("data", "prepare", images, "--out", out, "--size", 32)
     assert (tmp_path / "file").read_text() == "in the way"
 
