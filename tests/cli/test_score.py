@@ -35,13 +35,18 @@ def fast(monkeypatch):
 def test_table_and_file(tmp_path):
     real, made, held = (save(tmp_path / name, n, n) for name, n in [("real", 60), ("made", 50), ("held", 44)])
     out = tmp_path / "score.json"
-    result = CliRunner().invoke(app, [real, made, "--held-out", held, "--out", str(out)], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, [real, made, "--held-out", held, "--out", str(out)], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     rows = read_scores(out)
     assert {row.reference for row in rows} == {"train", "held-out"}
-    lines = [line for line in result.stdout.splitlines() if "_distance" in line]
-    assert len(lines) == len(rows)
-    assert f"{rows[0].low:.2f} to {rows[0].high:.2f}" in lines[0]
+    lines = [line for line in result.stdout.splitlines() if line.startswith(("│ frechet", "│ kernel"))]
+    assert 2 * len(lines) == len(rows)  # a value and its fellow at the floor's size share a line
+    assert "…" not in result.stdout
+    for line, value, fellow in zip(lines, rows[::2], rows[1::2], strict=True):
+        decimals = 4 if value.metric == "kernel_distance" else 1
+        assert f"{value.low:.{decimals}f} to {value.high:.{decimals}f}" in line
+        assert f"{fellow.value:.{decimals}f}" in line
+        assert f"{value.n_real}/{value.n_synthetic}" in line
     assert str(out) in result.stdout
 
 

@@ -8,6 +8,8 @@ import typer
 
 from sonosynth.cli.progress import progress_bar
 
+_AT_FLOOR = "_at_floor_n"
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -47,30 +49,43 @@ def score(
     if as_json_list:
         typer.echo(json.dumps([as_json(row) for row in scores], indent=1, sort_keys=True, allow_nan=False))
         return
-    Console().print(_table(scores))
+    console = Console(width=max(100, Console().width))
+    for table in _tables(scores):
+        console.print(table)
+    typer.echo("floor: distance between two sets of m real images; at m: value with m images; n: real/synthetic")
     if out:
         typer.echo(str(out))
 
 
-def _table(scores: "list[Score]") -> "Table":
+def _tables(scores: "list[Score]") -> "list[Table]":
+    """Return one table a feature network, wide enough that no number is ever cut."""
     from rich.table import Table
 
-    table = Table("metric", "features", "reference", "class", title=None)
-    for heading in ("value", "95 % interval", "floor", "floor n", "n real", "n synthetic"):
-        table.add_column(heading, justify="right")
+    at_floor = {(r.features, r.metric, r.reference, r.class_): r.value for r in scores if r.metric.endswith(_AT_FLOOR)}
+    tables = {name: Table(title=f"{name} features") for name in dict.fromkeys(row.features for row in scores)}
+    for table in tables.values():
+        for heading in ("distance", "to", "class"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("value", "95 % interval", "at m", "floor", "m", "n"):
+            table.add_column(heading, justify="right", no_wrap=True)
     for row in scores:
-        decimals = 4 if row.metric.startswith("kernel") else 2
-        interval = "" if row.low is None or row.high is None else f"{row.low:.{decimals}f} to {row.high:.{decimals}f}"
-        table.add_row(
-            row.metric,
-            row.features,
+        if row.metric.endswith(_AT_FLOOR):
+            continue
+        decimals = 4 if row.metric.startswith("kernel") else 1
+        same = at_floor.get((row.features, row.metric + _AT_FLOOR, row.reference, row.class_))
+        tables[row.features].add_row(
+            row.metric.removesuffix("_distance"),
             row.reference,
             row.class_,
-            f"{row.value:.{decimals}f}",
-            interval,
-            "" if row.floor is None else f"{row.floor:.{decimals}f}",
+            _number(row.value, decimals),
+            f"{_number(row.low, decimals)} to {_number(row.high, decimals)}" if row.low is not None else "",
+            _number(same, decimals),
+            _number(row.floor, decimals),
             "" if row.floor_n is None else str(row.floor_n),
-            str(row.n_real),
-            str(row.n_synthetic),
+            f"{row.n_real}/{row.n_synthetic}",
         )
-    return table
+    return list(tables.values())
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"
