@@ -35,6 +35,8 @@ class Recipe(BaseModel, ABC):
     balanced_classes: bool = False  # every class as often, instead of in the proportions of the training images
     ema_halflife_kimg: float = Field(gt=0)
     ema_rampup: float = Field(gt=0)  # the half-life is at most this share of the images shown so far
+    learning_rate: float = Field(gt=0)
+    adam_betas: tuple[float, float]
 
     def resolved(self, kimg: float) -> Self:
         """Return the recipe with all that depends on the length of a run, `kimg`, written out."""
@@ -52,9 +54,10 @@ class Recipe(BaseModel, ABC):
     def build_objective(self, generator: Any, discriminator: Any) -> Objective:
         """Return the losses of the game between the two networks."""
 
-    @abstractmethod
     def build_optimizers(self, generator: Any, discriminator: Any) -> tuple[Optimizer, Optimizer]:
-        """Return an optimiser for the generator and one for the discriminator."""
+        """Return an optimiser for the generator and one for the discriminator: Adam, unless a family overrides it."""
+        rate, betas = self.learning_rate, self.adam_betas
+        return _adam(generator, rate, betas), _adam(discriminator, rate, betas)
 
     def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
         """Return the numbers of trained parameters of generator and discriminator."""
@@ -222,10 +225,6 @@ class FastGANRecipe(Recipe):
             reconstruction_weight=self.reconstruction_weight,
         )
 
-    def build_optimizers(self, generator: nn.Module, discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
-        """Return one Adam a player."""
-        return tuple(_adam(net, self.learning_rate, self.adam_betas) for net in (generator, discriminator))  # type: ignore[return-value]
-
 
 class ProjectedRecipe(Recipe):
     """Projected GAN (Sauer et al. 2021) with the FastGAN-lite generator, EfficientNet-Lite0 and DiffAugment."""
@@ -256,10 +255,6 @@ class ProjectedRecipe(Recipe):
     ) -> Objective:
         """Return the losses of the game between the two networks."""
         return projected.ProjectedObjective(generator, discriminator, augmentation=self.diffaugment)
-
-    def build_optimizers(self, generator: nn.Module, discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
-        """Return one Adam a player."""
-        return tuple(_adam(net, self.learning_rate, self.adam_betas) for net in (generator, discriminator))  # type: ignore[return-value]
 
 
 def _adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> Optimizer:

@@ -93,8 +93,7 @@ def generate(
         ClassError: `class_name` is not one that the generator knows.
     """
     device = device or default_device()
-    players = [load_generator(path, device) for path in generator_files(run)]
-    classes = tuple(name for _, config in players for name in config.classes)
+    players, classes = _players(run, device)
     counts = [count for _, config in players for count in config.class_counts]
     if class_name is not None:
         _known_class(run, class_name, classes)
@@ -169,9 +168,14 @@ def _spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
     return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
 
 
-def _player_of(run: Path, class_name: str | None, device: torch.device) -> tuple[GeneratorNetwork, RunConfig, int]:
+def _players(run: Path, device: torch.device) -> tuple[list[tuple[GeneratorNetwork, RunConfig]], tuple[str, ...]]:
+    """Return the generators of `run` with their configurations, and the classes of all of them."""
     players = [load_generator(path, device) for path in generator_files(run)]
-    classes = tuple(name for _, config in players for name in config.classes)
+    return players, tuple(name for _, config in players for name in config.classes)
+
+
+def _player_of(run: Path, class_name: str | None, device: torch.device) -> tuple[GeneratorNetwork, RunConfig, int]:
+    players, classes = _players(run, device)
     name = _known_class(run, class_name, classes) if class_name is not None else classes[0]
     network, config = next(player for player in players if name in player[1].classes)
     return network, config, config.classes.index(name)
