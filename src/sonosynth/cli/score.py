@@ -8,8 +8,6 @@ import typer
 
 from sonosynth.cli.progress import progress_bar
 
-_AT_FLOOR = "_at_floor_n"
-
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -61,7 +59,9 @@ def _tables(scores: "list[Score]") -> "list[Table]":
     """Return one table a feature network, wide enough that no number is ever cut."""
     from rich.table import Table
 
-    at_floor = {(r.features, r.metric, r.reference, r.class_): r.value for r in scores if r.metric.endswith(_AT_FLOOR)}
+    from sonosynth.metrics.scorecard import AT_FLOOR
+
+    at_floor = {(r.features, r.metric, r.reference, r.class_): r.value for r in scores if r.metric.endswith(AT_FLOOR)}
     tables = {name: Table(title=f"{name} features") for name in dict.fromkeys(row.features for row in scores)}
     for table in tables.values():
         for heading in ("distance", "to", "class"):
@@ -69,10 +69,10 @@ def _tables(scores: "list[Score]") -> "list[Table]":
         for heading in ("value", "95 % interval", "at m", "floor", "m", "n"):
             table.add_column(heading, justify="right", no_wrap=True)
     for row in scores:
-        if row.metric.endswith(_AT_FLOOR):
+        if row.metric.endswith(AT_FLOOR):
             continue
         decimals = 4 if row.metric.startswith("kernel") else 1
-        same = at_floor.get((row.features, row.metric + _AT_FLOOR, row.reference, row.class_))
+        same = at_floor.get((row.features, row.metric + AT_FLOOR, row.reference, row.class_))
         tables[row.features].add_row(
             row.metric.removesuffix("_distance"),
             row.reference,

@@ -18,6 +18,8 @@ from sonosynth.metrics.subsampling import exactly, halves
 
 ALL = "all"
 """The class of rows over all images."""
+AT_FLOOR = "_at_floor_n"
+"""Ends the name of a metric whose value is recomputed at the size of its floor."""
 MIN_CLASS = 20
 """A class is scored on its own if both sets hold at least so many of its images."""
 MIN_FLOOR = 20
@@ -254,7 +256,7 @@ def _rows(
     m = len(draws[0][0])
     full = replace(full, floor=float(np.mean([metric.distance(matrix, a, b) for a, b, _, _ in draws])), floor_n=m)
     value = float(np.mean([metric.distance(matrix, a, b) for _, _, a, b in draws]))
-    name = f"{metric.name}_at_floor_n"
+    name = metric.name + AT_FLOOR
     return [full, replace(full, metric=name, value=value, low=None, high=None, n_real=m, n_synthetic=m)]
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sonosynth.metrics.scorecard import AT_FLOOR as AT_FLOOR
 from sonosynth.report.record import ClassifierRun, Score, StudyRecord
 from sonosynth.statistics import ClassifierIntervals, Difference, Interval, classifier_intervals, f1_difference
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
-AT_FLOOR = "_at_floor_n"
 TRAIN, HELD_OUT = "train", "held-out"
 BASELINE = "real"
 N_RESAMPLES, BOOTSTRAP_SEED, LEVEL = 2000, 0, 0.95
