@@ -418,6 +418,12 @@ class FastGANObjective:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
 
+    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Return logits ``[N, 50]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, shrink(images, small_size(self.generator.size)), labels)
+        return logits
+
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss ``relu(1 - D(x)) + relu(1 + D(G(z)))`` plus the reconstruction of augmented real images."""
         side = small_size(self.generator.size)

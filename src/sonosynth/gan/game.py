@@ -57,6 +57,12 @@ class Objective(Protocol):
     def phases(self) -> "list[Phase]":
         """Return the phases of a step, in the order in which they run."""
 
+    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Return the discriminator's float32 outputs ``[N, ...]`` on images as they are, without augmentation.
+
+        `images` are float32 ``[N, 1, H, W]`` in [-1, 1]; `labels` int64 ``[N]``, or None in an unconditional game.
+        """
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a resumed run needs."""
 

@@ -57,7 +57,8 @@ class StyleGAN2Objective:
         """Non-saturating logistic loss ``softplus(-D(G(z)))``."""
         images, styles = self._generate(batch)
         self.generator.mapping.update_mean(styles[:, 0])
-        loss = F.softplus(-self._judge(images, batch.fake_labels, batch.draws)).mean()
+        logits = self.judge(self.augmentation(images, batch.draws), batch.fake_labels)
+        loss = F.softplus(-logits).mean()
         return loss, {"loss_g": loss.detach()}
 
     def path_length_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -98,6 +99,12 @@ class StyleGAN2Objective:
         penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
         return penalty * (self.r1_weight / 2 * self.r1_interval), {"r1": penalty.detach()}
 
+    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Return logits ``[N]`` of images ``[N, 1, H, W]`` as they are."""
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, labels)
+        return logits
+
     def _styles(self, draws: Draws, n: int, labels: Tensor | None) -> Tensor:
         """Return styles ``[N, n_layers, w_dim]``; a share of the images changes style at a random layer."""
         layers = self.generator.n_layers
@@ -121,13 +128,5 @@ class StyleGAN2Objective:
         labels = None
         if batch.fake_labels is not None and batch.real_labels is not None:
             labels = torch.cat([batch.fake_labels, batch.real_labels])
-        with autocast(images.device):
-            logits: Tensor = self.discriminator(images, labels)
-        first, second = logits.chunk(2)
+        first, second = self.judge(images, labels).chunk(2)
         return first, second
-
-    def _judge(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
-        images = self.augmentation(images, draws)
-        with autocast(images.device):
-            logits: Tensor = self.discriminator(images, labels)
-        return logits

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from sonosynth.draws import Draws
 from sonosynth.efficientnet import STRIDE
 from sonosynth.engine import autocast
 from sonosynth.features import load_backbone
@@ -332,9 +331,15 @@ class ProjectedObjective:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
 
+    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Return logits ``[N, 4 · positions]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, labels)
+        return logits
+
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss of the generator, ``-D(G(z))``, averaged over the logits of all scales."""
-        fake = self._judge(self._generate(batch), batch.fake_labels, batch.draws)
+        fake = self.judge(self._augmented(self._generate(batch), batch), batch.fake_labels)
         loss = -fake.mean()
         return loss, {"loss_g": loss.detach()}
 
@@ -342,8 +347,8 @@ class ProjectedObjective:
         """Hinge loss ``relu(1 + D(G(z))) + relu(1 - D(x))``, averaged over the logits of all scales."""
         with torch.no_grad():
             images = self._generate(batch)
-        fake = self._judge(images, batch.fake_labels, batch.draws)
-        real = self._judge(batch.real, batch.real_labels, batch.draws)
+        fake = self.judge(self._augmented(images, batch), batch.fake_labels)
+        real = self.judge(self._augmented(batch.real, batch), batch.real_labels)
         loss = F.relu(1 + fake).mean() + F.relu(1 - real).mean()
         return loss, {
             "loss_d": loss.detach(),
@@ -359,8 +364,5 @@ class ProjectedObjective:
             images: Tensor = self.generator(z, batch.fake_labels, noise)
         return images
 
-    def _judge(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Tensor:
-        images = diffaugment(images, self.augmentation, draws)
-        with autocast(images.device):
-            logits: Tensor = self.discriminator(images, labels)
-        return logits
+    def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
+        return diffaugment(images, self.augmentation, batch.draws)

@@ -1,0 +1,226 @@
+"""Does every generator family learn? Distances to images it never saw, over a run, in two feature spaces.
+
+    python benchmarks/generators.py SOURCE --out results/generators-busi
+
+One conditional generator a family on one subset of SOURCE; nothing is chosen with the held-out images. Prints one table
+and writes curves.csv, curves.png, a sample grid a family and provenance.json to --out. Runs live in --runs; the same
+command goes on where it was. `--width published` and `--kimg 200` are for a GPU.
+"""
+
+import argparse
+import csv
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.prepare import prepare
+from sonosynth.data.readers import read_source
+from sonosynth.data.split import held_out, nested_subsets
+from sonosynth.engine import default_device, provenance
+from sonosynth.features import embed
+from sonosynth.files import atomic_file, read_json, write_json
+from sonosynth.gan.checkpoint import LOG, STATE, load_state
+from sonosynth.gan.recipes import Recipe, make_recipe
+from sonosynth.gan.sample import generate, save_sheet
+from sonosynth.gan.train import run_config, train
+from sonosynth.gan.trainer import Trainer
+from sonosynth.metrics.kernel import kernel_distance, kernel_interval
+from sonosynth.metrics.snapshots import distance_to
+from sonosynth.metrics.subsampling import halves
+from sonosynth.study.design import expand
+
+FAMILIES = ("stylegan2", "stylegan2-ada", "stylegan2-diffaug", "fastgan", "projected")
+NARROW: dict[str, dict[str, Any]] = {
+    "stylegan2": {"channel_base": 2048},
+    "fastgan": {"ngf": 16, "ndf": 16},
+    "projected": {"ngf": 32},
+}
+FEATURES = ("inception", "efficientnet-lite0")
+COLUMNS = ("gan", "kimg", "features", "reference", "kernel_distance", "low", "high", "n_real", "n_synthetic")
+JUDGED = ("gan", "kimg", "logit_train", "logit_held_out", "r_t", "augment_p", "seconds")
+
+
+def recipe_for(name: str, width: str, kimg: float, settings: dict[str, Any]) -> Recipe:
+    """Return the recipe of `name`, written out for the whole run so that a run can be continued in steps."""
+    narrow = NARROW[make_recipe(name).family] if width == "narrow" else {}
+    return make_recipe(name, **(narrow | settings)).resolved(kimg)
+
+
+def measure(images: ImageSet, train_set: ImageSet, unseen: ImageSet, cache: Path) -> list[dict[str, Any]]:
+    """Return the kernel distance of `images` to both sets of real images, in every feature space."""
+    rows = []
+    for name in FEATURES:
+        made = embed(images, name)
+        for reference, real in (("train", train_set), ("held-out", unseen)):
+            known = embed(real, name, cache)
+            low, high = kernel_interval(known, made, real.groups, images.groups) or (None, None)
+            rows.append({
+                "features": name,
+                "reference": reference,
+                "kernel_distance": kernel_distance(known, made),
+                "low": low,
+                "high": high,
+                "n_real": len(real),
+                "n_synthetic": len(images),
+            })  # fmt: skip
+    return rows
+
+
+@torch.no_grad()
+def judged(trainer: Trainer, images: ImageSet, batch: int = 20) -> float:
+    """Return the mean output of the discriminator on `images`, in batches of mixed classes, without augmentation."""
+    order = np.random.default_rng(0).permutation(len(images))[: len(images) // batch * batch]
+    values = []
+    for index in np.split(order, len(order) // batch):
+        x = torch.from_numpy(images.images[index]).to(trainer.device)[:, None].float() / 127.5 - 1
+        labels = torch.from_numpy(images.labels[index]).to(trainer.device)
+        values.append(float(trainer.objective.judge(x, labels).mean()))
+    return float(np.mean(values))
+
+
+def follow(recipe: Recipe, train_set: ImageSet, unseen: ImageSet, run: Path, points: list[float], n: int) -> list[Any]:
+    """Train to every one of `points` (kimg) and measure there; what is measured is kept beside the run."""
+    kept = run.with_suffix(".json")
+    rows: list[Any] = read_json(kept) if kept.is_file() else []
+    for kimg in points[len(rows) :]:
+        train(train_set, recipe, run, kimg=kimg, conditional=True, distance=distance_to(train_set), progress=_tell)
+        trainer = Trainer(train_set, run_config(train_set, recipe, conditional=True, seed=0), default_device())
+        trainer.load_state_dict(load_state(run / STATE, trainer.device))
+        last = json.loads((run / LOG).read_text(encoding="utf-8").splitlines()[-1])
+        rows.append({
+            "kimg": kimg,
+            "seconds": last["seconds"],
+            "augment_p": last["augment_p"],
+            "r_t": last.get("sign_real"),
+            "logit_train": judged(trainer, train_set),
+            "logit_held_out": judged(trainer, unseen),
+            "distances": measure(generate(run, n, seed=1), train_set, unseen, run.parent / "features"),
+        })  # fmt: skip
+        write_json(kept, rows)
+    return rows
+
+
+def _tell(done: float, total: float, latest: Any) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done:.2f} of {total:g} kimg, {latest.get('img_per_s', 0):.1f} img/s ", end="", file=sys.stderr)
+
+
+def floors(train_set: ImageSet, unseen: ImageSet, cache: Path) -> dict[str, float]:
+    """Return the kernel distance between disjoint halves of the real images, a mean over ten, a feature space."""
+    real = ImageSet.concatenate([train_set, unseen])
+    found = {}
+    for name in FEATURES:
+        features = embed(real, name, cache)
+        rng = np.random.default_rng(0)
+        pairs = [halves(real.groups, rng) for _ in range(10)]
+        found[name] = float(np.mean([kernel_distance(features[a], features[b]) for a, b in pairs]))
+    return found
+
+
+def draw(path: Path, results: dict[str, list[Any]], floor: dict[str, float]) -> None:
+    """Draw held-out and training distances over the run, a panel a feature space, and discriminator outputs below."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8), constrained_layout=True)
+    for axis, features in zip(axes[0], FEATURES, strict=True):
+        for i, (gan, rows) in enumerate(results.items()):
+            for reference, style in (("held-out", "-"), ("train", ":")):
+                values = [
+                    next(d["kernel_distance"] for d in row["distances"] if (d["features"], d["reference"]) == key)
+                    for key in [(features, reference)]
+                    for row in rows
+                ]
+                label = gan if reference == "held-out" else None
+                axis.plot([row["kimg"] for row in rows], values, style, color=f"C{i}", marker="o", ms=3, label=label)
+        axis.axhline(max(floor[features], 1e-4), color="grey", lw=1, label="two halves of the real images")
+        axis.set(title=f"{features} features", xlabel="kimg", ylabel="kernel distance", yscale="log")
+    axes[0, 0].legend(fontsize=8, title="solid: held-out, dotted: training images", title_fontsize=8)
+    for i, (gan, rows) in enumerate(results.items()):
+        kimg = [row["kimg"] for row in rows]
+        gap = [row["logit_train"] - row["logit_held_out"] for row in rows]
+        axes[1, 0].plot(kimg, gap, color=f"C{i}", marker="o", ms=3, label=gan)
+        axes[1, 1].plot(kimg, [row["r_t"] for row in rows], color=f"C{i}", marker="o", ms=3, label=f"r_t {gan}")
+        if any(row["augment_p"] is not None for row in rows):
+            axes[1, 1].plot(kimg, [row["augment_p"] for row in rows], "--", color=f"C{i}", label=f"p {gan}")
+    axes[1, 0].set(title="discriminator: training minus held-out images", xlabel="kimg", ylabel="mean output")
+    axes[1, 1].set(title="sign of the output on training images, and ADA's p", xlabel="kimg")
+    axes[1, 1].legend(fontsize=8)
+    with atomic_file(path) as beside:
+        figure.savefig(beside, format="png", dpi=110)
+    plt.close(figure)
+
+
+def write_tables(out: Path, results: dict[str, list[Any]]) -> None:
+    """Write curves.csv and discriminator.csv."""
+    curves = [
+        {"gan": gan, "kimg": row["kimg"]} | distance
+        for gan, rows in results.items()
+        for row in rows
+        for distance in row["distances"]
+    ]
+    outputs = [{"gan": gan} | row for gan, rows in results.items() for row in rows]
+    for name, columns, rows in (("curves.csv", COLUMNS, curves), ("discriminator.csv", JUDGED, outputs)):
+        with atomic_file(out / name) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("source", help="images; environment variables are expanded")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs/generators"))
+    parser.add_argument("--gans", nargs="+", default=list(FAMILIES))
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=NUMBER", help="settings of every recipe")
+    parser.add_argument("--width", choices=("narrow", "published"), default="narrow")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--n", type=int, default=100)
+    parser.add_argument("--kimg", type=float, default=10.0)
+    parser.add_argument("--points", type=int, default=10, help="measurements over a run")
+    parser.add_argument("--images", type=int, default=200, help="synthetic images a measurement")
+    arguments = parser.parse_args()
+    settings = {key: float(value) for key, value in (pair.split("=") for pair in arguments.set)}
+    data, _ = prepare(read_source(expand(arguments.source)), arguments.size)
+    pool, test = held_out(data, 0.25, seed=0)
+    train_set = data.subset(nested_subsets(data, pool, [arguments.n], 0, seed=0)[arguments.n])
+    unseen = data.subset(test)
+    points = [arguments.kimg * (k + 1) / arguments.points for k in range(arguments.points)]
+    cache = arguments.runs / "features"
+    floor = floors(train_set, unseen, cache)
+    results: dict[str, list[Any]] = {}
+    for name in arguments.gans:
+        recipe = recipe_for(name, arguments.width, arguments.kimg, settings)
+        run = arguments.runs / name
+        rows = results[name] = follow(recipe, train_set, unseen, run, points, arguments.images)
+        samples = [generate(run, 8, class_name=label, seed=1).images for label in train_set.classes]
+        save_sheet(np.concatenate(samples), arguments.out / f"{name}.png", columns=8)
+        write_tables(arguments.out, results)
+        draw(arguments.out / "curves.png", results, floor)
+        counts = recipe.parameter_counts(arguments.size, len(train_set.classes))
+        at_end = {(d["features"], d["reference"]): d["kernel_distance"] for d in rows[-1]["distances"]}
+        print(
+            f"{name:<18} {rows[-1]['seconds']:7.0f} s  {counts[0] / 1e6:6.2f} + {counts[1] / 1e6:6.2f} M parameters  "
+            + "  ".join(f"{name} {reference} {value:.3f}" for (name, reference), value in at_end.items()),
+            flush=True,
+        )
+    real = [train_set.of_class(label).images[:8] for label in train_set.classes]
+    save_sheet(np.concatenate(real), arguments.out / "real.png", columns=8)
+    write_json(
+        arguments.out / "provenance.json",
+        provenance() | {"command": shlex.join(["python", *sys.argv]), "floor": floor, "n": arguments.n},
+    )
+
+
+if __name__ == "__main__":
+    main()
