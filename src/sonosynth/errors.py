@@ -33,6 +33,10 @@ class SplitError(SonosynthError):
     """The data cannot be divided as asked."""
 
 
+class LeakageError(SonosynthError):
+    """Images would judge what was made from them, or stand for what they are not."""
+
+
 class RecipeError(SonosynthError):
     """A generator recipe is unknown or one of its settings is wrong."""
 

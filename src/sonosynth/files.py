@@ -3,14 +3,20 @@
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sonosynth.errors import OutputError
+
+_LOCK = ".lock"
 
 
 def _make_directory(path: Path) -> None:
@@ -22,14 +28,77 @@ def _make_directory(path: Path) -> None:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
 
 
+def check_output(path: Path, *, directory: bool = False) -> None:
+    """Raise OutputError unless a file (or a new `directory`) can be written at `path`; ask before long work.
+
+    A file may replace a file; a directory must not be there yet, or be empty. Nothing is left behind.
+    """
+    try:
+        if directory and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise OutputError(f"{path} already exists and is not empty; choose another --out or remove it first")
+        if not directory and path.is_dir():
+            raise OutputError(f"{path} is a folder; give the name of a file to write")
+        there = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
+
+
+def is_vacant(path: Path) -> bool:
+    """Return whether `path` can be claimed: not there, or a directory with nothing but what a killed claim left."""
+    if not path.exists():
+        return True
+    return path.is_dir() and all(entry.match(".*.tmp") or entry.name == _LOCK for entry in path.iterdir())
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Make `directory` if need be and keep other processes out of this block.
+
+    Raises:
+        OutputError: another process is in it, or the directory cannot be made.
+    """
+    _make_directory(directory)
+    try:
+        with FileLock(directory / _LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise OutputError(f"another process is working in {directory}; wait for it, or choose another --out") from error
+
+
+def folder_names(names: Iterable[str]) -> dict[str, str]:
+    """Return a folder name for each of `names` that every file system takes, and that tells them apart.
+
+    A name that is one already keeps it. Names that differ only in what had to change, or in case, are numbered.
+    """
+    folders: dict[str, str] = {}
+    used: set[str] = set()
+    for name in names:
+        stem = safe_name(name)
+        folder = stem
+        while folder.casefold() in used:
+            folder = f"{stem}~{len(used)}"
+        used.add(folder.casefold())
+        folders[name] = folder
+    return folders
+
+
+def safe_name(name: str) -> str:
+    """Return `name` as a file name: letters, digits, spaces and ``_().+-``, no dot or space at either end."""
+    return re.sub(r"[^\w() .+-]", "_", name).strip(" .") or "_"
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on error removed.
 
     Raises:
-        OutputError: the folder of `path` cannot be made.
+        OutputError: the folder of `path` cannot be made, or `path` is a folder.
     """
     _make_directory(path.parent)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file to write")
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield beside

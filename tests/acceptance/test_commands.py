@@ -177,7 +177,29 @@ def test_an_out_that_cannot_be_made_is_one_line(images, tmp_path):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_usage_errors_exit_with_two(images):
-    assert sonosynth("train", images).exit_code == 2
-    assert sonosynth("generate", images, "--out", "x", "-n", 0).exit_code == 2
-    assert sonosynth("nonsense").exit_code == 2
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "IMAGES"), "missing option '--gan'; see 'sonosynth train --help'"),
+        (("generate", "IMAGES", "--out", "x", "-n", 0), "greater than or equal to 1; see 'sonosynth generate --help'"),
+        (("nonsense",), "no such command 'nonsense'; see 'sonosynth --help'"),
+        (("trian",), "(did you mean 'train'?)"),
+        (("--nonsense",), "no such option: --nonsense"),
+        (("data", "prepare"), "missing argument 'SOURCE'; see 'sonosynth data prepare --help'"),
+        (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "batch=["), "not a value in YAML"),
+        (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "=3"), "give it as KEY=VALUE"),
+        (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "base=x"), "no setting 'base'"),
+        (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--kimg", "inf"), "above 0, not inf"),
+        (("train", "IMAGES", "--gan", "stylegan2", "--out", "IMAGES", "--kimg", 1), "is not empty and holds"),
+        (("classify", "IMAGES", "--test", "IMAGES", "--arm", "real", "--ratio", 1), "give --synthetic"),
+        (("classify", "IMAGES", "--test", "IMAGES", "--out", "IMAGES"), "is a folder"),
+        (("report", "OUT"), "OUT"),
+    ],
+)
+def test_mistakes_in_the_words_of_a_command_are_one_line(words, message, images, tmp_path):
+    places = {"IMAGES": str(images), "OUT": str(tmp_path / "out")}
+    result = sonosynth(*(places.get(word, word) for word in words))
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.output
+    assert places.get(message, message) in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from sonosynth.classify.networks import NetworkError, build_network
 from sonosynth.classify.train import Training, classify, score_predictions, share_of
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws
-from sonosynth.errors import ClassError, MixedSizesError
+from sonosynth.errors import ClassError, LeakageError, MixedSizesError
 
 SHORT = Training(steps=30, batch=16)
 
@@ -21,7 +21,7 @@ def draws(step: int = 0) -> Draws:
 @pytest.mark.parametrize("arm", list(ARMS.values()), ids=list(ARMS))
 def test_every_arm_learns_an_easy_task_and_repeats_itself(arm):
     train, test, synthetic = blobs(12), blobs(15, seed=1), blobs(8, seed=2)
-    synthetic = ImageSet(**{**vars(synthetic), "synthetic": True})
+    synthetic = ImageSet(**{**vars(synthetic), "synthetic": True}) if arm.synthetic else None
     first = classify(train, test, arm, synthetic=synthetic, training=SHORT, seed=3)
     assert first.metrics["macro_f1"] > 0.9
     assert (first.n_train, first.n_test) == (24, 30)
@@ -68,6 +68,8 @@ def test_bad_input_is_named():
     train, test = blobs(6), blobs(6, seed=1)
     with pytest.raises(ArmError, match="needs synthetic images"):
         classify(train, test, ARMS["real+synthetic"], training=SHORT)
+    with pytest.raises(ArmError, match="uses no synthetic images"):
+        classify(train, test, ARMS["real"], synthetic=blobs(6, seed=2), training=SHORT)
     with pytest.raises(ArmError, match=r"did you mean 'real.classical'"):
         find_arm("real+clasical")
     with pytest.raises(MixedSizesError, match="32×32 pixels and others 64×64"):
@@ -76,6 +78,20 @@ def test_bad_input_is_named():
         classify(train, blobs(6, classes=("dark", "grey")), ARMS["real"], training=SHORT)
     with pytest.raises(ClassError, match="training images have dark"):
         classify(train.of_class("dark"), test, ARMS["real"], training=SHORT)
+
+
+def test_images_that_leak_or_stand_for_others_are_refused():
+    train, test, other = blobs(6), blobs(6, seed=1), blobs(6, seed=2)
+    made = ImageSet(**{**vars(other), "synthetic": True})
+    leaking = ImageSet.concatenate([other, test.subset([3])])
+    with pytest.raises(LeakageError, match=r"1 test images are also synthetic images: '1-image-3' = 'image-3'"):
+        classify(train, test, ARMS["real+synthetic"], synthetic=leaking, training=SHORT)
+    with pytest.raises(LeakageError, match=r"12 test images are also training images: 'image-0', .* and 7 more"):
+        classify(train, train, ARMS["real"], training=SHORT)
+    with pytest.raises(LeakageError, match="the training images are marked as synthetic"):
+        classify(made, test, ARMS["real"], training=SHORT)
+    with pytest.raises(LeakageError, match="the test images are marked as synthetic"):
+        classify(train, made, ARMS["real"], training=SHORT)
 
 
 def test_share_of_draws_without_replacement():

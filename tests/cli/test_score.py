@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from sonosynth.cli.score import score
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import MixedSizesError
+from sonosynth.errors import LeakageError, MixedSizesError, OutputError
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.scorecard import read_scores
 
@@ -63,3 +63,30 @@ def test_sizes_that_differ_name_both_paths(tmp_path):
     result = CliRunner().invoke(app, [real, made])
     assert isinstance(result.exception, MixedSizesError)
     assert real in str(result.exception) and made in str(result.exception)
+
+
+def test_copies_are_told(tmp_path):
+    real, held = save(tmp_path / "real", 30, 0), save(tmp_path / "held", 24, 1)
+    itself = CliRunner().invoke(app, [real, real, "--held-out", held])
+    assert itself.exit_code == 0
+    assert "30 of 30 synthetic images are exact copies of training images: this is the distance of a set to itself" in (
+        itself.stderr
+    )
+    assert "held-out images" not in itself.stderr
+
+
+def test_exchanged_or_overlapping_sets_are_refused(tmp_path):
+    real, made = save(tmp_path / "real", 30, 0), tmp_path / "made"
+    rng = np.random.default_rng(5)
+    pixels, index = rng.integers(0, 255, (20, 8, 8), dtype=np.uint8), np.arange(20)
+    ImageSet(pixels, index % 2, ("benign", "malignant"), index, tuple(map(str, index)), synthetic=True).save(made)
+    assert isinstance(CliRunner().invoke(app, [str(made), real]).exception, LeakageError)
+    swapped = CliRunner().invoke(app, [real, str(made), "--held-out", str(made)]).exception
+    assert "held-out images are marked as synthetic" in str(swapped)
+    overlap = CliRunner().invoke(app, [real, str(made), "--held-out", real]).exception
+    assert isinstance(overlap, LeakageError) and "30 held-out images are also training images" in str(overlap)
+
+
+def test_an_out_that_is_a_folder_is_told_before_any_work(tmp_path):
+    result = CliRunner().invoke(app, ["nowhere", "nothing", "--out", str(tmp_path)])
+    assert isinstance(result.exception, OutputError) and "is a folder" in str(result.exception)

@@ -7,13 +7,16 @@ import torch
 import yaml
 
 from conftest import blobs
-from sonosynth.errors import ClassError, DivergenceError, RecipeError, RunError
+from sonosynth.data.imageset import ImageSet
+from sonosynth.errors import ClassError, DivergenceError, OutputError, RecipeError, RunError
+from sonosynth.files import locked
 from sonosynth.gan import train as train_module
 from sonosynth.gan.checkpoint import load_generator
 from sonosynth.gan.recipes import RECIPES, make_recipe
 from sonosynth.gan.sample import class_sequence, generate, interpolate, tile
 from sonosynth.gan.train import train, train_mode
 from sonosynth.gan.trainer import Trainer, TrainingImages
+from sonosynth.gan.transfer import source_of
 
 CPU = torch.device("cpu")
 TINY = {
@@ -271,3 +274,44 @@ def test_interpolation_is_a_closed_smooth_path(small_set, tmp_path):
     assert np.array_equal(path, interpolate(run, 40, class_name="light", seed=2))
     with pytest.raises(ClassError, match="did you mean 'light'"):
         interpolate(run, 8, class_name="ligt")
+
+
+def test_a_run_a_class_takes_any_class_name(tmp_path):
+    data = blobs(6, classes=("a/b", "a_b", "..", "A_B"))
+    runs = train_mode(data, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")
+    assert {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")} == {"run"}
+    assert len({run.name.casefold() for run in runs}) == 4
+    made = generate(tmp_path / "run", 8)
+    assert made.class_counts == dict.fromkeys(made.classes, 2) and set(made.classes) == set(data.classes)
+    assert generate(tmp_path / "run", 2, class_name="..").class_counts[".."] == 2
+    first = source_of(tmp_path / "run", "a/b")
+    assert load_generator(first / "generator.safetensors", CPU)[1].classes == ("a/b",)
+    made.save(tmp_path / "made")
+    assert ImageSet.load(tmp_path / "made").class_counts == dict.fromkeys(sorted(data.classes), 2)
+
+
+def test_a_run_a_class_is_not_put_among_other_files(small_set, tmp_path):
+    small_set.save(tmp_path / "images")
+    (tmp_path / "letter.txt").write_text("mine")
+    for folder in (tmp_path / "images", tmp_path, tmp_path / "letter.txt"):
+        with pytest.raises(RunError, match="is not empty and holds"):
+            train_mode(small_set, tiny(), folder, kimg=0.004, mode="per_class")
+    conditional = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    with pytest.raises(RunError, match="is not empty and holds"):
+        train_mode(small_set, tiny(), conditional, kimg=0.004, mode="per_class")
+
+
+def test_a_run_takes_one_process_and_a_finite_length(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    with locked(run), pytest.raises(OutputError, match="another process is working in"):
+        train(small_set, tiny(), run, kimg=0.008, conditional=True)
+    for kimg in (float("inf"), float("nan"), 0.0):
+        with pytest.raises(RunError, match="kimg must be a number above 0"):
+            train(small_set, tiny(), tmp_path / "other", kimg=kimg, conditional=True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_killed_while_it_claimed_its_directory_begins_again(small_set, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".recipe.yaml.0a1b2c3d.tmp").write_text("fam")
+    train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)

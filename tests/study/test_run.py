@@ -10,7 +10,8 @@ import yaml
 
 from conftest import blobs
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, OutputError, SplitError, StudyError
+from sonosynth.errors import ClassError, LeakageError, OutputError, SplitError, StudyError
+from sonosynth.files import locked
 from sonosynth.study.design import StudyDesign, parse_design
 from sonosynth.study.run import prepare_study, run_study
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
@@ -21,6 +22,9 @@ TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim":
 class Silent:
     def __init__(self) -> None:
         self.fresh: list[str] = []
+
+    def note(self, text) -> None:
+        pass
 
     def start(self, cell, number, total) -> None:
         pass
@@ -139,7 +143,7 @@ def test_an_own_test_set_is_used_and_may_not_share_images(source, tmp_path):
     run(raw, tmp_path / "study")
     assert (pd.read_csv(tmp_path / "study" / "f1.csv")["n_test"] == 12).all()
     assert json.loads((tmp_path / "study" / "split.json").read_text())["test"] is None
-    with pytest.raises(StudyError, match="60 images of the test set are also in the data"):
+    with pytest.raises(LeakageError, match=r"60 images of split\.test are also images of data\.source"):
         run(plain(source, split={"test": str(source), "sizes": [8]}, gans=[]), tmp_path / "leaky")
 
 
@@ -161,3 +165,50 @@ def test_per_class_mode_trains_one_generator_a_class(source, tmp_path):
     gallery = ImageSet.load(tmp_path / "study" / result["gallery"])
     assert gallery.synthetic and gallery.class_counts == {"dark": 8, "light": 8}
     assert np.unique(gallery.images.reshape(16, -1), axis=0).shape[0] == 16
+
+
+def test_images_that_leak_or_stand_for_others_are_refused(source, tmp_path):
+    real = ImageSet.load(source)
+    ImageSet.concatenate([blobs(10, seed=7), real.subset([4])]).save(tmp_path / "leaking")
+    made = plain(source, gans=[{"folder": str(tmp_path / "leaking"), "name": "theirs"}])
+    with pytest.raises(LeakageError, match="1 images of GAN 'theirs' are also real images of this study"):
+        run(made, tmp_path / "out")
+    ImageSet(**{**vars(blobs(30, seed=8)), "synthetic": True}).save(tmp_path / "synthetic")
+    with pytest.raises(LeakageError, match=r"images of data\.source are marked as synthetic"):
+        run(plain(tmp_path / "synthetic"), tmp_path / "out")
+    own_test = {"test": str(tmp_path / "synthetic"), "sizes": [8]}
+    with pytest.raises(LeakageError, match=r"images of split\.test are marked as synthetic"):
+        run(plain(source, split=own_test), tmp_path / "out")
+    blobs(30, classes=("all", "light")).save(tmp_path / "named")
+    with pytest.raises(ClassError, match="a class is called 'all'"):
+        run(plain(tmp_path / "named"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_changed_images_are_refused_and_missing_ones_are_told(tmp_path):
+    blobs(30).save(tmp_path / "real")
+    raw = plain(tmp_path / "real", gans=[], classifiers={"arms": ["real"], "seeds": [0], "steps": 20})
+    design, _ = run(raw, tmp_path / "study")
+    moved = (tmp_path / "real").rename(tmp_path / "moved")
+    notes = prepare_study(design, Store(tmp_path / "study")).notes
+    assert any("are used, for the source cannot be read again" in note for note in notes)
+    moved.rename(tmp_path / "real")
+    next((tmp_path / "real" / "dark").iterdir()).unlink()
+    rows = (tmp_path / "real" / "manifest.csv").read_text().splitlines()
+    there = [row for row in rows if row.startswith("path,") or (tmp_path / "real" / row.split(",")[0]).is_file()]
+    (tmp_path / "real" / "manifest.csv").write_text("\n".join(there) + "\n")
+    with pytest.raises(StudyError, match="have changed since this study began"):
+        run(raw, tmp_path / "study")
+
+
+def test_two_processes_never_share_a_study(source, finished):
+    with locked(finished), pytest.raises(OutputError, match="another process is working in"):
+        run(plain(source), finished)
+
+
+def test_a_study_killed_while_it_claimed_its_directory_begins_again(source, tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / ".study.yaml.0a1b2c3d.tmp").write_text("na")
+    raw = plain(source, gans=[], classifiers={"arms": ["real"], "seeds": [0], "steps": 20}, split={"sizes": [8]})
+    run(raw, tmp_path / "study")
+    assert not list((tmp_path / "study").glob(".*.tmp"))

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from sonosynth.classify.arms import Arm, ArmError, classical_augmentation
 from sonosynth.classify.networks import build_network
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.split import shared_images
+from sonosynth.data.split import check_apart, check_real
 from sonosynth.draws import Draws, shuffled_indices
 from sonosynth.engine import autocast, default_device, numpy_generator, seed_of
-from sonosynth.errors import ClassError, MixedSizesError, SplitError
+from sonosynth.errors import ClassError, MixedSizesError
 
 PREDICT_CHUNK = 128
 
@@ -104,13 +104,17 @@ def classify(
 
     Raises:
         ClassError: fewer than two classes in training or test, or sets with different classes.
-        SplitError: a test image is also a training image.
+        LeakageError: a test image is also a training or synthetic image, or `train` or `test` is marked as synthetic.
         MixedSizesError: the sets are not of one size.
-        ArmError: the arm needs synthetic images and there are none.
+        ArmError: the arm needs synthetic images and there are none, or it uses none and there are some.
     """
     if arm.synthetic and synthetic is None:
         raise ArmError(f"arm '{arm.name}' needs synthetic images; give --synthetic")
-    parts = [train, synthetic] if arm.synthetic and synthetic is not None else [train]
+    if not arm.synthetic and synthetic is not None:
+        raise ArmError(
+            f"arm '{arm.name}' uses no synthetic images; choose '{arm.name}+synthetic', or leave --synthetic out"
+        )
+    parts = [train] if synthetic is None else [train, synthetic]
     _check([*parts, test])
     pool = ImageSet.concatenate(parts)
     device = device or default_device()
@@ -142,12 +146,10 @@ def _check(sets: list[ImageSet]) -> None:
             raise ClassError(
                 f"the sets have different classes: {', '.join(first.classes)} and {', '.join(part.classes)}"
             )
-    shared = shared_images(first, test)
-    if shared:
-        raise SplitError(
-            f"{len(shared)} test images are also training images, the first as '{shared[0][0]}' and '{shared[0][1]}'; "
-            "test on images of other patients"
-        )
+    check_real(first, "training images")
+    check_real(test, "test images")
+    for role, part in zip(("training images", "synthetic images"), sets[:-1], strict=False):
+        check_apart(part, test, (role, "test images"), "test on images of other patients")
     for name, part in (("training", first), ("test", test)):
         present = [label for label, count in part.class_counts.items() if count]
         if len(present) < 2:

@@ -26,17 +26,24 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Train a classifier on TRAIN, with or without synthetic images, and score it on other real images."""
-    from sonosynth.classify.arms import find_arm
+    from sonosynth.classify.arms import ArmError, find_arm
     from sonosynth.classify.train import Training, share_of
     from sonosynth.classify.train import classify as run
     from sonosynth.data.prepare import load_image_set
-    from sonosynth.files import write_json
+    from sonosynth.data.split import shared_images
+    from sonosynth.files import check_output, write_json
 
     chosen = find_arm(arm)
+    if out is not None:
+        check_output(out)
     real, held_out = load_image_set(train), load_image_set(test)
-    extra = load_image_set(synthetic).with_classes(real.classes) if synthetic is not None and chosen.synthetic else None
+    extra = load_image_set(synthetic).with_classes(real.classes) if synthetic is not None else None
+    if extra is None and ratio is not None:
+        raise ArmError("--ratio counts synthetic images; give --synthetic, or leave --ratio out")
     if extra is not None and ratio is not None:
-        extra = share_of(extra, round(ratio * len(real)), seed)
+        extra = share_of(extra, max(1, round(ratio * len(real))), seed)
+    if extra is not None and (copies := len(shared_images(real, extra))):
+        typer.echo(f"note: {copies} of {len(extra)} synthetic images are exact copies of training images", err=True)
     with progress_bar("training") as tell:
         result = run(
             real,

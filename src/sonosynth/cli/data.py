@@ -22,7 +22,10 @@ class Fit(StrEnum):
 
 
 Source = Annotated[
-    Path, typer.Argument(help="Folder in BUSI layout, folder with one folder a class, image set, or manifest.csv.")
+    Path,
+    typer.Argument(
+        metavar="SOURCE", help="Folder in BUSI layout, folder with one folder a class, image set, or manifest.csv."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write; must be empty or not there.")]
 SkipUnreadable = Annotated[

@@ -38,11 +38,8 @@ def train(
 
     Prints the run directory. Interrupt it at any time: the same command goes on to the identical result.
     """
-    import yaml
-
     from sonosynth.data.prepare import load_image_set
     from sonosynth.data.split import nested_subsets
-    from sonosynth.errors import RecipeError
     from sonosynth.files import read_json
     from sonosynth.gan.checkpoint import TRANSFER
     from sonosynth.gan.recipes import make_recipe
@@ -50,13 +47,7 @@ def train(
     from sonosynth.gan.train import train_mode
     from sonosynth.metrics.snapshots import distance_to
 
-    changed = {}
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {setting}: give it as KEY=VALUE, for example --set channel_base=2048")
-        changed[key] = yaml.safe_load(value)
-    recipe = make_recipe(gan, **changed)
+    recipe = make_recipe(gan, **_settings(settings or []))
     images = load_image_set(data)
     if class_name is not None:
         images = images.of_class(class_name)
@@ -67,50 +58,59 @@ def train(
     mode = recipe.mode if conditional is None else "conditional" if conditional else "per_class"
     length = recipe.kimg if kimg is None else kimg
     counts = ", ".join(f"{count} {name}" for name, count in images.class_counts.items() if count)
-    typer.echo(
+    plan = (
         f"{recipe.name} on {len(images)} images ({counts}), {length:g} kimg"
         f"{' a class' if mode == 'per_class' and class_name is None else ''}, batch {recipe.batch}, seed {seed}, "
-        f"mode {'one class' if class_name is not None else mode}",
-        err=True,
+        f"mode {'one class' if class_name is not None else mode}"
     )
+    begun = False
     with progress_bar("training") as tell:
 
         def progress(done: float, total: float, latest: Mapping[str, Any]) -> None:
+            nonlocal begun
+            if not begun:  # not earlier: what is wrong is told first, and alone
+                typer.echo(plan, err=True)
+                begun = True
             shown = {"img/s": "img_per_s", "p": "augment_p", "distance": "kid_train"}
             values = [f"{label} {latest[name]:.3g}" for label, name in shown.items() if latest.get(name) is not None]
             tell(done, total, "  ".join([f"{done:.2f} of {total:g} kimg", *values]))
 
+        how: dict[str, Any] = {
+            "kimg": length,
+            "seed": seed,
+            "patience_kimg": patience,
+            "start": start,
+            "progress": progress,
+        }
         if class_name is not None:
-            train_one(
-                images,
-                recipe,
-                out,
-                kimg=length,
-                conditional=False,
-                seed=seed,
-                distance=distance_to(images),
-                patience_kimg=patience,
-                start=start,
-                progress=progress,
-            )
+            train_one(images, recipe, out, conditional=False, distance=distance_to(images), **how)
         else:
-            train_mode(
-                images,
-                recipe,
-                out,
-                kimg=length,
-                mode=mode,
-                seed=seed,
-                distance_to=distance_to,
-                patience_kimg=patience,
-                start=start,
-                progress=progress,
-            )
+            train_mode(images, recipe, out, mode=mode, distance_to=distance_to, **how)
+    if not begun:
+        typer.echo(f"{out} is already trained for {length:g} kimg, or ended by --patience: nothing to do", err=True)
     for told in sorted(out.rglob(TRANSFER)):
         moved = read_json(told)
         left = ", ".join(moved["left"]) or "nothing"
         typer.echo(f"{told}: took {len(moved['taken'])} tensors from {start}; left as initialised: {left}", err=True)
     typer.echo(str(out))
+
+
+def _settings(given: list[str]) -> dict[str, Any]:
+    """Return the settings in words KEY=VALUE, values as YAML writes them. Raises RecipeError."""
+    import yaml
+
+    from sonosynth.errors import RecipeError
+
+    settings = {}
+    for word in given:
+        key, equals, value = word.partition("=")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {word}: '{value}' is not a value in YAML; put text into quotes") from error
+        if not equals or not key:
+            raise RecipeError(f"--set {word}: give it as KEY=VALUE, for example --set channel_base=2048")
+    return settings
 
 
 def generate(
@@ -131,13 +131,11 @@ def generate(
     ] = None,
 ) -> None:
     """Make synthetic images with a trained generator: an image folder with a manifest, marked as synthetic."""
-    from sonosynth.errors import OutputError
-    from sonosynth.files import atomic_directory
+    from sonosynth.files import atomic_directory, check_output
     from sonosynth.gan.sample import generate as make
     from sonosynth.gan.sample import interpolate, save_animation, save_sheet
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} already exists and is not empty; choose another --out or remove it first")
+    check_output(out, directory=True)
     with progress_bar("generating") as tell:
         made = make(run, n, class_name=class_name, truncation=truncation, seed=seed, progress=tell)
     with atomic_directory(out) as beside:

@@ -1,6 +1,7 @@
 """The one executable, `sonosynth`."""
 
 import errno
+import re
 import sys
 from typing import Any
 
@@ -22,11 +23,27 @@ _MENDABLE = {
     errno.EACCES: "permission denied; choose a place that you may read and write",
     errno.EPERM: "permission denied; choose a place that you may read and write",
     errno.EROFS: "the file system is read-only; choose another --out",
+    errno.EISDIR: "is a folder where a file is needed; give another path",
+    errno.ENOTDIR: "part of the path is a file; give another path",
+    errno.ENAMETOOLONG: "the name is too long; give a shorter one",
 }
+
+
+# Of the click that typer carries, which is not the user's click.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class _Commands(TyperGroup):
     """Gives every command its exit status: 0 done, 2 the user can mend it, 130 interrupted, 1 a bug (a traceback)."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        try:
+            status = super().main(*args, **{**extra, "standalone_mode": False})
+        except _UsageError as error:
+            status = _usage_error(error)
+        if not standalone_mode:
+            return status
+        sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -48,7 +65,19 @@ def _mendable(message: str) -> typer.Exit:
     return typer.Exit(2)
 
 
+def _usage_error(error: Any) -> int:
+    """Print what was wrong with the words of a command in one line; a command without any shows its help."""
+    message = error.format_message().strip().rstrip(".").replace("Value error, ", "")
+    if not message or type(error).__name__ == "NoArgsIsHelpError":
+        print(error.ctx.get_help())
+        return 0
+    message = re.sub(r"\. Did you mean (.+)\?$", r" (did you mean \1?)", message[0].lower() + message[1:])
+    where = f"; see '{error.ctx.command_path} --help'" if error.ctx else ""
+    return _mendable(f"{message}{where}").exit_code
+
+
 app = typer.Typer(
+    name="sonosynth",
     cls=_Commands,
     no_args_is_help=True,
     add_completion=False,

@@ -11,6 +11,7 @@ from sonosynth.cli.progress import progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from sonosynth.data.imageset import ImageSet
     from sonosynth.metrics.scorecard import Score
 
 
@@ -31,14 +32,17 @@ def score(
     from rich.console import Console
 
     from sonosynth.data.prepare import load_image_set
+    from sonosynth.files import check_output
     from sonosynth.metrics.scorecard import as_json, check_sizes, common_classes, scorecard, write_scores
 
+    if out is not None:
+        check_output(out)
     paths = {"train": real, "synthetic": synthetic} | ({"held-out": held_out} if held_out else {})
     sets = {name: load_image_set(path) for name, path in paths.items()}
     check_sizes({str(path): sets[name] for name, path in paths.items()})
     given = (sets["train"], sets["synthetic"], sets.get("held-out"))
     _, notes = common_classes(*given)
-    for note in notes:
+    for note in (*notes, *_copies(*given)):
         typer.echo(f"note: {note}", err=True)
     with progress_bar("features") as progress:
         scores = scorecard(*given, features=features or ("inception",), seed=seed, progress=progress)
@@ -53,6 +57,19 @@ def score(
     typer.echo("floor: distance between two sets of m real images; at m: value with m images; n: real/synthetic")
     if out:
         typer.echo(str(out))
+
+
+def _copies(train: "ImageSet", synthetic: "ImageSet", held_out: "ImageSet | None") -> list[str]:
+    """Return lines that tell how many synthetic images are real ones, pixel for pixel."""
+    from sonosynth.data.split import shared_images
+
+    told = []
+    for name, real in (("training", train), ("held-out", held_out)):
+        copies = len(shared_images(real, synthetic)) if real is not None else 0
+        whole = ": this is the distance of a set to itself" if copies == len(synthetic) else ""
+        if copies:
+            told.append(f"{copies} of {len(synthetic)} synthetic images are exact copies of {name} images{whole}")
+    return told
 
 
 def _tables(scores: "list[Score]") -> "list[Table]":

@@ -30,6 +30,7 @@ def plan(
     """Print every cell of the study and how long it will take on this machine; nothing is written."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from sonosynth.study.design import load_design
     from sonosynth.study.estimate import estimate
@@ -57,7 +58,7 @@ def plan(
     for column in table.columns[1:]:
         column.justify = "right"
     for cost in costs:
-        table.add_row(cost.work, str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
+        table.add_row(Text(cost.work), str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
     Console().print(table)
     typer.echo(f"{len(waiting)} of {len(cells)} cells to do, about {_duration(total)}")
     if total > LONG_HOURS * 3600:
@@ -130,6 +131,9 @@ class _Display:
         self._study = self.progress_display.add_task("study", total=None, text="")
         self._cell = self.progress_display.add_task("", total=None, text="")
         self._number = self._total = 0
+
+    def note(self, text: str) -> None:
+        self.progress_display.console.print(f"note: {text}", markup=False, highlight=False)
 
     def start(self, cell: "AnyCell", number: int, total: int) -> None:
         self._number, self._total = number, total

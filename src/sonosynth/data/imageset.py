@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from sonosynth.errors import ClassError, ManifestError, MixedSizesError, UnreadableImageError, nearest
-from sonosynth.files import atomic_directory
+from sonosynth.files import atomic_directory, folder_names, safe_name
 
 MANIFEST = "manifest.csv"
 _OWN_COLUMNS = ("path", "label", "group", "id", "synthetic")
@@ -147,10 +147,11 @@ class ImageSet:
                 writer.writerows(zip(*columns.values(), strict=True))
 
     def _file_names(self) -> list[str]:
+        folders = folder_names(self.classes)
         used: set[str] = set()
         names = []
         for identity, label in zip(self.ids, self.labels, strict=True):
-            stem = f"{_safe(self.classes[label])}/{_safe(identity)}"
+            stem = f"{folders[self.classes[label]]}/{safe_name(identity)}"
             name = stem
             while name.lower() in used:
                 name = f"{stem}~{len(used)}"
@@ -239,7 +240,3 @@ def _read_png(path: Path) -> np.ndarray:
             return np.asarray(picture.convert("L"))
     except (OSError, SyntaxError, ValueError) as error:
         raise UnreadableImageError(f"{path}: cannot be read as an image ({error}); restore or remove it") from error
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w() .+-]", "_", name).strip(" .") or "_"

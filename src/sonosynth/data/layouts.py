@@ -63,6 +63,8 @@ def read_source(path: Path) -> Source:
         return _read_manifest(path)
     if not path.is_dir():
         what = "is neither a folder nor a manifest.csv" if path.exists() else "does not exist"
+        if not path.exists() and not path.is_absolute():
+            what += f" in the current folder {Path.cwd()}"
         raise SourceError(f"{path} {what}; give a folder with one folder a class, or a manifest.csv")
     return _read_manifest(path / MANIFEST) if (path / MANIFEST).is_file() else _read_folders(path)
 

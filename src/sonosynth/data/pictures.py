@@ -25,7 +25,7 @@ _ORIENTATION = 0x0112
 _opening = threading.Lock()
 
 COLOUR = "colour overlay"
-HOW_TO_SKIP = "; replace or remove it, or leave it out with --skip-unreadable"
+HOW_TO_SKIP = "; replace or remove it, or leave it out with 'sonosynth data prepare --skip-unreadable'"
 
 
 @dataclass(frozen=True, eq=False)

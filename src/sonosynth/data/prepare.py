@@ -13,7 +13,7 @@ from PIL import Image
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.readers import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
 from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, nearest
-from sonosynth.files import atomic_directory, read_json, write_json
+from sonosynth.files import atomic_directory, check_output, read_json, write_json
 
 Fit = Literal["stretch", "pad", "crop"]
 PREPARE = "prepare.json"
@@ -319,8 +319,7 @@ def save_once(
     """
     if (out / PREPARE).is_file():
         return *_done_before(out, arguments), False
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} already exists and is not empty; choose another --out or remove it first")
+    check_output(out, directory=True)
     data, notes = build()
     record = {"arguments": dict(arguments), "content": _content(data), "notes": notes, "pillow": PIL.__version__}
     try:

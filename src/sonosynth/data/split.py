@@ -6,7 +6,7 @@ import numpy as np
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import numpy_generator
-from sonosynth.errors import ClassError, SplitError
+from sonosynth.errors import ClassError, LeakageError, SplitError
 
 _LEAST = 2  # images of each class in a training subset
 
@@ -19,6 +19,24 @@ def shared_images(first: ImageSet, second: ImageSet) -> list[tuple[str, str]]:
     known = {image.tobytes(): name for image, name in zip(first.images, first.ids, strict=True)}
     pairs = ((known.get(image.tobytes()), name) for image, name in zip(second.images, second.ids, strict=True))
     return [(here, there) for here, there in pairs if here is not None]
+
+
+def check_real(data: ImageSet, role: str) -> None:
+    """Raise LeakageError if `data`, which stands as the `role` (e.g. "test images"), is marked as synthetic."""
+    if data.synthetic:
+        raise LeakageError(f"the {role} are marked as synthetic, and real ones are needed; were two folders exchanged?")
+
+
+def check_apart(first: ImageSet, second: ImageSet, roles: tuple[str, str], remedy: str) -> None:
+    """Raise LeakageError, listing some, if an image stands pixel for pixel in both sets.
+
+    `roles` name the two sets in the message, and `remedy` says what to do.
+    """
+    shared = shared_images(first, second)
+    if shared:
+        some = ", ".join(f"'{here}'" if here == there else f"'{here}' = '{there}'" for here, there in shared[:5])
+        more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
+        raise LeakageError(f"{len(shared)} {roles[1]} are also {roles[0]}: {some}{more}; {remedy}")
 
 
 def held_out(data: ImageSet, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from sonosynth.errors import RunError
-from sonosynth.files import atomic_file, write_text
+from sonosynth.files import atomic_file, is_vacant, write_text
 from sonosynth.gan.game import GeneratorNetwork
 from sonosynth.gan.recipes import Recipe, recipe_from_dict
 
@@ -82,17 +82,27 @@ def save_generator(path: Path, network: nn.Module, config: RunConfig, kimg: floa
 
 def load_generator(path: Path, device: torch.device) -> tuple[GeneratorNetwork, RunConfig]:
     """Read what `save_generator` wrote. Raises RunError if `path` is not such a file."""
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            plain = json.loads(file.metadata()["sonosynth"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise RunError(f"{path} is not a sonosynth generator ({error}); train one with 'sonosynth train'") from error
-    plain.pop("kimg")
-    config = RunConfig.from_dict(plain)
+    config, tensors = _read(path, device)
     network = config.recipe.build_generator(config.size, config.n_classes).to(device)
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False), config
+
+
+def read_config(path: Path) -> RunConfig:
+    """Return the configuration in a file that `save_generator` wrote. Raises RunError if `path` is not such a file."""
+    return _read(path, None)[0]
+
+
+def _read(path: Path, device: torch.device | None) -> tuple[RunConfig, dict[str, torch.Tensor]]:
+    """Return configuration and tensors of a generator file; no tensors without a device."""
+    try:
+        with safe_open(path, framework="pt", device=str(device or "cpu")) as file:
+            plain = json.loads(file.metadata()["sonosynth"])
+            tensors = {name: file.get_tensor(name) for name in file.keys() if device is not None}  # noqa: SIM118
+        plain.pop("kimg")
+        return RunConfig.from_dict(plain), tensors
+    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} is not a sonosynth generator ({error}); train one with 'sonosynth train'") from error
 
 
 def claim_run(directory: Path, config: RunConfig) -> None:
@@ -109,7 +119,7 @@ def claim_run(directory: Path, config: RunConfig) -> None:
                 f"{directory} belongs to another run ({_difference(found, config.to_dict())}); choose another --out"
             )
         return
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if not is_vacant(directory):
         raise RunError(f"{directory} is not empty and holds no run; choose another --out")
     write_text(path, yaml.safe_dump(config.to_dict(), sort_keys=True))
 

@@ -24,7 +24,7 @@ DIFFAUGMENT = ("brightness", "contrast", "translation", "cutout")
 class Recipe(BaseModel, ABC):
     """Settings that every family of generators has, and what a family builds from them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     family: str
@@ -280,7 +280,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def make_recipe(base: str, **settings: Any) -> Recipe:
+def make_recipe(base: str, /, **settings: Any) -> Recipe:
     """Return the named recipe `base` with some settings changed.
 
     Raises:
@@ -303,5 +303,6 @@ def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecipeError(
-            f"GAN '{fields.get('name')}', setting '{where}' = {first['input']!r}: {first['msg']}"
+            f"GAN '{fields.get('name')}', setting '{where}' = {first['input']!r}: "
+            f"{first['msg'].removeprefix('Value error, ')}"
         ) from error

@@ -194,7 +194,7 @@ def _to_uint8(images: Tensor) -> np.ndarray:
 
 
 def generator_files(run: Path) -> list[Path]:
-    """Return the generator of a run, or those of its runs a class, by class name. Raises RunError if there is none."""
+    """Return the generator of a run, or those of its runs a class, by folder name. Raises RunError if there is none."""
     if (run / GENERATOR).is_file():
         return [run / GENERATOR]
     files = sorted(run.glob(f"*/{GENERATOR}"))

@@ -18,11 +18,12 @@ from torch import Tensor
 from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import default_device
 from sonosynth.errors import ClassError, DivergenceError, RunError
-from sonosynth.files import write_json
+from sonosynth.files import folder_names, is_vacant, locked, write_json
 from sonosynth.gan.checkpoint import (
     BEST,
     GENERATOR,
     LOG,
+    RECIPE,
     STATE,
     TRANSFER,
     Log,
@@ -47,7 +48,7 @@ Distance = Callable[[np.ndarray], float]
 """Takes generated uint8 images ``[N, H, W]`` and returns their distance to the training images; smaller is better."""
 
 Progress = Callable[[float, float, Mapping[str, Any]], None]
-"""Called as ``progress(kimg_done, kimg_total, latest)`` after every step; `latest` is the last log line."""
+"""Called as ``progress(kimg_done, kimg_total, latest)``; `latest` is the last log line."""
 
 
 def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int, start: Path | None = None) -> RunConfig:
@@ -111,28 +112,32 @@ def train(
         patience_kimg: end the run when `distance` has not improved for so long.
         start: run directory to take weights from; what fitted and what did not is written to ``transfer.json``.
         device: where to train; the first GPU if there is one.
-        progress: called after every step.
+        progress: called before the first and after every step; not at all where there is nothing to do.
 
     Raises:
-        RunError: `out` belongs to another run, or the image size does not fit.
+        RunError: `out` belongs to another run, the image size does not fit, or `kimg` is not above 0 and finite.
+        OutputError: another process is training there.
         ClassError: too few images.
         DivergenceError: the run became non-finite too often.
         KeyboardInterrupt: after saving the state.
     """
+    if not 0 < kimg < math.inf:
+        raise RunError(f"kimg must be a number above 0, not {kimg}")
     recipe = recipe.resolved(kimg)
     config = run_config(data, recipe, conditional=conditional, seed=seed, start=start)
-    data = data.with_classes(config.classes)
     claim_run(out, config)
-    trainer = Trainer(data, config, device or default_device())
-    course = _restore(trainer, out, start)
-    log = Log(out / LOG, trainer.kimg)
-    steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
-    tick_steps = max(1, int(TICK_KIMG * 1000 / recipe.batch))
-    grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
-    good = copy.deepcopy(trainer.state_dict())
-    tick = _Tick(recipe.batch, course.seconds)
-    saved = time.monotonic()
-    with _deferred_interrupt() as interrupted:
+    with locked(out), _deferred_interrupt() as interrupted:
+        trainer = Trainer(data.with_classes(config.classes), config, device or default_device())
+        course = _restore(trainer, out, start)
+        log = Log(out / LOG, trainer.kimg)
+        steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
+        tick_steps = max(1, int(TICK_KIMG * 1000 / recipe.batch))
+        grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
+        good = copy.deepcopy(trainer.state_dict())
+        tick = _Tick(recipe.batch, course.seconds)
+        saved = time.monotonic()
+        if progress and trainer.step_count < steps:
+            progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
         while trainer.step_count < steps and not course.ended:
             closing = (trainer.step_count + 1) % tick_steps == 0 or trainer.step_count + 1 == steps
             tick.add(trainer.step(gradient_norms=closing))
@@ -178,14 +183,19 @@ def train_mode(
 ) -> list[Path]:
     """Train on all classes of `data` and return the run directories; see `train`.
 
-    In mode ``conditional`` that is one run in `out`; in mode ``per_class`` one run a class in its folders, `kimg` each.
-    `distance_to` makes the `distance` of `train` from the training images of a run.
+    In mode ``conditional`` that is one run in `out`; in mode ``per_class`` one run a class in its folders, `kimg` each,
+    named after the classes by `files.folder_names`. `distance_to` makes the `distance` of `train` from the training
+    images of a run.
+
+    Raises:
+        RunError: as `train`; nothing is written if `out` holds anything but runs of these classes.
     """
     if mode == "conditional":
         parts: dict[Path, tuple[str | None, ImageSet]] = {out: (None, data)}
     else:
-        names = [name for name, count in data.class_counts.items() if count]
-        parts = {out / name: (name, data.of_class(name)) for name in names}
+        folders = folder_names(name for name, count in data.class_counts.items() if count)
+        _check_runs(out, set(folders.values()))
+        parts = {out / folder: (name, data.of_class(name)) for name, folder in folders.items()}
     return [
         train(
             part,
@@ -202,6 +212,17 @@ def train_mode(
         )
         for run, (name, part) in parts.items()
     ]
+
+
+def _check_runs(out: Path, folders: set[str]) -> None:
+    """Raise RunError unless `out` is free for one run a class in `folders`, or holds nothing but these."""
+    others = [] if is_vacant(out) else sorted(path.name for path in out.iterdir()) if out.is_dir() else [out.name]
+    for name in others:
+        if name not in folders or not ((out / name / RECIPE).is_file() or is_vacant(out / name)):
+            raise RunError(
+                f"{out} is not empty and holds '{name}', which is not a run of one of these classes; "
+                "choose another --out"
+            )
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sonosynth.gan.checkpoint import STATE, load_generator, load_state
+from sonosynth.gan.checkpoint import STATE, load_generator, load_state, read_config
 from sonosynth.gan.sample import generator_files
 from sonosynth.gan.trainer import Trainer
 
@@ -23,7 +23,7 @@ class Transfer:
 def source_of(run: Path, class_name: str | None) -> Path:
     """Return the run to start from: that of `class_name` if `run` holds one run a class. Raises RunError."""
     files = generator_files(run)
-    mine = [file.parent for file in files if class_name is not None and file.parent.name == class_name]
+    mine = [file.parent for file in files if read_config(file).classes == (class_name,)]
     return mine[0] if mine else files[0].parent
 
 

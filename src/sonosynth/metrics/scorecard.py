@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.split import check_apart, check_real
 from sonosynth.engine import numpy_generator, seed_of
 from sonosynth.errors import ClassError, MixedSizesError, SourceError
 from sonosynth.features import Progress, embed, feature_network
@@ -165,12 +166,14 @@ def scorecard(
 
     Raises:
         MixedSizesError: sets of different image size.
-        ClassError: fewer than two images in a set.
+        ClassError: fewer than two images in a set, or a class called as the rows over all classes are.
+        LeakageError: real images marked as synthetic, or held-out images that are also in `train`.
         FeatureError: an unknown feature network, or weights missing or damaged.
     """
     sets = {"train": train, "held-out": held_out, "synthetic": synthetic}
     present = {name: part for name, part in sets.items() if part is not None}
     check_sizes({f"the {name} set": part for name, part in present.items()})
+    _check_roles(train, held_out)
     classes, _ = common_classes(train, synthetic, held_out)
     aligned = {name: _aligned(part, classes) for name, part in present.items()}
     for name, part in aligned.items():
@@ -184,6 +187,21 @@ def scorecard(
         joint = np.concatenate([embed(part, name, cache, counter.of(len(part))) for part in aligned.values()])
         scores += _scores(name, joint.astype(np.float64), _comparisons(aligned, classes), seed)
     return scores
+
+
+def _check_roles(train: ImageSet, held_out: ImageSet | None) -> None:
+    check_class_names(train.classes)
+    check_real(train, "real images")
+    if held_out is not None:
+        check_real(held_out, "held-out images")
+        remedy = "a distance to images that the generator saw says nothing about new ones: remove them from one set"
+        check_apart(train, held_out, ("training images", "held-out images"), remedy)
+
+
+def check_class_names(classes: Sequence[str]) -> None:
+    """Raise ClassError if a class is called as the rows over all classes are."""
+    if ALL in classes:
+        raise ClassError(f"a class is called '{ALL}', which names the rows over all classes; rename it")
 
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:

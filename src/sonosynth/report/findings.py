@@ -312,10 +312,10 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
             "few-shot results use about 300 kimg at 256 × 256 pixels; longer training could change every comparison."
         )
     n, n_groups = len(record.data), len(np.unique(record.data.groups))
-    if n_groups == n and not record.simulated:
+    if not record.simulated and (n_groups == n or "source_group" not in record.data.extra):
         found.append(
-            "Every image is a group of its own: images of one patient, or near-duplicates, may stand in training and "
-            "test, and the scores of classifiers may then be too good."
+            "The source names no patients, and only exact copies were joined to groups: images of one patient, or "
+            "near-duplicates, may stand in training and test, and the scores of classifiers may then be too good."
         )
     elif not record.simulated:
         found.append("Groups are only as good as the source: images of one patient in two groups would leak.")

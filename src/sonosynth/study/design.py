@@ -2,10 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from sonosynth.classify.arms import ARMS, find_arm
 from sonosynth.classify.networks import NETWORKS
@@ -15,13 +24,32 @@ from sonosynth.gan.recipes import Recipe, make_recipe
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} stands more than once; name each once")
+    return values
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("use printable letters, without space at either end")
+    return text
+
+
+_Distinct = AfterValidator(_distinct)
+_Seeds = Annotated[tuple[int, ...], Field(min_length=1), _Distinct]
+_Path = Annotated[str, Field(min_length=1)]
+_Name = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 
 
 class DataSection(_Section):
     """Which images, and how they are prepared."""
 
-    source: str
+    source: _Path
     size: Literal[32, 64, 128, 256, 512] = 64
     fit: Literal["stretch", "pad", "crop"] = "stretch"
     classes: tuple[str, ...] | None = None  # None: all, sorted by name
@@ -31,52 +59,55 @@ class SplitSection(_Section):
     """How the images are divided; `sizes` are totals over the classes."""
 
     test_fraction: float | None = Field(None, gt=0, lt=1)
-    test: str | None = None  # a source of the user's own instead of a fraction
-    sizes: tuple[int, ...] = Field(min_length=1)
+    test: _Path | None = None  # a source of the user's own instead of a fraction
+    sizes: Annotated[tuple[int, ...], Field(min_length=1), _Distinct]
     draws: int = Field(1, ge=1)
     seed: int = 0
 
     @model_validator(mode="before")
     @classmethod
     def _quarter_by_default(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and raw.get("test") is None:
-            return {"test_fraction": 0.25} | raw
-        if isinstance(raw, dict) and raw.get("test_fraction") is not None:
+        if not isinstance(raw, dict):
+            return raw
+        if raw.get("test") is not None and raw.get("test_fraction") is not None:
             raise ValueError("give either test_fraction or test, not both")
-        return raw
+        given = raw.get("test") is not None or raw.get("test_fraction") is not None
+        return raw if given else raw | {"test_fraction": 0.25}
 
     @field_validator("sizes")
     @classmethod
     def _ascending(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
         if min(sizes) < 4:
             raise ValueError("a size must be at least 4")
-        return tuple(sorted(set(sizes)))
+        return tuple(sorted(sizes))
 
 
 class GanEntry(_Section):
     """One generator of the study: a recipe, or a folder of synthetic images made elsewhere."""
 
-    name: str
+    name: _Name
     recipe: SerializeAsAny[Recipe] | None = None
     settings: tuple[str, ...] = ()  # names of the recipe settings that the study file gives
-    folder: str | None = None
+    folder: _Path | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, raw: Any) -> Any:
         if isinstance(raw, str):
             raw = {"base": raw}
-        if not isinstance(raw, dict):
+        if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
             raise ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
         settings = dict(raw)
         if "folder" in settings:
             unknown = sorted(set(settings) - {"folder", "name"})
             if unknown or "name" not in settings:
                 raise ValueError(f"a folder takes a name and nothing else{', not ' + unknown[0] if unknown else ''}")
+            if settings["folder"] is None:
+                raise ValueError("'folder' is empty; give the folder of synthetic images")
             return settings
-        if "base" not in settings:
+        base = settings.pop("base", None)
+        if not isinstance(base, str):
             raise ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
-        base = settings.pop("base")
         recipe = make_recipe(base, **settings)
         return {"name": recipe.name, "recipe": recipe, "settings": tuple(sorted(settings))}
 
@@ -86,13 +117,13 @@ class TrainingSection(_Section):
 
     kimg: float | None = Field(None, gt=0)
     mode: Literal["per_class", "conditional"] | None = None
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: _Seeds = (0,)
 
 
 class ScoresSection(_Section):
     """How the synthetic images are scored."""
 
-    features: tuple[str, ...] = ("inception",)
+    features: Annotated[tuple[str, ...], Field(min_length=1), _Distinct] = ("inception",)
     n_synthetic: int = Field(500, ge=20)
 
     @field_validator("features")
@@ -104,10 +135,10 @@ class ScoresSection(_Section):
 class ClassifiersSection(_Section):
     """Which classifiers are trained on what."""
 
-    networks: tuple[str, ...] = ("resnet18",)
-    arms: tuple[str, ...] = tuple(ARMS)
-    ratios: tuple[float, ...] = (1.0,)
-    seeds: tuple[int, ...] = Field((0, 1), min_length=1)
+    networks: Annotated[tuple[str, ...], _Distinct] = ("resnet18",)
+    arms: Annotated[tuple[str, ...], _Distinct] = tuple(ARMS)
+    ratios: Annotated[tuple[float, ...], _Distinct] = (1.0,)
+    seeds: _Seeds = (0, 1)
     steps: int = Field(200, ge=20)
 
     @field_validator("networks")

@@ -1,6 +1,7 @@
 """How long a study will take on this machine, measured on a few steps of each kind of work before anything runs."""
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from sonosynth.study.run import StudyData, recipe_of
 
 PROBE_IMAGES = 16
 PROBE_STEPS = 4
+PROBES = 3  # one alone may meet a busy moment of the machine
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,16 @@ def _measure(cell: AnyCell, data: StudyData) -> float:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Return the time of the second call of `work`; the first warms up."""
+    """Return the median time of `PROBES` calls of `work` after one that warms up."""
     work()
-    _wait()
-    started = time.perf_counter()
-    work()
-    _wait()
-    return time.perf_counter() - started
+    times = []
+    for _ in range(PROBES):
+        _wait()
+        started = time.perf_counter()
+        work()
+        _wait()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def _wait() -> None:

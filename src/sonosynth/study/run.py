@@ -8,22 +8,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from sonosynth.classify.arms import ARMS
 from sonosynth.classify.train import Training, classify
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import read_source
-from sonosynth.data.split import held_out, nested_subsets, shared_images
+from sonosynth.data.split import check_apart, check_real, held_out, nested_subsets
 from sonosynth.engine import numpy_generator, provenance, seed_of
-from sonosynth.errors import ClassError, StudyError
-from sonosynth.files import read_json, remove_leftovers, write_json
-from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, load_generator
+from sonosynth.errors import ClassError, SonosynthError, StudyError
+from sonosynth.files import locked, read_json, remove_leftovers, write_json
+from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, read_config
 from sonosynth.gan.recipes import Recipe, recipe_from_dict
 from sonosynth.gan.sample import generate
 from sonosynth.gan.train import train_mode
-from sonosynth.metrics.scorecard import as_json, scorecard
+from sonosynth.metrics.scorecard import as_json, check_class_names, scorecard
 from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, ScoreCell, Subset, TrainCell, plan_cells
 from sonosynth.study.design import GanEntry, StudyDesign, expand
 from sonosynth.study.store import Store
@@ -33,6 +32,9 @@ GALLERY_PER_CLASS = 8
 
 class Monitor(Protocol):
     """Is told how a study goes on."""
+
+    def note(self, text: str) -> None:
+        """Something about the images that the user should know."""
 
     def start(self, cell: AnyCell, number: int, total: int) -> None:
         """Cell `number` (from 1) of `total` begins."""
@@ -82,6 +84,8 @@ def prepare_study(
     images, kind, notes = _prepared(design, store, progress)
     if len(images.classes) < 2:
         raise ClassError(f"a study needs at least two classes, {design.data.source} has '{images.classes[0]}' alone")
+    check_class_names(images.classes)
+    check_real(images, "images of data.source")
     if design.split.test is None:
         assert design.split.test_fraction is not None
         pool, test = held_out(images, design.split.test_fraction, design.split.seed)
@@ -94,7 +98,7 @@ def prepare_study(
         for draw in range(design.split.draws)
         for size, indices in nested_subsets(images, pool, design.split.sizes, draw, design.split.seed).items()
     ]
-    folders = {gan.name: _folder(gan, design, images) for gan in design.gans if gan.folder}
+    folders = {gan.name: _folder(gan, design, images, test_images) for gan in design.gans if gan.folder}
     return StudyData(images, test_images, test, subsets, folders, notes, kind)
 
 
@@ -105,30 +109,49 @@ def _prepared(
     if store is not None and store.data.is_dir():
         images = ImageSet.load(store.data)
         kept = read_json(store.directory / "provenance.json")["data"]
-        return images.with_classes(data.classes or images.classes), kept["kind"], kept["notes"]
+        notes = [*kept["notes"], *_unchanged(data.source, kept.get("files"), store.data)]
+        return images.with_classes(data.classes or images.classes), kept["kind"], notes
     source = read_source(expand(data.source))
     images, notes = prepare(source, data.size, data.fit, classes=data.classes, progress=progress)
     return images, source.kind, notes
 
 
+def _unchanged(source: str, before: str | None, kept: Path) -> list[str]:
+    """Check that the files of `source` are still those that were prepared as `kept`; return lines to tell the user.
+
+    Raises:
+        StudyError: they are not, so that old and new results would rest on different images.
+    """
+    try:
+        now = source_fingerprint(read_source(expand(source)))
+    except SonosynthError as error:
+        return [f"the images prepared before, in {kept}, are used, for the source cannot be read again: {error}"]
+    if before is not None and now != before:
+        raise StudyError(
+            f"the images of {source} have changed since this study began, and its results are of those kept in {kept}; "
+            "restore them, or choose another --out"
+        )
+    return []
+
+
 def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) -> ImageSet:
     assert design.split.test is not None
     if store is not None and store.test.is_dir():
+        kept = read_json(store.directory / "provenance.json")["data"]
+        _unchanged(design.split.test, kept.get("test_files"), store.test)
         return ImageSet.load(store.test).with_classes(images.classes)
     source = read_source(expand(design.split.test))
     test, _ = prepare(source, design.data.size, design.data.fit, classes=images.classes)
-    shared = shared_images(images, test)
-    if shared:
-        raise StudyError(
-            f"{len(shared)} images of the test set are also in the data, the first as '{shared[0][0]}' and "
-            f"'{shared[0][1]}'; remove them from one of the two"
-        )
+    check_real(test, "images of split.test")
+    check_apart(images, test, ("images of data.source", "images of split.test"), "remove them from one of the two")
     return test
 
 
-def _folder(gan: GanEntry, design: StudyDesign, images: ImageSet) -> ImageSet:
+def _folder(gan: GanEntry, design: StudyDesign, images: ImageSet, test: ImageSet) -> ImageSet:
     assert gan.folder is not None
     made, _ = prepare(read_source(expand(gan.folder)), design.data.size, design.data.fit, classes=images.classes)
+    for real in (test, images):
+        check_apart(real, made, ("real images of this study", f"images of GAN '{gan.name}'"), "give generated images")
     return made
 
 
@@ -146,11 +169,20 @@ def run_study(design: StudyDesign, text: str, store: Store, monitor: Monitor, co
 
     Raises:
         SonosynthError: see `prepare_study` and the cells' own work; nothing is written before the images are read.
+        OutputError: another process runs this study.
         KeyboardInterrupt: after the state of a run in training has been saved.
     """
     store.check(design)
-    remove_leftovers(store.directory)
     data = prepare_study(design, store)
+    for line in data.notes:
+        monitor.note(line)
+    with locked(store.directory):
+        _run_cells(design, text, data, store, monitor, command)
+    return data
+
+
+def _run_cells(design: StudyDesign, text: str, data: StudyData, store: Store, monitor: Monitor, command: str) -> None:
+    remove_leftovers(store.directory)
     cells = data.cells(design)
     store.claim(design, text)
     _keep_data(design, data, store, command)
@@ -169,7 +201,6 @@ def run_study(design: StudyDesign, text: str, store: Store, monitor: Monitor, co
         store.write_tables(cells)
         monitor.finish(cell, seconds)
     store.write_tables(cells)
-    return data
 
 
 def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str) -> None:
@@ -180,7 +211,10 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
             "kind": data.kind,
             "fingerprint": data.images.fingerprint(),
             "notes": data.notes,
+            "files": source_fingerprint(read_source(expand(design.data.source))),
         }
+        if design.split.test is not None:
+            told["test_files"] = source_fingerprint(read_source(expand(design.split.test)))
         write_json(path, provenance() | {"command": command, "data": told})
     subsets = [
         {"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices.tolist()} for s in data.subsets
@@ -299,7 +333,7 @@ def _seed(cell: TrainCell, purpose: str) -> int:
 def _training_record(runs: list[Path]) -> dict[str, Any]:
     """Return the cost of training over all runs of a train cell, and the sizes of the networks of one."""
     ends = [json.loads((run / LOG).read_text(encoding="utf-8").splitlines()[-1]) for run in runs]
-    _, config = load_generator(runs[0] / GENERATOR, torch.device("cpu"))
+    config = read_config(runs[0] / GENERATOR)
     generator, discriminator = config.recipe.parameter_counts(config.size, config.n_classes)
     seconds = sum(end["seconds"] for end in ends)
     return {

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sonosynth.errors import OutputError, StudyError
-from sonosynth.files import atomic_file, read_json, write_json, write_text
+from sonosynth.files import atomic_file, is_vacant, read_json, write_json, write_text
 from sonosynth.study.cells import AnyCell
 from sonosynth.study.design import StudyDesign, load_design
 
@@ -48,7 +48,7 @@ class Store:
                         f"{self.directory} belongs to a study with another '{section}' section; "
                         "choose another --out or another name"
                     )
-        elif self.directory.exists() and (not self.directory.is_dir() or any(self.directory.iterdir())):
+        elif not is_vacant(self.directory):
             raise OutputError(f"{self.directory} is not empty and holds no study; choose another --out")
 
     def claim(self, design: StudyDesign, text: str) -> None:
