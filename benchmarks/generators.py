@@ -12,6 +12,7 @@ import csv
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,12 @@ def recipe_for(name: str, width: str, kimg: float, settings: dict[str, Any]) -> 
     return make_recipe(name, **(narrow | settings)).resolved(kimg)
 
 
-def measure(images: ImageSet, train_set: ImageSet, unseen: ImageSet, cache: Path) -> list[dict[str, Any]]:
+def measure(
+    images: ImageSet, train_set: ImageSet, unseen: ImageSet, spaces: Sequence[str], cache: Path
+) -> list[dict[str, Any]]:
     """Return the kernel distance of `images` to both sets of real images, in every feature space."""
     rows = []
-    for name in FEATURES:
+    for name in spaces:
         made = embed(images, name)
         for reference, real in (("train", train_set), ("held-out", unseen)):
             known = embed(real, name, cache)
@@ -84,7 +87,15 @@ def judged(trainer: Trainer, images: ImageSet, batch: int = 20) -> float:
     return float(np.mean(values))
 
 
-def follow(recipe: Recipe, train_set: ImageSet, unseen: ImageSet, run: Path, points: list[float], n: int) -> list[Any]:
+def follow(
+    recipe: Recipe,
+    train_set: ImageSet,
+    unseen: ImageSet,
+    run: Path,
+    points: Sequence[float],
+    n: int,
+    spaces: Sequence[str],
+) -> list[Any]:
     """Train to every one of `points` (kimg) and measure there; what is measured is kept beside the run."""
     kept = run.with_suffix(".json")
     rows: list[Any] = read_json(kept) if kept.is_file() else []
@@ -92,18 +103,26 @@ def follow(recipe: Recipe, train_set: ImageSet, unseen: ImageSet, run: Path, poi
         train(train_set, recipe, run, kimg=kimg, conditional=True, distance=distance_to(train_set), progress=_tell)
         trainer = Trainer(train_set, run_config(train_set, recipe, conditional=True, seed=0), default_device())
         trainer.load_state_dict(load_state(run / STATE, trainer.device))
-        last = json.loads((run / LOG).read_text(encoding="utf-8").splitlines()[-1])
         rows.append({
             "kimg": kimg,
-            "seconds": last["seconds"],
-            "augment_p": last["augment_p"],
-            "r_t": last.get("sign_real"),
+            **logged(run, points[len(rows) - 1] if rows else 0.0),
             "logit_train": judged(trainer, train_set),
             "logit_held_out": judged(trainer, unseen),
-            "distances": measure(generate(run, n, seed=1), train_set, unseen, run.parent / "features"),
+            "distances": measure(generate(run, n, seed=1), train_set, unseen, spaces, run.parent / "features"),
         })  # fmt: skip
         write_json(kept, rows)
     return rows
+
+
+def logged(run: Path, since: float) -> dict[str, Any]:
+    """Return what the log says since `since` kimg: seconds in all, p at the end, and the mean sign r_t."""
+    lines = [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
+    starts = [0.0, *(line["kimg"] for line in lines[:-1])]
+    weights = [
+        line["kimg"] - start if start >= since - 1e-6 else 0.0 for line, start in zip(lines, starts, strict=True)
+    ]
+    r_t = float(np.average([line["sign_real"] for line in lines], weights=weights))
+    return {"seconds": lines[-1]["seconds"], "augment_p": lines[-1]["augment_p"], "r_t": r_t}
 
 
 def _tell(done: float, total: float, latest: Any) -> None:
@@ -111,11 +130,11 @@ def _tell(done: float, total: float, latest: Any) -> None:
         print(f"\r{done:.2f} of {total:g} kimg, {latest.get('img_per_s', 0):.1f} img/s ", end="", file=sys.stderr)
 
 
-def floors(train_set: ImageSet, unseen: ImageSet, cache: Path) -> dict[str, float]:
+def floors(train_set: ImageSet, unseen: ImageSet, spaces: Sequence[str], cache: Path) -> dict[str, float]:
     """Return the kernel distance between disjoint halves of the real images, a mean over ten, a feature space."""
     real = ImageSet.concatenate([train_set, unseen])
     found = {}
-    for name in FEATURES:
+    for name in spaces:
         features = embed(real, name, cache)
         rng = np.random.default_rng(0)
         pairs = [halves(real.groups, rng) for _ in range(10)]
@@ -131,7 +150,7 @@ def draw(path: Path, results: dict[str, list[Any]], floor: dict[str, float]) -> 
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), constrained_layout=True)
-    for axis, features in zip(axes[0], FEATURES, strict=True):
+    for axis, features in zip(axes[0], floor, strict=False):
         for i, (gan, rows) in enumerate(results.items()):
             for reference, style in (("held-out", "-"), ("train", ":")):
                 values = [
@@ -141,8 +160,9 @@ def draw(path: Path, results: dict[str, list[Any]], floor: dict[str, float]) -> 
                 ]
                 label = gan if reference == "held-out" else None
                 axis.plot([row["kimg"] for row in rows], values, style, color=f"C{i}", marker="o", ms=3, label=label)
-        axis.axhline(max(floor[features], 1e-4), color="grey", lw=1, label="two halves of the real images")
-        axis.set(title=f"{features} features", xlabel="kimg", ylabel="kernel distance", yscale="log")
+        title = f"{features} features; two halves of the real images: {floor[features]:.4f}"
+        axis.set(title=title, xlabel="kimg", ylabel="kernel distance", ylim=(0, None))
+        axis.axhline(floor[features], color="grey", lw=1)
     axes[0, 0].legend(fontsize=8, title="solid: held-out, dotted: training images", title_fontsize=8)
     for i, (gan, rows) in enumerate(results.items()):
         kimg = [row["kimg"] for row in rows]
@@ -188,6 +208,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=100)
     parser.add_argument("--kimg", type=float, default=10.0)
     parser.add_argument("--points", type=int, default=10, help="measurements over a run")
+    parser.add_argument("--features", nargs="+", choices=FEATURES, default=list(FEATURES))
     parser.add_argument("--images", type=int, default=200, help="synthetic images a measurement")
     arguments = parser.parse_args()
     settings = {key: float(value) for key, value in (pair.split("=") for pair in arguments.set)}
@@ -197,12 +218,12 @@ def main() -> None:
     unseen = data.subset(test)
     points = [arguments.kimg * (k + 1) / arguments.points for k in range(arguments.points)]
     cache = arguments.runs / "features"
-    floor = floors(train_set, unseen, cache)
+    floor = floors(train_set, unseen, arguments.features, cache)
     results: dict[str, list[Any]] = {}
     for name in arguments.gans:
         recipe = recipe_for(name, arguments.width, arguments.kimg, settings)
         run = arguments.runs / name
-        rows = results[name] = follow(recipe, train_set, unseen, run, points, arguments.images)
+        rows = results[name] = follow(recipe, train_set, unseen, run, points, arguments.images, arguments.features)
         samples = [generate(run, 8, class_name=label, seed=1).images for label in train_set.classes]
         save_sheet(np.concatenate(samples), arguments.out / f"{name}.png", columns=8)
         write_tables(arguments.out, results)

@@ -315,3 +315,9 @@ def test_a_run_killed_while_it_claimed_its_directory_begins_again(small_set, tmp
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".recipe.yaml.0a1b2c3d.tmp").write_text("fam")
     train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+
+
+def test_a_run_that_nothing_judged_has_no_best_snapshot(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    with pytest.raises(RunError, match="nothing judged this run"):
+        generate(run, 2, snapshot="best")

@@ -10,8 +10,9 @@ import yaml
 
 from conftest import blobs
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, LeakageError, OutputError, SplitError, StudyError
+from sonosynth.errors import ClassError, LeakageError, OutputError, RunError, SplitError, StudyError
 from sonosynth.files import locked
+from sonosynth.gan.sample import generate
 from sonosynth.study.design import StudyDesign, parse_design
 from sonosynth.study.run import prepare_study, run_study
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
@@ -212,3 +213,16 @@ def test_a_study_killed_while_it_claimed_its_directory_begins_again(source, tmp_
     raw = plain(source, gans=[], classifiers={"arms": ["real"], "seeds": [0], "steps": 20}, split={"sizes": [8]})
     run(raw, tmp_path / "study")
     assert not list((tmp_path / "study").glob(".*.tmp"))
+
+
+def test_a_study_may_take_the_snapshot_nearest_to_the_training_images(source, tmp_path):
+    training = {"kimg": 0.012, "mode": "conditional", "snapshot": "best", "patience_kimg": 1}
+    design, _ = run(plain(source, training=training, split={"sizes": [8]}), tmp_path / "study")
+    (best,) = (tmp_path / "study" / "runs").glob("*/best.safetensors")
+    cells = prepare_study(design, Store(tmp_path / "study")).cells(design)
+    trained = next(cell for cell in cells if cell.kind == "train")
+    assert trained.generation.snapshot == "best" and best.parent.name == trained.hash
+    (best.parent / "generator.safetensors").write_bytes(b"not looked at")
+    with pytest.raises(RunError, match="is not a sonosynth generator"):
+        generate(best.parent, 2)
+    assert len(generate(best.parent, 2, snapshot="best")) == 2

@@ -37,14 +37,14 @@ def demo(
     from sonosynth.cli.study import run_to_report
     from sonosynth.data.phantom import phantom
     from sonosynth.data.prepare import save_once
-    from sonosynth.files import write_text
+    from sonosynth.files import check_output, write_text
     from sonosynth.study.design import load_design
 
     phantoms = out / "phantoms"
+    check_output(study := out / "study.yaml")
     typer.echo(f"simulating {PER_CLASS} images a class in {phantoms}", err=True)
     arguments = {"command": "phantom", "per_class": PER_CLASS, "size": SIZE, "seed": 0}
     save_once(phantoms, arguments, lambda: (phantom(PER_CLASS, SIZE), []))
-    study = out / "study.yaml"
     write_text(study, STUDY.replace("PHANTOMS", str(phantoms)))
     report = run_to_report(load_design(study), study.read_text(encoding="utf-8"), out / "study")
     typer.echo(str(report))

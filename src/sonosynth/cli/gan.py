@@ -122,6 +122,9 @@ def generate(
     ] = None,
     truncation: Annotated[float, typer.Option(min=0, max=1, help="below 1: less diverse, more typical images")] = 1.0,
     seed: Annotated[int, typer.Option(help="the same seed gives the same images")] = 0,
+    best: Annotated[
+        bool, typer.Option("--best/--last", help="the weights that came nearest to the training images, or the last")
+    ] = False,
     grid: Annotated[
         bool, typer.Option("--grid", help="also write grid.png, all images (at most 100) side by side")
     ] = False,
@@ -136,14 +139,20 @@ def generate(
     from sonosynth.gan.sample import interpolate, save_animation, save_sheet
 
     check_output(out, directory=True)
+    how: dict[str, Any] = {
+        "class_name": class_name,
+        "truncation": truncation,
+        "seed": seed,
+        "snapshot": "best" if best else "last",
+    }
     with progress_bar("generating") as tell:
-        made = make(run, n, class_name=class_name, truncation=truncation, seed=seed, progress=tell)
+        made = make(run, n, progress=tell, **how)
     with atomic_directory(out) as beside:
         made.save(beside)
         if grid:
             save_sheet(made.images[:100], beside / "grid.png", columns=10)
         if interpolation is not None:
-            frames = interpolate(run, interpolation, class_name=class_name, truncation=truncation, seed=seed)
+            frames = interpolate(run, interpolation, **how)
             save_sheet(frames, beside / "interpolation.png", columns=len(frames))
             save_animation(frames, beside / "interpolation.gif")
     typer.echo(str(out))

@@ -33,7 +33,7 @@ def score(
 
     from sonosynth.data.prepare import load_image_set
     from sonosynth.files import check_output
-    from sonosynth.metrics.scorecard import as_json, check_sizes, common_classes, scorecard, write_scores
+    from sonosynth.metrics.scorecard import as_json, check_roles, check_sizes, common_classes, scorecard, write_scores
 
     if out is not None:
         check_output(out)
@@ -41,6 +41,7 @@ def score(
     sets = {name: load_image_set(path) for name, path in paths.items()}
     check_sizes({str(path): sets[name] for name, path in paths.items()})
     given = (sets["train"], sets["synthetic"], sets.get("held-out"))
+    check_roles(given[0], given[2])
     _, notes = common_classes(*given)
     for note in (*notes, *_copies(*given)):
         typer.echo(f"note: {note}", err=True)

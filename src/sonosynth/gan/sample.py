@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,8 +14,11 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import autocast, default_device, generator
 from sonosynth.errors import ClassError, RunError, nearest
 from sonosynth.files import atomic_file
-from sonosynth.gan.checkpoint import GENERATOR, RunConfig, load_generator
+from sonosynth.gan.checkpoint import BEST, GENERATOR, RunConfig, load_generator
 from sonosynth.gan.game import GeneratorNetwork
+
+Snapshot = Literal["last", "best"]
+"""Which weights of a run: those of its end, or those that came nearest to its training images."""
 
 CHUNK = 32  # samples a pass; always this many, so that rounding cannot depend on how many images were asked for
 
@@ -74,6 +78,7 @@ def generate(
     class_name: str | None = None,
     truncation: float = 1.0,
     seed: int = 0,
+    snapshot: Snapshot = "last",
     device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
@@ -85,15 +90,16 @@ def generate(
         class_name: only this class; otherwise the classes come in the proportions of the training set.
         truncation: ψ in [0, 1]; 1 keeps the full diversity.
         seed: the same seed gives the same images, and a smaller `n` the first of them.
+        snapshot: "last", or "best" where the run was trained with a distance to its training images.
         device: where to compute; the first GPU if there is one.
         progress: called as ``progress(done, n)``.
 
     Raises:
-        RunError: `run` holds no finished generator.
+        RunError: `run` holds no such generator.
         ClassError: `class_name` is not one that the generator knows.
     """
     device = device or default_device()
-    players, classes = _players(run, device)
+    players, classes = _players(run, snapshot, device)
     counts = [count for _, config in players for count in config.class_counts]
     if class_name is not None:
         _known_class(run, class_name, classes)
@@ -131,6 +137,7 @@ def interpolate(
     class_name: str | None = None,
     truncation: float = 1.0,
     seed: int = 0,
+    snapshot: Snapshot = "last",
     device: torch.device | None = None,
 ) -> np.ndarray:
     """Return uint8 images ``[frames, H, W]`` on a closed path through the latents of four images of one class.
@@ -144,13 +151,14 @@ def interpolate(
         class_name: of all images; the first class if not given.
         truncation: ψ in [0, 1].
         seed: of the four latents.
+        snapshot: as in `generate`.
         device: where to compute; the first GPU if there is one.
 
     Raises:
-        RunError: `run` holds no finished generator.
+        RunError: `run` holds no such generator.
         ClassError: `class_name` is not one that the generator knows.
     """
-    network, config, label = _player_of(run, class_name, device or default_device())
+    network, config, label = _player_of(run, class_name, snapshot, device or default_device())
     device = next(network.parameters()).device
     z, noise = _latents(network, seed, torch.full((4,), label), 0, device)
     images = []
@@ -168,14 +176,18 @@ def _spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
     return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
 
 
-def _players(run: Path, device: torch.device) -> tuple[list[tuple[GeneratorNetwork, RunConfig]], tuple[str, ...]]:
+def _players(
+    run: Path, snapshot: Snapshot, device: torch.device
+) -> tuple[list[tuple[GeneratorNetwork, RunConfig]], tuple[str, ...]]:
     """Return the generators of `run` with their configurations, and the classes of all of them."""
-    players = [load_generator(path, device) for path in generator_files(run)]
+    players = [load_generator(path, device) for path in generator_files(run, snapshot)]
     return players, tuple(name for _, config in players for name in config.classes)
 
 
-def _player_of(run: Path, class_name: str | None, device: torch.device) -> tuple[GeneratorNetwork, RunConfig, int]:
-    players, classes = _players(run, device)
+def _player_of(
+    run: Path, class_name: str | None, snapshot: Snapshot, device: torch.device
+) -> tuple[GeneratorNetwork, RunConfig, int]:
+    players, classes = _players(run, snapshot, device)
     name = _known_class(run, class_name, classes) if class_name is not None else classes[0]
     network, config = next(player for player in players if name in player[1].classes)
     return network, config, config.classes.index(name)
@@ -193,14 +205,20 @@ def _to_uint8(images: Tensor) -> np.ndarray:
     return array
 
 
-def generator_files(run: Path) -> list[Path]:
-    """Return the generator of a run, or those of its runs a class, by folder name. Raises RunError if there is none."""
-    if (run / GENERATOR).is_file():
-        return [run / GENERATOR]
-    files = sorted(run.glob(f"*/{GENERATOR}"))
-    if not files:
+def generator_files(run: Path, snapshot: Snapshot = "last") -> list[Path]:
+    """Return the generator of a run, or those of its runs a class, by folder name.
+
+    Raises:
+        RunError: there is none, or not this snapshot of it.
+    """
+    name = GENERATOR if snapshot == "last" else BEST
+    runs = [path.parent for path in ([run / GENERATOR] if (run / GENERATOR).is_file() else run.glob(f"*/{GENERATOR}"))]
+    if not runs:
         raise RunError(f"{run} holds no {GENERATOR}; train a generator there first with 'sonosynth train'")
-    return files
+    for directory in runs:
+        if not (directory / name).is_file():
+            raise RunError(f"{directory} holds no {name}: nothing judged this run while it was trained; take the last")
+    return sorted(directory / name for directory in runs)
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:

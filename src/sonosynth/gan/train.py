@@ -216,8 +216,11 @@ def train_mode(
 
 def _check_runs(out: Path, folders: set[str]) -> None:
     """Raise RunError unless `out` is free for one run a class in `folders`, or holds nothing but these."""
-    others = [] if is_vacant(out) else sorted(path.name for path in out.iterdir()) if out.is_dir() else [out.name]
-    for name in others:
+    if is_vacant(out):
+        return
+    if (out / RECIPE).is_file():
+        raise RunError(f"{out} is not empty and holds a single run, not one a class; choose another --out")
+    for name in sorted(path.name for path in out.iterdir()) if out.is_dir() else [out.name]:
         if name not in folders or not ((out / name / RECIPE).is_file() or is_vacant(out / name)):
             raise RunError(
                 f"{out} is not empty and holds '{name}', which is not a run of one of these classes; "

@@ -173,7 +173,7 @@ def scorecard(
     sets = {"train": train, "held-out": held_out, "synthetic": synthetic}
     present = {name: part for name, part in sets.items() if part is not None}
     check_sizes({f"the {name} set": part for name, part in present.items()})
-    _check_roles(train, held_out)
+    check_roles(train, held_out)
     classes, _ = common_classes(train, synthetic, held_out)
     aligned = {name: _aligned(part, classes) for name, part in present.items()}
     for name, part in aligned.items():
@@ -189,7 +189,8 @@ def scorecard(
     return scores
 
 
-def _check_roles(train: ImageSet, held_out: ImageSet | None) -> None:
+def check_roles(train: ImageSet, held_out: ImageSet | None) -> None:
+    """Raise LeakageError if a set of real images is marked as synthetic or both share images; ClassError for a name."""
     check_class_names(train.classes)
     check_real(train, "real images")
     if held_out is not None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Generation:
     """Where a cell's synthetic images come from.
 
     `mode`, `seed` and `kimg` are None for images made elsewhere; `source` is then the fingerprint of the folder, and
-    otherwise the recipe.
+    otherwise the recipe. `snapshot` says which weights of the run make images; `patience_kimg` is that of `train`.
     """
 
     gan: str
@@ -27,6 +27,8 @@ class Generation:
     seed: int | None
     kimg: float | None
     source: dict[str, Any] | str
+    snapshot: Literal["last", "best"] = "last"
+    patience_kimg: float | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def _generations(design: StudyDesign, gan: GanEntry, folders: dict[str, ImageSet
         return [Generation(gan.name, None, None, None, folders[gan.name].fingerprint())]
     mode, kimg = design.mode_of(gan), design.kimg_of(gan)
     recipe = json.loads(gan.recipe.model_dump_json(exclude={"mode", "kimg"}))
-    return [Generation(gan.name, mode, seed, kimg, recipe) for seed in design.training.seeds]
+    how = design.training
+    return [Generation(gan.name, mode, seed, kimg, recipe, how.snapshot, how.patience_kimg) for seed in how.seeds]
 
 
 def _classify_cells(

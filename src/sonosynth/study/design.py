@@ -118,6 +118,8 @@ class TrainingSection(_Section):
     kimg: float | None = Field(None, gt=0)
     mode: Literal["per_class", "conditional"] | None = None
     seeds: _Seeds = (0,)
+    snapshot: Literal["last", "best"] = "last"  # best: nearest to the training subset, by kernel distance
+    patience_kimg: float | None = Field(None, ge=0.5)  # end a run that has come no nearer for so long
 
 
 class ScoresSection(_Section):

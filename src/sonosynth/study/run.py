@@ -23,6 +23,7 @@ from sonosynth.gan.recipes import Recipe, recipe_from_dict
 from sonosynth.gan.sample import generate
 from sonosynth.gan.train import train_mode
 from sonosynth.metrics.scorecard import as_json, check_class_names, scorecard
+from sonosynth.metrics.snapshots import distance_to
 from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, ScoreCell, Subset, TrainCell, plan_cells
 from sonosynth.study.design import GanEntry, StudyDesign, expand
 from sonosynth.study.store import Store
@@ -174,8 +175,6 @@ def run_study(design: StudyDesign, text: str, store: Store, monitor: Monitor, co
     """
     store.check(design)
     data = prepare_study(design, store)
-    for line in data.notes:
-        monitor.note(line)
     with locked(store.directory):
         _run_cells(design, text, data, store, monitor, command)
     return data
@@ -185,6 +184,8 @@ def _run_cells(design: StudyDesign, text: str, data: StudyData, store: Store, mo
     remove_leftovers(store.directory)
     cells = data.cells(design)
     store.claim(design, text)
+    for line in data.notes:
+        monitor.note(line)
     _keep_data(design, data, store, command)
     store.write_plan(cells)
     for number, cell in enumerate(cells, start=1):
@@ -251,6 +252,7 @@ class _Work:
         generation = cell.generation
         assert generation.kimg is not None and generation.mode is not None and generation.seed is not None
         run = self.store.run(cell)
+        judged = generation.snapshot == "best" or generation.patience_kimg is not None
         out = train_mode(
             self._subset(cell),
             recipe_of(generation),
@@ -258,6 +260,8 @@ class _Work:
             kimg=generation.kimg,
             mode=generation.mode,
             seed=seed_of(generation.seed, "study", cell.size, cell.draw),
+            distance_to=distance_to if judged else None,
+            patience_kimg=generation.patience_kimg,
             progress=lambda done, total, latest: self.monitor.progress(
                 done, total, f"{done:.2f} of {total:.2f} kimg, {latest.get('img_per_s', 0):.1f} img/s"
             ),
@@ -265,13 +269,13 @@ class _Work:
         gallery = self.store.gallery(cell)
         if not gallery.is_dir():
             names = [name for name, count in self._subset(cell).class_counts.items() if count]
-            sets = [generate(run, GALLERY_PER_CLASS, class_name=name, seed=_seed(cell, "gallery")) for name in names]
+            how: dict[str, Any] = {"seed": _seed(cell, "gallery"), "snapshot": generation.snapshot}
+            sets = [generate(run, GALLERY_PER_CLASS, class_name=name, **how) for name in names]
             ImageSet.concatenate(sets).save(gallery)
-        return {
-            "kimg": generation.kimg,
-            "gallery": str(gallery.relative_to(self.store.directory)),
-            **_training_record(out),
-        }
+        record = _training_record(out)
+        if generation.patience_kimg is None:
+            record["kimg"] = generation.kimg  # as asked for; runs end with a whole batch
+        return {"gallery": str(gallery.relative_to(self.store.directory)), **record}
 
     def score(self, cell: ScoreCell) -> dict[str, Any]:
         n = cell.n_synthetic
@@ -314,6 +318,7 @@ class _Work:
             self.store.run(trained),
             n,
             seed=_seed(trained, purpose),
+            snapshot=cell.generation.snapshot,
             progress=lambda done, total: self.monitor.progress(done, total, "generating"),
         )
         return made.with_classes(self.data.images.classes)
@@ -338,6 +343,7 @@ def _training_record(runs: list[Path]) -> dict[str, Any]:
     seconds = sum(end["seconds"] for end in ends)
     return {
         "runs": len(runs),
+        "kimg": max(end["kimg"] for end in ends),
         "training_seconds": round(seconds, 3),
         "img_per_s": round(1000 * sum(end["kimg"] for end in ends) / seconds, 3),
         "parameters_generator": generator,
