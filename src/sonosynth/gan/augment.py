@@ -32,8 +32,8 @@ def translation(x: Tensor, draws: Draws) -> Tensor:
     A shift is a product with a 0/1 matrix from either side, which is exact and differentiable to any order.
     """
     n, _, height, width = x.shape
-    rows = _shift_matrix(draws, n, height)
-    columns = _shift_matrix(draws, n, width)
+    rows = _shift_matrix(draws, n, height).to(x.dtype)
+    columns = _shift_matrix(draws, n, width).to(x.dtype)
     with full_precision(x):
         return rows @ x @ columns.transpose(2, 3)
 
@@ -50,7 +50,7 @@ def cutout(x: Tensor, draws: Draws) -> Tensor:
     n, _, height, width = x.shape
     inside_rows = _window(draws, n, height)[:, None, :, None]
     inside_columns = _window(draws, n, width)[:, None, None, :]
-    return x * (1 - inside_rows * inside_columns)
+    return x * (1 - inside_rows * inside_columns).to(x.dtype)
 
 
 def _window(draws: Draws, n: int, side: int) -> Tensor:
