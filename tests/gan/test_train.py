@@ -321,3 +321,15 @@ def test_a_run_that_nothing_judged_has_no_best_snapshot(small_set, tmp_path):
     run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     with pytest.raises(RunError, match="nothing judged this run"):
         generate(run, 2, snapshot="best")
+
+
+def test_images_of_a_rectangular_source_come_back_in_its_shape(small_set, tmp_path):
+    record = {"crop_width": "160", "crop_height": "120", "scale_x": "0.2", "scale_y": "0.2", "offset_x": "0"}
+    columns = {name: (value,) * len(small_set) for name, value in (record | {"offset_y": "0"}).items()}
+    padded = ImageSet(**{**vars(small_set), "extra": columns})
+    run = train(padded, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    whole, cut = generate(run, 3), generate(run, 3, original_shape=True)
+    assert cut.size == (24, 32) and np.array_equal(cut.images, whole.images[:, :24])
+    other = train(small_set, tiny(), tmp_path / "other", kimg=0.004, conditional=True)
+    with pytest.raises(RunError, match="several shapes, or none on record"):
+        generate(other, 3, original_shape=True)

@@ -125,6 +125,9 @@ def generate(
     best: Annotated[
         bool, typer.Option("--best/--last", help="the weights that came nearest to the training images, or the last")
     ] = False,
+    original_shape: Annotated[
+        bool, typer.Option("--original-shape", help="cut off padding and undo stretching of 'data prepare'")
+    ] = False,
     grid: Annotated[
         bool, typer.Option("--grid", help="also write grid.png, all images (at most 100) side by side")
     ] = False,
@@ -146,7 +149,7 @@ def generate(
         "snapshot": "best" if best else "last",
     }
     with progress_bar("generating") as tell:
-        made = make(run, n, progress=tell, **how)
+        made = make(run, n, original_shape=original_shape, progress=tell, **how)
     with atomic_directory(out) as beside:
         made.save(beside)
         if grid:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from sonosynth.data.frame import Frame
 from sonosynth.errors import RunError
 from sonosynth.files import atomic_file, is_vacant, write_text
 from sonosynth.gan.game import GeneratorNetwork
@@ -38,6 +39,7 @@ class RunConfig:
         data: fingerprint of the training images.
         seed: of all random draws.
         start: fingerprint of the run whose weights it starts from, or empty.
+        frame: what part of an image shows the original, where all training images agree on it.
     """
 
     recipe: Recipe
@@ -48,6 +50,7 @@ class RunConfig:
     data: str
     seed: int
     start: str = ""
+    frame: Frame | None = None
 
     @property
     def n_classes(self) -> int:
@@ -68,6 +71,7 @@ class RunConfig:
                 "recipe": recipe_from_dict(plain["recipe"]),
                 "classes": tuple(plain["classes"]),
                 "class_counts": tuple(plain["class_counts"]),
+                "frame": Frame(**plain["frame"]) if plain.get("frame") else None,
             }
         )
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sonosynth.data.frame import restored
 from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import autocast, default_device, generator
 from sonosynth.errors import ClassError, RunError, nearest
@@ -79,6 +80,7 @@ def generate(
     truncation: float = 1.0,
     seed: int = 0,
     snapshot: Snapshot = "last",
+    original_shape: bool = False,
     device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
@@ -91,15 +93,20 @@ def generate(
         truncation: ψ in [0, 1]; 1 keeps the full diversity.
         seed: the same seed gives the same images, and a smaller `n` the first of them.
         snapshot: "last", or "best" where the run was trained with a distance to its training images.
+        original_shape: undo what `data.prepare` did to the shape of the training images; see `data.frame.restored`.
         device: where to compute; the first GPU if there is one.
         progress: called as ``progress(done, n)``.
 
     Raises:
-        RunError: `run` holds no such generator.
+        RunError: `run` holds no such generator, or its training images had no common `original_shape`.
         ClassError: `class_name` is not one that the generator knows.
     """
     device = device or default_device()
     players, classes = _players(run, snapshot, device)
+    frames = {config.frame for _, config in players}
+    frame = frames.pop() if len(frames) == 1 else None
+    if original_shape and frame is None:
+        raise RunError(f"{run}: its training images had several shapes, or none on record, so none can be restored")
     counts = [count for _, config in players for count in config.class_counts]
     if class_name is not None:
         _known_class(run, class_name, classes)
@@ -118,7 +125,7 @@ def generate(
             progress=tell,
         )
         done, first = done + len(mine), first + len(config.classes)
-    return ImageSet(
+    made = ImageSet(
         images=images,
         labels=labels,
         classes=classes,
@@ -127,6 +134,7 @@ def generate(
         synthetic=True,
         extra={"seed": (str(seed),) * n, "index": tuple(str(i) for i in range(n))},
     )
+    return restored(made, frame) if original_shape and frame is not None else made
 
 
 @torch.no_grad()

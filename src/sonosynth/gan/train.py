@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sonosynth.data.frame import common_frame
 from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import default_device
 from sonosynth.errors import ClassError, DivergenceError, RunError
@@ -76,6 +77,7 @@ def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int, 
         data=data.fingerprint(),
         seed=seed,
         start=fingerprint(start) if start else "",
+        frame=common_frame(data),
     )
 
 
