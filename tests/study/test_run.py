@@ -10,9 +10,11 @@ import yaml
 
 from conftest import blobs
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.split import shared_images
 from sonosynth.errors import ClassError, LeakageError, OutputError, RunError, SplitError, StudyError
 from sonosynth.files import locked
 from sonosynth.gan.sample import generate
+from sonosynth.report.record import StudyRecord
 from sonosynth.study.design import StudyDesign, parse_design
 from sonosynth.study.run import prepare_study, run_study
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
@@ -133,6 +135,11 @@ def test_a_folder_made_elsewhere_takes_the_place_of_a_generator(source, tmp_path
     scores, f1 = pd.read_csv(tmp_path / "study" / "scores.csv"), pd.read_csv(tmp_path / "study" / "f1.csv")
     assert set(scores["gan"]) == {"theirs"} and scores["mode"].isna().all() and scores["seed"].isna().all()
     assert (f1[f1["arm"] == "real+synthetic"]["n_synthetic"] == 8).all()
+    record = StudyRecord.load(tmp_path / "study")
+    assert record.trained == () and [shown.gan for shown in record.training] == ["theirs"]
+    gallery = ImageSet.load(record.training[0].gallery)
+    assert gallery.synthetic and all(5 <= n <= 8 for n in gallery.class_counts.values())
+    assert not shared_images(blobs(30), gallery) and len(shared_images(made, gallery)) == len(gallery)
     raw["classifiers"]["ratios"] = [6.0]
     with pytest.raises(StudyError, match=r"'theirs': a classifier needs 48 .* half of the folder is 40"):
         run(raw, tmp_path / "greedy")

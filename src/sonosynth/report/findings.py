@@ -303,7 +303,7 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
             f"{'One draw' if len(draws) == 1 else 'Two draws'} of the training subsets a size: "
             "a description of these subsets, not a test of a hypothesis."
         )
-    if len({t.seed for t in record.training}) == 1:
+    if len({t.seed for t in record.trained}) == 1:
         found.append("Each generator was trained with one seed: how much its training runs differ was not measured.")
     kimg = [t.kimg for t in record.training if t.kimg is not None]
     if kimg and max(kimg) < 300:

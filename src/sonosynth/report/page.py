@@ -96,7 +96,7 @@ def _context(record: StudyRecord, figure_dir: Path) -> dict[str, Any]:
         "contrasts": [_contrast(c, order) for c in contrasts],
         "written_out": WRITTEN_OUT,
         "arms": [(arm, _ARM_TEXT.get(arm, "")) for arm in tables.arm_order(record)],
-        "training": [_training(t, order) for t in record.training],
+        "training": [_training(t, order) for t in record.trained],
         "runs": [_run(r, order) for r in record.classifiers],
         "bootstrap": {"n": tables.N_RESAMPLES, "seed": tables.BOOTSTRAP_SEED, "level": f"{tables.LEVEL:.0%}"},
         "provenance": _provenance(record),
@@ -367,7 +367,7 @@ def _or_dash(value: object) -> str:
 def _provenance(record: StudyRecord) -> dict[str, Any]:
     known = dict(record.provenance)
     data, versions = known.pop("data", None) or {}, known.pop("versions", None) or {}
-    seconds = sum(t.seconds or 0 for t in record.training) + sum(r.seconds or 0 for r in record.classifiers)
+    seconds = sum(t.seconds or 0 for t in record.trained) + sum(r.seconds or 0 for r in record.classifiers)
     return {
         "data": {name: data.get(name) for name in ("source", "kind", "fingerprint")},
         "notes": data.get("notes") or [],

@@ -101,7 +101,7 @@ class StudyRecord:
         test: the test images, in the order of the classifiers' predictions.
         own_test: whether the test images came from a set of their own.
         subsets: the training subsets by size, then draw.
-        training: the trained generators.
+        training: the trained generators, and images made elsewhere.
         scores: the scores of synthetic images.
         classifiers: the classifier runs.
         n_finished: number of finished cells.
@@ -122,6 +122,11 @@ class StudyRecord:
     classifiers: tuple[ClassifierRun, ...]
     n_finished: int
     n_planned: int | None
+
+    @property
+    def trained(self) -> tuple[TrainRun, ...]:
+        """The generators that the study trained itself."""
+        return tuple(run for run in self.training if run.mode is not None)
 
     @property
     def simulated(self) -> bool:
@@ -225,6 +230,8 @@ def _cells(
             training.append(_train_run(study_dir, cell, result))
         elif kind == "score":
             scores += [_score(cell, _Fields(file, row)) for row in result.required("scores")]
+            if (gallery := result.optional("gallery")) is not None:
+                training.append(_train_run(study_dir, cell, _Fields(file, {"gallery": gallery})))
         elif kind == "classify":
             classifiers.append(_classifier_run(file, cell, result, test))
         else:

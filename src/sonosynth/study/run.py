@@ -288,7 +288,13 @@ class _Work:
             cache=self.store.features,
             progress=lambda done, total: self.monitor.progress(done, total, "embedding"),
         )
-        return {"scores": [as_json(score) for score in scores]}
+        result: dict[str, Any] = {"scores": [as_json(score) for score in scores]}
+        if cell.generation.seed is None:  # no train cell keeps images to look at
+            gallery = self.store.gallery(cell)
+            if not gallery.is_dir():
+                _first_of_each_class(synthetic, GALLERY_PER_CLASS).save(gallery)
+            result["gallery"] = str(gallery.relative_to(self.store.directory))
+        return result
 
     def classify(self, cell: ClassifyCell) -> dict[str, Any]:
         subset = self._subset(cell)
@@ -349,6 +355,11 @@ def _training_record(runs: list[Path]) -> dict[str, Any]:
         "parameters_generator": generator,
         "parameters_discriminator": discriminator,
     }
+
+
+def _first_of_each_class(images: ImageSet, count: int) -> ImageSet:
+    chosen = [np.flatnonzero(images.labels == label)[:count] for label in range(len(images.classes))]
+    return images.subset(np.concatenate(chosen))
 
 
 def _share_of_folder(images: ImageSet, name: str, n: int, purpose: str) -> ImageSet:
