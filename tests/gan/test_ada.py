@@ -8,18 +8,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sonosynth.draws import Draws
 from sonosynth.engine import autocast
 from sonosynth.errors import RecipeError
-from sonosynth.gan.ada import (
-    PUBLISHED,
-    SYM2,
-    SYM6,
-    AdaController,
-    AdaPolicy,
-    _band_matrices,
-    ada_augment,
-    move_pixels,
-    resample,
-    scaled_ada_kimg,
-)
+from sonosynth.gan.ada import PUBLISHED, SYM2, AdaPolicy, _band_matrices, ada_augment
+from sonosynth.gan.controller import AdaController, scaled_ada_kimg
+from sonosynth.gan.resampling import SYM6, move_pixels, resample
 
 CPU = torch.device("cpu")
 OFF = {

@@ -8,14 +8,9 @@ from torch import Tensor, nn
 
 from sonosynth.draws import Draws
 from sonosynth.engine import autocast
+from sonosynth.gan.blocks import SpectralConv2d
 from sonosynth.gan.game import Batch
-from sonosynth.gan.projected import (
-    FeatureProjection,
-    ProjectedDiscriminator,
-    ProjectedGenerator,
-    ProjectedObjective,
-    SpectralConv2d,
-)
+from sonosynth.gan.projected import FeatureProjection, ProjectedDiscriminator, ProjectedGenerator, ProjectedObjective
 
 CPU = torch.device("cpu")
 POLICY = ("brightness", "contrast", "translation", "cutout")
@@ -234,14 +229,29 @@ def test_weights_are_normalised_to_a_largest_singular_value_of_one():
         layers = [layer for layer in player.eval().modules() if isinstance(layer, SpectralConv2d)]
         assert len(layers) == n_layers
         for layer in layers:
-            largest = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)
+            weight = (layer.weight / layer.norm(layer.weight)).detach()
+            largest = torch.linalg.matrix_norm(weight.flatten(1), 2)
             assert 0.95 < largest < 1.1
     x = torch.randn(2, 6, 8, 8)
     layer = SpectralConv2d(6, 5, 3, padding=1).eval()
     before = layer(x)
     with torch.no_grad():
-        layer.parametrizations.weight.original.mul_(100)
+        layer.weight.mul_(100)
     torch.testing.assert_close(layer(x), before)
+
+
+def test_initial_weights_are_those_of_an_ordinary_convolution():
+    torch.manual_seed(0)
+    ours = SpectralConv2d(6, 5, 3, bias=True, initial_std=None)
+    torch.manual_seed(0)
+    theirs = nn.Conv2d(6, 5, 3)
+    assert torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)
+    for player in players():
+        for layer in player.modules():
+            if isinstance(layer, SpectralConv2d):
+                limit = layer.weight[0].numel() ** -0.5
+                assert 0.7 * limit < layer.weight.abs().max() <= limit
 
 
 class Mean(nn.Module):
@@ -305,7 +315,8 @@ def test_only_the_full_generator_takes_noise_and_uses_all_of_it():
     generator, _ = players(lite=False)
     assert generator.noise_length == 2 * (8**2 + 16**2 + 32**2)
     for block in generator.blocks:
-        nn.init.ones_(block.noise_strength)
+        for layer in block.layers:
+            nn.init.ones_(layer.noise_strength)
     z, noise = torch.randn(2, 16), torch.randn(2, generator.noise_length, requires_grad=True)
     generator(z, None, noise).square().sum().backward()
     assert (noise.grad != 0).float().mean() > 0.99

@@ -1,5 +1,5 @@
 """Adaptive discriminator augmentation for one image channel (Karras et al., Training Generative Adversarial Networks
-with Limited Data, NeurIPS 2020, here "the paper"): the transforms of its appendix B, the controller of its section 3.
+with Limited Data, NeurIPS 2020, here "the paper"): the transforms of its appendix B, at an adaptive probability.
 
 Every transform is affine in the images, so it is differentiable to any order, and all of it stays on the device.
 """
@@ -7,7 +7,6 @@ Every transform is affine in the images, so it is differentiable to any order, a
 import math
 from dataclasses import dataclass, fields
 from functools import lru_cache, reduce
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +15,11 @@ from torch import Tensor
 
 from sonosynth.draws import Draws
 from sonosynth.errors import RecipeError
+from sonosynth.gan.controller import AdaController
 from sonosynth.gan.layers import full_precision
+from sonosynth.gan.resampling import constant, mirror, move_pixels, resample
 
-# Orthonormal low-pass filters of the symlets with 6 and 2 vanishing moments (Daubechies, Ten Lectures on Wavelets).
-SYM6 = np.array([
-    0.015404109327044824, 0.0034907120842221625, -0.11799011114852003, -0.048311742585698055,
-    0.49105594192797373, 0.787641141028651, 0.33792942172816583, -0.072637522786376583,
-    -0.021060292512370848, 0.044724901770781385, 0.0017677118642540077, -0.0078007083250323804,
-])  # fmt: skip
+# Orthonormal low-pass filter of the symlet with 2 vanishing moments (Daubechies, Ten Lectures on Wavelets).
 SYM2 = np.array([1 + math.sqrt(3), 3 + math.sqrt(3), 3 - math.sqrt(3), 1 - math.sqrt(3)]) / (4 * math.sqrt(2))
 
 
@@ -179,138 +175,6 @@ def _matrix(*entries: Tensor | float) -> Tensor:
     return torch.stack([xx, xy, x, yx, yy, y, zero, zero, one], dim=1).reshape(-1, 3, 3)
 
 
-def _source(inverse: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where ``x [W]`` and ``y [H]`` come from: two ``[N, H, W]``."""
-    a = inverse[:, :2, :, None, None]
-    source = a[:, :, 0] * x + a[:, :, 1] * y[:, None] + a[:, :, 2]
-    return source[:, 0], source[:, 1]
-
-
-def _reflected(position: Tensor, n: int) -> Tensor:
-    """Fold positions into [0, n - 1] as mirrors at the centres of the first and last pixel do, however far out."""
-    period = 2 * (n - 1)
-    return (n - 1) - (position.remainder(period) - (n - 1)).abs()
-
-
-def move_pixels(images: Tensor, inverse: Tensor) -> Tensor:
-    """Apply flips, quarter turns and whole-pixel shifts exactly, with reflection at the border.
-
-    Args:
-        images: ``[N, 1, H, W]``.
-        inverse: ``[N, 3, 3]``, maps pixels of the result to pixels of the source, about the centre.
-    """
-    height, width = images.shape[2:]
-    center_x, center_y = (width - 1) / 2, (height - 1) / 2
-    x, y = (torch.arange(n, dtype=images.dtype, device=images.device) for n in (width, height))
-    source_x, source_y = _source(inverse, x - center_x, y - center_y)
-    column = _reflected((source_x + center_x).round().long(), width)
-    row = _reflected((source_y + center_y).round().long(), height)
-    index = (row * width + column).flatten(1)
-    return images.flatten(1).gather(1, index).reshape(images.shape)
-
-
-def resample(images: Tensor, inverse: Tensor) -> Tensor:
-    """Apply affine transforms: double the size with an orthogonal filter, interpolate bilinearly, halve it again.
-
-    Reflection continues an image without end, so nothing foreign moves in; where the filter's margin of three pixels
-    ends, positions are folded back instead of padding further, and the size of everything is fixed.
-
-    Args:
-        images: ``[N, 1, H, W]``.
-        inverse: ``[N, 3, 3]``, maps pixels of the result to pixels of the source, about the centre.
-    """
-    height, width = images.shape[2:]
-    up_x, down_x = _resampling_matrices(width, images.dtype, images.device)
-    up_y, down_y = _resampling_matrices(height, images.dtype, images.device)
-    x, y = _fine_positions(up_x), _fine_positions(up_y)
-    source_x, source_y = _source(inverse, x - (width - 1) / 2, y - (height - 1) / 2)
-    grid = torch.stack(
-        [_grid_coordinate(source_x + (width - 1) / 2, up_x), _grid_coordinate(source_y + (height - 1) / 2, up_y)], dim=3
-    )
-    fine = up_y @ images @ up_x.t()
-    warped: Tensor = _Interpolation.apply(fine, grid)  # type: ignore[no-untyped-call]
-    return down_y @ warped @ down_x.t()
-
-
-# Delay of the filter at frequency zero, in samples of the doubled grid. Taking it for the centre keeps straight ramps
-# straight and in place; the middle tap 5.5 would move flipped or scaled images by up to 0.4 pixels.
-_DELAY = float((np.arange(12) * SYM6).sum() / SYM6.sum())
-
-
-def _fine_positions(up: Tensor) -> Tensor:
-    """Return where the samples of the doubled grid lie, in pixels from the first pixel."""
-    return (torch.arange(len(up), dtype=up.dtype, device=up.device) - _DELAY) / 2
-
-
-def _grid_coordinate(position: Tensor, up: Tensor) -> Tensor:
-    """Return positions in pixels as coordinates of `grid_sample`, -1 the first and 1 the last fine sample."""
-    last = len(up) - 1
-    index = 2 * position + _DELAY
-    inside = (index > -0.01) & (index < last + 0.01)  # rounding must not turn the outermost samples away
-    index = torch.where(inside, index, 2 * _reflected(position, up.shape[1]) + _DELAY)
-    return index * (2 / last) - 1
-
-
-@lru_cache(maxsize=32)
-def _resampling_matrices(n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return ``[2n + 10, n]``, which doubles a reflected line, and ``[n, 2n + 10]``, which halves it: its inverse."""
-    up, down = np.zeros((2 * n + 10, n)), np.zeros((n, 2 * n + 10))
-    for k in range(-5, n + 5):
-        for tap, weight in enumerate(SYM6):
-            if 0 <= 2 * k + tap < len(up):
-                up[2 * k + tap, _mirror(k, n)] += math.sqrt(2) * weight
-            if 0 <= k < n:
-                down[k, 2 * k + tap] = weight / math.sqrt(2)
-    return _constant(up, dtype, device), _constant(down, dtype, device)
-
-
-def _mirror(k: int, n: int) -> int:
-    return (n - 1) - abs(k % (2 * (n - 1)) - (n - 1))
-
-
-def _constant(values: NDArray[np.float64], dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # a cached tensor must do for training too
-        return torch.as_tensor(values, dtype=dtype, device=device)
-
-
-class _Interpolation(torch.autograd.Function):
-    """Bilinear sampling of ``[N, 1, H, W]`` at ``grid [N, h, w, 2]``, differentiable to any order in the images alone.
-
-    Sampling at fixed positions is linear: its derivative is the transposed sampling, whose derivative is the sampling
-    again. PyTorch's own second derivative of `grid_sample` is recent, and computes gradients of the grid as well.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, grid: Tensor) -> Tensor:
-        ctx.save_for_backward(grid)
-        ctx.size = images.shape
-        return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=True)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (grid,) = ctx.saved_tensors
-        return _TransposedInterpolation.apply(gradients[0], grid, ctx.size), None  # type: ignore[no-untyped-call]
-
-
-class _TransposedInterpolation(torch.autograd.Function):
-    """Scatter values at ``grid [N, h, w, 2]`` back into images of `size`."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, grid: Tensor, size: torch.Size) -> Tensor:
-        ctx.save_for_backward(grid)
-        like = values.new_zeros(1).expand(size)  # the result depends on the size alone, not on what was sampled
-        bilinear, border = 0, 1
-        result: Tensor = torch.ops.aten.grid_sampler_2d_backward(
-            values, like, grid, bilinear, border, True, (True, False)
-        )[0]
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (grid,) = ctx.saved_tensors
-        return _Interpolation.apply(gradients[0], grid), None, None  # type: ignore[no-untyped-call]
-
-
 # Colour and corruption.
 
 
@@ -363,7 +227,7 @@ def _filtered(images: Tensor, policy: AdaPolicy, gated: _Gated) -> Tensor:
 @lru_cache(maxsize=32)
 def _band_power(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the expected share of an image's power in each band, low to high: that of natural images (the paper)."""
-    return _constant(np.array([10.0, 1.0, 1.0, 1.0]) / 13, dtype, device)
+    return constant(np.array([10.0, 1.0, 1.0, 1.0]) / 13, dtype, device)
 
 
 @lru_cache(maxsize=32)
@@ -387,8 +251,8 @@ def _band_matrices(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     for matrix, taps in zip(matrices, bands, strict=True):
         for i in range(n):
             for k, weight in enumerate(taps):
-                matrix[i, _mirror(i + k - len(taps) // 2, n)] += weight
-    return _constant(matrices, dtype, device)
+                matrix[i, mirror(i + k - len(taps) // 2, n)] += weight
+    return constant(matrices, dtype, device)
 
 
 def _spread(taps: NDArray[np.float64], spacing: int) -> NDArray[np.float64]:
@@ -396,79 +260,6 @@ def _spread(taps: NDArray[np.float64], spacing: int) -> NDArray[np.float64]:
     spread = np.zeros((len(taps) - 1) * spacing + 1)
     spread[::spacing] = taps
     return spread
-
-
-# Control.
-
-
-def scaled_ada_kimg(total_kimg: float) -> float:
-    """Return the `ada_kimg` for a run of `total_kimg`: the paper's 500, or a quarter of the run where that is less.
-
-    p rises by at most 1 in `ada_kimg`, so at 500 a few-shot run of 300 kimg would end before p passes 0.6, and the
-    discriminator would have memorised its images long before. A quarter lets p reach any value while three quarters of
-    the run are left.
-    """
-    return min(500.0, total_kimg / 4)
-
-
-class AdaController:
-    """Adjusts p so that ``r_t = E[sign(D(x))]`` over real images stays at `target` (the paper, section 3).
-
-    p moves by ``batch · interval_steps / (1000 · ada_kimg)`` every `interval_steps` updates: up while r_t exceeds the
-    target, down while it is below. All state is in tensors that are updated in place, without waiting for the device.
-
-    Args:
-        batch: real images a step.
-        ada_kimg: thousands of real images in which p moves by 1; see `scaled_ada_kimg`.
-        target: wanted r_t, between -1 and 1.
-        interval_steps: updates between two adjustments.
-        p: value to start from.
-        device: where logits come from and p is needed.
-    """
-
-    def __init__(
-        self,
-        batch: int,
-        *,
-        ada_kimg: float = 500.0,
-        target: float = 0.6,
-        interval_steps: int = 4,
-        p: float = 0.0,
-        device: torch.device | None = None,
-    ):
-        self.target, self.interval_steps = target, interval_steps
-        self.increment = batch * interval_steps / (ada_kimg * 1000)
-        self._state = {
-            name: torch.tensor(value, dtype=torch.float64, device=device)
-            for name, value in {"p": p, "sign_sum": 0.0, "sign_count": 0.0, "updates": 0.0}.items()
-        }
-
-    @property
-    def p(self) -> Tensor:
-        """The probability, a float64 scalar on the device; later updates change this very tensor."""
-        return self._state["p"]
-
-    @torch.no_grad()
-    def update(self, logits_real: Tensor) -> None:
-        """Take in the discriminator's logits ``[N]`` of augmented real images, once a step; adjust p when it is due."""
-        state = self._state
-        state["sign_sum"].add_(logits_real.sign().sum(dtype=torch.float64))
-        state["sign_count"].add_(logits_real.numel())
-        state["updates"].add_(1)
-        due = state["updates"] >= self.interval_steps
-        direction = (state["sign_sum"] / state["sign_count"] - self.target).sign()
-        state["p"].add_(due * direction * self.increment).clamp_(0, 1)
-        for name in ("sign_sum", "sign_count", "updates"):
-            state[name].mul_(~due)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return copies of p and of the statistics since the last adjustment."""
-        return {name: value.clone() for name, value in self._state.items()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        for name, value in self._state.items():
-            value.copy_(state[name])
 
 
 class AdaptiveAugmentation:

@@ -18,11 +18,23 @@ from torch import Tensor, nn
 from sonosynth.engine import autocast
 from sonosynth.features import load_backbone
 from sonosynth.gan.augment import diffaugment
+from sonosynth.gan.blocks import (
+    GENERATOR_WIDTHS,
+    GatedConv2d,
+    SkipLayerExcitation,
+    SpectralConv2d,
+    SpectralNorm,
+    UpBlock,
+    batch_norm,
+    gated,
+    noise_maps,
+    powers,
+    scaled,
+)
 from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
-from sonosynth.gan.layers import full_precision
+from sonosynth.gan.hinge import HingeObjective
 
-# Feature maps at a resolution, as multiples of the width setting.
-GENERATOR_WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25}
+# Feature maps of the discriminator at a resolution, as multiples of its width setting.
 DISCRIMINATOR_WIDTHS = {8: 8, 16: 4, 32: 2, 64: 1, 128: 0.5, 256: 0.25}
 SMALL_WIDTHS = {8: 4, 16: 2, 32: 1, 64: 0.5}  # of the branch that sees the small image
 DECODER_WIDTHS = {16: 2, 32: 1, 64: 1, 128: 0.5}
@@ -38,65 +50,6 @@ def small_size(size: int) -> int:
     return min(128, size // 2)
 
 
-def _powers(first: int, last: int) -> list[int]:
-    """Return first, 2 · first, ..., last."""
-    return [first << k for k in range((last // first).bit_length())] if last >= first else []
-
-
-def _scaled(multiples: dict[int, float], width: int) -> dict[int, int]:
-    return {resolution: int(multiple * width) for resolution, multiple in multiples.items()}
-
-
-class SpectralNorm(nn.Module):
-    """Largest singular value of a weight by power iteration (Miyato et al., Spectral Normalization, ICLR 2018).
-
-    In training mode every call takes one step of the iteration. Both vectors are buffers, so a resumed run goes on
-    exactly, and a moving average of the weights takes them from the live network.
-    """
-
-    u: Tensor
-    v: Tensor
-
-    def __init__(self, weight: Tensor):
-        super().__init__()
-        matrix = weight.detach().flatten(1)
-        self.register_buffer("u", F.normalize(torch.randn(matrix.shape[0]), dim=0))
-        self.register_buffer("v", F.normalize(torch.randn(matrix.shape[1]), dim=0))
-        for _ in range(15):  # a usable value before the first step of training
-            self._iterate(matrix)
-
-    @torch.no_grad()
-    def _iterate(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        u = F.normalize(matrix @ self.v, dim=0)
-        v = F.normalize(matrix.t() @ u, dim=0)
-        self.u.copy_(u)
-        self.v.copy_(v)
-        return u, v
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """Return σ, a float32 scalar, of ``weight [M, ...]`` seen as a matrix of M rows; differentiable in `weight`."""
-        with full_precision(weight):
-            matrix = weight.flatten(1)
-            u, v = self._iterate(matrix.detach()) if self.training else (self.u, self.v)
-            return torch.dot(u, matrix @ v)
-
-
-class SpectralConv2d(nn.Module):
-    """Convolution without bias, its weight divided by its largest singular value."""
-
-    def __init__(self, fan_in: int, fan_out: int, kernel: int, *, stride: int = 1, padding: int = 0):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(fan_out, fan_in, kernel, kernel) * 0.02)
-        self.norm = SpectralNorm(self.weight)
-        self.stride, self.padding = stride, padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of ``x [N, fan_in, H, W]``."""
-        # Dividing what comes out instead of the weight is equal and moves less memory: these networks are all weights.
-        y = F.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
-        return y / self.norm(self.weight)  # type: ignore[no-any-return]
-
-
 class Projection(nn.Module):
     """Class term of a logit: ``<e_y, φ(x)>`` with a spectrally normalised embedding (Miyato & Koyama 2018)."""
 
@@ -109,70 +62,6 @@ class Projection(nn.Module):
         """Return ``[N, 1]`` of features ``x [N, C, H, W]``, averaged over positions, and classes ``[N]``."""
         embedded: Tensor = self.weight[labels] / self.norm(self.weight)
         return (embedded * x.float().mean(dim=(2, 3))).sum(dim=1, keepdim=True)
-
-
-def _batch_norm(features: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(features)
-    nn.init.normal_(norm.weight, 1.0, 0.02)
-    return norm
-
-
-def gated(x: Tensor) -> Tensor:
-    """Gated linear unit: ``[N, 2C, H, W]`` to ``[N, C, H, W]``, the first half times the sigmoid of the second."""
-    value, gate = x.chunk(2, dim=1)  # F.glu gives up the memory format channels last
-    return value * torch.sigmoid(gate)
-
-
-class GatedConv2d(nn.Module):
-    """3×3 convolution to twice the channels, noise if asked for, batch normalisation, gated linear unit."""
-
-    def __init__(self, fan_in: int, fan_out: int, *, noisy: bool = False):
-        super().__init__()
-        self.conv = SpectralConv2d(fan_in, 2 * fan_out, 3, padding=1)
-        self.noise_strength = nn.Parameter(torch.zeros([])) if noisy else None
-        self.norm = _batch_norm(2 * fan_out)
-
-    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return ``[N, fan_out, H, W]`` of ``x [N, fan_in, H, W]`` and noise ``[N, 1, H, W]``, given where noisy."""
-        x = self.conv(x)
-        if self.noise_strength is not None:
-            assert noise is not None
-            x = x + (noise * self.noise_strength).to(x.dtype)
-        return gated(self.norm(x))
-
-
-class UpBlock(nn.Module):
-    """Nearest-neighbour upsampling and one gated convolution, or two with noise at the resolutions `NOISY`."""
-
-    def __init__(self, resolution: int, fan_in: int, fan_out: int):
-        super().__init__()
-        noisy = resolution in NOISY
-        widths = [fan_in, fan_out] if noisy else [fan_in]
-        self.layers = nn.ModuleList(GatedConv2d(width, fan_out, noisy=noisy) for width in widths)
-
-    def forward(self, x: Tensor, noises: list[Tensor]) -> Tensor:
-        """Return ``[N, fan_out, 2H, 2W]`` of ``x [N, fan_in, H, W]`` and a noise map a layer, or none."""
-        x = F.interpolate(x, scale_factor=2.0)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, noises[i] if noises else None)
-        return x
-
-
-class SkipLayerExcitation(nn.Module):
-    """Channel gates of a large feature map computed from a small one (section 3.1).
-
-    Between the two convolutions stands the SiLU of the published networks, where the text has a leaky ReLU.
-    """
-
-    def __init__(self, fan_in: int, fan_out: int):
-        super().__init__()
-        self.conv = SpectralConv2d(fan_in, fan_out, 4)
-        self.gate = SpectralConv2d(fan_out, fan_out, 1)
-
-    def forward(self, small: Tensor, large: Tensor) -> Tensor:
-        """Return ``large [N, fan_out, H, W]`` with each channel scaled by a gate from ``small [N, fan_in, h, w]``."""
-        pooled = F.avg_pool2d(small, small.shape[2] // 4)
-        return large * torch.sigmoid(self.gate(F.silu(self.conv(pooled))))
 
 
 class FastGANGenerator(GeneratorNetwork):
@@ -191,17 +80,19 @@ class FastGANGenerator(GeneratorNetwork):
     def __init__(self, size: int, n_classes: int = 0, *, z_dim: int = 256, ngf: int = 64):
         super().__init__()
         self.size, self.z_dim = size, z_dim
-        self.resolutions = _powers(8, size)
-        widths = _scaled(GENERATOR_WIDTHS, ngf)
+        self.resolutions = powers(8, size)
+        widths = scaled(GENERATOR_WIDTHS, ngf)
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
         if self.embed is not None:
             # As long as the latents themselves, the class drowns them: all images of a class become one.
             nn.init.normal_(self.embed.weight, std=0.1)
         self.first = SpectralConv2d(z_dim, 2 * widths[4] * 16, 1)
-        self.first_norm = _batch_norm(2 * widths[4])
-        self.blocks = nn.ModuleDict({str(r): UpBlock(r, widths[r // 2], widths[r]) for r in self.resolutions})
+        self.first_norm = batch_norm(2 * widths[4])
+        self.blocks = nn.ModuleDict(
+            {str(r): UpBlock(widths[r // 2], widths[r], noisy=r in NOISY) for r in self.resolutions}
+        )
         self.excitations = nn.ModuleDict(
-            {str(r): SkipLayerExcitation(widths[r // 16], widths[r]) for r in _powers(64, size)}
+            {str(r): SkipLayerExcitation(widths[r // 16], widths[r]) for r in powers(64, size)}
         )
         self.to_small = SpectralConv2d(widths[small_size(size)], 1, 1)
         self.to_image = SpectralConv2d(widths[size], 1, 3, padding=1)
@@ -211,11 +102,6 @@ class FastGANGenerator(GeneratorNetwork):
         """Number of noise values an image takes: two a pixel at the resolutions `NOISY`."""
         return sum(2 * r**2 for r in self.resolutions if r in NOISY)
 
-    def _noise_maps(self, noise: Tensor) -> dict[int, list[Tensor]]:
-        sides = [r for r in self.resolutions if r in NOISY]
-        parts = torch.split(noise, [2 * r**2 for r in sides], dim=1)
-        return {r: list(part.reshape(-1, 2, 1, r, r).unbind(1)) for r, part in zip(sides, parts, strict=True)}
-
     def both_sizes(
         self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0
     ) -> tuple[Tensor, Tensor]:
@@ -224,12 +110,12 @@ class FastGANGenerator(GeneratorNetwork):
             z = z * truncation
         if self.embed is not None:
             z = z + self.embed(labels)
-        maps = self._noise_maps(noise)
+        maps = noise_maps(noise, (r for r in self.resolutions if r in NOISY))
         x = self.first(z[:, :, None, None]).reshape(len(z), -1, 4, 4).contiguous(memory_format=torch.channels_last)
         x = gated(self.first_norm(x))
         features = {4: x}
         for r in self.resolutions:
-            x = self.blocks[str(r)](x, maps.get(r, []))
+            x = self.blocks[str(r)](x, maps.get(r, ()))
             if str(r) in self.excitations:
                 x = self.excitations[str(r)](features[r // 16], x)
             features[r] = x
@@ -267,7 +153,7 @@ class DownBlock(nn.Module):
 
 def _convolution(fan_in: int, fan_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> list[nn.Module]:
     convolution = SpectralConv2d(fan_in, fan_out, kernel, stride=stride, padding=padding)
-    return [convolution, _batch_norm(fan_out), nn.LeakyReLU(0.2)]
+    return [convolution, batch_norm(fan_out), nn.LeakyReLU(0.2)]
 
 
 class Decoder(nn.Module):
@@ -275,7 +161,7 @@ class Decoder(nn.Module):
 
     def __init__(self, fan_in: int, side: int, width: int):
         super().__init__()
-        widths = [fan_in, *(_scaled(DECODER_WIDTHS, width)[r] for r in _powers(16, side))]
+        widths = [fan_in, *(scaled(DECODER_WIDTHS, width)[r] for r in powers(16, side))]
         self.layers = nn.ModuleList(GatedConv2d(i, o) for i, o in pairwise(widths))
         self.out = SpectralConv2d(widths[-1], 1, 3, padding=1)
 
@@ -305,11 +191,11 @@ class FastGANDiscriminator(nn.Module):
 
     def __init__(self, size: int, n_classes: int = 0, *, ndf: int = 64):
         super().__init__()
-        widths, small_widths = _scaled(DISCRIMINATOR_WIDTHS, ndf), _scaled(SMALL_WIDTHS, ndf)
+        widths, small_widths = scaled(DISCRIMINATOR_WIDTHS, ndf), scaled(SMALL_WIDTHS, ndf)
         top, side = min(256, size), small_size(size)
-        stem = {"kernel": 3, "stride": 1} if size == top else {"kernel": 4, "stride": 2}
-        self.stem = SpectralConv2d(1, widths[top], **stem, padding=1)
-        self.resolutions = _powers(8, top // 2)[::-1]
+        kernel, stride = (3, 1) if size == top else (4, 2)
+        self.stem = SpectralConv2d(1, widths[top], kernel, stride=stride, padding=1)
+        self.resolutions = powers(8, top // 2)[::-1]
         self.blocks = nn.ModuleDict({str(r): DownBlock(widths[2 * r], widths[r]) for r in self.resolutions})
         linked = [r for r in self.resolutions if 8 * r <= top]
         self.excitations = nn.ModuleDict({str(r): SkipLayerExcitation(widths[8 * r], widths[r]) for r in linked})
@@ -318,7 +204,7 @@ class FastGANDiscriminator(nn.Module):
         self.small_stem = SpectralConv2d(1, small_widths[side // 2], 4, stride=2, padding=1)
         small_blocks = [
             _convolution(small_widths[2 * r], small_widths[r], 4, stride=2, padding=1)
-            for r in _powers(8, side // 4)[::-1]
+            for r in powers(8, side // 4)[::-1]
         ]
         self.small_blocks = nn.Sequential(*(layer for block in small_blocks for layer in block))
         self.small_out = SpectralConv2d(small_widths[8], 1, 4)
@@ -378,7 +264,7 @@ def shrink(images: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(images, images.shape[2] // side)
 
 
-class FastGANObjective:
+class FastGANObjective(HingeObjective):
     """Hinge loss of both players, and reconstruction of real images by the discriminator (section 3.2).
 
     There is no state between steps: what spectral and batch normalisation keep is in the buffers of the networks.
@@ -411,13 +297,6 @@ class FastGANObjective:
             Phase("generator", "generator", 1, self.generator_loss),
         ]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what a resumed run needs: nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return logits ``[N, 50]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
         with autocast(images.device):
@@ -440,22 +319,16 @@ class FastGANObjective:
             fake_logits = self.discriminator(fake, fake_small, batch.fake_labels)
             target = torch.cat([real_small, real_small, shrink(cut_quadrant(real, quadrant), side)])
             reconstruction = 3 * self.perceptual(torch.cat([whole, small, part]), target)
-        loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
-        return loss + self.reconstruction_weight * reconstruction, {
-            "loss_d": loss.detach(),
-            "reconstruction": reconstruction.detach(),
-            "logit_real": real_logits.detach().mean(),
-            "logit_fake": fake_logits.detach().mean(),
-            "sign_real": real_logits.detach().sign().mean(),
-        }
+        loss, statistics = self._discriminator_hinge(real_logits, fake_logits)
+        statistics["reconstruction"] = reconstruction.detach()
+        return loss + self.reconstruction_weight * reconstruction, statistics
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return ``-D(G(z))``."""
         with autocast(batch.real.device):
             fake, fake_small = self._generate(batch)
             logits = self.discriminator(fake, fake_small, batch.fake_labels)
-        loss = -logits.mean()
-        return loss, {"loss_g": loss.detach()}
+        return self._generator_hinge(logits)
 
     def _generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return augmented generated images of both sizes."""

@@ -81,3 +81,13 @@ class Phase:
     player: Literal["generator", "discriminator"]
     interval: int
     loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+def discriminator_statistics(loss: Tensor, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Return what every discriminator logs of its loss and of its logits ``[N, ...]`` on real and generated images."""
+    return {
+        "loss_d": loss.detach(),
+        "logit_real": real.detach().mean(),
+        "logit_fake": fake.detach().mean(),
+        "sign_real": real.detach().sign().mean(),
+    }

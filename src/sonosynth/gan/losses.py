@@ -7,7 +7,7 @@ from torch import Tensor
 from sonosynth.draws import Draws
 from sonosynth.engine import autocast
 from sonosynth.gan.augment import Augmentation
-from sonosynth.gan.game import Batch, Phase
+from sonosynth.gan.game import Batch, Phase, discriminator_statistics
 from sonosynth.gan.stylegan2 import Discriminator, Generator
 
 
@@ -82,13 +82,7 @@ class StyleGAN2Objective:
             images, _ = self._generate(batch)
         fake, real = self._judge_both(images, batch)
         loss = F.softplus(fake).mean() + F.softplus(-real).mean()
-        return loss, {
-            "loss_d": loss.detach(),
-            "logit_real": real.detach().mean(),
-            "logit_fake": fake.detach().mean(),
-            "sign_real": real.detach().sign().mean(),
-            **self.augmentation.observe(real.detach()),
-        }
+        return loss, discriminator_statistics(loss, real, fake) | self.augmentation.observe(real.detach())
 
     def r1_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """R1 penalty ``γ/2 · E‖∇D(x)‖²`` on real images (Mescheder et al. 2018), in full precision."""

@@ -7,59 +7,47 @@ ICLR 2021) as Projected GAN uses it. Images are ``[N, 1, size, size]`` in [-1, 1
 """
 
 import math
-from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from sonosynth.efficientnet import STRIDE
 from sonosynth.engine import autocast
 from sonosynth.features import load_backbone
 from sonosynth.gan.augment import diffaugment
+from sonosynth.gan.blocks import (
+    GENERATOR_WIDTHS,
+    SkipLayerExcitation,
+    SpectralConv2d,
+    SpectralNorm,
+    UpBlock,
+    gated,
+    noise_maps,
+    powers,
+    scaled,
+)
 from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
+from sonosynth.gan.hinge import HingeObjective
 from sonosynth.gan.layers import full_precision
 
 LOGIT_SIDE = 4  # logits a side of every small discriminator
 CLASS_DIM = 64  # length of the class vector on which a conditional discriminator projects
 EMBEDDING_DIM = 128
 
-# Feature maps of the generator in units of ngf, and for each side that is gated by an earlier one, that side.
-_WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 1 / 2, 512: 1 / 4}
-_GATES = {64: 4, 128: 8, 256: 16, 512: 32}
 
+class SpectralLinear(nn.Linear):
+    """Fully connected layer, its weight divided by its largest singular value."""
 
-class SpectralConv2d(nn.Conv2d):
-    """Convolution with spectral normalisation (Miyato et al. 2018), whose power iteration stays in full precision."""
-
-    def __init__(
-        self, fan_in: int, fan_out: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = False
-    ):
-        super().__init__(fan_in, fan_out, kernel, stride, padding, bias=bias)
-        spectral_norm(self)
+    def __init__(self, fan_in: int, fan_out: int):
+        super().__init__(fan_in, fan_out)
+        self.norm = SpectralNorm(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of ``x [N, fan_in, H, W]``."""
-        with full_precision(x):
-            weight = self.weight
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
-
-
-class SkipExcitation(nn.Module):
-    """Gate the channels of a large map by a small, earlier one (Liu et al. 2021, section 3.1)."""
-
-    def __init__(self, fan_small: int, fan_large: int):
-        super().__init__()
-        self.squeeze = SpectralConv2d(fan_small, fan_large, 4)
-        self.excite = SpectralConv2d(fan_large, fan_large, 1)
-
-    def forward(self, small: Tensor, large: Tensor) -> Tensor:
-        """Return ``large [N, fan_large, H, W]``, each channel multiplied by a factor in (0, 1)."""
-        x = F.silu(self.squeeze(F.adaptive_avg_pool2d(small, 4)))
-        factor: Tensor = torch.sigmoid(self.excite(x))
-        return large * factor
+        """Return ``[N, fan_out]`` of ``x [N, fan_in]``."""
+        return F.linear(x, self.weight / self.norm(self.weight), self.bias)
 
 
 class ConditionalNorm(nn.Module):
@@ -71,7 +59,7 @@ class ConditionalNorm(nn.Module):
     def __init__(self, channels: int, embedding_dim: int):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, affine=not embedding_dim)
-        self.affine = spectral_norm(nn.Linear(embedding_dim, 2 * channels)) if embedding_dim else None
+        self.affine = SpectralLinear(embedding_dim, 2 * channels) if embedding_dim else None
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         """Return ``x [N, channels, H, W]`` normalised, for classes embedded as ``[N, embedding_dim]``."""
@@ -82,27 +70,6 @@ class ConditionalNorm(nn.Module):
             gain, bias = self.affine(embedding)[:, :, None, None].chunk(2, dim=1)
         y = y * (1 + gain).to(y.dtype) + bias.to(y.dtype)
         return y
-
-
-class UpBlock(nn.Module):
-    """Double the side, then rounds of convolution, noise (only where there are two), norm and gated linear unit."""
-
-    def __init__(self, fan_in: int, fan_out: int, embedding_dim: int, *, rounds: int):
-        super().__init__()
-        fans = [fan_in, fan_out][:rounds]
-        self.convolutions = nn.ModuleList(SpectralConv2d(fan, 2 * fan_out, 3, padding=1) for fan in fans)
-        self.norms = nn.ModuleList(ConditionalNorm(2 * fan_out, embedding_dim) for _ in fans)
-        self.noise_strength = nn.Parameter(torch.zeros(rounds)) if rounds > 1 else None
-
-    def forward(self, x: Tensor, embedding: Tensor | None, noise: Iterator[Tensor]) -> Tensor:
-        """Return ``[N, fan_out, 2H, 2W]`` of ``x [N, fan_in, H, W]``, taking from `noise` what it needs."""
-        x = F.interpolate(x, scale_factor=2, mode="nearest")
-        for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-            x = convolution(x)
-            if self.noise_strength is not None:
-                x = x + (self.noise_strength[i] * next(noise)).to(x.dtype)
-            x = F.glu(norm(x, embedding), dim=1)
-        return x
 
 
 class ProjectedGenerator(GeneratorNetwork):
@@ -121,48 +88,44 @@ class ProjectedGenerator(GeneratorNetwork):
     def __init__(self, size: int, n_classes: int = 0, *, z_dim: int = 256, ngf: int = 128, lite: bool = True):
         super().__init__()
         self.size, self.z_dim = size, z_dim
-        self.sides = [2**k for k in range(3, int(math.log2(size)) + 1)]
-        self.rounds = 1 if lite else 2
-        widths = {side: int(ngf * width) for side, width in _WIDTHS.items()}
+        self.sides = powers(8, size)
+        self.noisy_sides = [] if lite else self.sides
+        widths = scaled(GENERATOR_WIDTHS, ngf)
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
-        self.start = spectral_norm(nn.ConvTranspose2d(z_dim, 2 * widths[4], 4, bias=False))
+        self.start = nn.ConvTranspose2d(z_dim, 2 * widths[4], 4, bias=False)
+        self.start_sigma = SpectralNorm(self.start.weight.transpose(0, 1))  # a row an output channel, as elsewhere
         self.start_norm = nn.BatchNorm2d(2 * widths[4])
-        e_dim = z_dim if n_classes else 0
+        norm = partial(ConditionalNorm, embedding_dim=z_dim if n_classes else 0)
         self.blocks = nn.ModuleList(
-            UpBlock(widths[side // 2], widths[side], e_dim, rounds=self.rounds) for side in self.sides
+            UpBlock(widths[side // 2], widths[side], noisy=not lite, norm=norm, initial_std=None) for side in self.sides
         )
-        self.gates = nn.ModuleDict(
+        self.excitations = nn.ModuleDict(
             {
-                str(large): SkipExcitation(widths[small], widths[large])
-                for large, small in _GATES.items()
-                if large <= size
+                str(side): SkipLayerExcitation(widths[side // 16], widths[side], initial_std=None)
+                for side in powers(64, size)
             }
         )
-        self.to_grey = SpectralConv2d(widths[size], 1, 3, padding=1, bias=True)
+        self.to_grey = SpectralConv2d(widths[size], 1, 3, padding=1, bias=True, initial_std=None)
 
     @property
     def noise_length(self) -> int:
         """Number of noise values an image takes: two a pixel of every scale above the first, none if `lite`."""
-        return sum(side**2 for side in self._noise_sides())
-
-    def _noise_sides(self) -> list[int]:
-        return [side for side in self.sides for _ in range(2)] if self.rounds > 1 else []
+        return sum(2 * side**2 for side in self.noisy_sides)
 
     def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
         """Return float32 images; arguments as for `GeneratorNetwork`, `truncation` multiplies the normalised latent."""
-        sides = self._noise_sides()
-        flat = torch.split(noise, [s**2 for s in sides], dim=1) if sides else ()
-        maps = iter([m.reshape(-1, 1, s, s) for m, s in zip(flat, sides, strict=True)])
+        maps = noise_maps(noise, self.noisy_sides)
         embedding = None if self.embed is None else self.embed(labels)
         z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8) * truncation
         with full_precision(z):
-            x = F.glu(self.start_norm(self.start(z[:, :, None, None])), dim=1)
+            x = self.start(z[:, :, None, None]) / self.start_sigma(self.start.weight.transpose(0, 1))
+            x = gated(self.start_norm(x))
         x = x.contiguous(memory_format=torch.channels_last)
         earlier = {4: x}
         for side, block in zip(self.sides, self.blocks, strict=True):
-            x = block(x, embedding, maps)
-            if side in _GATES:
-                x = self.gates[str(side)](earlier[_GATES[side]], x)
+            x = block(x, maps.get(side, ()), embedding)
+            if str(side) in self.excitations:
+                x = self.excitations[str(side)](earlier[side // 16], x)
             earlier[side] = x
         # The tanh is FastGAN's; Projected GAN's authors leave it out. Without it images of one channel left [-1, 1]:
         # the background was white after 3 kimg of phantoms at 64 px, and the discriminator had won.
@@ -239,11 +202,11 @@ class ScaleDiscriminator(nn.Module):
         super().__init__()
         blocks: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            blocks.append(SpectralConv2d(fan_in, fan_out, 4, stride=2, padding=1))
+            blocks.append(SpectralConv2d(fan_in, fan_out, 4, stride=2, padding=1, initial_std=None))
             # Always by the statistics of the batch: a discriminator has no other use.
             blocks += [nn.BatchNorm2d(fan_out, track_running_stats=False), nn.LeakyReLU(0.2, inplace=True)]
         self.blocks = nn.Sequential(*blocks)
-        self.out = SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, kernel)
+        self.out = SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, kernel, initial_std=None)
         self.embed = nn.Embedding(n_classes, EMBEDDING_DIM) if n_classes else None
         self.project = nn.Linear(EMBEDDING_DIM, CLASS_DIM) if n_classes else None
 
@@ -298,8 +261,8 @@ class ProjectedDiscriminator(nn.Module):
         return torch.cat([judge(x, labels) for judge, x in zip(self.scales, maps, strict=True)], dim=1)
 
 
-class ProjectedObjective:
-    """Hinge losses of the generator and the discriminator on augmented images. No regularisation, no state.
+class ProjectedObjective(HingeObjective):
+    """Hinge losses of the generator and the discriminator on augmented images. No regularisation.
 
     Args:
         generator: makes images.
@@ -324,13 +287,6 @@ class ProjectedObjective:
             Phase("discriminator", "discriminator", 1, self.discriminator_loss),
         ]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what a resumed run needs: nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return logits ``[N, 4 · positions]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
         with autocast(images.device):
@@ -340,8 +296,7 @@ class ProjectedObjective:
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss of the generator, ``-D(G(z))``, averaged over the logits of all scales."""
         fake = self.judge(self._augmented(self._generate(batch), batch), batch.fake_labels)
-        loss = -fake.mean()
-        return loss, {"loss_g": loss.detach()}
+        return self._generator_hinge(fake)
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss ``relu(1 + D(G(z))) + relu(1 - D(x))``, averaged over the logits of all scales."""
@@ -349,13 +304,7 @@ class ProjectedObjective:
             images = self._generate(batch)
         fake = self.judge(self._augmented(images, batch), batch.fake_labels)
         real = self.judge(self._augmented(batch.real, batch), batch.real_labels)
-        loss = F.relu(1 + fake).mean() + F.relu(1 - real).mean()
-        return loss, {
-            "loss_d": loss.detach(),
-            "logit_real": real.detach().mean(),
-            "logit_fake": fake.detach().mean(),
-            "sign_real": real.detach().sign().mean(),
-        }
+        return self._discriminator_hinge(real, fake)
 
     def _generate(self, batch: Batch) -> Tensor:
         z = batch.draws.normal(len(batch.real), self.generator.z_dim)

@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from sonosynth.errors import RecipeError, nearest
 from sonosynth.gan import fastgan, projected, stylegan2
-from sonosynth.gan.ada import AdaController, AdaPolicy, AdaptiveAugmentation, scaled_ada_kimg
+from sonosynth.gan.ada import AdaPolicy, AdaptiveAugmentation
 from sonosynth.gan.augment import OPERATIONS, Augmentation, DiffAugment
+from sonosynth.gan.controller import AdaController, scaled_ada_kimg
 from sonosynth.gan.game import GeneratorNetwork, Objective
 from sonosynth.gan.losses import StyleGAN2Objective
 
