@@ -22,6 +22,7 @@ BEST = "best.safetensors"
 RECIPE = "recipe.yaml"
 STATE = "state.pt"
 LOG = "log.jsonl"
+SAMPLES = "samples"
 TRANSFER = "transfer.json"
 
 
