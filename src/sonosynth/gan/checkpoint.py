@@ -15,7 +15,8 @@ from torch import nn
 from sonosynth.errors import RunError
 from sonosynth.files import atomic_file, write_text
 from sonosynth.gan.game import GeneratorNetwork
-from sonosynth.gan.recipes import Recipe, recipe_from_dict
+from sonosynth.gan.recipe import Recipe
+from sonosynth.gan.recipes import recipe_from_dict
 
 GENERATOR = "generator.safetensors"
 BEST = "best.safetensors"

@@ -33,7 +33,7 @@ from sonosynth.gan.checkpoint import (
     save_generator,
     save_state,
 )
-from sonosynth.gan.recipes import Recipe
+from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.sample import class_sequence, save_sample_grid, synthesise
 from sonosynth.gan.tracking import Track
 from sonosynth.gan.trainer import Trainer
