@@ -27,7 +27,8 @@ from sonosynth.engine import default_device, provenance
 from sonosynth.features import embed
 from sonosynth.files import atomic_file, read_json, write_json
 from sonosynth.gan.checkpoint import LOG, STATE, load_state
-from sonosynth.gan.recipes import Recipe, make_recipe
+from sonosynth.gan.recipe import Recipe
+from sonosynth.gan.recipes import make_recipe
 from sonosynth.gan.sample import generate, save_sheet
 from sonosynth.gan.train import run_config, train
 from sonosynth.gan.trainer import Trainer

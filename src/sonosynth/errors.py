@@ -49,6 +49,10 @@ class DivergenceError(SonosynthError):
     """A training run became non-finite."""
 
 
+class TrackingError(SonosynthError):
+    """A training run cannot be followed as asked."""
+
+
 class FeatureError(SonosynthError):
     """A feature network is unknown or its weights are not what they should be."""
 

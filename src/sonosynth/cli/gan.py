@@ -33,16 +33,27 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting of the recipe")
     ] = None,
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard/--no-tensorboard",
+            help="write losses, augmentation, speed and sample grids to OUT/tensorboard while training; "
+            "see them with 'tensorboard --logdir OUT'",
+        ),
+    ] = True,
 ) -> None:
     """Train a generator on DATA, or one a class.
 
     Prints the run directory. Interrupt it at any time: the same command goes on to the identical result.
     """
+    from contextlib import nullcontext
+
     from sonosynth.data.prepare import load_image_set
     from sonosynth.data.split import nested_subsets
     from sonosynth.files import read_json
     from sonosynth.gan.checkpoint import TRANSFER
     from sonosynth.gan.recipes import make_recipe
+    from sonosynth.gan.tracking import TensorBoard
     from sonosynth.gan.train import train as train_one
     from sonosynth.gan.train import train_mode
     from sonosynth.metrics.snapshots import distance_to
@@ -64,7 +75,7 @@ def train(
         f"mode {'one class' if class_name is not None else mode}"
     )
     begun = False
-    with progress_bar("training") as tell:
+    with TensorBoard() if tensorboard else nullcontext() as track, progress_bar("training") as tell:
 
         def progress(done: float, total: float, latest: Mapping[str, Any]) -> None:
             nonlocal begun
@@ -81,6 +92,7 @@ def train(
             "patience_kimg": patience,
             "start": start,
             "progress": progress,
+            "track": track,
         }
         if class_name is not None:
             train_one(images, recipe, out, conditional=False, distance=distance_to(images), **how)

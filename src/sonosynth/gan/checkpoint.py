@@ -16,13 +16,15 @@ from sonosynth.data.frame import Frame
 from sonosynth.errors import RunError
 from sonosynth.files import atomic_file, is_vacant, write_text
 from sonosynth.gan.game import GeneratorNetwork
-from sonosynth.gan.recipes import Recipe, recipe_from_dict
+from sonosynth.gan.recipe import Recipe
+from sonosynth.gan.recipes import recipe_from_dict
 
 GENERATOR = "generator.safetensors"
 BEST = "best.safetensors"
 RECIPE = "recipe.yaml"
 STATE = "state.pt"
 LOG = "log.jsonl"
+SAMPLES = "samples"
 TRANSFER = "transfer.json"
 
 

@@ -1,113 +1,85 @@
 """Named recipes: everything that defines a generator family and its training, as frozen, validated values.
 
 Adding a family is a new file with its networks and objective, a subclass of `Recipe` here and an entry in `RECIPES`.
+Every setting says what it means and where its default is from; `recipe_table` makes docs/reference/recipes.md of them.
 """
 
-from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import nn
 from torch.optim import Optimizer
 
 from sonosynth.errors import RecipeError, nearest
 from sonosynth.gan import fastgan, projected, stylegan2
 from sonosynth.gan.ada import AdaPolicy, AdaptiveAugmentation
-from sonosynth.gan.augment import OPERATIONS, Augmentation, DiffAugment
+from sonosynth.gan.augment import Augmentation, DiffAugment
 from sonosynth.gan.controller import AdaController, scaled_ada_kimg
-from sonosynth.gan.game import GeneratorNetwork, Objective
+from sonosynth.gan.game import Objective
 from sonosynth.gan.losses import StyleGAN2Objective
+from sonosynth.gan.recipe import DiffAugmentPolicy, Recipe, adam, setting
 
 DIFFAUGMENT = ("brightness", "contrast", "translation", "cutout")
 
 
-class Recipe(BaseModel, ABC):
-    """Settings that every family of generators has, and what a family builds from them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: str
-    family: str
-    mode: Literal["per_class", "conditional"] = "per_class"  # as far as known, the mode of Maack et al. 2022
-    kimg: float = Field(300.0, gt=0)  # thousands of real images shown; few-shot runs of Zhao et al. 2020
-    batch: int = Field(16, ge=2, multiple_of=2)
-    mirror: bool = False  # horizontal flips of the real images
-    balanced_classes: bool = False  # every class as often, instead of in the proportions of the training images
-    ema_halflife_kimg: float = Field(gt=0)
-    ema_rampup: float = Field(gt=0)  # the half-life is at most this share of the images shown so far
-    learning_rate: float = Field(gt=0)
-    adam_betas: tuple[float, float]
-
-    def resolved(self, kimg: float) -> Self:
-        """Return the recipe with all that depends on the length of a run, `kimg`, written out."""
-        return self
-
-    @abstractmethod
-    def build_generator(self, size: int, n_classes: int) -> GeneratorNetwork:
-        """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
-
-    @abstractmethod
-    def build_discriminator(self, size: int, n_classes: int) -> nn.Module:
-        """Return a freshly initialised discriminator."""
-
-    @abstractmethod
-    def build_objective(self, generator: Any, discriminator: Any) -> Objective:
-        """Return the losses of the game between the two networks."""
-
-    def build_optimizers(self, generator: Any, discriminator: Any) -> tuple[Optimizer, Optimizer]:
-        """Return an optimiser for the generator and one for the discriminator: Adam, unless a family overrides it."""
-        rate, betas = self.learning_rate, self.adam_betas
-        return _adam(generator, rate, betas), _adam(discriminator, rate, betas)
-
-    def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
-        """Return the numbers of trained parameters of generator and discriminator."""
-        with torch.device("meta"):
-            players = self.build_generator(size, n_classes), self.build_discriminator(size, n_classes)
-        return tuple(sum(p.numel() for p in player.parameters()) for player in players)  # type: ignore[return-value]
-
-
-def _known_operations(policy: tuple[str, ...]) -> tuple[str, ...]:
-    for name in policy:
-        if name not in OPERATIONS:
-            raise ValueError(f"unknown operation '{name}'{nearest(name, list(OPERATIONS))}")
-    return policy
-
-
-DiffAugmentPolicy = Annotated[tuple[str, ...], AfterValidator(_known_operations)]
-
-
 class StyleGAN2Recipe(Recipe):
-    """StyleGAN2 (Karras et al. 2020) with optional DiffAugment (Zhao et al. 2020).
+    """StyleGAN2 (Karras 2020), with ADA (Karras 2020b) or DiffAugment (Zhao 2020) where a policy is given.
 
-    Defaults are those of the ``auto`` configuration of Karras et al. 2020b (Training Generative Adversarial Networks
-    with Limited Data) for sizes below 512 px, at the batch it takes for 256 px on one GPU.
+    Defaults are those of the ``auto`` configuration of the authors of Karras 2020b for sizes below 512 px.
     """
 
     family: Literal["stylegan2"] = "stylegan2"
-    ema_halflife_kimg: float = Field(5.0, gt=0)  # batch · 10 / 32
-    ema_rampup: float = Field(0.05, gt=0)
+    ema_halflife_kimg: float = setting(5.0, "Karras 2020b, authors' `auto`: batch · 10 / 32", gt=0)
+    ema_rampup: float = setting(0.05, "Karras 2020b, authors' `auto`", gt=0)
 
-    z_dim: int = Field(512, ge=1)
-    w_dim: int = Field(512, ge=1)
-    mapping_layers: int = Field(2, ge=1)
-    channel_base: int = Field(16384, ge=512)  # feature maps times resolution
-    channel_max: int = Field(512, ge=1)
-    minibatch_group: int = Field(4, ge=1)
+    z_dim: int = setting(512, "Karras 2019", "length of the latent z", ge=1)
+    w_dim: int = setting(512, "Karras 2019", "length of the style w", ge=1)
+    mapping_layers: int = setting(
+        2, "Karras 2020b, authors' `auto`; Karras 2020 has 8", "fully connected layers from z to w", ge=1
+    )
+    channel_base: int = setting(
+        16384, "Karras 2020b: half of Karras 2020 below 512 px", "feature maps times resolution", ge=512
+    )
+    channel_max: int = setting(512, "Karras 2020", "most feature maps at any resolution", ge=1)
+    minibatch_group: int = setting(
+        4, "Karras 2020", "images a minibatch standard deviation; at most this divisor of the batch", ge=1
+    )
 
-    learning_rate: float = Field(0.0025, gt=0)
-    adam_betas: tuple[float, float] = (0.0, 0.99)
-    r1_gamma: float | None = Field(None, ge=0)  # None: 0.0002 · size² / batch
-    r1_interval: int = Field(16, ge=1)
-    path_length_weight: float = Field(2.0, ge=0)
-    path_length_interval: int = Field(4, ge=1)
-    style_mixing: float = Field(0.9, ge=0, le=1)
-    diffaugment: DiffAugmentPolicy = ()
+    learning_rate: float = setting(0.0025, "Karras 2020b, below 1024 px", gt=0)
+    adam_betas: tuple[float, float] = setting((0.0, 0.99), "Karras 2019")
+    r1_gamma: float | None = setting(
+        None, "Karras 2020b, authors' `auto`: 0.0002 · size² / batch", "weight γ of the R1 penalty", ge=0
+    )
+    r1_interval: int = setting(16, "Karras 2020, lazy regularisation", "steps from one R1 penalty to the next", ge=1)
+    path_length_weight: float = setting(
+        2.0, "Karras 2020, authors' default", "weight of path-length regularisation; 0: none", ge=0
+    )
+    path_length_interval: int = setting(
+        4, "Karras 2020, authors' default; the paper has 8", "steps from one such penalty to the next", ge=1
+    )
+    style_mixing: float = setting(0.9, "Karras 2019", "share of images that are made of two styles", ge=0, le=1)
+    diffaugment: DiffAugmentPolicy = setting(
+        (),
+        "Zhao 2020: colour, translation, cutout; of colour, one channel has brightness and contrast",
+        "operations of DiffAugment on all images that the discriminator sees",
+    )
 
-    ada_policy: AdaPolicy | None = None
-    ada_target: float = Field(0.6, gt=-1, lt=1)
-    ada_interval: int = Field(4, ge=1)
-    ada_kimg: float | None = Field(None, gt=0)  # None: 500, scaled down for short runs
+    ada_policy: AdaPolicy | None = setting(
+        None,
+        "Karras 2020b, appendix B, without what a B-mode image cannot undergo",
+        "transforms of adaptive discriminator augmentation (ADA); it takes the place of `diffaugment`",
+    )
+    ada_target: float = setting(
+        0.6, "Karras 2020b, section 3", "wanted r_t, mean sign of the discriminator on real images", gt=-1, lt=1
+    )
+    ada_interval: int = setting(4, "Karras 2020b, section 3", "steps from one adjustment of p to the next", ge=1)
+    ada_kimg: float | None = setting(
+        None,
+        "Karras 2020b: 500; ours: a quarter of the run where that is less",
+        "thousands of real images in which p can rise from 0 to 1",
+        gt=0,
+    )
 
     def resolved(self, kimg: float) -> Self:
         """Return the recipe with `ada_kimg` written out for a run of `kimg`."""
@@ -116,7 +88,7 @@ class StyleGAN2Recipe(Recipe):
         return self.model_copy(update={"ada_kimg": scaled_ada_kimg(kimg)})
 
     def r1_weight(self, size: int) -> float:
-        """Return `r1_gamma`, or the heuristic of Karras et al. 2020b for images of `size` pixels."""
+        """Return `r1_gamma`, or the heuristic of Karras 2020b for images of `size` pixels."""
         return self.r1_gamma if self.r1_gamma is not None else 0.0002 * size**2 / self.batch
 
     def build_generator(self, size: int, n_classes: int) -> stylegan2.Generator:
@@ -175,7 +147,7 @@ class StyleGAN2Recipe(Recipe):
     def build_optimizers(
         self, generator: stylegan2.Generator, discriminator: stylegan2.Discriminator
     ) -> tuple[Optimizer, Optimizer]:
-        """Return one Adam a player, corrected for lazy regularisation (Karras et al. 2020, appendix B)."""
+        """Return one Adam a player, corrected for lazy regularisation (Karras 2020, appendix B)."""
         return (
             self._adam(generator, self.path_length_interval if self.path_length_weight else None),
             self._adam(discriminator, self.r1_interval if self.r1_weight(generator.size) else None),
@@ -183,27 +155,37 @@ class StyleGAN2Recipe(Recipe):
 
     def _adam(self, network: nn.Module, interval: int | None) -> Optimizer:
         share = interval / (interval + 1) if interval else 1.0
-        return _adam(network, self.learning_rate * share, (self.adam_betas[0] ** share, self.adam_betas[1] ** share))
+        return adam(network, self.learning_rate * share, (self.adam_betas[0] ** share, self.adam_betas[1] ** share))
 
 
 class FastGANRecipe(Recipe):
-    """FastGAN (Liu et al. 2021) with DiffAugment; defaults are those of the paper and of its authors' release."""
+    """FastGAN (Liu 2021) with DiffAugment."""
 
     family: Literal["fastgan"] = "fastgan"
-    kimg: float = Field(400.0, gt=0)  # 50,000 steps of 8 images
-    batch: int = Field(8, ge=2, multiple_of=2)
-    ema_halflife_kimg: float = Field(5.5, gt=0)  # a decay of 0.999 a step of 8 images
-    ema_rampup: float = Field(0.05, gt=0)  # not in the paper; as StyleGAN2
+    kimg: float = setting(400.0, "Liu 2021, authors' default: 50,000 steps of 8 images", gt=0)
+    batch: int = setting(8, "Liu 2021", ge=2, multiple_of=2)
+    mirror: bool = setting(True, "Liu 2021, authors' default")
+    ema_halflife_kimg: float = setting(5.5, "Liu 2021, authors' default: a decay of 0.999 a step of 8 images", gt=0)
+    ema_rampup: float = setting(0.05, "ours: as stylegan2", gt=0)
 
-    z_dim: int = Field(256, ge=1)
-    ngf: int = Field(64, ge=4, multiple_of=4)
-    ndf: int = Field(64, ge=4, multiple_of=4)
-    learning_rate: float = Field(2e-4, gt=0)
-    adam_betas: tuple[float, float] = (0.5, 0.999)
-    perceptual: Literal["efficientnet-lite0", "l1"] = "efficientnet-lite0"  # the paper: LPIPS with VGG
-    reconstruction_weight: float = Field(8.0, ge=0)  # the authors sum over batches of 8
-    diffaugment: DiffAugmentPolicy = ("brightness", "contrast", "translation")
-    mirror: bool = True
+    z_dim: int = setting(256, "Liu 2021, authors' default", "length of the latent z", ge=1)
+    ngf: int = setting(64, "Liu 2021, authors' default", "width of the generator", ge=4, multiple_of=4)
+    ndf: int = setting(64, "Liu 2021, authors' default", "width of the discriminator", ge=4, multiple_of=4)
+    learning_rate: float = setting(2e-4, "Liu 2021", gt=0)
+    adam_betas: tuple[float, float] = setting((0.5, 0.999), "Liu 2021, authors' default")
+    perceptual: Literal["efficientnet-lite0", "l1"] = setting(
+        "efficientnet-lite0",
+        "ours: in place of LPIPS with VGG of Liu 2021",
+        "distance of the discriminator's reconstructions; `l1` needs no network",
+    )
+    reconstruction_weight: float = setting(
+        8.0, "Liu 2021, authors' default: sums over batches of 8", "weight of the reconstructions", ge=0
+    )
+    diffaugment: DiffAugmentPolicy = setting(
+        ("brightness", "contrast", "translation"),
+        "Liu 2021, authors' default: colour and translation",
+        "operations of DiffAugment on all images that the discriminator sees",
+    )
 
     def build_generator(self, size: int, n_classes: int) -> fastgan.FastGANGenerator:
         """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
@@ -228,20 +210,29 @@ class FastGANRecipe(Recipe):
 
 
 class ProjectedRecipe(Recipe):
-    """Projected GAN (Sauer et al. 2021) with the FastGAN-lite generator, EfficientNet-Lite0 and DiffAugment."""
+    """Projected GAN (Sauer 2021) with the FastGAN-lite generator, EfficientNet-Lite0 and DiffAugment."""
 
     family: Literal["projected"] = "projected"
-    ema_halflife_kimg: float = Field(5.0, gt=0)  # batch · 10 / 32
-    ema_rampup: float = Field(0.05, gt=0)
+    batch: int = setting(16, "ours: as stylegan2; Sauer 2021 has 64", ge=2, multiple_of=2)
+    ema_halflife_kimg: float = setting(5.0, "Sauer 2021, authors' default: batch · 10 / 32", gt=0)
+    ema_rampup: float = setting(0.05, "Sauer 2021, authors' default", gt=0)
 
-    z_dim: int = Field(256, ge=1)
-    ngf: int = Field(128, ge=4, multiple_of=4)
-    lite: bool = True
-    ndf: int = Field(64, ge=4)
-    feature_px: int = Field(224, ge=128, multiple_of=32)
-    learning_rate: float = Field(2e-4, gt=0)
-    adam_betas: tuple[float, float] = (0.0, 0.99)
-    diffaugment: DiffAugmentPolicy = DIFFAUGMENT
+    z_dim: int = setting(256, "Sauer 2021, authors' default", "length of the latent z", ge=1)
+    ngf: int = setting(128, "Sauer 2021, authors' default", "width of the generator", ge=4, multiple_of=4)
+    lite: bool = setting(
+        True, "Sauer 2021, authors' `fastgan_lite`", "the generator with one convolution a block instead of two"
+    )
+    ndf: int = setting(64, "Sauer 2021, authors' default", "width of the four discriminators", ge=4)
+    feature_px: int = setting(
+        224, "Sauer 2021, authors' default", "side of the images that the frozen network sees", ge=128, multiple_of=32
+    )
+    learning_rate: float = setting(2e-4, "Sauer 2021", gt=0)
+    adam_betas: tuple[float, float] = setting((0.0, 0.99), "Sauer 2021, authors' default")
+    diffaugment: DiffAugmentPolicy = setting(
+        DIFFAUGMENT,
+        "Sauer 2021: colour, translation, cutout (Zhao 2020)",
+        "operations of DiffAugment on all images that the discriminator sees",
+    )
 
     def build_generator(self, size: int, n_classes: int) -> projected.ProjectedGenerator:
         """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
@@ -256,11 +247,6 @@ class ProjectedRecipe(Recipe):
     ) -> Objective:
         """Return the losses of the game between the two networks."""
         return projected.ProjectedObjective(generator, discriminator, augmentation=self.diffaugment)
-
-
-def _adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> Optimizer:
-    trained = [p for p in network.parameters() if p.requires_grad]
-    return torch.optim.Adam(trained, lr=learning_rate, betas=betas, eps=1e-8, fused=True)
 
 
 FAMILIES: dict[str, type[Recipe]] = {

@@ -25,6 +25,7 @@ from sonosynth.gan.checkpoint import (
     GENERATOR,
     LOG,
     RECIPE,
+    SAMPLES,
     STATE,
     TRANSFER,
     Log,
@@ -34,8 +35,9 @@ from sonosynth.gan.checkpoint import (
     save_generator,
     save_state,
 )
-from sonosynth.gan.recipes import Recipe
+from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.sample import class_sequence, save_sample_grid, synthesise
+from sonosynth.gan.tracking import Track
 from sonosynth.gan.trainer import Trainer
 from sonosynth.gan.transfer import fingerprint, source_of, transfer
 
@@ -94,6 +96,7 @@ def train(
     start: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
+    track: Track | None = None,
 ) -> Path:
     """Train one generator on all of `data` and return its run directory.
 
@@ -115,6 +118,7 @@ def train(
         start: run directory to take weights from; what fitted and what did not is written to ``transfer.json``.
         device: where to train; the first GPU if there is one.
         progress: called before the first and after every step; not at all where there is nothing to do.
+        track: called with `out` after every log line, e.g. a `TensorBoard`.
 
     Raises:
         RunError: `out` belongs to another run, the image size does not fit, or `kimg` is not above 0 and finite.
@@ -155,7 +159,10 @@ def train(
                     log.append(entry)
             if done in grid_steps:
                 with tick.pause():
-                    save_sample_grid(trainer.ema, config, out / "samples" / f"kimg-{trainer.kimg:09.3f}.png")
+                    save_sample_grid(trainer.ema, config, out / SAMPLES / f"kimg-{trainer.kimg:09.3f}.png")
+            if closing and track:
+                with tick.pause():
+                    track(out)
             if done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS:
                 with tick.pause():
                     course.seconds = tick.seconds
@@ -182,6 +189,7 @@ def train_mode(
     start: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
+    track: Track | None = None,
 ) -> list[Path]:
     """Train on all classes of `data` and return the run directories; see `train`.
 
@@ -211,6 +219,7 @@ def train_mode(
             start=source_of(start, name) if start else None,
             device=device,
             progress=progress,
+            track=track,
         )
         for run, (name, part) in parts.items()
     ]

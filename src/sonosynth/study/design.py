@@ -20,7 +20,8 @@ from sonosynth.classify.arms import ARMS, find_arm
 from sonosynth.classify.networks import NETWORKS
 from sonosynth.errors import SonosynthError, StudyError, nearest
 from sonosynth.features import known_features
-from sonosynth.gan.recipes import Recipe, make_recipe
+from sonosynth.gan.recipe import Recipe
+from sonosynth.gan.recipes import make_recipe
 
 
 class _Section(BaseModel):

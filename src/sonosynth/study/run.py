@@ -19,7 +19,8 @@ from sonosynth.engine import numpy_generator, provenance, seed_of
 from sonosynth.errors import ClassError, SonosynthError, StudyError
 from sonosynth.files import locked, read_json, remove_leftovers, write_json
 from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, read_config
-from sonosynth.gan.recipes import Recipe, recipe_from_dict
+from sonosynth.gan.recipe import Recipe
+from sonosynth.gan.recipes import recipe_from_dict
 from sonosynth.gan.sample import generate
 from sonosynth.gan.train import train_mode
 from sonosynth.metrics.scorecard import as_json, check_class_names, scorecard

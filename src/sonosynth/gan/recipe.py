@@ -1,0 +1,100 @@
+"""What every family of generators has in common: the base class of recipes, and how a setting is declared."""
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from torch import nn
+from torch.optim import Optimizer
+
+from sonosynth.errors import nearest
+from sonosynth.gan.augment import OPERATIONS
+from sonosynth.gan.game import GeneratorNetwork, Objective
+
+
+def setting(default: Any, source: str, meaning: str | None = None, **limits: Any) -> Any:
+    """Return the pydantic field of a setting.
+
+    Args:
+        default: its value in the family.
+        source: where the default comes from: the short name of a paper in `recipe_table` and where in it, or "ours" and
+            why.
+        meaning: what it does; a setting that `Recipe` declares keeps the meaning given there.
+        limits: of its values, as pydantic takes them.
+    """
+    return Field(default, description=meaning, json_schema_extra={"source": source}, **limits)
+
+
+class Recipe(BaseModel, ABC):
+    """Settings that every family of generators has, and what a family builds from them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    family: str
+    mode: Literal["per_class", "conditional"] = setting(
+        "per_class", "Maack 2022, as far as known", "`per_class`: a generator a class; `conditional`: one for all"
+    )
+    kimg: float = setting(300.0, "Zhao 2020, few-shot runs", "thousands of real images shown", gt=0)
+    batch: int = setting(
+        16, "Karras 2020b, authors' `auto` at 256 px on one GPU", "real images a step", ge=2, multiple_of=2
+    )
+    mirror: bool = setting(
+        False, "Karras 2020b and Sauer 2021, authors' defaults", "flip half of the real images left to right"
+    )
+    balanced_classes: bool = setting(
+        False,
+        "ours: a generator makes what it was shown",
+        "show every class as often, instead of in the proportions of the training images",
+    )
+    ema_halflife_kimg: float = Field(
+        gt=0, description="half-life of the moving average of the generator's weights, in kimg"
+    )
+    ema_rampup: float = Field(gt=0, description="that half-life is at most this share of the images shown so far")
+    learning_rate: float = Field(gt=0, description="of Adam, for both networks")
+    adam_betas: tuple[float, float] = Field(description="decay rates of Adam's two moments")
+
+    def resolved(self, kimg: float) -> Self:
+        """Return the recipe with all that depends on the length of a run, `kimg`, written out."""
+        return self
+
+    @abstractmethod
+    def build_generator(self, size: int, n_classes: int) -> GeneratorNetwork:
+        """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
+
+    @abstractmethod
+    def build_discriminator(self, size: int, n_classes: int) -> nn.Module:
+        """Return a freshly initialised discriminator."""
+
+    @abstractmethod
+    def build_objective(self, generator: Any, discriminator: Any) -> Objective:
+        """Return the losses of the game between the two networks."""
+
+    def build_optimizers(self, generator: Any, discriminator: Any) -> tuple[Optimizer, Optimizer]:
+        """Return an optimiser for the generator and one for the discriminator: Adam, unless a family overrides it."""
+        rate, betas = self.learning_rate, self.adam_betas
+        return adam(generator, rate, betas), adam(discriminator, rate, betas)
+
+    def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
+        """Return the numbers of trained parameters of generator and discriminator."""
+        with torch.device("meta"):
+            players = self.build_generator(size, n_classes), self.build_discriminator(size, n_classes)
+        return tuple(sum(p.numel() for p in player.parameters()) for player in players)  # type: ignore[return-value]
+
+
+def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> Optimizer:
+    """Return Adam on the trained parameters of `network`."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    return torch.optim.Adam(trained, lr=learning_rate, betas=betas, eps=1e-8, fused=True)
+
+
+def _known_operations(policy: tuple[str, ...]) -> tuple[str, ...]:
+    for name in policy:
+        if name not in OPERATIONS:
+            raise ValueError(f"unknown operation '{name}'{nearest(name, list(OPERATIONS))}")
+    return policy
+
+
+DiffAugmentPolicy = Annotated[tuple[str, ...], AfterValidator(_known_operations)]
+"""Operations of DiffAugment, in the order in which they are applied."""

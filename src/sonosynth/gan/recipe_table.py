@@ -1,0 +1,140 @@
+"""The reference page of recipes, made from the recipes themselves.
+
+python -m sonosynth.gan.recipe_table > docs/reference/recipes.md
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from sonosynth.gan.ada import PUBLISHED, AdaPolicy
+from sonosynth.gan.recipe import Recipe
+from sonosynth.gan.recipes import FAMILIES, RECIPES, StyleGAN2Recipe
+
+SIZES = (64, 128, 256)
+
+PAPERS = {
+    "Karras 2019": "Karras, Laine, Aila: A Style-Based Generator Architecture for Generative Adversarial Networks. "
+    "CVPR 2019",
+    "Karras 2020": "Karras, Laine, Aittala, Hellsten, Lehtinen, Aila: Analyzing and Improving the Image Quality of "
+    "StyleGAN. CVPR 2020",
+    "Karras 2020b": "Karras, Aittala, Hellsten, Laine, Lehtinen, Aila: Training Generative Adversarial Networks with "
+    "Limited Data. NeurIPS 2020",
+    "Liu 2021": "Liu, Zhu, Song, Elgammal: Towards Faster and Stabilized GAN Training for High-fidelity Few-shot Image "
+    "Synthesis. ICLR 2021",
+    "Maack 2022": "Maack, Holstein, Schlaefer: GANs for generation of synthetic ultrasound images from small datasets. "
+    "Current Directions in Biomedical Engineering 8(1), 2022",
+    "Sauer 2021": "Sauer, Chitta, Müller, Geiger: Projected GANs Converge Faster. NeurIPS 2021",
+    "Zhao 2020": "Zhao, Liu, Lin, Zhu, Han: Differentiable Augmentation for Data-Efficient GAN Training. NeurIPS 2020",
+}
+"""The short names that sources of settings begin with."""
+
+OPENING = """\
+# Recipes
+
+A recipe is a generator family with its settings. `sonosynth train --gan RECIPE --set SETTING=VALUE` changes a setting,
+and so does `{base: RECIPE, SETTING: VALUE}` in a [study file](study-file.md). `recipe.yaml` in a run holds them all.
+
+This page is made from the code: `python -m sonosynth.gan.recipe_table > docs/reference/recipes.md`.
+
+## Networks
+
+Millions of trained parameters, generator + discriminator, of an unconditional generator of one-channel images.
+"""
+
+ADA_OPENING = """\
+The settings inside `ada_policy`; what is not given stays at its default: `--set 'ada_policy={rotation_degrees: 10}'`.
+"""
+
+SOURCES = """\
+## Sources
+
+"Authors'" is code that the authors published with the paper; "ours" a choice of this project.
+"""
+
+
+def page() -> str:
+    """Return the whole page as Markdown."""
+    families = [_family(name, family) for name, family in FAMILIES.items()]
+    papers = "\n".join(f"- {short}: {paper}." for short, paper in PAPERS.items())
+    return "\n".join([OPENING, _networks(), *families, _ada(), SOURCES, papers, ""])
+
+
+def _networks() -> str:
+    rows = []
+    for name, recipe in RECIPES.items():
+        counts = [recipe.parameter_counts(size, 0) for size in SIZES]
+        cells = [" + ".join(f"{count / 1e6:.1f}" for count in pair) for pair in counts]
+        rows.append([f"`{name}`", f"`{recipe.family}`", *cells])
+    return _table(["recipe", "family", *(f"{size} px" for size in SIZES)], rows)
+
+
+def _family(name: str, family: type[Recipe]) -> str:
+    recipes = [recipe for recipe in RECIPES.values() if type(recipe) is family]
+    keys = [key for key in family.model_fields if key not in ("name", "family")]
+    rows = [[f"`{key}`", _defaults(recipes, key), meaning_of(family, key), source_of(family, key)] for key in keys]
+    about = re.sub(r"\s+", " ", (family.__doc__ or "").replace("``", "`")).strip()
+    return f"## Family {name}\n\n{about}\n\n{_table(['setting', 'default', 'meaning', 'source'], rows)}"
+
+
+def meaning_of(family: type[Recipe], setting: str) -> str:
+    """Return what `setting` does in `family`: as its nearest class that says so has it."""
+    found = (base.model_fields[setting].description for base in family.__mro__ if issubclass(base, Recipe))
+    return next(meaning for meaning in found if meaning)
+
+
+def source_of(family: type[Recipe], setting: str) -> str:
+    """Return where the default of `setting` in `family` is from."""
+    extra = family.model_fields[setting].json_schema_extra
+    assert isinstance(extra, dict), f"{family.__name__}.{setting} has no source"
+    return str(extra["source"])
+
+
+def _defaults(recipes: list[Recipe], key: str) -> str:
+    """Return the default of a setting in the first recipe of a family, and in those that differ from it."""
+    first, *others = [(recipe.name, _default(recipe, key)) for recipe in recipes]
+    return "; ".join([first[1], *(f"`{name}`: {value}" for name, value in others if value != first[1])])
+
+
+def _default(recipe: Recipe, key: str) -> str:
+    """Return the default of a setting; of one that depends on the run, its values."""
+    value = getattr(recipe.resolved(recipe.kimg), key)
+    if isinstance(recipe, StyleGAN2Recipe) and key == "r1_gamma" and value is None:
+        return ", ".join(f"{recipe.r1_weight(size):.3g} at {size} px" for size in SIZES)
+    if key == "ada_kimg" and value is not None:
+        return f"{value:g} for {recipe.kimg:g} kimg"
+    return "[below](#transforms-of-ada)" if isinstance(value, AdaPolicy) else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(_plain(part) for part in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _ada() -> str:
+    """Return the section on the settings inside `ada_policy`, explained by the docstring of `AdaPolicy`."""
+    about, _, attributes = (AdaPolicy.__doc__ or "").partition("Attributes:")
+    meanings = dict(re.findall(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", attributes, re.MULTILINE))
+    rows = []
+    for field in fields(AdaPolicy):
+        meaning = re.sub(r"\s+", " ", meanings[field.name])
+        rows.append([f"`{field.name}`", _plain(field.default), _plain(getattr(PUBLISHED, field.name)), meaning])
+    text = re.sub(r"\s*\n\s*\n\s*", "\n\n", about.replace("``", "`"))
+    text = "\n\n".join(re.sub(r"\s+", " ", paragraph).strip() for paragraph in text.split("\n\n"))
+    table = _table(["setting", "default", "Karras 2020b", "meaning"], rows)
+    return f"## Transforms of ADA\n\n{ADA_OPENING}\n{text.strip()}\n\n{table}"
+
+
+def _table(heading: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,174 @@
+"""TensorBoard event files, read back and compared with the log they mirror."""
+
+import builtins
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sonosynth.errors import TrackingError
+from sonosynth.gan import train as train_module
+from sonosynth.gan.recipes import make_recipe
+from sonosynth.gan.tracking import TensorBoard
+from sonosynth.gan.train import train, train_mode
+from sonosynth.gan.trainer import Trainer
+
+TINY = {"channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
+
+
+@pytest.fixture(autouse=True)
+def short_ticks(monkeypatch):
+    monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
+
+
+def tiny(name: str = "stylegan2-ada", **settings):
+    return make_recipe(name, **(TINY | {"ada_kimg": 0.1} | settings))
+
+
+def shown(run: Path) -> EventAccumulator:
+    (file,) = (run / "tensorboard").iterdir()
+    assert file.name.startswith("events.out.tfevents.")
+    return EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
+
+
+def logged(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def assert_mirrors(run: Path, entries: list[dict]) -> None:
+    """Check that every number of the log lines `entries` of `run` is one point, and that there are no others."""
+    events = shown(run)
+    wanted: dict[str, list[tuple[int, float]]] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            if name not in ("kimg", "seconds", "event") and value is not None:
+                wanted.setdefault(f"{name.split('_')[0]}/{name}", []).append((round(1000 * entry["kimg"]), value))
+    assert set(events.Tags()["scalars"]) == set(wanted)
+    for tag, points in wanted.items():
+        found = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert found == [(step, pytest.approx(value, rel=1e-6)) for step, value in points], tag
+
+
+def assert_shows_grids(run: Path) -> None:
+    images = shown(run).Images("samples")
+    grids = sorted((run / "samples").glob("*.png"))
+    assert [image.step for image in images] == [round(1000 * float(path.stem.split("-")[1])) for path in grids]
+    for image, path in zip(images, grids, strict=True):
+        there = np.asarray(Image.open(io.BytesIO(image.encoded_image_string)).convert("L"))
+        assert np.array_equal(there, np.asarray(Image.open(path)))
+
+
+def test_every_log_line_and_grid_is_shown(small_set, tmp_path):
+    with TensorBoard() as track:
+        run = train(
+            small_set,
+            tiny(),
+            tmp_path / "run",
+            kimg=0.1,
+            conditional=True,
+            distance=lambda images: float(images.mean()),
+            track=track,
+        )
+    assert_mirrors(run, logged(run))
+    assert_shows_grids(run)
+    wanted = {"loss/loss_g", "loss/loss_d", "sign/sign_real", "augment/augment_p", "kid/kid_train", "img/img_per_s"}
+    wanted |= {"gradient/gradient_norm_generator", "gradient/gradient_norm_discriminator"}
+    assert wanted <= set(shown(run).Tags()["scalars"])
+    times = [event.wall_time for event in shown(run).Scalars("loss/loss_g")]
+    seconds = [entry["seconds"] for entry in logged(run)]
+    assert np.diff(times) == pytest.approx(np.diff(seconds), abs=1e-5)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_killed_and_resumed_run_shows_every_point_once(first, small_set, tmp_path, monkeypatch):
+    """The state is saved at 0.04 kimg, the process dies at 0.084, and another one goes on from the state."""
+    run = tmp_path / "run"
+
+    def die(done, total, latest):
+        if round(done * 1000) == 84:
+            raise MemoryError
+
+    train(small_set, tiny(), run, kimg=0.04, conditional=True, track=TensorBoard() if first else None)
+    state = (run / "state.pt").read_bytes()
+    with pytest.raises(MemoryError):
+        train(small_set, tiny(), run, kimg=0.12, conditional=True, track=TensorBoard(), progress=die)
+    assert [event.step for event in shown(run).Scalars("loss/loss_g")] == [20, 40, 60, 80]
+    assert (run / "state.pt").read_bytes() == state
+    with TensorBoard() as track:
+        train(small_set, tiny(), run, kimg=0.12, conditional=True, track=track)
+    assert [entry["kimg"] for entry in logged(run)] == [0.02, 0.04, 0.06, 0.08, 0.1, 0.12]
+    assert_mirrors(run, logged(run))
+    assert_shows_grids(run)
+
+
+def test_one_tracker_that_sees_the_log_cut_back_begins_again(small_set, tmp_path):
+    def die(done, total, latest):
+        if round(done * 1000) == 44:
+            raise MemoryError
+
+    with TensorBoard() as track:
+        with pytest.raises(MemoryError):
+            train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True, track=track, progress=die)
+        run = train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True, track=track)
+    assert_mirrors(run, logged(run))
+    assert_shows_grids(run)
+
+
+def test_finished_run_keeps_its_event_file(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True, track=TensorBoard())
+    before = [(path, path.read_bytes()) for path in (run / "tensorboard").iterdir()]
+    train(small_set, tiny(), run, kimg=0.02, conditional=True, track=TensorBoard())
+    assert [(path, path.read_bytes()) for path in (run / "tensorboard").iterdir()] == before
+
+
+def test_steps_that_were_rolled_back_are_no_points(small_set, tmp_path, monkeypatch):
+    original = Trainer.step
+
+    def spoil_once(self, gradient_norms=False):
+        statistics = original(self, gradient_norms)
+        if self.step_count == 8 and not self.rollbacks:
+            with torch.no_grad():
+                next(self.discriminator.parameters()).fill_(torch.nan)
+        return statistics
+
+    monkeypatch.setattr(Trainer, "step", spoil_once)
+    with TensorBoard() as track:
+        run = train(small_set, tiny(), tmp_path / "run", kimg=0.08, conditional=True, track=track)
+    undone = logged(run)[1]
+    assert "rolled back" in undone["event"]
+    assert_mirrors(run, [entry for entry in logged(run) if entry is not undone and entry != undone])
+    assert_shows_grids(run)
+    (event,) = shown(run).Tensors("event/text_summary")
+    assert (event.step, event.tensor_proto.string_val[0].decode()) == (20, undone["event"])
+
+
+def test_every_class_has_a_run_of_its_own(small_set, tmp_path):
+    with TensorBoard() as track:
+        train_mode(small_set, tiny(), tmp_path / "run", kimg=0.04, mode="per_class", track=track)
+    for name in small_set.classes:
+        assert_mirrors(tmp_path / "run" / name, logged(tmp_path / "run" / name))
+
+
+def test_without_tensorboard_one_line_says_what_to_do(monkeypatch):
+    original = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("torch.utils.tensorboard"):
+            raise ModuleNotFoundError("No module named 'tensorboard'")
+        return original(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(TrackingError, match=r"No module named 'tensorboard'.*--no-tensorboard"):
+        TensorBoard()
+
+
+def test_training_needs_no_tensorboard():
+    code = "import sys, sonosynth.gan.train; sys.exit('tensorboard' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
