@@ -21,6 +21,7 @@ from sonosynth.gan.fastgan import (
     small_size,
 )
 from sonosynth.gan.game import Batch
+from sonosynth.gan.lecam import LeCam
 
 CPU = torch.device("cpu")
 POLICY = ("brightness", "contrast", "translation")
@@ -32,7 +33,7 @@ def players(size: int = 32, n_classes: int = 0, width: int = 4) -> tuple[FastGAN
 
 
 def objective(generator: nn.Module, discriminator: nn.Module, **settings) -> FastGANObjective:
-    given = {"augmentation": POLICY, "perceptual": l1_pyramid, "reconstruction_weight": 8.0}
+    given = {"augmentation": POLICY, "perceptual": l1_pyramid, "reconstruction_weight": 8.0, "lecam": LeCam(0.0)}
     return FastGANObjective(generator, discriminator, **(given | settings))
 
 

@@ -5,6 +5,7 @@ from torch import nn
 from sonosynth.draws import Draws
 from sonosynth.gan.augment import DiffAugment
 from sonosynth.gan.game import Batch
+from sonosynth.gan.lecam import LeCam
 from sonosynth.gan.losses import StyleGAN2Objective
 from sonosynth.gan.stylegan2 import Discriminator, Generator
 
@@ -19,6 +20,7 @@ def objective(generator: nn.Module, discriminator: nn.Module, **settings) -> Sty
         "path_length_interval": 2,
         "style_mixing": 0.9,
         "augmentation": DiffAugment(()),
+        "lecam": LeCam(0.0),
     }
     return StyleGAN2Objective(generator, discriminator, **(given | settings))
 

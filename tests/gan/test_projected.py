@@ -10,10 +10,12 @@ from sonosynth.draws import Draws
 from sonosynth.engine import autocast
 from sonosynth.gan.blocks import SpectralConv2d
 from sonosynth.gan.game import Batch
+from sonosynth.gan.lecam import LeCam
 from sonosynth.gan.projected import FeatureProjection, ProjectedDiscriminator, ProjectedGenerator, ProjectedObjective
 
 CPU = torch.device("cpu")
 POLICY = ("brightness", "contrast", "translation", "cutout")
+OFF = LeCam(0.0)
 
 
 def players(size: int = 32, n_classes: int = 0, seed: int = 0, **settings):
@@ -150,7 +152,7 @@ class Game:
     def __init__(self, seed: int, n_classes: int = 0, **settings):
         self.n_classes = n_classes
         self.generator, self.discriminator = players(n_classes=n_classes, seed=seed, **settings)
-        self.objective = ProjectedObjective(self.generator, self.discriminator, augmentation=POLICY)
+        self.objective = ProjectedObjective(self.generator, self.discriminator, augmentation=POLICY, lecam=OFF)
         both = {"generator": self.generator, "discriminator": self.discriminator}
         self.optimizers = {k: torch.optim.Adam(v.parameters(), lr=2e-3, betas=(0.0, 0.99)) for k, v in both.items()}
 
@@ -217,7 +219,7 @@ def test_a_game_restored_into_other_players_goes_on_exactly(n_classes, lite):
 def test_the_loss_of_the_generator_reaches_it_through_the_frozen_network_and_leaves_the_discriminator_alone():
     generator, discriminator = players()
     discriminator.requires_grad_(False)
-    loss, _ = ProjectedObjective(generator, discriminator, augmentation=POLICY).generator_loss(batch(0))
+    loss, _ = ProjectedObjective(generator, discriminator, augmentation=POLICY, lecam=OFF).generator_loss(batch(0))
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in generator.parameters())
     assert all(p.grad is None for p in discriminator.parameters())
@@ -269,7 +271,7 @@ class Mean(nn.Module):
 
 def test_losses_are_the_hinge_losses():
     generator, _ = players()
-    game = ProjectedObjective(generator.eval(), Mean(), augmentation=())
+    game = ProjectedObjective(generator.eval(), Mean(), augmentation=(), lecam=OFF)
     real = torch.tensor([-0.5, 0.5, 1.5, 3.0])[:, None, None, None].expand(4, 1, 32, 32)
     loss, statistics = game.discriminator_loss(Batch(real, None, None, Draws(0, "d", 0, CPU)))
     fake = game.discriminator.judged[0].mean(dim=(1, 2, 3))
@@ -281,7 +283,7 @@ def test_losses_are_the_hinge_losses():
 
 def test_real_and_generated_images_are_augmented_and_keep_their_labels():
     generator, _ = players(n_classes=4)
-    game = ProjectedObjective(generator, Mean(), augmentation=("brightness",))
+    game = ProjectedObjective(generator, Mean(), augmentation=("brightness",), lecam=OFF)
     real = torch.zeros(3, 1, 32, 32)
     real_labels, fake_labels = torch.tensor([0, 0, 0]), torch.tensor([3, 3, 3])
     _, statistics = game.discriminator_loss(Batch(real, real_labels, fake_labels, Draws(0, "d", 0, CPU)))

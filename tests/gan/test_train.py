@@ -14,7 +14,7 @@ from sonosynth.gan import train as train_module
 from sonosynth.gan.checkpoint import load_generator
 from sonosynth.gan.recipes import RECIPES, make_recipe
 from sonosynth.gan.sample import class_sequence, generate, interpolate, tile
-from sonosynth.gan.train import train, train_mode
+from sonosynth.gan.train import run_config, train, train_mode
 from sonosynth.gan.trainer import Trainer, TrainingImages
 from sonosynth.gan.transfer import source_of
 
@@ -45,6 +45,38 @@ def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path, mo
     for player in ("generator", "discriminator", "ema"):
         assert all(torch.equal(a[player][k], b[player][k]) for k in a[player])
     assert len(list((straight / "samples").glob("*.png"))) == train_module.GRIDS
+
+
+@pytest.mark.parametrize("name", ["stylegan2-ada", "fastgan", "projected"])
+def test_every_family_resumes_exactly_with_lecam(name, small_set, tmp_path):
+    recipe = tiny(name, lecam_weight=0.3, lecam_decay=0.9)
+    straight = train(small_set, recipe, tmp_path / "straight", kimg=0.04, conditional=True)
+    train(small_set, recipe, tmp_path / "cut", kimg=0.02, conditional=True)
+    resumed = train(small_set, recipe, tmp_path / "cut", kimg=0.04, conditional=True)
+    assert (straight / "generator.safetensors").read_bytes() == (resumed / "generator.safetensors").read_bytes()
+    a, b = (torch.load(run / "state.pt", weights_only=True) for run in (straight, resumed))
+    assert a["objective"].keys() == b["objective"].keys()
+    assert all(torch.equal(a["objective"][k], b["objective"][k]) for k in a["objective"])
+    assert all(torch.equal(a["discriminator"][k], b["discriminator"][k]) for k in a["discriminator"])
+    assert json.loads((straight / "log.jsonl").read_text().splitlines()[-1])["lecam"] > 0
+
+
+@pytest.mark.parametrize("name", ["stylegan2-ada", "fastgan", "projected"])
+def test_lecam_pulls_at_the_discriminator_of_every_family_and_is_absent_where_it_is_off(name, small_set):
+    off, on = (
+        Trainer(small_set, run_config(small_set, tiny(name, lecam_weight=weight), conditional=True, seed=0), CPU)
+        for weight in (0.0, 0.3)
+    )
+    plain, regularised = off.step(), on.step()
+    assert plain.keys() ^ regularised.keys() == {"lecam"}
+    assert all(torch.equal(plain[key], regularised[key]) for key in ("loss_d", "logit_real", "logit_fake"))
+    assert off.objective.state_dict().keys() ^ on.objective.state_dict().keys() == {"lecam"}
+    means = torch.stack([regularised["logit_real"], regularised["logit_fake"], torch.tensor(1.0)])
+    torch.testing.assert_close(on.objective.state_dict()["lecam"], 0.01 * means)
+    for _ in range(5):
+        plain, regularised = off.step(), on.step()
+    assert regularised["lecam"] > 0
+    assert not torch.equal(plain["loss_d"], regularised["loss_d"])
 
 
 def test_interrupt_saves_the_state_and_the_same_call_goes_on(small_set, tmp_path):

@@ -33,6 +33,7 @@ from sonosynth.gan.blocks import (
 )
 from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.hinge import HingeObjective
+from sonosynth.gan.lecam import LeCam
 
 # Feature maps of the discriminator at a resolution, as multiples of its width setting.
 DISCRIMINATOR_WIDTHS = {8: 8, 16: 4, 32: 2, 64: 1, 128: 0.5, 256: 0.25}
@@ -267,7 +268,7 @@ def shrink(images: Tensor, side: int) -> Tensor:
 class FastGANObjective(HingeObjective):
     """Hinge loss of both players, and reconstruction of real images by the discriminator (section 3.2).
 
-    There is no state between steps: what spectral and batch normalisation keep is in the buffers of the networks.
+    What spectral and batch normalisation keep between steps is in the buffers of the networks.
 
     Args:
         generator: the generator.
@@ -275,6 +276,7 @@ class FastGANObjective(HingeObjective):
         augmentation: operations of DiffAugment on real and generated images, small ones with draws of their own.
         perceptual: distance of a reconstruction and its target; see `perceptual_distance`.
         reconstruction_weight: factor of the three distances. The authors sum them over batches of 8: 8 here.
+        lecam: regularisation of the discriminator.
     """
 
     def __init__(
@@ -285,7 +287,9 @@ class FastGANObjective(HingeObjective):
         augmentation: tuple[str, ...],
         perceptual: PerceptualDistance,
         reconstruction_weight: float,
+        lecam: LeCam,
     ):
+        super().__init__(lecam)
         self.generator, self.discriminator = generator, discriminator
         self.augmentation = augmentation
         self.perceptual, self.reconstruction_weight = perceptual, reconstruction_weight

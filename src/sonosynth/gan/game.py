@@ -84,7 +84,10 @@ class Phase:
 
 
 def discriminator_statistics(loss: Tensor, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """Return what every discriminator logs of its loss and of its logits ``[N, ...]`` on real and generated images."""
+    """Return what every discriminator logs of its loss and of its logits ``[N, ...]`` on real and generated images.
+
+    `loss` is the adversarial one; what regularises the discriminator is logged by itself.
+    """
     return {
         "loss_d": loss.detach(),
         "logit_real": real.detach().mean(),

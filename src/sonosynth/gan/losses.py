@@ -8,11 +8,12 @@ from sonosynth.draws import Draws
 from sonosynth.engine import autocast
 from sonosynth.gan.augment import Augmentation
 from sonosynth.gan.game import Batch, Phase, discriminator_statistics
+from sonosynth.gan.lecam import LeCam
 from sonosynth.gan.stylegan2 import Discriminator, Generator
 
 
 class StyleGAN2Objective:
-    """The phases of StyleGAN2 and the running mean of path lengths, which is their only state."""
+    """The phases of StyleGAN2; their state is the running mean of path lengths and what augmentation and LeCam keep."""
 
     def __init__(
         self,
@@ -25,13 +26,14 @@ class StyleGAN2Objective:
         path_length_interval: int,
         style_mixing: float,
         augmentation: Augmentation,
+        lecam: LeCam,
     ):
         self.generator = generator
         self.discriminator = discriminator
         self.r1_weight, self.r1_interval = r1_weight, r1_interval
         self.path_length_weight, self.path_length_interval = path_length_weight, path_length_interval
         self.style_mixing = style_mixing
-        self.augmentation = augmentation
+        self.augmentation, self.lecam = augmentation, lecam
         self.path_length_mean = torch.zeros([], device=generator.constant.device)
 
     def phases(self) -> list[Phase]:
@@ -46,12 +48,14 @@ class StyleGAN2Objective:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a resumed run needs."""
-        return {"path_length_mean": self.path_length_mean, **self.augmentation.state_dict()}
+        kept = self.augmentation.state_dict() | self.lecam.state_dict()
+        return {"path_length_mean": self.path_length_mean, **kept}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
         self.path_length_mean.copy_(state["path_length_mean"])
         self.augmentation.load_state_dict(state)
+        self.lecam.load_state_dict(state)
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Non-saturating logistic loss ``softplus(-D(G(z)))``."""
@@ -77,12 +81,14 @@ class StyleGAN2Objective:
         return penalty * weight, {"path_length": lengths.detach().mean()}
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logistic loss ``softplus(D(G(z))) + softplus(-D(x))``."""
+        """Logistic loss ``softplus(D(G(z))) + softplus(-D(x))``, regularised."""
         with torch.no_grad():
             images, _ = self._generate(batch)
         fake, real = self._judge_both(images, batch)
         loss = F.softplus(fake).mean() + F.softplus(-real).mean()
-        return loss, discriminator_statistics(loss, real, fake) | self.augmentation.observe(real.detach())
+        statistics = discriminator_statistics(loss, real, fake) | self.augmentation.observe(real.detach())
+        loss, penalty = self.lecam(loss, real, fake)
+        return loss, statistics | penalty
 
     def r1_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """R1 penalty ``γ/2 · E‖∇D(x)‖²`` on real images (Mescheder et al. 2018), in full precision."""

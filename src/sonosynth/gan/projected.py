@@ -32,6 +32,7 @@ from sonosynth.gan.blocks import (
 from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.hinge import HingeObjective
 from sonosynth.gan.layers import full_precision
+from sonosynth.gan.lecam import LeCam
 
 LOGIT_SIDE = 4  # logits a side of every small discriminator
 CLASS_DIM = 64  # length of the class vector on which a conditional discriminator projects
@@ -262,12 +263,13 @@ class ProjectedDiscriminator(nn.Module):
 
 
 class ProjectedObjective(HingeObjective):
-    """Hinge losses of the generator and the discriminator on augmented images. No regularisation.
+    """Hinge losses of the generator and the discriminator on augmented images.
 
     Args:
         generator: makes images.
         discriminator: judges them.
         augmentation: operations of `diffaugment` for real and generated images.
+        lecam: regularisation of the discriminator.
     """
 
     def __init__(
@@ -276,7 +278,9 @@ class ProjectedObjective(HingeObjective):
         discriminator: ProjectedDiscriminator,
         *,
         augmentation: tuple[str, ...],
+        lecam: LeCam,
     ):
+        super().__init__(lecam)
         self.generator, self.discriminator = generator, discriminator
         self.augmentation = augmentation
 

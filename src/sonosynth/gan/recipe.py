@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from sonosynth.errors import nearest
 from sonosynth.gan.augment import OPERATIONS
 from sonosynth.gan.game import GeneratorNetwork, Objective
+from sonosynth.gan.lecam import LeCam
 
 
 def setting(default: Any, source: str, meaning: str | None = None, **limits: Any) -> Any:
@@ -54,6 +55,15 @@ class Recipe(BaseModel, ABC):
     ema_rampup: float = Field(gt=0, description="that half-life is at most this share of the images shown so far")
     learning_rate: float = Field(gt=0, description="of Adam, for both networks")
     adam_betas: tuple[float, float] = Field(description="decay rates of Adam's two moments")
+    lecam_weight: float = setting(
+        0.0,
+        "Tseng 2021, authors' scripts: 0.3 with hinge losses, 3e-7 to 1e-6 with StyleGAN2; off here",
+        "weight of LeCam regularisation of the discriminator",
+        ge=0,
+    )
+    lecam_decay: float = setting(
+        0.99, "Tseng 2021, authors' StyleGAN2", "what LeCam's averages of logits keep in a step", ge=0, lt=1
+    )
 
     def resolved(self, kimg: float) -> Self:
         """Return the recipe with all that depends on the length of a run, `kimg`, written out."""
@@ -75,6 +85,9 @@ class Recipe(BaseModel, ABC):
         """Return an optimiser for the generator and one for the discriminator: Adam, unless a family overrides it."""
         rate, betas = self.learning_rate, self.adam_betas
         return adam(generator, rate, betas), adam(discriminator, rate, betas)
+
+    def _lecam(self, generator: nn.Module) -> LeCam:
+        return LeCam(self.lecam_weight, self.lecam_decay, next(generator.parameters()).device)
 
     def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
         """Return the numbers of trained parameters of generator and discriminator."""

@@ -26,6 +26,8 @@ PAPERS = {
     "Maack 2022": "Maack, Holstein, Schlaefer: GANs for generation of synthetic ultrasound images from small datasets. "
     "Current Directions in Biomedical Engineering 8(1), 2022",
     "Sauer 2021": "Sauer, Chitta, Müller, Geiger: Projected GANs Converge Faster. NeurIPS 2021",
+    "Tseng 2021": "Tseng, Jiang, Liu, Yang, Yang: Regularizing Generative Adversarial Networks under Limited Data. "
+    "CVPR 2021",
     "Zhao 2020": "Zhao, Liu, Lin, Zhu, Han: Differentiable Augmentation for Data-Efficient GAN Training. NeurIPS 2020",
 }
 """The short names that sources of settings begin with."""

@@ -129,6 +129,7 @@ class StyleGAN2Recipe(Recipe):
             path_length_interval=self.path_length_interval,
             style_mixing=self.style_mixing,
             augmentation=self._augmentation(generator.constant.device),
+            lecam=self._lecam(generator),
         )
 
     def _augmentation(self, device: torch.device) -> Augmentation:
@@ -206,6 +207,7 @@ class FastGANRecipe(Recipe):
             augmentation=self.diffaugment,
             perceptual=fastgan.perceptual_distance(self.perceptual, device),
             reconstruction_weight=self.reconstruction_weight,
+            lecam=self._lecam(generator),
         )
 
 
@@ -246,7 +248,9 @@ class ProjectedRecipe(Recipe):
         self, generator: projected.ProjectedGenerator, discriminator: projected.ProjectedDiscriminator
     ) -> Objective:
         """Return the losses of the game between the two networks."""
-        return projected.ProjectedObjective(generator, discriminator, augmentation=self.diffaugment)
+        return projected.ProjectedObjective(
+            generator, discriminator, augmentation=self.diffaugment, lecam=self._lecam(generator)
+        )
 
 
 FAMILIES: dict[str, type[Recipe]] = {
