@@ -2,9 +2,9 @@
 
     python benchmarks/generators.py SOURCE --out results/generators-busi
 
-One conditional generator a family on one subset of SOURCE; nothing is chosen with the held-out images. Prints one table
-and writes curves.csv, curves.png, a sample grid a family and provenance.json to --out. Runs live in --runs; the same
-command goes on where it was. `--width published` and `--kimg 200` are for a GPU.
+One conditional generator a family on one subset of SOURCE; nothing is chosen with the held-out images. Prints one
+table and writes curves.csv, discriminator.csv, curves.png, grid.png and provenance.json to --out. Runs live in --runs;
+the same command goes on where it was. `--width published` and `--kimg 200` are for a GPU.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from sonosynth.files import atomic_file, read_json, write_json
 from sonosynth.gan.checkpoint import LOG, STATE, load_state
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import make_recipe
-from sonosynth.gan.sample import generate, save_sheet
+from sonosynth.gan.sample import generate, tile
 from sonosynth.gan.train import run_config, train
 from sonosynth.gan.trainer import Trainer
 from sonosynth.metrics.kernel import kernel_distance, kernel_interval
@@ -44,6 +44,7 @@ NARROW: dict[str, dict[str, Any]] = {
     "projected": {"ngf": 32},
 }
 FEATURES = ("inception", "efficientnet-lite0")
+SHOWN = 4  # images of each class and family in the grid
 COLUMNS = ("gan", "kimg", "features", "reference", "kernel_distance", "low", "high", "n_real", "n_synthetic")
 JUDGED = ("gan", "kimg", "logit_train", "logit_held_out", "r_t", "augment_p", "seconds")
 
@@ -161,7 +162,7 @@ def draw(path: Path, results: dict[str, list[Any]], floor: dict[str, float]) -> 
                 ]
                 label = gan if reference == "held-out" else None
                 axis.plot([row["kimg"] for row in rows], values, style, color=f"C{i}", marker="o", ms=3, label=label)
-        title = f"{features} features; two halves of the real images: {floor[features]:.4f}"
+        title = f"{features} (two halves of the real images: {floor[features]:.4f})"
         axis.set(title=title, xlabel="kimg", ylabel="kernel distance", ylim=(0, None))
         axis.axhline(floor[features], color="grey", lw=1)
     axes[0, 0].legend(fontsize=8, title="solid: held-out, dotted: training images", title_fontsize=8)
@@ -175,6 +176,30 @@ def draw(path: Path, results: dict[str, list[Any]], floor: dict[str, float]) -> 
     axes[1, 0].set(title="discriminator: training minus held-out images", xlabel="kimg", ylabel="mean output")
     axes[1, 1].set(title="sign of the output on training images, and ADA's p", xlabel="kimg")
     axes[1, 1].legend(fontsize=8)
+    with atomic_file(path) as beside:
+        figure.savefig(beside, format="png", dpi=110)
+    plt.close(figure)
+
+
+def draw_grid(path: Path, rows: dict[str, np.ndarray], classes: Sequence[str]) -> None:
+    """Draw rows of uint8 images ``[classes · k, H, W]``, ordered by class, with their names."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    size = next(iter(rows.values())).shape[1]
+    each = len(next(iter(rows.values()))) // len(classes)
+    figure, axes = plt.subplots(len(rows), 1, figsize=(11, 0.92 * len(rows) + 0.2))
+    for axis, (name, images) in zip(axes, rows.items(), strict=True):
+        axis.imshow(tile(images, len(images)), cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for c in range(1, len(classes)):
+            axis.axvline(c * each * size - 0.5, color="white", lw=3)
+    for c, label in enumerate(classes):
+        axes[0].text((c + 0.5) * each * size, -6, label, ha="center", va="bottom", fontsize=10)
+    figure.subplots_adjust(left=0.13, right=0.995, top=0.94, bottom=0.01, hspace=0.06)
     with atomic_file(path) as beside:
         figure.savefig(beside, format="png", dpi=110)
     plt.close(figure)
@@ -221,12 +246,14 @@ def main() -> None:
     cache = arguments.runs / "features"
     floor = floors(train_set, unseen, arguments.features, cache)
     results: dict[str, list[Any]] = {}
+    real = [train_set.of_class(label).images[:SHOWN] for label in train_set.classes]
+    shown = {"real, training": np.concatenate(real)}
     for name in arguments.gans:
         recipe = recipe_for(name, arguments.width, arguments.kimg, settings)
         run = arguments.runs / name
         rows = results[name] = follow(recipe, train_set, unseen, run, points, arguments.images, arguments.features)
-        samples = [generate(run, 8, class_name=label, seed=1).images for label in train_set.classes]
-        save_sheet(np.concatenate(samples), arguments.out / f"{name}.png", columns=8)
+        made = [generate(run, SHOWN, class_name=label, seed=1).images for label in train_set.classes]
+        shown[name] = np.concatenate(made)
         write_tables(arguments.out, results)
         draw(arguments.out / "curves.png", results, floor)
         counts = recipe.parameter_counts(arguments.size, len(train_set.classes))
@@ -236,8 +263,7 @@ def main() -> None:
             + "  ".join(f"{name} {reference} {value:.3f}" for (name, reference), value in at_end.items()),
             flush=True,
         )
-    real = [train_set.of_class(label).images[:8] for label in train_set.classes]
-    save_sheet(np.concatenate(real), arguments.out / "real.png", columns=8)
+    draw_grid(arguments.out / "grid.png", shown, train_set.classes)
     write_json(
         arguments.out / "provenance.json",
         provenance() | {"command": shlex.join(["python", *sys.argv]), "floor": floor, "n": arguments.n},

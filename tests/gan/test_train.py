@@ -45,6 +45,9 @@ def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path, mo
     for player in ("generator", "discriminator", "ema"):
         assert all(torch.equal(a[player][k], b[player][k]) for k in a[player])
     assert len(list((straight / "samples").glob("*.png"))) == train_module.GRIDS
+    made = generate(resumed, 4)
+    assert made.size == (32, 32) and set(made.classes) == (set(data.classes) if conditional else {"dark"})
+    assert len({image.tobytes() for image in made.images}) == 4
 
 
 @pytest.mark.parametrize("name", ["stylegan2-ada", "fastgan", "projected"])
