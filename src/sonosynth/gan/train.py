@@ -23,6 +23,7 @@ from sonosynth.gan.checkpoint import (
     BEST,
     GENERATOR,
     LOG,
+    PRETRAINING,
     SAMPLES,
     STATE,
     TRANSFER,
@@ -33,6 +34,7 @@ from sonosynth.gan.checkpoint import (
     save_generator,
     save_state,
 )
+from sonosynth.gan.pretrain import pretraining_for
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.sample import class_sequence, save_sample_grid, synthesise
 from sonosynth.gan.tracking import Track
@@ -91,6 +93,7 @@ def train(
     distance: Distance | None = None,
     patience_kimg: float | None = None,
     start: Path | None = None,
+    pretraining: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
     track: Track | None = None,
@@ -98,7 +101,8 @@ def train(
     """Train one generator on all of `data` and return its run directory.
 
     The same call again continues an unfinished run to the identical result, and does nothing where the run is done; a
-    larger `kimg` continues a finished one.
+    larger `kimg` continues a finished one. A recipe with `pretrain_kimg` is trained on phantoms first, in a run of its
+    own that goes on just so.
 
     A loss or weight that is not finite takes the run back to its last good log line, with new random draws; after
     `MAX_ROLLBACKS` of these the run ends.
@@ -113,20 +117,27 @@ def train(
         distance: judges the averaged generator at every log line; the best is kept as ``best.safetensors``.
         patience_kimg: end the run when `distance` has not improved for so long.
         start: run directory to take weights from; what fitted and what did not is written to ``transfer.json``.
+        pretraining: directory of pretraining runs, which runs of one recipe may share; ``out/pretraining`` by default.
         device: where to train; the first GPU if there is one.
-        progress: called after every step.
+        progress: called after every step, of pretraining too.
         track: called with `out` after every log line, e.g. a `TensorBoard`.
 
     Raises:
-        RunError: `out` belongs to another run, or the image size does not fit.
+        RunError: `out` belongs to another run, the image size does not fit, or there are two things to start from.
         ClassError: too few images.
         DivergenceError: the run became non-finite too often.
         KeyboardInterrupt: after saving the state.
     """
-    recipe = recipe.resolved(kimg)
-    config = run_config(data, recipe, conditional=conditional, seed=seed, start=start)
+    if start is not None and recipe.pretrain_kimg:
+        raise RunError(
+            f"GAN '{recipe.name}' starts from its own pretraining, so it cannot start from {start} too; "
+            "leave one of them out (--from, or --set pretrain_kimg=0)"
+        )
+    config = run_config(data, recipe.resolved(kimg), conditional=conditional, seed=seed, start=start)
     data = data.with_classes(config.classes)
     claim_run(out, config)
+    if recipe.pretrain_kimg and not (out / STATE).is_file():
+        start = _pretrain(recipe, config, pretraining or out / PRETRAINING, device, progress, track)
     trainer = Trainer(data, config, device or default_device())
     course = _restore(trainer, out, start)
     log = Log(out / LOG, trainer.kimg)
@@ -159,8 +170,9 @@ def train(
             if done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS:
                 with tick.pause():
                     course.seconds = tick.seconds
-                    save_state(out / STATE, trainer.state_dict() | {"course": asdict(course)})
+                    # The generator first: a run whose state says that it is done has its last generator.
                     save_generator(out / GENERATOR, trainer.ema, config, trainer.kimg)
+                    save_state(out / STATE, trainer.state_dict() | {"course": asdict(course)})
                 saved = time.monotonic()
             if progress:
                 progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
@@ -180,6 +192,7 @@ def train_mode(
     distance_to: Callable[[ImageSet], Distance] | None = None,
     patience_kimg: float | None = None,
     start: Path | None = None,
+    pretraining: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
     track: Track | None = None,
@@ -205,12 +218,37 @@ def train_mode(
             distance=distance_to(part) if distance_to else None,
             patience_kimg=patience_kimg,
             start=source_of(start, name) if start else None,
+            pretraining=pretraining or out / PRETRAINING,
             device=device,
             progress=progress,
             track=track,
         )
         for run, (name, part) in parts.items()
     ]
+
+
+def _pretrain(
+    recipe: Recipe,
+    config: RunConfig,
+    directory: Path,
+    device: torch.device | None,
+    progress: Progress | None,
+    track: Track | None,
+) -> Path:
+    """Train on the phantoms that fit `config`, or go on with it, and return that run under `directory`."""
+    plan = pretraining_for(config.classes, config.conditional)
+    phantoms = plan.phantoms(recipe, config.size, directory / plan.name / "phantoms")
+    return train(
+        phantoms,
+        recipe.model_copy(update={"pretrain_kimg": 0.0}),
+        directory / plan.name / "run",
+        kimg=recipe.pretrain_kimg,
+        conditional=plan.conditional,
+        seed=recipe.pretrain_seed,
+        device=device,
+        progress=progress,
+        track=track,
+    )
 
 
 @dataclass

@@ -28,6 +28,11 @@ class Generation:
     kimg: float | None
     source: dict[str, Any] | str
 
+    @property
+    def source_hash(self) -> str:
+        """16 hexadecimal digits over `source`."""
+        return hashlib.sha256(json.dumps(self.source, sort_keys=True).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -156,7 +161,7 @@ def _generations(design: StudyDesign, gan: GanEntry, folders: dict[str, ImageSet
     if gan.recipe is None:
         return [Generation(gan.name, None, None, None, folders[gan.name].fingerprint())]
     mode, kimg = design.mode_of(gan), design.kimg_of(gan)
-    recipe = json.loads(gan.recipe.model_dump_json(exclude={"mode", "kimg"}))
+    recipe = gan.recipe.record()
     return [Generation(gan.name, mode, seed, kimg, recipe) for seed in design.training.seeds]
 
 

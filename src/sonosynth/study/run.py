@@ -225,6 +225,7 @@ class _Work:
             kimg=generation.kimg,
             mode=generation.mode,
             seed=seed_of(generation.seed, "study", cell.size, cell.draw),
+            pretraining=self.store.pretraining(generation),
             progress=lambda done, total, latest: self.monitor.progress(
                 done, total, f"{done:.2f} of {total:.2f} kimg, {latest.get('img_per_s', 0):.1f} img/s"
             ),
