@@ -14,6 +14,7 @@ def test_folder_names_are_distinct_safe_and_kept_where_they_can_be():
     assert list(folders) == list(names)
     assert folders["benign"] == "benign" and folders["säge (2)"] == "säge (2)"
     assert len({folder.casefold() for folder in folders.values()}) == len(names)
+    assert folder_names(["Benign"], reserved=["benign"]) == {"Benign": "Benign~1"}
     assert all(Path(folder).name == folder and folder.strip(".") for folder in folders.values())
 
 

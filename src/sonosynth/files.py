@@ -67,13 +67,14 @@ def locked(directory: Path) -> Iterator[None]:
         raise OutputError(f"another process is working in {directory}; wait for it, or choose another --out") from error
 
 
-def folder_names(names: Iterable[str]) -> dict[str, str]:
+def folder_names(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
     """Return a folder name for each of `names` that every file system takes, and that tells them apart.
 
-    A name that is one already keeps it. Names that differ only in what had to change, or in case, are numbered.
+    A name that is one already keeps it, unless it is `reserved`. Names that differ only in what had to change, or in
+    case, are numbered.
     """
     folders: dict[str, str] = {}
-    used: set[str] = set()
+    used = {name.casefold() for name in reserved}
     for name in names:
         stem = safe_name(name)
         folder = stem

@@ -101,6 +101,16 @@ def test_train_and_generate_say_what_is_wrong(images, run, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_pretraining_by_recipe_is_told_and_started_from(images, run, tmp_path):
+    gan = ("--gan", "stylegan2-diffaug+phantom", "--set", "pretrain_kimg=0.008", "--set", "pretrain_images=2")
+    told = sonosynth("train", images, *gan, "--out", tmp_path / "run", "--kimg", 0.004, "--conditional", *TINY)
+    assert told.exit_code == 0, told.output
+    assert "first 0.008 kimg on phantoms, 2 of each of benign, malignant, normal, without labels" in told.stderr
+    assert "tensors from pretraining; left as initialised: generator.mapping.embed.weight" in told.stderr
+    assert "leave one of them out" in refused("train", images, *gan, "--out", tmp_path / "x", "--from", run)
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -28,8 +28,9 @@ TINY = {
 
 def tiny(name: str = "stylegan2-diffaug", **settings):
     """Return a narrow recipe; `ada_kimg` is fixed because it would otherwise depend on the length of the run."""
-    adaptive = {"ada_kimg": 0.1} if name == "stylegan2-ada" else {}
-    return make_recipe(name, **(TINY[RECIPES[name].family] | adaptive | settings))
+    short = {"ada_kimg": 0.1} if name == "stylegan2-ada" else {}
+    short |= {"pretrain_kimg": 0.012, "pretrain_images": 2} if RECIPES[name].pretrain_kimg else {}
+    return make_recipe(name, **(TINY[RECIPES[name].family] | short | settings))
 
 
 @pytest.mark.parametrize("conditional", [True, False])
@@ -93,6 +94,23 @@ def test_interrupt_saves_the_state_and_the_same_call_goes_on(small_set, tmp_path
     assert torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] == 4
     resumed = train(small_set, tiny(), tmp_path / "cut", **arguments)
     straight = train(small_set, tiny(), tmp_path / "straight", **arguments)
+    assert (resumed / "generator.safetensors").read_bytes() == (straight / "generator.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("last", ["save_state", "save_generator"])
+def test_a_kill_between_the_files_of_a_save_loses_nothing(last, small_set, tmp_path, monkeypatch):
+    straight = train(small_set, tiny(), tmp_path / "straight", kimg=0.02, conditional=True)
+    train(small_set, tiny(), tmp_path / "cut", kimg=0.008, conditional=True)
+    original = getattr(train_module, last)
+
+    def write_and_die(*arguments):
+        original(*arguments)
+        raise MemoryError
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(train_module, last, write_and_die)
+        train(small_set, tiny(), tmp_path / "cut", kimg=0.02, conditional=True)
+    resumed = train(small_set, tiny(), tmp_path / "cut", kimg=0.02, conditional=True)
     assert (resumed / "generator.safetensors").read_bytes() == (straight / "generator.safetensors").read_bytes()
 
 

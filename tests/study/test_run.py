@@ -16,6 +16,7 @@ from sonosynth.files import locked
 from sonosynth.gan.sample import generate
 from sonosynth.report.record import StudyRecord
 from sonosynth.study.design import StudyDesign, parse_design
+from sonosynth.study.estimate import estimate
 from sonosynth.study.run import prepare_study, run_study
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
 
@@ -162,6 +163,49 @@ def test_bad_data_writes_nothing(source, tmp_path):
     with pytest.raises(SplitError, match="1000"):
         run(plain(source, split={"sizes": [1000]}), tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+PHANTOM_GAN = TINY_GAN | {"base": "stylegan2-diffaug+phantom", "pretrain_kimg": 0.012, "pretrain_images": 2}
+
+
+def test_cells_of_a_recipe_share_its_pretraining_and_a_study_cut_there_goes_on(source, tmp_path):
+    quick = {"scores": {"features": ["efficientnet-lite0"], "n_synthetic": 20}}
+    raw = plain(
+        source, gans=[PHANTOM_GAN], classifiers={"arms": ["real+synthetic"], "seeds": [0], "steps": 20}, **quick
+    )
+    run(raw, tmp_path / "whole")
+    (shared,) = (tmp_path / "whole" / "pretraining").iterdir()
+    (pretrained,) = shared.glob("*/run")
+    assert (pretrained / "state.pt").is_file()
+    runs = list((tmp_path / "whole" / "runs").iterdir())
+    told = [json.loads((run / "transfer.json").read_text()) for run in runs]
+    assert len(told) == 2 and told[0] == told[1]
+    assert not any((run / "pretraining").exists() for run in runs)
+
+    class Impatient(Silent):
+        def progress(self, done, total, text) -> None:
+            if text.startswith("0.01 of 0.01 kimg"):
+                raise KeyboardInterrupt
+
+    design = parse_design(raw, "study.yaml")
+    with pytest.raises(KeyboardInterrupt):
+        run_study(design, yaml.safe_dump(raw), Store(tmp_path / "cut"), Impatient(), "sonosynth study run")
+    assert not list((tmp_path / "cut" / "cells").glob("train-*"))
+    run(raw, tmp_path / "cut")
+    for table in ("scores.csv", "f1.csv"):
+        assert (tmp_path / "cut" / table).read_bytes() == (tmp_path / "whole" / table).read_bytes()
+
+
+def test_the_estimate_counts_pretraining_once_for_all_cells(source):
+    def seconds(**settings) -> float:
+        design = parse_design(plain(source, gans=[PHANTOM_GAN | settings]), "study.yaml")
+        data = prepare_study(design)
+        (cost,) = estimate([cell for cell in data.cells(design) if cell.kind == "train"], data)
+        return cost.seconds
+
+    short, long = seconds(), seconds(pretrain_kimg=0.036, kimg=0.012)
+    assert long < 20 * short
+    assert seconds(pretrain_kimg=120) > 100 * short
 
 
 def test_per_class_mode_trains_one_generator_a_class(source, tmp_path):

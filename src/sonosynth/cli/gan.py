@@ -11,7 +11,13 @@ from sonosynth.cli.progress import progress_bar
 
 def train(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="prepared images: 'data prepare' makes them")],
-    gan: Annotated[str, typer.Option(help="recipe: stylegan2, stylegan2-ada, stylegan2-diffaug, fastgan or projected")],
+    gan: Annotated[
+        str,
+        typer.Option(
+            help="recipe: stylegan2, stylegan2-ada, stylegan2-diffaug, fastgan or projected; "
+            "stylegan2-diffaug+phantom and fastgan+phantom train on simulated images first"
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="run directory; the same command again resumes it")],
     n: Annotated[
         int | None, typer.Option("-n", "--n", min=4, help="train on a random, class-stratified subset")
@@ -52,6 +58,7 @@ def train(
     from sonosynth.data.split import nested_subsets
     from sonosynth.files import read_json
     from sonosynth.gan.checkpoint import TRANSFER
+    from sonosynth.gan.pretrain import announcement
     from sonosynth.gan.recipes import make_recipe
     from sonosynth.gan.tracking import TensorBoard
     from sonosynth.gan.train import train as train_one
@@ -62,8 +69,8 @@ def train(
     images = load_image_set(data)
     if class_name is not None:
         images = images.of_class(class_name)
+    present = tuple(name for name, count in images.class_counts.items() if count)
     if n is not None:
-        present = [name for name, count in images.class_counts.items() if count]
         images = images.with_classes(present)
         images = images.subset(nested_subsets(images, range(len(images)), [n], 0, seed)[n])
     mode = recipe.mode if conditional is None else "conditional" if conditional else "per_class"
@@ -74,6 +81,7 @@ def train(
         f"{' a class' if mode == 'per_class' and class_name is None else ''}, batch {recipe.batch}, seed {seed}, "
         f"mode {'one class' if class_name is not None else mode}"
     )
+    plan = "\n".join([*announcement(recipe, present, class_name is None and mode == "conditional"), plan])
     begun = False
     with TensorBoard() if tensorboard else nullcontext() as track, progress_bar("training") as tell:
 
@@ -102,8 +110,8 @@ def train(
         typer.echo(f"{out} is already trained for {length:g} kimg, or ended by --patience: nothing to do", err=True)
     for told in sorted(out.rglob(TRANSFER)):
         moved = read_json(told)
-        left = ", ".join(moved["left"]) or "nothing"
-        typer.echo(f"{told}: took {len(moved['taken'])} tensors from {start}; left as initialised: {left}", err=True)
+        left, source = ", ".join(moved["left"]) or "nothing", start or "pretraining"
+        typer.echo(f"{told}: took {len(moved['taken'])} tensors from {source}; left as initialised: {left}", err=True)
     typer.echo(str(out))
 
 

@@ -26,6 +26,7 @@ STATE = "state.pt"
 LOG = "log.jsonl"
 SAMPLES = "samples"
 TRANSFER = "transfer.json"
+PRETRAINING = "pretraining"
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class RunConfig:
         return len(self.classes) if self.conditional else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain JSON values, without the recipe's defaults for length and mode."""
-        plain = asdict(self) | {"recipe": self.recipe.model_dump(exclude={"mode", "kimg"})}
+        """Return the configuration as plain JSON values; of the recipe, what it records."""
+        plain = asdict(self) | {"recipe": self.recipe.record()}
         return json.loads(json.dumps(plain))  # type: ignore[no-any-return]
 
     @staticmethod

@@ -1,5 +1,6 @@
 """What every family of generators has in common: the base class of recipes, and how a setting is declared."""
 
+import json
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, Self
 
@@ -49,6 +50,20 @@ class Recipe(BaseModel, ABC):
         "ours: a generator makes what it was shown",
         "show every class as often, instead of in the proportions of the training images",
     )
+    pretrain_kimg: float = setting(
+        0.0,
+        "ours: as long as few-shot runs of Zhao 2020 where a recipe pretrains; not tuned",
+        "thousands of phantoms shown before the real images; 0: no pretraining",
+        ge=0,
+    )
+    pretrain_images: int = setting(
+        300, "ours: several times a small data set; not tuned", "simulated phantoms of each class", ge=2
+    )
+    pretrain_seed: int = setting(
+        0,
+        "ours: one pretrained generator serves all runs of a study",
+        "of phantoms and pretraining; runs that share it start from the same weights, whatever their own seed",
+    )
     ema_halflife_kimg: float = Field(
         gt=0, description="half-life of the moving average of the generator's weights, in kimg"
     )
@@ -64,6 +79,14 @@ class Recipe(BaseModel, ABC):
     lecam_decay: float = setting(
         0.99, "Tseng 2021, authors' StyleGAN2", "what LeCam's averages of logits keep in a step", ge=0, lt=1
     )
+
+    def record(self) -> dict[str, Any]:
+        """Return the settings that decide what a run computes, as plain JSON values.
+
+        Length and mode are decided by a run, not its recipe; settings of pretraining are left out where there is none.
+        """
+        idle = {"pretrain_kimg", "pretrain_images", "pretrain_seed"} if not self.pretrain_kimg else set()
+        return json.loads(self.model_dump_json(exclude={"mode", "kimg"} | idle))  # type: ignore[no-any-return]
 
     def resolved(self, kimg: float) -> Self:
         """Return the recipe with all that depends on the length of a run, `kimg`, written out."""

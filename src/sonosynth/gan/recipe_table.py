@@ -95,8 +95,11 @@ def source_of(family: type[Recipe], setting: str) -> str:
 
 def _defaults(recipes: list[Recipe], key: str) -> str:
     """Return the default of a setting in the first recipe of a family, and in those that differ from it."""
-    first, *others = [(recipe.name, _default(recipe, key)) for recipe in recipes]
-    return "; ".join([first[1], *(f"`{name}`: {value}" for name, value in others if value != first[1])])
+    names: dict[str, list[str]] = {}
+    for recipe in recipes:
+        names.setdefault(_default(recipe, key), []).append(f"`{recipe.name}`")
+    first, *others = names
+    return "; ".join([first, *(f"{', '.join(names[value])}: {value}" for value in others)])
 
 
 def _default(recipe: Recipe, key: str) -> str:

@@ -265,7 +265,9 @@ RECIPES: dict[str, Recipe] = {
         StyleGAN2Recipe(name="stylegan2"),
         StyleGAN2Recipe(name="stylegan2-ada", ada_policy=AdaPolicy()),
         StyleGAN2Recipe(name="stylegan2-diffaug", diffaugment=DIFFAUGMENT),
+        StyleGAN2Recipe(name="stylegan2-diffaug+phantom", diffaugment=DIFFAUGMENT, pretrain_kimg=300.0),
         FastGANRecipe(name="fastgan"),
+        FastGANRecipe(name="fastgan+phantom", pretrain_kimg=300.0),
         ProjectedRecipe(name="projected"),
     )
 }

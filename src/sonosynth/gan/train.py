@@ -24,6 +24,7 @@ from sonosynth.gan.checkpoint import (
     BEST,
     GENERATOR,
     LOG,
+    PRETRAINING,
     RECIPE,
     SAMPLES,
     STATE,
@@ -35,6 +36,7 @@ from sonosynth.gan.checkpoint import (
     save_generator,
     save_state,
 )
+from sonosynth.gan.pretrain import pretraining_for
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.sample import class_sequence, save_sample_grid, synthesise
 from sonosynth.gan.tracking import Track
@@ -94,6 +96,7 @@ def train(
     distance: Distance | None = None,
     patience_kimg: float | None = None,
     start: Path | None = None,
+    pretraining: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
     track: Track | None = None,
@@ -101,7 +104,8 @@ def train(
     """Train one generator on all of `data` and return its run directory.
 
     The same call again continues an unfinished run to the identical result, and does nothing where the run is done; a
-    larger `kimg` continues a finished one.
+    larger `kimg` continues a finished one. A recipe with `pretrain_kimg` is trained on phantoms first, in a run of its
+    own that goes on just so.
 
     A loss or weight that is not finite takes the run back to its last good log line, with new random draws; after
     `MAX_ROLLBACKS` of these the run ends.
@@ -116,12 +120,14 @@ def train(
         distance: judges the averaged generator at every log line; the best is kept as ``best.safetensors``.
         patience_kimg: end the run when `distance` has not improved for so long.
         start: run directory to take weights from; what fitted and what did not is written to ``transfer.json``.
+        pretraining: directory of pretraining runs, which runs of one recipe may share; ``out/pretraining`` by default.
         device: where to train; the first GPU if there is one.
-        progress: called before the first and after every step; not at all where there is nothing to do.
+        progress: called before the first and after every step, of pretraining too; not at all where nothing is to do.
         track: called with `out` after every log line, e.g. a `TensorBoard`.
 
     Raises:
-        RunError: `out` belongs to another run, the image size does not fit, or `kimg` is not above 0 and finite.
+        RunError: `out` belongs to another run, the image size does not fit, `kimg` is not above 0 and finite, or there
+            are two things to start from.
         OutputError: another process is training there.
         ClassError: too few images.
         DivergenceError: the run became non-finite too often.
@@ -129,10 +135,17 @@ def train(
     """
     if not 0 < kimg < math.inf:
         raise RunError(f"kimg must be a number above 0, not {kimg}")
+    if start is not None and recipe.pretrain_kimg:
+        raise RunError(
+            f"GAN '{recipe.name}' starts from its own pretraining, so it cannot start from {start} too; "
+            "leave one of them out (--from, or --set pretrain_kimg=0)"
+        )
     recipe = recipe.resolved(kimg)
     config = run_config(data, recipe, conditional=conditional, seed=seed, start=start)
     claim_run(out, config)
     with locked(out), _deferred_interrupt() as interrupted:
+        if recipe.pretrain_kimg and not (out / STATE).is_file():
+            start = _pretrain(recipe, config, pretraining or out / PRETRAINING, device, progress, track)
         trainer = Trainer(data.with_classes(config.classes), config, device or default_device())
         course = _restore(trainer, out, start)
         log = Log(out / LOG, trainer.kimg)
@@ -166,8 +179,9 @@ def train(
             if done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS:
                 with tick.pause():
                     course.seconds = tick.seconds
-                    save_state(out / STATE, trainer.state_dict() | {"course": asdict(course)})
+                    # The generator first: a run whose state says that it is done has its last generator.
                     save_generator(out / GENERATOR, trainer.ema, config, trainer.kimg)
+                    save_state(out / STATE, trainer.state_dict() | {"course": asdict(course)})
                 saved = time.monotonic()
             if progress:
                 progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
@@ -187,6 +201,7 @@ def train_mode(
     distance_to: Callable[[ImageSet], Distance] | None = None,
     patience_kimg: float | None = None,
     start: Path | None = None,
+    pretraining: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
     track: Track | None = None,
@@ -203,7 +218,7 @@ def train_mode(
     if mode == "conditional":
         parts: dict[Path, tuple[str | None, ImageSet]] = {out: (None, data)}
     else:
-        folders = folder_names(name for name, count in data.class_counts.items() if count)
+        folders = folder_names((name for name, count in data.class_counts.items() if count), reserved=[PRETRAINING])
         _check_runs(out, set(folders.values()))
         parts = {out / folder: (name, data.of_class(name)) for name, folder in folders.items()}
     return [
@@ -217,6 +232,7 @@ def train_mode(
             distance=distance_to(part) if distance_to else None,
             patience_kimg=patience_kimg,
             start=source_of(start, name) if start else None,
+            pretraining=pretraining or out / PRETRAINING,
             device=device,
             progress=progress,
             track=track,
@@ -231,12 +247,36 @@ def _check_runs(out: Path, folders: set[str]) -> None:
         return
     if (out / RECIPE).is_file():
         raise RunError(f"{out} is not empty and holds a single run, not one a class; choose another --out")
-    for name in sorted(path.name for path in out.iterdir()) if out.is_dir() else [out.name]:
+    for name in sorted({path.name for path in out.iterdir()} - {PRETRAINING}) if out.is_dir() else [out.name]:
         if name not in folders or not ((out / name / RECIPE).is_file() or is_vacant(out / name)):
             raise RunError(
                 f"{out} is not empty and holds '{name}', which is not a run of one of these classes; "
                 "choose another --out"
             )
+
+
+def _pretrain(
+    recipe: Recipe,
+    config: RunConfig,
+    directory: Path,
+    device: torch.device | None,
+    progress: Progress | None,
+    track: Track | None,
+) -> Path:
+    """Train on the phantoms that fit `config`, or go on with it, and return that run under `directory`."""
+    plan = pretraining_for(config.classes, config.conditional)
+    phantoms = plan.phantoms(recipe, config.size, directory / plan.name / "phantoms")
+    return train(
+        phantoms,
+        recipe.model_copy(update={"pretrain_kimg": 0.0}),
+        directory / plan.name / "run",
+        kimg=recipe.pretrain_kimg,
+        conditional=plan.conditional,
+        seed=recipe.pretrain_seed,
+        device=device,
+        progress=progress,
+        track=track,
+    )
 
 
 @dataclass

@@ -14,8 +14,12 @@ from sonosynth.gan.trainer import Trainer
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a run took over, and what it left as initialised, as names of tensors; a tensor fits by name and shape."""
+    """What a run took over, and what it left as initialised, as names of tensors; a tensor fits by name and shape.
 
+    `source` is the fingerprint of the run that the tensors are from.
+    """
+
+    source: str
     taken: tuple[str, ...]
     left: tuple[str, ...]
 
@@ -48,7 +52,7 @@ def transfer(trainer: Trainer, run: Path) -> Transfer:
     if (run / STATE).is_file():
         judge = load_state(run / STATE, trainer.device)["discriminator"]
     more_taken, more_left = _copy(judge, trainer.discriminator, "discriminator")
-    return Transfer((*taken, *more_taken), (*left, *more_left))
+    return Transfer(fingerprint(run), (*taken, *more_taken), (*left, *more_left))
 
 
 @torch.no_grad()

@@ -30,6 +30,11 @@ class Generation:
     snapshot: Literal["last", "best"] = "last"
     patience_kimg: float | None = None
 
+    @property
+    def source_hash(self) -> str:
+        """16 hexadecimal digits over `source`."""
+        return hashlib.sha256(json.dumps(self.source, sort_keys=True).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -158,8 +163,7 @@ def _generations(design: StudyDesign, gan: GanEntry, folders: dict[str, ImageSet
     if gan.recipe is None:
         return [Generation(gan.name, None, None, None, folders[gan.name].fingerprint())]
     mode, kimg = design.mode_of(gan), design.kimg_of(gan)
-    recipe = json.loads(gan.recipe.model_dump_json(exclude={"mode", "kimg"}))
-    how = design.training
+    recipe, how = gan.recipe.record(), design.training
     return [Generation(gan.name, mode, seed, kimg, recipe, how.snapshot, how.patience_kimg) for seed in how.seeds]
 
 

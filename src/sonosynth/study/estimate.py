@@ -1,6 +1,5 @@
 """How long a study will take on this machine, measured on a few steps of each kind of work before anything runs."""
 
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -11,8 +10,10 @@ import torch
 from sonosynth.classify.arms import ARMS
 from sonosynth.classify.train import Training, classify
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.phantom import simulate
 from sonosynth.engine import default_device
 from sonosynth.features import load_features
+from sonosynth.gan.pretrain import pretrainings
 from sonosynth.gan.train import run_config
 from sonosynth.gan.trainer import Trainer
 from sonosynth.study.cells import AnyCell, ClassifyCell, ScoreCell, TrainCell
@@ -42,7 +43,7 @@ def estimate(cells: list[AnyCell], data: StudyData) -> list[Estimate]:
     kinds: dict[str, list[AnyCell]] = {}
     for cell in cells:
         kinds.setdefault(_work(cell), []).append(cell)
-    return [Estimate(work, len(alike), _measure(alike[0], data)) for work, alike in kinds.items()]
+    return [Estimate(work, len(alike), _measure(alike[0], len(alike), data)) for work, alike in kinds.items()]
 
 
 def _work(cell: AnyCell) -> str:
@@ -53,10 +54,10 @@ def _work(cell: AnyCell) -> str:
     return f"classify with {cell.network} ({cell.steps} steps)"
 
 
-def _measure(cell: AnyCell, data: StudyData) -> float:
+def _measure(cell: AnyCell, alike: int, data: StudyData) -> float:
     images = next(s.images for s in data.subsets if (s.size, s.draw) == (cell.size, cell.draw))
     if isinstance(cell, TrainCell):
-        return _training(cell, images)
+        return _training(cell, images) + _pretraining(cell, images) / alike
     if isinstance(cell, ScoreCell):
         return _scoring(cell, images)
     return _classifying(cell, images, data.held_out)
@@ -83,13 +84,34 @@ def _wait() -> None:
 def _training(cell: TrainCell, images: ImageSet) -> float:
     generation = cell.generation
     assert generation.kimg is not None
+    runs = 1 if generation.mode == "conditional" else len(_present(images))
+    return runs * generation.kimg * _seconds_a_kimg(cell, images)
+
+
+def _pretraining(cell: TrainCell, images: ImageSet) -> float:
+    """Return the time of the pretraining that all cells of a recipe share: simulating phantoms, and training."""
+    recipe = recipe_of(cell.generation)
+    if not recipe.pretrain_kimg:
+        return 0.0
+    size = images.size[0]
+    phantom = _seconds(lambda: simulate("malignant", 0, size, 0))
+    plans = pretrainings(_present(images), cell.generation.mode == "conditional")
+    phantoms = sum(len(plan.classes) for plan in plans) * recipe.pretrain_images
+    return phantoms * phantom + len(plans) * recipe.pretrain_kimg * _seconds_a_kimg(cell, images)
+
+
+def _present(images: ImageSet) -> tuple[str, ...]:
+    return tuple(name for name, count in images.class_counts.items() if count)
+
+
+def _seconds_a_kimg(cell: TrainCell, images: ImageSet) -> float:
+    generation = cell.generation
+    assert generation.kimg is not None
     recipe = recipe_of(generation).resolved(generation.kimg)
-    conditional = generation.mode == "conditional"
-    config = run_config(images, recipe, conditional=conditional, seed=0)
+    config = run_config(images, recipe, conditional=generation.mode == "conditional", seed=0)
     trainer = Trainer(images.with_classes(config.classes), config, default_device())
     step = sum(_seconds(lambda phase=phase: trainer.run_phase(phase)) / phase.interval for phase in trainer.phases)  # type: ignore[misc]
-    runs = 1 if conditional else len(config.classes)
-    return runs * math.ceil(generation.kimg * 1000 / recipe.batch) * step
+    return step * 1000 / recipe.batch
 
 
 def _scoring(cell: ScoreCell, images: ImageSet) -> float:

@@ -263,6 +263,7 @@ class _Work:
             seed=seed_of(generation.seed, "study", cell.size, cell.draw),
             distance_to=distance_to if judged else None,
             patience_kimg=generation.patience_kimg,
+            pretraining=self.store.pretraining(generation),
             progress=lambda done, total, latest: self.monitor.progress(
                 done, total, f"{done:.2f} of {total:.2f} kimg, {latest.get('img_per_s', 0):.1f} img/s"
             ),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sonosynth.errors import OutputError, StudyError
 from sonosynth.files import atomic_file, is_vacant, read_json, write_json, write_text
-from sonosynth.study.cells import AnyCell
+from sonosynth.study.cells import AnyCell, Generation
 from sonosynth.study.design import StudyDesign, load_design
 
 STUDY_FILE = "study.yaml"
@@ -71,6 +71,10 @@ class Store:
     def run(self, cell: AnyCell) -> Path:
         """Return the run directory of a train cell."""
         return self.directory / "runs" / cell.hash
+
+    def pretraining(self, generation: Generation) -> Path:
+        """Return where the pretraining runs of a recipe are, which all its cells share."""
+        return self.directory / "pretraining" / generation.source_hash
 
     def gallery(self, cell: AnyCell) -> Path:
         """Return where some synthetic images of a generation are kept for the report."""
