@@ -162,3 +162,12 @@ def test_two_starts_are_refused_before_anything_is_written(lesions, tmp_path):
 def test_recipes_without_pretraining_record_nothing_of_it():
     assert not [key for key in tiny().record() if key.startswith("pretrain")]
     assert {"pretrain_kimg", "pretrain_images", "pretrain_seed"} <= set(pretrained().record())
+
+
+def test_a_run_a_class_keeps_its_pretraining_beside_it_whatever_the_class_is_called(tmp_path):
+    data = blobs(8, classes=("pretraining", "benign"))
+    runs = train_mode(data, pretrained(), tmp_path / "run", kimg=0.004, mode="per_class")
+    again = train_mode(data, pretrained(), tmp_path / "run", kimg=0.004, mode="per_class")
+    assert runs == again and set(generate(tmp_path / "run", 4).classes) == set(data.classes)
+    kept = {path.name for path in (tmp_path / "run" / "pretraining").iterdir() if path.is_dir()}
+    assert kept == {"benign", "benign-malignant-normal-unlabelled"}
