@@ -51,7 +51,7 @@ JUDGED = ("gan", "kimg", "logit_train", "logit_held_out", "r_t", "augment_p", "s
 
 def recipe_for(name: str, width: str, kimg: float, settings: dict[str, Any]) -> Recipe:
     """Return the recipe of `name`, written out for the whole run so that a run can be continued in steps."""
-    narrow = NARROW[make_recipe(name).family] if width == "narrow" else {}
+    narrow = NARROW.get(make_recipe(name).family, {}) if width == "narrow" else {}
     return make_recipe(name, **(narrow | settings)).resolved(kimg)
 
 

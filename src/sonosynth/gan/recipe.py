@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -20,8 +20,7 @@ def setting(default: Any, source: str, meaning: str | None = None, **limits: Any
 
     Args:
         default: its value in the family.
-        source: where the default comes from: the short name of a paper in `recipe_table` and where in it, or "ours" and
-            why.
+        source: where the default comes from: the short name of one of the `papers` and where in it, or "ours" and why.
         meaning: what it does; a setting that `Recipe` declares keeps the meaning given there.
         limits: of its values, as pydantic takes them.
     """
@@ -29,9 +28,23 @@ def setting(default: Any, source: str, meaning: str | None = None, **limits: Any
 
 
 class Recipe(BaseModel, ABC):
-    """Settings that every family of generators has, and what a family builds from them."""
+    """Settings that every family of generators has, and what a family builds from them.
+
+    `papers` are those that sources of settings name, by the short name; a family gives those of its own settings.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    papers: ClassVar[dict[str, str]] = {
+        "Karras 2020b": "Karras, Aittala, Hellsten, Laine, Lehtinen, Aila: Training Generative Adversarial Networks "
+        "with Limited Data. NeurIPS 2020",
+        "Maack 2022": "Maack, Holstein, Schlaefer: GANs for generation of synthetic ultrasound images from small "
+        "datasets. Current Directions in Biomedical Engineering 8(1), 2022",
+        "Tseng 2021": "Tseng, Jiang, Liu, Yang, Yang: Regularizing Generative Adversarial Networks under Limited Data. "
+        "CVPR 2021",
+        "Zhao 2020": "Zhao, Liu, Lin, Zhu, Han: Differentiable Augmentation for Data-Efficient GAN Training. "
+        "NeurIPS 2020",
+    }
 
     name: str
     family: str
@@ -42,9 +55,7 @@ class Recipe(BaseModel, ABC):
     batch: int = setting(
         16, "Karras 2020b, authors' `auto` at 256 px on one GPU", "real images a step", ge=2, multiple_of=2
     )
-    mirror: bool = setting(
-        False, "Karras 2020b and Sauer 2021, authors' defaults", "flip half of the real images left to right"
-    )
+    mirror: bool = setting(False, "Karras 2020b, authors' default", "flip half of the real images left to right")
     balanced_classes: bool = setting(
         False,
         "ours: a generator makes what it was shown",

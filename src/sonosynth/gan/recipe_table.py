@@ -14,24 +14,6 @@ from sonosynth.gan.recipes import FAMILIES, RECIPES, StyleGAN2Recipe
 
 SIZES = (64, 128, 256)
 
-PAPERS = {
-    "Karras 2019": "Karras, Laine, Aila: A Style-Based Generator Architecture for Generative Adversarial Networks. "
-    "CVPR 2019",
-    "Karras 2020": "Karras, Laine, Aittala, Hellsten, Lehtinen, Aila: Analyzing and Improving the Image Quality of "
-    "StyleGAN. CVPR 2020",
-    "Karras 2020b": "Karras, Aittala, Hellsten, Laine, Lehtinen, Aila: Training Generative Adversarial Networks with "
-    "Limited Data. NeurIPS 2020",
-    "Liu 2021": "Liu, Zhu, Song, Elgammal: Towards Faster and Stabilized GAN Training for High-fidelity Few-shot Image "
-    "Synthesis. ICLR 2021",
-    "Maack 2022": "Maack, Holstein, Schlaefer: GANs for generation of synthetic ultrasound images from small datasets. "
-    "Current Directions in Biomedical Engineering 8(1), 2022",
-    "Sauer 2021": "Sauer, Chitta, Müller, Geiger: Projected GANs Converge Faster. NeurIPS 2021",
-    "Tseng 2021": "Tseng, Jiang, Liu, Yang, Yang: Regularizing Generative Adversarial Networks under Limited Data. "
-    "CVPR 2021",
-    "Zhao 2020": "Zhao, Liu, Lin, Zhu, Han: Differentiable Augmentation for Data-Efficient GAN Training. NeurIPS 2020",
-}
-"""The short names that sources of settings begin with."""
-
 OPENING = """\
 # Recipes
 
@@ -40,9 +22,9 @@ and so does `{base: RECIPE, SETTING: VALUE}` in a [study file](study-file.md). `
 
 This page is made from the code: `python -m sonosynth.gan.recipe_table > docs/reference/recipes.md`.
 
-## Networks
+## Families
 
-Millions of trained parameters, generator + discriminator, of an unconditional generator of one-channel images.
+With millions of trained parameters at 256 × 256 pixels, unconditional.
 """
 
 ADA_OPENING = """\
@@ -59,21 +41,31 @@ SOURCES = """\
 def page() -> str:
     """Return the whole page as Markdown."""
     families = [_family(name, family) for name, family in FAMILIES.items()]
-    papers = "\n".join(f"- {short}: {paper}." for short, paper in PAPERS.items())
+    papers = "\n".join(f"- {short}: {paper}." for short, paper in sorted(all_papers().items()))
     return "\n".join([OPENING, _networks(), *families, _ada(), SOURCES, papers, ""])
+
+
+def all_papers() -> dict[str, str]:
+    """Return the papers that sources of settings name, by their short names."""
+    return Recipe.papers | {short: paper for family in FAMILIES.values() for short, paper in family.papers.items()}
+
+
+def _recipes_of(family: type[Recipe]) -> list[Recipe]:
+    return [recipe for recipe in RECIPES.values() if type(recipe) is family]
 
 
 def _networks() -> str:
     rows = []
-    for name, recipe in RECIPES.items():
-        counts = [recipe.parameter_counts(size, 0) for size in SIZES]
-        cells = [" + ".join(f"{count / 1e6:.1f}" for count in pair) for pair in counts]
-        rows.append([f"`{name}`", f"`{recipe.family}`", *cells])
-    return _table(["recipe", "family", *(f"{size} px" for size in SIZES)], rows)
+    for name, family in FAMILIES.items():
+        recipes = _recipes_of(family)
+        counts = recipes[0].parameter_counts(SIZES[-1], 0)
+        millions = [f"{count / 1e6:.1f}" for count in counts]
+        rows.append([f"[{name}](#family-{name})", ", ".join(f"`{recipe.name}`" for recipe in recipes), *millions])
+    return _table(["family", "recipes", "generator", "discriminator"], rows)
 
 
 def _family(name: str, family: type[Recipe]) -> str:
-    recipes = [recipe for recipe in RECIPES.values() if type(recipe) is family]
+    recipes = _recipes_of(family)
     keys = [key for key in family.model_fields if key not in ("name", "family")]
     rows = [[f"`{key}`", _defaults(recipes, key), meaning_of(family, key), source_of(family, key)] for key in keys]
     about = re.sub(r"\s+", " ", (family.__doc__ or "").replace("``", "`")).strip()

@@ -1,10 +1,11 @@
 """Named recipes: everything that defines a generator family and its training, as frozen, validated values.
 
-Adding a family is a new file with its networks and objective, a subclass of `Recipe` here and an entry in `RECIPES`.
+Adding a family is a new file with its networks, objective and recipe, and a registered recipe here:
+docs/how-to/add-a-generator.md.
 Every setting says what it means and where its default is from; `recipe_table` makes docs/reference/recipes.md of them.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import ValidationError
@@ -28,6 +29,13 @@ class StyleGAN2Recipe(Recipe):
 
     Defaults are those of the ``auto`` configuration of the authors of Karras 2020b for sizes below 512 px.
     """
+
+    papers: ClassVar[dict[str, str]] = {
+        "Karras 2019": "Karras, Laine, Aila: A Style-Based Generator Architecture for Generative Adversarial Networks. "
+        "CVPR 2019",
+        "Karras 2020": "Karras, Laine, Aittala, Hellsten, Lehtinen, Aila: Analyzing and Improving the Image Quality of "
+        "StyleGAN. CVPR 2020",
+    }
 
     family: Literal["stylegan2"] = "stylegan2"
     ema_halflife_kimg: float = setting(5.0, "Karras 2020b, authors' `auto`: batch · 10 / 32", gt=0)
@@ -162,6 +170,11 @@ class StyleGAN2Recipe(Recipe):
 class FastGANRecipe(Recipe):
     """FastGAN (Liu 2021) with DiffAugment."""
 
+    papers: ClassVar[dict[str, str]] = {
+        "Liu 2021": "Liu, Zhu, Song, Elgammal: Towards Faster and Stabilized GAN Training for High-fidelity Few-shot "
+        "Image Synthesis. ICLR 2021",
+    }
+
     family: Literal["fastgan"] = "fastgan"
     kimg: float = setting(400.0, "Liu 2021, authors' default: 50,000 steps of 8 images", gt=0)
     batch: int = setting(8, "Liu 2021", ge=2, multiple_of=2)
@@ -214,8 +227,13 @@ class FastGANRecipe(Recipe):
 class ProjectedRecipe(Recipe):
     """Projected GAN (Sauer 2021) with the FastGAN-lite generator, EfficientNet-Lite0 and DiffAugment."""
 
+    papers: ClassVar[dict[str, str]] = {
+        "Sauer 2021": "Sauer, Chitta, Müller, Geiger: Projected GANs Converge Faster. NeurIPS 2021",
+    }
+
     family: Literal["projected"] = "projected"
     batch: int = setting(16, "ours: as stylegan2; Sauer 2021 has 64", ge=2, multiple_of=2)
+    mirror: bool = setting(False, "Sauer 2021, authors' default")
     ema_halflife_kimg: float = setting(5.0, "Sauer 2021, authors' default: batch · 10 / 32", gt=0)
     ema_rampup: float = setting(0.05, "Sauer 2021, authors' default", gt=0)
 
@@ -253,24 +271,30 @@ class ProjectedRecipe(Recipe):
         )
 
 
-FAMILIES: dict[str, type[Recipe]] = {
-    "stylegan2": StyleGAN2Recipe,
-    "fastgan": FastGANRecipe,
-    "projected": ProjectedRecipe,
-}
+RECIPES: dict[str, Recipe] = {}
+FAMILIES: dict[str, type[Recipe]] = {}
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        StyleGAN2Recipe(name="stylegan2"),
-        StyleGAN2Recipe(name="stylegan2-ada", ada_policy=AdaPolicy()),
-        StyleGAN2Recipe(name="stylegan2-diffaug", diffaugment=DIFFAUGMENT),
-        StyleGAN2Recipe(name="stylegan2-diffaug+phantom", diffaugment=DIFFAUGMENT, pretrain_kimg=300.0),
-        FastGANRecipe(name="fastgan"),
-        FastGANRecipe(name="fastgan+phantom", pretrain_kimg=300.0),
-        ProjectedRecipe(name="projected"),
-    )
-}
+
+def register(recipe: Recipe) -> None:
+    """Make `recipe` known by its name to every command and study file, and runs of its family readable.
+
+    Raises:
+        RecipeError: there is another recipe of that name, or another class of that family.
+    """
+    if recipe.name in RECIPES or FAMILIES.get(recipe.family, type(recipe)) is not type(recipe):
+        what = f"a GAN '{recipe.name}'" if recipe.name in RECIPES else f"another family '{recipe.family}'"
+        raise RecipeError(f"{what} is registered already; give the new one another name")
+    RECIPES[recipe.name] = recipe
+    FAMILIES[recipe.family] = type(recipe)
+
+
+register(StyleGAN2Recipe(name="stylegan2"))
+register(StyleGAN2Recipe(name="stylegan2-ada", ada_policy=AdaPolicy()))
+register(StyleGAN2Recipe(name="stylegan2-diffaug", diffaugment=DIFFAUGMENT))
+register(StyleGAN2Recipe(name="stylegan2-diffaug+phantom", diffaugment=DIFFAUGMENT, pretrain_kimg=300.0))
+register(FastGANRecipe(name="fastgan"))
+register(FastGANRecipe(name="fastgan+phantom", pretrain_kimg=300.0))
+register(ProjectedRecipe(name="projected"))
 
 
 def make_recipe(base: str, /, **settings: Any) -> Recipe:

@@ -1,0 +1,105 @@
+"""The how-to page on new families: its code is taken from the page, registered and trained."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sonosynth.data.imageset import ImageSet
+from sonosynth.draws import Draws
+from sonosynth.errors import RecipeError
+from sonosynth.gan.checkpoint import load_generator
+from sonosynth.gan.game import Batch
+from sonosynth.gan.recipe_table import all_papers, meaning_of, source_of
+from sonosynth.gan.recipes import FAMILIES, RECIPES, make_recipe, register
+from sonosynth.gan.sample import generate
+from sonosynth.gan.train import train, train_mode
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-generator.md"
+CPU = torch.device("cpu")
+NARROW = {"width": 2, "z_dim": 8, "batch": 4}
+
+
+@pytest.fixture
+def family(tmp_path, monkeypatch):
+    """The family of the page: its file imported, its recipe registered as the page says, until the test ends."""
+    file, registration = re.findall(
+        r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    (tmp_path / "wgan.py").write_text(file, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("sonosynth.gan.wgan", tmp_path / "wgan.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    known = set(RECIPES), set(FAMILIES)
+    exec(registration, {})
+    (name,) = set(RECIPES) - known[0]
+    yield name
+    del RECIPES[name]
+    for added in set(FAMILIES) - known[1]:
+        del FAMILIES[added]
+
+
+@pytest.mark.parametrize("n_classes", [0, 3])
+@pytest.mark.parametrize("size", [32, 128])
+def test_it_runs_forwards_and_backwards(n_classes, size, family):
+    recipe = make_recipe(family, **NARROW)
+    generator, discriminator = recipe.build_generator(size, n_classes), recipe.build_discriminator(size, n_classes)
+    labels = torch.arange(4) % n_classes if n_classes else None
+    z, noise = torch.randn(4, generator.z_dim), torch.randn(4, generator.noise_length)
+    images = generator(z, labels, noise)
+    assert (images.shape, images.dtype) == ((4, 1, size, size), torch.float32)
+    assert torch.equal(images, generator(z, labels, noise))
+    objective = recipe.build_objective(generator, discriminator)
+    for phase in objective.phases():
+        batch = Batch(torch.randn(4, 1, size, size), labels, labels, Draws(0, phase.name, 0, CPU))
+        loss, statistics = phase.loss(batch)
+        loss.backward()
+        player = generator if phase.player == "generator" else discriminator
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in player.parameters())
+        assert statistics and not any(value.requires_grad for value in statistics.values())
+    assert len(objective.judge(images, labels)) == 4
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_it_trains_resumes_exactly_saves_and_loads(conditional, family, small_set, tmp_path):
+    recipe, data = make_recipe(family, **NARROW), small_set if conditional else small_set.of_class("dark")
+    straight = train(data, recipe, tmp_path / "straight", kimg=0.06, conditional=conditional)
+    train(data, recipe, tmp_path / "cut", kimg=0.028, conditional=conditional)
+    resumed = train(data, recipe, tmp_path / "cut", kimg=0.06, conditional=conditional)
+    for file in ("generator.safetensors", "recipe.yaml"):
+        assert (straight / file).read_bytes() == (resumed / file).read_bytes()
+    network, config = load_generator(straight / "generator.safetensors", CPU)
+    assert config.recipe == recipe
+    stored = load_file(straight / "generator.safetensors")
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in stored.items())
+    fresh = recipe.build_generator(32, config.n_classes)
+    assert not torch.equal(network.first.weight, fresh.first.weight)
+    assert len(generate(straight, 5, seed=1)) == 5
+
+
+def test_it_takes_part_in_everything_else(family, small_set, tmp_path):
+    recipe = make_recipe(family, **NARROW, pretrain_kimg=0.008, pretrain_images=2, lecam_weight=0.3)
+    runs = train_mode(small_set, recipe, tmp_path / "run", kimg=0.008, mode="per_class")
+    assert isinstance(generate(tmp_path / "run", 4), ImageSet)
+    logged = [json.loads((run / "log.jsonl").read_text().splitlines()[-1]) for run in runs]
+    assert all({"loss_g", "loss_d", "lecam"} <= set(entry) for entry in logged)
+    with pytest.raises(RecipeError, match=r"no setting 'critic_stepps' .did you mean 'critic_steps'"):
+        make_recipe(family, critic_stepps=2)
+
+
+def test_its_settings_are_documented(family):
+    described = FAMILIES[RECIPES[family].family]
+    for setting in set(described.model_fields) - {"name", "family"}:
+        assert meaning_of(described, setting)
+        assert source_of(described, setting).startswith((*all_papers(), "ours: "))
+
+
+def test_a_name_is_registered_once(family):
+    with pytest.raises(RecipeError, match=f"'{family}' is registered already"):
+        register(RECIPES[family])
