@@ -153,6 +153,20 @@ def test_seeds_of_pretraining_and_of_the_run_are_apart(lesions, tmp_path):
     assert not np.array_equal(*(generate(runs[key], 4).images for key in ((0, 0), (1, 0))))
 
 
+def test_runs_of_any_length_share_a_pretraining(lesions, tmp_path):
+    recipe = tiny("stylegan2-ada", pretrain_kimg=0.008, pretrain_images=2)
+    runs = [
+        train(lesions, recipe, tmp_path / f"{kimg}", kimg=kimg, conditional=True, pretraining=tmp_path / "shared")
+        for kimg in (0.004, 0.008)
+    ]
+    first, second = (json.loads((run / "transfer.json").read_text())["source"] for run in runs)
+    assert first == second
+    ada_kimg = [yaml.safe_load((run / "recipe.yaml").read_text())["recipe"]["ada_kimg"] for run in runs]
+    assert ada_kimg == [0.001, 0.002]
+    (shared,) = (tmp_path / "shared").glob("*/run/recipe.yaml")
+    assert yaml.safe_load(shared.read_text())["recipe"]["ada_kimg"] == 0.002
+
+
 def test_two_starts_are_refused_before_anything_is_written(lesions, tmp_path):
     with pytest.raises(RunError, match="starts from its own pretraining"):
         train(lesions, pretrained(), tmp_path / "run", kimg=0.004, conditional=True, start=tmp_path)

@@ -140,8 +140,7 @@ def train(
             f"GAN '{recipe.name}' starts from its own pretraining, so it cannot start from {start} too; "
             "leave one of them out (--from, or --set pretrain_kimg=0)"
         )
-    recipe = recipe.resolved(kimg)
-    config = run_config(data, recipe, conditional=conditional, seed=seed, start=start)
+    config = run_config(data, recipe.resolved(kimg), conditional=conditional, seed=seed, start=start)
     claim_run(out, config)
     with locked(out), _deferred_interrupt() as interrupted:
         if recipe.pretrain_kimg and not (out / STATE).is_file():
