@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sonosynth.data.frame import common_frame
 from sonosynth.data.imageset import ImageSet
@@ -39,6 +38,7 @@ from sonosynth.gan.checkpoint import (
 from sonosynth.gan.pretrain import pretraining_for
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.sample import class_sequence, save_sample_grid, synthesise
+from sonosynth.gan.tick import Entry, Tick
 from sonosynth.gan.tracking import Track
 from sonosynth.gan.trainer import Trainer
 from sonosynth.gan.transfer import fingerprint, source_of, transfer
@@ -152,7 +152,7 @@ def train(
         tick_steps = max(1, int(TICK_KIMG * 1000 / recipe.batch))
         grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
         good = copy.deepcopy(trainer.state_dict())
-        tick = _Tick(recipe.batch, course.seconds)
+        tick = Tick(recipe.batch, course.seconds)
         saved = time.monotonic()
         if progress and trainer.step_count < steps:
             progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
@@ -300,7 +300,7 @@ class _Course:
         distance: Distance | None,
         patience_kimg: float | None,
         out: Path,
-        entry: "_Entry",
+        entry: Entry,
     ) -> None:
         """Measure the averaged generator, keep it if it is the best so far, and note both in `entry`."""
         if distance is None:
@@ -328,14 +328,11 @@ def _restore(trainer: Trainer, out: Path, start: Path | None) -> _Course:
     return _Course(**state["course"])
 
 
-_Entry = dict[str, float | str | None]
-
-
-def _is_finite(entry: _Entry) -> bool:
+def _is_finite(entry: Entry) -> bool:
     return all(math.isfinite(value) for value in entry.values() if isinstance(value, float))
 
 
-def _roll_back(trainer: Trainer, good: dict[str, Any], entry: _Entry) -> None:
+def _roll_back(trainer: Trainer, good: dict[str, Any], entry: Entry) -> None:
     """Return `trainer` to the state `good` with new random draws, and note it in `entry`.
 
     Raises:
@@ -355,47 +352,6 @@ def _roll_back(trainer: Trainer, good: dict[str, Any], entry: _Entry) -> None:
         entry[name] = None
     entry["event"] = f"rolled back from {kimg:.3f} kimg: {what} ({rollbacks} of {MAX_ROLLBACKS})"
     entry["kimg"] = trainer.kimg
-
-
-class _Tick:
-    """Collects statistics between two log lines without waiting for the device, and the time spent in steps alone."""
-
-    def __init__(self, batch: int, seconds: float):
-        self._batch, self._total = batch, seconds
-        self._sums: dict[str, tuple[Tensor, int]] = {}
-        self._images, self._started = 0, time.perf_counter()
-        self._opening = seconds
-        self.latest: _Entry = {}
-
-    @property
-    def seconds(self) -> float:
-        return self._total + time.perf_counter() - self._started
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        self._total = self.seconds
-        try:
-            yield
-        finally:
-            self._started = time.perf_counter()
-
-    def add(self, statistics: dict[str, Tensor]) -> None:
-        self._images += self._batch
-        for name, value in statistics.items():
-            total, count = self._sums.get(name, (torch.zeros_like(value), 0))
-            self._sums[name] = (total + value, count + 1)
-
-    def close(self, kimg: float) -> "_Entry":
-        """Return the log line: means since the last one; waits for the device."""
-        means = {name: float(total / count) for name, (total, count) in self._sums.items()}
-        seconds = self.seconds
-        rate = self._images / (seconds - self._opening)
-        self._sums, self._images, self._opening = {}, 0, seconds
-        entry: _Entry = {"kimg": round(kimg, 6), "seconds": seconds, "img_per_s": rate}
-        entry |= dict.fromkeys(("r1", "augment_p", "kid_train", "event"))
-        entry |= means
-        self.latest = entry
-        return entry
 
 
 @contextmanager
