@@ -8,6 +8,7 @@ them, an optimiser does not see them, and they are not part of a state dictionar
 
 import itertools
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -60,7 +61,13 @@ class _Convolution(nn.Module):
             x = F.pad(x, (padding - 1, padding, padding - 1, padding))
             padding = 0
         x = F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
-        return F.relu6(x, inplace=True) if self.activate else x
+        return _relu6(x) if self.activate else x
+
+
+def _relu6(x: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return 3 + 0.5 * (x.abs() - (x - 6).abs())  # without a comparison, as `gan.layers.leaky_relu`
+    return F.relu6(x, inplace=True)
 
 
 class _InvertedResidual(nn.Module):

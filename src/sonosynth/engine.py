@@ -1,14 +1,23 @@
 """Device, precision, seeds and provenance: the only file that asks "cuda or cpu?"."""
 
+import ctypes
 import hashlib
 import importlib.metadata
 import os
 import platform
-from contextlib import AbstractContextManager
-from typing import Any
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+
+_exact = False
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _REPORTED = ("sonosynth", "torch", "numpy", "scipy", "scikit-learn", "monai", "pillow")
 
@@ -20,7 +29,54 @@ def default_device() -> torch.device:
 
 def autocast(device: torch.device, enabled: bool = True) -> AbstractContextManager[None]:
     """Return a context in which convolutions and matrix products run in bfloat16."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=True)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled and not _exact, cache_enabled=True)
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Turn `autocast` off inside the block; for comparisons, with functions that are not compiled."""
+    global _exact
+    before, _exact = _exact, True
+    try:
+        yield
+    finally:
+        _exact = before
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, where the C library is glibc: a training step asks for the same again.
+
+    Otherwise every large tensor of a step on the CPU is mapped anew, a page fault for every 4 KiB.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.libc_ver()[0] == "glibc" else None
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_MMAP_MAX, 0)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Return whether `compiled` has what it needs: for a CPU that is a C++ compiler, ``$CXX`` or g++ or clang++."""
+    named = os.environ.get("CXX")
+    return device.type == "cuda" or any(shutil.which(name) for name in ([named] if named else ["g++", "clang++"]))
+
+
+def compiled(function: Function, device: torch.device) -> Function:
+    """Return `function` compiled for `device` when first called, anew for every shape and type of its arguments.
+
+    On a GPU its kernels are recorded as CUDA graphs; call `next_step` before outputs of earlier calls may be lost.
+    """
+    mode = "reduce-overhead" if device.type == "cuda" else None
+    return torch.compile(function, dynamic=False, mode=mode)  # type: ignore[return-value]
+
+
+def forget_compiled() -> None:
+    """Drop all that is compiled: what comes next has networks of its own, and the number of variants is limited."""
+    torch.compiler.reset()
+
+
+def next_step() -> None:
+    """Allow compiled functions to overwrite what they returned before."""
+    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
 def seed_of(*parts: int | str) -> int:

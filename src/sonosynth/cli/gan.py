@@ -81,7 +81,8 @@ def train(
         f"{' a class' if mode == 'per_class' and class_name is None else ''}, batch {recipe.batch}, seed {seed}, "
         f"mode {'one class' if class_name is not None else mode}"
     )
-    plan = "\n".join([*announcement(recipe, present, class_name is None and mode == "conditional"), plan])
+    first = announcement(recipe, present, class_name is None and mode == "conditional")
+    plan = "\n".join([*first, plan, recipe.compile_plan(length)])
     begun = False
     with TensorBoard() if tensorboard else nullcontext() as track, progress_bar("training") as tell:
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.gan.layers import full_precision
+from sonosynth.gan.layers import convolve, full_precision
 
 GENERATOR_WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25}
 """Feature maps of a generator at a resolution, as multiples of its width setting."""
@@ -94,7 +94,7 @@ class SpectralConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of ``x [N, fan_in, H, W]``."""
         # Dividing what comes out instead of the weight is equal and moves less memory: these networks are all weights.
-        y: Tensor = F.conv2d(x, self.weight, stride=self.stride, padding=self.padding) / self.norm(self.weight)
+        y: Tensor = convolve(x, self.weight, stride=self.stride, padding=self.padding) / self.norm(self.weight)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
 

@@ -9,7 +9,7 @@ and a discriminator of 32 px has none either. Networks of 256 and 512 px are the
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,7 @@ from sonosynth.gan.blocks import (
 )
 from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.hinge import HingeObjective
+from sonosynth.gan.layers import LeakyReLU, leaky_relu
 from sonosynth.gan.lecam import LeCam
 
 # Feature maps of the discriminator at a resolution, as multiples of its width setting.
@@ -154,7 +155,7 @@ class DownBlock(nn.Module):
 
 def _convolution(fan_in: int, fan_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> list[nn.Module]:
     convolution = SpectralConv2d(fan_in, fan_out, kernel, stride=stride, padding=padding)
-    return [convolution, batch_norm(fan_out), nn.LeakyReLU(0.2)]
+    return [convolution, batch_norm(fan_out), LeakyReLU()]
 
 
 class Decoder(nn.Module):
@@ -217,14 +218,14 @@ class FastGANDiscriminator(nn.Module):
 
     def features(self, images: Tensor, small: Tensor) -> Features:
         """Return the feature maps of images ``[N, 1, size, size]`` and their small versions."""
-        x = F.leaky_relu(self.stem(images).contiguous(memory_format=torch.channels_last), 0.2)
+        x = leaky_relu(self.stem(images).contiguous(memory_format=torch.channels_last))
         maps = {x.shape[2]: x}
         for r in self.resolutions:
             x = self.blocks[str(r)](x)
             if str(r) in self.excitations:
                 x = self.excitations[str(r)](maps[8 * r], x)
             maps[r] = x
-        y = F.leaky_relu(self.small_stem(small).contiguous(memory_format=torch.channels_last), 0.2)
+        y = leaky_relu(self.small_stem(small).contiguous(memory_format=torch.channels_last))
         return Features(maps[16], maps[8], self.small_blocks(y))
 
     def logits(self, features: Features, labels: Tensor | None) -> Tensor:
@@ -279,6 +280,8 @@ class FastGANObjective(HingeObjective):
         lecam: regularisation of the discriminator.
     """
 
+    compiled: ClassVar[tuple[str, ...]] = (*HingeObjective.compiled, "_examine", "_reconstruction")
+
     def __init__(
         self,
         generator: FastGANGenerator,
@@ -303,9 +306,7 @@ class FastGANObjective(HingeObjective):
 
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return logits ``[N, 50]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
-        with autocast(images.device):
-            logits: Tensor = self.discriminator(images, shrink(images, small_size(self.generator.size)), labels)
-        return logits
+        return self._discriminate(images, shrink(images, small_size(self.generator.size)), labels)
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss ``relu(1 - D(x)) + relu(1 + D(G(z)))`` plus the reconstruction of augmented real images."""
@@ -313,32 +314,48 @@ class FastGANObjective(HingeObjective):
         real = diffaugment(batch.real, self.augmentation, batch.draws)
         real_small = shrink(real, side)
         quadrant = batch.draws.integers(0, 4, len(real))
-        with autocast(real.device):
-            with torch.no_grad():
-                fake, fake_small = self._generate(batch)
-            # One pass each: batch normalisation must not mix real and generated images.
-            features = self.discriminator.features(real, real_small)
-            real_logits = self.discriminator.logits(features, batch.real_labels)
-            whole, small, part = self.discriminator.reconstruct(features, quadrant)
-            fake_logits = self.discriminator(fake, fake_small, batch.fake_labels)
-            target = torch.cat([real_small, real_small, shrink(cut_quadrant(real, quadrant), side)])
-            reconstruction = 3 * self.perceptual(torch.cat([whole, small, part]), target)
+        with torch.no_grad():
+            fake, fake_small = self._generate(batch)
+        # One pass each: batch normalisation must not mix real and generated images.
+        real_logits, decoded = self._examine(real, real_small, batch.real_labels, quadrant)
+        fake_logits = self._discriminate(fake, fake_small, batch.fake_labels)
+        target = torch.cat([real_small, real_small, shrink(cut_quadrant(real, quadrant), side)])
+        reconstruction = self._reconstruction(decoded, target)
         loss, statistics = self._discriminator_hinge(real_logits, fake_logits)
         statistics["reconstruction"] = reconstruction.detach()
         return loss + self.reconstruction_weight * reconstruction, statistics
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return ``-D(G(z))``."""
-        with autocast(batch.real.device):
-            fake, fake_small = self._generate(batch)
-            logits = self.discriminator(fake, fake_small, batch.fake_labels)
-        return self._generator_hinge(logits)
+        fake, fake_small = self._generate(batch)
+        return self._generator_hinge(self._discriminate(fake, fake_small, batch.fake_labels))
+
+    def _synthesise(self, z: Tensor, labels: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(z.device):
+            return self.generator.both_sizes(z, labels, noise)
+
+    def _discriminate(self, images: Tensor, small: Tensor, labels: Tensor | None) -> Tensor:
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, small, labels)
+        return logits
+
+    def _examine(self, images: Tensor, small: Tensor, labels: Tensor | None, quadrant: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits ``[N, 50]`` and the three reconstructions ``[3 N, 1, h, w]`` of real images."""
+        with autocast(images.device):
+            features = self.discriminator.features(images, small)
+            logits = self.discriminator.logits(features, labels)
+            return logits, torch.cat(self.discriminator.reconstruct(features, quadrant))
+
+    def _reconstruction(self, decoded: Tensor, target: Tensor) -> Tensor:
+        """Return the sum of the mean distances of the three reconstructions."""
+        with autocast(target.device):
+            return 3 * self.perceptual(decoded, target)
 
     def _generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return augmented generated images of both sizes."""
         n, draws = len(batch.real), batch.draws
         z, noise = draws.normal(n, self.generator.z_dim), draws.normal(n, self.generator.noise_length)
-        image, small = self.generator.both_sizes(z, batch.fake_labels, noise)
+        image, small = self._synthesise(z, batch.fake_labels, noise)
         return diffaugment(image, self.augmentation, draws), diffaugment(small, self.augmentation, draws)
 
 

@@ -1,5 +1,7 @@
 """The hinge losses that FastGAN and Projected GAN share (Lim & Ye, Geometric GAN, 2017)."""
 
+from typing import ClassVar
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,6 +15,8 @@ class HingeObjective:
     Args:
         lecam: regularisation of the discriminator.
     """
+
+    compiled: ClassVar[tuple[str, ...]] = ("_synthesise", "_discriminate")
 
     def __init__(self, lecam: LeCam):
         self.lecam = lecam

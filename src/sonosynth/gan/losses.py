@@ -1,5 +1,7 @@
 """The StyleGAN2 objective: logistic loss with lazy R1 and path-length regularisation (Karras et al. 2020)."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,8 @@ from sonosynth.gan.stylegan2 import Discriminator, Generator
 
 class StyleGAN2Objective:
     """The phases of StyleGAN2; their state is the running mean of path lengths and what augmentation and LeCam keep."""
+
+    compiled: ClassVar[tuple[str, ...]] = ("judge", "_synthesise", "_path_lengths", "_image_gradient")
 
     def __init__(
         self,
@@ -70,10 +74,9 @@ class StyleGAN2Objective:
         half = len(batch.real) // 2
         styles = self._styles(batch.draws, half, None if batch.fake_labels is None else batch.fake_labels[:half])
         noise = batch.draws.normal(half, self.generator.noise_length)
-        images = self.generator.synthesise(styles, noise)
-        direction = batch.draws.normal(*images.shape) / images.shape[2]
-        (gradient,) = torch.autograd.grad((images * direction).sum(), styles, create_graph=True)
-        lengths = gradient.square().sum(dim=2).mean(dim=1).sqrt()
+        size = self.generator.size
+        direction = batch.draws.normal(half, 1, size, size) / size
+        lengths = self._path_lengths(styles, noise, direction)
         mean = self.path_length_mean.lerp(lengths.mean(), 0.01)
         self.path_length_mean.copy_(mean.detach())
         penalty = (lengths - mean).square().mean()
@@ -94,8 +97,8 @@ class StyleGAN2Objective:
         """R1 penalty ``γ/2 · E‖∇D(x)‖²`` on real images (Mescheder et al. 2018), in full precision."""
         real = batch.real.requires_grad_()
         augmented = self.augmentation(real, batch.draws)
-        logits = self.discriminator(augmented, batch.real_labels)
-        (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        slope = self._image_gradient(augmented.detach(), batch.real_labels)
+        (gradient,) = torch.autograd.grad(augmented, real, slope, create_graph=True)
         penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
         return penalty * (self.r1_weight / 2 * self.r1_interval), {"r1": penalty.detach()}
 
@@ -104,6 +107,29 @@ class StyleGAN2Objective:
         with autocast(images.device):
             logits: Tensor = self.discriminator(images, labels)
         return logits
+
+    def _synthesise(self, styles: Tensor, noise: Tensor) -> Tensor:
+        with autocast(styles.device):
+            return self.generator.synthesise(styles, noise)
+
+    def _path_lengths(self, styles: Tensor, noise: Tensor, direction: Tensor) -> Tensor:
+        """Return ``‖Jᵀ y‖`` ``[N]`` of styles ``[N, n_layers, w_dim]``, a mean over layers, in full precision."""
+
+        def along(styles: Tensor) -> Tensor:
+            return (self.generator.synthesise(styles, noise) * direction).sum()
+
+        gradient: Tensor = torch.func.grad(along)(styles)
+        return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+    def _image_gradient(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Return the gradient ``[N, 1, H, W]`` of the logits by the images, in full precision."""
+
+        def logits(images: Tensor) -> Tensor:
+            judged: Tensor = self.discriminator(images, labels).sum()
+            return judged
+
+        gradient: Tensor = torch.func.grad(logits)(images)
+        return gradient
 
     def _styles(self, draws: Draws, n: int, labels: Tensor | None) -> Tensor:
         """Return styles ``[N, n_layers, w_dim]``; a share of the images changes style at a random layer."""
@@ -119,8 +145,7 @@ class StyleGAN2Objective:
         n = len(batch.real)
         styles = self._styles(batch.draws, n, batch.fake_labels)
         noise = batch.draws.normal(n, self.generator.noise_length)
-        with autocast(styles.device):
-            return self.generator.synthesise(styles, noise), styles
+        return self._synthesise(styles, noise), styles
 
     def _judge_both(self, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Judge generated and real images in one pass; groups of the minibatch statistics never hold both."""

@@ -31,7 +31,7 @@ from sonosynth.gan.blocks import (
 )
 from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.hinge import HingeObjective
-from sonosynth.gan.layers import full_precision
+from sonosynth.gan.layers import LeakyReLU, full_precision, leaky_relu
 from sonosynth.gan.lecam import LeCam
 
 LOGIT_SIDE = 4  # logits a side of every small discriminator
@@ -205,7 +205,7 @@ class ScaleDiscriminator(nn.Module):
         for fan_in, fan_out in pairwise(widths):
             blocks.append(SpectralConv2d(fan_in, fan_out, 4, stride=2, padding=1, initial_std=None))
             # Always by the statistics of the batch: a discriminator has no other use.
-            blocks += [nn.BatchNorm2d(fan_out, track_running_stats=False), nn.LeakyReLU(0.2, inplace=True)]
+            blocks += [nn.BatchNorm2d(fan_out, track_running_stats=False), LeakyReLU()]
         self.blocks = nn.Sequential(*blocks)
         self.out = SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, kernel, initial_std=None)
         self.embed = nn.Embedding(n_classes, EMBEDDING_DIM) if n_classes else None
@@ -217,7 +217,7 @@ class ScaleDiscriminator(nn.Module):
         with full_precision(x):
             x = self.out(x.float())
             if self.embed is not None and self.project is not None:
-                direction = F.leaky_relu(self.project(self.embed(labels)), 0.2)
+                direction = leaky_relu(self.project(self.embed(labels)))
                 x = (x * direction[:, :, None, None]).sum(dim=1) / math.sqrt(CLASS_DIM)
         return x.flatten(1)
 
@@ -293,9 +293,17 @@ class ProjectedObjective(HingeObjective):
 
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return logits ``[N, 4 · positions]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
+        return self._discriminate(images, labels)
+
+    def _discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
         with autocast(images.device):
             logits: Tensor = self.discriminator(images, labels)
         return logits
+
+    def _synthesise(self, z: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        with autocast(z.device):
+            images: Tensor = self.generator(z, labels, noise)
+        return images
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss of the generator, ``-D(G(z))``, averaged over the logits of all scales."""
@@ -313,9 +321,7 @@ class ProjectedObjective(HingeObjective):
     def _generate(self, batch: Batch) -> Tensor:
         z = batch.draws.normal(len(batch.real), self.generator.z_dim)
         noise = batch.draws.normal(len(batch.real), self.generator.noise_length)
-        with autocast(z.device):
-            images: Tensor = self.generator(z, batch.fake_labels, noise)
-        return images
+        return self._synthesise(z, batch.fake_labels, noise)
 
     def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
         return diffaugment(images, self.augmentation, batch.draws)

@@ -16,6 +16,7 @@ from sonosynth.gan.layers import (
     EqualConv2d,
     EqualLinear,
     ModulatedConv2d,
+    at_least_float32,
     full_precision,
     leaky_relu,
     minibatch_standard_deviation,
@@ -85,23 +86,32 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         """Return features of ``x [N, C, H, W]``, style ``w [N, w_dim]`` and noise of the output's size."""
-        x = self.conv(x, w)
-        x = x + (noise * self.noise_strength).to(x.dtype)
-        return leaky_relu(x + self.bias.to(x.dtype)[:, None, None])
+        x = self.conv(x, w, gain=SQRT2)
+        x = x + (noise * (self.noise_strength * SQRT2)).to(x.dtype)
+        return leaky_relu(x + (self.bias * SQRT2).to(x.dtype)[:, None, None])
 
 
 class ToGrey(nn.Module):
-    """Modulated 1×1 convolution to one channel without demodulation, in full precision."""
+    """Modulated 1×1 convolution to one channel without demodulation, in full precision.
+
+    To one channel that is a product of every pixel's features with one vector a sample, its styles times the weight.
+    """
 
     def __init__(self, fan_in: int, w_dim: int):
         super().__init__()
-        self.conv = ModulatedConv2d(fan_in, 1, 1, w_dim, demodulate=False)
+        self.affine = EqualLinear(w_dim, fan_in, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(fan_in))
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Return a float32 image ``[N, 1, H, W]`` of features ``x`` with style ``w [N, w_dim]``."""
-        y: Tensor = self.conv(x, w)
-        return y.float() + self.bias[:, None, None]
+        """Return an image ``[N, 1, H, W]`` of features ``x [N, C, H, W]`` with style ``w [N, w_dim]``."""
+        n, channels, height, width = x.shape
+        with full_precision(x):
+            vector = self.affine(w) * (self.weight / math.sqrt(channels))
+            pixels = at_least_float32(x).permute(0, 2, 3, 1).reshape(n, height * width, channels)
+            grey = pixels @ vector[:, :, None]
+        image: Tensor = grey.reshape(n, 1, height, width) + self.bias[:, None, None]
+        return image
 
 
 class Generator(GeneratorNetwork):
@@ -248,10 +258,10 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits ``[N]`` of images ``[N, 1, size, size]`` of classes ``[N]``."""
         x = self.from_grey(images.contiguous(memory_format=torch.channels_last))
-        x = self.blocks(x)
+        x = minibatch_standard_deviation(self.blocks(x), self.minibatch_group)
+        x = at_least_float32(self.conv(x))
         with full_precision(x):
-            x = minibatch_standard_deviation(x.float(), self.minibatch_group)
-            x = self.out(self.hidden(self.conv(x).flatten(1)))
+            x = self.out(self.hidden(x.flatten(1)))
             if self.mapping is not None:
                 x = (x * self.mapping(None, labels)).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
         logits: Tensor = x[:, 0]

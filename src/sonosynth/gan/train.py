@@ -16,8 +16,8 @@ import torch
 
 from sonosynth.data.frame import common_frame
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import default_device
-from sonosynth.errors import ClassError, DivergenceError, RunError
+from sonosynth.engine import can_compile, default_device
+from sonosynth.errors import ClassError, DivergenceError, RecipeError, RunError
 from sonosynth.files import folder_names, is_vacant, locked, write_json
 from sonosynth.gan.checkpoint import (
     BEST,
@@ -131,6 +131,7 @@ def train(
         OutputError: another process is training there.
         ClassError: too few images.
         DivergenceError: the run became non-finite too often.
+        RecipeError: the run is to be compiled, and there is no compiler.
         KeyboardInterrupt: after saving the state.
     """
     if not 0 < kimg < math.inf:
@@ -140,12 +141,18 @@ def train(
             f"GAN '{recipe.name}' starts from its own pretraining, so it cannot start from {start} too; "
             "leave one of them out (--from, or --set pretrain_kimg=0)"
         )
+    device = device or default_device()
+    if recipe.compiles(kimg) and not can_compile(device):
+        raise RecipeError(
+            f"GAN '{recipe.name}', compile = {recipe.compile}: a run of {kimg:g} kimg is compiled, but there is no C++ "
+            "compiler; install one (g++), or train without (--set compile=off)"
+        )
     config = run_config(data, recipe.resolved(kimg), conditional=conditional, seed=seed, start=start)
     claim_run(out, config)
     with locked(out), _deferred_interrupt() as interrupted:
         if recipe.pretrain_kimg and not (out / STATE).is_file():
             start = _pretrain(recipe, config, pretraining or out / PRETRAINING, device, progress, track)
-        trainer = Trainer(data.with_classes(config.classes), config, device or default_device())
+        trainer = Trainer(data.with_classes(config.classes), config, device)
         course = _restore(trainer, out, start)
         log = Log(out / LOG, trainer.kimg)
         steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
@@ -156,12 +163,19 @@ def train(
         saved = time.monotonic()
         if progress and trainer.step_count < steps:
             progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
+        event = ""
+        if recipe.compiles(kimg) and trainer.step_count < steps and not course.ended:
+            with tick.pause():
+                began = time.perf_counter()
+                trainer.compile()
+                event = f"compiled in {time.perf_counter() - began:.0f} s"
         while trainer.step_count < steps and not course.ended:
             closing = (trainer.step_count + 1) % tick_steps == 0 or trainer.step_count + 1 == steps
             tick.add(trainer.step(gradient_norms=closing))
             done, stop = trainer.step_count, interrupted()
             if closing:
                 entry = tick.close(trainer.kimg)
+                entry["event"], event = event or None, ""
                 with tick.pause():
                     if _is_finite(entry) and trainer.is_finite():
                         course.judge(trainer, distance, patience_kimg, out, entry)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import seed_of
+from sonosynth.engine import compiled, forget_compiled, keep_freed_memory, next_step, seed_of
 from sonosynth.gan.checkpoint import RunConfig
 from sonosynth.gan.game import Batch, Phase
 
@@ -55,9 +55,15 @@ class Trainer:
 
     `rollbacks` counts how often the run went back to an earlier state because it had become non-finite; each time the
     random draws of the steps that follow are new.
+
+    Args:
+        data: training images.
+        config: of the run.
+        device: where to train.
     """
 
     def __init__(self, data: ImageSet, config: RunConfig, device: torch.device):
+        keep_freed_memory()
         recipe = config.recipe
         self.config, self.device, self.batch_size = config, device, recipe.batch
         with torch.random.fork_rng():
@@ -81,6 +87,16 @@ class Trainer:
         self.step_count = 0
         self.rollbacks = 0
 
+    def compile(self) -> None:
+        """Compile what the objective allows, running every phase once and restoring the state that it found."""
+        forget_compiled()
+        for name in self.objective.compiled:
+            setattr(self.objective, name, compiled(getattr(self.objective, name), self.device))
+        state = copy.deepcopy(self.state_dict())
+        for phase in self.phases:
+            self.run_phase(phase)
+        self.load_state_dict(state)
+
     @property
     def kimg(self) -> float:
         """Thousands of real images shown so far."""
@@ -98,7 +114,7 @@ class Trainer:
             if self.step_count % phase.interval == 0:
                 statistics |= self.run_phase(phase, gradient_norms)
         self.step_count += 1
-        self._update_ema()
+        self.update_ema()
         return statistics
 
     def run_phase(self, phase: Phase, gradient_norm: bool = False) -> dict[str, Tensor]:
@@ -106,6 +122,7 @@ class Trainer:
         for player, parameters in self.trained.items():
             for parameter in parameters:
                 parameter.requires_grad_(player == phase.player)
+        next_step()
         loss, statistics = phase.loss(self.images.batch(self.seed, phase.name, self.step_count, self.batch_size))
         loss.backward()  # type: ignore[no-untyped-call]
         if gradient_norm:
@@ -117,7 +134,8 @@ class Trainer:
         return statistics
 
     @torch.no_grad()
-    def _update_ema(self) -> None:
+    def update_ema(self) -> None:
+        """Move the average of the generator's weights one step towards them."""
         recipe = self.config.recipe
         halflife = min(recipe.ema_halflife_kimg, self.kimg * recipe.ema_rampup)
         decay = 0.5 ** (self.batch_size / 1000 / halflife)
