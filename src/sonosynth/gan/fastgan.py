@@ -280,7 +280,7 @@ class FastGANObjective(HingeObjective):
         lecam: regularisation of the discriminator.
     """
 
-    compiled: ClassVar[tuple[str, ...]] = (*HingeObjective.compiled, "_examine", "_reconstruction")
+    compiled: ClassVar[tuple[str, ...]] = ("_synthesise", "_discriminate", "_examine", "_reconstruction")
 
     def __init__(
         self,

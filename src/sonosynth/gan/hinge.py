@@ -16,7 +16,7 @@ class HingeObjective:
         lecam: regularisation of the discriminator.
     """
 
-    compiled: ClassVar[tuple[str, ...]] = ("_synthesise", "_discriminate")
+    compiled: ClassVar[tuple[str, ...]] = ("judge", "_synthesise")
 
     def __init__(self, lecam: LeCam):
         self.lecam = lecam

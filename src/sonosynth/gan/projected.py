@@ -293,9 +293,6 @@ class ProjectedObjective(HingeObjective):
 
     def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return logits ``[N, 4 · positions]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
-        return self._discriminate(images, labels)
-
-    def _discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
         with autocast(images.device):
             logits: Tensor = self.discriminator(images, labels)
         return logits

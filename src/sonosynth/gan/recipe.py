@@ -31,7 +31,9 @@ def setting(default: Any, source: str, meaning: str | None = None, **limits: Any
 
 def _on_or_off(value: Any) -> Any:
     """Undo what YAML makes of the words on and off."""
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value
 
 
 Compile = Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)]

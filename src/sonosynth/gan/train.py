@@ -163,7 +163,7 @@ def train(
         saved = time.monotonic()
         if progress and trainer.step_count < steps:
             progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
-        event = ""
+        event: str | None = None
         if recipe.compiles(kimg) and trainer.step_count < steps and not course.ended:
             with tick.pause():
                 began = time.perf_counter()
@@ -175,7 +175,7 @@ def train(
             done, stop = trainer.step_count, interrupted()
             if closing:
                 entry = tick.close(trainer.kimg)
-                entry["event"], event = event or None, ""
+                entry["event"], event = event, None
                 with tick.pause():
                     if _is_finite(entry) and trainer.is_finite():
                         course.judge(trainer, distance, patience_kimg, out, entry)
