@@ -49,6 +49,10 @@ class DivergenceError(SonosynthError):
     """A training run became non-finite."""
 
 
+class ProcessError(SonosynthError):
+    """A training run cannot be spread as asked."""
+
+
 class TrackingError(SonosynthError):
     """A training run cannot be followed as asked."""
 

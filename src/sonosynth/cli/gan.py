@@ -39,6 +39,16 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a setting of the recipe")
     ] = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="GPUs of this machine (or, without one, processes) that share every batch")
+    ] = 1,
+    nodes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="machines; run this command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK set, or by torchrun",
+        ),
+    ] = 1,
     tensorboard: Annotated[
         bool,
         typer.Option(
@@ -64,6 +74,7 @@ def train(
     from sonosynth.gan.train import train as train_one
     from sonosynth.gan.train import train_mode
     from sonosynth.metrics.snapshots import distance_to
+    from sonosynth.processes import leads, started
 
     recipe = make_recipe(gan, **_settings(settings or []))
     images = load_image_set(data)
@@ -83,8 +94,13 @@ def train(
     )
     first = announcement(recipe, present, class_name is None and mode == "conditional")
     plan = "\n".join([*first, plan, recipe.compile_plan(length)])
+    recipe.check_share(devices * nodes)
     begun = False
-    with TensorBoard() if tensorboard else nullcontext() as track, progress_bar("training") as tell:
+    with (
+        started(devices, nodes) as device,
+        TensorBoard() if tensorboard and leads() else nullcontext() as track,
+        progress_bar("training") as tell,
+    ):
 
         def progress(done: float, total: float, latest: Mapping[str, Any]) -> None:
             nonlocal begun
@@ -100,6 +116,7 @@ def train(
             "seed": seed,
             "patience_kimg": patience,
             "start": start,
+            "device": device,
             "progress": progress,
             "track": track,
         }

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.gan.layers import convolve, full_precision
+from sonosynth.gan.layers import BatchNorm2d, convolve, full_precision
 
 GENERATOR_WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25}
 """Feature maps of a generator at a resolution, as multiples of its width setting."""
@@ -98,9 +98,9 @@ class SpectralConv2d(nn.Module):
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
+def batch_norm(channels: int) -> BatchNorm2d:
     """Return FastGAN's batch normalisation: initial gains are normal around 1."""
-    norm = nn.BatchNorm2d(channels)
+    norm = BatchNorm2d(channels)
     nn.init.normal_(norm.weight, 1.0, 0.02)
     return norm
 

@@ -5,6 +5,8 @@ Adversarial Networks with Limited Data, NeurIPS 2020, here "the paper", section 
 import torch
 from torch import Tensor
 
+from sonosynth import processes
+
 
 def scaled_ada_kimg(total_kimg: float) -> float:
     """Return the `ada_kimg` for a run of `total_kimg`: the paper's 500, or a quarter of the run where that is less.
@@ -57,8 +59,9 @@ class AdaController:
     def update(self, logits_real: Tensor) -> None:
         """Take in the discriminator's logits ``[N]`` of augmented real images, once a step; adjust p when it is due."""
         state = self._state
-        state["sign_sum"].add_(logits_real.sign().sum(dtype=torch.float64))
-        state["sign_count"].add_(logits_real.numel())
+        count = logits_real.numel() * processes.share().count
+        state["sign_sum"].add_(processes.mean(logits_real.sign().mean(dtype=torch.float64)) * count)
+        state["sign_count"].add_(count)
         state["updates"].add_(1)
         due = state["updates"] >= self.interval_steps
         direction = (state["sign_sum"] / state["sign_count"] - self.target).sign()

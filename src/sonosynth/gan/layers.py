@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sonosynth import processes
+
 SQRT2 = math.sqrt(2.0)
 SMALL = 4  # side of a map of features that is convolved as a matrix product
 
@@ -167,6 +169,32 @@ class ModulatedConv2d(nn.Module):
         else:
             x = convolve(x, self.weight, padding=self.kernel // 2)
         return x * demodulation.to(x.dtype)[:, :, None, None]
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` by the statistics of the whole batch, also where several processes share it.
+
+    `nn.SyncBatchNorm` does so on GPUs alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x [N, C, H, W]`` normalised."""
+        own = self.running_mean is not None and not self.training
+        if own or processes.share().count == 1:
+            return super().forward(x)
+        values = x.float()
+        mean = processes.mean(values.mean(dim=(0, 2, 3)))
+        variance = processes.mean((values - mean[:, None, None]).square().mean(dim=(0, 2, 3)))
+        if self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None and self.momentum is not None
+            count = x.numel() / x.shape[1] * processes.share().count
+            self.running_mean.lerp_(mean.detach(), self.momentum)
+            self.running_var.lerp_(variance.detach() * (count / (count - 1)), self.momentum)
+            self.num_batches_tracked.add_(1)
+        gain, bias = torch.rsqrt(variance + self.eps), torch.zeros_like(mean)
+        if self.affine:
+            gain, bias = gain * self.weight, self.bias
+        return ((values - mean[:, None, None]) * gain[:, None, None] + bias[:, None, None]).to(x.dtype)
 
 
 def minibatch_standard_deviation(x: Tensor, group_size: int) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sonosynth import processes
+
 
 class LeCam:
     """Penalty ``E[relu(D(x) - α_F)²] + E[relu(α_R - D(G(z)))²]``, which keeps logits of both kinds of images close.
@@ -42,7 +44,7 @@ class LeCam:
         return loss + self.weight * penalty, {"lecam": penalty.detach()}
 
     def _update(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        latest = torch.stack([real.mean(), fake.mean(), torch.ones_like(self._averages[2])])
+        latest = processes.mean(torch.stack([real.mean(), fake.mean(), torch.ones_like(self._averages[2])]))
         self._averages.lerp_(latest, 1 - self.decay)
         average_real, average_fake = self._averages[:2] / self._averages[2]
         return average_real, average_fake

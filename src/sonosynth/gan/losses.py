@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sonosynth import processes
 from sonosynth.draws import Draws
 from sonosynth.engine import autocast
 from sonosynth.gan.augment import Augmentation
@@ -72,14 +73,14 @@ class StyleGAN2Objective:
     def path_length_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared deviation of ``‖Jᵀ y‖`` from its running mean (Karras et al. 2020, equation 4), on half a batch."""
         half = len(batch.real) // 2
-        styles = self._styles(batch.draws, half, None if batch.fake_labels is None else batch.fake_labels[:half])
+        # Every second label: the same ones, and the same draws with them, however many processes share the batch.
+        styles = self._styles(batch.draws, half, None if batch.fake_labels is None else batch.fake_labels[::2])
         noise = batch.draws.normal(half, self.generator.noise_length)
         size = self.generator.size
         direction = batch.draws.normal(half, 1, size, size) / size
         lengths = self._path_lengths(styles, noise, direction)
-        mean = self.path_length_mean.lerp(lengths.mean(), 0.01)
-        self.path_length_mean.copy_(mean.detach())
-        penalty = (lengths - mean).square().mean()
+        self.path_length_mean.lerp_(processes.mean(lengths.detach().mean()), 0.01)
+        penalty = (lengths - self.path_length_mean).square().mean()
         weight = self.path_length_weight * self.path_length_interval
         return penalty * weight, {"path_length": lengths.detach().mean()}
 

@@ -31,7 +31,7 @@ from sonosynth.gan.blocks import (
 )
 from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.hinge import HingeObjective
-from sonosynth.gan.layers import LeakyReLU, full_precision, leaky_relu
+from sonosynth.gan.layers import BatchNorm2d, LeakyReLU, full_precision, leaky_relu
 from sonosynth.gan.lecam import LeCam
 
 LOGIT_SIDE = 4  # logits a side of every small discriminator
@@ -59,7 +59,7 @@ class ConditionalNorm(nn.Module):
 
     def __init__(self, channels: int, embedding_dim: int):
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=not embedding_dim)
+        self.norm = BatchNorm2d(channels, affine=not embedding_dim)
         self.affine = SpectralLinear(embedding_dim, 2 * channels) if embedding_dim else None
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
@@ -95,7 +95,7 @@ class ProjectedGenerator(GeneratorNetwork):
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
         self.start = nn.ConvTranspose2d(z_dim, 2 * widths[4], 4, bias=False)
         self.start_sigma = SpectralNorm(self.start.weight.transpose(0, 1))  # a row an output channel, as elsewhere
-        self.start_norm = nn.BatchNorm2d(2 * widths[4])
+        self.start_norm = BatchNorm2d(2 * widths[4])
         norm = partial(ConditionalNorm, embedding_dim=z_dim if n_classes else 0)
         self.blocks = nn.ModuleList(
             UpBlock(widths[side // 2], widths[side], noisy=not lite, norm=norm, initial_std=None) for side in self.sides
@@ -205,7 +205,7 @@ class ScaleDiscriminator(nn.Module):
         for fan_in, fan_out in pairwise(widths):
             blocks.append(SpectralConv2d(fan_in, fan_out, 4, stride=2, padding=1, initial_std=None))
             # Always by the statistics of the batch: a discriminator has no other use.
-            blocks += [nn.BatchNorm2d(fan_out, track_running_stats=False), LeakyReLU()]
+            blocks += [BatchNorm2d(fan_out, track_running_stats=False), LeakyReLU()]
         self.blocks = nn.Sequential(*blocks)
         self.out = SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, kernel, initial_std=None)
         self.embed = nn.Embedding(n_classes, EMBEDDING_DIM) if n_classes else None

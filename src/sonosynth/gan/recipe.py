@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from torch import nn
 from torch.optim import Optimizer
 
-from sonosynth.errors import nearest
+from sonosynth.errors import RecipeError, nearest
 from sonosynth.gan.augment import OPERATIONS
 from sonosynth.gan.game import GeneratorNetwork, Objective
 from sonosynth.gan.lecam import LeCam
@@ -118,6 +118,20 @@ class Recipe(BaseModel, ABC):
         if self.compile != "auto":
             return f"{choice}, as set"
         return f"{choice}, since the run is {'' if self.compiles(kimg) else 'not '}at least {COMPILE_KIMG:g} kimg long"
+
+    def check_share(self, processes: int) -> None:
+        """Raise RecipeError if a batch cannot be divided among so many `processes`."""
+        images, left = divmod(self.batch, processes)
+        if left or images % self.smallest_share:
+            raise RecipeError(
+                f"GAN '{self.name}', batch = {self.batch}: {processes} processes need a multiple of "
+                f"{processes * self.smallest_share} images; set batch to one (--set batch=...), or use fewer processes"
+            )
+
+    @property
+    def smallest_share(self) -> int:
+        """A process's images of a batch are a multiple of this."""
+        return 2
 
     def record(self) -> dict[str, Any]:
         """Return the settings that decide what a run computes, as plain JSON values.

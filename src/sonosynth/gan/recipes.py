@@ -99,6 +99,16 @@ class StyleGAN2Recipe(Recipe):
         """Return `r1_gamma`, or the heuristic of Karras 2020b for images of `size` pixels."""
         return self.r1_gamma if self.r1_gamma is not None else 0.0002 * size**2 / self.batch
 
+    @property
+    def smallest_share(self) -> int:
+        """A whole group of the minibatch standard deviation, and an even number for path-length regularisation."""
+        return self._group if self._group % 2 == 0 else 2 * self._group
+
+    @property
+    def _group(self) -> int:
+        """A divisor of the batch, so that a group never holds real and generated images."""
+        return next(g for g in range(self.minibatch_group, 0, -1) if self.batch % g == 0)
+
     def build_generator(self, size: int, n_classes: int) -> stylegan2.Generator:
         """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
         return stylegan2.Generator(
@@ -120,8 +130,7 @@ class StyleGAN2Recipe(Recipe):
             mapping_layers=self.mapping_layers,
             channel_base=self.channel_base,
             channel_max=self.channel_max,
-            # A divisor of the batch, so that a group never holds real and generated images.
-            minibatch_group=next(g for g in range(self.minibatch_group, 0, -1) if self.batch % g == 0),
+            minibatch_group=self._group,
         )
 
     def build_objective(

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from sonosynth import processes
 from sonosynth.gan.game import GeneratorNetwork
 from sonosynth.gan.layers import (
     SQRT2,
@@ -67,8 +68,8 @@ class MappingNetwork(nn.Module):
 
     @torch.no_grad()
     def update_mean(self, w: Tensor, decay: float = 0.998) -> None:
-        """Move `w_mean` towards the mean of ``w [N, w_dim]``."""
-        self.w_mean.lerp_(w.detach().mean(dim=0), 1 - decay)
+        """Move `w_mean` towards the mean of ``w [N, w_dim]``, of all processes."""
+        self.w_mean.lerp_(processes.mean(w.detach().mean(dim=0)), 1 - decay)
 
 
 def _normalised(x: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from sonosynth import processes
+
 Entry = dict[str, float | str | None]
 """A log line."""
 
@@ -43,8 +45,9 @@ class Tick:
             self._sums[name] = (total + value, count + 1)
 
     def close(self, kimg: float) -> Entry:
-        """Return the log line: means since the last one; waits for the device."""
-        means = {name: float(total / count) for name, (total, count) in self._sums.items()}
+        """Return the log line: means since the last one, over all processes; waits for the device."""
+        totals = [(total / count).float() for total, count in self._sums.values()]
+        means = dict(zip(self._sums, processes.mean(torch.stack(totals)).tolist(), strict=True))
         seconds = self.seconds
         rate = self._images / (seconds - self._opening)
         self._sums, self._images, self._opening = {}, 0, seconds

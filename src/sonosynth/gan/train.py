@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,30 +14,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from sonosynth import processes
 from sonosynth.data.frame import common_frame
 from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import can_compile, default_device
 from sonosynth.errors import ClassError, DivergenceError, RecipeError, RunError
 from sonosynth.files import folder_names, is_vacant, locked, write_json
 from sonosynth.gan.checkpoint import (
-    BEST,
-    GENERATOR,
-    LOG,
     PRETRAINING,
     RECIPE,
-    SAMPLES,
     STATE,
     TRANSFER,
-    Log,
     RunConfig,
     claim_run,
     load_state,
-    save_generator,
-    save_state,
 )
+from sonosynth.gan.keeper import Keeper
 from sonosynth.gan.pretrain import pretraining_for
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.sample import class_sequence, save_sample_grid, synthesise
+from sonosynth.gan.sample import class_sequence, synthesise
 from sonosynth.gan.tick import Entry, Tick
 from sonosynth.gan.tracking import Track
 from sonosynth.gan.trainer import Trainer
@@ -121,7 +116,7 @@ def train(
         patience_kimg: end the run when `distance` has not improved for so long.
         start: run directory to take weights from; what fitted and what did not is written to ``transfer.json``.
         pretraining: directory of pretraining runs, which runs of one recipe may share; ``out/pretraining`` by default.
-        device: where to train; the first GPU if there is one.
+        device: where to train; the first GPU if there is one. Inside `processes.started` the device it yields.
         progress: called before the first and after every step, of pretraining too; not at all where nothing is to do.
         track: called with `out` after every log line, e.g. a `TensorBoard`.
 
@@ -148,13 +143,15 @@ def train(
             "compiler; install one (g++), or train without (--set compile=off)"
         )
     config = run_config(data, recipe.resolved(kimg), conditional=conditional, seed=seed, start=start)
-    claim_run(out, config)
-    with locked(out), _deferred_interrupt() as interrupted:
+    if processes.leads():
+        claim_run(out, config)
+    processes.wait_for_all()
+    with locked(out) if processes.leads() else nullcontext(), _deferred_interrupt() as interrupted:
         if recipe.pretrain_kimg and not (out / STATE).is_file():
             start = _pretrain(recipe, config, pretraining or out / PRETRAINING, device, progress, track)
         trainer = Trainer(data.with_classes(config.classes), config, device)
         course = _restore(trainer, out, start)
-        log = Log(out / LOG, trainer.kimg)
+        keeper = Keeper(out, trainer, track)
         steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
         tick_steps = max(1, int(TICK_KIMG * 1000 / recipe.batch))
         grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
@@ -172,29 +169,24 @@ def train(
         while trainer.step_count < steps and not course.ended:
             closing = (trainer.step_count + 1) % tick_steps == 0 or trainer.step_count + 1 == steps
             tick.add(trainer.step(gradient_norms=closing))
-            done, stop = trainer.step_count, interrupted()
+            done, stop = trainer.step_count, _stops(interrupted, closing, device)
             if closing:
                 entry = tick.close(trainer.kimg)
                 entry["event"], event = event, None
                 with tick.pause():
                     if _is_finite(entry) and trainer.is_finite():
-                        course.judge(trainer, distance, patience_kimg, out, entry)
+                        course.judge(trainer, distance, patience_kimg, keeper, entry)
                         good = copy.deepcopy(trainer.state_dict())
                     else:
                         _roll_back(trainer, good, entry)
-                    log.append(entry)
+                    keeper.line(entry)
             if done in grid_steps:
                 with tick.pause():
-                    save_sample_grid(trainer.ema, config, out / SAMPLES / f"kimg-{trainer.kimg:09.3f}.png")
-            if closing and track:
-                with tick.pause():
-                    track(out)
+                    keeper.grid()
             if done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS:
                 with tick.pause():
                     course.seconds = tick.seconds
-                    # The generator first: a run whose state says that it is done has its last generator.
-                    save_generator(out / GENERATOR, trainer.ema, config, trainer.kimg)
-                    save_state(out / STATE, trainer.state_dict() | {"course": asdict(course)})
+                    keeper.state(course)
                 saved = time.monotonic()
             if progress:
                 progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
@@ -278,7 +270,11 @@ def _pretrain(
 ) -> Path:
     """Train on the phantoms that fit `config`, or go on with it, and return that run under `directory`."""
     plan = pretraining_for(config.classes, config.conditional)
+    if not processes.leads():
+        processes.wait_for_all()  # the leader makes them, the others read them
     phantoms = plan.phantoms(recipe, config.size, directory / plan.name / "phantoms")
+    if processes.leads():
+        processes.wait_for_all()
     return train(
         phantoms,
         recipe.model_copy(update={"pretrain_kimg": 0.0}),
@@ -293,7 +289,7 @@ def _pretrain(
 
 
 @dataclass
-class _Course:
+class Course:
     """How a run has gone so far, apart from its networks.
 
     Attributes:
@@ -313,33 +309,36 @@ class _Course:
         trainer: Trainer,
         distance: Distance | None,
         patience_kimg: float | None,
-        out: Path,
+        keeper: Keeper,
         entry: Entry,
     ) -> None:
         """Measure the averaged generator, keep it if it is the best so far, and note both in `entry`."""
         if distance is None:
             return
-        config = trainer.config
-        labels = class_sequence(config.class_counts, DISTANCE_IMAGES)
-        value = distance(synthesise(trainer.ema, labels, conditional=config.conditional, seed=0))
-        entry["kid_train"] = value
+        config, value = trainer.config, math.nan
+        if processes.leads():
+            labels = class_sequence(config.class_counts, DISTANCE_IMAGES)
+            value = distance(synthesise(trainer.ema, labels, conditional=config.conditional, seed=0))
+        entry["kid_train"] = value = processes.from_leader(value, trainer.device)
         if value < self.best:
             self.best, self.best_kimg = value, trainer.kimg
-            save_generator(out / BEST, trainer.ema, config, trainer.kimg)
+            keeper.best()
         elif patience_kimg is not None and trainer.kimg - self.best_kimg >= patience_kimg:
             self.ended = True
             entry["event"] = f"ended: no improvement since {self.best_kimg:.3f} kimg"
 
 
-def _restore(trainer: Trainer, out: Path, start: Path | None) -> _Course:
+def _restore(trainer: Trainer, out: Path, start: Path | None) -> Course:
     """Load the saved state if there is one; otherwise take what fits from the run `start`."""
     if not (out / STATE).is_file():
         if start is not None:
-            write_json(out / TRANSFER, asdict(transfer(trainer, start)))
-        return _Course()
+            moved = transfer(trainer, start)
+            if processes.leads():
+                write_json(out / TRANSFER, asdict(moved))
+        return Course()
     state = load_state(out / STATE, trainer.device)
     trainer.load_state_dict(state)
-    return _Course(**state["course"])
+    return Course(**state["course"])
 
 
 def _is_finite(entry: Entry) -> bool:
@@ -366,6 +365,13 @@ def _roll_back(trainer: Trainer, good: dict[str, Any], entry: Entry) -> None:
         entry[name] = None
     entry["event"] = f"rolled back from {kimg:.3f} kimg: {what} ({rollbacks} of {MAX_ROLLBACKS})"
     entry["kimg"] = trainer.kimg
+
+
+def _stops(interrupted: Callable[[], bool], closing: bool, device: torch.device) -> bool:
+    """Return whether to stop after this step; several processes settle it at log lines, in order to stop together."""
+    if processes.share().count == 1:
+        return interrupted()
+    return closing and processes.any_process(interrupted(), device)
 
 
 @contextmanager

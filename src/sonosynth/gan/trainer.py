@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sonosynth import processes
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
 from sonosynth.engine import compiled, forget_compiled, keep_freed_memory, next_step, seed_of
@@ -15,9 +16,13 @@ from sonosynth.gan.game import Batch, Phase
 
 
 class TrainingImages:
-    """A small data set on the device as one uint8 tensor, served in shuffled epochs."""
+    """A small data set on the device as one uint8 tensor, served in shuffled epochs.
+
+    Every process has all of it, and takes its share of every batch.
+    """
 
     def __init__(self, data: ImageSet, *, conditional: bool, mirror: bool, balanced: bool, device: torch.device):
+        self.share = processes.share()
         self.images = torch.from_numpy(data.images.copy()).to(device)
         self.labels = torch.from_numpy(data.labels.copy()).to(device) if conditional else None
         self.mirror, self.device = mirror, device
@@ -27,12 +32,15 @@ class TrainingImages:
         self.pools = [torch.from_numpy(pool) for pool in pools]
 
     def batch(self, seed: int, phase: str, step: int, size: int) -> Batch:
-        """Return the batch of `phase` in `step`: `size` real images, and labels drawn in the same proportions."""
-        draws = Draws(seed, phase, step, self.device)
+        """Return this process's share of the batch of `phase` in `step`: real images, and labels as often as theirs.
+
+        `size` counts the images of all processes.
+        """
+        draws = Draws(seed, phase, step, self.device, self.share)
         index = self._indices(seed, step * size, size).to(self.device)
         real = self.images[index][:, None].float().div_(127.5).sub_(1)
         if self.mirror:
-            real = torch.where(draws.uniform(size, 1, 1, 1) < 0.5, real.flip(3), real)
+            real = torch.where(draws.uniform(len(real), 1, 1, 1) < 0.5, real.flip(3), real)
         if self.labels is None:
             return Batch(real, None, None, draws)
         other = self._indices(seed_of(seed, "labels", phase), step * size, size).to(self.device)
@@ -47,7 +55,7 @@ class TrainingImages:
             if mine.any():
                 first = int(turns[mine][0]) // len(self.pools)
                 index[mine] = pool[shuffled_indices(len(pool), first, int(mine.sum()), seed_of(seed, i))]
-        return index
+        return index[self.share.of(count)]
 
 
 class Trainer:
@@ -65,6 +73,7 @@ class Trainer:
     def __init__(self, data: ImageSet, config: RunConfig, device: torch.device):
         keep_freed_memory()
         recipe = config.recipe
+        recipe.check_share(processes.share().count)
         self.config, self.device, self.batch_size = config, device, recipe.batch
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(config.seed, "init"))
@@ -125,6 +134,7 @@ class Trainer:
         next_step()
         loss, statistics = phase.loss(self.images.batch(self.seed, phase.name, self.step_count, self.batch_size))
         loss.backward()  # type: ignore[no-untyped-call]
+        processes.average_([p.grad for p in self.trained[phase.player] if p.grad is not None])
         if gradient_norm:
             gradients = [p.grad for p in self.trained[phase.player] if p.grad is not None]
             statistics[f"gradient_norm_{phase.name}"] = torch.nn.utils.get_total_norm(gradients)
