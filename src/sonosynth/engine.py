@@ -54,6 +54,11 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_MAX, 0)
 
 
+def share_cores(workers: int) -> None:
+    """Let this process use its part of the cores, where `workers` processes share them."""
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
+
+
 def can_compile(device: torch.device) -> bool:
     """Return whether `compiled` has what it needs: for a CPU that is a C++ compiler, ``$CXX`` or g++ or clang++."""
     named = os.environ.get("CXX")

@@ -53,15 +53,15 @@ def is_vacant(path: Path) -> bool:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
     """Make `directory` if need be and keep other processes out of this block.
 
     Raises:
-        OutputError: another process is in it, or the directory cannot be made.
+        OutputError: another process is in it, unless to `wait` for it; or the directory cannot be made.
     """
     _make_directory(directory)
     try:
-        with FileLock(directory / _LOCK, timeout=0):
+        with FileLock(directory / _LOCK, timeout=-1 if wait else 0):
             yield
     except Timeout as error:
         raise OutputError(f"another process is working in {directory}; wait for it, or choose another --out") from error

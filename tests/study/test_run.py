@@ -33,7 +33,7 @@ class Silent:
     def start(self, cell, number, total) -> None:
         pass
 
-    def progress(self, done, total, text) -> None:
+    def progress(self, cell, done, total, text) -> None:
         pass
 
     def finish(self, cell, seconds) -> None:
@@ -60,9 +60,9 @@ def plain(source: Path, **changes) -> dict:
     } | changes
 
 
-def run(raw: dict, directory: Path) -> tuple[StudyDesign, Silent]:
+def run(raw: dict, directory: Path, workers: int = 1) -> tuple[StudyDesign, Silent]:
     design, monitor = parse_design(raw, "study.yaml"), Silent()
-    run_study(design, yaml.safe_dump(raw), Store(directory), monitor, "sonosynth study run study.yaml")
+    run_study(design, yaml.safe_dump(raw), Store(directory), monitor, "sonosynth study run study.yaml", workers)
     return design, monitor
 
 
@@ -183,7 +183,7 @@ def test_cells_of_a_recipe_share_its_pretraining_and_a_study_cut_there_goes_on(s
     assert not any((run / "pretraining").exists() for run in runs)
 
     class Impatient(Silent):
-        def progress(self, done, total, text) -> None:
+        def progress(self, cell, done, total, text) -> None:
             if text.startswith("0.01 of 0.01 kimg"):
                 raise KeyboardInterrupt
 

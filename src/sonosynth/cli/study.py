@@ -11,6 +11,8 @@ import typer
 from sonosynth.cli.progress import new_progress
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from sonosynth.study.cells import AnyCell
 
 app = typer.Typer(no_args_is_help=True, help="Plan, run and follow a whole study from one file.")
@@ -70,12 +72,18 @@ def plan(
 
 
 @app.command()
-def run(study: StudyFile, out: Out = None) -> None:
+def run(
+    study: StudyFile,
+    out: Out = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="processes that work on cells side by side; small GANs leave a GPU idle")
+    ] = 1,
+) -> None:
     """Run the study and write its tables and report. Interrupt it at any time: the same command goes on."""
     from sonosynth.study.design import load_design
 
     design = load_design(study)
-    report = run_to_report(design, study.read_text(encoding="utf-8"), out or Path("runs") / design.name)
+    report = run_to_report(design, study.read_text(encoding="utf-8"), out or Path("runs") / design.name, workers)
     typer.echo(str(report))
 
 
@@ -111,7 +119,7 @@ def status(
     typer.echo(f"next: {following.label()}" if following else "finished")
 
 
-def run_to_report(design: Any, text: str, directory: Path) -> Path:
+def run_to_report(design: Any, text: str, directory: Path, workers: int = 1) -> Path:
     """Run `design`, whose study file reads `text`, in `directory`, with progress, and return the report's path."""
     from sonosynth.report.page import write_report
     from sonosynth.study.run import run_study
@@ -119,34 +127,36 @@ def run_to_report(design: Any, text: str, directory: Path) -> Path:
 
     monitor = _Display()
     with monitor.progress_display:
-        run_study(design, text, Store(directory), monitor, shlex.join(["sonosynth", *sys.argv[1:]]))
+        run_study(design, text, Store(directory), monitor, shlex.join(["sonosynth", *sys.argv[1:]]), workers)
     return write_report(directory)
 
 
 class _Display:
-    """Two bars, the study's and the current cell's; where there is no terminal, a line a finished cell."""
+    """A bar for the study and one for every cell under way; where there is no terminal, a line a finished cell."""
 
     def __init__(self) -> None:
         self.progress_display = new_progress()
         self._study = self.progress_display.add_task("study", total=None, text="")
-        self._cell = self.progress_display.add_task("", total=None, text="")
-        self._number = self._total = 0
+        self._bars: dict[AnyCell, TaskID] = {}
+        self._done = self._total = 0
 
     def note(self, text: str) -> None:
         self.progress_display.console.print(f"note: {text}", markup=False, highlight=False)
 
     def start(self, cell: "AnyCell", number: int, total: int) -> None:
-        self._number, self._total = number, total
-        self.progress_display.update(self._study, completed=number - 1, total=total, text=f"cell {number} of {total}")
-        self.progress_display.reset(self._cell, total=None, description=cell.label(), text="")
+        self._total = total
+        self.progress_display.update(self._study, total=total, text=f"cell {number} of {total}")
+        self._bars[cell] = self.progress_display.add_task(cell.label(), total=None, text="")
 
-    def progress(self, done: float, total: float, text: str) -> None:
-        self.progress_display.update(self._cell, completed=done, total=total, text=text)
+    def progress(self, cell: "AnyCell", done: float, total: float, text: str) -> None:
+        self.progress_display.update(self._bars[cell], completed=done, total=total, text=text)
 
     def finish(self, cell: "AnyCell", seconds: float | None) -> None:
         took = "done before" if seconds is None else _duration(seconds)
-        self.progress_display.update(self._study, completed=self._number)
-        self.progress_display.console.print(f"[{self._number}/{self._total}] {cell.label()}: {took}", markup=False)
+        self._done += 1
+        self.progress_display.update(self._study, completed=self._done)
+        self.progress_display.remove_task(self._bars.pop(cell))
+        self.progress_display.console.print(f"[{self._done}/{self._total}] {cell.label()}: {took}", markup=False)
 
 
 def _duration(seconds: float) -> str:

@@ -148,7 +148,10 @@ def train(
     processes.wait_for_all()
     with locked(out) if processes.leads() else nullcontext(), _deferred_interrupt() as interrupted:
         if recipe.pretrain_kimg and not (out / STATE).is_file():
-            start = _pretrain(recipe, config, pretraining or out / PRETRAINING, device, progress, track)
+            shared = pretraining or out / PRETRAINING
+            # Runs that share it may be side by side: one pretrains, the others wait and find it done.
+            with locked(shared, wait=True) if processes.leads() else nullcontext():
+                start = _pretrain(recipe, config, shared, device, progress, track)
         trainer = Trainer(data.with_classes(config.classes), config, device)
         course = _restore(trainer, out, start)
         keeper = Keeper(out, trainer, track)

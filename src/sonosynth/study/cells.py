@@ -126,6 +126,13 @@ class Subset:
     images: ImageSet
 
 
+def trained_for(cell: AnyCell) -> TrainCell | None:
+    """Return the train cell whose run makes the synthetic images of `cell`, or None if it needs no run."""
+    if isinstance(cell, TrainCell) or cell.generation is None or cell.generation.seed is None:
+        return None
+    return TrainCell(size=cell.size, draw=cell.draw, subset=cell.subset, generation=cell.generation)
+
+
 def plan_cells(
     design: StudyDesign, subsets: list[Subset], held_out: ImageSet, folders: dict[str, ImageSet]
 ) -> list[AnyCell]:

@@ -1,9 +1,10 @@
-"""Run a study: prepare once, split, then every cell that has no result yet, in one process."""
+"""Run a study: prepare once, split, then every cell that has no result yet, here or in worker processes."""
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,9 +26,19 @@ from sonosynth.gan.sample import generate
 from sonosynth.gan.train import train_mode
 from sonosynth.metrics.scorecard import as_json, check_class_names, scorecard
 from sonosynth.metrics.snapshots import distance_to
-from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, ScoreCell, Subset, TrainCell, plan_cells
+from sonosynth.study.cells import (
+    AnyCell,
+    ClassifyCell,
+    Generation,
+    ScoreCell,
+    Subset,
+    TrainCell,
+    plan_cells,
+    trained_for,
+)
 from sonosynth.study.design import GanEntry, StudyDesign, expand
 from sonosynth.study.store import Store
+from sonosynth.study.workers import Tell, in_workers
 
 GALLERY_PER_CLASS = 8
 
@@ -39,10 +50,10 @@ class Monitor(Protocol):
         """Something about the images that the user should know."""
 
     def start(self, cell: AnyCell, number: int, total: int) -> None:
-        """Cell `number` (from 1) of `total` begins."""
+        """The cell begins, number `number` (from 1) of `total`; others may be under way."""
 
-    def progress(self, done: float, total: float, text: str) -> None:
-        """The current cell has done `done` of `total`."""
+    def progress(self, cell: AnyCell, done: float, total: float, text: str) -> None:
+        """The cell has done `done` of `total`."""
 
     def finish(self, cell: AnyCell, seconds: float | None) -> None:
         """The cell has its result; `seconds` is None if it had one already."""
@@ -157,7 +168,9 @@ def _folder(gan: GanEntry, design: StudyDesign, images: ImageSet, test: ImageSet
     return made
 
 
-def run_study(design: StudyDesign, text: str, store: Store, monitor: Monitor, command: str) -> StudyData:
+def run_study(
+    design: StudyDesign, text: str, store: Store, monitor: Monitor, command: str, workers: int = 1
+) -> StudyData:
     """Run every cell of `design` that has no result in `store`, and write the tables after each.
 
     A killed study goes on where it was, to the identical tables.
@@ -168,6 +181,7 @@ def run_study(design: StudyDesign, text: str, store: Store, monitor: Monitor, co
         store: the study directory.
         monitor: is told how it goes on.
         command: what the user typed, for the record.
+        workers: processes that do cells side by side, sharing the GPU or the cores of this machine.
 
     Raises:
         SonosynthError: see `prepare_study` and the cells' own work; nothing is written before the images are read.
@@ -177,32 +191,55 @@ def run_study(design: StudyDesign, text: str, store: Store, monitor: Monitor, co
     store.check(design)
     data = prepare_study(design, store)
     with locked(store.directory):
-        _run_cells(design, text, data, store, monitor, command)
+        remove_leftovers(store.directory)
+        store.claim(design, text)
+        for line in data.notes:
+            monitor.note(line)
+        _keep_data(design, data, store, command)
+        _run_cells(data.cells(design), data, store, monitor, workers)
     return data
 
 
-def _run_cells(design: StudyDesign, text: str, data: StudyData, store: Store, monitor: Monitor, command: str) -> None:
-    remove_leftovers(store.directory)
-    cells = data.cells(design)
-    store.claim(design, text)
-    for line in data.notes:
-        monitor.note(line)
-    _keep_data(design, data, store, command)
+def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, workers: int) -> None:
     store.write_plan(cells)
-    for number, cell in enumerate(cells, start=1):
+    waiting = [cell for cell in cells if store.result(cell) is None]
+    for number, cell in enumerate((cell for cell in cells if cell not in waiting), start=1):
         monitor.start(cell, number, len(cells))
-        if store.result(cell) is not None:
-            monitor.finish(cell, None)
-            continue
-        started = time.perf_counter()
-        result = _Work(data, store, monitor).do(cell)
-        seconds = time.perf_counter() - started
-        store.save(cell, result | {"seconds": round(seconds, 3)})
-        if isinstance(cell, TrainCell):
-            _drop_states(store.run(cell))
+        monitor.finish(cell, None)
+    done = len(cells) - len(waiting)
+
+    def start(cell: AnyCell) -> None:
+        nonlocal done
+        done += 1
+        monitor.start(cell, done, len(cells))
+
+    if workers > 1 and len(waiting) > 1:
+        finished = in_workers(waiting, partial(do_cell, data, store), start, monitor.progress, workers)
+    else:
+        finished = _one_by_one(waiting, partial(do_cell, data, store), start, monitor.progress)
+    for cell, seconds in finished:
         store.write_tables(cells)
         monitor.finish(cell, seconds)
     store.write_tables(cells)
+
+
+def _one_by_one(
+    cells: list[AnyCell], do: Callable[[AnyCell, Tell], float], start: Callable[[AnyCell], None], tell: Tell
+) -> Iterator[tuple[AnyCell, float]]:
+    for cell in cells:
+        start(cell)
+        yield cell, do(cell, tell)
+
+
+def do_cell(data: StudyData, store: Store, cell: AnyCell, tell: Tell) -> float:
+    """Do the work of `cell`, store its result and return the seconds it took; `tell` is told the progress."""
+    started = time.perf_counter()
+    result = _Work(data, store, partial(tell, cell)).do(cell)
+    seconds = time.perf_counter() - started
+    store.save(cell, result | {"seconds": round(seconds, 3)})
+    if isinstance(cell, TrainCell):
+        _drop_states(store.run(cell))
+    return seconds
 
 
 def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str) -> None:
@@ -238,8 +275,8 @@ def _drop_states(run: Path) -> None:
 class _Work:
     """Does one cell."""
 
-    def __init__(self, data: StudyData, store: Store, monitor: Monitor):
-        self.data, self.store, self.monitor = data, store, monitor
+    def __init__(self, data: StudyData, store: Store, tell: Callable[[float, float, str], None]):
+        self.data, self.store, self.tell = data, store, tell
 
     def do(self, cell: AnyCell) -> dict[str, Any]:
         if isinstance(cell, TrainCell):
@@ -264,7 +301,7 @@ class _Work:
             distance_to=distance_to if judged else None,
             patience_kimg=generation.patience_kimg,
             pretraining=self.store.pretraining(generation),
-            progress=lambda done, total, latest: self.monitor.progress(
+            progress=lambda done, total, latest: self.tell(
                 done, total, f"{done:.2f} of {total:.2f} kimg, {latest.get('img_per_s', 0):.1f} img/s"
             ),
         )
@@ -288,7 +325,7 @@ class _Work:
             self.data.held_out,
             features=cell.features,
             cache=self.store.features,
-            progress=lambda done, total: self.monitor.progress(done, total, "embedding"),
+            progress=lambda done, total: self.tell(done, total, "embedding"),
         )
         result: dict[str, Any] = {"scores": [as_json(score) for score in scores]}
         if cell.generation.seed is None:  # no train cell keeps images to look at
@@ -312,7 +349,7 @@ class _Work:
             network=cell.network,
             training=Training(steps=cell.steps),
             seed=cell.seed,
-            progress=lambda done, total: self.monitor.progress(done, total, f"step {done} of {total}"),
+            progress=lambda done, total: self.tell(done, total, f"step {done} of {total}"),
         )
         return result.to_dict()
 
@@ -321,13 +358,14 @@ class _Work:
         assert cell.generation is not None
         if cell.generation.seed is None:
             return _share_of_folder(self.data.folders[cell.generation.gan], cell.generation.gan, n, purpose)
-        trained = TrainCell(size=cell.size, draw=cell.draw, subset=cell.subset, generation=cell.generation)
+        trained = trained_for(cell)
+        assert trained is not None
         made = generate(
             self.store.run(trained),
             n,
             seed=_seed(trained, purpose),
             snapshot=cell.generation.snapshot,
-            progress=lambda done, total: self.monitor.progress(done, total, "generating"),
+            progress=lambda done, total: self.tell(done, total, "generating"),
         )
         return made.with_classes(self.data.images.classes)
 

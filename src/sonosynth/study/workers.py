@@ -1,0 +1,119 @@
+"""Cells of a study side by side in worker processes, which share the GPU or the cores of one machine.
+
+One small generator cannot fill a GPU. Results do not depend on which worker makes them, but workers on a CPU have fewer
+threads each, which changes the last bits of sums.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from queue import Empty
+from typing import Any
+
+from sonosynth.engine import share_cores
+from sonosynth.errors import StudyError
+from sonosynth.study.cells import AnyCell, trained_for
+
+Tell = Callable[[AnyCell, float, float, str], None]
+"""Called as ``tell(cell, done, total, text)``."""
+
+Do = Callable[[AnyCell, Tell], float]
+"""Does a cell and returns the seconds it took."""
+
+POLL_SECONDS = 0.2
+
+_worker: "_Worker"
+
+
+def in_workers(
+    cells: Sequence[AnyCell], do: Do, start: Callable[[AnyCell], None], tell: Tell, workers: int
+) -> Iterator[tuple[AnyCell, float]]:
+    """Do `cells` in `workers` processes and yield each with its seconds as it finishes.
+
+    A cell that needs a run begins when the run is there; otherwise their order is kept.
+
+    Args:
+        cells: what is to be done.
+        do: does a cell; it travels to the workers, with all that it refers to.
+        start: called here when a cell begins.
+        tell: called here with the progress of every cell.
+        workers: number of processes.
+
+    Raises:
+        StudyError: a worker was killed.
+        KeyboardInterrupt: after every worker has saved what it was at. Errors of a cell come through just so.
+    """
+    context = multiprocessing.get_context("spawn")
+    messages, stop = context.Queue(), context.Event()
+    waiting, open_runs = list(cells), {cell.hash for cell in cells if cell.kind == "train"}
+    running: dict[Future[float], AnyCell] = {}
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin, initargs=(do, messages, stop, workers)
+    ) as pool:
+        try:
+            while waiting or running:
+                ready = [cell for cell in waiting if (run := trained_for(cell)) is None or run.hash not in open_runs]
+                for cell in ready[: workers - len(running)]:
+                    waiting.remove(cell)
+                    start(cell)
+                    running[pool.submit(_do, cell)] = cell
+                finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                for message in _drained(messages):
+                    tell(*message)
+                for future in finished:
+                    seconds, cell = future.result(), running.pop(future)
+                    open_runs.discard(cell.hash)
+                    yield cell, seconds
+        except BrokenProcessPool as error:
+            raise StudyError(
+                "a worker was killed, perhaps for want of memory; the same command goes on, with fewer --workers"
+            ) from error
+        finally:
+            stop.set()
+
+
+def _drained(messages: Any) -> Iterator[Any]:
+    while True:
+        try:
+            yield messages.get_nowait()
+        except Empty:
+            return
+
+
+class _Worker:
+    """What a worker process keeps: how to do a cell, where to report, and when to stop."""
+
+    def __init__(self, do: Do, messages: Any, stop: Any):
+        self.do, self._messages, self._stop, self._told = do, messages, stop, 0.0
+
+    def tell(self, cell: AnyCell, done: float, total: float, text: str) -> None:
+        if self._stop.is_set():
+            signal.raise_signal(signal.SIGINT)  # which training answers by saving its state
+        if time.monotonic() - self._told > POLL_SECONDS:
+            self._messages.put((cell, done, total, text))
+            self._told = time.monotonic()
+
+
+def _begin(do: Do, messages: Any, stop: Any, workers: int) -> None:
+    global _worker
+    share_cores(workers)
+    _worker = _Worker(do, messages, stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for([parent.sentinel])
+    os._exit(1)
+
+
+def _do(cell: AnyCell) -> float:
+    return _worker.do(cell, _worker.tell)
