@@ -11,12 +11,9 @@ rate of a 2048³ bf16 matrix product measured in the same process. Compilation i
 import argparse
 import json
 import resource
-import shlex
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,9 +23,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from bench import line, save, seconds
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import default_device, exact, provenance
-from sonosynth.files import write_json
+from sonosynth.engine import default_device, exact
 from sonosynth.gan.recipes import make_recipe
 from sonosynth.gan.train import run_config
 from sonosynth.gan.trainer import Trainer
@@ -44,6 +41,7 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("projected", {"ngf": 32, "feature_px": 128}),
     ("projected", {}),
 )
+KEY = ("recipe", "size", "batch", "mode")
 MODES = ("compiled", "eager", "fp32")
 COLUMNS = (
     ("recipe", "{:<34}"),
@@ -63,17 +61,6 @@ def some_images(n: int, size: int) -> ImageSet:
     """Return `n` images of noise in three classes: no step of training looks at what is in an image."""
     pixels = np.random.default_rng(0).integers(0, 256, (n, size, size), dtype=np.uint8)
     return ImageSet(pixels, np.arange(n) % 3, ("a", "b", "c"), np.arange(n), [str(i) for i in range(n)], False)
-
-
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Return how long `work` took, with all that it left to the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def matmul_rate(device: torch.device, side: int = 2048) -> float:
@@ -143,15 +130,6 @@ def measure(name: str, settings: dict[str, Any], size: int, mode: str, repeats: 
     }
 
 
-def line(row: dict[str, Any] | None = None) -> str:
-    """Return `row` as a line of the table, or the heading."""
-    cells = []
-    for key, layout in COLUMNS:
-        width = int("".join(c for c in layout.split(".")[0] if c.isdigit()))
-        cells.append(layout.format(row[key]) if row else key.ljust(width) if "<" in layout else key.rjust(width))
-    return "  ".join(cells)
-
-
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -171,25 +149,16 @@ def main() -> None:
         settings = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in arguments.set)}
         cases = [(name, settings) for name in dict.fromkeys(name for name, _ in cases)]
     rows = []
-    print(line())
+    print(line(COLUMNS))
     for size in arguments.sizes:
         for name, settings in cases:
             for mode in arguments.modes:
                 job = json.dumps([name, settings, size, mode, arguments.repeats])
                 told = subprocess.run([sys.executable, __file__, "--one", job], stdout=subprocess.PIPE, check=True)
                 rows.append(json.loads(told.stdout.splitlines()[-1]))
-                print(line(rows[-1]), flush=True)
+                print(line(COLUMNS, rows[-1]), flush=True)
                 if arguments.out:
-                    save(arguments.out, rows)
-
-
-def save(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write `rows` to `path`, in place of lines of the same case that are there; others stay."""
-    key = ("recipe", "size", "batch", "mode")
-    earlier = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
-    mine = {tuple(row[k] for k in key) for row in rows}
-    kept = [row for row in earlier if tuple(row[k] for k in key) not in mine]
-    write_json(path, provenance() | {"command": shlex.join(["python", *sys.argv]), "rows": kept + rows})
+                    save(arguments.out, rows, KEY)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from conftest import blobs
+from sonosynth.errors import OutputError
 from sonosynth.files import locked
 from sonosynth.study.cells import TrainCell, trained_for
 from sonosynth.study.design import parse_design
@@ -87,7 +88,8 @@ def test_an_error_in_a_worker_is_told_and_the_rest_goes_on_later(tmp_path):
     design = parse_design(raw, "study.yaml")
     store = Store(tmp_path / "out")
     cell = next(c for c in prepare_study(design).cells(design) if isinstance(c, TrainCell))
-    with locked(store.run(cell)), pytest.raises(Exception, match="another process is working in"):
+    store.claim(design, yaml.safe_dump(raw))
+    with locked(store.run(cell)), pytest.raises(OutputError, match="another process is working in"):
         run(raw, store.directory, 2)
     finished = run(raw, store.directory, 2).finished
     assert len(finished) == len(prepare_study(design, store).cells(design))
