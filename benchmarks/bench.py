@@ -1,31 +1,17 @@
-"""What the benchmarks share: timing, a table line by line, and the file that keeps it."""
+"""What the benchmarks share: a table line by line, and the file that keeps it."""
 
 import json
 import shlex
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from sonosynth.engine import provenance
 from sonosynth.files import write_json
 
 Columns = tuple[tuple[str, str], ...]
 """Names of columns, and how `str.format` lays each of them out."""
-
-
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Return how long `work` took, with all that it left to the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 def line(columns: Columns, row: dict[str, Any] | None = None) -> str:

@@ -8,17 +8,16 @@ faster mode is worth having where that is below 0.1 %.
 """
 
 import argparse
-import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench import line, save, seconds
+from bench import line, save
 from sonosynth.data.prepare import prepare
 from sonosynth.data.readers import read_source
-from sonosynth.engine import default_device
+from sonosynth.engine import default_device, seconds
 from sonosynth.features import known_features, load_features
 from sonosynth.metrics.frechet import frechet_distance
 from sonosynth.metrics.kernel import kernel_distance
@@ -48,8 +47,7 @@ def measure(name: str, images: np.ndarray, repeats: int) -> dict[str, Any]:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             return extractor(pixels)
 
-    times = [seconds(lambda: extractor(images[:64]), device) for _ in range(repeats + 1)][1:]
-    times_reduced = [seconds(lambda: reduced(images[:64]), device) for _ in range(repeats + 1)][1:]
+    took, took_reduced = (seconds(lambda f=f: f(images[:64]), device, repeats, warm_up=1) for f in (extractor, reduced))  # type: ignore[misc]
     features = {"fp32": [extractor(x) for x in (images, changed)], "bf16": [reduced(x) for x in (images, changed)]}
     rng = np.random.default_rng(1)
     moves: dict[str, list[float]] = {"frechet": [], "kernel": []}
@@ -64,8 +62,8 @@ def measure(name: str, images: np.ndarray, repeats: int) -> dict[str, Any]:
         "features": name,
         "size": images.shape[1],
         "n": len(images),
-        "img_per_s": 64 / statistics.median(times),
-        "img_per_s_bf16": 64 / statistics.median(times_reduced),
+        "img_per_s": 64 / took,
+        "img_per_s_bf16": 64 / took_reduced,
         "frechet_moves": max(moves["frechet"]),
         "kernel_moves": max(moves["kernel"]),
     }

@@ -8,15 +8,14 @@ them.
 """
 
 import argparse
-import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench import line, save, seconds
-from sonosynth.engine import autocast, default_device
+from bench import line, save
+from sonosynth.engine import autocast, default_device, seconds
 from sonosynth.gan.recipes import make_recipe
 from sonosynth.gan.sample import CHUNK, synthesise
 from train_step import CASES
@@ -37,9 +36,7 @@ def measure(name: str, settings: dict[str, Any], size: int, n: int, repeats: int
     device = default_device()
     network = make_recipe(name, **settings).build_generator(size, 3).to(device).eval()
     labels = np.arange(n) % 3
-    times = [
-        seconds(lambda: synthesise(network, labels, conditional=True, seed=0), device) for _ in range(repeats + 1)
-    ][1:]
+    took = seconds(lambda: synthesise(network, labels, conditional=True, seed=0), device, repeats, warm_up=1)
     z, noise = torch.randn(CHUNK, network.z_dim, device=device), torch.randn(CHUNK, network.noise_length, device=device)
     classes = torch.arange(CHUNK, device=device) % 3
 
@@ -47,14 +44,14 @@ def measure(name: str, settings: dict[str, Any], size: int, n: int, repeats: int
         with autocast(device):
             network(z, classes, noise)
 
-    chunk = statistics.median([seconds(alone, device) for _ in range(4 * repeats)][1:])
+    chunk = seconds(alone, device, 4 * repeats, warm_up=1)
     changed = ",".join(f"{k}={v}" for k, v in settings.items() if k in ("channel_base", "ngf"))
     return {
         "recipe": f"{name} {changed}".strip(),
         "size": size,
         "parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M",
-        "img_per_s": n / statistics.median(times),
-        "network": chunk * n / CHUNK / statistics.median(times),
+        "img_per_s": n / took,
+        "network": chunk * n / CHUNK / took,
     }
 
 

@@ -11,7 +11,6 @@ rate of a 2048³ bf16 matrix product measured in the same process. Compilation i
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -23,9 +22,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from bench import line, save, seconds
+from bench import line, save
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import default_device, exact
+from sonosynth.engine import default_device, exact, seconds
 from sonosynth.gan.recipes import make_recipe
 from sonosynth.gan.train import run_config
 from sonosynth.gan.trainer import Trainer
@@ -66,8 +65,7 @@ def some_images(n: int, size: int) -> ImageSet:
 def matmul_rate(device: torch.device, side: int = 2048) -> float:
     """Return the operations a second of a bf16 matrix product of `side`³, the median of twenty."""
     a = torch.randn(side, side, device=device, dtype=torch.bfloat16)
-    times = [seconds(lambda: a @ a, device) for _ in range(25)][5:]
-    return 2 * side**3 / statistics.median(times)
+    return 2 * side**3 / seconds(lambda: a @ a, device, repeats=20, warm_up=5)
 
 
 class Operations(TorchDispatchMode):
@@ -99,15 +97,10 @@ def measure(name: str, settings: dict[str, Any], size: int, mode: str, repeats: 
     recipe = make_recipe(name, **settings).resolved(100.0)
     data = some_images(64, size)
     trainer = Trainer(data, run_config(data, recipe, conditional=True, seed=0), device)
-    trainer.step_count = 1  # the moving average begins with the first image
     count = operations(trainer)
     compile_s = seconds(trainer.compile, device) if mode == "compiled" else 0.0
     with exact() if mode == "fp32" else nullcontext():
-        a_step = 0.0
-        for phase in trainer.phases:
-            times = [seconds(lambda phase=phase: trainer.run_phase(phase), device) for _ in range(repeats + 2)][2:]  # type: ignore[misc]
-            a_step += statistics.median(times) / phase.interval
-        a_step += statistics.median(seconds(trainer.update_ema, device) for _ in range(repeats))
+        a_step = trainer.seconds_a_step(repeats, warm_up=2)
     rate = matmul_rate(device)
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20

@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
@@ -57,6 +59,26 @@ def keep_freed_memory() -> None:
 def share_cores(workers: int) -> None:
     """Let this process use its part of the cores, where `workers` processes share them."""
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
+
+
+def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1, warm_up: int = 0) -> float:
+    """Return how long `work` takes, with all that it leaves to `device`: a median, after `warm_up` calls.
+
+    One call alone may meet a busy moment of the machine.
+    """
+    times = []
+    for _ in range(warm_up + repeats):
+        _wait(device)
+        began = time.perf_counter()
+        work()
+        _wait(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[warm_up:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def can_compile(device: torch.device) -> bool:

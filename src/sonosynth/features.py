@@ -136,7 +136,7 @@ class FeatureExtractor:
                 part = images[start : start + batch]
                 # An image set's pixels are read-only, which torch cannot express: hence the copy.
                 pixels = torch.from_numpy(part.copy()) if isinstance(part, np.ndarray) else part
-                features[start : start + len(part)] = self._module(self._prepared(pixels)).cpu().numpy()
+                features[start : start + len(part)] = self._module(self._prepared(pixels)).float().cpu().numpy()
                 if progress:
                     progress(start + len(part), len(images))
         return features

@@ -10,6 +10,7 @@ from conftest import blobs
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import ClassError, DivergenceError, OutputError, RecipeError, RunError
 from sonosynth.files import locked
+from sonosynth.gan import keeper
 from sonosynth.gan import train as train_module
 from sonosynth.gan.checkpoint import load_generator
 from sonosynth.gan.recipes import RECIPES, make_recipe
@@ -101,14 +102,14 @@ def test_interrupt_saves_the_state_and_the_same_call_goes_on(small_set, tmp_path
 def test_a_kill_between_the_files_of_a_save_loses_nothing(last, small_set, tmp_path, monkeypatch):
     straight = train(small_set, tiny(), tmp_path / "straight", kimg=0.02, conditional=True)
     train(small_set, tiny(), tmp_path / "cut", kimg=0.008, conditional=True)
-    original = getattr(train_module, last)
+    original = getattr(keeper, last)
 
     def write_and_die(*arguments):
         original(*arguments)
         raise MemoryError
 
     with monkeypatch.context() as patched, pytest.raises(MemoryError):
-        patched.setattr(train_module, last, write_and_die)
+        patched.setattr(keeper, last, write_and_die)
         train(small_set, tiny(), tmp_path / "cut", kimg=0.02, conditional=True)
     resumed = train(small_set, tiny(), tmp_path / "cut", kimg=0.02, conditional=True)
     assert (resumed / "generator.safetensors").read_bytes() == (straight / "generator.safetensors").read_bytes()

@@ -34,9 +34,10 @@ def plan(
     from rich.table import Table
     from rich.text import Text
 
+    from sonosynth.study.cells import TrainCell
     from sonosynth.study.design import load_design
-    from sonosynth.study.estimate import estimate
-    from sonosynth.study.run import prepare_study
+    from sonosynth.study.estimate import COMPILED, estimate
+    from sonosynth.study.run import prepare_study, recipe_of
     from sonosynth.study.store import Store
 
     design = load_design(study)
@@ -63,6 +64,9 @@ def plan(
         table.add_row(Text(cost.work), str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
     Console().print(table)
     typer.echo(f"{len(waiting)} of {len(cells)} cells to do, about {_duration(total)}")
+    trained = [cell.generation for cell in waiting if isinstance(cell, TrainCell)]
+    if any(recipe_of(generation).compiles(generation.kimg or 0.0) for generation in trained):
+        typer.echo(f"note: {COMPILED}")
     if total > LONG_HOURS * 3600:
         typer.echo(
             "warning: that is long for this machine; lower training.kimg, channel_base, data.size, split.sizes or "

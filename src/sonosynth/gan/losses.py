@@ -73,8 +73,7 @@ class StyleGAN2Objective:
     def path_length_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared deviation of ``‖Jᵀ y‖`` from its running mean (Karras et al. 2020, equation 4), on half a batch."""
         half = len(batch.real) // 2
-        # Every second label: the same ones, and the same draws with them, however many processes share the batch.
-        styles = self._styles(batch.draws, half, None if batch.fake_labels is None else batch.fake_labels[::2])
+        styles = self._styles(batch.draws, half, None if batch.fake_labels is None else _half(batch.fake_labels))
         noise = batch.draws.normal(half, self.generator.noise_length)
         size = self.generator.size
         direction = batch.draws.normal(half, 1, size, size) / size
@@ -156,3 +155,12 @@ class StyleGAN2Objective:
             labels = torch.cat([batch.fake_labels, batch.real_labels])
         first, second = self.judge(images, labels).chunk(2)
         return first, second
+
+
+def _half(labels: Tensor) -> Tensor:
+    """Return labels 0, 3, 4, 7, 8, 11, ...: half of them, the same ones however many processes share the batch.
+
+    Neither every second one, which of two balanced classes would be a single class.
+    """
+    index = torch.arange(len(labels) // 2, device=labels.device)
+    return labels[2 * index + index % 2]

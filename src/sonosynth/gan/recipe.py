@@ -122,7 +122,7 @@ class Recipe(BaseModel, ABC):
     def check_share(self, processes: int) -> None:
         """Raise RecipeError if a batch cannot be divided among so many `processes`."""
         images, left = divmod(self.batch, processes)
-        if left or images % self.smallest_share:
+        if processes > 1 and (left or images % self.smallest_share):
             raise RecipeError(
                 f"GAN '{self.name}', batch = {self.batch}: {processes} processes need a multiple of "
                 f"{processes * self.smallest_share} images; set batch to one (--set batch=...), or use fewer processes"
@@ -130,7 +130,7 @@ class Recipe(BaseModel, ABC):
 
     @property
     def smallest_share(self) -> int:
-        """A process's images of a batch are a multiple of this."""
+        """Where several processes share a batch, the images of each are a multiple of this."""
         return 2
 
     def record(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ docs/how-to/add-a-generator.md.
 Every setting says what it means and where its default is from; `recipe_table` makes docs/reference/recipes.md of them.
 """
 
+import math
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -101,8 +102,8 @@ class StyleGAN2Recipe(Recipe):
 
     @property
     def smallest_share(self) -> int:
-        """A whole group of the minibatch standard deviation, and an even number for path-length regularisation."""
-        return self._group if self._group % 2 == 0 else 2 * self._group
+        """Whole groups of the minibatch standard deviation, and two pairs of labels for path-length regularisation."""
+        return math.lcm(self._group, 4)
 
     @property
     def _group(self) -> int:

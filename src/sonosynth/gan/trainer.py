@@ -1,6 +1,7 @@
 """One run in memory: its images, its networks, and what a step does."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from sonosynth import processes
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import compiled, forget_compiled, keep_freed_memory, next_step, seed_of
+from sonosynth.engine import compiled, forget_compiled, keep_freed_memory, next_step, seconds, seed_of
 from sonosynth.gan.checkpoint import RunConfig
 from sonosynth.gan.game import Batch, Phase
 
@@ -97,14 +98,18 @@ class Trainer:
         self.rollbacks = 0
 
     def compile(self) -> None:
-        """Compile what the objective allows, running every phase once and restoring the state that it found."""
+        """Compile what the objective allows, taking every gradient once; the state is left as it was found."""
         forget_compiled()
         for name in self.objective.compiled:
             setattr(self.objective, name, compiled(getattr(self.objective, name), self.device))
-        state = copy.deepcopy(self.state_dict())
+        kept = copy.deepcopy(self.objective.state_dict())
+        buffers = [*self.generator.buffers(), *self.discriminator.buffers()]
+        copies = [buffer.clone() for buffer in buffers]
         for phase in self.phases:
-            self.run_phase(phase)
-        self.load_state_dict(state)
+            self._take_gradients(phase)
+            self.optimizers[phase.player].zero_grad(set_to_none=True)
+        self.objective.load_state_dict(kept)
+        torch._foreach_copy_(buffers, copies)
 
     @property
     def kimg(self) -> float:
@@ -128,13 +133,7 @@ class Trainer:
 
     def run_phase(self, phase: Phase, gradient_norm: bool = False) -> dict[str, Tensor]:
         """Take one optimiser step of `phase` on its batch of the current step."""
-        for player, parameters in self.trained.items():
-            for parameter in parameters:
-                parameter.requires_grad_(player == phase.player)
-        next_step()
-        loss, statistics = phase.loss(self.images.batch(self.seed, phase.name, self.step_count, self.batch_size))
-        loss.backward()  # type: ignore[no-untyped-call]
-        processes.average_([p.grad for p in self.trained[phase.player] if p.grad is not None])
+        statistics = self._take_gradients(phase)
         if gradient_norm:
             gradients = [p.grad for p in self.trained[phase.player] if p.grad is not None]
             statistics[f"gradient_norm_{phase.name}"] = torch.nn.utils.get_total_norm(gradients)
@@ -142,6 +141,26 @@ class Trainer:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return statistics
+
+    def _take_gradients(self, phase: Phase) -> dict[str, Tensor]:
+        """Leave the gradients of `phase`, averaged over the processes, in its player's parameters."""
+        for player, parameters in self.trained.items():
+            for parameter in parameters:
+                parameter.requires_grad_(player == phase.player)
+        next_step()
+        loss, statistics = phase.loss(self.images.batch(self.seed, phase.name, self.step_count, self.batch_size))
+        loss.backward()  # type: ignore[no-untyped-call]
+        processes.average_([p.grad for p in self.trained[phase.player] if p.grad is not None])
+        return statistics
+
+    def seconds_a_step(self, repeats: int = 3, warm_up: int = 1) -> float:
+        """Return what a step takes here, a phase that is not due in every step by its share; the state moves on."""
+        self.step_count = max(self.step_count, 1)  # the moving average begins with the first image
+        measured = {"repeats": repeats, "warm_up": warm_up}
+        phases = sum(
+            seconds(partial(self.run_phase, phase), self.device, **measured) / phase.interval for phase in self.phases
+        )
+        return phases + seconds(self.update_ema, self.device, **measured)
 
     @torch.no_grad()
     def update_ema(self) -> None:

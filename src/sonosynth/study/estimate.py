@@ -1,17 +1,13 @@
 """How long a study will take on this machine, measured on a few steps of each kind of work before anything runs."""
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import torch
 
 from sonosynth.classify.arms import ARMS
 from sonosynth.classify.train import Training, classify
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.phantom import simulate
-from sonosynth.engine import default_device
+from sonosynth.engine import default_device, seconds
 from sonosynth.features import load_features
 from sonosynth.gan.pretrain import pretrainings
 from sonosynth.gan.train import run_config
@@ -21,7 +17,10 @@ from sonosynth.study.run import StudyData, recipe_of
 
 PROBE_IMAGES = 16
 PROBE_STEPS = 4
-PROBES = 3  # one alone may meet a busy moment of the machine
+PROBES = 3
+
+
+COMPILED = "runs that are compiled take less than is estimated, which is from steps that are not"
 
 
 @dataclass(frozen=True)
@@ -64,21 +63,7 @@ def _measure(cell: AnyCell, alike: int, data: StudyData) -> float:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Return the median time of `PROBES` calls of `work` after one that warms up."""
-    work()
-    times = []
-    for _ in range(PROBES):
-        _wait()
-        started = time.perf_counter()
-        work()
-        _wait()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def _wait() -> None:
-    if default_device().type == "cuda":
-        torch.cuda.synchronize()
+    return seconds(work, default_device(), repeats=PROBES, warm_up=1)
 
 
 def _training(cell: TrainCell, images: ImageSet) -> float:
@@ -110,8 +95,7 @@ def _seconds_a_kimg(cell: TrainCell, images: ImageSet) -> float:
     recipe = recipe_of(generation).resolved(generation.kimg)
     config = run_config(images, recipe, conditional=generation.mode == "conditional", seed=0)
     trainer = Trainer(images.with_classes(config.classes), config, default_device())
-    step = sum(_seconds(lambda phase=phase: trainer.run_phase(phase)) / phase.interval for phase in trainer.phases)  # type: ignore[misc]
-    return step * 1000 / recipe.batch
+    return trainer.seconds_a_step(PROBES) * 1000 / recipe.batch
 
 
 def _scoring(cell: ScoreCell, images: ImageSet) -> float:
