@@ -94,11 +94,19 @@ def started(devices: int, nodes: int) -> Iterator[torch.device]:
         nodes: machines.
 
     Raises:
-        ProcessError: there are not so many GPUs.
+        ProcessError: there are not so many GPUs, or it is not said where the other machines are.
     """
     if devices * nodes == 1:
         yield default_device()
         return
+    if nodes > 1 and "SLURM_JOB_ID" not in os.environ:
+        missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+        missing += ["NODE_RANK"] if not {"NODE_RANK", "GROUP_RANK"} & os.environ.keys() else []
+        if missing:
+            raise ProcessError(
+                f"--nodes {nodes}: {', '.join(missing)} not set; every machine needs the address and a free port of "
+                "the first one, and its own number from 0, or start the command with torchrun"
+            )
     import lightning_fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

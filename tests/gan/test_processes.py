@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from conftest import blobs
 from sonosynth import processes
 from sonosynth.draws import Draws
 from sonosynth.engine import exact
-from sonosynth.errors import RecipeError
+from sonosynth.errors import ProcessError, RecipeError
 from sonosynth.gan.layers import BatchNorm2d
 from sonosynth.gan.recipes import make_recipe
 from sonosynth.gan.train import run_config, train
@@ -112,16 +114,23 @@ def test_a_batch_that_cannot_be_shared_is_refused(batch, count):
         make_recipe("stylegan2", batch=batch).check_share(count)
 
 
+SETTINGS = [word for key, value in RECIPES["fastgan"].items() for word in ("--set", f"{key}={value}")]
+WORDS = ["train", "--gan", "fastgan", "--no-tensorboard", *SETTINGS]
+CODE = "from sonosynth.cli.main import app; app()"
+
+
 def command(data, out, *more):
     """Run ``sonosynth train`` and return what it printed."""
-    settings = [word for key, value in RECIPES["fastgan"].items() for word in ("--set", f"{key}={value}")]
-    words = ["train", data, "--gan", "fastgan", "--out", out, "--no-tensorboard", *settings, *more]
-    code = "from sonosynth.cli.main import app; app()"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     script = out.parent / "run_sonosynth.py"
-    script.write_text(code)
+    script.write_text(CODE)
     return subprocess.run(
-        [sys.executable, script, *words], env=environment, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, script, *WORDS, data, "--out", out, *more],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
 
 
@@ -140,6 +149,36 @@ def test_train_with_devices_and_go_on_with_one(tmp_path):
     assert [line["kimg"] for line in logs[0]] == [line["kimg"] for line in logs[1]] == [0.016, 0.032]
     for shared, alone in zip(*logs, strict=True):
         assert shared["reconstruction"] == pytest.approx(alone["reconstruction"], rel=0.05)
+
+
+def test_ctrl_c_stops_all_processes_and_the_run_goes_on(tmp_path):
+    blobs(10).save(tmp_path / "data")
+    words = [*WORDS, tmp_path / "data", "--out", tmp_path / "run", "--conditional", "--kimg", "2"]
+    (tmp_path / "run_sonosynth.py").write_text(CODE)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "run_sonosynth.py", *words, "--devices", "2"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    log = tmp_path / "run" / "log.jsonl"
+    while not (log.is_file() and log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and told.count("interrupted") == 1 and "Traceback" not in told
+    kimg = json.loads(log.read_text().splitlines()[-1])["kimg"]
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == round(kimg * 1000 / 8)
+
+
+def test_machines_that_do_not_know_each_other_are_told_in_one_line(monkeypatch):
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
+    with pytest.raises(ProcessError, match="MASTER_PORT, NODE_RANK not set"), processes.started(1, 2):
+        pass
 
 
 def test_devices_that_cannot_share_the_batch_are_told_in_one_line(tmp_path):
