@@ -17,7 +17,8 @@ from sonosynth.gan.sample import generate
 from sonosynth.report.record import StudyRecord
 from sonosynth.study.design import StudyDesign, parse_design
 from sonosynth.study.estimate import estimate
-from sonosynth.study.run import prepare_study, run_study
+from sonosynth.study.prepared import prepare_study
+from sonosynth.study.run import run_study
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
@@ -103,7 +104,7 @@ def test_test_images_are_in_no_subset_and_subsets_are_nested(finished):
 
 
 def test_scored_and_classifier_images_differ(source, finished):
-    from sonosynth.study.run import _seed
+    from sonosynth.study.work import _seed
 
     design = parse_design(plain(source), "study.yaml")
     cell = next(c for c in prepare_study(design, Store(finished)).cells(design) if c.kind == "train")

@@ -14,7 +14,8 @@ from sonosynth.errors import OutputError
 from sonosynth.files import locked
 from sonosynth.study.cells import TrainCell, trained_for
 from sonosynth.study.design import parse_design
-from sonosynth.study.run import prepare_study, run_study
+from sonosynth.study.prepared import prepare_study
+from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}

@@ -37,8 +37,9 @@ def plan(
     from sonosynth.study.cells import TrainCell
     from sonosynth.study.design import load_design
     from sonosynth.study.estimate import COMPILED, estimate
-    from sonosynth.study.run import prepare_study, recipe_of
+    from sonosynth.study.prepared import prepare_study
     from sonosynth.study.store import Store
+    from sonosynth.study.work import recipe_of
 
     design = load_design(study)
     store = Store(out or Path("runs") / design.name)
@@ -100,7 +101,7 @@ def status(
     """Say how many cells of the study have their result."""
     from sonosynth.errors import StudyError
     from sonosynth.study.design import load_design
-    from sonosynth.study.run import prepare_study
+    from sonosynth.study.prepared import prepare_study
     from sonosynth.study.store import Store
 
     design = load_design(study)

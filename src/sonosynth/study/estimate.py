@@ -13,7 +13,8 @@ from sonosynth.gan.pretrain import pretrainings
 from sonosynth.gan.train import run_config
 from sonosynth.gan.trainer import Trainer
 from sonosynth.study.cells import AnyCell, ClassifyCell, ScoreCell, TrainCell
-from sonosynth.study.run import StudyData, recipe_of
+from sonosynth.study.prepared import StudyData
+from sonosynth.study.work import recipe_of
 
 PROBE_IMAGES = 16
 PROBE_STEPS = 4
