@@ -263,8 +263,8 @@ class Mean(nn.Module):
         super().__init__()
         self.judged: list[Tensor] = []
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        self.judged.append(images.detach())
+    def forward(self, images: Tensor, labels: Tensor | None = None, sets: int = 1) -> Tensor:
+        self.judged += images.detach().chunk(sets)
         logits = images.mean(dim=(1, 2, 3))[:, None]
         return logits if labels is None else logits + labels[:, None]
 
@@ -291,6 +291,16 @@ def test_real_and_generated_images_are_augmented_and_keep_their_labels():
     assert seen.mean(dim=(1, 2, 3)).unique().numel() == 3
     torch.testing.assert_close(statistics["logit_real"], seen.mean())
     torch.testing.assert_close(statistics["logit_fake"], game.discriminator.judged[0].mean() + 3)
+
+
+def test_two_sets_are_judged_together_as_they_are_alone():
+    _, discriminator = players(n_classes=2)
+    discriminator.eval()  # fixes the singular values; the statistics of the batch count all the same
+    images, labels = torch.randn(8, 1, 32, 32) * torch.linspace(0.1, 1, 8)[:, None, None, None], torch.arange(8) % 2
+    together = discriminator(images, labels, sets=2)
+    alone = torch.cat([discriminator(x, y) for x, y in zip(images.chunk(2), labels.chunk(2), strict=True)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(together, discriminator(images, labels), atol=1e-2)
 
 
 def test_classes_change_the_image_and_the_judgement():

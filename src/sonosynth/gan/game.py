@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from sonosynth.draws import Draws
@@ -49,6 +50,13 @@ class Batch:
     real_labels: Tensor | None
     fake_labels: Tensor | None
     draws: Draws
+
+    @property
+    def both_labels(self) -> Tensor | None:
+        """The classes of generated images, then those of real ones, int64 ``[2 N]``."""
+        if self.fake_labels is None or self.real_labels is None:
+            return None
+        return torch.cat([self.fake_labels, self.real_labels])
 
 
 class Objective(Protocol):

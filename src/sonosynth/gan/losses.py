@@ -150,10 +150,7 @@ class StyleGAN2Objective:
     def _judge_both(self, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Judge generated and real images in one pass; groups of the minibatch statistics never hold both."""
         images = torch.cat([self.augmentation(x, batch.draws) for x in (fake, batch.real)])
-        labels = None
-        if batch.fake_labels is not None and batch.real_labels is not None:
-            labels = torch.cat([batch.fake_labels, batch.real_labels])
-        first, second = self.judge(images, labels).chunk(2)
+        first, second = self.judge(images, batch.both_labels).chunk(2)
         return first, second
 
 

@@ -211,9 +211,13 @@ class ScaleDiscriminator(nn.Module):
         self.embed = nn.Embedding(n_classes, EMBEDDING_DIM) if n_classes else None
         self.project = nn.Linear(EMBEDDING_DIM, CLASS_DIM) if n_classes else None
 
-    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """Return float32 logits ``[N, positions]`` of features ``x [N, C, H, W]`` and classes ``[N]``."""
-        x = self.blocks(x)
+    def forward(self, x: Tensor, labels: Tensor | None, sets: int = 1) -> Tensor:
+        """Return float32 logits ``[N, positions]`` of features ``x [N, C, H, W]`` and classes ``[N]``.
+
+        `sets` sets of images of equal size lie behind each other; each is normalised by statistics of its own.
+        """
+        for layer in self.blocks:
+            x = torch.cat([layer(part) for part in x.chunk(sets)]) if isinstance(layer, BatchNorm2d) else layer(x)
         with full_precision(x):
             x = self.out(x.float())
             if self.embed is not None and self.project is not None:
@@ -250,16 +254,16 @@ class ProjectedDiscriminator(nn.Module):
             for i, channels in enumerate(self.features.channels)
         )
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None, sets: int = 1) -> Tensor:
         """Return float32 logits ``[N, 4 · positions]`` of images ``[N, 1, size, size]`` of classes ``[N]``.
 
-        Batch statistics enter: judge real and generated images in separate calls.
+        Batch statistics enter: real and generated images are two `sets`, of equal size, one behind the other.
         """
         px = (self.feature_px, self.feature_px)
         with full_precision(images):
             images = F.interpolate(images, size=px, mode="bilinear", align_corners=False)
         maps = self.features(images)
-        return torch.cat([judge(x, labels) for judge, x in zip(self.scales, maps, strict=True)], dim=1)
+        return torch.cat([judge(x, labels, sets) for judge, x in zip(self.scales, maps, strict=True)], dim=1)
 
 
 class ProjectedObjective(HingeObjective):
@@ -291,10 +295,10 @@ class ProjectedObjective(HingeObjective):
             Phase("discriminator", "discriminator", 1, self.discriminator_loss),
         ]
 
-    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Return logits ``[N, 4 · positions]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
+    def judge(self, images: Tensor, labels: Tensor | None, sets: int = 1) -> Tensor:
+        """Return logits ``[N, 4 · positions]`` of images ``[N, 1, H, W]`` as they are, by the statistics of a set."""
         with autocast(images.device):
-            logits: Tensor = self.discriminator(images, labels)
+            logits: Tensor = self.discriminator(images, labels, sets)
         return logits
 
     def _synthesise(self, z: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
@@ -311,8 +315,8 @@ class ProjectedObjective(HingeObjective):
         """Hinge loss ``relu(1 + D(G(z))) + relu(1 - D(x))``, averaged over the logits of all scales."""
         with torch.no_grad():
             images = self._generate(batch)
-        fake = self.judge(self._augmented(images, batch), batch.fake_labels)
-        real = self.judge(self._augmented(batch.real, batch), batch.real_labels)
+        both = torch.cat([self._augmented(x, batch) for x in (images, batch.real)])
+        fake, real = self.judge(both, batch.both_labels, sets=2).chunk(2)
         return self._discriminator_hinge(real, fake)
 
     def _generate(self, batch: Batch) -> Tensor:
