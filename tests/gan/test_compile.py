@@ -3,10 +3,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import blobs
 from sonosynth.engine import exact
 from sonosynth.errors import RecipeError
+from sonosynth.gan.layers import EqualLinear
 from sonosynth.gan.recipe import COMPILE_KIMG
 from sonosynth.gan.recipes import make_recipe
 from sonosynth.gan.sample import synthesise
@@ -77,6 +79,27 @@ def test_a_compiled_run_resumes_exactly_and_says_how_long_compiling_took(small_s
     resumed = train(small_set, recipe, tmp_path / "cut", kimg=0.072, conditional=True, device=CPU)
     assert (straight / "generator.safetensors").read_bytes() == (resumed / "generator.safetensors").read_bytes()
     assert json.loads((straight / "log.jsonl").read_text().splitlines()[0])["event"].startswith("compiled in ")
+
+
+class Seen(TorchDispatchMode):
+    """Keeps the names of the operations that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(str(func.overloadpacket if hasattr(func, "overloadpacket") else func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_dense_layer_differentiated_twice_makes_no_zeros_without_memory():
+    layer = EqualLinear(4, 4, activate=True)
+    slope = torch.compile(torch.func.grad(lambda x: layer(x).square().sum()), backend="eager", fullgraph=True)
+    gradient = slope(torch.randn(3, 4))
+    with Seen() as seen:
+        gradient.square().sum().backward()
+    assert "aten.mm" in seen.names and "aten._efficientzerotensor" not in seen.names
 
 
 def test_bfloat16_changes_a_run_less_than_another_seed_does():

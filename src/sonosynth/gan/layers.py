@@ -107,7 +107,9 @@ class EqualLinear(nn.Module):
         """Return ``[N, fan_out]`` of ``x [N, fan_in]``."""
         gain = SQRT2 if self.activate else 1.0
         x = torch.addmm(self.bias * (self.bias_gain * gain), x, self.weight.t(), alpha=self.weight_gain * gain)
-        return leaky_relu(x) if self.activate else x
+        # Not `leaky_relu`: differentiated twice, its sign has a gradient of zeros without memory, which compiled matrix
+        # products on a CPU hand on as a buffer to write to (pytorch/pytorch issue 197067).
+        return F.leaky_relu(x, 0.2) if self.activate else x
 
 
 class EqualConv2d(nn.Module):
