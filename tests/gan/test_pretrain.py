@@ -138,7 +138,7 @@ def test_classes_of_one_data_set_share_what_they_can(tmp_path):
     data = blobs(6, classes=("benign", "cyst", "lipoma"))
     train_mode(data, pretrained(), tmp_path / "run", kimg=0.008, mode="per_class")
     shared = tmp_path / "run" / "pretraining"
-    assert sorted(path.name for path in shared.iterdir()) == ["benign", "benign-malignant-normal-unlabelled"]
+    assert sorted(path.name for path in shared.glob("[!.]*")) == ["benign", "benign-malignant-normal-unlabelled"]
     made = generate(tmp_path / "run", 6)
     assert made.class_counts == {"benign": 2, "cyst": 2, "lipoma": 2}
 

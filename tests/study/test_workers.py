@@ -108,7 +108,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_study_that_is_cut_leaves_no_worker_behind_and_goes_on(how, tmp_path):
-    raw = design_of(tmp_path, kimg=0.4)
+    raw = design_of(tmp_path, kimg=0.2)
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
     (tmp_path / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parents[1])))
     words = [sys.executable, tmp_path / "script.py", tmp_path / "study.yaml", tmp_path / "cut"]
@@ -123,6 +123,5 @@ def test_a_study_that_is_cut_leaves_no_worker_behind_and_goes_on(how, tmp_path):
     for directory in (tmp_path / "cut").glob("runs/*"):
         with locked(directory):
             pass
-    raw["training"]["kimg"] = 0.4
     ended = run(raw, tmp_path / "cut", 2)
     assert len(pd.read_csv(tmp_path / "cut" / "f1.csv")) > 0 and ended.most == 2

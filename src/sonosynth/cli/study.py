@@ -142,7 +142,7 @@ class _Display:
     def __init__(self) -> None:
         self.progress_display = new_progress()
         self._study = self.progress_display.add_task("study", total=None, text="")
-        self._bars: dict[AnyCell, TaskID] = {}
+        self._bars: dict[str, TaskID] = {}  # by the hash of the cell
         self._done = self._total = 0
 
     def note(self, text: str) -> None:
@@ -151,16 +151,16 @@ class _Display:
     def start(self, cell: "AnyCell", number: int, total: int) -> None:
         self._total = total
         self.progress_display.update(self._study, total=total, text=f"cell {number} of {total}")
-        self._bars[cell] = self.progress_display.add_task(cell.label(), total=None, text="")
+        self._bars[cell.hash] = self.progress_display.add_task(cell.label(), total=None, text="")
 
     def progress(self, cell: "AnyCell", done: float, total: float, text: str) -> None:
-        self.progress_display.update(self._bars[cell], completed=done, total=total, text=text)
+        self.progress_display.update(self._bars[cell.hash], completed=done, total=total, text=text)
 
     def finish(self, cell: "AnyCell", seconds: float | None) -> None:
         took = "done before" if seconds is None else _duration(seconds)
         self._done += 1
         self.progress_display.update(self._study, completed=self._done)
-        self.progress_display.remove_task(self._bars.pop(cell))
+        self.progress_display.remove_task(self._bars.pop(cell.hash))
         self.progress_display.console.print(f"[{self._done}/{self._total}] {cell.label()}: {took}", markup=False)
 
 

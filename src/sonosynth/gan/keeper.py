@@ -33,8 +33,11 @@ class Keeper:
         """Add a line to the log."""
         if self._log is not None:
             self._log.append(entry)
-            if self._track is not None:
-                self._track(self._out)
+
+    def show(self) -> None:
+        """Tell the tracker that there is more to see."""
+        if self._writes and self._track is not None:
+            self._track(self._out)
 
     def grid(self) -> None:
         """Write a grid of samples of the averaged generator."""

@@ -186,6 +186,9 @@ def train(
             if done in grid_steps:
                 with tick.pause():
                     keeper.grid()
+            if closing:
+                with tick.pause():
+                    keeper.show()
             if done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS:
                 with tick.pause():
                     course.seconds = tick.seconds
