@@ -46,9 +46,16 @@ COLUMNS = (
 
 
 def measure(
-    name: str, settings: dict[str, Any], mode: str, seed: int, steps: int, train_set: ImageSet, unseen: ImageSet
+    name: str,
+    settings: dict[str, Any],
+    mode: str,
+    seed: int,
+    steps: int,
+    train_set: ImageSet,
+    unseen: ImageSet,
+    known: np.ndarray,
 ) -> dict[str, Any]:
-    """Return one line of the table."""
+    """Return one line of the table; `known` are the features of `unseen`."""
     recipe = make_recipe(name, **settings).resolved(100.0)
     trainer = Trainer(train_set, run_config(train_set, recipe, conditional=True, seed=seed), default_device())
     if mode == "compiled":
@@ -62,7 +69,7 @@ def measure(
                     values.append(float(statistics_[key]))
         labels = class_sequence(trainer.config.class_counts, IMAGES)
         made = synthesise(trainer.ema, labels, conditional=True, seed=1)
-    known, found = embed(unseen), embed(made)
+    found = embed(made)
     low, high = kernel_interval(known, found, unseen.groups, np.arange(len(made))) or (float("nan"), float("nan"))
     return {
         "gan": name,
@@ -97,11 +104,11 @@ def main() -> None:
     pool, test = held_out(data, 0.25, seed=0)
     train_set, unseen = data.subset(nested_subsets(data, pool, [100], 0, seed=0)[100]), data.subset(test)
     settings = {"channel_base": arguments.channel_base} if arguments.gan.startswith("stylegan2") else {}
-    rows = []
+    known, rows = embed(unseen), []
     print(line(COLUMNS))
     for seed in arguments.seeds:
         for mode in arguments.modes:
-            rows.append(measure(arguments.gan, settings, mode, seed, arguments.steps, train_set, unseen))
+            rows.append(measure(arguments.gan, settings, mode, seed, arguments.steps, train_set, unseen, known))
             print(line(COLUMNS, rows[-1]), flush=True)
             if arguments.out:
                 save(arguments.out, rows, KEY)

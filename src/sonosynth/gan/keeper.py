@@ -1,8 +1,7 @@
 """What a run writes while it trains; of several processes, only the one that leads writes."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sonosynth import processes
 from sonosynth.gan.checkpoint import BEST, GENERATOR, LOG, SAMPLES, STATE, Log, save_generator, save_state
@@ -10,9 +9,6 @@ from sonosynth.gan.sample import save_sample_grid
 from sonosynth.gan.tick import Entry
 from sonosynth.gan.tracking import Track
 from sonosynth.gan.trainer import Trainer
-
-if TYPE_CHECKING:
-    from sonosynth.gan.train import Course
 
 
 class Keeper:
@@ -50,10 +46,10 @@ class Keeper:
         if self._writes:
             save_generator(self._out / BEST, self._trainer.ema, self._trainer.config, self._trainer.kimg)
 
-    def state(self, course: "Course") -> None:
-        """Write the averaged generator, and all that an exact resume needs."""
+    def state(self, course: dict[str, Any]) -> None:
+        """Write the averaged generator, and all that an exact resume needs: the networks' state, and `course`."""
         if self._writes:
             trainer = self._trainer
             # The generator first: a run whose state says that it is done has its last generator.
             save_generator(self._out / GENERATOR, trainer.ema, trainer.config, trainer.kimg)
-            save_state(self._out / STATE, trainer.state_dict() | {"course": asdict(course)})
+            save_state(self._out / STATE, trainer.state_dict() | {"course": course})

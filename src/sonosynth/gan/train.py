@@ -192,7 +192,7 @@ def train(
             if done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS:
                 with tick.pause():
                     course.seconds = tick.seconds
-                    keeper.state(course)
+                    keeper.state(asdict(course))
                 saved = time.monotonic()
             if progress:
                 progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
@@ -295,7 +295,7 @@ def _pretrain(
 
 
 @dataclass
-class Course:
+class _Course:
     """How a run has gone so far, apart from its networks.
 
     Attributes:
@@ -334,17 +334,17 @@ class Course:
             entry["event"] = f"ended: no improvement since {self.best_kimg:.3f} kimg"
 
 
-def _restore(trainer: Trainer, out: Path, start: Path | None) -> Course:
+def _restore(trainer: Trainer, out: Path, start: Path | None) -> _Course:
     """Load the saved state if there is one; otherwise take what fits from the run `start`."""
     if not (out / STATE).is_file():
         if start is not None:
             moved = transfer(trainer, start)
             if processes.leads():
                 write_json(out / TRANSFER, asdict(moved))
-        return Course()
+        return _Course()
     state = load_state(out / STATE, trainer.device)
     trainer.load_state_dict(state)
-    return Course(**state["course"])
+    return _Course(**state["course"])
 
 
 def _is_finite(entry: Entry) -> bool:

@@ -66,11 +66,14 @@ def run_study(
 
 def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, workers: int) -> None:
     store.write_plan(cells)
-    waiting = [cell for cell in cells if store.result(cell) is None]
-    for number, cell in enumerate((cell for cell in cells if cell not in waiting), start=1):
-        monitor.start(cell, number, len(cells))
+    waiting, done = [], 0
+    for cell in cells:
+        if store.result(cell) is None:
+            waiting.append(cell)
+            continue
+        done += 1
+        monitor.start(cell, done, len(cells))
         monitor.finish(cell, None)
-    done = len(cells) - len(waiting)
 
     def start(cell: AnyCell) -> None:
         nonlocal done

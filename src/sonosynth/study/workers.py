@@ -51,18 +51,19 @@ def in_workers(
     """
     context = multiprocessing.get_context("spawn")
     messages, stop = context.Queue(), context.Event()
-    waiting, open_runs = list(cells), {cell.hash for cell in cells if cell.kind == "train"}
+    waiting = [(cell, run.hash if (run := trained_for(cell)) else None) for cell in cells]
+    open_runs = {cell.hash for cell in cells if cell.kind == "train"}
     running: dict[Future[float], AnyCell] = {}
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_begin, initargs=(do, messages, stop, workers)
     ) as pool:
         try:
             while waiting or running:
-                ready = [cell for cell in waiting if (run := trained_for(cell)) is None or run.hash not in open_runs]
-                for cell in ready[: workers - len(running)]:
-                    waiting.remove(cell)
-                    start(cell)
-                    running[pool.submit(_do, cell)] = cell
+                ready = [entry for entry in waiting if entry[1] not in open_runs]
+                for entry in ready[: workers - len(running)]:
+                    waiting.remove(entry)
+                    start(entry[0])
+                    running[pool.submit(_do, entry[0])] = entry[0]
                 finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 for message in _drained(messages):
                     tell(*message)
