@@ -20,7 +20,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
 from sonosynth.data.readers import read_source
 from sonosynth.data.split import held_out, nested_subsets
-from sonosynth.engine import default_device, exact
+from sonosynth.engine import bfloat16, default_device
 from sonosynth.features import embed
 from sonosynth.gan.recipes import make_recipe
 from sonosynth.gan.sample import class_sequence, synthesise
@@ -61,7 +61,7 @@ def measure(
     if mode == "compiled":
         trainer.compile()
     losses: dict[str, list[float]] = {"loss_d": [], "loss_g": []}
-    with exact() if mode == "fp32" else nullcontext():
+    with bfloat16(False) if mode == "fp32" else nullcontext():
         for step in range(steps):
             statistics_ = trainer.step()
             if step >= steps // 2:

@@ -15,7 +15,7 @@ from torch import multiprocessing
 from conftest import blobs
 from sonosynth import processes
 from sonosynth.draws import Draws
-from sonosynth.engine import exact
+from sonosynth.engine import bfloat16
 from sonosynth.errors import ProcessError, RecipeError
 from sonosynth.gan.layers import BatchNorm2d
 from sonosynth.gan.recipes import make_recipe
@@ -36,7 +36,7 @@ def observe(name, steps=2):
     """Return what `steps` steps of the recipe `name` see and leave behind, in full precision."""
     data = blobs(6, classes=("dark", "light", "grey"))
     recipe = make_recipe(name, **RECIPES[name], batch=8, balanced_classes=True)
-    with exact():
+    with bfloat16(False):
         trainer = Trainer(data, run_config(data, recipe, conditional=True, seed=3), CPU)
         seen = {}
         for step in range(steps):

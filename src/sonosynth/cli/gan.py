@@ -66,6 +66,7 @@ def train(
 
     from sonosynth.data.prepare import load_image_set
     from sonosynth.data.split import nested_subsets
+    from sonosynth.engine import precision
     from sonosynth.files import read_json
     from sonosynth.gan.checkpoint import TRANSFER
     from sonosynth.gan.pretrain import announcement
@@ -105,7 +106,7 @@ def train(
         def progress(done: float, total: float, latest: Mapping[str, Any]) -> None:
             nonlocal begun
             if not begun:  # not earlier: what is wrong is told first, and alone
-                typer.echo(plan, err=True)
+                typer.echo(f"{plan}\nprecision: {precision(device)}", err=True)
                 begun = True
             shown = {"img/s": "img_per_s", "p": "augment_p", "distance": "kid_train"}
             values = [f"{label} {latest[name]:.3g}" for label, name in shown.items() if latest.get(name) is not None]

@@ -64,8 +64,9 @@ def leaky_relu(x: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling():
         # The same function without a comparison: compiled for a CPU, one stores a byte a value for the way back, which
-        # takes longer than the convolution before it.
-        return 0.6 * x + 0.4 * x.abs()
+        # takes longer than the convolution before it. `detach`, because a sign has a gradient of zeros without memory,
+        # which compiled products hand on as a buffer to write to (pytorch/pytorch issue 197067).
+        return x * (0.6 + 0.4 * x.detach().sign())
     return F.leaky_relu(x, 0.2)
 
 
@@ -107,9 +108,7 @@ class EqualLinear(nn.Module):
         """Return ``[N, fan_out]`` of ``x [N, fan_in]``."""
         gain = SQRT2 if self.activate else 1.0
         x = torch.addmm(self.bias * (self.bias_gain * gain), x, self.weight.t(), alpha=self.weight_gain * gain)
-        # Not `leaky_relu`: differentiated twice, its sign has a gradient of zeros without memory, which compiled matrix
-        # products on a CPU hand on as a buffer to write to (pytorch/pytorch issue 197067).
-        return F.leaky_relu(x, 0.2) if self.activate else x
+        return leaky_relu(x) if self.activate else x
 
 
 class EqualConv2d(nn.Module):
