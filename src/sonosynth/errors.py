@@ -65,6 +65,14 @@ class StudyError(SonosynthError):
     """A study file is wrong, or a study directory belongs to another study."""
 
 
+class FetchError(SonosynthError):
+    """A public data set is unknown, cannot be downloaded, or is not what its publisher says."""
+
+
+class ArchiveError(FetchError):
+    """An archive is damaged, or not safe to unpack."""
+
+
 class OutputError(SonosynthError):
     """The output cannot be written where it was asked for."""
 

@@ -17,6 +17,8 @@ from filelock import FileLock, Timeout
 from sonosynth.errors import OutputError
 
 _LOCK = ".lock"
+# Names that Windows keeps for devices, with any suffix.
+DEVICE_NAMES = frozenset(("CON", "PRN", "AUX", "NUL", *(f"{kind}{i}" for kind in ("COM", "LPT") for i in range(1, 10))))
 
 
 def _make_directory(path: Path) -> None:
