@@ -1,4 +1,4 @@
-"""Images and designs that many tests share."""
+"""Images, designs and a web server that many tests share."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bad_server import server as server
 from sonosynth.data.imageset import ImageSet
 
 torch.set_num_threads(1)  # the networks of tests are tiny, and pytest-xdist runs one process a core

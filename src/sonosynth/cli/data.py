@@ -1,4 +1,4 @@
-"""The commands `sonosynth data ...`: look at images, prepare them, make phantoms."""
+"""The commands `sonosynth data ...`: look at images, prepare them, make phantoms, fetch public ones."""
 
 import json
 from enum import StrEnum
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sonosynth.cli.fetch import fetch
+
 if TYPE_CHECKING:
     from sonosynth.data.imageset import ImageSet
 
-app = typer.Typer(no_args_is_help=True, help="Look at images, bring them to one size, make simulated ones.")
+app = typer.Typer(no_args_is_help=True, help="Look at images, bring them to one size, make or fetch some.")
+app.command()(fetch)
 
 
 class Fit(StrEnum):

@@ -1,0 +1,127 @@
+"""Tiny data sets laid out as the publishers of the real ones document it."""
+
+import io
+import zipfile
+from xml.sax.saxutils import escape
+
+import numpy as np
+from PIL import Image
+
+
+def png(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(0, 256, (12, 16), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def workbook(rows: list[list[str | int]]) -> bytes:
+    """An .xlsx with the strings of the first row shared and those of the others inline, the empty cells left out."""
+
+    def cell(line: int, column: int, value: str | int) -> str:
+        place = f'r="{chr(ord("A") + column)}{line + 1}"'
+        if isinstance(value, int):
+            return f"<c {place}><v>{value}</v></c>"
+        if line == 0:
+            return f'<c {place} t="s"><v>{column}</v></c>'
+        return f'<c {place} t="inlineStr"><is><t>{escape(value)}</t></is></c>'
+
+    namespace = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    lines = [
+        f"<row>{''.join(cell(i, j, value) for j, value in enumerate(row) if value != '')}</row>"
+        for i, row in enumerate(rows)
+    ]
+    halves = [(escape(str(name)[:2]), escape(str(name)[2:])) for name in rows[0]]
+    shared = "".join(f"<si><r><t>{one}</t></r><r><t>{other}</t></r></si>" for one, other in halves)
+    sheet = f"<worksheet {namespace}><sheetData>{''.join(lines)}</sheetData></worksheet>"
+    sheets = '<sheets><sheet name="a" sheetId="1" r:id="rId7"/></sheets>'
+    return zipped(
+        {
+            "xl/workbook.xml": f'<workbook {namespace} xmlns:r="{relations}">{sheets}</workbook>'.encode(),
+            "xl/_rels/workbook.xml.rels": b'<a xmlns="x"><Relationship Id="rId7" Target="worksheets/first.xml"/></a>',
+            "xl/worksheets/first.xml": sheet.encode(),
+            "xl/sharedStrings.xml": f"<sst {namespace}>{shared}</sst>".encode(),
+        }
+    )
+
+
+UCLM = "BUS-UCLM Breast ultrasound lesion segmentation dataset/BUS-UCLM"
+BREAST = "BrEaST-Lesions_USG-images_and_masks"
+# Tiny data sets laid out as the publishers document it: the content of each file to download.
+FAKES: dict[str, dict[str, bytes]] = {
+    "BUSI": {
+        "Dataset_BUSI.zip": zipped(
+            {
+                f"Dataset_BUSI_with_GT/{name}/{name} ({i}){mask}.png": png(i)
+                for name in ("benign", "malignant", "normal")
+                for i in (1, 2)
+                for mask in ("", "_mask")
+            }
+        )
+    },
+    "BUS-BRA": {
+        "BUSBRA.zip": zipped(
+            {
+                "BUSBRA/bus_data.csv": b"ID,Case,Histology,Pathology,BIRADS,Device,Side\n"
+                b"bus_0001-l,1,Fibroadenoma,benign,4,GE,left\nbus_0001-r,1,Fibroadenoma,benign,4,GE,right\n"
+                b"bus_0002-l,2,IDC,malignant,5,GE,left\n",
+                **{f"BUSBRA/Images/bus_{name}.png": png(i) for i, name in enumerate(("0001-l", "0001-r", "0002-l"))},
+                **{f"BUSBRA/Masks/mask_{name}.png": png(9) for name in ("0001-l", "0001-r", "0002-l")},
+            }
+        )
+    },
+    "BUS-UCLM": {
+        "7fvgj4jsp7-1.zip": zipped(
+            {
+                f"{UCLM}/INFO.csv": "\ufeffImage;Size;Label;Doppler;Marks\r\nALWI_000.png;1;Normal;No;No\r\n"
+                "ALWI_001.png;1;Benign;No;No\r\nANAT_000.png;1;Malignant;No;Yes\r\n".encode(),
+                **{
+                    f"{UCLM}/{folder}/{name}.png": png(i)
+                    for folder in ("images", "masks")
+                    for i, name in enumerate(("ALWI_000", "ALWI_001", "ANAT_000"))
+                },
+            }
+        )
+    },
+    "BrEaST": {
+        f"{BREAST}-Dec-15-2023.zip": zipped(
+            {f"{BREAST}/case00{i}{mask}.png": png(i) for i in (1, 2, 3) for mask in ("", "_tumor")}
+        ),
+        "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx": workbook(
+            [
+                ["CaseID", "Image_filename", "Mask_tumor_filename", "Classification"],
+                [1, "case001.png", "case001_tumor.png", "benign"],
+                [2, "case002.png", "case002_tumor.png", "malignant"],
+                [3, "case003.png", "", "normal"],
+            ]
+        ),
+    },
+    "BreastMNIST": {"breastmnist.npz": b"PK\x03\x04 arrays"},
+    "HC18": {
+        "training_set.zip": zipped(
+            {
+                f"training_set/{name}{end}.png": png(i)
+                for i, name in enumerate(("000_HC", "010_HC", "010_2HC"))
+                for end in ("", "_Annotation")
+            }
+        ),
+        "training_set_pixel_size_and_HC.csv": b"filename,pixel size(mm),head circumference (mm)\n"
+        b"000_HC.png,0.0691358041432,44.3\n010_HC.png,0.089659,56.81\n010_2HC.png,0.0896,55.2\n",
+    },
+}
+EXPECTED: dict[str, list[tuple[str, str, str | None]]] = {  # name of the image, label, group
+    "BUSI": [(f"{name} ({i})", name, None) for name in ("benign", "malignant", "normal") for i in (1, 2)],
+    "BUS-BRA": [("bus_0001-l", "benign", "1"), ("bus_0001-r", "benign", "1"), ("bus_0002-l", "malignant", "2")],
+    "BUS-UCLM": [("ALWI_000", "normal", "ALWI"), ("ALWI_001", "benign", "ALWI"), ("ANAT_000", "malignant", "ANAT")],
+    "BrEaST": [("case001", "benign", "1"), ("case002", "malignant", "2"), ("case003", "normal", "3")],
+    "HC18": [(name, "fetal head", name[:3]) for name in ("000_HC", "010_HC", "010_2HC")],
+}
