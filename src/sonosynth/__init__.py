@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sonosynth.data.imageset import ImageSet as ImageSet
     from sonosynth.data.phantom import phantom as phantom
+    from sonosynth.data.phantom import phantom_with_masks as phantom_with_masks
     from sonosynth.data.prepare import load_image_set as load_image_set
     from sonosynth.data.prepare import prepare as prepare
     from sonosynth.data.readers import read_source as read_source
@@ -33,6 +34,7 @@ _HOMES = {
     "make_recipe": "gan.recipes",
     "nested_subsets": "data.split",
     "phantom": "data.phantom",
+    "phantom_with_masks": "data.phantom",
     "prepare": "data.prepare",
     "read_source": "data.readers",
     "scorecard": "metrics.scorecard",

@@ -142,6 +142,11 @@ def numpy_generator(*parts: int | str) -> np.random.Generator:
     return np.random.default_rng(seed_of(*parts))
 
 
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def provenance() -> dict[str, Any]:
     """Return what a record needs to be repeated: machine, device, threads and the versions of the main libraries."""
     device = default_device()

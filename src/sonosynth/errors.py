@@ -61,6 +61,10 @@ class FeatureError(SonosynthError):
     """A feature network is unknown or its weights are not what they should be."""
 
 
+class PhantomError(SonosynthError):
+    """A parameter of simulated images is unknown, or cannot have that value."""
+
+
 class StudyError(SonosynthError):
     """A study file is wrong, or a study directory belongs to another study."""
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from sonosynth.cli.data import Fit, app
 from sonosynth.data.prepare import load_image_set, prepare
 from sonosynth.data.readers import read_source
-from sonosynth.errors import OutputError, SourceError, UnreadableImageError
+from sonosynth.errors import OutputError, PhantomError, SourceError, UnreadableImageError
 
 
 @pytest.fixture
@@ -79,6 +79,26 @@ def test_phantom_once_and_again(tmp_path: Path) -> None:
     assert data.size == (16, 16) and set(data.class_counts.values()) == {2}
     assert "already done" in call(*arguments).stdout
     assert "seed 3, not 0" in str(call(*arguments[:-2]).exception)
+
+
+def test_phantom_settings_and_masks(tmp_path: Path) -> None:
+    arguments = ("phantom", "--out", tmp_path / "out", "--per-class", 2, "--size", 32)
+    chosen = ("--set", "frequency_mhz=9", "--set", "dynamic_range_db=55..60", "--set", "shape=round")
+    assert call(*arguments, *chosen, "--masks", "--workers", 2).exit_code == 0
+    data = load_image_set(tmp_path / "out")
+    assert set(data.extra["frequency_mhz"]) == {"9"} and data.extra["shape"] == ("round",) * 4 + ("",) * 2
+    assert all(55 <= float(value) <= 60 for value in data.extra["dynamic_range_db"])
+    mask = np.asarray(Image.open(tmp_path / "out" / "benign" / "benign-0001_mask.png"))
+    assert mask.shape == (32, 32) and set(np.unique(mask)) == {0, 255}
+    assert "already done" in call(*arguments, *chosen, "--masks").stdout
+    assert "masks True, not None" in str(call(*arguments, *chosen).exception)
+    assert "settings {" in str(call(*arguments, "--masks").exception)
+
+
+def test_phantom_settings_are_checked_first(tmp_path: Path) -> None:
+    wrong = call("phantom", "--out", tmp_path / "out", "--set", "depth=3")
+    assert isinstance(wrong.exception, PhantomError) and "did you mean 'depth_mm'" in str(wrong.exception)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("wrong", [("--size", "4"), ("--fit", "shrink"), ("--size", "x")])

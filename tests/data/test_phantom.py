@@ -6,6 +6,7 @@ import pytest
 from sonosynth.data.phantom import CLASSES, phantom, simulate
 from sonosynth.data.phantom_acoustics import insonify
 from sonosynth.data.phantom_parameters import Breast, Scan, draw, draw_lesion
+from sonosynth.data.phantom_settings import SETTINGS
 from sonosynth.data.phantom_tissue import Tissue, make_grid, smooth_noise
 from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError, SonosynthError
@@ -45,7 +46,8 @@ def test_set_is_well_formed() -> None:
     assert len(set(data.groups)) == 9
     assert data.ids[:2] == ("benign-0001", "benign-0002")
     assert not data.synthetic
-    assert data.extra == {"origin": ("phantom",) * 9}
+    assert data.extra["origin"] == ("phantom",) * 9
+    assert set(data.extra) == {"origin", *SETTINGS}
 
 
 def test_same_arguments_give_the_same_set_and_another_seed_another() -> None:

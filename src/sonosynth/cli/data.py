@@ -96,15 +96,49 @@ def phantom(
     per_class: Annotated[int, typer.Option(min=1, max=100_000, help="Images of each class.")] = 100,
     size: Annotated[int, typer.Option(min=16, max=1024, help="Width and height of the images in pixels.")] = 128,
     seed: Annotated[int, typer.Option(help="Seed of all random draws; equal seeds give equal images.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Fix a parameter, or the range it is drawn from: frequency_mhz=9, attenuation=0.4..0.9, shape=oval; "
+            "docs/explanation/phantoms.md has them all.",
+        ),
+    ] = None,
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Also write where the mass is: NAME_mask.png beside NAME.png, 0 and 255.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; the images do not depend on it. Default: one a core.")
+    ] = None,
 ) -> None:
-    """Make simulated breast ultrasound to try things on: no patients, no download."""
-    from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.phantom import phantom as simulated
-    from sonosynth.data.prepare import save_once
+    """Make simulated breast ultrasound to try things on: no patients, no download.
 
-    arguments = {"command": "phantom", "per_class": per_class, "size": size, "seed": seed}
+    What each image was made with stands in manifest.csv.
+    """
+    from sonosynth.cli.progress import progress_bar
+    from sonosynth.data.phantom import phantom_with_masks, save_masks
+    from sonosynth.data.phantom_settings import check_settings, parse_words
+    from sonosynth.data.prepare import save_once
+    from sonosynth.engine import cores
+
+    given = parse_words(settings or [])
+    arguments: dict[str, Any] = {"command": "phantom", "per_class": per_class, "size": size, "seed": seed}
+    arguments |= {"settings": check_settings(given).as_json()} if given else {}
+    arguments |= {"masks": True} if masks else {}
+    drawn: list[Any] = []
+
+    def build() -> tuple["ImageSet", list[str]]:
+        how: dict[str, Any] = {"settings": given, "workers": workers or cores(), "progress": progress}
+        data, outlines = phantom_with_masks(per_class, size, seed, **how)
+        drawn.append(outlines)
+        return data, []
+
+    def write_masks(folder: Path, data: "ImageSet") -> None:
+        save_masks(folder, data, drawn[0])
+
     with progress_bar("simulating") as progress:
-        data, notes, new = save_once(out, arguments, lambda: (simulated(per_class, size, seed, progress=progress), []))
+        data, notes, new = save_once(out, arguments, build, write_masks if masks else None)
     _print_written(out, data, notes, new)
 
 

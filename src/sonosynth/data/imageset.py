@@ -126,7 +126,7 @@ class ImageSet:
             OutputError: `directory` exists and is not empty.
         """
         with atomic_directory(directory) as beside:
-            paths = self._file_names()
+            paths = self.file_names()
             marks = PngImagePlugin.PngInfo()
             if self.synthetic:
                 marks.add_text("Source", "synthetic ultrasound image made by sonosynth; not a patient's")
@@ -146,7 +146,8 @@ class ImageSet:
                 writer.writerow(columns)
                 writer.writerows(zip(*columns.values(), strict=True))
 
-    def _file_names(self) -> list[str]:
+    def file_names(self) -> list[str]:
+        """Return where `save` writes each image, relative to its directory, with forward slashes."""
         folders = folder_names(self.classes)
         used: set[str] = set()
         names = []

@@ -6,6 +6,7 @@ imperfectly, detected and log-compressed. The modulated pulse is simulated at ba
 and so the speckle are the same as at radio frequency, from far fewer samples.
 """
 
+import math
 from typing import cast
 
 import numpy as np
@@ -21,7 +22,10 @@ _ROUGHNESS = 0.5  # share of a sheet that scatters instead of reflecting
 
 
 def insonify(rng: np.random.Generator, grid: Grid, tissue: Tissue, scan: Scan, contact_db: Array) -> Array:
-    """Return the detected envelope (linear, glandular tissue about 1), compounded over `scan.looks` looks."""
+    """Return the detected envelope (linear, glandular tissue about 1), compounded over `scan.looks` looks.
+
+    Where scatterers are few they stand in the same places in every look, and `rng` draws the rest as if they were many.
+    """
     axial, lateral = _transfer(grid, scan)
     # A sheet of unit amplitude should stay at its level, and so should speckle: the first needs a kernel of unit
     # sum, the second one of unit energy. The kernel has unit sum; scatterers are scaled up to make good for it.
@@ -29,6 +33,8 @@ def insonify(rng: np.random.Generator, grid: Grid, tissue: Tissue, scan: Scan, c
     loss = _path_loss(grid, tissue, scan) + contact_db
     rough = np.sqrt(to_amplitude(2 * tissue.echo_db) + (_ROUGHNESS * tissue.coherent) ** 2)
     amplitude = (rough * to_amplitude(loss) / np.sqrt(2 * energy)).astype(np.float32)
+    if math.isfinite(tissue.scatterer_density):
+        amplitude *= _sparseness(rng.spawn(1)[0], grid, tissue.scatterer_density, axial, lateral, scan)
     coherent = (1 - _ROUGHNESS) * tissue.coherent * to_amplitude(loss)
     noise = to_amplitude(scan.noise_db + 8 * grid.z / np.float32(scan.depth_mm))
     total = np.zeros(tissue.echo_db.shape, dtype=np.float32)
@@ -42,6 +48,25 @@ def insonify(rng: np.random.Generator, grid: Grid, tissue: Tissue, scan: Scan, c
         field = scipy.fft.ifft(spectrum, axis=1, overwrite_x=True)
         total += np.abs(field + noise * _complex_normal(rng, total.shape))
     return total / np.float32(scan.looks)
+
+
+def _sparseness(
+    rng: np.random.Generator, grid: Grid, density: float, axial: Array, lateral: Array, scan: Scan
+) -> Array:
+    """Return the amplitude of the scatterers at each sample ``[n, n]`` relative to that of many, of mean power 1.
+
+    Their number is Poisson distributed. k scatterers with complex normal amplitudes add up to one of √k times the
+    amplitude, so many give back what was there, and few give K-distributed envelopes whose parameter is the number in a
+    resolution cell (Jakeman and Pusey, IEEE Trans. Antennas Propag. 24:806, 1976). The cell is the effective area
+    (Σh²)²/Σh⁴ of the pulse and the beam h at the focus, about 1.1 times the product of their widths (FWHM).
+    """
+    focus = int(np.abs(grid.z[:, 0] - scan.focus * scan.depth_mm).argmin())
+    cell = 1.0
+    for transfer in (axial[:, 0], lateral[focus]):
+        power = np.abs(scipy.fft.ifft(transfer)) ** 2
+        cell *= float(power.sum() ** 2 / (power**2).sum())
+    count = density / cell
+    return np.sqrt(rng.poisson(count, (grid.z.size, grid.x.size)) / count).astype(np.float32)
 
 
 def _complex_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -70,12 +95,14 @@ def _transfer(grid: Grid, scan: Scan) -> tuple[Array, Array]:
 def _path_loss(grid: Grid, tissue: Tissue, scan: Scan) -> Array:
     """Two-way attenuation above each point less the gain that compensates for it, in dB: shadows and enhancement.
 
-    The aperture sees around an obstacle, so the edges of its shadow soften on the way down.
+    The gain knows the mean attenuation as it was before `attenuation_scale`. The aperture sees around an obstacle, so
+    the edges of its shadow soften on the way down.
     """
     step_z, step_x = grid.steps
     in_body = (grid.z > 0) * tissue.attenuation
     spent = in_body * np.float32(0.2 * step_z * scan.frequency_mhz)
     mean = np.cumsum(spent.mean(1, keepdims=True), axis=0)
+    spent *= np.float32(tissue.attenuation_scale)
     rows = max(1, round(_PENUMBRA_STEP / step_z))
     carried = np.zeros(grid.x.size, dtype=np.float32)
     for top in range(0, len(spent), rows):

@@ -1,7 +1,6 @@
 """What differs from one simulated breast image to the next: scanner settings, breast and mass, drawn at random.
 
-Lesions follow the BI-RADS descriptors of benign and malignant masses (shape, orientation, margin, echo pattern,
-posterior features).
+Masses differ by class as the BI-RADS descriptors of benign and malignant ones do; `phantom_birads` names them.
 """
 
 from dataclasses import dataclass, field, fields
@@ -12,29 +11,32 @@ import numpy as np
 Parameters = TypeVar("Parameters", "Scan", "Breast")
 
 
-def _between(low: float, high: float) -> Any:
-    """A parameter that is drawn uniformly from `low` to `high`, whole numbers inclusive of both."""
-    return field(metadata={"range": (low, high)})
+def _between(low: float, high: float, limits: tuple[float, float] | None = None) -> Any:
+    """A parameter that is drawn uniformly from `low` to `high`, whole numbers inclusive of both.
+
+    Users may set it within `limits`; without them it is not theirs to set.
+    """
+    return field(metadata={"range": (low, high), "limits": limits})
 
 
 @dataclass(frozen=True)
 class Scan:
     """How the picture is taken and shown: transducer, beamformer, time-gain compensation (TGC) and display."""
 
-    frequency_mhz: float = _between(7, 13)
-    cycles: float = _between(2, 3.5)
-    depth_mm: float = _between(26, 46)
-    width_mm: float = _between(34, 48)
-    focus: float = _between(0.3, 0.6)  # share of the depth
-    f_number: float = _between(2, 3.4)
-    looks: int = _between(2, 4)  # compounded frames, each with speckle of its own
-    smoothing_mm: float = _between(0.06, 0.13)  # axial, on grey levels
-    tgc_error_db: float = _between(6, 28)  # missing at the bottom
-    tgc_wave_db: float = _between(0, 3)
-    noise_db: float = _between(-51, -38)
-    contact_db: float = _between(0.4, 8)  # streaks of poor contact
-    dynamic_range_db: float = _between(48, 62)
-    gain_db: float = _between(-3, 9)
+    frequency_mhz: float = _between(7, 13, (2, 25))
+    cycles: float = _between(2, 3.5, (1, 10))  # two-way pulse, FWHM
+    depth_mm: float = _between(26, 46, (15, 80))
+    width_mm: float = _between(34, 48, (15, 80))
+    focus: float = _between(0.3, 0.6, (0.05, 1))  # share of the depth
+    f_number: float = _between(2, 3.4, (0.8, 8))
+    looks: int = _between(2, 4, (1, 16))  # compounded frames, each with speckle of its own
+    smoothing_mm: float = _between(0.06, 0.13, (0.01, 0.5))  # axial, on grey levels
+    tgc_error_db: float = _between(6, 28, (-30, 60))  # missing at the bottom
+    tgc_wave_db: float = _between(0, 3, (0, 20))
+    noise_db: float = _between(-51, -38, (-120, -10))
+    contact_db: float = _between(0.4, 8, (0, 30))  # streaks of poor contact
+    dynamic_range_db: float = _between(48, 62, (20, 120))
+    gain_db: float = _between(-3, 9, (-40, 40))
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ class Lesion:
     halo_db: float
     halo_mm: float
     calcifications: int
+    spike_width: float = 1.0  # relative
+    bumps: int = 0  # small undulations around the outline
+    bump_height: float = 0.0
+    cystic: float = 0.0  # share of the mass that is fluid
 
 
 def draw(rng: np.random.Generator, kind: type[Parameters]) -> Parameters:

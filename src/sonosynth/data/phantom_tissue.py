@@ -4,8 +4,9 @@ Backscatter, attenuation and coherent (specular) reflection are drawn on a grid 
 random fields have their draws in mm, so that one breast can be drawn at any image size.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from sonosynth.data.phantom_parameters import Breast, Lesion, Scan
 
 _OVERSAMPLING = 2
+_FLUID_DB = -50.0
 
 Array = np.ndarray
 
@@ -21,7 +23,8 @@ Array = np.ndarray
 class Grid:
     """The simulated field: depth `z` ``[n, 1]`` and lateral position `x` ``[1, n]`` in mm, `margin` samples too wide.
 
-    `extent_z` and `extent_x` are the ranges in mm that smooth fields are drawn over, the same at every size.
+    `extent_z` and `extent_x` are the ranges in mm that smooth fields are drawn over, the same at every size. A grid may
+    reach beyond them: fields are mirrored there.
     """
 
     z: Array
@@ -38,26 +41,37 @@ class Grid:
 
 @dataclass(frozen=True)
 class Tissue:
-    """Maps over the grid: backscatter in dB, attenuation in dB/cm/MHz, coherent reflection (linear amplitude)."""
+    """Maps over the grid: backscatter in dB, attenuation in dB/cm/MHz, coherent reflection (linear amplitude).
+
+    Attributes:
+        attenuation_scale: factor on `attenuation` that the gain of the scanner knows nothing of.
+        scatterer_density: scatterers in a resolution cell at the focus; infinite for fully developed speckle.
+    """
 
     echo_db: Array
     attenuation: Array
     coherent: Array
+    attenuation_scale: float = 1.0
+    scatterer_density: float = math.inf
 
 
 # ---- grid ----
 
 
-def make_grid(scan: Scan, size: int) -> Grid:
-    """Return the sampling grid for an image of `size` px, wider by a sixteenth of it on every side."""
+def make_grid(scan: Scan, size: int, drawn: Scan | None = None) -> Grid:
+    """Return the sampling grid for an image of `size` px, wider by a sixteenth of it on every side.
+
+    Smooth fields are drawn over what `drawn` sees, or else `scan`: one breast at several depths.
+    """
+    drawn = drawn or scan
     margin = _OVERSAMPLING * size // 16
     share = (np.arange(-margin, _OVERSAMPLING * size + margin, dtype=np.float32) + 0.5) / (_OVERSAMPLING * size)
     return Grid(
         z=share[:, None] * np.float32(scan.depth_mm),
         x=(share[None, :] - 0.5) * np.float32(scan.width_mm),
         margin=margin,
-        extent_z=(-scan.depth_mm / 15, scan.depth_mm * 16 / 15),
-        extent_x=(-scan.width_mm * 17 / 30, scan.width_mm * 17 / 30),
+        extent_z=(-drawn.depth_mm / 15, drawn.depth_mm * 16 / 15),
+        extent_x=(-drawn.width_mm * 17 / 30, drawn.width_mm * 17 / 30),
     )
 
 
@@ -92,8 +106,14 @@ def smooth_curve(rng: np.random.Generator, grid: Grid, cell_x: float) -> Array:
 
 
 def _spline_basis(positions: Array, extent: tuple[float, float], cell: float) -> Array:
-    """Cubic B-splines ``[n, knots]`` at knots `cell` mm apart over `extent`, scaled to unit variance for unit noise."""
-    knot, part = np.divmod((positions - extent[0]) / cell, 1)
+    """Cubic B-splines ``[n, knots]`` at knots `cell` mm apart over `extent`, scaled to unit variance for unit noise.
+
+    Positions outside `extent` are mirrored into it.
+    """
+    offset, span = positions - extent[0], extent[1] - extent[0]
+    if offset[0] < 0 or offset[-1] > span:
+        offset = np.abs((offset + span) % (2 * span) - span)
+    knot, part = np.divmod(offset / cell, 1)
     weights = np.stack(
         [(1 - part) ** 3, 4 - 6 * part**2 + 3 * part**3, 4 - 6 * (1 - part) ** 2 + 3 * (1 - part) ** 3, part**3], axis=1
     )
@@ -216,14 +236,19 @@ def insert_lesion(rng: np.random.Generator, grid: Grid, tissue: Tissue, lesion: 
     halo = np.exp(-((np.maximum(outside, 0) / lesion.halo_mm) ** 2)) * (1 - inside)
     halo = halo * (1 + 0.5 * smooth_noise(rng, grid, 1.2, 1.2))
     grain = smooth_noise(rng, grid, 0.9, 1.2) + 0.7 * smooth_noise(rng, grid, 2.5, 2.5)
-    echo = _blend(tissue.echo_db + lesion.halo_db * halo, lesion.level_db + lesion.texture_db * grain, inside)
+    mass = lesion.level_db + lesion.texture_db * grain
+    echo = _blend(tissue.echo_db + lesion.halo_db * halo, mass, inside)
     attenuation = _blend(tissue.attenuation, lesion.attenuation, inside)
     lateral = np.abs(grid.x - lesion.x_mm) / (lesion.width_mm / 2)
     tangent = np.exp(-(((lateral - 1) / 0.1) ** 2)) * np.exp(-((outside / 0.8) ** 2))
     capsule = np.exp(-((outside / 0.15) ** 2)) * np.exp(-((lateral / 0.75) ** 4))
     coherent = tissue.coherent * (1 - inside) + to_amplitude(lesion.capsule_db) * capsule
     coherent = coherent + _calcifications(rng, grid, lesion)
-    return Tissue(echo, attenuation + lesion.edge_shadow * tangent, coherent), inside
+    if lesion.cystic:
+        echo = _blend(echo, _FLUID_DB, _cystic_part(rng, grid, lesion, inside) * inside)
+    return replace(
+        tissue, echo_db=echo, attenuation=attenuation + lesion.edge_shadow * tangent, coherent=coherent
+    ), inside
 
 
 def _outline_distance(rng: np.random.Generator, grid: Grid, lesion: Lesion) -> Array:
@@ -238,14 +263,25 @@ def _outline_distance(rng: np.random.Generator, grid: Grid, lesion: Lesion) -> A
 
 
 def _outline(rng: np.random.Generator, turn: Array, lesion: Lesion) -> Array:
-    """Relative radius over the angle: one, low Fourier terms (lobulation) and narrow spikes (spiculation)."""
+    """Relative radius over the angle: one, low Fourier terms (lobulation), spikes (spiculation) and bumps."""
     outline = np.ones_like(turn)
     for order in range(2, 8):
         outline += lesion.lobulation * rng.normal() * np.cos(order * turn + rng.uniform(0, 2 * np.pi)) * 2 / order
     for _ in range(lesion.spikes):
         away = np.angle(np.exp(1j * (turn - rng.uniform(-np.pi, np.pi))))
-        outline += lesion.spike_height * rng.uniform(0.2, 1) * np.exp(-np.abs(away) / rng.uniform(0.04, 0.16))
+        height, width = rng.uniform(0.2, 1), rng.uniform(0.04, 0.16)
+        outline += lesion.spike_height * height * np.exp(-np.abs(away) / (lesion.spike_width * width))
+    if lesion.bumps:
+        outline += lesion.bump_height * np.abs(np.sin(0.5 * lesion.bumps * turn + rng.uniform(0, np.pi)))
     return cast(Array, np.maximum(outline, 0.3))
+
+
+def _cystic_part(rng: np.random.Generator, grid: Grid, lesion: Lesion, inside: Array) -> Array:
+    """Which part of a complex mass is fluid, 0 to 1: the share `cystic` of it, in a few chambers."""
+    cell = 0.3 * np.sqrt(lesion.width_mm * lesion.height_mm)
+    field = smooth_noise(rng, grid, cell, cell)
+    level = np.quantile(field[inside >= inside.max() / 2], 1 - lesion.cystic)
+    return _step(field - np.float32(level), 0.1)
 
 
 def _calcifications(rng: np.random.Generator, grid: Grid, lesion: Lesion) -> Array:

@@ -302,7 +302,10 @@ def source_fingerprint(source: Source) -> str:
 
 
 def save_once(
-    out: Path, arguments: Mapping[str, object], build: Callable[[], tuple[ImageSet, list[str]]]
+    out: Path,
+    arguments: Mapping[str, object],
+    build: Callable[[], tuple[ImageSet, list[str]]],
+    save_more: Callable[[Path, ImageSet], None] | None = None,
 ) -> tuple[ImageSet, list[str], bool]:
     """Write what `build` returns to `out` together with ``prepare.json``, in one atomic step, unless it is there.
 
@@ -310,6 +313,7 @@ def save_once(
         out: a directory that is empty or not there, or one that this function wrote with the same `arguments`.
         arguments: all that decides the result, as JSON values.
         build: makes the image set and lines to tell the user.
+        save_more: called with the folder and the image set in it, to write what else belongs there.
 
     Returns:
         The image set, the lines, and whether it was written now.
@@ -325,6 +329,8 @@ def save_once(
     try:
         with atomic_directory(out) as beside:
             data.save(beside)
+            if save_more:
+                save_more(beside, data)
             write_json(beside / PREPARE, record)
     except OSError as error:
         raise OutputError(f"{out} cannot be written ({error.strerror or error}); choose another --out") from error
