@@ -6,8 +6,8 @@ random fields have their draws in mm, so that one breast can be drawn at any ima
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
 
 import numpy as np
 
@@ -32,6 +32,14 @@ class Grid:
     margin: int
     extent_z: tuple[float, float]
     extent_x: tuple[float, float]
+    bases: dict[tuple[str, float], Array] = field(default_factory=dict, repr=False)
+
+    def basis(self, axis: Literal["z", "x"], cell: float) -> Array:
+        """Return the B-splines ``[n, knots]`` for smooth fields with knots `cell` mm apart, made once."""
+        if (axis, cell) not in self.bases:
+            positions, extent = (self.z, self.extent_z) if axis == "z" else (self.x, self.extent_x)
+            self.bases[axis, cell] = _spline_basis(positions.ravel(), extent, cell)
+        return self.bases[axis, cell]
 
     @property
     def steps(self) -> tuple[float, float]:
@@ -91,17 +99,14 @@ def smooth_noise(rng: np.random.Generator, grid: Grid, cell_z: float, cell_x: fl
 
     The draws depend on the extent of the grid in mm and not on the number of samples.
     """
-    along_z, along_x = (
-        _spline_basis(grid.z.ravel(), grid.extent_z, cell_z),
-        _spline_basis(grid.x.ravel(), grid.extent_x, cell_x),
-    )
+    along_z, along_x = grid.basis("z", cell_z), grid.basis("x", cell_x)
     control = rng.standard_normal((along_z.shape[1], along_x.shape[1]), dtype=np.float32)
     return cast(Array, along_z @ control @ along_x.T)
 
 
 def smooth_curve(rng: np.random.Generator, grid: Grid, cell_x: float) -> Array:
     """Return a smooth Gaussian curve of unit variance along x, ``[1, n]``."""
-    along_x = _spline_basis(grid.x.ravel(), grid.extent_x, cell_x)
+    along_x = grid.basis("x", cell_x)
     return cast(Array, rng.standard_normal((1, along_x.shape[1]), dtype=np.float32) @ along_x.T)
 
 
@@ -200,9 +205,10 @@ def _follow(depth: Array, grid: Grid) -> Callable[[Array], Array]:
     row = np.clip(position.astype(np.int64), 0, len(grid.z) - 2)
     part = np.clip(position - row, 0, 1).astype(np.float32)
     place = row * grid.x.size + np.arange(grid.x.size)
+    place_below = place + grid.x.size
 
     def bend(field: Array) -> Array:
-        above, below = field.take(place), field.take(place + grid.x.size)
+        above, below = field.take(place), field.take(place_below)
         return cast(Array, above + (below - above) * part)
 
     return bend
@@ -287,8 +293,13 @@ def _cystic_part(rng: np.random.Generator, grid: Grid, lesion: Lesion, inside: A
 def _calcifications(rng: np.random.Generator, grid: Grid, lesion: Lesion) -> Array:
     """Micro-calcifications: bright points smaller than the resolution cell, clustered in the mass."""
     points = np.zeros((grid.z.size, grid.x.size), dtype=np.float32)
+    axes = (grid.z[:, 0], grid.x[0])
     spread = 0.22 * np.array([lesion.height_mm, lesion.width_mm])
     places = rng.normal((lesion.z_mm, lesion.x_mm), spread, (lesion.calcifications, 2))
     for (z, x), level in zip(places, rng.uniform(8, 20, lesion.calcifications), strict=True):
-        points += to_amplitude(level) * np.exp(-((grid.z - z) ** 2 + (grid.x - x) ** 2) / np.float32(0.14**2))
+        rows, columns = (
+            slice(*np.searchsorted(axis, (at - 1.5, at + 1.5))) for axis, at in zip(axes, (z, x), strict=True)
+        )
+        squared = (grid.z[rows] - z) ** 2 + (grid.x[:, columns] - x) ** 2
+        points[rows, columns] += to_amplitude(level) * np.exp(-squared / np.float32(0.14**2))
     return points

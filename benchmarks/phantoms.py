@@ -1,0 +1,67 @@
+"""How fast are phantoms made? Images a second, by size and number of threads.
+
+    python benchmarks/phantoms.py --out results/speed/phantoms.json
+
+`cpu_ms` is the processor time of an image, whatever else the machine does; `seconds_1000` the time that 1,000 images
+took on the clock, or would take. Run it on an idle machine with as many cores as threads.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from bench import line, save
+from sonosynth.data.phantom import CLASSES, phantom
+from sonosynth.engine import cores
+
+KEY = ("size", "workers")
+COLUMNS = (
+    ("size", "{:>5}"),
+    ("workers", "{:>8}"),
+    ("cores", "{:>6}"),
+    ("n", "{:>5}"),
+    ("img_per_s", "{:>10.1f}"),
+    ("cpu_ms", "{:>7.1f}"),
+    ("seconds_1000", "{:>13.1f}"),
+)
+
+
+def measure(size: int, workers: int, n: int) -> dict[str, Any]:
+    """Return one line of the table."""
+    per_class = -(-n // len(CLASSES))
+    phantom(2, size, workers=workers)
+    began, spent = time.perf_counter(), time.process_time()
+    made = len(phantom(per_class, size, workers=workers))
+    took, used = time.perf_counter() - began, time.process_time() - spent
+    return {
+        "size": size,
+        "workers": workers,
+        "cores": cores(),
+        "n": made,
+        "img_per_s": made / took,
+        "cpu_ms": 1000 * used / made,
+        "seconds_1000": 1000 * took / made,
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[64, 128, 256])
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("-n", type=int, default=300, help="images a measurement, rounded up to whole classes")
+    parser.add_argument("--out", type=Path, help="a JSON file; lines of an earlier call with other cases stay in it")
+    arguments = parser.parse_args()
+    rows = []
+    print(line(COLUMNS))
+    for size in arguments.sizes:
+        for workers in arguments.workers:
+            rows.append(measure(size, workers, arguments.n))
+            print(line(COLUMNS, rows[-1]), flush=True)
+            if arguments.out:
+                save(arguments.out, rows, KEY)
+
+
+if __name__ == "__main__":
+    main()
