@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -313,6 +314,19 @@ def test_words_of_the_command_line() -> None:
     for words in (["shape"], ["=3"], ["looks=2", "looks=3"]):
         with pytest.raises(PhantomError, match=r"^--set "):
             parse_words(words)
+
+
+def test_the_page_on_phantoms_has_every_parameter_as_it_is() -> None:
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "phantoms.md"
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.read_text("utf-8").splitlines() if line]
+    table = {row[0].strip("`"): row for row in rows if row and row[0].startswith("`")}
+    drawn = {parameter.name: parameter.metadata["range"] for parameter in fields(Scan)}
+    for name, (low, high) in LIMITS.items():
+        assert table[name][2] == f"{low:g} to {high:g}"
+        if name in drawn:
+            assert table[name][1] == "{:g} to {:g}".format(*drawn[name])
+    for name, words in DESCRIPTORS.items():
+        assert table[name][1] == ", ".join(words)
 
 
 def test_every_parameter_of_the_scan_can_be_set() -> None:
