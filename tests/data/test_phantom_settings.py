@@ -220,7 +220,7 @@ def test_masks_show_the_margin() -> None:
     """Length of the outline over that of a circle of the same area."""
 
     def raggedness(margin: str) -> float:
-        _, masks = masked({"shape": "oval", "margin": margin}, size=128)
+        _, masks = masked({"shape": "oval", "margin": margin}, number=6, size=128)
         edges = [np.abs(np.diff(mask, axis=0)).sum() + np.abs(np.diff(mask, axis=1)).sum() for mask in masks]
         return float(np.mean([edge / np.sqrt(mask.sum()) for edge, mask in zip(edges, masks, strict=True)]))
 
