@@ -7,7 +7,7 @@ overlap, tile by tile. Burned-in words and calipers can align strangers, but cov
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -152,7 +152,7 @@ def _matches(descriptors: Array, other: Keypoints, flipped: bool) -> Array:
     alike[rows, best] = -1
     second = alike.max(axis=1)
     clear = (1 - top) < _RATIO**2 * (1 - second)  # squared distances of unit vectors are 2 - 2 cos
-    return np.stack([rows, best], axis=1)[mutual & clear]
+    return cast(Array, np.stack([rows, best], axis=1)[mutual & clear])
 
 
 def _judged(first: View, second: View, flipped: bool, model: Array) -> tuple[float, int, Kind]:

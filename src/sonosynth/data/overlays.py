@@ -7,7 +7,6 @@ crosses, upright or diagonal, of four equally bright thin arms that end.
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +24,12 @@ _EMPTY = 2  # grey levels: spread of a row or column that shows nothing
 
 Array = np.ndarray[Any, Any]
 Box = tuple[int, int, int, int]
+Cross = tuple[int, int, int]
+_Steps = tuple[tuple[int, int], ...]
+
+_STRAIGHT: _Steps = ((0, -1), (1, 0), (0, 1), (-1, 0))
+_SLANTING: _Steps = ((1, -1), (1, 1), (-1, 1), (-1, -1))
+_REACH = _ARMS[-1] + 5  # pixels around a cross that are looked at
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Overlays:
 
     words: tuple[str, ...]
     boxes: tuple[Box, ...]
-    calipers: tuple[Box | tuple[int, int, int], ...]
+    calipers: tuple[Cross, ...]
     lines: tuple[tuple[int, int], ...]
     border: Box
 
@@ -72,7 +77,7 @@ def find_overlays(grey: Array) -> Overlays:
     return Overlays(
         tuple(text for text, _ in texts),
         tuple(_scaled(box, factor) for _, box in texts),
-        tuple(cast(tuple[int, int, int], _scaled(cross, factor)) for cross in crosses),
+        tuple(_scaled(cross, factor) for cross in crosses),
         lines,
         (left, top, right, bottom),
     )
@@ -82,24 +87,29 @@ def _scaled(values: tuple[int, ...], factor: float) -> Any:
     return tuple(round(value * factor) for value in values)
 
 
-def _inside(cross: tuple[int, int, int], box: Box) -> bool:
+def _inside(cross: Cross, box: Box) -> bool:
     return box[0] <= cross[0] <= box[2] and box[1] <= cross[1] <= box[3]
 
 
 # ---------------------------------------------------------------------------------------------------- words
 
 
-@cache
-def _reader(thread: int) -> Any:
-    from rapidocr_onnxruntime import RapidOCR
+_readers = threading.local()  # one a thread: readers keep state while they read
 
-    return RapidOCR(det_limit_side_len=_SIDE, det_limit_type="max", intra_op_num_threads=1, inter_op_num_threads=1)
+
+def _reader() -> Any:
+    if not hasattr(_readers, "own"):
+        from rapidocr_onnxruntime import RapidOCR
+
+        limits = {"det_limit_side_len": _SIDE, "det_limit_type": "max"}
+        _readers.own = RapidOCR(**limits, intra_op_num_threads=1, inter_op_num_threads=1)
+    return _readers.own
 
 
 def _read(grey: Array) -> list[tuple[str, Box]]:
     """Return the words on `grey` and their boxes."""
     colours = np.repeat(grey[..., None], 3, axis=2)
-    found, _ = _reader(threading.get_ident())(colours, use_det=True, use_cls=False, use_rec=True)
+    found, _ = _reader()(colours, use_det=True, use_cls=False, use_rec=True)
     words = []
     for corners, text, sure in found or ():
         text = " ".join(str(text).split())
@@ -112,64 +122,71 @@ def _read(grey: Array) -> list[tuple[str, Box]]:
 # ---------------------------------------------------------------------------------------------------- calipers
 
 
-def _crosses(grey: Array) -> list[tuple[int, int, int]]:
+def _crosses(grey: Array) -> list[Cross]:
     """Return x, y and arm of all crosses, the clearest first; a single one is none, as calipers come in pairs."""
+    if min(grey.shape) <= 2 * _REACH:
+        return []
     found: list[tuple[float, int, int, int]] = []
-    for arm in _ARMS:
-        for diagonal in (False, True):
-            found += _crosses_of(grey, arm, diagonal)
-    kept: list[tuple[int, int, int]] = []
+    for arms, between, lengths in (
+        (_STRAIGHT, _SLANTING, {arm: arm for arm in _ARMS}),
+        (_SLANTING, _STRAIGHT, {arm: max(3, round(0.75 * arm)) for arm in _ARMS}),
+    ):
+        levels = [_levels(grey, step, set(lengths.values())) for step in arms]
+        for arm, length in lengths.items():
+            four = np.stack([level[length] for level in levels])
+            found += _peaks(grey, four, arms, between, arm, length)
+    kept: list[Cross] = []
     for _, x, y, arm in sorted(found, reverse=True):
         if all(max(abs(x - u), abs(y - v)) > _ARMS[-1] for u, v, _ in kept):
             kept.append((x, y, arm))
     return kept if len(kept) > 1 else []
 
 
-def _crosses_of(grey: Array, arm: int, diagonal: bool) -> list[tuple[float, int, int, int]]:
-    """Return clearness, x, y and arm of crosses with arms of one length, upright or `diagonal`."""
-    import cv2
-
-    straight = [(0, -1), (1, 0), (0, 1), (-1, 0)]
-    slanting = [(1, -1), (1, 1), (-1, 1), (-1, -1)]
-    arms, between = (slanting, straight) if diagonal else (straight, slanting)
-    length = max(3, round(arm * 0.75)) if diagonal else arm
-    reach = length + 5
-    if min(grey.shape) <= 2 * reach:
-        return []
-    picture = grey.astype(np.float32)
-    lowest, highest = np.full(grey.shape, np.inf, np.float32), np.zeros(grey.shape, np.float32)
-    for dx, dy in arms:
-        kernel = np.zeros((2 * length + 1,) * 2, np.float32)
-        for k in range(length + 1):
-            kernel[length + k * dy, length + k * dx] = 1 / (length + 1)
-        level = cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_CONSTANT)
-        lowest, highest = np.minimum(lowest, level), np.maximum(highest, level)
-    peaks = (lowest >= _BRIGHT) & (lowest == cv2.dilate(lowest, np.ones((5, 5), np.uint8)))
-    peaks &= lowest >= _EVEN * highest
-    found = []
-    for y, x in np.argwhere(peaks):
-        if not (reach <= x < grey.shape[1] - reach and reach <= y < grey.shape[0] - reach):
-            continue
-        gaps = sorted(_along(picture, x, y, step, range(3, length + 1)) for step in between)
-        ends = sorted(_along(picture, x, y, step, range(length + 3, length + 5)) for step in arms)
-        # A label may stand in one gap, and a dotted line leaves at one end.
-        clearness = float(lowest[y, x]) - max(gaps[2], ends[2])
-        if clearness >= _ABOVE:
-            found.append((clearness, int(x), int(y), arm))
+def _levels(grey: Array, step: tuple[int, int], lengths: set[int]) -> dict[int, Array]:
+    """Return for each of `lengths` the mean grey level of so many pixels from every pixel on in direction `step`."""
+    margin = max(lengths)
+    padded = np.pad(grey, margin).astype(np.uint16)
+    height, width = grey.shape
+    total, found = np.zeros(grey.shape, np.uint16), {}
+    for k in range(margin + 1):
+        top, left = margin + k * step[1], margin + k * step[0]
+        total += padded[top : top + height, left : left + width]
+        if k in lengths:
+            found[k] = total / np.float32(k + 1)
     return found
 
 
-def _along(picture: Array, x: int, y: int, step: tuple[int, int], distances: range) -> float:
-    return float(np.mean([picture[y + k * step[1], x + k * step[0]] for k in distances]))
+def _peaks(
+    grey: Array, four: Array, arms: _Steps, between: _Steps, arm: int, length: int
+) -> list[tuple[float, int, int, int]]:
+    """Return clearness, x, y and `arm` of crosses whose arms of so many pixels have the mean levels `four`."""
+    import cv2
+
+    lowest = four.min(axis=0)
+    peaks = (lowest >= _BRIGHT) & (lowest == cv2.dilate(lowest, np.ones((5, 5), np.uint8)))
+    peaks &= lowest >= _EVEN * four.max(axis=0)
+    peaks[:_REACH], peaks[-_REACH:], peaks[:, :_REACH], peaks[:, -_REACH:] = False, False, False, False
+    y, x = np.nonzero(peaks)
+    gaps = np.sort([_along(grey, x, y, step, range(3, length + 1)) for step in between], axis=0)
+    ends = np.sort([_along(grey, x, y, step, range(length + 3, length + 5)) for step in arms], axis=0)
+    # A label may stand in one gap, and a dotted line leaves at one end.
+    clearness = lowest[y, x] - np.maximum(gaps[2], ends[2])
+    clear = np.flatnonzero(clearness >= _ABOVE)
+    return [(float(clearness[i]), int(x[i]), int(y[i]), arm) for i in clear]
 
 
-def _lines(grey: Array, crosses: list[tuple[int, int, int]]) -> Iterator[tuple[int, int]]:
+def _along(grey: Array, x: Array, y: Array, step: tuple[int, int], distances: range) -> Array:
+    """Return the mean grey level at `distances` from the points `x`, `y` in direction `step`."""
+    return cast(Array, np.mean([grey[y + k * step[1], x + k * step[0]] for k in distances], axis=0))
+
+
+def _lines(grey: Array, crosses: list[Cross]) -> Iterator[tuple[int, int]]:
     """Yield pairs of crosses that a dotted line joins."""
     import cv2
 
     if len(crosses) < 2:
         return
-    above = grey.astype(np.float32) - cv2.medianBlur(grey, 9)
+    above: Array = grey.astype(np.float32) - cv2.medianBlur(grey, 9)
     above = cv2.dilate(above, np.ones((5, 5), np.uint8))
     for i, (x, y, arm) in enumerate(crosses):
         for j, (u, v, _) in enumerate(crosses[i + 1 :], start=i + 1):

@@ -1,0 +1,249 @@
+"""Looking a source through before anything is trained on it: copies, conflicting labels, shortcuts, quality.
+
+The result says which images belong together. `groups.csv` carries that to `data prepare --groups` and to studies.
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sonosynth.data.duplicates import Duplicate, find_duplicates, view
+from sonosynth.data.groups import Clusters, place, write_groups
+from sonosynth.data.keypoints import to_side
+from sonosynth.data.overlays import Overlays, find_overlays
+from sonosynth.data.pictures import COLOUR, Picture
+from sonosynth.data.prepare import group_numbers
+from sonosynth.data.quality import Quality, measure_quality, outlyingness, unusual
+from sonosynth.data.readers import Source, SourceItem, SourceReport, decode_all
+from sonosynth.data.shortcuts import Association, ShortcutClassifier, associations, shortcut_classifier
+from sonosynth.files import atomic_file
+
+_THUMB = 200  # pixels of the longest side of the pictures that are kept to be shown
+_FEATURES = "efficientnet-lite0"
+_FEATURE_PX = 128
+_FAR = 1.6  # times the ordinary distance to its neighbours makes an outlier
+_FEW = 10  # groups of a class below which a study cannot say much
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What was found in a source; entries of lists belong to ``report.images``, in its order.
+
+    Attributes:
+        report: the source as `scan` reports it.
+        duplicates: pairs that show one frame, exact copies among them.
+        groups: int64 ``[N]``: images that belong together, by the source's own groups or as duplicates.
+        overlays: words, calipers and borders.
+        quality: numbers of each image.
+        outlying: float ``[N]``: distance to the nearest images of other groups, 1 is ordinary; empty if not measured.
+        associations: what goes with the class, the strongest first.
+        shortcut: what a classifier makes of overlays and frames alone; None if there are too few images.
+        pictures: uint8 thumbnails of different shapes.
+        notes: lines to tell the user.
+    """
+
+    report: SourceReport
+    duplicates: tuple[Duplicate, ...]
+    groups: Array
+    overlays: tuple[Overlays, ...]
+    quality: tuple[Quality, ...]
+    outlying: Array
+    associations: tuple[Association, ...]
+    shortcut: ShortcutClassifier | None
+    pictures: tuple[Array, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> Array:
+        """Int64 ``[N]``, counting ``report.source.classes``."""
+        classes = self.report.source.classes
+        return np.array([classes.index(image.item.label) for image in self.report.images], dtype=np.int64)
+
+    @property
+    def clusters(self) -> list[list[int]]:
+        """Images that duplicates join, two or more together, the largest first."""
+        joined = Clusters(len(self.report.images))
+        for pair in self.duplicates:
+            joined.join(pair.a, pair.b)
+        return sorted(joined.several(), key=lambda members: (-len(members), members))
+
+    @property
+    def conflicts(self) -> list[list[int]]:
+        """Those of `clusters` whose images carry different labels."""
+        labels = self.labels
+        return [members for members in self.clusters if len(set(labels[members])) > 1]
+
+    @property
+    def outliers(self) -> list[int]:
+        """Images far from all images of other groups, the farthest first."""
+        far = np.flatnonzero(self.outlying > _FAR) if len(self.outlying) else np.zeros(0, int)
+        return sorted(far.tolist(), key=lambda i: -self.outlying[i])
+
+    def oddities(self) -> dict[str, list[int]]:
+        """Return images by what is odd about them: shape, saturation, blur, empty rows."""
+        aspect = np.log([q.aspect for q in self.quality])
+        blur = -np.log([max(q.sharpness, 1e-6) for q in self.quality])
+        found = {
+            "of an unusual shape": unusual(np.abs(aspect - np.median(aspect))),
+            "with more than 2 % of white pixels": np.array([q.saturated > 0.02 for q in self.quality]),
+            "blurred": unusual(blur, 4),
+            "nearly without contrast": np.array([q.contrast < 4 for q in self.quality]),
+            "with rows of a single grey level inside": np.array([q.constant_rows > 0.01 for q in self.quality]),
+            "with empty borders": np.array([max(o.border) > 0 for o in self.overlays]),
+        }
+        return {name: np.flatnonzero(mask).tolist() for name, mask in found.items() if mask.any()}
+
+
+def audit(
+    source: Source,
+    skip_unreadable: bool = False,
+    sizes: Sequence[int] = (),
+    progress: Progress | None = None,
+) -> Audit:
+    """Look through all images of `source`.
+
+    Args:
+        source: what `read_source` found.
+        skip_unreadable: leave files that cannot be decoded out, and count them.
+        sizes: data-set sizes of a planned study, to compare the classes with.
+        progress: called with what is being done, how much of it is done, and of how much.
+
+    Raises:
+        UnreadableImageError: a file cannot be decoded and is not to be skipped.
+        SourceError: no file is left.
+    """
+    tell = progress or (lambda what, done, total: None)
+
+    def work(item: SourceItem, picture: Picture) -> tuple[Any, ...]:
+        grey = picture.grey
+        overlays = find_overlays(grey)
+        small = to_side(grey, _THUMB)
+        square = np.asarray(_square(grey))
+        return view(grey, overlays.mask(grey.shape)), overlays, measure_quality(grey), small, square
+
+    report, values = decode_all(source, work, skip_unreadable, lambda done, total: tell("looking", done, total))
+    views, overlays, quality, pictures, squares = (list(part) for part in zip(*values, strict=True))
+    exact = [Duplicate(cluster[0], copy, "exact", 1.0) for cluster in report.duplicates for copy in sorted(cluster)[1:]]
+    known = {(pair.a, pair.b) for pair in exact}
+    threads = min(4, os.cpu_count() or 1)
+    similar = [pair for pair in find_duplicates(views, progress, threads) if (pair.a, pair.b) not in known]
+    duplicates = tuple(sorted([*exact, *similar], key=lambda pair: (pair.a, pair.b)))
+    own = group_numbers(report)
+    joined = Clusters(len(own))
+    for members in _by_number(own):
+        for other in members[1:]:
+            joined.join(members[0], other)
+    for pair in duplicates:
+        joined.join(pair.a, pair.b)
+    groups = joined.numbers()
+    labels = np.array([source.classes.index(image.item.label) for image in report.images])
+    found, forest = _shortcuts(report, overlays, quality, labels, groups)
+    outlying = _outlying(np.stack(squares), groups, tell)
+    return Audit(
+        report,
+        duplicates,
+        groups,
+        tuple(overlays),
+        tuple(quality),
+        outlying,
+        tuple(found),
+        forest,
+        tuple(pictures),
+        tuple(_notes(report, own, groups, labels, sizes)),
+    )
+
+
+def _square(grey: Array) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(grey).resize((_FEATURE_PX, _FEATURE_PX), Image.Resampling.BICUBIC)
+
+
+def _by_number(numbers: Array) -> list[list[int]]:
+    order = np.argsort(numbers, kind="stable")
+    return [part.tolist() for part in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)]
+
+
+def _outlying(squares: Array, groups: Array, tell: Progress) -> Array:
+    from sonosynth.features import load_features
+
+    if len(np.unique(groups)) < 10:
+        return np.zeros(0)
+    features = load_features(_FEATURES)(squares, progress=lambda done, total: tell("embedding", done, total))
+    return outlyingness(features, groups)
+
+
+def _shortcuts(
+    report: SourceReport, overlays: Sequence[Overlays], quality: Sequence[Quality], labels: Array, groups: Array
+) -> tuple[list[Association], ShortcutClassifier | None]:
+    drawn = {
+        "burned-in words": np.array([bool(o.words) for o in overlays]),
+        "calipers": np.array([bool(o.calipers) for o in overlays]),
+        "colour overlay": np.array([COLOUR in (image.note or "") for image in report.images]),
+        "empty border": np.array([max(o.border) > 0 for o in overlays]),
+    }
+    frame = {
+        "aspect ratio (width/height)": np.array([q.aspect for q in quality]),
+        "height, pixels": np.array([float(q.height) for q in quality]),
+    }
+    looks = {
+        "mean grey level": np.array([q.mean for q in quality]),
+        "contrast, grey levels": np.array([q.contrast for q in quality]),
+        "sharpness": np.array([q.sharpness for q in quality]),
+        "share of black pixels": np.array([q.black for q in quality]),
+    }
+    found = associations(drawn | frame | looks, labels, groups, report.source.classes)
+    counted = {
+        "number of words": np.array([float(len(o.words)) for o in overlays]),
+        "number of calipers": np.array([float(len(o.calipers)) for o in overlays]),
+        **{f"border {i}": np.array([float(o.border[i]) for o in overlays]) for i in range(4)},
+    }
+    return found, shortcut_classifier(drawn | frame | counted, labels, groups)
+
+
+def _notes(report: SourceReport, own: Array, groups: Array, labels: Array, sizes: Sequence[int]) -> list[str]:
+    notes = report.notes()
+    merged = len(np.unique(own)) - len(np.unique(groups))
+    if merged and any(image.item.group for image in report.images):
+        notes.append(f"{merged} of the source's own groups show frames of other groups, and are joined with those")
+    classes = report.source.classes
+    counts = {name: len(np.unique(groups[labels == i])) for i, name in enumerate(classes)}
+    notes += [
+        f"class '{name}' has {count} groups: too few for a test set and training images"
+        for name, count in counts.items()
+        if count < _FEW
+    ]
+    images = Counter(labels.tolist())
+    for size in sizes:
+        if size > len(labels):
+            notes.append(f"size {size} is more than the {len(labels)} images there are")
+            continue
+        short = [f"{c} {images[i] * size / len(labels):.1f}" for i, c in enumerate(classes)
+                 if images[i] * size / len(labels) < 5]  # fmt: skip
+        if short:
+            notes.append(f"size {size} holds fewer than 5 images of a class: {', '.join(short)}")
+    return notes
+
+
+def write_tables(found: Audit, out: Path) -> None:
+    """Write ``duplicates.csv`` and ``groups.csv`` to the folder `out`; each file is replaced at once."""
+    items = [image.item for image in found.report.images]
+    root = found.report.source.root
+    conflicted = {i for members in found.conflicts for i in members}
+    write_groups(out / "groups.csv", root, items, found.groups, [i in conflicted for i in range(len(items))])
+    with atomic_file(out / "duplicates.csv") as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("path_a", "path_b", "kind", "similarity", "labels"))
+        for pair in found.duplicates:
+            a, b = items[pair.a], items[pair.b]
+            labels = a.label if a.label == b.label else f"{a.label}|{b.label}"
+            table.writerow((place(a, root), place(b, root), pair.kind, f"{pair.similarity:.4f}", labels))

@@ -1,0 +1,138 @@
+"""Which images belong together: clusters, and the table ``groups.csv`` that carries them from an audit to a study."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sonosynth.data.layouts import Source, SourceItem, named
+from sonosynth.errors import ClassError, ManifestError, nearest
+from sonosynth.files import atomic_file
+
+_COLUMNS = ("path", "group", "conflict")
+
+
+class Clusters:
+    """Disjoint sets of the numbers 0 to n - 1, joined one pair at a time."""
+
+    def __init__(self, n: int) -> None:
+        self._parent = list(range(n))
+
+    def _root(self, i: int) -> int:
+        path = []
+        while self._parent[i] != i:
+            path.append(i)
+            i = self._parent[i]
+        for j in path:
+            self._parent[j] = i
+        return i
+
+    def join(self, a: int, b: int) -> None:
+        """Put the sets of `a` and `b` together."""
+        a, b = self._root(a), self._root(b)
+        self._parent[max(a, b)] = min(a, b)
+
+    def numbers(self) -> np.ndarray[Any, Any]:
+        """Return int64 ``[n]``: sets numbered in order of first appearance."""
+        seen: dict[int, int] = {}
+        return np.array([seen.setdefault(self._root(i), len(seen)) for i in range(len(self._parent))], dtype=np.int64)
+
+    def several(self) -> list[list[int]]:
+        """Return the sets of two or more."""
+        members: dict[int, list[int]] = {}
+        for i in range(len(self._parent)):
+            members.setdefault(self._root(i), []).append(i)
+        return [found for found in members.values() if len(found) > 1]
+
+
+def place(item: SourceItem, root: Path) -> str:
+    """Return how tables call an image: its path from `root`."""
+    return item.path.relative_to(root).as_posix()
+
+
+def write_groups(
+    path: Path, root: Path, items: Sequence[SourceItem], groups: Sequence[int] | np.ndarray, conflict: Sequence[bool]
+) -> None:
+    """Write ``path,group,conflict``: a row an image; `conflict` is 1 for copies with different labels."""
+    with atomic_file(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(_COLUMNS)
+        for item, group, wrong in zip(items, groups, conflict, strict=True):
+            table.writerow((place(item, root), int(group), int(wrong)))
+
+
+def with_groups(source: Source, path: Path, drop_conflicts: bool = False) -> tuple[Source, list[str]]:
+    """Return `source` with the groups of a ``groups.csv``, and lines to tell the user.
+
+    Args:
+        source: what `read_source` found; every one of its images needs a row.
+        path: a table ``path,group`` or ``path,group,conflict``, as `audit` writes it, perhaps edited since.
+        drop_conflicts: leave groups out that are marked as conflicts and hold images of more than one class; where
+            the table has no such mark, all groups that hold more than one.
+
+    Raises:
+        ManifestError: the table cannot be read, lacks columns, names an image twice, or misses one of the source.
+        ClassError: with the conflicts a whole class would go.
+    """
+    rows = _rows(path)
+    places = [place(item, source.root) for item in source.items]
+    missing = [name for name in places if name not in rows]
+    if missing:
+        raise ManifestError(
+            f"{path} has no row for {len(missing)} of {len(places)} images of {source.root}: {named(missing, 3)}"
+            f"{nearest(missing[0], list(rows))}; run 'sonosynth data audit' on this source, or add the rows"
+        )
+    items = [replace(item, group=rows[name][0]) for item, name in zip(source.items, places, strict=True)]
+    notes = [f"groups from {path.name}: {len({item.group for item in items})} of {len(items)} images"]
+    unused = len(rows) - len(set(places))
+    if unused:
+        notes.append(f"{unused} rows of {path.name} name no image of this source")
+    if drop_conflicts:
+        labels: dict[str | None, set[str]] = {}
+        for item in items:
+            labels.setdefault(item.group, set()).add(item.label)
+        gone = {i for i, (item, name) in enumerate(zip(items, places, strict=True))
+                if rows[name][1] and len(labels[item.group]) > 1}  # fmt: skip
+        notes.append(f"{len(gone)} images dropped: copies that carry different labels")
+        items = [item for i, item in enumerate(items) if i not in gone]
+        left = {item.label for item in items}
+        for name in source.classes:
+            if name not in left:
+                raise ClassError(
+                    f"{path}: without the conflicts no image of class '{name}' is left; correct the labels"
+                )
+    return replace(source, items=tuple(items)), notes
+
+
+def _rows(path: Path) -> dict[str, tuple[str, bool]]:
+    """Return group and conflict by path."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(table, [])]
+            lines = [(table.line_num, cells) for cells in table if any(cells)]
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read ({error.strerror}); give the groups.csv of an audit") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(
+            f"{path} is not a comma-separated table in UTF-8 ({error}); save it as 'CSV UTF-8'"
+        ) from error
+    for name in _COLUMNS[:2]:
+        if name not in header:
+            raise ManifestError(f"{path} lacks the column '{name}'{nearest(name, header)}; it must have path,group")
+    rows: dict[str, tuple[str, bool]] = {}
+    for line, cells in lines:
+        if len(cells) != len(header):
+            raise ManifestError(f"{path}, line {line}: {len(cells)} fields where the first line has {len(header)}")
+        row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        if not row["path"] or not row["group"]:
+            raise ManifestError(f"{path}, line {line}: no path or no group; fill it in or remove the line")
+        if row["path"] in rows:
+            raise ManifestError(f"{path}, line {line}: '{row['path']}' stands twice; remove one of the lines")
+        if row.get("conflict", "1") not in ("0", "1"):
+            raise ManifestError(f"{path}, line {line}: conflict must be 0 or 1, not '{row['conflict']}'")
+        rows[row["path"]] = (row["group"], row.get("conflict", "1") == "1")
+    return rows
