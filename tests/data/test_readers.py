@@ -86,7 +86,7 @@ def test_class_names_that_differ_in_case_are_told(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ([], "holds no images; give"),
-        (["a/scan.dcm", "a/scan2.dcm", "readme.txt"], r"holds no images \(only \.dcm \(2\), \.txt \(1\)\)"),
+        (["a/scan.nii", "a/scan2.nii", "readme.txt"], r"holds no images \(only \.nii \(2\), \.txt \(1\)\)"),
         (["1.png", "2.png"], "2 images lie in the folder itself; give the folder above"),
         (["BUSI/benign/1.png"], "has no images in its folders, but .*BUSI has"),
     ],
@@ -106,9 +106,9 @@ def touch(path: Path) -> None:
 def test_what_is_neither_folder_nor_manifest(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         read_source(tmp_path / "nowhere")
-    touch(tmp_path / "data.npz")
-    with pytest.raises(SourceError, match=r"data\.npz is neither a folder nor a manifest"):
-        read_source(tmp_path / "data.npz")
+    touch(tmp_path / "data.mat")
+    with pytest.raises(SourceError, match=r"data\.mat is neither a folder nor a manifest\.csv nor an \.npz file"):
+        read_source(tmp_path / "data.mat")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs names that are not text")

@@ -4,6 +4,8 @@ import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,7 @@ SUFFIXES = frozenset(
 # Named, so that no file can reach a decoder that starts another program (EPS).
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
 # What Pillow's decoders raise on damaged files.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
 _COLOUR_TOLERANCE = 10  # grey levels between channels: JPEG stores grey as RGB with small differences
 _DEPTHS = {255: 8, 4095: 12, 65535: 16}
 _ORIENTATION = 0x0112
@@ -53,34 +55,48 @@ def decode_file(path: Path) -> Picture:
     Raises:
         UnreadableImageError: not an image, damaged, cut short, too large to be one, or of unknown value range.
     """
+    with opened(path) as stored:
+        stored.load()
+        grey, notes = to_grey(ImageOps.exif_transpose(stored))
+        if stored.getexif().get(_ORIENTATION, 1) != 1:
+            notes.append("turned upright by its EXIF orientation")
+        if (frames := getattr(stored, "n_frames", 1)) > 1:
+            notes.append(f"first of {frames} frames")
+        return Picture(grey, stored.mode, "; ".join(notes) or None)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open the image file at `path`; what Pillow raises here and inside becomes an UnreadableImageError."""
     try:
         # The filter is global to the process, hence the lock; only the header is read inside.
         with _opening, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             stored = Image.open(path, formats=_FORMATS)
         with stored:
-            stored.load()
-            grey, notes = _grey(ImageOps.exif_transpose(stored))
-            if stored.getexif().get(_ORIENTATION, 1) != 1:
-                notes.append("turned upright by its EXIF orientation")
-            if (frames := getattr(stored, "n_frames", 1)) > 1:
-                notes.append(f"first of {frames} frames")
-            return Picture(grey, stored.mode, "; ".join(notes) or None)
+            yield stored
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _unreadable(path, f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from error
+        raise unreadable(path, f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from error
     except UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
-        raise _unreadable(path, "empty file" if empty else "no image in a format that is read") from error
-    except _DAMAGE as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        raise _unreadable(path, f"damaged or not readable: {' '.join(reason.split())}") from error
+        raise unreadable(path, "empty file" if empty else "no image in a format that is read") from error
+    except DAMAGE as error:
+        raise damaged(path, error) from error
 
 
-def _unreadable(path: Path, reason: str) -> UnreadableImageError:
+def damaged(path: Path, error: Exception) -> UnreadableImageError:
+    """Return the error that names `path` and repeats in one line what a decoder raised."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return unreadable(path, f"damaged or not readable: {' '.join(reason.split())}")
+
+
+def unreadable(path: Path, reason: str) -> UnreadableImageError:
+    """Return the error that names `path`, says why it cannot be read, and what to do."""
     return UnreadableImageError(f"{path}: {reason}{HOW_TO_SKIP}")
 
 
-def _grey(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
+def to_grey(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
+    """Return uint8 ``[H, W]`` by the rules of `decode_file`, and what was converted."""
     mode, notes = picture.mode, []
     if mode == "F" or mode.startswith("I"):
         return _from_deep(picture)
@@ -94,20 +110,37 @@ def _grey(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
         picture = layered
     if picture.mode == "L":
         return np.asarray(picture), notes
-    colours = picture.convert("RGB")
-    rgb = np.asarray(colours)
+    grey, note = from_colours(np.asarray(picture.convert("RGB")), mode)
+    if note == COLOUR or mode not in ("L", "LA", "La"):
+        notes.append(note)
+    return grey, notes
+
+
+def from_colours(rgb: np.ndarray, stored_as: str) -> tuple[np.ndarray, str]:
+    """Return the ITU-R 601 luma of uint8 ``[H, W, 3]`` as uint8 ``[H, W]``, exactly the value where channels are equal.
+
+    The second value says whether there are colours, or that it is grey `stored_as` something else.
+    """
     spread = int((rgb.max(axis=2) - rgb.min(axis=2)).max(initial=0))
-    if spread > _COLOUR_TOLERANCE:
-        notes.append(COLOUR)
-    elif mode not in ("L", "LA", "La"):
-        notes.append(f"grey stored as {mode}")
-    return (rgb[..., 0] if spread == 0 else np.asarray(colours.convert("L"))), notes
+    grey = rgb[..., 0] if spread == 0 else np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).convert("L"))
+    return grey, COLOUR if spread > _COLOUR_TOLERANCE else f"grey stored as {stored_as}"
 
 
 def _from_deep(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
     values = np.asarray(picture)
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise ValueError("pixel values of unknown range; store it with 8 or 16 bits")
-    top = next(limit for limit in _DEPTHS if values.max() <= limit)
-    grey = np.rint(values * (255 / top)).astype(np.uint8)
-    return grey, [f"16-bit file with {_DEPTHS[top]}-bit values"]
+    top, note = depth_in_use(int(values.max()))
+    return np.rint(values * (255 / top)).astype(np.uint8), [note]
+
+
+def depth_in_use(largest: int) -> tuple[int, str]:
+    """Return the full range of the smallest of 8, 12 and 16 bits that holds `largest`, and a note about it."""
+    top = next(limit for limit in _DEPTHS if largest <= limit)
+    return top, f"16-bit file with {_DEPTHS[top]}-bit values"
+
+
+def too_large(height: int, width: int) -> str | None:
+    """Return why a picture of this size is not decoded, or None. The limit is Pillow's, against decompression bombs."""
+    limit = Image.MAX_IMAGE_PIXELS
+    return f"more than {limit:,} pixels" if limit is not None and height * width > limit else None

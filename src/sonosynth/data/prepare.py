@@ -287,6 +287,7 @@ def _of_classes(source: Source, names: Sequence[str]) -> Source:
 def source_fingerprint(source: Source) -> str:
     """Return a SHA-256 over the labels, groups, names, columns and file contents of `source`."""
     digest = hashlib.sha256()
+    contents: dict[Path, bytes] = {}  # a file with many frames is hashed once
     for item in source.items:
         row = (
             item.path.relative_to(source.root).as_posix(),
@@ -296,9 +297,17 @@ def source_fingerprint(source: Source) -> str:
             sorted(item.extra.items()),
         )
         digest.update(repr(row).encode())
-        if item.path.is_file():  # a broken link is reported when it is decoded
-            digest.update(hashlib.sha256(item.path.read_bytes()).digest())
+        if item.path not in contents:
+            contents[item.path] = _file_digest(item.path)
+        digest.update(contents[item.path])
     return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    if not path.is_file():
+        return b""  # a broken link is reported when it is decoded
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def save_once(

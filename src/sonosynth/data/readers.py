@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from sonosynth.data.contents import OpenFiles
+from sonosynth.data.dicom import quiet
 from sonosynth.data.layouts import Source, SourceItem, named, read_source
-from sonosynth.data.pictures import COLOUR, HOW_TO_SKIP, Picture, decode_file
+from sonosynth.data.pictures import COLOUR, HOW_TO_SKIP, Picture
 from sonosynth.errors import ClassError, SourceError, UnreadableImageError
 
 __all__ = [
@@ -30,9 +32,13 @@ _THREADS = min(4, os.cpu_count() or 1)
 _T = TypeVar("_T")
 
 
+@quiet()
 def decode(item: SourceItem) -> Picture:
-    """Decode the file of `item` to grey pixels; see `pictures.decode_file`. Raises UnreadableImageError."""
-    return decode_file(item.path)
+    """Decode one image to grey pixels, by the rules of `decode_file`, `DicomFile`, `Clip` or `Arrays`.
+
+    Raises UnreadableImageError. To decode many images, `decode_all` opens each file only once.
+    """
+    return OpenFiles().picture(item)
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,7 @@ def scan(
     return decode_all(source, lambda item, picture: None, skip_unreadable, progress)[0]
 
 
+@quiet()
 def decode_all(
     source: Source,
     work: Callable[[SourceItem, Picture], _T],
@@ -170,13 +177,14 @@ def decode_all(
 
     def one(item: SourceItem) -> tuple[ImageFacts, _T] | UnreadableImageError:
         try:
-            picture = decode(item)
+            picture = files.picture(item)
         except UnreadableImageError as error:
             return error
         height, width = picture.grey.shape
         digest = hashlib.blake2b(f"{width}x{height} ".encode() + picture.grey.tobytes(), digest_size=16).hexdigest()
         return ImageFacts(item, width, height, picture.original_mode, picture.note, digest), work(item, picture)
 
+    files = OpenFiles()
     facts, values, unreadable = [], [], []
     pool = ThreadPoolExecutor(_THREADS)
     try:

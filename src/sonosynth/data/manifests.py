@@ -1,0 +1,191 @@
+"""From a manifest or a table of labels to a list of labelled files."""
+
+import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from sonosynth.data.contents import spread
+from sonosynth.data.dicom import dicom_files, is_dicom, quiet, read_header
+from sonosynth.data.folder import Folder
+from sonosynth.data.source import Source, SourceItem, alike
+from sonosynth.errors import ManifestError, UnreadableImageError, nearest
+
+LABELS = "labels.csv"
+_IMAGE_SET_COLUMNS = frozenset(("path", "label", "group", "id", "synthetic"))
+_UID = "sop_instance_uid"
+# Columns named after DICOM tags that tell who a patient is, without "_", "-" and spaces. They are never copied.
+_IDENTIFYING = frozenset(
+    (
+        "sopinstanceuid", "studyinstanceuid", "seriesinstanceuid", "patientid", "patientname", "patientbirthdate",
+        "patientsname", "patientsbirthdate", "otherpatientids", "accessionnumber", "studydate", "studyid",
+        "seriesdate", "acquisitiondate", "contentdate", "institutionname", "referringphysicianname",
+    )
+)  # fmt: skip
+_Rows = list[tuple[int, dict[str, str]]]
+
+
+def read_manifest(path: Path) -> Source:
+    """Return the images that the table at `path` lists.
+
+    Raises:
+        ManifestError: the table lacks columns, names a missing file, one file twice, or a file elsewhere.
+        SourceError: two images would have one name, or a folder cannot be listed.
+    """
+    header, rows = _table(path)
+    root = path.parent
+    if "path" not in header:
+        _find_by_uid(path, rows)
+    places = [_place(path, line, row["path"]) for line, row in rows]
+    _check_places(path, [line for line, _ in rows], places)
+    for line, row in rows:
+        if not row["label"]:
+            raise ManifestError(f"{path}, line {line}: no label for '{row['path']}'; fill it in or remove the line")
+    whole = set(header) >= _IMAGE_SET_COLUMNS
+    kept = {name: name for name in header if name and name not in {*_IMAGE_SET_COLUMNS, _UID}}
+    private = [] if whole else [name for name in header if _identifies(name)]
+    if private and any(is_dicom(root / place) for place in places):
+        kept = {name: name for name in kept if name not in private}
+    else:
+        private = []
+    ids = [row.get("id", "") for _, row in rows]
+    if not all(ids) or len(set(ids)) < len(ids):
+        ids = [""] * len(rows)
+        kept |= {"id": "source_id"} if "id" in header else {}
+    files = [
+        SourceItem(
+            root / place,
+            row["label"],
+            row.get("group") or None,
+            identity,
+            {new: row[name] for name, new in kept.items()},
+        )
+        for place, identity, (_, row) in zip(places, ids, rows, strict=True)
+    ]
+    notes = [] if whole else _manifest_notes(path, header, kept, files)
+    if private:
+        notes.append(f"columns that tell who a patient is left out: {', '.join(private)}")
+    items, more = spread(root, files, listed=True)
+    classes = tuple(sorted({item.label for item in items}))
+    synthetic = _synthetic(path, rows) if "synthetic" in header else False
+    notes += [*more, *alike(classes)]
+    return Source("image set" if whole else "manifest", root, items, classes, tuple(notes), synthetic)
+
+
+def _identifies(column: str) -> bool:
+    return re.sub(r"[\W_]", "", column.casefold()) in _IDENTIFYING
+
+
+@quiet()
+def _find_by_uid(path: Path, rows: _Rows) -> None:
+    """Add to each row the path of the DICOM file that its UID names. Raises ManifestError, without the UID."""
+    found: dict[str, Path] = {}
+    for file in dicom_files(path.parent):
+        try:
+            uid = read_header(file).uid
+        except UnreadableImageError:
+            continue  # it cannot be the file of any line; a line without file is an error below
+        if uid in found:
+            both = " and ".join(str(other.relative_to(path.parent)) for other in (found[uid], file))
+            raise ManifestError(f"{path}: {both} have one SOP instance UID; remove one, or give paths instead of UIDs")
+        if uid:
+            found[uid] = file
+    for line, row in rows:
+        if (uid := row.pop(_UID)) not in found:
+            raise ManifestError(
+                f"{path}, line {line}: no DICOM file in {path.parent} has this SOP instance UID; correct it, restore "
+                "the file, or remove the line"
+            )
+        row["path"] = found[uid].relative_to(path.parent).as_posix()
+
+
+def _table(path: Path) -> tuple[list[str], _Rows]:
+    """Return the column names and the rows with their line numbers; spaces around what a person typed are removed."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            lines = [(reader.line_num, cells) for cells in reader if any(cells)]
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(
+            f"{path} is not a comma-separated table in UTF-8 ({error}); save it as 'CSV UTF-8'"
+        ) from error
+    for name in ("path", "label"):
+        if name not in header and not (name == "path" and _UID in header):
+            near = " (separated by ';'? use ',')" if any(";" in column for column in header) else nearest(name, header)
+            raise ManifestError(
+                f"{path} lacks the column '{name}'{near}; the first line must be path,label or path,label,group"
+            )
+    doubled = [name for name, count in Counter(filter(None, header)).items() if count > 1]
+    if doubled:
+        raise ManifestError(f"{path} has the column '{doubled[0]}' more than once; rename one")
+    for line, cells in lines:
+        if len(cells) != len(header):
+            raise ManifestError(
+                f"{path}, line {line}: {len(cells)} fields where the first line has {len(header)}; "
+                "put values that contain a comma into double quotes"
+            )
+    if not lines:
+        raise ManifestError(f"{path} has no rows; list one image a line")
+    if not set(header) >= _IMAGE_SET_COLUMNS:
+        lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
+    return header, [(line, dict(zip(header, cells, strict=True))) for line, cells in lines]
+
+
+def _place(path: Path, line: int, text: str) -> PurePosixPath:
+    """Return the path in a manifest, normalised; backslashes count as slashes."""
+    if not text:
+        raise ManifestError(f"{path}, line {line}: no path; fill it in or remove the line")
+    place = PurePosixPath(os.path.normpath(text.replace("\\", "/")))
+    if place.is_absolute() or PureWindowsPath(text).drive or place.parts[:1] == ("..",):
+        raise ManifestError(
+            f"{path}, line {line}: '{text}' is outside {path.parent}; put the manifest into a folder above "
+            "all its images and give paths from there"
+        )
+    return place
+
+
+def _check_places(path: Path, lines: Sequence[int], places: Sequence[PurePosixPath]) -> None:
+    first: dict[PurePosixPath, int] = {}
+    for line, place in zip(lines, places, strict=True):
+        if place in first:
+            raise ManifestError(
+                f"{path}, line {line}: '{place}' is already on line {first[place]}; remove one of the lines"
+            )
+        first[place] = line
+    missing = [(line, place) for place, line in first.items() if not (path.parent / place).is_file()]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise ManifestError(
+            f"{path}, line {missing[0][0]}: no file '{missing[0][1]}' in {path.parent}{more}; "
+            "correct the path or remove the line"
+        )
+
+
+def _synthetic(path: Path, rows: _Rows) -> bool:
+    values = {row["synthetic"] for _, row in rows}
+    if values not in ({"0"}, {"1"}):
+        raise ManifestError(f"{path}: the column 'synthetic' must be 0 on every line or 1 on every line")
+    return values == {"1"}
+
+
+def _manifest_notes(
+    path: Path, header: Sequence[str], kept: Mapping[str, str], items: Sequence[SourceItem]
+) -> list[str]:
+    notes = []
+    if kept:
+        notes.append(f"further manifest columns kept: {', '.join(kept.values())}")
+    if not all(header):
+        notes.append("columns without a name left out")
+    groupless = sum(item.group is None for item in items)
+    if "group" in header and groupless:
+        notes.append(f"{groupless} of {len(items)} images have no group: each is a group of its own")
+    listed = {item.path for item in items}
+    beside = {file for folder in {item.path.parent for item in items} for file in Folder(folder).images}
+    if beside - listed:
+        notes.append(f"{len(beside - listed)} image files beside the listed ones are not in {path.name}: left out")
+    return notes

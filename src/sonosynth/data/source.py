@@ -1,0 +1,118 @@
+"""The value that readers return, `Source`, and what all of them share: folders, natural order, distinct names."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sonosynth.errors import SourceError
+
+
+@dataclass(frozen=True)
+class SourceItem:
+    """One image of a source.
+
+    Attributes:
+        path: the file it lies in.
+        label: name of its class.
+        group: the patient, clip or other unit it belongs to, if one is known.
+        id: its name, distinct in the source.
+        extra: further columns.
+        frame: which image of the file, counted from 0, if the file is one that holds several.
+    """
+
+    path: Path
+    label: str
+    group: str | None
+    id: str
+    extra: Mapping[str, str] = field(default_factory=dict)
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a reader finds, before any picture is opened.
+
+    Attributes:
+        kind: "BUSI layout", "image folder", "DICOM folder", "manifest", "image set", "MedMNIST file" or "npz file".
+        root: the folder that all paths lie under.
+        items: one entry an image; distinct ids; by class, then in natural order, or as the manifest has them. All have
+            the same `extra` columns.
+        classes: names of the classes, sorted.
+        notes: lines to tell the user: what was left out and why, what was kept beyond the contract.
+        synthetic: whether a manifest says that the images were generated.
+    """
+
+    kind: str
+    root: Path
+    items: tuple[SourceItem, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    synthetic: bool = False
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Return a sort key under which "benign (2)" comes before "benign (10)"."""
+    parts = re.split(r"(\d+)", name.casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return what lies in `folder`, in natural order: what is shown and what is hidden. Raises SourceError."""
+    try:
+        found = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be listed ({error.strerror}); check its permissions") from error
+    shown = [entry for entry in found if not _hidden(entry)]
+    return shown, [entry for entry in found if _hidden(entry)]
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
+def check_name(path: Path) -> None:
+    """Raise SourceError if the name of `path` is not text, so that no manifest could hold it."""
+    if not path.name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path.name):
+        raise SourceError(f"{str(path)!r}: the name is not valid text; rename it")
+
+
+def distinct_ids(paths: Sequence[Path], frames: Sequence[int | None]) -> list[str]:
+    """Return a distinct name for each image, given its path under the root and its frame.
+
+    File stems, or if those repeat the relative paths without suffix, or with it; then ``_f0003`` for frame 3. What
+    follows a dot is no suffix if it is a number, as in files that are named by a DICOM UID.
+    """
+    for name in (_stem, lambda path: path.with_name(_stem(path)).as_posix(), Path.as_posix):
+        ids = [
+            name(path) + ("" if frame is None else f"_f{frame:04d}") for path, frame in zip(paths, frames, strict=True)
+        ]
+        if len(set(ids)) == len(ids):
+            return ids
+    double = next(name for name, count in Counter(ids).items() if count > 1)
+    raise SourceError(f"two images would both be called '{double}'; rename one of the files")
+
+
+def _stem(path: Path) -> str:
+    return path.name if path.suffix[1:].isdigit() else path.stem
+
+
+def alike(classes: Sequence[str]) -> list[str]:
+    """Return a line about class names that differ only in case, if there are any."""
+    counts = Counter(name.casefold() for name in classes)
+    same = [name for name in classes if counts[name.casefold()] > 1]
+    return [f"class names that differ only in case are separate classes: {named(same)}"] if same else []
+
+
+def suffixes(paths: Iterable[Path]) -> str:
+    """Return the commonest suffixes of `paths` with their numbers, as text."""
+    counts = Counter(path.suffix.lower() or path.name for path in paths)
+    return ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common(6))
+
+
+def named(names: Iterable[str], limit: int = 12) -> str:
+    """Return the first `limit` names joined by commas, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
