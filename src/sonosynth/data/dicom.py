@@ -5,7 +5,9 @@ UIDs are keys to compare by, and no message repeats what a header or pydicom say
 for pydicom quotes a malformed value in its warnings.
 """
 
+import logging
 import math
+import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,6 +18,7 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
@@ -29,7 +32,7 @@ _MAGIC_AT, _MAGIC = 128, b"DICM"
 # What pydicom and the decoders it calls raise on damaged files; it has no base class of its own.
 DAMAGE = (
     OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, RuntimeError, ArithmeticError, zlib.error,
-    MemoryError, AssertionError, SyntaxError, pydicom.errors.InvalidDicomError, pydicom.errors.BytesLengthException,
+    MemoryError, AssertionError, SyntaxError, struct.error, InvalidDicomError, BytesLengthException,
 )  # fmt: skip
 _SOP_INSTANCE, _PATIENT, _ISSUER, _STUDY = 0x00080018, 0x00100020, 0x00100021, 0x0020000D
 _TISSUE, _TWO_DIMENSIONAL, _CENTIMETRES = 1, 1, 3
@@ -119,10 +122,18 @@ def dicom_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings: what matters in them is checked here and told in one line. For the main thread."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pydicom")
-        yield
+    """Silence pydicom, whose warnings quote header values: what matters in them is checked here and told in one line.
+
+    To be entered by one thread at a time, which may start others inside.
+    """
+    log = logging.getLogger("pydicom")
+    before, log.propagate = log.propagate, False
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pydicom")
+            yield
+    finally:
+        log.propagate = before
 
 
 def read_dataset(path: Path, pixels: bool) -> Dataset:

@@ -55,8 +55,10 @@ class DicomFile:
             UnreadableImageError: the frame is missing, damaged, or not of the size that the header gives.
         """
         where = "" if frame is None else f"frame {frame} "
-        if (frame is None and self._frames > 1) or (frame or 0) >= self._frames:
-            raise unreadable(self._path, f"the header gives {self._frames:,} frames, which cannot be")
+        if frame is None and self._frames > 1:
+            raise unreadable(self._path, f"the header gives {self._frames:,} frames, more than the file can hold")
+        if frame is not None and not 0 <= frame < self._frames:
+            raise unreadable(self._path, f"{where}is not there: the header gives {self._frames:,} frames")
         try:
             if reason := _why_not_frame(self._data, frame or 0, self._frames):
                 raise unreadable(self._path, where + reason)
