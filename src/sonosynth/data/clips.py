@@ -89,6 +89,8 @@ def _video_pictures(path: Path, wanted: list[int]) -> Iterator[tuple[int, Pictur
     try:
         with _opened(path) as container:
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise unreadable(path, "a clip in a codec that is not known")
             if reason := too_large(stream.height, stream.width):
                 raise unreadable(path, reason)
             for index, frame in enumerate(container.decode(stream)):
