@@ -14,6 +14,7 @@ from pydicom.pixels import apply_windowing
 from pydicom.uid import (
     MPEG4HP41,
     UID,
+    ComprehensiveSRStorage,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -256,9 +257,13 @@ def broken(kind: str) -> Dataset:
         encapsulated(data, [jpeg(GREY[0][:10])], JPEGBaseline8Bit)
     elif kind == "empty frame":
         encapsulated(data, [b"\0\0"], JPEGBaseline8Bit)
-    elif kind == "report":
+    elif kind in ("report", "no size"):
         for name in ("Rows", "Columns", "PixelData"):
             delattr(data, name)
+        data.SOPClassUID = ComprehensiveSRStorage if kind == "report" else data.SOPClassUID
+    elif kind == "deep JPEG 2000":
+        data = coded(dataset(COLOURS, "RGB"), JPEG2000Lossless)
+        data.BitsAllocated = data.BitsStored = 16
     return data
 
 
@@ -277,6 +282,8 @@ def broken(kind: str) -> Dataset:
         ("other size", "is 31 × 10 where the header gives 31 × 21"),
         ("empty frame", "has no JPEG header"),
         ("report", "holds no image"),
+        ("no size", "gives no image size"),
+        ("deep JPEG 2000", "JPEG 2000 colours of more than 8 bits"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_one_line(tmp_path: Path, kind: str, message: str) -> None:

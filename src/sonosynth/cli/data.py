@@ -27,7 +27,9 @@ class Fit(StrEnum):
 Source = Annotated[
     Path,
     typer.Argument(
-        metavar="SOURCE", help="Folder in BUSI layout, folder with one folder a class, image set, or manifest.csv."
+        metavar="SOURCE",
+        help="Folder with one folder a class (pictures, clips, DICOM files), in BUSI layout, image set, manifest.csv, "
+        "or .npz file.",
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write; must be empty or not there.")]

@@ -182,7 +182,7 @@ def read_header(path: Path) -> Header:
         return Header(
             frames=_frames(data, path.stat().st_size),
             region=region_of(data) if rows and columns else None,
-            image=rows is not None or _may_hold_images(data),
+            image=rows is not None or may_hold_images(data),
             burned_in=data.get("BurnedInAnnotation") == "YES",
             owner=_owner(data),
             uid=_raw(data, _SOP_INSTANCE).decode("ascii", "replace"),
@@ -227,7 +227,8 @@ def why_not_syntax(syntax: UID) -> str | None:
     return f"its transfer syntax ({name}) is not read; convert it to JPEG 2000, JPEG-LS, RLE or uncompressed"
 
 
-def _may_hold_images(data: Dataset) -> bool:
+def may_hold_images(data: Dataset) -> bool:
+    """Return whether the class of the object in `data` is one of images, or is not known."""
     # Reports, directories and the like have a class of their own; an unknown or missing class is told when decoded.
     name = UID(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or "").name
     return "Image" in name or "Storage" not in name

@@ -9,12 +9,13 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import JPEGExtended12Bit
+from pydicom.uid import UID, JPEGExtended12Bit
 
 from sonosynth.data.dicom import (
     DAMAGE,
     frame_count,
     has_region,
+    may_hold_images,
     read_dataset,
     region_of,
     transfer_syntax,
@@ -96,7 +97,7 @@ class DicomFile:
 def _why_not(data: Dataset, frames: int) -> str | None:
     """Return why no frame of `data` is decoded, or None."""
     if data.get("Rows") is None or data.get("Columns") is None:
-        return "holds no image, but another kind of DICOM object" if "SOPClassUID" in data else "gives no image size"
+        return "gives no image size" if may_hold_images(data) else "holds no image, but another kind of DICOM object"
     if reason := why_not_syntax(transfer_syntax(data)):
         return reason
     if "PixelData" not in data:
@@ -107,8 +108,8 @@ def _why_not(data: Dataset, frames: int) -> str | None:
         return f"its photometric interpretation or number of samples is none that is read ({known})"
     if bits not in (8, 16) or not 1 <= data.BitsStored <= bits:
         return "stores neither 8 nor 16 bits a pixel; only these are read"
-    if transfer_syntax(data) == JPEGExtended12Bit and data.BitsStored != 8:
-        return "holds JPEG of more than 8 bits, which is not read; convert it to JPEG 2000, JPEG-LS or RLE"
+    if reason := _why_not_depth(transfer_syntax(data), int(data.BitsStored), _SAMPLES[photometric]):
+        return f"holds {reason}, which are not read; convert it to JPEG-LS or RLE"
     if photometric == "PALETTE COLOR":
         entries, _, depth = data.RedPaletteColorLookupTableDescriptor
         if depth not in (8, 16) or (depth == 8 and not 0 < entries <= 256):
@@ -124,6 +125,15 @@ def _why_not(data: Dataset, frames: int) -> str | None:
     expected = rows * columns * samples * (bits // 8) * frames
     if len(data.PixelData) not in (expected, expected + expected % 2):
         return f"has {len(data.PixelData):,} bytes of pixels where its header describes {expected:,}"
+    return None
+
+
+def _why_not_depth(syntax: UID, bits: int, samples: int) -> str | None:
+    """Return which combination it is that Pillow, which decodes these syntaxes for pydicom, lacks; or None."""
+    if syntax == JPEGExtended12Bit and bits > 8:
+        return "JPEG pixels of more than 8 bits"
+    if "JPEG 2000" in syntax.name and samples > 1 and bits > 8:
+        return "JPEG 2000 colours of more than 8 bits"
     return None
 
 
@@ -170,8 +180,9 @@ def _monochrome(stored: np.ndarray, data: Dataset) -> tuple[np.ndarray, list[str
     if data.get("ModalityLUTSequence"):
         values = apply_modality_lut(stored, data)
         low, high = 0.0, 2.0 ** _table_bits(data.ModalityLUTSequence) - 1
-    elif data.get("RescaleSlope") is not None:
-        slope, intercept = float(data.RescaleSlope), float(data.get("RescaleIntercept") or 0)
+    elif data.get("RescaleSlope") is not None or data.get("RescaleIntercept") is not None:
+        slope = 1.0 if data.get("RescaleSlope") is None else float(data.RescaleSlope)
+        intercept = float(data.get("RescaleIntercept") or 0)
         if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
             raise ValueError("rescale slope or intercept")
         values = stored * slope + intercept

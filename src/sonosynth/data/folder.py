@@ -32,7 +32,8 @@ class Folder:
         # A broken link counts as an image, so that it is named as unreadable and not lost.
         files = [entry for entry in shown if not entry.is_dir()]
         self.images = [entry for entry in files if is_image(entry)]
-        self.side = [entry for entry in files if entry not in set(self.images)]
+        images = set(self.images)
+        self.side = [entry for entry in files if entry not in images]
         below = {sub: dicom.dicom_files(sub) for sub in self.folders if nested and not sub.is_symlink()}
         self.looked_into = [sub for sub, found in below.items() if found]
         self.images += [file for found in below.values() for file in found]
