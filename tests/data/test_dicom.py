@@ -15,6 +15,7 @@ from pydicom.uid import (
     MPEG4HP41,
     UID,
     ComprehensiveSRStorage,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
