@@ -67,12 +67,14 @@ def prepare(
 ) -> tuple[ImageSet, list[str]]:
     """Bring all images of `source` to ``size × size`` and record how, so that they can be brought back.
 
-    Groups are those of the manifest, numbered in order of first appearance, else each image is its own; exact copies
-    (equal grey pixels at original size) are always put into one group. Each image gets the columns `original_path`
-    (under the root of `source`), `original_width`, `original_height`, `original_mode`, `fit`, `crop_left`, `crop_top`,
-    `crop_width`, `crop_height` (original pixels), `scale_x`, `scale_y` (prepared pixels an original pixel), `offset_x`
-    and `offset_y` (prepared pixels; see `Geometry`). The record of an image that was prepared before is carried on. An
-    image set of that size already is passed through as it is.
+    Groups are those of the source (a manifest, patients, clips), numbered in order of first appearance, else each image
+    is its own; exact copies (equal grey pixels at original size) are always put into one group. Each image gets the
+    columns `original_path` (under the root of `source`), `original_width`, `original_height`, `original_mode`, `fit`,
+    `crop_left`, `crop_top`, `crop_width`, `crop_height` (original pixels), `scale_x`, `scale_y` (prepared pixels an
+    original pixel), `offset_x` and `offset_y` (prepared pixels; see `Geometry`), beside those that the reader adds:
+    `frame` of a file with several, and of DICOM files `region_left` and so on, the cut-out that counts as the original
+    here. The record of an image that was prepared before is carried on. An image set of that size already is passed
+    through as it is.
 
     Args:
         source: what `read_source` found.
