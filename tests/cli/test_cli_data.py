@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from sonosynth.cli.data import Fit, app
+from sonosynth.data.fitting import Fit as FitName
 from sonosynth.data.prepare import load_image_set, prepare
 from sonosynth.data.readers import read_source
 from sonosynth.errors import OutputError, PhantomError, SourceError, UnreadableImageError
@@ -106,9 +108,8 @@ def test_wrong_options_are_usage_errors(source: Path, tmp_path: Path, wrong: tup
     assert call("prepare", source, "--out", tmp_path / "out", *wrong).exit_code == 2
 
 
-def test_every_fit_is_known_to_prepare(source: Path) -> None:
-    for fit in Fit:
-        assert prepare(read_source(source), 16, fit.value)[0].size == (16, 16)
+def test_every_fit_is_known_to_prepare() -> None:
+    assert {fit.value for fit in Fit} == set(get_args(FitName))
 
 
 def test_help_imports_nothing_heavy() -> None:

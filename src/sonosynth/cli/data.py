@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sonosynth.cli.audit import audit
 from sonosynth.cli.fetch import fetch
 
 if TYPE_CHECKING:
     from sonosynth.data.imageset import ImageSet
 
-app = typer.Typer(no_args_is_help=True, help="Look at images, bring them to one size, make or fetch some.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look at images, look them through, bring them to one size, make or fetch some."
+)
+app.command()(audit)
 app.command()(fetch)
 
 
@@ -22,6 +26,7 @@ class Fit(StrEnum):
     STRETCH = "stretch"
     PAD = "pad"
     CROP = "crop"
+    MASK = "mask"
 
 
 Source = Annotated[
@@ -64,18 +69,34 @@ def prepare(
     fit: Annotated[
         Fit,
         typer.Option(
-            help="stretch: each side to --size; crop: the square in the middle; pad: keep the shape, mirror the rest."
+            help="stretch: each side to --size; crop: the square in the middle; pad: keep the shape, mirror the rest; "
+            "mask: the square around the marked lesion."
         ),
     ] = Fit.STRETCH,
+    groups: Annotated[
+        Path | None, typer.Option(metavar="GROUPS.CSV", help="Which images belong together, as 'data audit' found.")
+    ] = None,
+    drop_conflicts: Annotated[
+        bool, typer.Option("--drop-conflicts", help="With --groups: leave copies with different labels out.")
+    ] = False,
+    mask_overlays: Annotated[
+        bool, typer.Option("--mask-overlays", help="Fill burned-in words and calipers from their surroundings.")
+    ] = False,
     skip_unreadable: SkipUnreadable = False,
 ) -> None:
     """Bring all images of SOURCE to one size and grey, with a manifest that records how."""
     from sonosynth.cli.progress import progress_bar
+    from sonosynth.data.groups import with_groups
     from sonosynth.data.prepare import prepare as prepared
     from sonosynth.data.prepare import save_once, source_fingerprint
     from sonosynth.data.readers import read_source
+    from sonosynth.errors import SourceError
 
-    found = read_source(source)
+    found, told = read_source(source), list[str]()
+    if groups is not None:
+        found, told = with_groups(found, groups, drop_conflicts)
+    elif drop_conflicts:
+        raise SourceError("--drop-conflicts needs --groups: run 'sonosynth data audit' and give its groups.csv")
     arguments = {
         "command": "prepare",
         "source": source_fingerprint(found),
@@ -83,12 +104,15 @@ def prepare(
         "fit": fit.value,
         "skip_unreadable": skip_unreadable,
     }
+    arguments |= {"mask_overlays": True} if mask_overlays else {}
+
+    def build() -> tuple["ImageSet", list[str]]:
+        how: dict[str, Any] = {"progress": progress, "mask_overlays": mask_overlays}
+        data, notes = prepared(found, size, fit.value, skip_unreadable, **how)
+        return data, [*told, *notes]
+
     with progress_bar("preparing") as progress:
-        data, notes, new = save_once(
-            out,
-            arguments,
-            lambda: prepared(found, size, fit.value, skip_unreadable, progress=progress),
-        )
+        data, notes, new = save_once(out, arguments, build)
     _print_written(out, data, notes, new)
 
 

@@ -6,7 +6,7 @@ The result says which images belong together. `groups.csv` carries that to `data
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from sonosynth.data.prepare import group_numbers
 from sonosynth.data.quality import Quality, measure_quality, outlyingness, unusual
 from sonosynth.data.readers import Source, SourceItem, SourceReport, decode_all
 from sonosynth.data.shortcuts import Association, ShortcutClassifier, associations, shortcut_classifier
-from sonosynth.files import atomic_file
+from sonosynth.errors import OutputError
+from sonosynth.files import atomic_file, read_json
 
+AUDIT = "audit.json"
 _THUMB = 200  # pixels of the longest side of the pictures that are kept to be shown
 _FEATURES = "efficientnet-lite0"
 _FEATURE_PX = 128
@@ -232,6 +234,23 @@ def _notes(report: SourceReport, own: Array, groups: Array, labels: Array, sizes
         if short:
             notes.append(f"size {size} holds fewer than 5 images of a class: {', '.join(short)}")
     return notes
+
+
+def already_audited(out: Path, arguments: Mapping[str, Any]) -> bool:
+    """Return whether `out` holds the audit that `arguments` ask for.
+
+    Raises:
+        OutputError: it holds one of other images or settings, which is not overwritten: groups.csv may be edited.
+    """
+    if not (out / AUDIT).is_file():
+        return False
+    try:
+        before = read_json(out / AUDIT)["arguments"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise OutputError(f"{out / AUDIT} is damaged ({error}); choose another --out or remove {out}") from error
+    if before != arguments:
+        raise OutputError(f"{out} holds an audit of other images or settings; choose another --out or remove it first")
+    return True
 
 
 def write_tables(found: Audit, out: Path) -> None:

@@ -49,8 +49,9 @@ class Clusters:
 
 
 def place(item: SourceItem, root: Path) -> str:
-    """Return how tables call an image: its path from `root`."""
-    return item.path.relative_to(root).as_posix()
+    """Return how tables call an image: its path from `root`, with ``#frame`` for one of several in a file."""
+    path = item.path.relative_to(root).as_posix()
+    return path if item.frame is None else f"{path}#{item.frame}"
 
 
 def write_groups(

@@ -65,11 +65,16 @@ def _read_folders(root: Path) -> Source:
         only = next(name for name in classes if name not in {label for _, label in pairs})
         raise SourceError(f"{root / only} holds only masks; put the masks beside their images or outside {root}")
     notes = [f"{len(left_out)} masks left out"] if left_out else []
+    marks = {
+        path: tuple(mask for mask, stem in masks[name].items() if stem == path.stem) for path, name in pairs if busi
+    }
     unpaired = sum(map(len, masks.values())) - len(left_out)
     if unpaired:
         notes.append(f"{unpaired} files are named like masks but their images are not beside them: counted as images")
     notes += _folder_notes(here, found, classes)
-    items, more = spread(root, [SourceItem(path, label, None, "") for path, label in pairs], listed=False)
+    items, more = spread(
+        root, [SourceItem(path, label, None, "", masks=marks.get(path, ())) for path, label in pairs], listed=False
+    )
     left = {item.label for item in items}
     if not left:
         raise SourceError(f"{root} holds no images, only other DICOM objects; give a folder with images")

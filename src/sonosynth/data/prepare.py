@@ -1,26 +1,24 @@
 """From files of any size to an `ImageSet` of one size, with a record of how."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import PIL
-from PIL import Image
 
+from sonosynth.data.fitting import Fit, Geometry, around, fitted
 from sonosynth.data.imageset import MANIFEST, ImageSet
+from sonosynth.data.overlays import without_overlays
 from sonosynth.data.readers import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
-from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, nearest
+from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError, nearest
 from sonosynth.files import atomic_directory, check_output, read_json, write_json
 
-Fit = Literal["stretch", "pad", "crop"]
 PREPARE = "prepare.json"
 SIZES = range(8, 2049)
-# The filter of ImageSet.resized. Pillow widens it by the reduction factor, so it averages and does not alias; its
-# overshoot beside calipers and specular edges is smaller than that of Lanczos.
-_FILTER = Image.Resampling.BICUBIC
 # Integers of original pixels, then floats; `offset` in prepared pixels.
 _RECORD = (
     "original_path",
@@ -40,23 +38,6 @@ _RECORD = (
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """Which part of an original lies where in a prepared image.
-
-    The original pixel coordinate `x` lies at ``offset_x + (x - left) * scale_x``, and `y` likewise.
-    """
-
-    left: int
-    top: int
-    width: int
-    height: int
-    scale_x: float
-    scale_y: float
-    offset_x: int
-    offset_y: int
-
-
 def prepare(
     source: Source,
     size: int,
@@ -64,6 +45,7 @@ def prepare(
     skip_unreadable: bool = False,
     classes: Sequence[str] | None = None,
     progress: Progress | None = None,
+    mask_overlays: bool = False,
 ) -> tuple[ImageSet, list[str]]:
     """Bring all images of `source` to ``size × size`` and record how, so that they can be brought back.
 
@@ -79,10 +61,13 @@ def prepare(
     Args:
         source: what `read_source` found.
         size: pixels, 8 to 2048.
-        fit: "stretch" each side to `size`; "crop" the square in the middle; "pad" the shorter side by mirroring.
+        fit: "stretch" each side to `size`; "crop" the square in the middle; "pad" the shorter side by mirroring; "mask"
+            crops the square around the marked lesion, and the one in the middle where nothing is marked.
         skip_unreadable: leave files that cannot be decoded out, and count them.
         classes: the classes to take, in this order; all of them, sorted, if not given.
         progress: called with the number of files done and of all files.
+        mask_overlays: fill burned-in words and calipers from their surroundings first (`overlays.without_overlays`);
+            the column `overlay_pixels` says how many pixels of each original were filled.
 
     Returns:
         The image set, and lines to tell the user.
@@ -95,47 +80,46 @@ def prepare(
         raise ValueError(f"size must be {SIZES[0]} to {SIZES[-1]} and fit one of {get_args(Fit)}: {size}, {fit!r}")
     chosen = _of_classes(source, classes) if classes is not None else source
 
-    def work(item: SourceItem, picture: Picture) -> tuple[np.ndarray, Geometry]:
-        return fitted(picture.grey, size, fit)
+    def work(item: SourceItem, picture: Picture) -> tuple[np.ndarray, Geometry, int, bool]:
+        grey, filled = without_overlays(picture.grey) if mask_overlays else (picture.grey, 0)
+        square = around(item.masks, grey.shape) if fit == "mask" else None
+        return *fitted(grey, size, fit, square), filled, square is not None
 
     report, values = decode_all(chosen, work, skip_unreadable, progress)
-    images = np.stack([image for image, _ in values])
+    images = np.stack([image for image, *_ in values])
     notes = report.notes()
+    if fit == "mask":
+        notes.append(_mask_note(report, [marked for *_, marked in values]))
+    if mask_overlays:
+        notes.append(f"words or calipers filled: {sum(v[2] > 0 for v in values)} of {len(values)} images")
     if source.kind == "image set" and set(report.sizes) == {(size, size)}:
         return _image_set(report, images, _columns(report)), [
             *notes,
             f"already an image set of {size} × {size}: nothing resampled",
         ]
-    enlarged = sum(geometry.scale_x > 1 or geometry.scale_y > 1 for _, geometry in values)
+    geometries = [geometry for _, geometry, *_ in values]
+    enlarged = sum(geometry.scale_x > 1 or geometry.scale_y > 1 for geometry in geometries)
     if enlarged:
         notes.append(f"enlarges {enlarged} of {len(values)} images: {size} px is more than they have")
-    columns, renamed = _recorded(report, fit, [geometry for _, geometry in values])
+    columns, renamed = _recorded(report, fit, geometries)
+    if mask_overlays:
+        columns["overlay_pixels"] = tuple(str(filled) for _, _, filled, _ in values)
     if renamed:
         notes.append(f"columns of yours that the record needs now begin with 'source_': {', '.join(renamed)}")
     return _image_set(report, images, columns), notes
 
 
-def fitted(grey: np.ndarray, size: int, fit: Fit) -> tuple[np.ndarray, Geometry]:
-    """Return uint8 ``[H, W]`` brought to uint8 ``[size, size]`` with Pillow's antialiased bicubic filter, and how.
-
-    Padding mirrors the picture at its left, right and lower edge, repeatedly where the picture is narrower than the
-    padding; none is put above, so that row 0 is the skin in every prepared image.
-    """
-    height, width = grey.shape
-    side = min(height, width)
-    left, top = ((width - side) // 2, (height - side) // 2) if fit == "crop" else (0, 0)
-    cut = grey[top : top + side, left : left + side] if fit == "crop" else grey
-    longest = max(cut.shape)
-    if fit == "pad":
-        new_height, new_width = (max(1, round(length * size / longest)) for length in cut.shape)
-    else:
-        new_height = new_width = size
-    image = np.asarray(Image.fromarray(np.ascontiguousarray(cut)).resize((new_width, new_height), _FILTER))
-    beside, below = size - new_width, size - new_height
-    # "symmetric" repeats the edge row, so it is defined even for a picture one pixel wide.
-    image = np.pad(image, ((0, below), (beside // 2, beside - beside // 2)), mode="symmetric")
-    scale_x, scale_y = new_width / cut.shape[1], new_height / cut.shape[0]
-    return image, Geometry(left, top, cut.shape[1], cut.shape[0], scale_x, scale_y, beside // 2, 0)
+def _mask_note(report: SourceReport, marked: Sequence[bool]) -> str:
+    """Return what to know of crops around lesions; raise SourceError where the source marks none."""
+    if not any(marked):
+        raise SourceError(
+            f"{report.source.root} marks no lesion: there are no masks in BUSI layout (NAME_mask.png beside NAME.png); "
+            "use another --fit"
+        )
+    bare = Counter(image.item.label for image, found in zip(report.images, marked, strict=True) if not found)
+    without = ", ".join(f"{count} {name}" for name, count in sorted(bare.items()))
+    note = f"cropped around the marked lesion: {sum(marked)} of {len(marked)} images"
+    return f"{note}; in the middle: {without}, which can tell the classes apart by magnification" if bare else note
 
 
 def load_image_set(path: Path) -> ImageSet:

@@ -20,6 +20,7 @@ class SourceItem:
         id: its name, distinct in the source.
         extra: further columns.
         frame: which image of the file, counted from 0, if the file is one that holds several.
+        masks: files that mark lesions in it.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class SourceItem:
     id: str
     extra: Mapping[str, str] = field(default_factory=dict)
     frame: int | None = None
+    masks: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ from sonosynth.report.record import Score, StudyRecord
 from sonosynth.report.tables import AT_FLOOR, FRECHET, KERNEL, Distance, F1Row, Generator, span
 
 _FIT = {
-    "pad": "padded with black to a square, aspect ratio kept",
+    "pad": "padded to a square by mirroring, aspect ratio kept",
     "crop": "cropped to a centred square, aspect ratio kept",
+    "mask": "cropped to a square around the marked lesion, aspect ratio kept",
     "stretch": "stretched to a square, aspect ratio not kept",
 }
 _ARM_TEXT = {
@@ -94,6 +95,7 @@ def _context(record: StudyRecord, figure_dir: Path) -> dict[str, Any]:
         "other_scores": _other_scores(record, order),
         "networks": [_network(record, name, rows, order, figure_dir) for name in _networks(rows)],
         "contrasts": [_contrast(c, order) for c in contrasts],
+        "leakage": [_leakage(row) for row in tables.leakage(record, rows)],
         "written_out": WRITTEN_OUT,
         "arms": [(arm, _ARM_TEXT.get(arm, "")) for arm in tables.arm_order(record)],
         "training": [_training(t, order) for t in record.trained],
@@ -101,6 +103,19 @@ def _context(record: StudyRecord, figure_dir: Path) -> dict[str, Any]:
         "bootstrap": {"n": tables.N_RESAMPLES, "seed": tables.BOOTSTRAP_SEED, "level": f"{tables.LEVEL:.0%}"},
         "provenance": _provenance(record),
         "limitations": limitations(record, len([c for c in contrasts if tables.answers_the_question(c)])),
+    }
+
+
+def _leakage(row: tables.Leakage) -> dict[str, Any]:
+    return {
+        "network": row.network,
+        "arm": row.arm,
+        "size": row.size,
+        "runs": row.runs,
+        "grouped": interval_text(row.grouped, 3),
+        "naive": interval_text(row.naive, 3),
+        "difference": number(row.naive.value - row.grouped.value, 3, sign=True),
+        "n_test": f"{row.n_test[0]} / {row.n_test[1]}",
     }
 
 

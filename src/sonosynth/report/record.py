@@ -104,6 +104,8 @@ class StudyRecord:
         training: the trained generators, and images made elsewhere.
         scores: the scores of synthetic images.
         classifiers: the classifier runs.
+        naive: classifier runs on the split that ignores groups.
+        naive_test: the test images of that split, or None.
         n_finished: number of finished cells.
         n_planned: number of cells of the study; None if the directory does not say.
     """
@@ -120,6 +122,8 @@ class StudyRecord:
     training: tuple[TrainRun, ...]
     scores: tuple[Score, ...]
     classifiers: tuple[ClassifierRun, ...]
+    naive: tuple[ClassifierRun, ...]
+    naive_test: ImageSet | None
     n_finished: int
     n_planned: int | None
 
@@ -151,7 +155,9 @@ class StudyRecord:
         data = _ordered(ImageSet.load(study_dir / "data"), design.data.classes)
         test, subsets = _divided(study_dir, data, split)
         files, n_planned = _cell_files(study_dir)
-        training, scores, classifiers = _cells(study_dir, files, test)
+        careless = split.optional("naive")
+        naive_test = None if careless is None else data.subset(careless["test"])
+        training, scores, classifiers, naive = _cells(study_dir, files, test, naive_test)
         text = (study_dir / "study.yaml").read_text(encoding="utf-8")
         provenance = study_dir / "provenance.json"
         return StudyRecord(
@@ -167,6 +173,8 @@ class StudyRecord:
             training=tuple(sorted(training, key=lambda t: (t.gan, t.mode or "", t.size, t.draw, t.seed or 0))),
             scores=tuple(sorted(scores, key=lambda s: (s.gan, s.mode or "", s.size, s.draw, s.seed or 0))),
             classifiers=tuple(sorted(classifiers, key=_classifier_order)),
+            naive=tuple(sorted(naive, key=_classifier_order)),
+            naive_test=naive_test,
             n_finished=len(files),
             n_planned=n_planned,
         )
@@ -209,11 +217,12 @@ def _cell_files(study_dir: Path) -> tuple[list[Path], int | None]:
 
 
 def _cells(
-    study_dir: Path, files: list[Path], test: ImageSet
-) -> tuple[list[TrainRun], list[Score], list[ClassifierRun]]:
+    study_dir: Path, files: list[Path], test: ImageSet, naive_test: ImageSet | None
+) -> tuple[list[TrainRun], list[Score], list[ClassifierRun], list[ClassifierRun]]:
     training: list[TrainRun] = []
     scores: list[Score] = []
     classifiers: list[ClassifierRun] = []
+    naive: list[ClassifierRun] = []
     known: dict[str, Path] = {}
     for file in files:
         content = _Fields(file, _json(file))
@@ -234,9 +243,11 @@ def _cells(
                 training.append(_train_run(study_dir, cell, _Fields(file, {"gallery": gallery})))
         elif kind == "classify":
             classifiers.append(_classifier_run(file, cell, result, test))
+        elif kind == "naive" and naive_test is not None:
+            naive.append(_classifier_run(file, cell, result, naive_test))
         else:
             raise StudyError(f"{file}: unknown kind of cell '{kind}'; another version of sonosynth made it")
-    return training, scores, classifiers
+    return training, scores, classifiers, naive
 
 
 def _classifier_order(run: ClassifierRun) -> tuple[object, ...]:

@@ -75,6 +75,19 @@ class Contrast:
 
 
 @dataclass(frozen=True)
+class Leakage:
+    """Macro F1 of one arm on the study's split and on one that ignores groups; of draws and seeds that both have."""
+
+    network: str
+    arm: str
+    size: int
+    runs: int
+    grouped: Interval
+    naive: Interval
+    n_test: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Distance:
     """One distance of one generator at one size over its runs (draw × GAN seed)."""
 
@@ -173,6 +186,29 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
         auc=(min(aucs), float(np.mean(aucs)), max(aucs)) if aucs else None,
         left_out=len(members) - len(chosen),
     )
+
+
+def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
+    """Return what a split without groups would have shown, for every arm without synthetic images.
+
+    Its interval resamples single images, as someone who knows of no groups would.
+    """
+    test, found = record.naive_test, []
+    for row in rows:
+        series = row.series
+        members = [r for r in record.naive if (r.network, r.arm, r.size) == (series.network, series.arm, row.size)]
+        if test is None or series.generator is not None or not members:
+            continue
+        by_key = {(run.draw, run.gan_seed, run.seed): run for run in members}
+        if not all((draw, *key) in by_key for draw in row.draws for key in row.runs):
+            continue  # not finished
+        predictions = np.stack([[by_key[draw, *key].predictions for key in row.runs] for draw in row.draws])
+        how = (len(test.classes), LEVEL, N_RESAMPLES, BOOTSTRAP_SEED)
+        naive = classifier_intervals(test.labels, np.arange(len(test)), predictions, *how).macro_f1
+        runs = len(row.draws) * len(row.runs)
+        sizes = (len(record.test), len(test))
+        found.append(Leakage(series.network, series.arm, row.size, runs, row.intervals.macro_f1, naive, sizes))
+    return found
 
 
 def _rectangle(

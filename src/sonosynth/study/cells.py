@@ -113,6 +113,17 @@ class ClassifyCell(Cell):
         return f"classify {self.arm}{source}, n={self.size}, draw {self.draw}, seed {self.seed}"
 
 
+@dataclass(frozen=True)
+class NaiveCell(ClassifyCell):
+    """Train a classifier on a split that ignores the groups: what the result would have been with leakage."""
+
+    kind: ClassVar[str] = "naive"
+
+    def label(self) -> str:
+        """Return what a progress bar shows."""
+        return f"{super().label()}, split without groups"
+
+
 AnyCell = TrainCell | ScoreCell | ClassifyCell
 
 
@@ -134,7 +145,11 @@ def trained_for(cell: AnyCell) -> TrainCell | None:
 
 
 def plan_cells(
-    design: StudyDesign, subsets: list[Subset], held_out: ImageSet, folders: dict[str, ImageSet]
+    design: StudyDesign,
+    subsets: list[Subset],
+    held_out: ImageSet,
+    folders: dict[str, ImageSet],
+    naive: tuple[list[Subset], ImageSet] | None = None,
 ) -> list[AnyCell]:
     """Return all cells in the order in which they run: what a cell needs comes before it.
 
@@ -143,6 +158,7 @@ def plan_cells(
         subsets: training subsets, by draw and size.
         held_out: the test images.
         folders: synthetic images made elsewhere, by GAN name.
+        naive: subsets and test images of a split that ignores groups, for the arms without synthetic images.
     """
     cells: list[AnyCell] = []
     test = held_out.fingerprint()
@@ -163,6 +179,10 @@ def plan_cells(
                     )
                 )
                 cells += _classify_cells(design, where, test, generation)
+    for subset in naive[0] if naive else ():
+        assert naive is not None
+        where = {"size": subset.size, "draw": subset.draw, "subset": subset.images.fingerprint()}
+        cells += [NaiveCell(**vars(cell)) for cell in _classify_cells(design, where, naive[1].fingerprint(), None)]
     return cells
 
 

@@ -52,8 +52,27 @@ class DataSection(_Section):
 
     source: _Path
     size: Literal[32, 64, 128, 256, 512] = 64
-    fit: Literal["stretch", "pad", "crop"] = "stretch"
+    fit: Literal["stretch", "pad", "crop", "mask"] = "stretch"
+    mask_overlays: bool = False
+    groups: _Path = "source"  # of the source itself; "audit": duplicates too; else a groups.csv
+    drop_conflicts: bool | None = None  # None: where groups are not the source's own
     classes: tuple[str, ...] | None = None  # None: all, sorted by name
+
+    @property
+    def grouped(self) -> bool:
+        """Whether more is known of the groups than the source says."""
+        return self.groups != "source"
+
+    @property
+    def drops_conflicts(self) -> bool:
+        """Whether copies with different labels are left out."""
+        return self.grouped if self.drop_conflicts is None else self.drop_conflicts
+
+    @model_validator(mode="after")
+    def _conflicts_are_known(self) -> "DataSection":
+        if self.drop_conflicts and not self.grouped:
+            raise ValueError("drop_conflicts needs groups: audit, or the groups.csv of an audit")
+        return self
 
 
 class SplitSection(_Section):
@@ -64,6 +83,7 @@ class SplitSection(_Section):
     sizes: Annotated[tuple[int, ...], Field(min_length=1), _Distinct]
     draws: int = Field(1, ge=1)
     seed: int = 0
+    naive: bool | None = None  # classifiers on a split that ignores groups, to compare; None: where data.groups is set
 
     @model_validator(mode="before")
     @classmethod

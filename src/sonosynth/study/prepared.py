@@ -1,14 +1,18 @@
 """The images of a study: read and prepared once, then divided into test images and training subsets."""
 
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from sonosynth.data.audit import audit, write_tables
+from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare, source_fingerprint
-from sonosynth.data.readers import read_source
+from sonosynth.data.readers import Source, read_source
 from sonosynth.data.split import check_apart, check_real, held_out, nested_subsets
 from sonosynth.errors import ClassError, SonosynthError, StudyError
 from sonosynth.files import read_json
@@ -16,6 +20,15 @@ from sonosynth.metrics.scorecard import check_class_names
 from sonosynth.study.cells import AnyCell, Subset, plan_cells
 from sonosynth.study.design import GanEntry, StudyDesign, expand
 from sonosynth.study.store import Store
+
+
+@dataclass(frozen=True)
+class NaiveSplit:
+    """A division of the same images that ignores groups, apart from exact copies; see `StudyData`."""
+
+    held_out: ImageSet
+    test_indices: np.ndarray
+    subsets: list[Subset]
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,8 @@ class StudyData:
         folders: synthetic images made elsewhere, by GAN name.
         notes: what was told while reading and preparing.
         kind: how the source was read.
+        files: fingerprint of the source, with its groups.
+        naive: the split that ignores groups, if the study compares with one.
     """
 
     images: ImageSet
@@ -39,10 +54,13 @@ class StudyData:
     folders: dict[str, ImageSet]
     notes: list[str]
     kind: str
+    files: str | None = None
+    naive: NaiveSplit | None = None
 
     def cells(self, design: StudyDesign) -> list[AnyCell]:
         """Return the cells of `design` on these images."""
-        return plan_cells(design, self.subsets, self.held_out, self.folders)
+        naive = (self.naive.subsets, self.naive.held_out) if self.naive else None
+        return plan_cells(design, self.subsets, self.held_out, self.folders, naive)
 
 
 def prepare_study(
@@ -53,7 +71,7 @@ def prepare_study(
     Raises:
         SonosynthError: the images, or the split asked for, cannot be used; see the readers and `split`.
     """
-    images, kind, notes = _prepared(design, store, progress)
+    images, kind, notes, files = _prepared(design, store, progress)
     if len(images.classes) < 2:
         raise ClassError(f"a study needs at least two classes, {design.data.source} has '{images.classes[0]}' alone")
     check_class_names(images.classes)
@@ -65,37 +83,89 @@ def prepare_study(
     else:
         pool, test = np.arange(len(images)), None
         test_images = _own_test_set(design, images, store)
-    subsets = [
+    subsets = _subsets(design, images, pool)
+    folders = {gan.name: _folder(gan, design, images, test_images) for gan in design.gans if gan.folder}
+    return StudyData(images, test_images, test, subsets, folders, notes, kind, files, _naive(design, images))
+
+
+def _subsets(design: StudyDesign, images: ImageSet, pool: np.ndarray) -> list[Subset]:
+    return [
         Subset(size, draw, indices, images.subset(indices))
         for draw in range(design.split.draws)
         for size, indices in nested_subsets(images, pool, design.split.sizes, draw, design.split.seed).items()
     ]
-    folders = {gan.name: _folder(gan, design, images, test_images) for gan in design.gans if gan.folder}
-    return StudyData(images, test_images, test, subsets, folders, notes, kind)
+
+
+def _naive(design: StudyDesign, images: ImageSet) -> NaiveSplit | None:
+    """Return the split that someone would make who knows of no groups; equal pixels stay together even so."""
+    wanted = design.data.grouped if design.split.naive is None else design.split.naive
+    if not wanted or design.split.test_fraction is None:
+        return None
+    _, alone = np.unique(images.images.reshape(len(images), -1), axis=0, return_inverse=True)
+    careless = replace(images, groups=alone.astype(np.int64))
+    pool, test = held_out(careless, design.split.test_fraction, design.split.seed)
+    return NaiveSplit(careless.subset(test), test, _subsets(design, careless, pool))
 
 
 def _prepared(
     design: StudyDesign, store: Store | None, progress: Callable[[int, int], None] | None
-) -> tuple[ImageSet, str, list[str]]:
+) -> tuple[ImageSet, str, list[str], str | None]:
+    """Return the prepared images, how they were read, lines to tell the user, and what pins the source."""
     data = design.data
     if store is not None and store.data.is_dir():
         images = ImageSet.load(store.data)
         kept = read_json(store.directory / "provenance.json")["data"]
-        notes = [*kept["notes"], *_unchanged(data.source, kept.get("files"), store.data)]
-        return images.with_classes(data.classes or images.classes), kept["kind"], notes
-    source = read_source(expand(data.source))
-    images, notes = prepare(source, data.size, data.fit, classes=data.classes, progress=progress)
-    return images, source.kind, notes
+        notes = [*kept["notes"], *_unchanged(design, kept.get("files"), store.data)]
+        return images.with_classes(data.classes or images.classes), kept["kind"], notes, kept.get("files")
+    source, told = _source(design)
+    files = source_fingerprint(source)
+    if data.groups == "audit":
+        source, more = _audited(design, source, store, progress)
+        told += more
+    how: dict[str, Any] = {"progress": progress, "mask_overlays": data.mask_overlays}
+    images, notes = prepare(source, data.size, data.fit, classes=data.classes, **how)
+    return images, source.kind, [*told, *notes], files
 
 
-def _unchanged(source: str, before: str | None, kept: Path) -> list[str]:
-    """Check that the files of `source` are still those that were prepared as `kept`; return lines to tell the user.
+def _source(design: StudyDesign) -> tuple[Source, list[str]]:
+    """Return the source, with the groups of a table if the study names one, and lines to tell the user."""
+    source = read_source(expand(design.data.source))
+    if design.data.groups in ("source", "audit"):
+        return source, []
+    return with_groups(source, expand(design.data.groups), design.data.drops_conflicts)
+
+
+def _audited(
+    design: StudyDesign, source: Source, store: Store | None, progress: Callable[[int, int], None] | None
+) -> tuple[Source, list[str]]:
+    """Return `source` with duplicates grouped; what was found is kept in the study directory, if there is one."""
+    tell = progress or (lambda done, total: None)
+    found = audit(source, sizes=design.split.sizes, progress=lambda what, done, total: tell(done, total))
+    with tempfile.TemporaryDirectory() as beside:
+        tables = Path(beside) if store is None else store.directory / "audit"
+        write_tables(found, tables)
+        source, told = with_groups(source, tables / "groups.csv", design.data.drops_conflicts)
+    clusters = found.clusters
+    summary = (
+        f"audit: {len(clusters)} clusters of duplicates hold {sum(map(len, clusters))} of {len(found.labels)} images, "
+        f"{len(found.conflicts)} of them with two labels"
+    )
+    return source, [summary, *told]
+
+
+def _unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]:
+    """Check that the study's images are still those that were prepared as `kept`; return lines to tell the user."""
+    return _still(design.data.source, lambda: _source(design)[0], before, kept)
+
+
+def _still(source: str, read: Callable[[], Source], before: str | None, kept: Path) -> list[str]:
+    """Check that what `read` finds in `source` is what was there `before`; return lines to tell the user.
 
     Raises:
         StudyError: they are not, so that old and new results would rest on different images.
     """
     try:
-        now = source_fingerprint(read_source(expand(source)))
+        now = source_fingerprint(read())
     except SonosynthError as error:
         return [f"the images prepared before, in {kept}, are used, for the source cannot be read again: {error}"]
     if before is not None and now != before:
@@ -110,10 +180,12 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     assert design.split.test is not None
     if store is not None and store.test.is_dir():
         kept = read_json(store.directory / "provenance.json")["data"]
-        _unchanged(design.split.test, kept.get("test_files"), store.test)
+        own = design.split.test
+        _still(own, lambda: read_source(expand(own)), kept.get("test_files"), store.test)
         return ImageSet.load(store.test).with_classes(images.classes)
     source = read_source(expand(design.split.test))
-    test, _ = prepare(source, design.data.size, design.data.fit, classes=images.classes)
+    data = design.data
+    test, _ = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
     check_real(test, "images of split.test")
     check_apart(images, test, ("images of data.source", "images of split.test"), "remove them from one of the two")
     return test

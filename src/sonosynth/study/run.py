@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from sonosynth.data.prepare import source_fingerprint
 from sonosynth.data.readers import read_source
 from sonosynth.engine import provenance
 from sonosynth.files import locked, remove_leftovers, write_json
-from sonosynth.study.cells import AnyCell
+from sonosynth.study.cells import AnyCell, Subset
 from sonosynth.study.design import StudyDesign, expand
 from sonosynth.study.prepared import StudyData, prepare_study
 from sonosynth.study.store import Store
@@ -106,17 +106,21 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
             "kind": data.kind,
             "fingerprint": data.images.fingerprint(),
             "notes": data.notes,
-            "files": source_fingerprint(read_source(expand(design.data.source))),
+            "files": data.files,
         }
         if design.split.test is not None:
             told["test_files"] = source_fingerprint(read_source(expand(design.split.test)))
         write_json(path, provenance() | {"command": command, "data": told})
-    subsets = [
-        {"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices.tolist()} for s in data.subsets
-    ]
     test = None if data.test_indices is None else data.test_indices.tolist()
-    write_json(store.directory / "split.json", {"test": test, "subsets": subsets})
+    split = {"test": test, "subsets": _as_json(data.subsets)}
+    if data.naive is not None:
+        split["naive"] = {"test": data.naive.test_indices.tolist(), "subsets": _as_json(data.naive.subsets)}
+    write_json(store.directory / "split.json", split)
     if test is None and not store.test.is_dir():
         data.held_out.save(store.test)
     if not store.data.is_dir():
         data.images.save(store.data)
+
+
+def _as_json(subsets: list[Subset]) -> list[dict[str, Any]]:
+    return [{"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices.tolist()} for s in subsets]

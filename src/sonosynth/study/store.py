@@ -8,12 +8,13 @@ import pandas as pd
 
 from sonosynth.errors import OutputError, StudyError
 from sonosynth.files import atomic_file, is_vacant, read_json, write_json, write_text
-from sonosynth.study.cells import AnyCell, Generation
+from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, NaiveCell
 from sonosynth.study.design import StudyDesign, load_design
 
 STUDY_FILE = "study.yaml"
 SCORES_CSV = "scores.csv"
 F1_CSV = "f1.csv"
+PROTOCOLS_CSV = "protocols.csv"
 
 SCORE_COLUMNS = (
     *("gan", "mode", "size", "draw", "seed", "features", "reference", "class", "metric"),
@@ -23,6 +24,7 @@ F1_COLUMNS = (
     *("network", "arm", "gan", "mode", "gan_seed", "ratio", "size", "draw", "seed"),
     *("metric", "value", "n_train", "n_synthetic", "n_test"),
 )
+PROTOCOL_COLUMNS = ("protocol", "network", "arm", "size", "draw", "seed", "metric", "value", "n_train", "n_test")
 
 
 class Store:
@@ -85,9 +87,14 @@ class Store:
         write_json(self.directory / "plan.json", {"cells": [self._path(cell).stem for cell in cells]})
 
     def write_tables(self, cells: Sequence[AnyCell]) -> None:
-        """Write `scores.csv` and `f1.csv` from the finished ones of `cells`, in their order."""
+        """Write `scores.csv` and `f1.csv` from the finished ones of `cells`, in their order.
+
+        Where some cells ignore the groups, `protocols.csv` has their scores beside those of the arms without synthetic
+        images on the split of the study.
+        """
         scores: list[dict[str, Any]] = []
         f1: list[dict[str, Any]] = []
+        protocols: list[dict[str, Any]] = []
         for cell in cells:
             result = self.result(cell)
             if result is None:
@@ -95,11 +102,18 @@ class Store:
             row = cell.describe()
             if cell.kind == "score":
                 scores += [row | score for score in result["scores"]]
-            elif cell.kind == "classify":
+            elif isinstance(cell, ClassifyCell):
                 sizes = {name: result[name] for name in ("n_train", "n_synthetic", "n_test")}
-                f1 += [row | sizes | {"metric": name, "value": value} for name, value in result["metrics"].items()]
+                values = [row | sizes | {"metric": name, "value": value} for name, value in result["metrics"].items()]
+                if not isinstance(cell, NaiveCell):
+                    f1 += values
+                if cell.generation is None:
+                    protocol = "naive" if isinstance(cell, NaiveCell) else "grouped"
+                    protocols += [{"protocol": protocol, **value} for value in values]
         self._write_table(SCORES_CSV, scores, SCORE_COLUMNS)
         self._write_table(F1_CSV, f1, F1_COLUMNS)
+        if any(isinstance(cell, NaiveCell) for cell in cells):
+            self._write_table(PROTOCOLS_CSV, protocols, PROTOCOL_COLUMNS)
 
     def _write_table(self, name: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         table = pd.DataFrame(rows, columns=list(columns), dtype=object)

@@ -21,8 +21,8 @@ from sonosynth.gan.sample import generate
 from sonosynth.gan.train import train_mode
 from sonosynth.metrics.scorecard import as_json, scorecard
 from sonosynth.metrics.snapshots import distance_to
-from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, ScoreCell, TrainCell, trained_for
-from sonosynth.study.prepared import StudyData
+from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, NaiveCell, ScoreCell, TrainCell, trained_for
+from sonosynth.study.prepared import NaiveSplit, StudyData
 from sonosynth.study.store import Store
 from sonosynth.study.workers import Tell
 
@@ -58,7 +58,14 @@ class _Work:
         return self.score(cell) if isinstance(cell, ScoreCell) else self.classify(cell)
 
     def _subset(self, cell: AnyCell) -> ImageSet:
-        return next(s.images for s in self.data.subsets if (s.size, s.draw) == (cell.size, cell.draw))
+        subsets = self._split(cell).subsets
+        return next(s.images for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
+
+    def _split(self, cell: AnyCell) -> StudyData | NaiveSplit:
+        if not isinstance(cell, NaiveCell):
+            return self.data
+        assert self.data.naive is not None
+        return self.data.naive
 
     def train(self, cell: TrainCell) -> dict[str, Any]:
         generation = cell.generation
@@ -117,7 +124,7 @@ class _Work:
             synthetic = self._synthetic(cell, max(1, round(cell.ratio * len(subset))), "classify")
         result = classify(
             subset,
-            self.data.held_out,
+            self._split(cell).held_out,
             ARMS[cell.arm],
             synthetic=synthetic,
             network=cell.network,

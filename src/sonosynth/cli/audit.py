@@ -1,0 +1,98 @@
+"""``sonosynth data audit``."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sonosynth.data.audit import Audit
+
+
+def audit(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Images, as for 'data prepare'.")],
+    out: Annotated[Path, typer.Option(help="Folder for audit.html, duplicates.csv and groups.csv.")],
+    sizes: Annotated[
+        list[int] | None, typer.Option("--size", min=4, help="A data-set size of a planned study; may be repeated.")
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave files that cannot be decoded out, and count them.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
+) -> None:
+    """Look for what spoils a study: duplicates, conflicting labels, shortcuts, bad images.
+
+    Findings are no errors: the exit status is 0 with them, and 2 only if SOURCE cannot be read.
+    """
+    from sonosynth.cli.progress import progress_bar
+    from sonosynth.data.audit import AUDIT, already_audited, write_tables
+    from sonosynth.data.audit import audit as look
+    from sonosynth.data.prepare import source_fingerprint
+    from sonosynth.data.readers import read_source
+    from sonosynth.files import atomic_directory, check_output, read_json, write_json
+    from sonosynth.report.audit_page import PAGE, write_audit_page
+
+    images = read_source(source)
+    arguments = {"source": source_fingerprint(images), "sizes": sizes or [], "skip_unreadable": skip_unreadable}
+    if already_audited(out, arguments):
+        _tell(read_json(out / AUDIT)["found"], as_json)
+        typer.echo(f"{out / PAGE} is already done: nothing written", err=as_json)
+        return
+    check_output(out, directory=True)
+    with progress_bar("auditing") as tell:
+        found = look(images, skip_unreadable, sizes or (), lambda what, done, total: tell(done, total, what))
+    drop = " --drop-conflicts" if found.conflicts else ""
+    command = (
+        f"sonosynth data prepare {shlex.quote(str(source))} --out DIR --size 128 "
+        f"--groups {shlex.quote(str(out / 'groups.csv'))}{drop}"
+    )
+    summary = _summary(found) | {"next": command}
+    with atomic_directory(out) as beside:
+        write_tables(found, beside)
+        write_audit_page(found, beside, command)
+        write_json(beside / AUDIT, {"arguments": arguments, "found": summary})
+    _tell(summary, as_json)
+    typer.echo(f"wrote {out / PAGE}", err=as_json)
+
+
+def _summary(found: "Audit") -> dict[str, Any]:
+    names = [f"{image.item.label}/{image.item.id}" for image in found.report.images]
+    shortcut = found.shortcut
+    return {
+        "images": len(names),
+        "groups": len(set(found.groups.tolist())),
+        "clusters": [[names[i] for i in members] for members in found.clusters],
+        "conflicts": [[names[i] for i in members] for members in found.conflicts],
+        "associations": [
+            {"name": a.name, "values": dict(a.values), "effect": a.effect, "p": a.p, "n": a.n}
+            for a in found.associations
+        ],
+        "shortcut_f1": shortcut and {"value": shortcut.f1, "chance": shortcut.chance, "high": shortcut.chance_high},
+        "oddities": {name: [names[i] for i in images] for name, images in found.oddities().items()},
+        "outliers": [names[i] for i in found.outliers],
+        "notes": list(found.notes),
+    }
+
+
+def _tell(found: dict[str, Any], as_json: bool) -> None:
+    """Print what was found: one JSON object, or a finding a line."""
+    if as_json:
+        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    clusters, shortcut = found["clusters"], found["shortcut_f1"]
+    typer.echo(f"images      {found['images']} in {found['groups']} groups")
+    typer.echo(f"duplicates  {len(clusters)} clusters of {sum(map(len, clusters))} images")
+    typer.echo(f"conflicts   {len(found['conflicts'])} clusters with two labels")
+    if shortcut:
+        warns = shortcut["value"] > shortcut["high"]
+        typer.echo(
+            f"shortcuts   macro-F1 {shortcut['value']:.2f} from overlays and frames alone (chance "
+            f"{shortcut['chance']:.2f}){': the classes can be told apart without looking at tissue' if warns else ''}"
+        )
+    for name, images in found["oddities"].items():
+        typer.echo(f"quality     {len(images)} {name}")
+    for note in found["notes"]:
+        typer.echo(f"note        {note}")
+    typer.echo(f"next: {found['next']}")

@@ -1,0 +1,104 @@
+"""``groups.csv``: what an audit writes is what `prepare` and studies read, and edits count."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sonosynth.data.groups import Clusters, place, with_groups, write_groups
+from sonosynth.data.prepare import prepare
+from sonosynth.data.readers import read_source
+from sonosynth.errors import ClassError, ManifestError
+
+
+@pytest.fixture
+def source(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for label in ("benign", "malignant"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for k in range(3):
+            pixels = rng.integers(0, 255, (20, 20), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / label / f"{label[0]}{k}.png")
+    return read_source(tmp_path / "data")
+
+
+def table(path: Path, rows: str) -> Path:
+    path.write_text(rows, encoding="utf-8")
+    return path
+
+
+ROWS = "".join(f"benign/b{k}.png,{{}}\n" for k in range(3)) + "".join(f"malignant/m{k}.png,{{}}\n" for k in range(3))
+
+
+def test_clusters():
+    clusters = Clusters(6)
+    for a, b in ((4, 5), (1, 2), (2, 4)):
+        clusters.join(a, b)
+    assert clusters.numbers().tolist() == [0, 1, 1, 2, 1, 1]
+    assert clusters.several() == [[1, 2, 4, 5]]
+
+
+def test_groups_travel_to_prepared_images(source, tmp_path):
+    write_groups(tmp_path / "groups.csv", source.root, source.items, [7, 7, 1, 2, 3, 7], [False] * 6)
+    grouped, notes = with_groups(source, tmp_path / "groups.csv")
+    assert prepare(grouped, 16)[0].groups.tolist() == [0, 0, 1, 2, 3, 0]
+    assert notes == ["groups from groups.csv: 4 of 6 images"]
+
+
+def test_conflicts_are_dropped_where_they_still_hold(source, tmp_path):
+    conflicts = [True, False, False, True, False, False]
+    write_groups(tmp_path / "groups.csv", source.root, source.items, [0, 1, 2, 0, 1, 3], conflicts)
+    left, notes = with_groups(source, tmp_path / "groups.csv", drop_conflicts=True)
+    assert [item.id for item in left.items] == ["b1", "b2", "m1", "m2"]  # b1 and m1 share a patient, not a frame
+    assert "2 images dropped: copies that carry different labels" in notes
+    text = (tmp_path / "groups.csv").read_text()
+    edited = table(tmp_path / "edited.csv", text.replace("malignant/m0.png,0,1", "malignant/m0.png,99,1"))
+    assert len(with_groups(source, edited, drop_conflicts=True)[0].items) == 6
+
+
+def test_a_table_without_marks_drops_every_group_of_two_classes(source, tmp_path):
+    path = table(tmp_path / "groups.csv", "path,group\n" + ROWS.format(0, 1, 2, 0, 1, 3))
+    assert [item.id for item in with_groups(source, path, drop_conflicts=True)[0].items] == ["b2", "m2"]
+
+
+def test_a_class_is_never_dropped_whole(source, tmp_path):
+    path = table(tmp_path / "groups.csv", "path,group\n" + ROWS.format(0, 1, 2, 0, 1, 2))
+    with pytest.raises(ClassError, match="no image of class 'benign' is left"):
+        with_groups(source, path, drop_conflicts=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks the column 'path'"),
+        ("path,groups\n", "lacks the column 'group' .did you mean 'groups'"),
+        ("path,group\nbenign/b0.png,1\n", "has no row for 5 of 6 images"),
+        ("path,group\nbenign/b0.png,1\nbenign/b0.png,2\n", "line 3: 'benign/b0.png' stands twice"),
+        ("path,group\nbenign/b0.png,\n", "line 2: no path or no group"),
+        ("path,group\nbenign/b0.png,1,2\n", "line 2: 3 fields where the first line has 2"),
+        ("path,group,conflict\nbenign/b0.png,1,x\n", "conflict must be 0 or 1, not 'x'"),
+    ],
+)
+def test_wrong_tables(text, message, source, tmp_path):
+    with pytest.raises(ManifestError, match=message):
+        with_groups(source, table(tmp_path / "groups.csv", text))
+
+
+def test_a_table_of_another_tool(source, tmp_path):
+    path = tmp_path / "groups.csv"
+    path.write_bytes(b"\xef\xbb\xbfpath, group\r\n" + ROWS.replace("\n", "\r\n").format(*"aabbcc").encode())
+    assert prepare(with_groups(source, path)[0], 16)[0].groups.tolist() == [0, 0, 1, 1, 2, 2]
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ManifestError, match="not a comma-separated table in UTF-8"):
+        with_groups(source, path)
+    with pytest.raises(ManifestError, match="cannot be read"):
+        with_groups(source, tmp_path / "missing.csv")
+
+
+def test_frames_have_names_of_their_own(source):
+    from dataclasses import replace
+
+    item = source.items[0]
+    assert place(item, source.root) == "benign/b0.png"
+    assert place(replace(item, frame=3), source.root) == "benign/b0.png#3"
