@@ -1,8 +1,8 @@
 """The images of a study: read and prepared once, then divided into test images and training subsets."""
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class StudyData:
         kind: how the source was read.
         files: fingerprint of the source, with its groups.
         naive: the split that ignores groups, if the study compares with one.
+        audit: the tables of an audit that was made for the study, by file name.
     """
 
     images: ImageSet
@@ -56,6 +57,7 @@ class StudyData:
     kind: str
     files: str | None = None
     naive: NaiveSplit | None = None
+    audit: Mapping[str, bytes] = field(default_factory=dict)
 
     def cells(self, design: StudyDesign) -> list[AnyCell]:
         """Return the cells of `design` on these images."""
@@ -71,7 +73,7 @@ def prepare_study(
     Raises:
         SonosynthError: the images, or the split asked for, cannot be used; see the readers and `split`.
     """
-    images, kind, notes, files = _prepared(design, store, progress)
+    images, told = _prepared(design, store, progress)
     if len(images.classes) < 2:
         raise ClassError(f"a study needs at least two classes, {design.data.source} has '{images.classes[0]}' alone")
     check_class_names(images.classes)
@@ -85,7 +87,7 @@ def prepare_study(
         test_images = _own_test_set(design, images, store)
     subsets = _subsets(design, images, pool)
     folders = {gan.name: _folder(gan, design, images, test_images) for gan in design.gans if gan.folder}
-    return StudyData(images, test_images, test, subsets, folders, notes, kind, files, _naive(design, images))
+    return StudyData(images, test_images, test, subsets, folders, **told, naive=_naive(design, images))
 
 
 def _subsets(design: StudyDesign, images: ImageSet, pool: np.ndarray) -> list[Subset]:
@@ -109,22 +111,22 @@ def _naive(design: StudyDesign, images: ImageSet) -> NaiveSplit | None:
 
 def _prepared(
     design: StudyDesign, store: Store | None, progress: Callable[[int, int], None] | None
-) -> tuple[ImageSet, str, list[str], str | None]:
-    """Return the prepared images, how they were read, lines to tell the user, and what pins the source."""
+) -> tuple[ImageSet, dict[str, Any]]:
+    """Return the prepared images, and what `StudyData` says of them."""
     data = design.data
     if store is not None and store.data.is_dir():
         images = ImageSet.load(store.data)
         kept = read_json(store.directory / "provenance.json")["data"]
         notes = [*kept["notes"], *_unchanged(design, kept.get("files"), store.data)]
-        return images.with_classes(data.classes or images.classes), kept["kind"], notes, kept.get("files")
-    source, told = _source(design)
-    files = source_fingerprint(source)
+        told = {"notes": notes, "kind": kept["kind"], "files": kept.get("files")}
+        return images.with_classes(data.classes or images.classes), told
+    source, lines = _source(design)
+    files, tables = source_fingerprint(source), dict[str, bytes]()
     if data.groups == "audit":
-        source, more = _audited(design, source, store, progress)
-        told += more
+        source, lines, tables = _audited(design, source, progress)
     how: dict[str, Any] = {"progress": progress, "mask_overlays": data.mask_overlays}
     images, notes = prepare(source, data.size, data.fit, classes=data.classes, **how)
-    return images, source.kind, [*told, *notes], files
+    return images, {"notes": [*lines, *notes], "kind": source.kind, "files": files, "audit": tables}
 
 
 def _source(design: StudyDesign) -> tuple[Source, list[str]]:
@@ -136,21 +138,21 @@ def _source(design: StudyDesign) -> tuple[Source, list[str]]:
 
 
 def _audited(
-    design: StudyDesign, source: Source, store: Store | None, progress: Callable[[int, int], None] | None
-) -> tuple[Source, list[str]]:
-    """Return `source` with duplicates grouped; what was found is kept in the study directory, if there is one."""
+    design: StudyDesign, source: Source, progress: Callable[[int, int], None] | None
+) -> tuple[Source, list[str], dict[str, bytes]]:
+    """Return `source` with duplicates grouped, lines to tell the user, and the tables of the audit."""
     tell = progress or (lambda done, total: None)
     found = audit(source, sizes=design.split.sizes, progress=lambda what, done, total: tell(done, total))
     with tempfile.TemporaryDirectory() as beside:
-        tables = Path(beside) if store is None else store.directory / "audit"
-        write_tables(found, tables)
-        source, told = with_groups(source, tables / "groups.csv", design.data.drops_conflicts)
+        write_tables(found, Path(beside))
+        tables = {path.name: path.read_bytes() for path in sorted(Path(beside).iterdir())}
+        source, told = with_groups(source, Path(beside) / "groups.csv", design.data.drops_conflicts)
     clusters = found.clusters
     summary = (
         f"audit: {len(clusters)} clusters of duplicates hold {sum(map(len, clusters))} of {len(found.labels)} images, "
         f"{len(found.conflicts)} of them with two labels"
     )
-    return source, [summary, *told]
+    return source, [summary, *told], tables
 
 
 def _unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from sonosynth.data.prepare import source_fingerprint
 from sonosynth.data.readers import read_source
 from sonosynth.engine import provenance
-from sonosynth.files import locked, remove_leftovers, write_json
+from sonosynth.files import atomic_file, locked, remove_leftovers, write_json
 from sonosynth.study.cells import AnyCell, Subset
 from sonosynth.study.design import StudyDesign, expand
 from sonosynth.study.prepared import StudyData, prepare_study
@@ -111,6 +111,9 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
         if design.split.test is not None:
             told["test_files"] = source_fingerprint(read_source(expand(design.split.test)))
         write_json(path, provenance() | {"command": command, "data": told})
+    for name, content in data.audit.items():
+        with atomic_file(store.directory / "audit" / name) as beside:
+            beside.write_bytes(content)
     test = None if data.test_indices is None else data.test_indices.tolist()
     split = {"test": test, "subsets": _as_json(data.subsets)}
     if data.naive is not None:

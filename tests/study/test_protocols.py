@@ -1,0 +1,143 @@
+"""Studies whose groups come from an audit, beside a split that knows of none."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+import planting
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.phantom import phantom
+from sonosynth.errors import StudyError
+from sonosynth.report.page import write_report
+from sonosynth.report.record import StudyRecord
+from sonosynth.report.tables import f1_rows, leakage
+from sonosynth.study.design import parse_design
+from sonosynth.study.run import run_study
+from sonosynth.study.store import PROTOCOL_COLUMNS, Store
+
+
+class Silent:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text) -> None:
+        self.notes.append(text)
+
+    def start(self, cell, number, total) -> None:
+        pass
+
+    def progress(self, cell, done, total, text) -> None:
+        pass
+
+    def finish(self, cell, seconds) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """20 phantoms, each of ten also flipped; one flipped copy carries the other label."""
+    root = tmp_path_factory.mktemp("copies") / "source"
+    data = phantom(10, 128, seed=1, classes=("benign", "normal"))
+    rng = np.random.default_rng(0)
+    for name in data.classes:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for k, grey in enumerate(data.of_class(name).images):
+            Image.fromarray(grey).save(root / name / f"{name}{k}.png")
+            if k < 5:
+                other = "normal" if (name, k) == ("benign", 4) else name
+                (root / other).mkdir(exist_ok=True)
+                Image.fromarray(planting.flip(grey, rng)).save(root / other / f"{name}{k}-flipped.png")
+    return root
+
+
+def run(out: Path, source: Path, sizes=(8,), seeds=(0,), **data) -> Silent:
+    raw = {
+        "name": "protocols",
+        "data": {"source": str(source), "size": 32, **data},
+        "split": {"sizes": list(sizes)},
+        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": list(seeds), "steps": 20},
+    }
+    monitor = Silent()
+    run_study(parse_design(raw, "study"), yaml.safe_dump(raw), Store(out), monitor, "test")
+    return monitor
+
+
+@pytest.fixture(scope="module")
+def finished(source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "run"
+    return out, run(out, source, (8, 12), (0, 1), groups="audit")
+
+
+def test_duplicates_stay_on_one_side_and_conflicts_are_dropped(finished):
+    out, monitor = finished
+    assert any(
+        "audit: 10 clusters of duplicates hold 20 of 30 images, 1 of them with two labels" in n for n in monitor.notes
+    )
+    data, split = ImageSet.load(out / "data"), json.loads((out / "split.json").read_text())
+    assert len(data) == 28 and "benign4" not in data.ids
+    for subset in split["subsets"]:
+        assert not set(data.groups[subset["indices"]]) & set(data.groups[split["test"]])
+    assert (out / "audit" / "groups.csv").is_file() and (out / "audit" / "duplicates.csv").is_file()
+
+
+def test_the_naive_split_breaks_groups_and_is_as_large(finished):
+    out, _ = finished
+    data, split = ImageSet.load(out / "data"), json.loads((out / "split.json").read_text())
+    naive = split["naive"]
+    assert abs(len(naive["test"]) - len(split["test"])) <= 2
+    assert set(data.groups[naive["subsets"][-1]["indices"]]) & set(data.groups[naive["test"]])
+    assert [(s["size"], s["draw"]) for s in naive["subsets"]] == [(s["size"], s["draw"]) for s in split["subsets"]]
+
+
+def test_both_protocols_stand_side_by_side(finished):
+    out, _ = finished
+    table = pd.read_csv(out / "protocols.csv")
+    assert tuple(table.columns) == PROTOCOL_COLUMNS
+    counts = table[table.metric == "macro_f1"].groupby(["protocol", "size"]).size()
+    assert counts.to_dict() == {(p, n): 2 for p in ("grouped", "naive") for n in (8, 12)}
+    f1 = pd.read_csv(out / "f1.csv")
+    assert len(f1[f1.metric == "macro_f1"]) == 4  # of the study's own split alone
+    record = StudyRecord.load(out)
+    rows = leakage(record, f1_rows(record))
+    assert [(row.arm, row.size, row.runs) for row in rows] == [("real", 8, 2), ("real", 12, 2)]
+    own = table[(table.metric == "macro_f1") & (table.protocol == "naive") & (table["size"] == 8)].value.mean()
+    assert rows[0].naive.value == pytest.approx(own, abs=1e-5)
+    page = write_report(out).read_text(encoding="utf-8")
+    assert "What leakage would have shown" in page
+
+
+def test_a_study_goes_on_without_a_second_audit(finished, source, monkeypatch):
+    out, _ = finished
+    before = {path.name: path.read_bytes() for path in out.glob("*.csv")}
+
+    def never(*args, **kwargs):
+        raise AssertionError("audited again")
+
+    monkeypatch.setattr("sonosynth.study.prepared.audit", never)
+    run(out, source, (8, 12), (0, 1), groups="audit")
+    assert {path.name: path.read_bytes() for path in out.glob("*.csv")} == before
+
+
+def test_groups_from_a_table_give_the_same_split(finished, source, tmp_path):
+    out, _ = finished
+    table = out / "audit" / "groups.csv"
+    moved = tmp_path / "groups.csv"
+    moved.write_text(table.read_text())
+    run(tmp_path / "moved", source, (8, 12), groups=str(moved))
+    assert (tmp_path / "moved" / "split.json").read_text() == (out / "split.json").read_text()
+    moved.write_text(table.read_text().replace("normal/normal9.png,", "normal/normal9.png,9"))
+    with pytest.raises(StudyError, match="have changed since this study began"):
+        run(tmp_path / "moved", source, (8, 12), groups=str(moved))
+
+
+def test_without_groups_there_is_one_protocol(source, tmp_path):
+    run(tmp_path / "run", source)
+    assert not (tmp_path / "run" / "protocols.csv").exists()
+    assert "naive" not in json.loads((tmp_path / "run" / "split.json").read_text())
+    with pytest.raises(StudyError, match="drop_conflicts needs groups"):
+        run(tmp_path / "other", source, drop_conflicts=True)
