@@ -2,7 +2,7 @@
 
     python benchmarks/duplicates.py '$SONOSYNTH_DATA/hc18_256' phantoms --out results/duplicates/planted.json
 
-Of every source's images, a part is planted once more, changed in one way each. With `--words` every image carries the
+As in `sonosynth data audit`, words and calipers are masked first. Of every source's images, a part is planted once more, changed in one way each. With `--words` every image carries the
 same burned-in words. Images of one group of the manifest are no strangers.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from bench import line, save
 from planting import PLANTED, words
 from sonosynth.data.duplicates import find_duplicates, view
+from sonosynth.data.overlays import find_overlays
 from sonosynth.data.phantom import phantom
 from sonosynth.data.readers import decode, read_source
 from sonosynth.study.design import expand
@@ -54,7 +55,8 @@ def measure(source: str, n: int | None, each: int, seed: int, size: int, burned:
             kinds.append(kind)
     if burned:
         pictures = [words(words(p, "RT AXILLA", (0.05, 0.85)), "BREAST 12 MHz", (0.4, 0.03)) for p in pictures]
-    found = find_duplicates([view(picture) for picture in pictures])
+    views = [view(picture, find_overlays(picture).mask(picture.shape)) for picture in pictures]
+    found = find_duplicates(views)
     similarity = {(pair.a, pair.b): pair.similarity for pair in found}
     root = list(range(len(pictures)))
     for pair in found:
