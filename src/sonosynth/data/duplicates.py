@@ -56,12 +56,12 @@ class View:
     Attributes:
         keypoints: of the whole image.
         detail: float16 ``[h, w]``, grey levels around the local mean, at a longest side of 192 pixels.
-        shown: bool ``[h, w]``, where the picture is not ignored.
+        shown: bool ``[h, w]``, where the picture is not ignored; None if that is everywhere.
     """
 
     keypoints: Keypoints
     detail: Array
-    shown: Array
+    shown: Array | None
 
 
 def view(grey: Array, ignored: Array | None = None) -> View:
@@ -70,8 +70,8 @@ def view(grey: Array, ignored: Array | None = None) -> View:
 
     small = to_side(grey, _VIEW).astype(np.float32)
     detail = cv2.GaussianBlur(small, (0, 0), _BAND[0]) - cv2.GaussianBlur(small, (0, 0), _BAND[1])
-    shown = np.ones(detail.shape, bool)
-    if ignored is not None:
+    shown = None
+    if ignored is not None and ignored.any():
         shown = to_side(ignored.astype(np.uint8) * 255, _VIEW) < 128
     return View(find_keypoints(grey, ignored), detail.astype(np.float16), shown)
 
@@ -163,11 +163,11 @@ def _judged(first: View, second: View, flipped: bool, model: Array) -> tuple[flo
     turn = abs(float(np.degrees(np.arctan2(model[1, 0], model[0, 0]))))
     if not _SCALES[0] <= scale <= _SCALES[1] or turn > _TURN:
         return -1.0, 0, "partial"
-    detail, shown = second.detail.astype(np.float32), second.shown.astype(np.uint8)
+    detail, shown = second.detail.astype(np.float32), _shown(second).astype(np.uint8)
     if flipped:
         detail, shown = np.ascontiguousarray(detail[:, ::-1]), np.ascontiguousarray(shown[:, ::-1])
     # Where the moved picture is the finer one, it is the first that is brought to the coarser grid of the second.
-    target, target_shown = first.detail.astype(np.float32), first.shown
+    target, target_shown = first.detail.astype(np.float32), _shown(first)
     small = model.copy()
     small[:, 2] *= _VIEW / SIDE
     height, width = target.shape
@@ -184,6 +184,10 @@ def _judged(first: View, second: View, flipped: bool, model: Array) -> tuple[flo
     similarity, tiles = _tiles(target, moved, valid)
     whole = abs(np.log(scale)) < 0.03 and covered > 0.9
     return similarity, tiles, "flipped" if flipped else "near" if whole else "partial"
+
+
+def _shown(seen: View) -> Array:
+    return np.ones(seen.detail.shape, bool) if seen.shown is None else seen.shown
 
 
 def _tiles(a: Array, b: Array, valid: Array) -> tuple[float, int]:

@@ -20,7 +20,7 @@ SIDE = 320  # pixels of the longest side at which keypoints are found: one scale
 _KEYPOINTS = 400  # an image
 _CONTRAST = 0.01  # a quarter of Lowe's: speckle is faint
 _QUANTUM = 512  # descriptors are kept as bytes: 255 means half of the unit length
-_WORDS = 8192  # at most; for small sets one of 128 keypoints
+_WORDS = 4096  # at most; for small sets one of 128 keypoints
 _NEAREST = 3  # words that a descriptor of the asking image stands for
 _CHUNK = 4096  # descriptors compared with all words at once
 _ALIKE = 0.94  # cosine of descriptors that vote for each other: half of true matches and 1 in 10,000 others reach it
@@ -36,12 +36,15 @@ class Keypoints:
     Attributes:
         points: float32 ``[K, 2]``, x and y in pixels of the image enlarged or reduced so that `SIDE` is its longest.
         descriptors: uint8 ``[K, 128]``.
-        mirrored: uint8 ``[K, 128]``, what the descriptors would be in the image flipped left to right.
     """
 
     points: Array
     descriptors: Array
-    mirrored: Array
+
+    @property
+    def mirrored(self) -> Array:
+        """What the descriptors would be in the image flipped left to right, uint8 ``[K, 128]``."""
+        return mirror(self.descriptors)
 
 
 def to_side(grey: Array, side: int) -> Array:
@@ -70,7 +73,7 @@ def find_keypoints(grey: Array, ignored: Array | None = None) -> Keypoints:
     root = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
     descriptors = np.minimum(np.rint(root * _QUANTUM), 255).astype(np.uint8)
     points = np.array([point.pt for point in found], dtype=np.float32).reshape(-1, 2)
-    return Keypoints(points, descriptors, mirror(descriptors))
+    return Keypoints(points, descriptors)
 
 
 def mirror(descriptors: Array) -> Array:
@@ -109,7 +112,7 @@ def candidates(
     places = _by_word(_words_of(stored, words, 1), len(words))
     pairs = set()
     for flipped in (False, True):
-        asked = np.concatenate([image.mirrored for image in images]) if flipped else stored
+        asked = mirror(stored) if flipped else stored
         askers = _by_word(_words_of(asked, words, _NEAREST), len(words))
         votes = scipy.sparse.csr_array((n, n), dtype=np.float32)
         found: list[tuple[Array, Array]] = []
