@@ -1,7 +1,8 @@
 """The catalogue of public ultrasound data sets: where each lies, its terms, and how it becomes a SOURCE.
 
-Addresses, sizes and checksums are those of the publishers' own records. What a publisher does not give is None here,
-and said so wherever the entry is shown; nothing is filled in from elsewhere.
+Addresses, sizes and checksums are what the publishers are reported to give; they were collected from public
+descriptions and have not been tried against the servers. What nobody reports is None here, and said so wherever the
+entry is shown. A checksum that is wrong stops a download, never lets one through.
 """
 
 from collections.abc import Callable

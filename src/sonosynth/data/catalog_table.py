@@ -19,6 +19,9 @@ that folder by the name below, and run the same command again.
 `DIR/source.json` records where the files came from, their SHA-256, the licence and the citation. A set whose labels
 stand in a table gets a `manifest.csv` of path, label and group beside it; nothing else is changed.
 
+Addresses, sizes and checksums were collected from public descriptions of the sets and have not all been tried against
+the servers: a wrong one stops a download with a line that says how to get the file by hand.
+
 This page is made from the code: `python -m sonosynth.data.catalog_table > docs/reference/catalogue.md`.
 """
 
