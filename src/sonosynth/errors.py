@@ -4,9 +4,18 @@ The message says what was wrong, where (file, field, value) and what to do; the 
 exits with status 2.
 """
 
+_LONGEST = 1600
+
 
 class SonosynthError(Exception):
-    """Base of all errors that the user can mend."""
+    """Base of all errors that the user can mend.
+
+    The message is one line, whatever names it holds; of a very long one the middle is left out.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        line = one_line(message)
+        super().__init__(line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}")
 
 
 class SourceError(SonosynthError):
@@ -79,6 +88,13 @@ class ArchiveError(FetchError):
 
 class OutputError(SonosynthError):
     """The output cannot be written where it was asked for."""
+
+
+def one_line(text: str) -> str:
+    """Return `text` with line ends, terminal codes and all else that does not print written as escapes, as in repr."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:

@@ -6,7 +6,9 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from filelock import FileLock, Timeout
 from sonosynth.errors import OutputError
 
 _LOCK = ".lock"
+_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+_LONGEST = 200  # bytes of a name made by `safe_name`; file systems take 255, and a suffix is still to come
 # Names that Windows keeps for devices, with any suffix.
 DEVICE_NAMES = frozenset(("CON", "PRN", "AUX", "NUL", *(f"{kind}{i}" for kind in ("COM", "LPT") for i in range(1, 10))))
 
@@ -69,27 +73,49 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
         raise OutputError(f"another process is working in {directory}; wait for it, or choose another --out") from error
 
 
+def refusal(path: Path, most: int) -> str | None:
+    """Return why the file at `path` should not be opened: it may never end, or has more than `most` bytes; else None.
+
+    Raises OSError where there is none.
+    """
+    found = path.stat()
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFREG:
+        return f"not a file but a {_KINDS.get(kind, 'device')}"
+    return f"larger than {most >> 20:,} MiB" if found.st_size > most else None
+
+
 def folder_names(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
     """Return a folder name for each of `names` that every file system takes, and that tells them apart.
 
-    A name that is one already keeps it, unless it is `reserved`. Names that differ only in what had to change, or in
-    case, are numbered.
+    A name that is one already keeps it, unless it is `reserved`. Names that differ only in what had to change, in case,
+    or in how accents are composed, are numbered.
     """
     folders: dict[str, str] = {}
-    used = {name.casefold() for name in reserved}
+    used = {same_file(name) for name in reserved}
     for name in names:
         stem = safe_name(name)
         folder = stem
-        while folder.casefold() in used:
+        while same_file(folder) in used:
             folder = f"{stem}~{len(used)}"
-        used.add(folder.casefold())
+        used.add(same_file(folder))
         folders[name] = folder
     return folders
 
 
+def same_file(name: str) -> str:
+    """Return what two names have in common if a file system somewhere takes them for one: case, composed accents."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
 def safe_name(name: str) -> str:
-    """Return `name` as a file name: letters, digits, spaces and ``_().+-``, no dot or space at either end."""
-    return re.sub(r"[^\w() .+-]", "_", name).strip(" .") or "_"
+    """Return `name` as a file name: letters, digits, spaces and ``_().+-``, no dot or space at either end.
+
+    It has at most 200 bytes, and is not one that Windows keeps for devices.
+    """
+    allowed = re.sub(r"[^\w() .+-]", "_", name)
+    safe = allowed.strip(" .").encode()[:_LONGEST].decode(errors="ignore").strip(" .") or "_"
+    return f"_{safe}" if safe.split(".")[0].rstrip().upper() in DEVICE_NAMES else safe
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import typer
 
 from sonosynth.cli.audit import audit
 from sonosynth.cli.fetch import fetch
+from sonosynth.errors import one_line
 
 if TYPE_CHECKING:
     from sonosynth.data.imageset import ImageSet
@@ -56,7 +57,7 @@ def info(
     with progress_bar("reading") as progress:
         report = scan(read_source(source), skip_unreadable, progress)
     if as_json:
-        typer.echo(json.dumps(report.summary(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(report.summary(), indent=1))
     else:
         _print_summary(source, report.summary(), skip_unreadable)
 
@@ -184,7 +185,9 @@ def _print_summary(source: Path, summary: dict[str, Any], skip_unreadable: bool)
     _print_table(rows, summary["notes"])
     skip = " --skip-unreadable" if skip_unreadable else ""
     typer.echo(
-        "ready to use as it is" if ready else f'next: sonosynth data prepare "{source}" --out DIR --size 128{skip}'
+        "ready to use as it is"
+        if ready
+        else one_line(f'next: sonosynth data prepare "{source}" --out DIR --size 128{skip}')
     )
 
 
@@ -202,7 +205,7 @@ def _print_written(out: Path, data: "ImageSet", notes: list[str], new: bool) -> 
         "groups": len(set(data.groups.tolist())),
     }
     _print_table(rows, notes)
-    typer.echo(f"wrote {out}" if new else f"{out} is already done: nothing written")
+    typer.echo(one_line(f"wrote {out}" if new else f"{out} is already done: nothing written"))
 
 
 def _print_table(rows: dict[str, Any], notes: list[str]) -> None:
@@ -211,5 +214,5 @@ def _print_table(rows: dict[str, Any], notes: list[str]) -> None:
 
     table = Table.grid(padding=(0, 2))
     for name, value in [*rows.items(), *(("note", note) for note in notes)]:
-        table.add_row(name, str(value))
+        table.add_row(name, one_line(str(value)))
     Console(markup=False, highlight=False).print(table)

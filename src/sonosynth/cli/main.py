@@ -3,6 +3,7 @@
 import errno
 import re
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -14,7 +15,7 @@ from sonosynth.cli.demo import demo
 from sonosynth.cli.gan import generate, train
 from sonosynth.cli.report import report
 from sonosynth.cli.score import score
-from sonosynth.errors import SonosynthError
+from sonosynth.errors import SonosynthError, one_line
 
 _MENDABLE = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -46,6 +47,7 @@ class _Commands(TyperGroup):
         sys.exit(status if isinstance(status, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged files, which get their one line
         try:
             return super().invoke(ctx)
         except SonosynthError as error:
@@ -61,7 +63,8 @@ class _Commands(TyperGroup):
 
 
 def _mendable(message: str) -> typer.Exit:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    line = one_line(re.sub(r"\s*\n\s*", " ", message))
+    print(f"error: {line}", file=sys.stderr)
     return typer.Exit(2)
 
 

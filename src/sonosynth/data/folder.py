@@ -37,7 +37,7 @@ class Folder:
         below = {sub: dicom.dicom_files(sub) for sub in self.folders if nested and not sub.is_symlink()}
         self.looked_into = [sub for sub, found in below.items() if found]
         self.images += [file for found in below.values() for file in found]
-        for entry in (path, *self.images):
+        for entry in (path, *self.images) if self.images else ():
             check_name(entry)
 
     def stems(self) -> set[str]:

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 from sonosynth.errors import ClassError, ManifestError, MixedSizesError, UnreadableImageError, nearest
-from sonosynth.files import atomic_directory, folder_names, safe_name
+from sonosynth.files import atomic_directory, folder_names, safe_name, same_file
 
 MANIFEST = "manifest.csv"
 _OWN_COLUMNS = ("path", "label", "group", "id", "synthetic")
@@ -142,21 +143,21 @@ class ImageSet:
                 **self.extra,
             }
             with (beside / MANIFEST).open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
+                writer = csv.writer(_Rows(file))
                 writer.writerow(columns)
                 writer.writerows(zip(*columns.values(), strict=True))
 
     def file_names(self) -> list[str]:
         """Return where `save` writes each image, relative to its directory, with forward slashes."""
-        folders = folder_names(self.classes)
+        folders = folder_names(self.classes, reserved=(MANIFEST, "prepare.json"))
         used: set[str] = set()
         names = []
         for identity, label in zip(self.ids, self.labels, strict=True):
             stem = f"{folders[self.classes[label]]}/{safe_name(identity)}"
             name = stem
-            while name.lower() in used:
+            while same_file(name) in used:
                 name = f"{stem}~{len(used)}"
-            used.add(name.lower())
+            used.add(same_file(name))
             names.append(f"{name}.png")
         return names
 
@@ -208,6 +209,16 @@ class ImageSet:
             synthetic=all(part.synthetic for part in parts),
             extra={name: tuple(v for part in parts for v in part.extra[name]) for name in sorted(shared)},
         )
+
+
+class _Rows:
+    """A file for csv to write to: rows end in a line feed, yet cells with a carriage return are quoted too."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+
+    def write(self, row: str) -> int:
+        return self.file.write(row.removesuffix("\r\n") + "\n")
 
 
 def read_manifest(directory: Path) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sonosynth.data.arrays import SUFFIX, read_npz
+from sonosynth.data.cautions import formulas, links_out
 from sonosynth.data.contents import spread
 from sonosynth.data.dicom import dicom_files, is_dicom
 from sonosynth.data.folder import Folder
@@ -39,8 +40,10 @@ def read_source(path: Path) -> Source:
         if not path.exists() and not path.is_absolute():
             what += f" in the current folder {Path.cwd()}"
         raise SourceError(f"{path} {what}; give a folder with one folder a class, a manifest.csv or an .npz file")
-    if (path / MANIFEST).is_file():
-        return read_manifest(path / MANIFEST)
+    manifest = path / MANIFEST
+    # A link to nothing is a mistake to tell, not a folder without a manifest.
+    if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
+        return read_manifest(manifest)
     if (path / LABELS).is_file() and dicom_files(path):
         return read_manifest(path / LABELS)
     return _read_folders(path)
@@ -71,7 +74,7 @@ def _read_folders(root: Path) -> Source:
     unpaired = sum(map(len, masks.values())) - len(left_out)
     if unpaired:
         notes.append(f"{unpaired} files are named like masks but their images are not beside them: counted as images")
-    notes += _folder_notes(here, found, classes)
+    notes += [*_folder_notes(here, found, classes), *links_out(root, (path for path, _ in pairs))]
     items, more = spread(
         root, [SourceItem(path, label, None, "", masks=marks.get(path, ())) for path, label in pairs], listed=False
     )
@@ -81,7 +84,7 @@ def _read_folders(root: Path) -> Source:
     notes += [f"class '{name}' holds no images, only other DICOM objects" for name in classes if name not in left]
     classes = tuple(name for name in classes if name in left)
     all_dicom = all(is_dicom(path) for path, _ in pairs)
-    notes += [*more, *alike(classes)]
+    notes += [*more, *alike(classes), *formulas((item.id, item.label) for item in items)]
     kind = "DICOM folder" if all_dicom else "BUSI layout" if busi else "image folder"
     return Source(kind, root, items, classes, tuple(notes))
 

@@ -5,13 +5,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
+from sonosynth.data.cautions import formulas, links_out
 from sonosynth.data.contents import spread
 from sonosynth.data.dicom import dicom_files, is_dicom, quiet, read_header
 from sonosynth.data.folder import Folder
 from sonosynth.data.source import Source, SourceItem, alike
 from sonosynth.errors import ManifestError, UnreadableImageError, nearest
+from sonosynth.files import refusal
 
 LABELS = "labels.csv"
 _IMAGE_SET_COLUMNS = frozenset(("path", "label", "group", "id", "synthetic"))
@@ -24,6 +26,7 @@ _IDENTIFYING = frozenset(
         "seriesdate", "acquisitiondate", "contentdate", "institutionname", "referringphysicianname",
     )
 )  # fmt: skip
+_LARGEST = 1 << 28  # bytes
 _Rows = list[tuple[int, dict[str, str]]]
 
 
@@ -38,8 +41,9 @@ def read_manifest(path: Path) -> Source:
     root = path.parent
     if "path" not in header:
         _find_by_uid(path, rows)
-    places = [_place(path, line, row["path"]) for line, row in rows]
-    _check_places(path, [line for line, _ in rows], places)
+    texts = [_place(path, line, row["path"]) for line, row in rows]
+    _check_places(path, [line for line, _ in rows], texts)
+    places = [PurePosixPath(text) for text in texts]
     for line, row in rows:
         if not row["label"]:
             raise ManifestError(f"{path}, line {line}: no label for '{row['path']}'; fill it in or remove the line")
@@ -70,7 +74,8 @@ def read_manifest(path: Path) -> Source:
     items, more = spread(root, files, listed=True)
     classes = tuple(sorted({item.label for item in items}))
     synthetic = _synthetic(path, rows) if "synthetic" in header else False
-    notes += [*more, *alike(classes)]
+    notes += [*more, *alike(classes), *links_out(root, [path, *(item.path for item in files)])]
+    notes += formulas((item.id, item.label, item.group or "", *item.extra.values()) for item in items)
     return Source("image set" if whole else "manifest", root, items, classes, tuple(notes), synthetic)
 
 
@@ -104,6 +109,8 @@ def _find_by_uid(path: Path, rows: _Rows) -> None:
 def _table(path: Path) -> tuple[list[str], _Rows]:
     """Return the column names and the rows with their line numbers; spaces around what a person typed are removed."""
     try:
+        if why := refusal(path, _LARGEST):
+            raise ManifestError(f"{path} is {why}; give a table with one image a line")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
@@ -136,12 +143,12 @@ def _table(path: Path) -> tuple[list[str], _Rows]:
     return header, [(line, dict(zip(header, cells, strict=True))) for line, cells in lines]
 
 
-def _place(path: Path, line: int, text: str) -> PurePosixPath:
-    """Return the path in a manifest, normalised; backslashes count as slashes."""
+def _place(path: Path, line: int, text: str) -> str:
+    """Return the path in a manifest, normalised; backslashes count as slashes. As text: there may be a million."""
     if not text:
         raise ManifestError(f"{path}, line {line}: no path; fill it in or remove the line")
-    place = PurePosixPath(os.path.normpath(text.replace("\\", "/")))
-    if place.is_absolute() or PureWindowsPath(text).drive or place.parts[:1] == ("..",):
+    place = os.path.normpath(text.replace("\\", "/"))
+    if place.startswith("/") or text[1:2] == ":" or place.split("/", 1)[0] == "..":
         raise ManifestError(
             f"{path}, line {line}: '{text}' is outside {path.parent}; put the manifest into a folder above "
             "all its images and give paths from there"
@@ -149,15 +156,16 @@ def _place(path: Path, line: int, text: str) -> PurePosixPath:
     return place
 
 
-def _check_places(path: Path, lines: Sequence[int], places: Sequence[PurePosixPath]) -> None:
-    first: dict[PurePosixPath, int] = {}
+def _check_places(path: Path, lines: Sequence[int], places: Sequence[str]) -> None:
+    first: dict[str, int] = {}
     for line, place in zip(lines, places, strict=True):
         if place in first:
             raise ManifestError(
                 f"{path}, line {line}: '{place}' is already on line {first[place]}; remove one of the lines"
             )
         first[place] = line
-    missing = [(line, place) for place, line in first.items() if not (path.parent / place).is_file()]
+    root, is_file = str(path.parent), os.path.isfile  # which says no, and does not raise, where a name is too long
+    missing = [(line, place) for place, line in first.items() if not is_file(f"{root}/{place}")]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise ManifestError(

@@ -5,7 +5,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sonosynth.errors import UnreadableImageError
+from sonosynth.files import refusal
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -24,7 +25,9 @@ DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, Ov
 _COLOUR_TOLERANCE = 10  # grey levels between channels: JPEG stores grey as RGB with small differences
 _DEPTHS = {255: 8, 4095: 12, 65535: 16}
 _ORIENTATION = 0x0112
-_opening = threading.Lock()
+_LARGE = 1 << 24  # pixels from which on files are decoded one at a time, so that threads do not add up their memory
+_opening, _decoding_large = threading.Lock(), threading.Lock()
+LARGEST = 1 << 30  # bytes of a file; the most pixels that are read, stored plainly with 16 bits and four channels, fit
 
 COLOUR = "colour overlay"
 HOW_TO_SKIP = "; replace or remove it, or leave it out with 'sonosynth data prepare --skip-unreadable'"
@@ -53,7 +56,7 @@ def decode_file(path: Path) -> Picture:
     range of the smallest of 8, 12 and 16 bits that holds their largest value, as scanners store 12-bit data so.
 
     Raises:
-        UnreadableImageError: not an image, damaged, cut short, too large to be one, or of unknown value range.
+        UnreadableImageError: not an image or no plain file, damaged, cut short, too large, or of unknown value range.
     """
     with opened(path) as stored:
         stored.load()
@@ -69,14 +72,20 @@ def decode_file(path: Path) -> Picture:
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open the image file at `path`; what Pillow raises here and inside becomes an UnreadableImageError."""
     try:
+        if why := refusal(path, LARGEST):
+            raise unreadable(path, why)
         # The filter is global to the process, hence the lock; only the header is read inside.
         with _opening, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             stored = Image.open(path, formats=_FORMATS)
-        with stored:
+        if 0 in stored.size:
+            raise ValueError("no pixels")
+        with stored, _decoding_large if stored.width * stored.height > _LARGE else nullcontext():
             yield stored
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise unreadable(path, f"more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels") from error
+    except MemoryError as error:
+        raise unreadable(path, "needs more memory than there is") from error
     except UnidentifiedImageError as error:
         empty = path.stat().st_size == 0
         raise unreadable(path, "empty file" if empty else "no image in a format that is read") from error

@@ -175,11 +175,11 @@ def group_numbers(report: SourceReport) -> np.ndarray:
 
 def _whole(report: SourceReport, item: SourceItem) -> int:
     try:
-        return int(item.group or "")
-    except ValueError as error:
+        return int(np.int64(int(item.group or "")))
+    except (ValueError, OverflowError) as error:
         raise ManifestError(
-            f"{report.source.root / MANIFEST}: group '{item.group or ''}' of '{item.id}' is not a whole number; "
-            "number the groups, or remove the columns id and synthetic to have them numbered"
+            f"{report.source.root / MANIFEST}: group '{item.group or ''}' of '{item.id}' is not a whole number "
+            "of 64 bits; number the groups, or remove the columns id and synthetic to have them numbered"
         ) from error
 
 

@@ -14,7 +14,7 @@ from sonosynth.data.contents import OpenFiles
 from sonosynth.data.dicom import quiet
 from sonosynth.data.layouts import Source, SourceItem, named, read_source
 from sonosynth.data.pictures import COLOUR, HOW_TO_SKIP, Picture
-from sonosynth.errors import ClassError, SourceError, UnreadableImageError
+from sonosynth.errors import ClassError, SourceError, UnreadableImageError, one_line
 
 __all__ = [
     "ImageFacts",
@@ -116,7 +116,7 @@ class SourceReport:
         if len(self.source.classes) == 1:
             notes.append(f"only one class: {self.source.classes[0]}")
         notes += [f"class '{name}' has a single image" for name, count in self.class_counts.items() if count == 1]
-        return notes
+        return [one_line(note) for note in notes]
 
     def _name(self, index: int) -> str:
         return f"{self.images[index].item.label}/{self.images[index].item.id}"
