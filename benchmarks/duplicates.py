@@ -2,7 +2,7 @@
 
     python benchmarks/duplicates.py '$SONOSYNTH_DATA/hc18_256' phantoms --out results/duplicates/planted.json
 
-As in `sonosynth data audit`, words and calipers are masked first. Of every source's images, a part is planted once more,
+As in `sonosynth data audit`, words and calipers are masked first. Of every source's images, some are planted once more,
 changed in one way each; then all over again with the same words burned into every image. Images of one group of the
 manifest are no strangers.
 """

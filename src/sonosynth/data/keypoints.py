@@ -25,6 +25,8 @@ _NEAREST = 3  # words that a descriptor of the asking image stands for
 _CHUNK = 4096  # descriptors compared with all words at once
 _ALIKE = 0.94  # cosine of descriptors that vote for each other: half of true matches and 1 in 10,000 others reach it
 _FLUSH = 2**24  # votes added up at once
+_BLOCK = 2**22  # descriptors times descriptors compared at once
+_COMMON = 20  # times as many keypoints as a word has on average: what stands on every image, and nominates nothing
 
 Array = np.ndarray[Any, Any]
 
@@ -117,8 +119,9 @@ def candidates(
         votes = scipy.sparse.csr_array((n, n), dtype=np.float32)
         found: list[tuple[Array, Array]] = []
         for word, (rows, columns) in enumerate(zip(askers, places, strict=True)):
-            found.append(_votes(asked, stored, rows, columns, owner, n))
-            if sum(len(keys) for keys, _ in found) > _FLUSH or word == len(words) - 1:
+            if len(columns) <= _COMMON * len(stored) / len(words):
+                found.append(_votes(asked, stored, rows, columns, owner, n))
+            if found and (sum(len(keys) for keys, _ in found) > _FLUSH or word == len(words) - 1):
                 keys, values = (np.concatenate(part) for part in zip(*found, strict=True))
                 votes = votes + scipy.sparse.coo_array((values, (keys // n, keys % n)), shape=(n, n)).tocsr()
                 found = []
@@ -154,15 +157,18 @@ def _by_word(words: Array, count: int) -> list[Array]:
 
 def _votes(asked: Array, stored: Array, rows: Array, columns: Array, owner: Array, n: int) -> tuple[Array, Array]:
     """Return the keys ``asking image * n + image`` that the keypoints of one word vote for, and the votes' weights."""
-    if not len(rows) or not len(columns):
-        return np.zeros(0, np.int64), np.zeros(0, np.float32)
-    alike = torch.from_numpy(unit(asked[rows])) @ torch.from_numpy(unit(stored[columns])).T
-    asking, answering = np.nonzero(alike.numpy() > _ALIKE)
-    a, b = owner[rows[asking]], owner[columns[answering]]
-    other = a != b
-    asking, keys = asking[other], a[other] * n + b[other]
-    answers = np.bincount(asking, minlength=len(rows))[asking]
-    return keys, np.log(np.maximum(n / answers, 1)).astype(np.float32)
+    keys, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+    answering = torch.from_numpy(unit(stored[columns])).T
+    for part in np.array_split(rows, len(rows) * len(columns) // _BLOCK + 1):
+        alike = torch.from_numpy(unit(asked[part])) @ answering
+        row, column = np.nonzero(alike.numpy() > _ALIKE)
+        a, b = owner[part[row]], owner[columns[column]]
+        other = a != b
+        row = row[other]
+        keys.append(a[other] * n + b[other])
+        answers = np.bincount(row, minlength=len(part))[row]
+        weights.append(np.log(np.maximum(n / answers, 1)).astype(np.float32))
+    return np.concatenate(keys), np.concatenate(weights)
 
 
 def _strongest(votes: scipy.sparse.csr_array, each: int) -> list[tuple[int, int]]:
