@@ -13,6 +13,7 @@ import PIL
 from sonosynth.data.fitting import Fit, Geometry, around, fitted
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.overlays import without_overlays
+from sonosynth.data.pictures import LARGEST, SUFFIXES
 from sonosynth.data.readers import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
 from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError, nearest
 from sonosynth.files import atomic_directory, check_output, read_json, write_json
@@ -290,8 +291,9 @@ def source_fingerprint(source: Source) -> str:
 
 
 def _file_digest(path: Path) -> bytes:
-    if not path.is_file():
-        return b""  # a broken link is reported when it is decoded
+    # A broken link, or a picture too large to be one, is reported when it is decoded.
+    if not path.is_file() or (path.suffix.lower() in SUFFIXES and path.stat().st_size > LARGEST):
+        return b""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 

@@ -183,7 +183,12 @@ CASES = [
     ),
     _fine("tiff-loop", "TIFF whose second directory is its first", one_bad("loop.tif", tiff_of(8, 8, following=8))),
     _bad("gif-half", "GIF cut in the middle", ".gif", cut(encoded(format="GIF"), 0.6), DAMAGED),
-    _fine("gif-frames", "GIF of 20,000 frames", one_bad("many.gif", gif_of_many_frames()), "first of 20000 frames"),
+    _fine(
+        "gif-frames",
+        "GIF of 20,000 frames",
+        one_bad("many.gif", gif_of_many_frames()),
+        "at most 10 evenly spaced frames",
+    ),
     _bad("webp-half", "WebP cut in the middle", ".webp", cut(encoded(format="WEBP"), 0.5), BROKEN),
     _bad("bmp-bomb", "BMP that says 60,000 by 60,000", ".bmp", bmp(60_000, 60_000), "more than .* pixels"),
     _bad("bmp-no-pixels", "BMP of no width", ".bmp", bmp(0, 8), BROKEN),
