@@ -43,7 +43,7 @@ def test_groups_travel_to_prepared_images(source, tmp_path):
     write_groups(tmp_path / "groups.csv", source.root, source.items, [7, 7, 1, 2, 3, 7], [False] * 6)
     grouped, notes = with_groups(source, tmp_path / "groups.csv")
     assert prepare(grouped, 16)[0].groups.tolist() == [0, 0, 1, 2, 3, 0]
-    assert notes == ["groups from groups.csv: 4 of 6 images"]
+    assert notes == ["4 groups of 6 images, from groups.csv"]
 
 
 def test_conflicts_are_dropped_where_they_still_hold(source, tmp_path):

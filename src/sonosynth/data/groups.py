@@ -87,7 +87,7 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool = False) -> tup
             f"{nearest(missing[0], list(rows))}; run 'sonosynth data audit' on this source, or add the rows"
         )
     items = [replace(item, group=rows[name][0]) for item, name in zip(source.items, places, strict=True)]
-    notes = [f"groups from {path.name}: {len({item.group for item in items})} of {len(items)} images"]
+    notes = [f"{len({item.group for item in items})} groups of {len(items)} images, from {path.name}"]
     unused = len(rows) - len(set(places))
     if unused:
         notes.append(f"{unused} rows of {path.name} name no image of this source")

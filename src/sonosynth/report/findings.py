@@ -312,7 +312,12 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
             "few-shot results use about 300 kimg at 256 × 256 pixels; longer training could change every comparison."
         )
     n, n_groups = len(record.data), len(np.unique(record.data.groups))
-    if not record.simulated and (n_groups == n or "source_group" not in record.data.extra):
+    if record.design.data.grouped and not record.simulated:
+        found.append(
+            "Groups are those of an audit or of a table: copies of one frame stand on one side, but other frames of the "
+            "same lesion or patient leak where nobody named them."
+        )
+    elif not record.simulated and (n_groups == n or "source_group" not in record.data.extra):
         found.append(
             "The source names no patients, and only exact copies were joined to groups: images of one patient, or "
             "near-duplicates, may stand in training and test, and the scores of classifiers may then be too good."
