@@ -57,13 +57,16 @@ def test_conflicts_are_dropped_where_they_still_hold(source, tmp_path):
     assert len(with_groups(source, edited, drop_conflicts=True)[0].items) == 6
 
 
-def test_a_table_without_marks_drops_every_group_of_two_classes(source, tmp_path):
+def test_a_table_without_marks_has_no_conflicts_to_drop(source, tmp_path):
     path = table(tmp_path / "groups.csv", "path,group\n" + ROWS.format(0, 1, 2, 0, 1, 3))
-    assert [item.id for item in with_groups(source, path, drop_conflicts=True)[0].items] == ["b2", "m2"]
+    assert len(with_groups(source, path, drop_conflicts=None)[0].items) == 6
+    with pytest.raises(ManifestError, match="lacks the column 'conflict'; it must have path,group,conflict"):
+        with_groups(source, path, drop_conflicts=True)
 
 
 def test_a_class_is_never_dropped_whole(source, tmp_path):
-    path = table(tmp_path / "groups.csv", "path,group\n" + ROWS.format(0, 1, 2, 0, 1, 2))
+    write_groups(tmp_path / "groups.csv", source.root, source.items, [0, 1, 2, 0, 1, 2], [True] * 6)
+    path = tmp_path / "groups.csv"
     with pytest.raises(ClassError, match="no image of class 'benign' is left"):
         with_groups(source, path, drop_conflicts=True)
 
@@ -73,6 +76,7 @@ def test_a_class_is_never_dropped_whole(source, tmp_path):
     [
         ("", "lacks the column 'path'"),
         ("path,groups\n", "lacks the column 'group' .did you mean 'groups'"),
+        ("path;group\nbenign/b0.png;1\n", "lacks the column 'path' .separated by ';'. use ','"),
         ("path,group\nbenign/b0.png,1\n", "has no row for 5 of 6 images"),
         ("path,group\nbenign/b0.png,1\nbenign/b0.png,2\n", "line 3: 'benign/b0.png' stands twice"),
         ("path,group\nbenign/b0.png,\n", "line 2: no path or no group"),

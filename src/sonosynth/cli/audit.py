@@ -24,17 +24,20 @@ def audit(
 ) -> None:
     """Look for what spoils a study: duplicates, conflicting labels, shortcuts, bad images.
 
-    Findings are no errors: the exit status is 0 with them, and 2 only if SOURCE cannot be read.
+    Findings are no errors: the exit status is 0 with them.
     """
     from sonosynth.cli.progress import progress_bar
     from sonosynth.data.audit import AUDIT, already_audited, write_tables
     from sonosynth.data.audit import audit as look
     from sonosynth.data.prepare import source_fingerprint
     from sonosynth.data.readers import read_source
+    from sonosynth.errors import OutputError
     from sonosynth.files import atomic_directory, check_output, read_json, write_json
     from sonosynth.report.audit_page import PAGE, write_audit_page
 
     images = read_source(source)
+    if out.resolve().is_relative_to(images.root.resolve()):
+        raise OutputError(f"--out {out} lies inside the images; choose a folder outside {images.root}")
     arguments = {"source": source_fingerprint(images), "sizes": sizes or [], "skip_unreadable": skip_unreadable}
     if already_audited(out, arguments):
         _tell(read_json(out / AUDIT)["found"], as_json)
@@ -86,10 +89,11 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
     typer.echo(f"duplicates  {len(clusters)} clusters of {sum(map(len, clusters))} images")
     typer.echo(f"conflicts   {len(found['conflicts'])} clusters with two labels")
     if shortcut:
-        warns = shortcut["value"] > shortcut["high"]
+        verdict = ": the classes can be told apart without looking at tissue"
         typer.echo(
             f"shortcuts   macro-F1 {shortcut['value']:.2f} from overlays and frames alone (chance "
-            f"{shortcut['chance']:.2f}){': the classes can be told apart without looking at tissue' if warns else ''}"
+            f"{shortcut['chance']:.2f}, at most {shortcut['high']:.2f} in 19 of 20)"
+            f"{verdict if shortcut['value'] > shortcut['high'] else ''}"
         )
     for name, images in found["oddities"].items():
         typer.echo(f"quality     {len(images)} {name}")

@@ -53,7 +53,7 @@ class _Commands(TyperGroup):
         except SonosynthError as error:
             raise _mendable(str(error)) from error
         except KeyboardInterrupt as error:
-            print("interrupted; the same command again goes on from here", file=sys.stderr)
+            print("interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
             raise typer.Exit(130) from error
         except OSError as error:
             if error.errno not in _MENDABLE:

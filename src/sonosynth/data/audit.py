@@ -20,7 +20,7 @@ from sonosynth.data.overlays import Overlays, find_overlays
 from sonosynth.data.pictures import COLOUR, Picture
 from sonosynth.data.prepare import group_numbers
 from sonosynth.data.quality import Quality, measure_quality, outlyingness, unusual
-from sonosynth.data.readers import Source, SourceItem, SourceReport, decode_all
+from sonosynth.data.readers import Source, SourceItem, SourceReport, decode_all, named
 from sonosynth.data.shortcuts import Association, ShortcutClassifier, associations, shortcut_classifier
 from sonosynth.errors import OutputError
 from sonosynth.files import atomic_file, read_json
@@ -47,7 +47,7 @@ class Audit:
         overlays: words, calipers and borders.
         quality: numbers of each image.
         outlying: float ``[N]``: distance to the nearest images of other groups, 1 is ordinary; empty if not measured.
-        associations: what goes with the class, the strongest first.
+        associations: what goes with the class, the surest first.
         shortcut: what a classifier makes of overlays and frames alone; None if there are too few images.
         pictures: uint8 thumbnails of different shapes.
         notes: lines to tell the user.
@@ -102,7 +102,8 @@ class Audit:
             "with rows of a single grey level inside": np.array([q.constant_rows > 0.01 for q in self.quality]),
             "with empty borders": np.array([max(o.border) > 0 for o in self.overlays]),
         }
-        return {name: np.flatnonzero(mask).tolist() for name, mask in found.items() if mask.any()}
+        # What most images have is their kind, not an oddity.
+        return {name: np.flatnonzero(mask).tolist() for name, mask in found.items() if 0 < mask.mean() <= 0.5}
 
 
 def audit(
@@ -160,7 +161,7 @@ def audit(
         tuple(found),
         forest,
         tuple(pictures),
-        tuple(_notes(report, own, groups, labels, sizes)),
+        tuple(_notes(report, groups, labels, sizes)),
     )
 
 
@@ -212,15 +213,20 @@ def _shortcuts(
     return found, shortcut_classifier(drawn | frame | counted, labels, groups)
 
 
-def _notes(report: SourceReport, own: Array, groups: Array, labels: Array, sizes: Sequence[int]) -> list[str]:
-    notes = report.notes()
-    merged = len(np.unique(own)) - len(np.unique(groups))
-    if merged and any(image.item.group for image in report.images):
-        notes.append(f"{merged} of the source's own groups show frames of other groups, and are joined with those")
+def _notes(report: SourceReport, groups: Array, labels: Array, sizes: Sequence[int]) -> list[str]:
+    # Exact copies are duplicates like others here, and their conflicts stand with the others.
+    notes = [note for note in report.notes() if not note.startswith(("exact copies", "copies with different labels"))]
+    names: dict[int, list[str]] = {}
+    for image, number in zip(report.images, groups.tolist(), strict=True):
+        if image.item.group and image.item.group not in names.setdefault(number, []):
+            names[number].append(image.item.group)
+    joined = [" + ".join(several) for several in names.values() if len(several) > 1]
+    if joined:
+        notes.append(f"the source's own groups that show one frame, and are joined: {named(joined)}")
     classes = report.source.classes
     counts = {name: len(np.unique(groups[labels == i])) for i, name in enumerate(classes)}
     notes += [
-        f"class '{name}' has {count} groups: too few for a test set and training images"
+        f"class '{name}' has {count} group{'s' if count > 1 else ''}: hardly enough for a test set and training images"
         for name, count in counts.items()
         if count < _FEW
     ]
@@ -249,7 +255,8 @@ def already_audited(out: Path, arguments: Mapping[str, Any]) -> bool:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise OutputError(f"{out / AUDIT} is damaged ({error}); choose another --out or remove {out}") from error
     if before != arguments:
-        raise OutputError(f"{out} holds an audit of other images or settings; choose another --out or remove it first")
+        other = " and ".join(name for name in arguments if before.get(name) != arguments[name])
+        raise OutputError(f"{out} holds an audit with another {other}; choose another --out or remove it first")
     return True
 
 

@@ -65,33 +65,34 @@ def write_groups(
             table.writerow((place(item, root), int(group), int(wrong)))
 
 
-def with_groups(source: Source, path: Path, drop_conflicts: bool = False) -> tuple[Source, list[str]]:
+def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False) -> tuple[Source, list[str]]:
     """Return `source` with the groups of a ``groups.csv``, and lines to tell the user.
 
     Args:
         source: what `read_source` found; every one of its images needs a row.
         path: a table ``path,group`` or ``path,group,conflict``, as `audit` writes it, perhaps edited since.
-        drop_conflicts: leave groups out that are marked as conflicts and hold images of more than one class; where
-            the table has no such mark, all groups that hold more than one.
+        drop_conflicts: leave out the images that are marked as conflicts, if their group still holds more than one
+            class; other images of such a group stay: a patient may well have two lesions. None: if there are marks.
 
     Raises:
-        ManifestError: the table cannot be read, lacks columns, names an image twice, or misses one of the source.
+        ManifestError: the table cannot be read, lacks columns (`conflict`, where those are to be dropped), names an
+            image twice, or misses one of the source.
         ClassError: with the conflicts a whole class would go.
     """
-    rows = _rows(path)
+    rows = _rows(path, bool(drop_conflicts))
     places = [place(item, source.root) for item in source.items]
     missing = [name for name in places if name not in rows]
     if missing:
         raise ManifestError(
-            f"{path} has no row for {len(missing)} of {len(places)} images of {source.root}: {named(missing, 3)}"
-            f"{nearest(missing[0], list(rows))}; run 'sonosynth data audit' on this source, or add the rows"
+            f"{path} has no row for {len(missing)} of {len(places)} images of {source.root}: {named(missing, 3)}; "
+            "run 'sonosynth data audit' on this source, or add the rows"
         )
     items = [replace(item, group=rows[name][0]) for item, name in zip(source.items, places, strict=True)]
     notes = [f"{len({item.group for item in items})} groups of {len(items)} images, from {path.name}"]
     unused = len(rows) - len(set(places))
     if unused:
         notes.append(f"{unused} rows of {path.name} name no image of this source")
-    if drop_conflicts:
+    if drop_conflicts or (drop_conflicts is None and any(marked for _, marked in rows.values())):
         labels: dict[str | None, set[str]] = {}
         for item in items:
             labels.setdefault(item.group, set()).add(item.label)
@@ -108,8 +109,8 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool = False) -> tup
     return replace(source, items=tuple(items)), notes
 
 
-def _rows(path: Path) -> dict[str, tuple[str, bool]]:
-    """Return group and conflict by path."""
+def _rows(path: Path, marked: bool) -> dict[str, tuple[str, bool]]:
+    """Return group and conflict by path; the table must mark conflicts if `marked`."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.reader(file, strict=True)
@@ -121,9 +122,11 @@ def _rows(path: Path) -> dict[str, tuple[str, bool]]:
         raise ManifestError(
             f"{path} is not a comma-separated table in UTF-8 ({error}); save it as 'CSV UTF-8'"
         ) from error
-    for name in _COLUMNS[:2]:
+    for name in _COLUMNS if marked else _COLUMNS[:2]:
         if name not in header:
-            raise ManifestError(f"{path} lacks the column '{name}'{nearest(name, header)}; it must have path,group")
+            near = " (separated by ';'? use ',')" if any(";" in column for column in header) else nearest(name, header)
+            needs = "path,group,conflict, so that conflicts can be dropped" if marked else "path,group"
+            raise ManifestError(f"{path} lacks the column '{name}'{near}; it must have {needs}")
     rows: dict[str, tuple[str, bool]] = {}
     for line, cells in lines:
         if len(cells) != len(header):
@@ -133,7 +136,7 @@ def _rows(path: Path) -> dict[str, tuple[str, bool]]:
             raise ManifestError(f"{path}, line {line}: no path or no group; fill it in or remove the line")
         if row["path"] in rows:
             raise ManifestError(f"{path}, line {line}: '{row['path']}' stands twice; remove one of the lines")
-        if row.get("conflict", "1") not in ("0", "1"):
+        if row.get("conflict", "0") not in ("0", "1"):
             raise ManifestError(f"{path}, line {line}: conflict must be 0 or 1, not '{row['conflict']}'")
-        rows[row["path"]] = (row["group"], row.get("conflict", "1") == "1")
+        rows[row["path"]] = (row["group"], row.get("conflict", "0") == "1")
     return rows

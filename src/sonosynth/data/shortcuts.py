@@ -15,6 +15,7 @@ from sonosynth.engine import numpy_generator
 
 _PERMUTATIONS = 2000
 _FOLDS = 5
+_GROUPS = 10  # of every class, below which the forest is not grown
 _CHANCE_RUNS = 20
 
 Array = np.ndarray[Any, Any]
@@ -66,7 +67,7 @@ class ShortcutClassifier:
 def associations(
     properties: Mapping[str, Array], labels: Array, groups: Array, classes: Sequence[str]
 ) -> list[Association]:
-    """Test every property against the label, the strongest effect first.
+    """Test every property that differs between images against the label; the smallest p first.
 
     Args:
         properties: by name, bool ``[N]`` (there or not) or numbers ``[N]``.
@@ -77,13 +78,15 @@ def associations(
     _, one = np.unique(groups, return_index=True)
     found = []
     for name, values in properties.items():
+        if np.ptp(values.astype(float)) == 0:
+            continue
         shown = {c: float((np.mean if values.dtype == bool else np.median)(values[labels == i]))
                  for i, c in enumerate(classes) if (labels == i).any()}  # fmt: skip
         effect, p = (_there if values.dtype == bool else _ranked)(values[one], labels[one])
         found.append((name, shown, effect, p))
     corrected = _holm([p for *_, p in found])
     rows = [Association(*row[:3], p=p, n=len(one)) for row, p in zip(found, corrected, strict=True)]
-    return sorted(rows, key=lambda row: (-row.effect, row.name))
+    return sorted(rows, key=lambda row: (row.p, -row.effect, row.name))
 
 
 def _there(has: Array, labels: Array) -> tuple[float, float]:
@@ -129,14 +132,14 @@ def _holm(p: Sequence[float]) -> list[float]:
 def shortcut_classifier(properties: Mapping[str, Array], labels: Array, groups: Array) -> ShortcutClassifier | None:
     """Return how well a random forest tells the classes apart by `properties` alone, in grouped folds.
 
-    None if a class has fewer groups than there are folds, or there is one class.
+    None if a class has fewer than ten groups, or there is one class.
     """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import f1_score
     from sklearn.model_selection import StratifiedGroupKFold
 
     n_groups = [len(np.unique(groups[labels == label])) for label in np.unique(labels)]
-    if len(n_groups) < 2 or min(n_groups) < _FOLDS:
+    if len(n_groups) < 2 or min(n_groups) < _GROUPS:
         return None
     table = np.stack([np.asarray(values, dtype=float) for values in properties.values()], axis=1)
     folds = list(StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0).split(table, labels, groups))

@@ -89,6 +89,8 @@ def _cluster(found: Audit, members: Sequence[int]) -> dict[str, Any]:
     return {
         "figures": [_figure(found, i) for i in members],
         "labels": sorted({found.report.images[i].item.label for i in members}),
+        "range": f"{len(pairs)} pairs, similarity {min(p.similarity for p in pairs):.2f} to "
+        f"{max(p.similarity for p in pairs):.2f}",
         "pairs": [f"{names[p.a]} and {names[p.b]}: {_KINDS[p.kind]}, {p.similarity:.2f}" for p in pairs],
         "name": f"group {found.groups[members[0]]}",
     }
@@ -103,7 +105,7 @@ def _association(found: Audit, row: Any) -> dict[str, Any]:
         "effect": f"{row.effect:.2f}",
         "p": "< 0.001" if row.p < 0.001 else f"{row.p:.3f}",
         "n": row.n,
-        "suspect": row.p < 0.05 and row.effect >= 0.1,
+        "suspect": row.p < 0.05,
     }
 
 

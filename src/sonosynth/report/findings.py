@@ -314,8 +314,8 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
     n, n_groups = len(record.data), len(np.unique(record.data.groups))
     if record.design.data.grouped and not record.simulated:
         found.append(
-            "Groups are those of an audit or of a table: copies of one frame stand on one side, but other frames of the "
-            "same lesion or patient leak where nobody named them."
+            "Groups are those of an audit or of a table: copies of one frame stand on one side, but other frames of "
+            "the same lesion or patient leak where nobody named them."
         )
     elif not record.simulated and (n_groups == n or "source_group" not in record.data.extra):
         found.append(

@@ -115,7 +115,9 @@ def _leakage(row: tables.Leakage) -> dict[str, Any]:
         "grouped": interval_text(row.grouped, 3),
         "naive": interval_text(row.naive, 3),
         "difference": number(row.naive.value - row.grouped.value, 3, sign=True),
+        "n_train": " / ".join(row.n_train),
         "n_test": f"{row.n_test[0]} / {row.n_test[1]}",
+        "across": f"{100 * row.across:.0f}\N{NO-BREAK SPACE}%",
     }
 
 

@@ -106,6 +106,7 @@ class StudyRecord:
         classifiers: the classifier runs.
         naive: classifier runs on the split that ignores groups.
         naive_test: the test images of that split, or None.
+        naive_split: positions in `data` of those images, and of its training subsets by size, then draw.
         n_finished: number of finished cells.
         n_planned: number of cells of the study; None if the directory does not say.
     """
@@ -124,6 +125,7 @@ class StudyRecord:
     classifiers: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
     naive_test: ImageSet | None
+    naive_split: tuple[np.ndarray, tuple[Subset, ...]] | None
     n_finished: int
     n_planned: int | None
 
@@ -175,6 +177,7 @@ class StudyRecord:
             classifiers=tuple(sorted(classifiers, key=_classifier_order)),
             naive=tuple(sorted(naive, key=_classifier_order)),
             naive_test=naive_test,
+            naive_split=None if careless is None else (np.asarray(careless["test"]), _subsets(careless["subsets"])),
             n_finished=len(files),
             n_planned=n_planned,
         )
@@ -192,15 +195,16 @@ def _divided(study_dir: Path, data: ImageSet, split: "_Fields") -> tuple[ImageSe
     try:
         own = ImageSet.load(study_dir / "test") if indices is None else None
         test = data.subset(indices) if own is None else _with_classes_of(data, own)
-        subsets = [
-            Subset(int(s["size"]), int(s["draw"]), np.asarray(s["indices"], dtype=np.int64))
-            for s in split.required("subsets")
-        ]
+        subsets = list(_subsets(split.required("subsets")))
         if any(len(s.indices) and not 0 <= s.indices.min() <= s.indices.max() < len(data) for s in subsets):
             raise IndexError("an index lies outside data/")
     except (IndexError, KeyError, TypeError) as error:
         raise StudyError(f"{split.file} does not fit data/ ({error}); run the study again in a new --out") from error
     return test, subsets
+
+
+def _subsets(rows: list[dict[str, Any]]) -> tuple[Subset, ...]:
+    return tuple(Subset(int(s["size"]), int(s["draw"]), np.asarray(s["indices"], dtype=np.int64)) for s in rows)
 
 
 def _cell_files(study_dir: Path) -> tuple[list[Path], int | None]:

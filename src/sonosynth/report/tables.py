@@ -76,7 +76,10 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Leakage:
-    """Macro F1 of one arm on the study's split and on one that ignores groups; of draws and seeds that both have."""
+    """Macro F1 of one arm on the study's split and on one that ignores groups; of draws and seeds that both have.
+
+    `across` is the share of the test images of the second that have an image of their own group in the training subset.
+    """
 
     network: str
     arm: str
@@ -84,7 +87,9 @@ class Leakage:
     runs: int
     grouped: Interval
     naive: Interval
+    n_train: tuple[str, str]
     n_test: tuple[int, int]
+    across: float
 
 
 @dataclass(frozen=True)
@@ -206,9 +211,33 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
         how = (len(test.classes), LEVEL, N_RESAMPLES, BOOTSTRAP_SEED)
         naive = classifier_intervals(test.labels, np.arange(len(test)), predictions, *how).macro_f1
         runs = len(row.draws) * len(row.runs)
-        sizes = (len(record.test), len(test))
-        found.append(Leakage(series.network, series.arm, row.size, runs, row.intervals.macro_f1, naive, sizes))
+        trained = span(by_key[draw, *key].n_real for draw in row.draws for key in row.runs)
+        found.append(
+            Leakage(
+                series.network,
+                series.arm,
+                row.size,
+                runs,
+                row.intervals.macro_f1,
+                naive,
+                (row.n_real, trained),
+                (len(record.test), len(test)),
+                _across(record, row.size, row.draws),
+            )
+        )
     return found
+
+
+def _across(record: StudyRecord, size: int, draws: Sequence[int]) -> float:
+    assert record.naive_split is not None
+    test, subsets = record.naive_split
+    groups = record.data.groups
+    shares = [
+        np.isin(groups[test], groups[subset.indices]).mean()
+        for subset in subsets
+        if subset.size == size and subset.draw in draws
+    ]
+    return float(np.mean(shares))
 
 
 def _rectangle(

@@ -64,9 +64,9 @@ class DataSection(_Section):
         return self.groups != "source"
 
     @property
-    def drops_conflicts(self) -> bool:
-        """Whether copies with different labels are left out."""
-        return self.grouped if self.drop_conflicts is None else self.drop_conflicts
+    def drops_conflicts(self) -> bool | None:
+        """Whether copies with different labels are left out; None: where the table of groups marks them."""
+        return True if self.drop_conflicts is None and self.groups == "audit" else self.drop_conflicts
 
     @model_validator(mode="after")
     def _conflicts_are_known(self) -> "DataSection":

@@ -131,7 +131,10 @@ def _prepared(
 
 def _source(design: StudyDesign) -> tuple[Source, list[str]]:
     """Return the source, with the groups of a table if the study names one, and lines to tell the user."""
-    source = read_source(expand(design.data.source))
+    return _grouped(design, read_source(expand(design.data.source)))
+
+
+def _grouped(design: StudyDesign, source: Source) -> tuple[Source, list[str]]:
     if design.data.groups in ("source", "audit"):
         return source, []
     return with_groups(source, expand(design.data.groups), design.data.drops_conflicts)
@@ -157,23 +160,31 @@ def _audited(
 
 def _unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]:
     """Check that the study's images are still those that were prepared as `kept`; return lines to tell the user."""
-    return _still(design.data.source, lambda: _source(design)[0], before, kept)
+    groups = design.data.groups
+    if groups not in ("source", "audit") and not expand(groups).is_file():
+        return [f"the groups of {groups} that were used before are kept, for the table is no longer there"]
+    return _still(design.data.source, lambda: read_source(expand(design.data.source)), before, kept, design)
 
 
-def _still(source: str, read: Callable[[], Source], before: str | None, kept: Path) -> list[str]:
+def _still(
+    source: str, read: Callable[[], Source], before: str | None, kept: Path, design: StudyDesign | None = None
+) -> list[str]:
     """Check that what `read` finds in `source` is what was there `before`; return lines to tell the user.
 
     Raises:
         StudyError: they are not, so that old and new results would rest on different images.
     """
     try:
-        now = source_fingerprint(read())
+        found = read()
     except SonosynthError as error:
         return [f"the images prepared before, in {kept}, are used, for the source cannot be read again: {error}"]
-    if before is not None and now != before:
+    if design is not None:
+        found, _ = _grouped(design, found)
+    if before is not None and source_fingerprint(found) != before:
+        table = "" if design is None or design.data.groups in ("source", "audit") else f", or {design.data.groups},"
         raise StudyError(
-            f"the images of {source} have changed since this study began, and its results are of those kept in {kept}; "
-            "restore them, or choose another --out"
+            f"the images of {source}{table} have changed since this study began, and its results are of those "
+            f"kept in {kept}; restore them, or choose another --out"
         )
     return []
 
