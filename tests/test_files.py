@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sonosynth.errors import OutputError
-from sonosynth.files import atomic_file, check_output, folder_names, is_vacant, locked
+from sonosynth.files import atomic_file, check_output, folder_names, is_vacant, locked, refusal, safe_name
 
 
 def test_folder_names_are_distinct_safe_and_kept_where_they_can_be():
@@ -58,3 +58,35 @@ def test_vacant_is_what_nobody_claimed(tmp_path):
         assert is_vacant(tmp_path)
     (tmp_path / "letter.txt").write_text("mine")
     assert not is_vacant(tmp_path) and not is_vacant(tmp_path / "letter.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("CON", "_CON"),
+        ("nul.tar", "_nul.tar"),
+        ("Console", "Console"),
+        ("x" * 300, "x" * 200),
+        ("é" * 150, "é" * 100),
+        ("x" * 199 + " é", "x" * 199),
+        (" .. ", "_"),
+        ("a\nb/c\x1b", "a_b_c_"),
+        ("=1+1", "_1+1"),
+    ],
+)
+def test_safe_names_fit_every_file_system(name, safe):
+    assert safe_name(name) == safe
+
+
+def test_names_that_a_file_system_may_take_for_one_are_told_apart():
+    folders = folder_names(["\u00e9", "e\u0301", "E\u0301", "x" * 300, "x" * 301])
+    assert len(set(folders.values())) == 5 and folders["\u00e9"] == "\u00e9"
+
+
+def test_what_may_never_end_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(2 << 20))
+    assert refusal(tmp_path / "file", 2 << 20) is None
+    assert refusal(tmp_path / "file", 1 << 20) == "larger than 1 MiB"
+    assert refusal(tmp_path, 1) == "not a file but a folder"
+    with pytest.raises(FileNotFoundError):
+        refusal(tmp_path / "nothing", 1)

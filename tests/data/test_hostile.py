@@ -1,9 +1,12 @@
 """Bad input gives its one line or a counted skip; nothing hangs, nothing is left behind, and no memory is used up."""
 
 import faulthandler
+import json
 import os
 import re
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -85,7 +88,7 @@ def test_the_corpus_is_large_and_told_apart() -> None:
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if there(case)])
-def test_every_case_ends_as_it_must(case: Case, tmp_path: Path) -> None:
+def test_every_case_ends_as_it_must(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = make(case, tmp_path / "case")
     plain = prepared(source, tmp_path / "plain")
     stops = bool(plain.exit_code) if case.either else case.stops is not None
@@ -101,6 +104,7 @@ def test_every_case_ends_as_it_must(case: Case, tmp_path: Path) -> None:
             assert re.search(case.stops or "", skipping.stdout)
     if told.exit_code == 0:
         assert re.search(case.tells or "", words(told)), told.stdout
+    assert capfd.readouterr().err == ""  # nor does a decoder write there by itself
 
 
 def check(case: Case, result: Result, stops: bool) -> None:
@@ -117,3 +121,33 @@ def words(result: Result) -> str:
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if not there(case)])
 def test_cases_without_a_reader_can_be_made(case: Case, tmp_path: Path) -> None:
     assert make(case, tmp_path / "case").exists()
+
+
+def test_nothing_but_the_line_reaches_the_terminal(tmp_path: Path) -> None:
+    for name in ("tiff-flip", "tiff-samples", "tiff-tag", "name-not-text-beside"):
+        case = next(case for case in CASES if case.name == name)
+        program = "from sonosynth.cli.main import app; app()"
+        command = [sys.executable, "-c", program, "data", "info", make(case, tmp_path / name)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert result.returncode == (2 if case.stops else 0)
+        assert len(result.stderr.splitlines()) == (1 if case.stops else 0), result.stderr
+
+
+@pytest.mark.parametrize("name", ["name-escape-class", "name-right-to-left", "name-not-text-beside"])
+def test_json_is_plain_text_whatever_the_names(name: str, tmp_path: Path) -> None:
+    source = make(next(case for case in CASES if case.name == name), tmp_path / "case")
+    result = sonosynth("data", "info", source, "--json", "--skip-unreadable")
+    assert result.stdout.isascii() and json.loads(result.stdout)["classes"]
+
+
+def test_the_corpus_is_the_same_each_time(tmp_path: Path) -> None:
+    for case in CASES:
+        if not case.large and case.name not in ("npz-bomb", "clip-no-frames"):
+            first, second = (make(case, tmp_path / name / case.name) for name in ("one", "two"))
+            if first.is_dir():
+                assert everything(first) == everything(second)
+                assert [p.read_bytes() for p in plain_files(first)] == [p.read_bytes() for p in plain_files(second)]
+
+
+def plain_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size < 1 << 24]

@@ -48,7 +48,7 @@ def test_synthetic_images_say_so_in_the_file(tmp_path: Path) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ids=st.lists(
-        st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=8),
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8),
         unique=True,
         min_size=1,
         max_size=4,
@@ -167,3 +167,17 @@ def test_load_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "set" / MANIFEST).write_text("path,label\nbenign/image 0.png,benign\n")
     with pytest.raises(ManifestError, match="lacks the column 'group'"):
         ImageSet.load(tmp_path / "set")
+
+
+def test_what_a_spreadsheet_would_run_comes_back_as_it_was(tmp_path: Path) -> None:
+    extra = {"note": ("=1+1", "@SUM(1)", "+cmd|'x'!A0"), "lines": ("a\r\nb", "a\rb", "a\nb")}
+    data = image_set([0, 1, 0], ["=x", "@x", "-x"], classes=("+a", "=b"), extra=extra)
+    data.save(tmp_path / "set")
+    assert_equal(ImageSet.load(tmp_path / "set"), data)
+
+
+def test_classes_and_ids_never_take_the_place_of_the_tables(tmp_path: Path) -> None:
+    data = image_set([0, 1, 2, 2], ["a", "b", "\u00e9", "e\u0301"], classes=("manifest.csv", "prepare.json", "x"))
+    data.save(tmp_path / "set")
+    assert_equal(ImageSet.load(tmp_path / "set"), data)
+    assert len({name.lower() for name in data.file_names()}) == 4

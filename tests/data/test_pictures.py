@@ -1,3 +1,4 @@
+import os
 import zlib
 from pathlib import Path
 
@@ -149,3 +150,13 @@ def test_a_decompression_bomb_is_an_error(tmp_path: Path) -> None:
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError, match="No such file"):
         decode_file(tmp_path / "x.png")
+
+
+def test_no_warning_of_a_decoder_and_none_of_its_words_come_through(tmp_path: Path, capfd) -> None:
+    content = bytearray(write(tmp_path / "x.tif", Image.fromarray(RAMP), compression="tiff_adobe_deflate").read_bytes())
+    content[40] ^= 0xFF
+    (tmp_path / "x.tif").write_bytes(content)
+    with pytest.raises(UnreadableImageError, match="damaged"):
+        decode_file(tmp_path / "x.tif")
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"

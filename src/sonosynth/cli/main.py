@@ -1,6 +1,7 @@
 """The one executable, `sonosynth`."""
 
 import errno
+import logging
 import re
 import sys
 import warnings
@@ -48,6 +49,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged files, which get their one line
+        logging.getLogger("PIL").addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
         except SonosynthError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sonosynth.data.quiet import quiet_decoder
 from sonosynth.errors import UnreadableImageError
 from sonosynth.files import refusal
 
@@ -59,7 +60,8 @@ def decode_file(path: Path) -> Picture:
         UnreadableImageError: not an image or no plain file, damaged, cut short, too large, or of unknown value range.
     """
     with opened(path) as stored:
-        stored.load()
+        with quiet_decoder() if stored.format == "TIFF" else nullcontext():
+            stored.load()
         grey, notes = to_grey(ImageOps.exif_transpose(stored))
         if stored.getexif().get(_ORIENTATION, 1) != 1:
             notes.append("turned upright by its EXIF orientation")

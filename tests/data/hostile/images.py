@@ -109,6 +109,7 @@ def deep(folder: Path) -> None:
 
 
 PNG, JPEG, TIFF = encoded(), encoded(format="JPEG", size=(64, 64)), encoded(format="TIFF", compression="tiff_lzw")
+PACKED = encoded(format="TIFF", compression="tiff_adobe_deflate")
 IDAT = PNG.index(b"IDAT")
 
 
@@ -172,6 +173,11 @@ CASES = [
         BROKEN,
     ),
     _bad("tiff-half", "TIFF cut in the middle", ".tif", cut(TIFF, 0.5), BROKEN),
+    _bad("tiff-flip", "TIFF with a byte of its packed pixels changed", ".tif", flipped(PACKED, 40), DAMAGED),
+    _bad("tiff-samples", "TIFF with 480 values a pixel", ".tif", tiff_of(8, 8, t277=(3, 1, 480)), BROKEN),
+    _fine(
+        "tiff-tag", "TIFF with a tag larger than itself, not needed", one_bad("x.tif", tiff_of(8, 8, t270=(2, 9999, 8)))
+    ),
     _bad("tiff-nowhere", "TIFF whose directory lies behind its end", ".tif", b"II*\0\xff\xff\xff\x7f", NO_IMAGE),
     _bad("tiff-bomb", "TIFF that says 100,000 by 100,000", ".tif", tiff_of(100_000, 100_000), "more than .* pixels"),
     _bad(
