@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.phantom_acoustics import contact_loss, display, insonify
@@ -80,7 +81,8 @@ def phantom_with_masks(
     fixed = check_settings(settings or {}, has_masses=names != ("normal",))
     jobs = [(name, i) for name in names for i in range(per_class)]
     made = []
-    with ThreadPoolExecutor(workers) as pool:
+    # The matrix products are small: a library that spreads each over all cores makes them wait for each other.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
         try:
             for one in pool.map(lambda job: _simulate(job[0], job[1], size, seed, fixed), jobs):
                 made.append(one)
