@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sonosynth.data.layouts import Source, SourceItem, named
+from sonosynth.data.tables import read_table
 from sonosynth.errors import ClassError, ManifestError, nearest
 from sonosynth.files import atomic_file
 
@@ -111,17 +112,7 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False)
 
 def _rows(path: Path, marked: bool) -> dict[str, tuple[str, bool]]:
     """Return group and conflict by path; the table must mark conflicts if `marked`."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(table, [])]
-            lines = [(table.line_num, cells) for cells in table if any(cells)]
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be read ({error.strerror}); give the groups.csv of an audit") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(
-            f"{path} is not a comma-separated table in UTF-8 ({error}); save it as 'CSV UTF-8'"
-        ) from error
+    header, lines = read_table(path, "give the groups.csv of an audit")
     for name in _COLUMNS if marked else _COLUMNS[:2]:
         if name not in header:
             near = " (separated by ';'? use ',')" if any(";" in column for column in header) else nearest(name, header)

@@ -1,6 +1,5 @@
 """From a manifest or a table of labels to a list of labelled files."""
 
-import csv
 import os
 import re
 from collections import Counter
@@ -12,8 +11,8 @@ from sonosynth.data.contents import spread
 from sonosynth.data.dicom import dicom_files, is_dicom, quiet, read_header
 from sonosynth.data.folder import Folder
 from sonosynth.data.source import Source, SourceItem, alike
+from sonosynth.data.tables import read_table
 from sonosynth.errors import ManifestError, UnreadableImageError, nearest
-from sonosynth.files import refusal
 
 LABELS = "labels.csv"
 _IMAGE_SET_COLUMNS = frozenset(("path", "label", "group", "id", "synthetic"))
@@ -26,7 +25,6 @@ _IDENTIFYING = frozenset(
         "seriesdate", "acquisitiondate", "contentdate", "institutionname", "referringphysicianname",
     )
 )  # fmt: skip
-_LARGEST = 1 << 28  # bytes
 _Rows = list[tuple[int, dict[str, str]]]
 
 
@@ -108,19 +106,7 @@ def _find_by_uid(path: Path, rows: _Rows) -> None:
 
 def _table(path: Path) -> tuple[list[str], _Rows]:
     """Return the column names and the rows with their line numbers; spaces around what a person typed are removed."""
-    try:
-        if why := refusal(path, _LARGEST):
-            raise ManifestError(f"{path} is {why}; give a table with one image a line")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            lines = [(reader.line_num, cells) for cells in reader if any(cells)]
-    except OSError as error:
-        raise ManifestError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(
-            f"{path} is not a comma-separated table in UTF-8 ({error}); save it as 'CSV UTF-8'"
-        ) from error
+    header, lines = read_table(path, "check its permissions")
     for name in ("path", "label"):
         if name not in header and not (name == "path" and _UID in header):
             near = " (separated by ';'? use ',')" if any(";" in column for column in header) else nearest(name, header)

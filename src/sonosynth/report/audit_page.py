@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
 from sonosynth.data.audit import Audit
 from sonosynth.data.overlays import Overlays
 from sonosynth.files import write_text
+from sonosynth.report.render import render
 
 PAGE = "audit.html"
 _CLUSTERS = 300  # shown with pictures; all of them stand in the tables
@@ -28,15 +28,8 @@ _KINDS = {
 
 def write_audit_page(found: Audit, out: Path, command: str) -> Path:
     """Write ``audit.html`` to the folder `out` and return its path; `command` is what to type next."""
-    environment = Environment(
-        loader=PackageLoader("sonosynth.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     path = out / PAGE
-    write_text(path, environment.get_template("audit.html").render(_context(found, command)))
+    write_text(path, render("audit.html", _context(found, command)))
     return path
 
 

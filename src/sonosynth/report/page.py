@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sonosynth.files import write_text
 from sonosynth.report import figures, tables
@@ -24,6 +23,7 @@ from sonosynth.report.findings import (
     verdict,
 )
 from sonosynth.report.record import Score, StudyRecord
+from sonosynth.report.render import render
 from sonosynth.report.tables import AT_FLOOR, FRECHET, KERNEL, Distance, F1Row, Generator, span
 
 _FIT = {
@@ -54,14 +54,7 @@ def write_report(study_dir: Path, out: Path | None = None) -> Path:
     """
     record = StudyRecord.load(study_dir)
     out = out or study_dir
-    environment = Environment(
-        loader=PackageLoader("sonosynth.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html").render(_context(record, out / "figures"))
+    page = render("report.html", _context(record, out / "figures"))
     path = out / "report.html"
     write_text(path, page)
     return path
