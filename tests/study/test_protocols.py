@@ -12,11 +12,12 @@ from PIL import Image
 import planting
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.phantom import phantom
-from sonosynth.errors import StudyError
+from sonosynth.errors import LeakageError, StudyError
 from sonosynth.report.page import write_report
 from sonosynth.report.record import StudyRecord
 from sonosynth.report.tables import f1_rows, leakage
 from sonosynth.study.design import parse_design
+from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import PROTOCOL_COLUMNS, Store
 
@@ -141,3 +142,25 @@ def test_without_groups_there_is_one_protocol(source, tmp_path):
     assert "naive" not in json.loads((tmp_path / "run" / "split.json").read_text())
     with pytest.raises(StudyError, match="drop_conflicts needs groups"):
         run(tmp_path / "other", source, drop_conflicts=True)
+
+
+def test_a_test_set_of_ones_own_may_not_hold_near_copies_of_training_images(source, tmp_path):
+    copies = phantom(10, 128, seed=1, classes=("benign", "normal"))
+    strangers = phantom(4, 128, seed=2, classes=("benign", "normal"))
+    rng = np.random.default_rng(0)
+    for folder, pictures in (("copies", copies.images), ("strangers", strangers.images)):
+        for name in ("benign", "normal"):
+            (tmp_path / folder / name).mkdir(parents=True)
+            half = len(pictures) // 2
+            for k, grey in enumerate(pictures[:half] if name == "benign" else pictures[half:]):
+                Image.fromarray(planting.crop(grey, rng)).save(tmp_path / folder / name / f"test{k}.png")
+
+    def asked(folder: str, groups: str):
+        split = {"test": str(tmp_path / folder), "sizes": [8]}
+        data = {"source": str(source), "size": 32, "groups": groups}
+        return parse_design({"name": "own-test", "data": data, "split": split}, "test")
+
+    with pytest.raises(LeakageError, match=r"images of split\.test \(near copies, crops or flips\) are also"):
+        prepare_study(asked("copies", "audit"))
+    assert len(prepare_study(asked("strangers", "audit")).held_out) == 8
+    assert len(prepare_study(asked("copies", "source")).held_out) == 20

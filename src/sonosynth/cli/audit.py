@@ -67,6 +67,7 @@ def _summary(found: "Audit") -> dict[str, Any]:
         "images": len(names),
         "groups": len(set(found.groups.tolist())),
         "clusters": [[names[i] for i in members] for members in found.clusters],
+        "known": len(found.known),
         "conflicts": [[names[i] for i in members] for members in found.conflicts],
         "associations": [
             {"name": a.name, "values": dict(a.values), "effect": a.effect, "p": a.p, "n": a.n}
@@ -86,7 +87,8 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
         return
     clusters, shortcut = found["clusters"], found["shortcut_f1"]
     typer.echo(f"images      {found['images']} in {found['groups']} groups")
-    typer.echo(f"duplicates  {len(clusters)} clusters of {sum(map(len, clusters))} images")
+    known = f", {found['known']} of them within one group of the source" if found["known"] else ""
+    typer.echo(f"duplicates  {len(clusters)} clusters of {sum(map(len, clusters))} images{known}")
     typer.echo(f"conflicts   {len(found['conflicts'])} clusters with two labels")
     if shortcut:
         verdict = ": the classes can be told apart without looking at tissue"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.data.duplicates import Duplicate, find_duplicates, view
+from sonosynth.data.duplicates import Duplicate, View, find_duplicates, view
 from sonosynth.data.groups import Clusters, place, write_groups
 from sonosynth.data.keypoints import to_side
 from sonosynth.data.overlays import Overlays, find_overlays
@@ -79,6 +79,12 @@ class Audit:
         return sorted(joined.several(), key=lambda members: (-len(members), members))
 
     @property
+    def known(self) -> list[list[int]]:
+        """Those of `clusters` that the source keeps together by itself: one patient, neighbouring frames of a clip."""
+        own = [image.item.group for image in self.report.images]
+        return [members for members in self.clusters if own[members[0]] and len({own[i] for i in members}) == 1]
+
+    @property
     def conflicts(self) -> list[list[int]]:
         """Those of `clusters` whose images carry different labels."""
         labels = self.labels
@@ -137,8 +143,7 @@ def audit(
     views, overlays, quality, pictures, squares = (list(part) for part in zip(*values, strict=True))
     exact = [Duplicate(cluster[0], copy, "exact", 1.0) for cluster in report.duplicates for copy in sorted(cluster)[1:]]
     known = {(pair.a, pair.b) for pair in exact}
-    threads = min(4, os.cpu_count() or 1)
-    similar = [pair for pair in find_duplicates(views, progress, threads) if (pair.a, pair.b) not in known]
+    similar = [pair for pair in find_duplicates(views, progress, _threads()) if (pair.a, pair.b) not in known]
     duplicates = tuple(sorted([*exact, *similar], key=lambda pair: (pair.a, pair.b)))
     own = group_numbers(report)
     joined = Clusters(len(own))
@@ -163,6 +168,31 @@ def audit(
         tuple(pictures),
         tuple(_notes(report, groups, labels, sizes)),
     )
+
+
+def shared_frames(first: Source, second: Source, progress: Progress | None = None) -> list[tuple[str, str]]:
+    """Return the ids of images of `first` and `second` that show one frame: leakage if one of them tests the other.
+
+    Raises:
+        UnreadableImageError: a file cannot be decoded.
+    """
+    tell = progress or (lambda what, done, total: None)
+
+    def seen(item: SourceItem, picture: Picture) -> tuple[str, View]:
+        return item.id, view(picture.grey, find_overlays(picture.grey).mask(picture.grey.shape))
+
+    ids, views = [], []
+    for source in (first, second):
+        _, values = decode_all(source, seen, progress=lambda done, total: tell("looking", done, total))
+        ids += [id_ for id_, _ in values]
+        views += [one for _, one in values]
+    between = len(first.items)
+    pairs = find_duplicates(views, progress, _threads())
+    return [(ids[pair.a], ids[pair.b]) for pair in pairs if pair.a < between <= pair.b]
+
+
+def _threads() -> int:
+    return min(4, os.cpu_count() or 1)
 
 
 def _square(grey: Array) -> Any:

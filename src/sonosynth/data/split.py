@@ -34,9 +34,14 @@ def check_apart(first: ImageSet, second: ImageSet, roles: tuple[str, str], remed
     """
     shared = shared_images(first, second)
     if shared:
-        some = ", ".join(f"'{here}'" if here == there else f"'{here}' = '{there}'" for here, there in shared[:5])
-        more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
-        raise LeakageError(f"{len(shared)} {roles[1]} are also {roles[0]}: {some}{more}; {remedy}")
+        raise LeakageError(leak(shared, roles, remedy))
+
+
+def leak(shared: Sequence[tuple[str, str]], roles: tuple[str, str], remedy: str) -> str:
+    """Return the line that tells which images of the first of two `roles` stand in the second as well: some of them."""
+    some = ", ".join(f"'{here}'" if here == there else f"'{here}' = '{there}'" for here, there in shared[:5])
+    more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
+    return f"{len(shared)} {roles[1]} are also {roles[0]}: {some}{more}; {remedy}"
 
 
 def held_out(data: ImageSet, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

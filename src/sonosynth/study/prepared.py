@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.data.audit import audit, write_tables
+from sonosynth.data.audit import audit, shared_frames, write_tables
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import Source, read_source
-from sonosynth.data.split import check_apart, check_real, held_out, nested_subsets
-from sonosynth.errors import ClassError, SonosynthError, StudyError
+from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets
+from sonosynth.errors import ClassError, LeakageError, SonosynthError, StudyError
 from sonosynth.files import read_json
 from sonosynth.metrics.scorecard import check_class_names
 from sonosynth.study.cells import AnyCell, Subset, plan_cells
@@ -200,7 +200,13 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     data = design.data
     test, _ = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
     check_real(test, "images of split.test")
-    check_apart(images, test, ("images of data.source", "images of split.test"), "remove them from one of the two")
+    roles, remedy = ("images of data.source", "images of split.test"), "remove them from one of the two"
+    check_apart(images, test, roles, remedy)
+    if data.grouped:  # who asks for near copies to be kept together means these as well
+        used = set(images.ids)  # copies under two labels may have been left out
+        shared = [pair for pair in shared_frames(read_source(expand(data.source)), source) if pair[0] in used]
+        if shared:
+            raise LeakageError(leak(shared, (roles[0], f"{roles[1]} (near copies, crops or flips)"), remedy))
     return test
 
 
