@@ -24,7 +24,7 @@ _WORDS = 4096  # at most; for small sets one of 128 keypoints
 _NEAREST = 3  # words that a descriptor of the asking image stands for
 _CHUNK = 4096  # descriptors compared with all words at once
 _ALIKE = 0.94  # cosine of descriptors that vote for each other: half of true matches and 1 in 10,000 others reach it
-_FLUSH = 2**24  # votes added up at once
+_FLUSH = 2**22  # votes added up at once
 _BLOCK = 2**22  # descriptors times descriptors compared at once
 _COMMON = 20  # times as many keypoints as a word has on average: what stands on every image, and nominates nothing
 
@@ -108,19 +108,18 @@ def candidates(
     n, counts = len(images), [len(image.points) for image in images]
     if n < 2 or not any(counts):
         return []
-    owner = np.repeat(np.arange(n), counts)
+    owner = np.repeat(np.arange(n, dtype=np.int32), counts)
     stored = np.concatenate([image.descriptors for image in images])
     words = _vocabulary(stored)
-    places = _by_word(_words_of(stored, words, 1), len(words))
+    places = _by_word(_words_of(stored, words, 1, flipped=False), len(words))
     pairs = set()
     for flipped in (False, True):
-        asked = mirror(stored) if flipped else stored
-        askers = _by_word(_words_of(asked, words, _NEAREST), len(words))
+        askers = _by_word(_words_of(stored, words, _NEAREST, flipped), len(words))
         votes = scipy.sparse.csr_array((n, n), dtype=np.float32)
         found: list[tuple[Array, Array]] = []
         for word, (rows, columns) in enumerate(zip(askers, places, strict=True)):
             if len(columns) <= _COMMON * len(stored) / len(words):
-                found.append(_votes(asked, stored, rows, columns, owner, n))
+                found.append(_votes(stored, rows, columns, flipped, owner, n))
             if found and (sum(len(keys) for keys, _ in found) > _FLUSH or word == len(words) - 1):
                 keys, values = (np.concatenate(part) for part in zip(*found, strict=True))
                 votes = votes + scipy.sparse.coo_array((values, (keys // n, keys % n)), shape=(n, n)).tocsr()
@@ -138,34 +137,40 @@ def _vocabulary(stored: Array) -> Array:
     return unit(stored[chosen])
 
 
-def _words_of(descriptors: Array, words: Array, nearest: int) -> Array:
-    """Return the `nearest` words to each of `descriptors` ``[M, 128]``, int64 ``[M, nearest]``."""
+def _units(stored: Array, chosen: Array | slice, flipped: bool) -> torch.Tensor:
+    """Return the `chosen` rows of `stored`, as they are or in the flipped image, float32 of unit length."""
+    rows = stored[chosen]
+    return torch.from_numpy(unit(mirror(rows) if flipped else rows))
+
+
+def _words_of(stored: Array, words: Array, nearest: int, flipped: bool) -> Array:
+    """Return the `nearest` words to each of the descriptors ``[M, 128]``, int32 ``[M, nearest]``."""
     table = torch.from_numpy(words).T.contiguous()
-    chunks = [
-        (torch.from_numpy(unit(descriptors[start : start + _CHUNK])) @ table).topk(min(nearest, len(words)), dim=1)
-        for start in range(0, len(descriptors), _CHUNK)
-    ]
-    return cast(Array, torch.cat([chunk.indices for chunk in chunks]).numpy())
+    found = np.empty((len(stored), min(nearest, len(words))), dtype=np.int32)
+    for start in range(0, len(stored), _CHUNK):
+        here = slice(start, start + _CHUNK)
+        found[here] = (_units(stored, here, flipped) @ table).topk(found.shape[1], dim=1).indices.numpy()
+    return found
 
 
 def _by_word(words: Array, count: int) -> list[Array]:
     """Return for each of `count` words the rows of `words` ``[M, k]`` that hold it."""
     order = np.argsort(words, axis=None, kind="stable")
-    ends = np.searchsorted(words.ravel()[order], np.arange(1, count))
-    return np.split(order // words.shape[1], ends)
+    ends = np.cumsum(np.bincount(words.ravel(), minlength=count))[:-1]
+    return np.split((order // words.shape[1]).astype(np.int32), ends)
 
 
-def _votes(asked: Array, stored: Array, rows: Array, columns: Array, owner: Array, n: int) -> tuple[Array, Array]:
+def _votes(stored: Array, rows: Array, columns: Array, flipped: bool, owner: Array, n: int) -> tuple[Array, Array]:
     """Return the keys ``asking image * n + image`` that the keypoints of one word vote for, and the votes' weights."""
     keys, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
-    answering = torch.from_numpy(unit(stored[columns])).T
+    answering = _units(stored, columns, flipped=False).T
     for part in np.array_split(rows, len(rows) * len(columns) // _BLOCK + 1):
-        alike = torch.from_numpy(unit(asked[part])) @ answering
+        alike = _units(stored, part, flipped) @ answering
         row, column = np.nonzero(alike.numpy() > _ALIKE)
         a, b = owner[part[row]], owner[columns[column]]
         other = a != b
         row = row[other]
-        keys.append(a[other] * n + b[other])
+        keys.append(a[other].astype(np.int64) * n + b[other])
         answers = np.bincount(row, minlength=len(part))[row]
         weights.append(np.log(np.maximum(n / answers, 1)).astype(np.float32))
     return np.concatenate(keys), np.concatenate(weights)
