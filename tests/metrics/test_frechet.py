@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError
-from sonosynth.metrics.frechet import frechet_distance, frechet_from_gram, frechet_interval
+from sonosynth.metrics.frechet import frechet_distance, frechet_from_gram, frechet_infinity, frechet_interval
 
 
 def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -120,3 +121,60 @@ class TestInterval:
         x, y = features(20, 5, 0), features(20, 5, 1)
         assert frechet_interval(x, y, groups_y=np.arange(20) % 4) is None
         assert frechet_interval(x, y, groups_y=np.arange(20) % 5) is not None
+
+
+class TestInfinity:
+    @pytest.mark.parametrize(("n", "m"), [(48, 60), (200, 120)])
+    def test_nearer_to_the_known_distance_of_gaussians_than_the_plain_value(self, n, m):
+        dimension, shift = 24, 0.1
+        variances = 1 / np.arange(1, dimension + 1)
+        truth = dimension * shift**2 + (variances * 0.2**2).sum()
+        plain, limits = [], []
+        for s in range(30):
+            x, y = features(n, dimension, 2 * s), 1.2 * features(m, dimension, 2 * s + 1) + shift
+            plain.append(frechet_distance(x, y))
+            limits.append(frechet_infinity(x, y, seed=s).value)
+        plain, limits = np.array(plain) - truth, np.array(limits) - truth
+        assert np.sqrt((limits**2).mean()) < 0.6 * np.sqrt((plain**2).mean())
+        assert abs(limits.mean()) < min(0.15 * plain.mean(), 4 * limits.std() / np.sqrt(30))
+
+    def test_is_the_line_through_the_means_at_each_size(self):
+        x, y = features(60, 8, 0), features(50, 8, 1, 0.2)
+        rng = numpy_generator(5, "frechet infinity")
+        inverse, means = [1.0], [frechet_distance(x, y)]
+        for size in (2, 1.75, 1.5, 1.25):
+            n, m = round(60 / size), round(50 / size)
+            draws = [(rng.permutation(60)[:n], rng.permutation(50)[:m]) for _ in range(5)]
+            inverse.append((60 / n + 50 / m) / 2)
+            means.append(np.mean([frechet_distance(x[i], y[j]) for i, j in draws]))
+        slope = np.cov(inverse, means)[0, 1] / np.var(inverse, ddof=1)
+        expected = np.mean(means) - slope * np.mean(inverse)
+        assert frechet_infinity(x, y, seed=5).value == pytest.approx(expected, rel=1e-9)
+
+    def test_groups_are_drawn_whole_and_remove_the_bias_of_their_number(self):
+        # Four nearly equal images a group: the bias is that of the number of groups.
+        limits, alone = [], []
+        for s in range(20):
+            x, y = (np.repeat(features(50, 12, 2 * s + k), 4, axis=0) for k in (0, 1))
+            groups = np.repeat(np.arange(50), 4)
+            limits.append(frechet_infinity(x, y, groups, groups, seed=s).value)
+            alone.append(frechet_infinity(x, y, seed=s).value)
+        assert abs(np.mean(limits)) < 0.35 * np.mean(alone)
+
+    def test_no_value_without_twice_as_many_images_as_features(self):
+        found = frechet_infinity(features(40, 20, 0), features(39, 20, 1))
+        assert found.value is None
+        assert found.reason == "40 and 39 images, but 20 features need 40 images in each set"
+        found = frechet_infinity(features(40, 20, 0), features(40, 20, 1))
+        assert found.value is not None and found.reason == ""
+
+    def test_no_value_with_few_or_too_large_groups(self):
+        x, y = features(40, 4, 0), features(40, 4, 1)
+        assert frechet_infinity(x, y, np.arange(40) % 4).reason == "fewer than 5 groups of images in a set"
+        one_large = np.maximum(np.arange(40) - 36, 0)
+        found = frechet_infinity(x, y, np.maximum(one_large, 0), np.arange(40))
+        assert found.value is None and found.reason
+
+    def test_broken_features_are_refused(self):
+        with pytest.raises(ClassError, match="at least 2"):
+            frechet_infinity(features(1, 4, 0), features(9, 4, 1))

@@ -1,10 +1,19 @@
-"""Fréchet distance between two sets of features, right for fewer images than features, and its interval."""
+"""Fréchet distance between two sets of features, right for fewer images than features: value, interval, and limit."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError
-from sonosynth.metrics.subsampling import DRAWS, subsampling_interval
+from sonosynth.metrics.subsampling import DRAWS, MIN_GROUPS, subsampling_interval, whole_groups
+
+IMAGES_A_FEATURE = 2
+"""Below so many images a feature in either set, nothing is extrapolated."""
+SIZES = 5
+"""Sizes, from half the images to all, that an extrapolation rests on."""
+DRAWS_A_SIZE = 5
+"""Subsamples of each size but the whole."""
 
 
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
@@ -90,6 +99,66 @@ def frechet_interval_from_gram(
         draws,
     )
     return interval and (max(interval[0], 0.0), interval[1])
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """The Fréchet distance at infinitely many images.
+
+    Attributes:
+        value: the distance; near zero it may be negative; None if it cannot be had.
+        reason: why there is none; empty if there is one.
+    """
+
+    value: float | None
+    reason: str = ""
+
+
+def frechet_infinity(
+    x: np.ndarray,
+    y: np.ndarray,
+    groups_x: np.ndarray | None = None,
+    groups_y: np.ndarray | None = None,
+    seed: int = 0,
+) -> Extrapolation:
+    """Return the Fréchet distance of `x` ``[N, D]`` and `y` ``[M, D]`` extrapolated to infinite N and M.
+
+    The bias of the distance is nearly proportional to 1 / N (Chong and Forsyth, "Effectively Unbiased FID and Inception
+    Score", CVPR 2020). Both sets are subsampled together without replacement, by whole groups, to `SIZES` sizes from a
+    half to all, equally spaced in 1 / N; the value at 1 / N = 0 of the line of least squares through the mean distance
+    at each size is returned. Below ``IMAGES_A_FEATURE * D`` images in either set the bias is no longer so simple, and
+    there is no value.
+
+    Args:
+        x: features.
+        y: features.
+        groups_x: ``[N]``; images of one number are drawn together; without it each is on its own.
+        groups_y: ``[M]``.
+        seed: of the draws.
+
+    Raises:
+        ClassError: fewer than two rows in either set.
+        ValueError: as `frechet_distance`.
+    """
+    x, y = checked(x, y)
+    needed = IMAGES_A_FEATURE * x.shape[1]
+    if min(len(x), len(y)) < needed:
+        return Extrapolation(
+            None, f"{len(x)} and {len(y)} images, but {x.shape[1]} features need {needed} images in each set"
+        )
+    groups = [np.arange(len(z)) if g is None else g for z, g in ((x, groups_x), (y, groups_y))]
+    if min(len(np.unique(g)) for g in groups) < MIN_GROUPS:
+        return Extrapolation(None, f"fewer than {MIN_GROUPS} groups of images in a set")
+    rng = numpy_generator(seed, "frechet infinity")
+    inverse, distances = [1.0], [frechet_distance(x, y)]
+    for size in np.linspace(2, 1, SIZES)[:-1]:
+        drawn = [[whole_groups(g, round(len(g) / size), rng) for g in groups] for _ in range(DRAWS_A_SIZE)]
+        if any(len(part) < 2 for parts in drawn for part in parts):
+            return Extrapolation(None, "a group of images is too large to draw half of the images without it")
+        # Whole groups rarely make up the exact number, so the size is what was drawn.
+        inverse.append(float(np.mean([len(x) / len(i) + len(y) / len(j) for i, j in drawn]) / 2))
+        distances.append(float(np.mean([frechet_distance(x[i], y[j]) for i, j in drawn])))
+    return Extrapolation(float(np.polyfit(inverse, distances, 1)[1]))
 
 
 def checked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
