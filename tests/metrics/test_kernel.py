@@ -7,7 +7,15 @@ from scipy.stats import t as student
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from sonosynth.errors import ClassError
-from sonosynth.metrics.kernel import kernel_distance, kernel_interval
+from sonosynth.metrics.kernel import (
+    gaussian_kernel,
+    gaussian_kernel_distance,
+    gaussian_kernel_interval,
+    kernel_distance,
+    kernel_from_matrix,
+    kernel_interval,
+    kernel_interval_from_matrix,
+)
 
 
 def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -108,3 +116,58 @@ class TestInterval:
         x, y = features(20, 5, 0), features(20, 5, 1)
         assert kernel_interval(x, y, groups_x=np.arange(20) % 4) is None
         assert kernel_interval(x, y, groups_x=np.arange(20) % 5) is not None
+
+
+def cmmd(x: np.ndarray, y: np.ndarray, sigma: float = 10) -> tuple[float, float]:
+    """CMMD as published, pair by pair, on features of unit length: over pairs of two images, and over all pairs."""
+    x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+        return 1000 * np.exp(-((a - b) ** 2).sum() / (2 * sigma**2))
+
+    between = 2 * np.mean([kernel(a, b) for a in x for b in y])
+    unbiased = sum(np.mean([kernel(a, b) for a, b in itertools.permutations(z, 2)]) for z in (x, y))
+    return unbiased - between, sum(np.mean([kernel(a, b) for a in z for b in z]) for z in (x, y)) - between
+
+
+class TestGaussian:
+    @pytest.mark.parametrize("sigma", [10, 0.5])
+    def test_is_the_published_estimator_without_pairs_of_an_image_with_itself(self, sigma):
+        x, y = features(9, 6, 0), features(7, 6, 1, 0.6)
+        both = np.concatenate([x, y])
+        found = kernel_from_matrix(gaussian_kernel(both @ both.T, sigma), np.arange(9), np.arange(9, 16))
+        unbiased, biased = cmmd(x, y, sigma)
+        assert found == pytest.approx(unbiased, rel=1e-8)
+        assert biased > unbiased + 0.1 * abs(unbiased)
+
+    def test_distance_and_interval_are_those_of_its_matrix(self):
+        x, y = features(30, 6, 0), features(20, 6, 1, 0.6)
+        both = np.concatenate([x, y])
+        matrix, i, j = gaussian_kernel(both @ both.T), np.arange(30), np.arange(30, 50)
+        assert gaussian_kernel_distance(x, y) == pytest.approx(cmmd(x, y)[0], rel=1e-8)
+        assert gaussian_kernel_interval(x, y) == pytest.approx(kernel_interval_from_matrix(matrix, i, j, i, j))
+        groups = np.arange(30) // 3
+        low, high = gaussian_kernel_interval(x, y, groups)
+        assert (low, high) == pytest.approx(kernel_interval_from_matrix(matrix, i, j, groups, j))
+        assert low < gaussian_kernel_distance(x, y) < high
+
+    def test_unbiased_for_equal_distributions(self):
+        values = [gaussian_kernel_distance(features(5, 8, 2 * s), features(8, 8, 2 * s + 1)) for s in range(400)]
+        assert abs(np.mean(values)) < 4 * np.std(values) / 20
+
+    def test_the_scale_of_an_image_does_not_count_and_zero_features_are_no_trouble(self):
+        x, y = features(12, 6, 0), features(9, 6, 1, 0.6)
+        scales = np.random.default_rng(2).uniform(0.1, 10, (12, 1))
+        assert gaussian_kernel_distance(x * scales, y) == pytest.approx(gaussian_kernel_distance(x, y), rel=1e-8)
+        x[0] = 0
+        matrix = gaussian_kernel(x @ x.T)
+        assert matrix[0, 0] == 1000
+        assert matrix[0, 1:] == pytest.approx(1000 * np.exp(-1 / 200))
+
+    def test_at_its_width_it_is_ten_times_the_squared_distance_of_mean_directions(self):
+        x, y = features(300, 6, 0, 1.0), features(300, 6, 1, 2.0)
+        x, y = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
+        noise = sum(z.var(axis=0, ddof=1).sum() / 300 for z in (x, y))  # in the squared distance of two means
+        expected = 10 * (((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum() - noise)
+        assert expected > 0.1
+        assert gaussian_kernel_distance(x, y) == pytest.approx(expected, rel=0.01)
