@@ -12,8 +12,11 @@ from sonosynth import features
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import FeatureError
 from sonosynth.features import embed, feature_network, known_features, load_backbone, load_features, weights_file
+from sonosynth.metrics.frechet import frechet_distance
+from sonosynth.weights import PublishedWeights
 
 NAMES = known_features()
+AT_HAND = tuple(name for name in NAMES if not isinstance(feature_network(name).weights, PublishedWeights))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +44,8 @@ def reference(images: np.ndarray) -> np.ndarray:
 
 
 def forget_weights(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
-    changed = replace(feature_network("inception"), **changes)
+    network = feature_network("inception")
+    changed = replace(network, weights=replace(network.weights, **changes))
     monkeypatch.setitem(features._NETWORKS, "inception", changed)
     weights_file.cache_clear()
 
@@ -53,7 +57,7 @@ def fresh_weights():
     weights_file.cache_clear()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AT_HAND)
 def test_every_network_is_frozen_built_once_and_of_its_dimension(name, images):
     extractor = load_features(name)
     assert load_features(name) is extractor
@@ -97,6 +101,50 @@ def test_pixels_are_resized_like_pillow_resizes_floats(shape):
     assert found.shape == (1, 3, 299, 299)
     for channel in found[0]:
         np.testing.assert_allclose(channel.numpy(), expected, atol=2e-5)
+
+
+@pytest.mark.real_images
+def test_frechet_distance_of_real_images_is_that_of_the_torchscript_by_hand(real_images):
+    paths = sorted((real_images / "Dataset_BUSI_with_GT" / "benign").glob("benign (*).png"))[:40:2]
+    pixels = np.stack([np.asarray(Image.open(path).convert("L").resize((200, 150))) for path in paths])
+    script = torch.jit.load(str(weights_file("inception")), map_location="cpu").eval()
+
+    def by_hand(image: np.ndarray) -> torch.Tensor:
+        resized = Image.fromarray(image.astype(np.float32)).resize((299, 299), Image.Resampling.BICUBIC)
+        return (torch.tensor(np.asarray(resized)).clamp(0, 255) - 128) / 128
+
+    with torch.inference_mode():
+        expected = script(torch.stack([by_hand(image).expand(3, -1, -1) for image in pixels])).numpy()
+    distance = frechet_distance(expected[:10], expected[10:])
+    assert distance > 10
+    assert frechet_distance(embed(pixels[:10]), embed(pixels[10:])) == pytest.approx(distance, rel=1e-4)
+
+
+def test_channels_with_scales_of_their_own_are_scaled_apart(monkeypatch):
+    extractor = load_features("efficientnet-lite0")
+    network = replace(extractor.network, mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 8.0), input_px=8)
+    monkeypatch.setattr(extractor, "network", network)
+    found = extractor._prepared(torch.full((1, 8, 8), 110, dtype=torch.uint8))
+    assert found.shape == (1, 3, 8, 8)
+    torch.testing.assert_close(found.mean(dim=(0, 2, 3)), torch.tensor([50.0, 22.5, 10.0]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_an_error_that_names_the_image(images, monkeypatch, value):
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            features = torch.zeros(len(x), 240)
+            features[x.flatten(1).mean(dim=1) > 1.9, 7] = value
+            return features
+
+    bright = images.copy()
+    bright[3] = 255
+    extractor = load_features("random-conv")
+    monkeypatch.setattr(extractor, "_module", Broken())
+    with pytest.raises(FeatureError, match=r"'random-conv'.*image 3 \(counted from 0\) are NaN or infinite"):
+        embed(bright, "random-conv")
+    with pytest.raises(FeatureError, match="image 3 "):
+        extractor(bright, batch=2)
 
 
 def test_the_package_of_the_weights_is_never_imported(reference):
@@ -244,6 +292,12 @@ class TestCache:
             features._key(replace(network, name="other"), images),
         }
         assert len(keys) == 6
+
+    def test_cached_features_that_are_not_finite_are_an_error(self, images, tmp_path):
+        path = tmp_path / f"inception-{features._key(feature_network('inception'), images)}.npy"
+        np.save(path, np.full((5, 2048), [[0]] * 4 + [[np.nan]], dtype=np.float32))
+        with pytest.raises(FeatureError, match=r"image 4 .*remove the file"):
+            embed(images, cache=tmp_path)
 
     @pytest.mark.parametrize("content", [b"", b"\x93NUMPY not an array", None])
     def test_a_damaged_file_is_an_error_that_names_it(self, images, tmp_path, content):

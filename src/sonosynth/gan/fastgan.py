@@ -378,7 +378,7 @@ class FrozenFeatureDistance:
 
     def __init__(self, device: torch.device):
         network, backbone = load_backbone()
-        self._mean, self._std = network.mean, network.std
+        self._mean, self._std = network.mean[0], network.std[0]
         self._backbone = backbone.to(device).eval()
 
     def __call__(self, images: Tensor, target: Tensor) -> Tensor:

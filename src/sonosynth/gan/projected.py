@@ -166,7 +166,7 @@ class FeatureProjection(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         known, self.backbone = load_backbone()
-        self.mean, self.std = known.mean, known.std
+        self.mean, self.std = known.mean[0], known.std[0]
         mixed = [width * 2**i for i in range(4)]
         self.channels = [width, *mixed[:3]]
         self.across_channels = nn.ModuleList(
