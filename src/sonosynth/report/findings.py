@@ -336,12 +336,6 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
             f"{n_comparisons} comparisons of arms with and without synthetic images stand side by side; "
             "no interval is corrected for their number."
         )
-    n_test_groups = len(np.unique(record.test.groups))
-    if record.classifiers and n_test_groups < 100:
-        found.append(
-            f"The test set has {n_test_groups} groups; with so few, the bootstrap intervals of F1 tend to be somewhat "
-            "too narrow."
-        )
     if record.classifiers:
         found.append(
             "GAN seeds and classifier seeds are averaged, not resampled: the intervals leave out how far one training "

@@ -93,7 +93,7 @@ def _context(record: StudyRecord, figure_dir: Path) -> dict[str, Any]:
         "arms": [(arm, _ARM_TEXT.get(arm, "")) for arm in tables.arm_order(record)],
         "training": [_training(t, order) for t in record.trained],
         "runs": [_run(r, order) for r in record.classifiers],
-        "bootstrap": {"n": tables.N_RESAMPLES, "seed": tables.BOOTSTRAP_SEED, "level": f"{tables.LEVEL:.0%}"},
+        "level": f"{tables.LEVEL:.0%}",
         "provenance": _provenance(record),
         "limitations": limitations(record, len([c for c in contrasts if tables.answers_the_question(c)])),
     }
@@ -128,7 +128,6 @@ def _design(record: StudyRecord) -> dict[str, Any]:
             ("generators, finished", _listed({t.seed for t in record.training if t.seed is not None})),
             ("classifiers, as planned", _listed(design.classifiers.seeds)),
             ("classifiers, finished", _listed({r.seed for r in record.classifiers})),
-            ("bootstrap of F1", str(tables.BOOTSTRAP_SEED)),
         ],
     }
 

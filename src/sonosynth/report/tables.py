@@ -8,12 +8,19 @@ import numpy as np
 
 from sonosynth.metrics.scorecard import AT_FLOOR as AT_FLOOR
 from sonosynth.report.record import ClassifierRun, Score, StudyRecord
-from sonosynth.statistics import ClassifierIntervals, Difference, Interval, classifier_intervals, f1_difference
+from sonosynth.statistics import (
+    ClassifierIntervals,
+    Difference,
+    Interval,
+    classifier_intervals,
+    f1_difference,
+    f1_interval,
+)
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
 TRAIN, HELD_OUT = "train", "held-out"
 BASELINE = "real"
-N_RESAMPLES, BOOTSTRAP_SEED, LEVEL = 2000, 0, 0.95
+LEVEL = 0.95
 
 
 @dataclass(frozen=True, order=True)
@@ -185,9 +192,7 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
         n_synthetic=span(run.n_synthetic for run in chosen),
         predictions=predictions,
         confusion=np.mean([run.confusion for run in chosen], axis=0),
-        intervals=classifier_intervals(
-            test.labels, test.groups, predictions, len(test.classes), LEVEL, N_RESAMPLES, BOOTSTRAP_SEED
-        ),
+        intervals=classifier_intervals(test.labels, test.groups, predictions, len(test.classes), LEVEL),
         auc=(min(aucs), float(np.mean(aucs)), max(aucs)) if aucs else None,
         left_out=len(members) - len(chosen),
     )
@@ -196,7 +201,7 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
 def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
     """Return what a split without groups would have shown, for every arm without synthetic images.
 
-    Its interval resamples single images, as someone who knows of no groups would.
+    Its interval takes single images for the unit, as someone who knows of no groups would.
     """
     test, found = record.naive_test, []
     for row in rows:
@@ -208,8 +213,7 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
         if not all((draw, *key) in by_key for draw in row.draws for key in row.runs):
             continue  # not finished
         predictions = np.stack([[by_key[draw, *key].predictions for key in row.runs] for draw in row.draws])
-        how = (len(test.classes), LEVEL, N_RESAMPLES, BOOTSTRAP_SEED)
-        naive = classifier_intervals(test.labels, np.arange(len(test)), predictions, *how).macro_f1
+        naive = f1_interval(test.labels, np.arange(len(test)), predictions, len(test.classes), LEVEL)
         runs = len(row.draws) * len(row.runs)
         trained = span(by_key[draw, *key].n_real for draw in row.draws for key in row.runs)
         found.append(
@@ -273,7 +277,7 @@ def _contrast(record: StudyRecord, row: F1Row, baseline: F1Row) -> Contrast | No
     a = baseline.predictions[[baseline.draws.index(d) for d in draws]]
     b = row.predictions[[row.draws.index(d) for d in draws]]
     test = record.test
-    difference = f1_difference(test.labels, test.groups, a, b, len(test.classes), LEVEL, N_RESAMPLES, BOOTSTRAP_SEED)
+    difference = f1_difference(test.labels, test.groups, a, b, len(test.classes), LEVEL)
     return Contrast(row, baseline, draws, difference)
 
 

@@ -1,0 +1,142 @@
+"""Classifier scores on one fixed, grouped test set, with intervals over draws of the training subset and groups."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonosynth.statistics.crossed import Covers, Interval, Jackknife
+
+
+@dataclass(frozen=True)
+class ClassifierIntervals:
+    """Macro F1, the F1 of each class and balanced accuracy.
+
+    Means are over the classes with true images; the F1 of a class without any is NaN. `covers` says what the intervals
+    speak of.
+    """
+
+    macro_f1: Interval
+    class_f1: tuple[Interval, ...]
+    balanced_accuracy: Interval
+    covers: Covers
+
+
+def class_f1(labels: np.ndarray, predictions: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the F1 of each class: ``predictions`` int ``[..., N]`` give float ``[..., n_classes]``.
+
+    A class without true images has NaN.
+    """
+    predictions = np.asarray(predictions)
+    labels = np.asarray(labels)
+    counts = _count(labels, np.zeros(len(labels), dtype=np.int64), predictions.reshape(-1, len(labels)), n_classes)
+    f1, _ = _scores(*(part[0] for part in counts))
+    return f1.reshape(*predictions.shape[:-1], n_classes)
+
+
+def macro_f1(labels: np.ndarray, predictions: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the unweighted mean F1 of the classes with true images: int ``[..., N]`` gives float ``[...]``."""
+    return np.asarray(np.nanmean(class_f1(labels, predictions, n_classes), axis=-1))
+
+
+def classifier_intervals(
+    labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int, level: float = 0.95
+) -> ClassifierIntervals:
+    """Return scores averaged over seeds, then over draws, with t intervals of their logits; see `crossed`.
+
+    With three draws or more the intervals cover other draws of the training subset and other test groups. With one or
+    two they cover other test groups only, and say nothing of other training subsets, which the caller must state.
+    Limits are NaN where the score is 0 or 1, or all images, or all true images of a class that enters, are of one
+    group.
+
+    Args:
+        labels: int ``[n_test]``, 0 to ``n_classes - 1``.
+        groups: int ``[n_test]``; images of one group are left out together.
+        predictions: int ``[draws, seeds, n_test]``.
+        n_classes: number of classes.
+        level: coverage aimed at.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    scores = f1_jackknife(labels, groups, predictions, n_classes)
+    intervals = [scores[i].estimate().share_interval(level) for i in range(n_classes + 2)]
+    return ClassifierIntervals(intervals[-2], tuple(intervals[:-2]), intervals[-1], scores.covers)
+
+
+def f1_interval(
+    labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int, level: float = 0.95
+) -> Interval:
+    """Return macro F1 with its interval; see `classifier_intervals`."""
+    return macro_f1_jackknife(labels, groups, predictions, n_classes).estimate().share_interval(level)
+
+
+def macro_f1_jackknife(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> Jackknife:
+    """Return macro F1 with each test group left out, ``[draws]`` and ``[groups, draws]``; see `f1_jackknife`."""
+    return f1_jackknife(labels, groups, predictions, n_classes)[-2]
+
+
+def f1_jackknife(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> Jackknife:
+    """Return the F1 of each class, macro F1 and balanced accuracy with each test group left out.
+
+    Args:
+        labels: int ``[n_test]``, 0 to ``n_classes - 1``.
+        groups: int ``[n_test]``.
+        predictions: int ``[draws, seeds, n_test]``; seeds are averaged.
+        n_classes: number of classes.
+
+    Returns:
+        float ``[draws, n_classes + 2]`` and ``[groups, draws, n_classes + 2]``.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    by_run = f1_by_run(labels, groups, predictions, n_classes)
+    return Jackknife(by_run.whole.mean(axis=1), by_run.left_out.mean(axis=2))
+
+
+def f1_by_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> Jackknife:
+    """Return what `f1_jackknife` does of each seed: ``[draws, seeds, n_classes + 2]``, and with groups left out."""
+    labels, groups, predictions = (np.asarray(array) for array in (labels, groups, predictions))
+    if predictions.ndim != 3 or labels.shape != groups.shape or predictions.shape[-1:] != labels.shape:
+        raise ValueError(f"labels {labels.shape}, groups {groups.shape} and predictions {predictions.shape} do not fit")
+    if 0 in predictions.shape:
+        raise ValueError(f"predictions {predictions.shape} hold nothing")
+    members = np.unique(groups, return_inverse=True)[1]
+    counts = _count(labels, members, predictions, n_classes)
+    there = np.bincount(labels, minlength=n_classes) > 0
+    whole = [part.sum(axis=0) for part in counts]
+    left_out = [total - part for total, part in zip(whole, counts, strict=True)]
+    return Jackknife(_summary(whole, there), _summary(left_out, there))
+
+
+def _count(
+    labels: np.ndarray, members: np.ndarray, predictions: np.ndarray, n_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return images a group and class: true ``[G, 1, ..., C]``, predicted and right ``[G, ..., C]``."""
+    if min(labels.min(), predictions.min()) < 0 or max(labels.max(), predictions.max()) >= n_classes:
+        raise ValueError(f"labels and predictions must be 0 to {n_classes - 1}")
+    n_groups, runs = int(members.max()) + 1, predictions.shape[:-1]
+    n_runs = int(np.prod(runs))
+    by_run = predictions.reshape(n_runs, -1)
+    cells = members * (n_runs * n_classes) + np.arange(n_runs)[:, None] * n_classes + by_run
+    size = n_groups * n_runs * n_classes
+    shape = (n_groups, *runs, n_classes)
+    predicted = np.bincount(cells.ravel(), minlength=size).reshape(shape)
+    right = np.bincount(cells[by_run == labels], minlength=size).reshape(shape)
+    true = np.bincount(members * n_classes + labels, minlength=n_groups * n_classes)
+    return true.reshape(n_groups, *(1 for _ in runs), n_classes), predicted, right
+
+
+def _scores(true: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return F1 and recall of each class, of the shape of `right`; NaN without true images."""
+    there = np.broadcast_to(true > 0, right.shape)
+    f1 = np.divide(2 * right, true + predicted, out=np.full(right.shape, np.nan), where=there)
+    recall = np.divide(right, true, out=np.full(right.shape, np.nan), where=there)
+    return f1, recall
+
+
+def _summary(counts: list[np.ndarray], there: np.ndarray) -> np.ndarray:
+    """Return class F1, macro F1 and balanced accuracy ``[..., C + 2]``, means over the classes that are `there`."""
+    f1, recall = _scores(*counts)
+    means = [score[..., there].mean(axis=-1, keepdims=True) for score in (f1, recall)]
+    return np.concatenate([f1, *means], axis=-1)

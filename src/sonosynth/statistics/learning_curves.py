@@ -1,0 +1,161 @@
+"""Scores against the number of real training images, and how many real images a synthetic set is worth."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.isotonic import isotonic_regression
+
+from sonosynth.statistics.crossed import ROUNDING, Covers, Interval, Jackknife
+
+_STEPS = 64  # a gap between measured sizes is looked at in so many
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """A score at each size, with pointwise intervals.
+
+    Attributes:
+        sizes: numbers of real training images, ascending.
+        points: mean over draws and seeds at each size, with its interval.
+        covers: what the intervals speak of.
+    """
+
+    sizes: tuple[float, ...]
+    points: tuple[Interval, ...]
+    covers: Covers
+
+
+@dataclass(frozen=True)
+class Worth:
+    """How many real images alone give the score that `n_real` give with synthetic ones.
+
+    Attributes:
+        n_real: real training images of the arm with synthetic images.
+        equals: real images on the other arm's curve, within its interval; ``-inf`` is below and ``inf`` above all
+            measured sizes: nothing is extrapolated.
+        measured: the smallest and the largest measured size.
+        covers: what the interval speaks of.
+    """
+
+    n_real: float
+    equals: Interval
+    measured: tuple[float, float]
+    covers: Covers
+
+    @property
+    def gain(self) -> Interval:
+        """`equals` less `n_real`: the horizontal gap between the curves, in real images."""
+        return Interval(*(v - self.n_real for v in (self.equals.value, self.equals.low, self.equals.high)))
+
+    def __str__(self) -> str:
+        value, low, high = (self._words(v) for v in (self.equals.value, self.equals.low, self.equals.high))
+        return f"{self.n_real:g} real images with synthetic ones equal {value} real images alone [{low}, {high}]"
+
+    def _words(self, n: float) -> str:
+        if math.isinf(n):
+            end, side = (self.measured[0], "fewer") if n < 0 else (self.measured[1], "more")
+            return f"{side} than {end:g} (beyond the measured range)"
+        return "unknown" if math.isnan(n) else f"{n:.0f}"
+
+
+def learning_curve(sizes: Sequence[float], scores: Sequence[Jackknife], level: float = 0.95) -> LearningCurve:
+    """Return the curve of a score between 0 and 1 at ascending `sizes`; see `macro_f1_jackknife` and `jackknife`.
+
+    Raises:
+        ValueError: sizes do not ascend, or scores have unequal draws or test groups.
+    """
+    _check(sizes, scores)
+    points = tuple(score.estimate().share_interval(level) for score in scores)
+    return LearningCurve(tuple(sizes), points, scores[0].covers)
+
+
+def worth_in_real_images(
+    sizes: Sequence[float],
+    without: Sequence[Jackknife],
+    n_real: float,
+    with_synthetic: Jackknife,
+    level: float = 0.95,
+) -> Worth:
+    """Return how many real images alone score as `n_real` do with synthetic ones.
+
+    The curve without synthetic images is straight between measured sizes in ``log2 n``. For the value it is made to
+    rise first (isotonic regression) and read where it first reaches the score. The interval holds every number of real
+    images whose score the data do not tell from that of the other arm: the paired t test of `score_difference` between
+    the two, with the same draws and test groups, turned round (as Fieller's 1954); where the accepted numbers lie in
+    pieces, from the first to the last. A limit that the measured sizes do not reach is infinite.
+
+    Args:
+        sizes: numbers of real training images, ascending, two or more.
+        without: the score ``[draws]`` without synthetic images at each size.
+        n_real: real training images of the other arm.
+        with_synthetic: the score ``[draws]`` with synthetic images; the same draws and test images.
+        level: coverage of the interval.
+
+    Raises:
+        ValueError: sizes do not ascend or are fewer than two, or scores have unequal draws or test groups.
+    """
+    _check(sizes, [*without, with_synthetic][: len(sizes)])
+    if len(sizes) < 2 or with_synthetic.left_out.shape != without[0].left_out.shape:
+        raise ValueError("a gap needs two measured sizes, and scores of the same draws and test groups")
+    places = np.log2(np.asarray(sizes, dtype=np.float64))
+    score = float(with_synthetic.whole.mean())
+    value = _first_reached(places, np.array([float(s.whole.mean()) for s in without]), score)
+    grid, gap = _gap(places, without, with_synthetic)
+    estimate = gap.estimate()
+    contradiction = np.abs(estimate.value) - estimate.margin(level)
+    if np.isnan(contradiction).any():
+        low = high = math.nan
+    else:
+        low, high = _accepted(grid, contradiction, value)
+    equals = Interval(*(2.0**v if math.isfinite(v) else v for v in (value, low, high)))
+    return Worth(n_real, equals, (sizes[0], sizes[-1]), gap.covers)
+
+
+def _check(sizes: Sequence[float], scores: Sequence[Jackknife]) -> None:
+    if not len(sizes) or len(sizes) != len(scores) or any(b <= a for a, b in itertools.pairwise(sizes)):
+        raise ValueError(f"sizes {list(sizes)} must ascend, with one score each ({len(scores)} given)")
+    shapes = {score.left_out.shape for score in scores}
+    if len(shapes) > 1 or scores[0].whole.ndim != 1:
+        raise ValueError(f"scores must be [groups, draws], of the same draws and test groups (found {sorted(shapes)})")
+
+
+def _first_reached(places: np.ndarray, scores: np.ndarray, score: float) -> float:
+    """Return where the rising curve first reaches `score`; infinite where it does not, or starts above it."""
+    rising = np.asarray(isotonic_regression(scores))
+    if score < rising[0] - ROUNDING:
+        return -math.inf
+    if score > rising[-1] + ROUNDING:
+        return math.inf
+    after = int(np.argmax(rising >= score - ROUNDING))
+    if after == 0:
+        return float(places[0])
+    share = min(1.0, (score - rising[after - 1]) / (rising[after] - rising[after - 1]))
+    return float(places[after - 1] + share * (places[after] - places[after - 1]))
+
+
+def _gap(places: np.ndarray, without: Sequence[Jackknife], with_synthetic: Jackknife) -> tuple[np.ndarray, Jackknife]:
+    """Return places from the smallest to the largest size, and there the curve minus the other arm's score."""
+    grid = np.unique(np.concatenate([np.linspace(a, b, _STEPS + 1) for a, b in itertools.pairwise(places)]))
+    weights = np.stack([np.interp(grid, places, row) for row in np.eye(len(places))])  # [sizes, grid]
+    whole = np.stack([s.whole for s in without], axis=-1) @ weights - with_synthetic.whole[..., None]
+    left_out = np.stack([s.left_out for s in without], axis=-1) @ weights - with_synthetic.left_out[..., None]
+    return grid, Jackknife(whole, left_out)
+
+
+def _accepted(grid: np.ndarray, contradiction: np.ndarray, value: float) -> tuple[float, float]:
+    """Return the first and last place without contradiction, around `value`; infinite at the ends of the grid."""
+    inside = np.flatnonzero(contradiction <= 0)
+    if not len(inside):
+        return value, value
+    first, last = int(inside[0]), int(inside[-1])
+    low = -math.inf if first == 0 else _zero(grid, contradiction, first - 1, first)
+    high = math.inf if last == len(grid) - 1 else _zero(grid, contradiction, last, last + 1)
+    return min(low, value), max(high, value)
+
+
+def _zero(grid: np.ndarray, contradiction: np.ndarray, before: int, after: int) -> float:
+    a, b = contradiction[before], contradiction[after]
+    return float(grid[before] + (grid[after] - grid[before]) * a / (a - b))

@@ -1,0 +1,164 @@
+"""The smallest difference between two arms that a design can see, before it runs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from scipy.optimize import brentq
+
+from sonosynth.statistics.crossed import FEWEST_DRAWS, ROUNDING, crossed_spread
+from sonosynth.statistics.f1 import f1_by_run
+
+
+@dataclass(frozen=True)
+class VarianceComponents:
+    """What makes a paired difference of two arms vary, as variances of the score.
+
+    The variance of the mean difference over D draws, S seeds a draw and G test groups is
+    ``draw / D + seed / (D S) + group / G + draw_group / (D G) + seed_group / (D S G)``.
+    """
+
+    draw: float
+    seed: float
+    group: float
+    draw_group: float = 0.0
+    seed_group: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.draw, self.seed, self.group, self.draw_group, self.seed_group) < 0:
+            raise ValueError(f"variances must not be below zero (found {self})")
+
+
+# For a study without a forerunner: macro F1 of ResNet-18 on BUSI at 64 px, from the committed records, if anything
+# too large.
+# seed: variance between two seeds (results/busi-first/f1.csv, 12 pairs: 0.0006), once for each arm; with the share that
+#   falls on single test images.
+# draw: variance between three draws (results/busi-protocols/f1.csv, sizes 200 and 400, seeds included: 0.0003).
+# group: squared standard error of eight paired differences on 195 test images (the intervals of
+#   results/busi-first/report.html: 0.0010), times 195, as if none of it went away with more draws or seeds.
+BUSI_COMPONENTS = VarianceComponents(draw=0.0003, seed=0.0012, group=0.19)
+
+
+def variance_components(
+    labels: np.ndarray, groups: np.ndarray, predictions_a: np.ndarray, predictions_b: np.ndarray, n_classes: int
+) -> VarianceComponents:
+    """Return the components of a macro-F1 difference in a finished study, from mean squares; negative ones become zero.
+
+    Args:
+        labels: int ``[n_test]``.
+        groups: int ``[n_test]``.
+        predictions_a: int ``[draws, seeds, n_test]``.
+        predictions_b: int ``[draws, seeds, n_test]``.
+        n_classes: number of classes.
+
+    Raises:
+        ValueError: there are fewer than two draws, seeds or groups, or the shapes differ.
+    """
+    if np.shape(predictions_a) != np.shape(predictions_b):
+        raise ValueError(f"a {np.shape(predictions_a)} and b {np.shape(predictions_b)} must have equal shapes")
+    a, b = (f1_by_run(labels, groups, p, n_classes)[-2] for p in (predictions_a, predictions_b))
+    difference = b - a
+    n_groups, n_draws, n_seeds = difference.left_out.shape
+    if min(n_groups, n_draws, n_seeds) < 2:
+        raise ValueError(f"{n_draws} draws, {n_seeds} seeds and {n_groups} test groups; two of each are needed")
+    table = n_groups * difference.whole - (n_groups - 1) * difference.left_out  # [G, D, S]
+    by_draw = table.mean(axis=2)
+    draw = n_groups * n_seeds * by_draw.mean(axis=0).var(ddof=1)  # mean squares
+    group = n_draws * n_seeds * by_draw.mean(axis=1).var(ddof=1)
+    rest = by_draw - by_draw.mean(axis=0) - by_draw.mean(axis=1, keepdims=True) + by_draw.mean()
+    draw_group = n_seeds * (rest**2).sum() / ((n_draws - 1) * (n_groups - 1))
+    seed = n_groups * table.mean(axis=0).var(axis=1, ddof=1).mean()
+    within = table - by_draw[..., None] - table.mean(axis=0) + by_draw.mean(axis=0)[:, None]
+    seed_group = (within**2).sum() / (n_draws * (n_seeds - 1) * (n_groups - 1))
+    return VarianceComponents(
+        draw=_above_zero((draw - draw_group - seed + seed_group) / (n_groups * n_seeds)),
+        seed=_above_zero((seed - seed_group) / n_groups),
+        group=_above_zero((group - draw_group) / (n_draws * n_seeds)),
+        draw_group=_above_zero((draw_group - seed_group) / n_seeds),
+        seed_group=_above_zero(seed_group),
+    )
+
+
+def _above_zero(value: float) -> float:
+    return max(0.0, float(value))
+
+
+def expected_power(
+    difference: float,
+    components: VarianceComponents,
+    n_draws: int,
+    n_seeds: int,
+    n_groups: int,
+    comparisons: int = 1,
+    level: float = 0.95,
+) -> float | None:
+    """Return the chance that the test of `f1_difference` finds a true `difference`, with its sign.
+
+    None with fewer than three draws: such a design has no test.
+
+    Args:
+        difference: of macro F1, absolute.
+        components: what makes it vary.
+        n_draws: draws of the training subset.
+        n_seeds: seeds averaged in each draw.
+        n_groups: groups of test images.
+        comparisons: tests in the family; each is held to its share, as the first of Holm's steps is.
+        level: 1 minus the chance of a false alarm in the family.
+
+    Raises:
+        ValueError: a number is below one, or there is one test group.
+    """
+    spread, alpha = _standard_error(components, n_draws, n_seeds, n_groups), _alpha(level, comparisons)
+    return None if spread is None else _power(abs(difference), *spread, alpha)
+
+
+def minimum_detectable_difference(
+    components: VarianceComponents,
+    n_draws: int,
+    n_seeds: int,
+    n_groups: int,
+    comparisons: int = 1,
+    level: float = 0.95,
+    wanted: float = 0.8,
+) -> float | None:
+    """Return the true difference that the test finds with a chance of `wanted`; see `expected_power`.
+
+    None with fewer than three draws. The figure is as good as its components.
+    """
+    spread, alpha = _standard_error(components, n_draws, n_seeds, n_groups), _alpha(level, comparisons)
+    if spread is None:
+        return None
+    error, freedom = spread
+    if error <= ROUNDING:
+        return 0.0
+    most = error
+    while _power(most, error, freedom, alpha) < wanted:
+        most *= 2
+    return float(brentq(lambda difference: _power(difference, error, freedom, alpha) - wanted, 0, most))
+
+
+def _alpha(level: float, comparisons: int) -> float:
+    if comparisons < 1:
+        raise ValueError(f"comparisons must be at least 1 (found {comparisons})")
+    return (1 - level) / comparisons
+
+
+def _power(difference: float, error: float, freedom: float, alpha: float) -> float:
+    critical = stats.t.isf(alpha / 2, freedom)
+    return float(stats.nct.sf(critical, freedom, difference / error)) if error > ROUNDING else float(difference > 0)
+
+
+def _standard_error(
+    components: VarianceComponents, n_draws: int, n_seeds: int, n_groups: int
+) -> tuple[float, float] | None:
+    """Return the expected standard error of the mean difference, and its degrees of freedom."""
+    if min(n_draws, n_seeds) < 1 or n_groups < 2:
+        raise ValueError(f"{n_draws} draws, {n_seeds} seeds and {n_groups} test groups make no design")
+    if n_draws < FEWEST_DRAWS:
+        return None
+    of_rest = components.draw_group + components.seed_group / n_seeds  # expected mean squares, per seed average
+    of_draws = of_rest + n_groups * (components.draw + components.seed / n_seeds)
+    of_groups = of_rest + n_draws * components.group
+    mean_squares = np.array([of_draws, of_groups, of_rest])
+    spread, freedom = crossed_spread(mean_squares, n_draws, n_groups)
+    return float(np.sqrt(spread / (n_draws * n_groups))), float(freedom)
