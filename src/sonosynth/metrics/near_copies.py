@@ -1,0 +1,273 @@
+"""Which synthetic images are near-copies of training images: pixels compared over shifts and both ways round.
+
+Distances between features move when an image is mirrored or shifted, and depend on the network. Here the fine structure
+of two images is correlated instead: small pictures, band-passed and divided by their local contrast, so that gain,
+compression and a bright skin line count little. The similarity is the largest normalised correlation over all shifts
+within an eighth of the side and over both orientations. Between images of different patients it is 0.2 to 0.45 (BUSI,
+phantoms), between neighbouring frames of one sweep of BUSI 0.45 to 0.8, and copies that were mirrored, shifted by a
+tenth, noised, blurred and given another gain, all at once, stay above 0.85.
+
+All pairs are compared at 16 × 16 pixels, the best of them at 64 × 64. The search of the audit (`data.duplicates`) also
+finds crops and zooms, but rests on local features, of which 64-pixel images hold too few, needs seconds for every
+hundred images, and returns pairs above fixed limits, not the similarity of every image that a threshold can be set on.
+"""
+
+from dataclasses import dataclass
+from math import log
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from scipy.stats import beta
+from torch import Tensor
+
+from sonosynth.errors import ClassError
+
+MIN_REAL = 20
+"""No threshold is set from fewer real images."""
+FALSE_RATE = 1e-4
+"""Share of real images that the tail fitted to real images puts above the threshold."""
+CEILING = 0.75
+"""The threshold is never above: copies stay clear of it, even where the real images hold copies unknown to anyone."""
+
+_FINE, _COARSE = 64, 16  # pixels of a side
+_REACH = 8  # shifts each way: an eighth of the side; in pixels of the fine picture
+_FINE_BAND, _COARSE_BAND = (1.0, 3.0, 5.0), (0.5, 2.0, 3.0)  # Gaussian widths, pixels: smooth, mean, contrast
+_CONTRAST = 2.0  # grey levels: less than this counts as empty
+_CANDIDATES = 5  # looked at closely, for each image and each way round
+_PADDED = _FINE + _REACH  # so that no shift wraps around
+_PAIRS = 1024  # compared at once
+
+Calibration = Literal["held-out", "train"]
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """The most similar reference image of every image of a set.
+
+    Attributes:
+        nearest: int64 ``[N]``, index of the reference image.
+        similarity: float64 ``[N]``, at most 1.
+        mirrored: bool ``[N]``, whether one of the two was mirrored.
+    """
+
+    nearest: np.ndarray
+    similarity: np.ndarray
+    mirrored: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class NearCopies:
+    """What was found in S synthetic images.
+
+    Attributes:
+        threshold: similarity above which an image is a near-copy; None where there are too few real images.
+        calibrated_on: real images that it was set on: ``held-out`` against training images, or ``train`` against
+            training images of other groups.
+        copied: bool ``[S]``; all false without a threshold.
+        training: for every synthetic image, its most similar training image.
+        held_out: likewise held-out image; None without any.
+        real: for every image of `calibrated_on`, its most similar training image (of another group).
+        from_training: for every training image, its most similar synthetic image.
+        from_held_out: likewise for every held-out image; None without any.
+    """
+
+    threshold: float | None
+    calibrated_on: Calibration
+    copied: np.ndarray
+    training: Matches
+    held_out: Matches | None
+    real: Matches
+    from_training: Matches
+    from_held_out: Matches | None
+
+    @property
+    def real_share(self) -> float | None:
+        """Share of real images that would be called copies too: above 0 where real copies are in both sets."""
+        return None if self.threshold is None else float((self.real.similarity > self.threshold).mean())
+
+
+def near_copies(
+    train: np.ndarray,
+    synthetic: np.ndarray,
+    held_out: np.ndarray | None = None,
+    train_groups: np.ndarray | None = None,
+) -> NearCopies:
+    """Compare every synthetic image with every training image, and with every held-out image.
+
+    The threshold is set on how similar real images are to their most similar training image: `held_out` ones, or with
+    fewer than `MIN_REAL` of these, training images and others of another group. See `threshold`.
+
+    Args:
+        train: uint8 ``[T, H, W]``, images that the generator saw.
+        synthetic: uint8 ``[S, H, W]``, its images.
+        held_out: uint8 ``[U, H, W]``, real images that it did not see.
+        train_groups: int64 ``[T]``; without them each image is a group.
+
+    Raises:
+        ClassError: fewer than two training images, or no synthetic image.
+        ValueError: images that are not uint8 ``[N, H, W]``.
+    """
+    if len(train) < 2 or len(synthetic) < 1:
+        raise ClassError(f"{len(train)} training and {len(synthetic)} synthetic images: copies need at least 2 and 1")
+    real, made = _Details(train), _Details(synthetic)
+    training, from_training = _matches(made, real)
+    groups = np.arange(len(train)) if train_groups is None else train_groups
+    unseen = None if held_out is None or len(held_out) == 0 else _Details(held_out)
+    held_out_matches, from_held_out = (None, None) if unseen is None else _matches(made, unseen)
+    calibrated_on: Calibration = "train" if unseen is None or len(unseen) < MIN_REAL else "held-out"
+    if unseen is None or calibrated_on == "train":
+        between_real, _ = _matches(real, real, torch.from_numpy(groups[:, None] == groups[None]))
+        enough = len(np.unique(groups)) >= MIN_REAL
+    else:
+        between_real, _ = _matches(unseen, real)
+        enough = True
+    limit = threshold(between_real.similarity) if enough else None
+    return NearCopies(
+        threshold=limit,
+        calibrated_on=calibrated_on,
+        copied=training.similarity > (np.inf if limit is None else limit),
+        training=training,
+        held_out=held_out_matches,
+        real=between_real,
+        from_training=from_training,
+        from_held_out=from_held_out,
+    )
+
+
+def threshold(similarity: np.ndarray) -> float:
+    """Return the similarity that no real image has to a training image, from those of N real images, ``[N]``.
+
+    The largest of them, or, as few images may not hold the extremes, what a share `FALSE_RATE` would exceed, if that is
+    more: largest similarities out of many follow a Gumbel distribution, whose two parameters are taken from the
+    quartiles, which up to a quarter of unknown copies among the real images hardly move. At most `CEILING`.
+    """
+    lower, median, upper = np.quantile(similarity, [0.25, 0.5, 0.75])
+    scale = (upper - lower) / (_gumbel(0.75) - _gumbel(0.25))
+    tail = median + scale * (_gumbel(1 - FALSE_RATE) - _gumbel(0.5))
+    return float(min(max(tail, similarity.max()), CEILING))
+
+
+def share(
+    copied: np.ndarray, groups: np.ndarray | None = None, level: float = 0.95
+) -> tuple[float, tuple[float, float]]:
+    """Return the share of true values in `copied` ``[N]`` and its interval.
+
+    The interval is exact for independent images (Clopper and Pearson, Biometrika 26:404, 1934), as draws of a generator
+    are. Where images share `groups` ``[N]``, it is that of as many images as there are groups, at the same share (as in
+    Korn and Graubard, Survey Methodology 24:193, 1998).
+
+    Raises:
+        ClassError: no images.
+    """
+    if len(copied) == 0:
+        raise ClassError("no images: the share of near-copies needs at least 1")
+    n = len(copied) if groups is None else len(np.unique(groups))
+    value, tail = float(copied.mean()), (1 - level) / 2
+    k = value * n
+    low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
+    high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
+    return value, (low, high)
+
+
+class _Details:
+    """What is compared of N images: small pictures of their fine structure, and what comes of them again and again."""
+
+    def __init__(self, images: np.ndarray):
+        if images.ndim != 3 or images.dtype != np.uint8:
+            raise ValueError(f"images must be uint8 [N, H, W], not {images.dtype} {list(images.shape)}")
+        self.coarse = _detail(images, _COARSE, _COARSE_BAND)
+        fine = _detail(images, _FINE, _FINE_BAND)
+        self.spectra = torch.fft.rfft2(fine, s=(_PADDED, _PADDED))
+        self.mirrored_spectra = torch.fft.rfft2(fine.flip(2), s=(_PADDED, _PADDED))
+        self.energies, self.mirrored_energies = _energies(fine), _energies(fine.flip(2))
+
+    def __len__(self) -> int:
+        return len(self.coarse)
+
+
+def _detail(images: np.ndarray, px: int, band: tuple[float, float, float]) -> Tensor:
+    """Return float32 ``[N, px, px]``: band-passed, and divided by the contrast around each pixel."""
+    pixels = torch.from_numpy(images.copy()).float()[:, None]
+    small = F.interpolate(pixels, size=(px, px), mode="bicubic", antialias=True)[:, 0].numpy()
+    smooth, mean, around = band
+    passed = _blurred(small, smooth) - _blurred(small, mean)
+    return torch.from_numpy(passed / np.sqrt(_blurred(passed**2, around) + _CONTRAST**2))
+
+
+def _blurred(pictures: np.ndarray, sigma: float) -> np.ndarray:
+    return np.asarray(gaussian_filter(pictures, (0, sigma, sigma), mode="nearest"))
+
+
+def _matches(a: _Details, b: _Details, excluded: Tensor | None = None) -> tuple[Matches, Matches]:
+    """Return the nearest of `b` for each of `a`, and of `a` for each of `b`; bool `excluded` ``[len(a), len(b)]``."""
+    pairs = []
+    for mirrored in (False, True):
+        alike = _coarse_similarity(a.coarse, b.coarse.flip(2) if mirrored else b.coarse)
+        if excluded is not None:
+            alike[excluded] = -2.0
+        columns = alike.topk(min(_CANDIDATES, len(b)), dim=1).indices
+        rows = alike.T.topk(min(_CANDIDATES, len(a)), dim=1).indices
+        i = torch.cat([torch.arange(len(a)).repeat_interleave(columns.shape[1]), rows.flatten()])
+        j = torch.cat([columns.flatten(), torch.arange(len(b)).repeat_interleave(rows.shape[1])])
+        similarity = _fine_similarity(a, b, i, j, mirrored)
+        if excluded is not None:
+            similarity[excluded[i, j]] = -1.0
+        pairs.append((i.numpy(), j.numpy(), similarity.double().numpy(), np.full(len(i), mirrored)))
+    of_a, of_b, values, flips = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return _best(of_a, of_b, values, flips), _best(of_b, of_a, values, flips)
+
+
+def _best(i: np.ndarray, j: np.ndarray, similarity: np.ndarray, mirrored: np.ndarray) -> Matches:
+    order = np.lexsort((mirrored, -similarity, i))
+    first = order[np.unique(i[order], return_index=True)[1]]
+    return Matches(j[first], similarity[first], mirrored[first])
+
+
+def _coarse_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Return the largest correlation over shifts of all pairs, ``[len(a), len(b)]``."""
+    reach = _REACH * _COARSE // _FINE
+    best = torch.full((len(a), len(b)), -1.0)
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            torch.maximum(best, _overlap(a, down, right) @ _overlap(b, -down, -right).T, out=best)
+    return best
+
+
+def _overlap(pictures: Tensor, down: int, right: int) -> Tensor:
+    """Return the part, as rows of norm 1, that the pictures share with others shifted that far."""
+    height, width = pictures.shape[1:]
+    part = pictures[:, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+    return F.normalize(part.flatten(1))
+
+
+def _fine_similarity(a: _Details, b: _Details, i: Tensor, j: Tensor, mirrored: bool) -> Tensor:
+    """Return the largest correlation over shifts of the pairs ``(i, j)``, from the product of their spectra."""
+    spectra, energies = (b.mirrored_spectra, b.mirrored_energies) if mirrored else (b.spectra, b.energies)
+    shifts = torch.arange(-_REACH, _REACH + 1) % _PADDED
+    best = []
+    for p, q in zip(torch.split(i, _PAIRS), torch.split(j, _PAIRS), strict=True):
+        product = torch.fft.irfft2(a.spectra[p] * spectra[q].conj(), s=(_PADDED, _PADDED))
+        product = product[:, shifts][:, :, shifts]
+        norm = (a.energies[p] * energies[q].flip(1, 2)).sqrt()
+        best.append((product / norm.clamp_min(1e-6)).flatten(1).amax(1))
+    return torch.cat(best)
+
+
+def _energies(pictures: Tensor) -> Tensor:
+    """Return the sums of squares over the part that overlaps at each shift, float32 ``[N, 17, 17]``.
+
+    They count as no less than half of the whole, or a shift that leaves next to nothing would decide.
+    """
+    total = F.pad((pictures.double() ** 2).cumsum(1).cumsum(2), (1, 0, 1, 0))
+    shift = torch.arange(-_REACH, _REACH + 1)
+    start, end = shift.clamp_min(0), _FINE + shift.clamp_max(0)
+    rows = total[:, end] - total[:, start]
+    parts = rows[:, :, end] - rows[:, :, start]
+    return torch.maximum(parts, total[:, -1:, -1:] / 2).float()
+
+
+def _gumbel(quantile: float) -> float:
+    return -log(-log(quantile))
