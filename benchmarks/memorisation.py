@@ -1,0 +1,181 @@
+r"""Are planted copies of training images found at their rate, and strangers left alone? The share, AUC, C_T and ratio.
+
+    python benchmarks/memorisation.py phantoms '$SONOSYNTH_DATA/Dataset_BUSI_with_GT' \
+        --out results/memorisation/planted.json
+
+Images that are new to the training set (other phantoms, other groups of real images) stand for those of a generator
+that remembers nothing. Some of them are replaced by training images, changed in one way.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from bench import line, save
+from planting import flip, gain, jpeg
+from sonosynth.data.groups import with_groups
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.phantom import phantom
+from sonosynth.data.prepare import prepare
+from sonosynth.data.readers import read_source
+from sonosynth.engine import numpy_generator
+from sonosynth.features import embed
+from sonosynth.metrics.memorisation import Measured, memorisation, near_copy_rows
+from sonosynth.metrics.near_copies import near_copies
+from sonosynth.metrics.subsampling import whole_groups
+from sonosynth.study.design import expand
+
+Array = np.ndarray[Any, Any]
+COLUMNS = (
+    ("source", "{:<22}"),
+    ("size", "{:>5}"),
+    ("planted", "{:<8}"),
+    ("rate", "{:>5.0%}"),
+    ("found", "{:>6.1%}"),
+    ("low", "{:>6.1%}"),
+    ("high", "{:>6.1%}"),
+    ("floor", "{:>6.1%}"),
+    ("ratio", "{:<17}"),
+    ("membership_auc", "{:<17}"),
+    ("auc_of_pixels", "{:<17}"),
+    ("c_t", "{:<17}"),
+    ("seconds", "{:>7.1f}"),
+)
+KEY = ("source", "size", "planted", "rate", "features", "seed", "n_train", "n_held_out", "n_synthetic")
+RATES = (0.01, 0.05, 0.2)
+
+
+def shift(grey: Array, rng: np.random.Generator) -> Array:
+    """Move by up to a tenth of both sides; the border is repeated."""
+    reach = len(grey) // 10
+    down, right = rng.integers(0, 2 * reach + 1, 2)
+    return np.pad(grey, reach, mode="edge")[down : down + grey.shape[0], right : right + grey.shape[1]]
+
+
+def noise(grey: Array, rng: np.random.Generator) -> Array:
+    """Add Gaussian noise of 8 grey levels."""
+    return np.clip(np.rint(grey + rng.normal(0, 8, grey.shape)), 0, 255).astype(np.uint8)
+
+
+def blur(grey: Array, rng: np.random.Generator) -> Array:
+    """Blur with a width of a hundredth of the side."""
+    return gaussian_filter(grey, len(grey) / 100)
+
+
+CHANGES = {
+    "copy": lambda grey, rng: grey,
+    "flip": flip,
+    "shift": shift,
+    "noise": noise,
+    "gain": gain,
+    "jpeg": jpeg,
+    "blur": blur,
+    "all": lambda grey, rng: noise(gain(shift(flip(grey, rng), rng), rng), rng),
+}
+
+
+def load(source: str, groups: Path, size: int, numbers: list[int], seed: int) -> list[ImageSet]:
+    """Return training, held-out and further images, of other groups each."""
+    if source == "phantoms":
+        return [phantom(n // 3, size, seed=3 * seed + k) for k, n in enumerate(numbers)]
+    data, _ = prepare(with_groups(read_source(expand(source)), groups, drop_conflicts=True)[0], size)
+    left, parts = np.arange(len(data)), []
+    for n in numbers:
+        chosen = left[whole_groups(data.groups[left], n, numpy_generator(seed, "part", n))]
+        parts.append(data.subset(chosen))
+        left = np.setdiff1d(left, chosen)
+    return parts
+
+
+def shown(row: Measured) -> str:
+    if row.value is None:
+        return "-"
+    low, high = (float("nan") if end is None else end for end in (row.low, row.high))
+    return f"{row.value:.2f} ({low:.2f} {high:.2f})"
+
+
+def measure(
+    sets: list[ImageSet], features: list[Array], synthetic: Array, made: Array, planted: str, rate: float, seed: int
+) -> dict[str, Any]:
+    """Return a line of the table; `made` are the features of `synthetic`."""
+    train, held_out, fresh = sets
+    start = time.process_time()
+    copies = near_copies(train.images, synthetic, held_out.images, train.groups)
+    share, by_pixels = near_copy_rows(copies, train.groups, fresh.groups, held_out.groups)
+    rows = memorisation(features[0], made, features[1], train.groups, fresh.groups, held_out.groups, seed)
+    seconds = time.process_time() - start
+    named = {row.metric: row for row in rows}
+    return {
+        "planted": planted,
+        "rate": rate,
+        "found": share.value,
+        "low": share.low,
+        "high": share.high,
+        "floor": share.floor,
+        "threshold": copies.threshold,
+        "highest_stranger": float(copies.training.similarity[round(rate * len(synthetic)) :].max()),
+        "lowest_copy": float(copies.training.similarity[: round(rate * len(synthetic))].min(initial=1)),
+        "ratio": shown(named["nearest_distance_ratio"]),
+        "membership_auc": shown(named["membership_auc"]),
+        "auc_of_pixels": shown(by_pixels),
+        "c_t": shown(named["data_copying"]),
+        "seconds": round(seconds, 2),
+        "n_train": len(train),
+        "n_held_out": len(held_out),
+        "n_synthetic": len(synthetic),
+        "floors": {row.metric: row.floor for row in rows},
+    }
+
+
+def table(sets: list[ImageSet], network: str, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield a line for strangers as they are and blurred, and for every kind and rate of copies."""
+    features = [embed(part, network) for part in sets]
+    train, _, fresh = sets
+    rng = numpy_generator(seed, "plants")
+    smooth = np.stack([blur(image, rng) for image in fresh.images])
+    yield measure(sets, features, fresh.images, features[2], "none", 0.0, seed)
+    yield measure(sets, features, smooth, embed(smooth, network), "blurred", 0.0, seed)
+    for kind, change in CHANGES.items():
+        chosen = rng.permutation(len(train))[: round(max(RATES) * len(fresh))]
+        copies = np.stack([change(train.images[i], rng) for i in chosen])
+        of_copies = embed(copies, network)
+        for rate in RATES:
+            n = round(rate * len(fresh))
+            synthetic = np.concatenate([copies[:n], fresh.images[n:]])
+            yield measure(sets, features, synthetic, np.concatenate([of_copies[:n], features[2][n:]]), kind, rate, seed)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("sources", nargs="+", help="'phantoms', or images; environment variables are expanded")
+    parser.add_argument("--groups", type=Path, default=Path("results/busi-audit/groups.csv"), help="of real images")
+    parser.add_argument("--numbers", type=int, nargs=3, default=[150, 120, 200], help="training, held-out, synthetic")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128], help="pixels")
+    parser.add_argument("--features", default="efficientnet-lite0")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.numbers[0] < max(RATES) * arguments.numbers[2]:
+        parser.error("--numbers: too few training images to plant so many copies of different ones")
+    rows: list[dict[str, Any]] = []
+    print(line(COLUMNS))
+    for source in arguments.sources:
+        for size in arguments.sizes:
+            sets = load(source, arguments.groups, size, arguments.numbers, arguments.seed)
+            for row in table(sets, arguments.features, arguments.seed):
+                row |= {"source": Path(source).name, "size": size, "features": arguments.features}
+                row |= {"seed": arguments.seed}
+                print(line(COLUMNS, row), flush=True)
+                rows.append(row)
+            if arguments.out:
+                save(arguments.out, rows, KEY)
+
+
+if __name__ == "__main__":
+    main()
