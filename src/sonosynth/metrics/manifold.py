@@ -1,0 +1,132 @@
+"""Improved precision and recall, density and coverage of two sets of features, and their intervals."""
+
+import numpy as np
+
+from sonosynth.engine import numpy_generator
+from sonosynth.metrics.halving import Share, halving_intervals
+from sonosynth.metrics.neighbours import Neighbours, joined
+from sonosynth.metrics.subsampling import DRAWS, subsampling_interval
+
+NEIGHBOURS = 5
+"""The k of k-th nearest neighbour."""
+_SHARES = {"precision": Share(of_first=False), "recall": Share(of_first=True), "coverage": Share(of_first=True)}
+
+
+def adapted_k(n: int, m: int, k: int = NEIGHBOURS) -> int:
+    """Return the k that sets of `n` and `m` images are scored with: `k`, or less where one has fewer than k + 1."""
+    return min(k, n - 1, m - 1)
+
+
+def precision(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
+    """Return the share of synthetic features `y` ``[M, D]`` inside a ball around any of the real `x` ``[N, D]``: 0..1.
+
+    The ball around an image reaches to its k-th nearest other image of its own set, bounds not included (Kynkäänniemi
+    et al., "Improved Precision and Recall Metric for Assessing Generative Models", NeurIPS 2019). In sets of fewer than
+    k + 1 images k is `adapted_k`. The value depends on N, M and D: equal distributions do not give 1.
+
+    Raises:
+        ClassError: fewer than two rows in either set.
+        ValueError: arrays that are not 2-D, differ in D, or are not finite.
+    """
+    return manifold_from_distances(*joined(x, y), k)["precision"]
+
+
+def recall(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
+    """Return the share of real features `x` ``[N, D]`` inside a ball around any synthetic `y` ``[M, D]``: 0..1.
+
+    It is `precision` with the sets exchanged, and raises the same errors.
+    """
+    return manifold_from_distances(*joined(x, y), k)["recall"]
+
+
+def density(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
+    """Return 1 / k of the mean number of balls around real `x` ``[N, D]`` that synthetic `y` ``[M, D]`` lie in.
+
+    At least 0, near 1 for equal distributions, and larger where `y` crowds at the modes of `x`, so it has no upper
+    bound (Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, equation 4). Balls
+    and errors are those of `precision`.
+    """
+    return manifold_from_distances(*joined(x, y), k)["density"]
+
+
+def coverage(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
+    """Return the share of real `x` ``[N, D]`` whose own ball holds a synthetic `y` ``[M, D]``: 0..1.
+
+    About ``1 - 2^-k`` for equal distributions and N = M (Naeem et al. 2020, equation 5 and section 3.3). Balls and
+    errors are those of `precision`.
+    """
+    return manifold_from_distances(*joined(x, y), k)["coverage"]
+
+
+def manifold_from_distances(
+    distances: np.ndarray, i: np.ndarray, j: np.ndarray, k: int = NEIGHBOURS
+) -> dict[str, float]:
+    """Return ``precision``, ``recall``, ``density`` and ``coverage`` of rows `j` with rows `i` as the real ones.
+
+    Args:
+        distances: float64 ``[N, N]``; see `squared_distances`.
+        i: indices of the real images, at least two.
+        j: indices of the synthetic images, at least two.
+        k: nearest neighbours, `adapted_k` where a set is too small for it.
+    """
+    return _scores(Neighbours.of(distances, i, j), np.arange(len(i)), np.arange(len(j)), k)
+
+
+def manifold_intervals_from_distances(
+    distances: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
+    groups_x: np.ndarray,
+    groups_y: np.ndarray,
+    k: int = NEIGHBOURS,
+    level: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]] | None:
+    """Return the intervals of what `manifold_from_distances` returns, or None with too few groups.
+
+    They are meant to hold the expected values for sets of these sizes. The three shares have `halving_intervals`;
+    density, a sum over images and nearly linear, has `subsampling_interval`, never below zero. COVERAGE_FIGURES
+
+    Args:
+        distances: float64 ``[N, N]``; see `squared_distances`.
+        i: indices of the real images, at least two.
+        j: indices of the synthetic images, at least two.
+        groups_x: of the images `i`; images of one number count as one.
+        groups_y: of the images `j`.
+        k: nearest neighbours.
+        level: of confidence.
+        draws: halvings, and subsamples.
+        seed: of these.
+    """
+    near = Neighbours.of(distances, i, j)
+    density = subsampling_interval(
+        manifold_from_distances(distances, i, j, k)["density"],
+        lambda a, b: _scores(near, a, b, k)["density"],
+        groups_x,
+        groups_y,
+        numpy_generator(seed, "density interval"),
+        level,
+        draws,
+    )
+    generator = numpy_generator(seed, "manifold interval")
+    shares = halving_intervals(
+        lambda a, b: _scores(near, a, b, k), _SHARES, groups_x, groups_y, generator, level, draws
+    )
+    if density is None or shares is None:
+        return None
+    return shares | {"density": (max(density[0], 0.0), density[1])}
+
+
+def _scores(near: Neighbours, a: np.ndarray, b: np.ndarray, k: int) -> dict[str, float]:
+    """Return all four of images `a` of the first and images `b` of the second set, as if there were no others."""
+    k = adapted_k(len(a), len(b), k)
+    radii_x, radii_y = near.radii_x(a, k), near.radii_y(b, k)
+    between = near.xy[np.ix_(a, b)]
+    inside = between < radii_x[:, None]
+    return {
+        "precision": float(inside.any(axis=0).mean()),
+        "recall": float((between < radii_y).any(axis=1).mean()),
+        "density": float(inside.sum() / (k * len(b))),
+        "coverage": float(inside.any(axis=1).mean()),
+    }

@@ -1,0 +1,94 @@
+"""Squared distances between all images, and the nearest neighbours in parts of two sets, sorted only once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonosynth.metrics.frechet import checked
+
+
+def squared_distances(features: np.ndarray) -> np.ndarray:
+    """Return squared Euclidean distances between the rows of `features` ``[N, D]``: float64 ``[N, N]``, at least zero.
+
+    They come from inner products in float64, right to about 1e-15 of the squared length of the features. Equal rows
+    have distance zero and bitwise equal distances to all others, so ties with copies do not depend on rounding.
+
+    Raises:
+        ValueError: features that are not 2-D, or not finite.
+    """
+    if features.ndim != 2 or not np.isfinite(features).all():
+        raise ValueError(f"features must be finite [N, D], not {list(features.shape)} or with NaN or infinity")
+    rows = np.asarray(features, dtype=np.float64)
+    lengths = (rows**2).sum(axis=1)
+    distances = rows @ rows.T
+    distances *= -2
+    distances += lengths[:, None] + lengths
+    np.maximum(distances, 0, out=distances)
+    np.fill_diagonal(distances, 0)
+    _, first, number = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    if len(first) == len(rows):
+        return distances
+    same = first[number.ravel()]
+    return np.asarray(distances[np.ix_(same, same)])
+
+
+def joined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `squared_distances` over `x` ``[N, D]`` and `y` ``[M, D]`` together, and the indices of either's rows.
+
+    Raises:
+        ClassError: fewer than two rows in either set.
+        ValueError: arrays that are not 2-D, differ in D, or are not finite.
+    """
+    both = np.concatenate(checked(x, y))
+    return squared_distances(both), np.arange(len(x)), np.arange(len(x), len(both))
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Squared distances within and between two sets, with each image's neighbours in its own set in order.
+
+    Attributes:
+        xx: ``[N, N]``, within the first set.
+        yy: ``[M, M]``, within the second set.
+        xy: ``[N, M]``, between them.
+        order_xx: int ``[N, N]``: in each row the images of the first set, nearest first.
+        order_yy: int ``[M, M]``.
+    """
+
+    xx: np.ndarray
+    yy: np.ndarray
+    xy: np.ndarray
+    order_xx: np.ndarray
+    order_yy: np.ndarray
+
+    @classmethod
+    def of(cls, distances: np.ndarray, i: np.ndarray, j: np.ndarray) -> "Neighbours":
+        """Return those of rows `i` and rows `j` of `distances` (see `squared_distances`)."""
+        xx, yy = distances[np.ix_(i, i)], distances[np.ix_(j, j)]
+        return cls(xx, yy, distances[np.ix_(i, j)], np.argsort(xx, axis=1), np.argsort(yy, axis=1))
+
+    def radii_x(self, part: np.ndarray, k: int) -> np.ndarray:
+        """Return squared distances of the images `part` of the first set to their k-th nearest others in `part`.
+
+        Raises:
+            ValueError: k not from 1 to ``len(part) - 1``.
+        """
+        return _radii(self.xx, self.order_xx, part, k)
+
+    def radii_y(self, part: np.ndarray, k: int) -> np.ndarray:
+        """Return what `radii_x` does, for the second set."""
+        return _radii(self.yy, self.order_yy, part, k)
+
+
+def _radii(distances: np.ndarray, order: np.ndarray, part: np.ndarray, k: int) -> np.ndarray:
+    """Walk each row of `order` past images outside `part`; an image itself is the first of the k + 1 to be found."""
+    if not 0 < k < len(part):
+        raise ValueError(f"k = {k}: among {len(part)} images it must be from 1 to {len(part) - 1}")
+    chosen = np.zeros(len(order), dtype=bool)
+    chosen[part] = True
+    width = 8 * (k + 1)
+    passed = chosen[order[part, :width]].cumsum(axis=1)
+    while passed[:, -1].min() <= k:
+        width *= 2
+        passed = chosen[order[part, :width]].cumsum(axis=1)
+    return np.asarray(distances[part, order[part, (passed > k).argmax(axis=1)]])
