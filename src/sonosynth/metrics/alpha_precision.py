@@ -26,7 +26,7 @@ def alpha_precision(x: np.ndarray, y: np.ndarray) -> float:
     P(a) is the share of `y` in the ball around the mean of `x` that holds the share a of `x`; its radius is the
     a-quantile of distances to that mean. The value is ``1 - 2 * integral of |P(a) - a|`` over a from 0 to 1: 1 where
     distances to the mean are distributed alike, 0 where all of `y` lies outside, or in the very centre. The integral
-    is exact; on the 30 points of the authors' code it comes out lower by up to about 0.03.
+    is exact; the sum over 30 points in the authors' code differs from it by up to about 0.035.
 
     Raises:
         ClassError: fewer than two rows in either set.
@@ -54,8 +54,9 @@ def authenticity(x: np.ndarray, y: np.ndarray) -> float:
     """Return the share of synthetic `y` ``[M, D]`` that are no copies of a real one in `x` ``[N, D]``: 0..1.
 
     A synthetic image is authentic if it is farther from its nearest real image than that image is from its nearest
-    other real image (section 3.3 of the paper; the authors' code goes from real images to their nearest synthetic ones
-    instead). The measure is blunt: equal distributions give about 0.5 to 0.8, the more the higher D is, not 1.
+    other real image, as the paper defines it; the authors' code starts from real images and their nearest synthetic
+    ones instead. Equal distributions do not give 1: normal features, N = M = 100, gave 0.67 at D = 16 and 0.75 at
+    D = 64.
 
     Raises:
         ClassError: fewer than two rows in either set.

@@ -43,7 +43,7 @@ def density(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
     """Return 1 / k of the mean number of balls around real `x` ``[N, D]`` that synthetic `y` ``[M, D]`` lie in.
 
     At least 0, near 1 for equal distributions, and larger where `y` crowds at the modes of `x`, so it has no upper
-    bound (Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020, equation 4). Balls
+    bound (Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020). Balls
     and errors are those of `precision`.
     """
     return manifold_from_distances(*joined(x, y), k)["density"]
@@ -52,7 +52,7 @@ def density(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
 def coverage(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
     """Return the share of real `x` ``[N, D]`` whose own ball holds a synthetic `y` ``[M, D]``: 0..1.
 
-    About ``1 - 2^-k`` for equal distributions and N = M (Naeem et al. 2020, equation 5 and section 3.3). Balls and
+    About ``1 - 2^-k`` for equal distributions and N = M (Naeem et al. 2020). Balls and
     errors are those of `precision`.
     """
     return manifold_from_distances(*joined(x, y), k)["coverage"]
