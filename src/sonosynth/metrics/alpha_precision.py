@@ -89,7 +89,11 @@ def alpha_precision_intervals_from_distances(
     """Return the intervals of what `alpha_precision_from_distances` returns, or None with too few groups.
 
     They are meant to hold the expected values for sets of these sizes, and are made by `halving_intervals`.
-    COVERAGE_FIGURES
+
+
+    In simulation with normal features (D = 16 to 64; synthetic ones equal, shifted, narrower, wider, or with a fifth of
+    copies), 95 % intervals held the expected value in 0.93 to 0.98 of 200 repeats at N = M = 100, and in 0.93 to 0.98
+    at 400 (equal and shifted). At about 45 images that of alpha-precision held it in 0.90.
 
     Args:
         distances: float64 ``[N, N]``; see `squared_distances`.

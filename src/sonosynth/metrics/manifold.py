@@ -86,7 +86,11 @@ def manifold_intervals_from_distances(
     """Return the intervals of what `manifold_from_distances` returns, or None with too few groups.
 
     They are meant to hold the expected values for sets of these sizes. The three shares have `halving_intervals`;
-    density, a sum over images and nearly linear, has `subsampling_interval`, never below zero. COVERAGE_FIGURES
+    density, a sum over images and nearly linear, has `subsampling_interval`, never below zero.
+
+    In simulation with normal features (D = 16 to 64; synthetic ones equal, shifted, narrower, wider, or with a fifth of
+    copies), 95 % intervals held the expected value in 0.93 to 0.99 of 200 repeats at N = M = 100, and in 0.92 to 0.97
+    at 400 (equal and shifted). Where a share is near 1 they are long: at an expected 0.996, 1.8 times the ideal length.
 
     Args:
         distances: float64 ``[N, N]``; see `squared_distances`.
