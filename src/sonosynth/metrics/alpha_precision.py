@@ -90,7 +90,6 @@ def alpha_precision_intervals_from_distances(
 
     They are meant to hold the expected values for sets of these sizes, and are made by `halving_intervals`.
 
-
     In simulation with normal features (D = 16 to 64; synthetic ones equal, shifted, narrower, wider, or with a fifth of
     copies), 95 % intervals held the expected value in 0.93 to 0.98 of 200 repeats at N = M = 100, and in 0.93 to 0.98
     at 400 (equal and shifted). At about 45 images that of alpha-precision held it in 0.90.
