@@ -1,31 +1,221 @@
-"""Classifier networks by name."""
+"""Classifier networks by name: small CNNs from scratch, one with ImageNet weights, and whatever MONAI has."""
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
 
-from monai.networks.nets import resnet18
-from torch import nn
+import torch
+import torch.nn.functional as F
+from monai.networks import nets
+from torch import Tensor, nn
 
+from sonosynth.efficientnet import STRIDE
 from sonosynth.errors import SonosynthError, nearest
+from sonosynth.features import feature_network, weights_file
+
+FROM_SCRATCH = 1e-3
+FINE_TUNING = 3e-4
+MONAI = "monai:"
 
 
 class NetworkError(SonosynthError):
-    """A classifier network is unknown."""
+    """A classifier network is unknown, or cannot be used as asked."""
 
 
-def _resnet18(n_classes: int) -> nn.Module:
+@dataclass(frozen=True)
+class Network:
+    """What is known of one classifier network.
+
+    Attributes:
+        name: as in tables and study files.
+        build: number of classes and dropout -> network from ``[N, 1, H, W]`` to logits ``[N, n_classes]``.
+        learning_rate: peak learning rate unless another is asked for.
+        normalisation: what is subtracted from pixels of 0 to 1, and what divides them then; None for mean and standard
+            deviation of the training images.
+    """
+
+    name: str
+    build: Callable[[int, float], nn.Module]
+    learning_rate: float = FROM_SCRATCH
+    normalisation: tuple[float, float] | None = None
+
+
+def _resnet18(n_classes: int, dropout: float) -> nn.Module:
     # MONAI's stem keeps full resolution by default; the standard stem of He et al. 2016 has stride two.
-    network: nn.Module = resnet18(spatial_dims=2, n_input_channels=1, num_classes=n_classes, conv1_t_stride=2)
+    network = nets.resnet18(spatial_dims=2, n_input_channels=1, num_classes=n_classes, conv1_t_stride=2)
+    if dropout:
+        network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)
+    return cast(nn.Module, network)
+
+
+def _densenet121(n_classes: int, dropout: float) -> nn.Module:
+    network: nn.Module = nets.DenseNet121(spatial_dims=2, in_channels=1, out_channels=n_classes, dropout_prob=dropout)
     return network
 
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {"resnet18": _resnet18}
-"""Name of a network to a function from the number of classes to the freshly initialised network on one channel."""
+class PretrainedEfficientNet(nn.Module):
+    """EfficientNet-Lite0 with its ImageNet weights, trainable, and a new last layer.
+
+    The weights are those of `features`, where each batch normalisation is folded into its convolution: the statistics
+    of ImageNet stay as they are, which suits batches of few images, and everything else is trained. The grey channel is
+    repeated to three. Images smaller than `LEAST_PX` are enlarged to it, since the features were learnt at 224 pixels
+    and 64 leave the last stages 2 × 2 positions; sides are rounded up to multiples of 32. Both bilinearly.
+    """
+
+    LEAST_PX = 128
+
+    def __init__(self, n_classes: int, dropout: float):
+        super().__init__()
+        known = feature_network("efficientnet-lite0")
+        self.features = known.build(weights_file(known.name))
+        _thaw(self.features)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(known.dimension, n_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits ``[N, n_classes]`` of images ``[N, 1, H, W]``, normalised as `feature_network` says."""
+        px = [max(self.LEAST_PX, -(-side // STRIDE) * STRIDE) for side in x.shape[2:]]
+        if px != list(x.shape[2:]):
+            x = F.interpolate(x, size=px, mode="bilinear", align_corners=False)
+        x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.classifier(self.dropout(self.features(x)))
+        return logits
 
 
-def build_network(name: str, n_classes: int) -> nn.Module:
-    """Return the network `name`, taking ``[N, 1, H, W]`` to logits ``[N, n_classes]``. Raises NetworkError."""
-    if name not in NETWORKS:
+def _thaw(frozen: nn.Module) -> None:
+    """Make parameters of the buffers in which `efficientnet` keeps its weights."""
+    for module in frozen.modules():
+        for name, value in list(module.named_buffers(recurse=False)):
+            delattr(module, name)
+            module.register_parameter(name, nn.Parameter(value))
+
+
+NETWORKS: dict[str, Network] = {
+    network.name: network
+    for network in (
+        Network("resnet18", _resnet18),
+        Network("densenet121", _densenet121),
+        Network("efficientnet-lite0", PretrainedEfficientNet, FINE_TUNING, normalisation=(127 / 255, 128 / 255)),
+    )
+}
+"""The networks that have a name of their own."""
+
+
+def find_network(name: str) -> Network:
+    """Return network `name`: one of `NETWORKS`, or a class or function of MONAI, by its name or ``monai:name``.
+
+    Of MONAI can be used what takes the number of spatial dimensions, of input channels and of classes, and needs
+    nothing else; that it gives one logit a class is seen when it is built.
+
+    Raises:
+        NetworkError: unknown, or it needs other arguments.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    member = name.removeprefix(MONAI)
+    builder = getattr(nets, member, None)
+    if member.startswith("_") or not callable(builder):
         raise NetworkError(
-            f"no classifier network '{name}'{nearest(name, list(NETWORKS))}; known: {', '.join(NETWORKS)}"
+            f"no classifier network '{name}'{_nearest_to(name)}; known: {', '.join(NETWORKS)}, and those of MONAI"
         )
-    return NETWORKS[name](n_classes)
+    given = _arguments(builder, member)
+    return Network(name, lambda n_classes, dropout: _build_monai(builder, member, given, n_classes, dropout))
+
+
+def build_network(name: str, n_classes: int, *, px: tuple[int, int] = (64, 64), dropout: float = 0.0) -> nn.Module:
+    """Return the network `name`, freshly initialised, taking ``[N, 1, H, W]`` to logits ``[N, n_classes]``.
+
+    Args:
+        name: as for `find_network`.
+        n_classes: number of classes.
+        px: height and width of the images that a network of MONAI is tried on.
+        dropout: probability, where the network has dropout.
+
+    Raises:
+        NetworkError: unknown, no classifier, unfit for images of `px`, or without dropout where some is asked for.
+    """
+    network = find_network(name)
+    model = network.build(n_classes, dropout)
+    if name not in NETWORKS:
+        _try(model, name, n_classes, px)
+    return model
+
+
+_Parameters = dict[str, inspect.Parameter]
+
+
+def _arguments(builder: Callable[..., Any], name: str) -> _Parameters:
+    """Return all parameters of a class or function of MONAI. Raises NetworkError if it cannot be a classifier."""
+    parameters = _parameters(builder)
+    kinds = [("spatial_dims",), _INPUTS, _OUTPUTS]
+    lacking = [" or ".join(kind) for kind in kinds if not set(kind) & set(parameters)]
+    if lacking:
+        raise NetworkError(f"'{name}' of MONAI is no classifier network: it takes no {lacking[0]}{_nearest_to(name)}")
+    free = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    own = inspect.signature(builder).parameters  # what stands behind **kwargs is given, or has a default
+    needed = [k for k, p in own.items() if p.default is p.empty and p.kind not in free]
+    beyond = [k for k in needed if k not in ("spatial_dims", *_INPUTS, *_OUTPUTS)]
+    if beyond:
+        raise NetworkError(
+            f"'{name}' of MONAI cannot be made from the number of classes alone: it needs {', '.join(beyond)} too"
+            f"{_nearest_to(name)}"
+        )
+    return parameters
+
+
+_INPUTS, _OUTPUTS, _DROPOUTS = ("in_channels", "n_input_channels"), ("num_classes", "out_channels"), ("dropout_prob",)
+
+
+def _parameters(builder: Callable[..., Any]) -> _Parameters:
+    """Return the parameters of `builder` and of those that it hands its keyword arguments to."""
+    found: _Parameters = {}
+    chain = builder.__mro__ if inspect.isclass(builder) else (builder, nets.ResNet)
+    for part in chain:
+        own = inspect.signature(part).parameters
+        found = dict(own) | found
+        if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
+            break
+    return found
+
+
+def _build_monai(builder: Callable[..., Any], name: str, known: _Parameters, n_classes: int, dropout: float) -> Any:
+    arguments: dict[str, Any] = {"spatial_dims": 2}
+    arguments |= {key: 1 for key in _INPUTS if key in known}
+    arguments |= {next(key for key in _OUTPUTS if key in known): n_classes}
+    if "pretrained" in known:
+        arguments["pretrained"] = False  # some would download weights
+    if "conv1_t_stride" in known:
+        arguments["conv1_t_stride"] = 2  # as for resnet18
+    if dropout:
+        keys = [key for key in _DROPOUTS if key in known]
+        if not keys:
+            raise NetworkError(f"'{name}' of MONAI has no dropout; leave it at 0")
+        arguments[keys[0]] = dropout
+    try:
+        return builder(**arguments)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, KeyError) as error:
+        raise NetworkError(f"'{name}' of MONAI cannot be built for one channel in 2D: {error}") from error
+
+
+def _try(model: nn.Module, name: str, n_classes: int, px: tuple[int, int]) -> None:
+    """Raise NetworkError unless `model` gives logits for images of `px`."""
+    was_training = model.training
+    with torch.no_grad():
+        try:
+            out = model.eval()(torch.zeros(2, 1, *px))
+        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+            raise NetworkError(f"network '{name}' cannot see images of {px[1]}×{px[0]} pixels: {error}") from error
+    model.train(was_training)
+    shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if shape != [2, n_classes]:
+        raise NetworkError(
+            f"network '{name}' is no classifier: of 2 images it makes {shape}, not {[2, n_classes]}{_nearest_to(name)}"
+        )
+
+
+def _nearest_to(name: str) -> str:
+    suffixes = ("DenseNet", "SENet", "SEResN", "resnet")
+    usable = [member for member in dir(nets) if member.startswith(suffixes) and member != "resnet"]
+    own = name.removeprefix(MONAI)
+    return nearest(own, [known for known in (*NETWORKS, *usable) if known != own])
