@@ -1,14 +1,19 @@
-"""The arms of the classifier study: what a classifier is trained on, and whether it is augmented."""
+"""The arms of the classifier study: what a classifier is trained on, whether it is augmented, and what tests it."""
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
 
-from sonosynth.draws import Draws
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.split import apportion
+from sonosynth.engine import numpy_generator
 from sonosynth.errors import SonosynthError, nearest
+
+Fill = Literal["proportional", "balanced"]
+"""In which proportions of classes images are added to the real ones: theirs, or such that the union is balanced."""
+FILLS: tuple[Fill, ...] = get_args(Fill)
 
 
 class ArmError(SonosynthError):
@@ -21,24 +26,35 @@ class Arm:
 
     Attributes:
         name: as in tables and study files.
-        synthetic: synthetic images are added to the real ones.
-        classical: every image is augmented by `classical_augmentation`.
+        synthetic: it needs synthetic images.
+        classical: every training image is augmented by `augmentation.classical_augmentation`.
+        oversampled: real images are repeated, as many as synthetic ones would have been added.
+        trains_on: which images it is trained on; "both" are the real ones, and the synthetic ones where it needs them.
+        tests_on: which images its scores are of.
     """
 
     name: str
-    synthetic: bool
-    classical: bool
+    synthetic: bool = False
+    classical: bool = False
+    oversampled: bool = False
+    trains_on: Literal["both", "real", "synthetic"] = "both"
+    tests_on: Literal["real", "synthetic"] = "real"
 
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
-        Arm("real", synthetic=False, classical=False),
-        Arm("real+classical", synthetic=False, classical=True),
-        Arm("real+synthetic", synthetic=True, classical=False),
+        Arm("real"),
+        Arm("real+classical", classical=True),
+        Arm("real+synthetic", synthetic=True),
         Arm("real+classical+synthetic", synthetic=True, classical=True),
+        Arm("oversampled", oversampled=True),
+        Arm("synthetic-only", synthetic=True, trains_on="synthetic"),
+        Arm("test-on-synthetic", synthetic=True, trains_on="real", tests_on="synthetic"),
     )
 }
+DEFAULT_ARMS = ("real", "real+classical", "real+synthetic", "real+classical+synthetic")
+"""The arms of a study that names none."""
 
 
 def find_arm(name: str) -> Arm:
@@ -48,41 +64,106 @@ def find_arm(name: str) -> Arm:
     return ARMS[name]
 
 
-MAX_ROTATION = math.radians(10)
-MAX_SHIFT = 0.1
-SCALES = (0.85, 1.15)
-MAX_BRIGHTNESS = 0.2
-CONTRASTS = (0.75, 1.25)
-GAMMAS = (0.7, 1.4)
-MAX_NOISE = 0.05
+def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional") -> np.ndarray:
+    """Return how many images of each class are added to `train`, int64 ``[n_classes]``.
 
+    Their sum is ``ratio`` times the number of real images, rounded, at least 1.
 
-def classical_augmentation(x: Tensor, draws: Draws) -> Tensor:
-    """Augment images ``[N, 1, H, W]`` in [0, 1] as is usual for B-mode, each with draws of its own.
+    Args:
+        train: real training images.
+        ratio: images that are added for a real one.
+        fill: "proportional": the proportions of `train` (as near as whole images allow, by `split.apportion`);
+            "balanced": the classes with fewest images first, so that the union has as many of each class as the sum
+            allows. What is too little to make all classes equal goes to the rarest.
 
-    Horizontal flip, rotation within ±10°, shift within 10 % of the side, zoom 0.85 to 1.15, brightness, contrast, gamma
-    and Gaussian noise. No vertical flip and no large rotation: depth runs down, and shadows with it.
+    Raises:
+        ArmError: `ratio` is not above 0, or `fill` is unknown.
     """
-    x = _geometry(x, draws)
-    n = len(x)
-    x = x.clamp(0, 1) ** _between(draws, n, *GAMMAS)
-    mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    x = (x - mean) * _between(draws, n, *CONTRASTS) + mean + _between(draws, n, -MAX_BRIGHTNESS, MAX_BRIGHTNESS)
-    x = x + draws.normal(*x.shape) * _between(draws, n, 0, MAX_NOISE)
-    return x.clamp(0, 1)
+    if not 0 < ratio < float("inf"):
+        raise ArmError(f"a ratio of added to real images is a number above 0, not {ratio}")
+    counts = np.bincount(train.labels, minlength=len(train.classes))
+    total = max(1, round(ratio * len(train)))
+    if fill == "proportional":
+        pool = counts * (1 + math.ceil(ratio))  # the same proportions, and no class runs out
+        return np.asarray(apportion(pool, [total], least=0)[0])
+    if fill != "balanced":
+        raise ArmError(f"unknown way to fill classes '{fill}'{nearest(fill, FILLS)}; known: {', '.join(FILLS)}")
+    present, filled = counts > 0, counts.copy()
+    for _ in range(total):
+        filled[np.flatnonzero(present)[filled[present].argmin()]] += 1
+    return filled - counts
 
 
-def _between(draws: Draws, n: int, low: float, high: float) -> Tensor:
-    return low + (high - low) * draws.uniform(n, 1, 1, 1)
+def draw_synthetic(synthetic: ImageSet, counts: np.ndarray, seed: int) -> ImageSet:
+    """Return ``counts[c]`` images of each class c of `synthetic`, drawn without replacement.
+
+    Raises:
+        ArmError: a class has fewer.
+    """
+    rng = numpy_generator(seed, "synthetic")
+    chosen = []
+    for label, (name, count) in enumerate(zip(synthetic.classes, counts, strict=True)):
+        there = np.flatnonzero(synthetic.labels == label)
+        if count > len(there):
+            raise ArmError(
+                f"{count} synthetic images of class '{name}' are needed and there are {len(there)}; "
+                "make more or lower the ratio"
+            )
+        chosen.append(rng.permutation(there)[:count])
+    return synthetic.subset(np.sort(np.concatenate(chosen)))
 
 
-def _geometry(x: Tensor, draws: Draws) -> Tensor:
-    n = len(x)
-    angle = (draws.uniform(n) * 2 - 1) * MAX_ROTATION
-    zoom = SCALES[0] + (SCALES[1] - SCALES[0]) * draws.uniform(n)
-    flip = torch.where(draws.uniform(n) < 0.5, -1.0, 1.0)
-    shift = (draws.uniform(n, 2) * 2 - 1) * 2 * MAX_SHIFT  # the grid runs from -1 to 1
-    cosine, sine = angle.cos() / zoom, angle.sin() / zoom
-    rows = [torch.stack([cosine * flip, -sine, shift[:, 0]], 1), torch.stack([sine * flip, cosine, shift[:, 1]], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+def repeated(train: ImageSet, counts: np.ndarray, seed: int) -> ImageSet:
+    """Return ``counts[c]`` images of each class c of `train`: each of them as often as any other, give or take one.
+
+    Raises:
+        ArmError: images of a class without any.
+    """
+    rng = numpy_generator(seed, "oversampled")
+    parts = []
+    for label, (name, count) in enumerate(zip(train.classes, counts, strict=True)):
+        there = np.flatnonzero(train.labels == label)
+        if count and not len(there):
+            raise ArmError(f"no real image of class '{name}' can be repeated; leave the class out")
+        rounds, rest = divmod(int(count), max(1, len(there)))
+        parts += [there] * rounds + [rng.permutation(there)[:rest]]
+    order = np.sort(np.concatenate(parts))
+    return ImageSet(
+        images=train.images[order],
+        labels=train.labels[order],
+        classes=train.classes,
+        groups=train.groups[order],
+        ids=tuple(f"{train.ids[i]}~{place}" for place, i in enumerate(order)),
+    )
+
+
+def training_images(
+    arm: Arm, train: ImageSet, synthetic: ImageSet | None, *, ratio: float = 1.0, fill: Fill = "proportional", seed: int
+) -> ImageSet:
+    """Return the images that `arm` trains on.
+
+    Args:
+        arm: the arm.
+        train: real training images.
+        synthetic: synthetic images, all of which are used; None for an arm that uses none.
+        ratio: for `oversampled`: how many images are added for a real one.
+        fill: for `oversampled`: in which proportions of classes.
+        seed: for `oversampled`: of the choice where an image is repeated once more than another.
+
+    Raises:
+        ArmError: the arm needs synthetic images and there are none, or it uses none and there are some.
+    """
+    if arm.synthetic and synthetic is None:
+        raise ArmError(f"arm '{arm.name}' needs synthetic images; give --synthetic")
+    if not arm.synthetic and synthetic is not None:
+        raise ArmError(
+            f"arm '{arm.name}' uses no synthetic images; choose '{arm.name}+synthetic', or leave --synthetic out"
+        )
+    if arm.trains_on == "synthetic" and synthetic is not None:
+        return synthetic
+    if arm.trains_on == "real":
+        return train
+    parts = [train] if synthetic is None else [train, synthetic]
+    if arm.oversampled:
+        parts.append(repeated(train, extra_counts(train, ratio, fill), seed))
+    return ImageSet.concatenate(parts)

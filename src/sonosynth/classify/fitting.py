@@ -1,0 +1,167 @@
+"""The training loop of classifiers, and what it leaves: a network that predicts."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+
+from sonosynth.classify.augmentation import classical_augmentation
+from sonosynth.classify.networks import Network, build_network, find_network
+from sonosynth.classify.sampling import balanced_indices, class_weights
+from sonosynth.classify.settings import DEFAULTS, Training
+from sonosynth.data.imageset import ImageSet
+from sonosynth.draws import Draws, shuffled_indices
+from sonosynth.engine import autocast, default_device, seed_of
+
+PREDICT_CHUNK = 128
+CHOICES = 10  # how often a validation set is looked at
+
+Progress = Callable[[int, int], None]
+
+
+class _Normaliser:
+    """Scale uint8 images to [0, 1], subtract a mean and divide by a deviation."""
+
+    def __init__(self, network: Network, images: np.ndarray):
+        own = (float(images.mean()) / 255, max(float(images.std()) / 255, 1e-3))
+        self.mean, self.deviation = network.normalisation or own
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained classifier.
+
+    Attributes:
+        model: the network, on `device`.
+        normalise: what it is used with.
+        device: where it is.
+        step: the step whose weights it has, where a validation set chose it.
+    """
+
+    model: nn.Module
+    normalise: _Normaliser
+    device: torch.device
+    step: int | None = None
+
+    @torch.no_grad()
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Return probabilities, float64 ``[N, n_classes]``, of uint8 `images` ``[N, H, W]``."""
+        was_training = self.model.training
+        self.model.eval()
+        chunks = torch.split(torch.from_numpy(images.copy()).to(self.device), PREDICT_CHUNK)
+        logits = torch.cat([self.model(self.normalise(chunk[:, None].float() / 255)) for chunk in chunks])
+        self.model.train(was_training)
+        probabilities: np.ndarray = logits.double().softmax(dim=1).cpu().numpy()
+        return probabilities
+
+
+def fit(
+    pool: ImageSet,
+    *,
+    classical: bool,
+    network: str = "resnet18",
+    training: Training = DEFAULTS,
+    normalised_by: ImageSet | None = None,
+    validation: ImageSet | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Train `network` on `pool` for a fixed number of steps.
+
+    Args:
+        pool: all training images.
+        classical: augment them by `classical_augmentation`.
+        network: a name that `networks.find_network` knows.
+        training: steps, batch, optimiser and loss.
+        normalised_by: the images whose mean and standard deviation normalise all others; `pool` if not given.
+        validation: images that choose among ten snapshots of the weights the one with the best macro-F1, and of equals
+            the latest; None: the weights of the last step.
+        seed: of initial weights, order, augmentation and dropout.
+        device: where to train; the first GPU if there is one.
+        progress: called as ``progress(step, steps)``.
+
+    Raises:
+        NetworkError: the network is unknown or cannot be used for such images.
+    """
+    device = device or default_device()
+    known = find_network(network)
+    if training.learning_rate is None:
+        training = replace(training, learning_rate=known.learning_rate)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, "classifier"))
+        model = build_network(network, len(pool.classes), px=pool.size, dropout=training.dropout).to(device)
+        fitted = Fitted(model, _Normaliser(known, (normalised_by or pool).images), device)
+        choice = _Choice(fitted, validation, training.steps)
+        for step in _steps(fitted, pool, classical, training, seed):
+            choice.look(step)
+            if progress:
+                progress(step, training.steps)
+    return choice.best
+
+
+def _steps(fitted: Fitted, pool: ImageSet, classical: bool, training: Training, seed: int) -> Iterator[int]:
+    """Train step by step, and yield the number of steps done."""
+    device, model = fitted.device, fitted.model
+    images = torch.from_numpy(pool.images.copy()).to(device)
+    labels = torch.from_numpy(pool.labels.copy()).to(device)
+    weights = class_weights(pool.labels, len(pool.classes)).to(device) if training.balance == "weights" else None
+    assert training.learning_rate is not None
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, training.learning_rate_factor)
+    model.train()
+    for step in range(training.steps):
+        start = step * training.batch
+        if training.balance == "sampling":
+            index = balanced_indices(pool.labels, start, training.batch, seed).to(device)
+        else:
+            index = shuffled_indices(len(images), start, training.batch, seed).to(device)
+        x = images[index][:, None].float() / 255
+        if classical:
+            x = classical_augmentation(x, Draws(seed, "classical", step, device))
+        torch.manual_seed(seed_of(seed, "dropout", step))
+        with autocast(device):
+            logits = model(fitted.normalise(x))
+        loss = F.cross_entropy(logits.float(), labels[index], weight=weights, label_smoothing=training.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        yield step + 1
+
+
+class _Choice:
+    """Which weights are kept: the last ones, or those that do best on the validation images."""
+
+    def __init__(self, fitted: Fitted, validation: ImageSet | None, steps: int):
+        self.fitted, self.validation = fitted, validation
+        self.looks = {round(steps * (i + 1) / CHOICES) for i in range(CHOICES)}
+        self.step: int | None = None
+        self._score = -1.0
+        self._state: dict[str, Tensor] = {}
+
+    def look(self, step: int) -> None:
+        """Judge the weights after `step` steps, where it is time to."""
+        if self.validation is None or step not in self.looks:
+            return
+        predicted = self.fitted.predict(self.validation.images).argmax(axis=1)
+        score = f1_score(self.validation.labels, predicted, average="macro", zero_division=0)
+        if score >= self._score:
+            self._score, self.step = score, step
+            self._state = {name: value.clone() for name, value in self.fitted.model.state_dict().items()}
+
+    @property
+    def best(self) -> Fitted:
+        """The classifier with the weights that are kept."""
+        if self.step is not None:
+            self.fitted.model.load_state_dict(self._state)
+        return replace(self.fitted, step=self.step)

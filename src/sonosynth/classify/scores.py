@@ -1,0 +1,115 @@
+"""Scores of predicted probabilities against labels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
+
+from sonosynth.data.imageset import ImageSet
+
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What one trained classifier did on the test set.
+
+    Attributes:
+        probabilities: float64 ``[n_test, n_classes]``.
+        labels: int64 ``[n_test]``, the true classes.
+        confusion: int64 ``[n_classes, n_classes]``; rows are the true classes.
+        metrics: what `score_predictions` makes.
+        n_train: real training images; copies of them are not counted.
+        n_synthetic: synthetic training images.
+        n_test: test images.
+        tested_on: whether those are real.
+        step: the step whose weights are judged, where a validation set chose it.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    confusion: np.ndarray
+    metrics: dict[str, float]
+    n_train: int
+    n_synthetic: int
+    n_test: int
+    tested_on: str = "real"
+    step: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; probabilities are rounded to six decimals."""
+        return {
+            "probabilities": self.probabilities.round(6).tolist(),
+            "labels": self.labels.tolist(),
+            "confusion": self.confusion.tolist(),
+            "metrics": self.metrics,
+            "n_train": self.n_train,
+            "n_synthetic": self.n_synthetic,
+            "n_test": self.n_test,
+            "tested_on": self.tested_on,
+            **({} if self.step is None else {"step": self.step}),
+        }
+
+
+def score_predictions(probabilities: np.ndarray, test: ImageSet) -> dict[str, float]:
+    """Score predicted `probabilities` ``[n_test, n_classes]`` against the labels of `test`.
+
+    The predicted class is the most probable one. Classes without test images are left out of averages, and have no
+    value of their own.
+
+    Returns:
+        ``macro_f1``, the mean of ``f1_<class>``; ``balanced_accuracy``, the mean of ``sensitivity_<class>`` (recall);
+        ``specificity_<class>`` of the class against the rest; ``auc`` of one class against the rest, macro average;
+        ``brier`` and ``expected_calibration_error``, as the functions of that name say. All 0 to 1, but for `brier`.
+    """
+    present = np.unique(test.labels)
+    counts = confusion_matrix(test.labels, probabilities.argmax(axis=1), labels=np.arange(len(test.classes)))
+    f1 = f1_score(
+        test.labels, probabilities.argmax(axis=1), labels=np.arange(len(test.classes)), average=None, zero_division=0
+    )
+    true, hit, called = counts.sum(axis=1), counts.diagonal(), counts.sum(axis=0)
+    others = len(test) - true
+    sensitivity = hit / np.maximum(true, 1)
+    specificity = (others - called + hit) / np.maximum(others, 1)
+    auc = [roc_auc_score(test.labels == c, probabilities[:, c]) for c in present]
+    metrics = {"macro_f1": f1[present].mean()}
+    metrics |= {f"f1_{test.classes[c]}": f1[c] for c in present}
+    metrics |= {"balanced_accuracy": sensitivity[present].mean(), "auc": np.mean(auc)}
+    metrics |= {f"sensitivity_{test.classes[c]}": sensitivity[c] for c in present}
+    metrics |= {f"specificity_{test.classes[c]}": specificity[c] for c in present}
+    metrics["brier"] = brier(probabilities, test.labels)
+    metrics["expected_calibration_error"] = expected_calibration_error(probabilities, test.labels)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean over images of the sum over classes of (probability - truth)², 0 to 2.
+
+    Brier, Verification of Forecasts Expressed in Terms of Probability, Monthly Weather Review 78, 1950: with two
+    classes it is twice the binary score that is often called by his name.
+
+    Args:
+        probabilities: float ``[N, C]``.
+        labels: int ``[N]``.
+    """
+    truth = np.eye(probabilities.shape[1])[labels]
+    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """Return by how much the probability of the predicted class differs from how often it is right, 0 to 1.
+
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3: images are binned by the probability
+    of the predicted class into `bins` bins of equal width, each closed above; of each the absolute difference of mean
+    probability and accuracy, weighted by its share of the images. With few images it is biased upwards.
+
+    Args:
+        probabilities: float ``[N, C]``.
+        labels: int ``[N]``.
+        bins: number of bins between 0 and 1.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(number, weights=confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))

@@ -1,0 +1,17 @@
+"""A network that learns in a moment, for tests of what stands around networks."""
+
+import pytest
+from torch import nn
+
+from sonosynth.classify.networks import NETWORKS, Network
+
+
+def _tiny(n_classes: int, dropout: float) -> nn.Module:
+    stem = [nn.Conv2d(1, 8, 5, stride=4), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2), nn.ReLU()]
+    return nn.Sequential(*stem, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(8, n_classes))
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch):
+    """Make the network "tiny" known in the tests of a file that imports this."""
+    monkeypatch.setitem(NETWORKS, "tiny", Network("tiny", _tiny, learning_rate=1e-2))
