@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from monai.networks.nets import resnet18
 
 from sonosynth.classify.networks import NETWORKS, NetworkError, build_network, find_network
 from sonosynth.features import load_features
@@ -67,3 +68,18 @@ def test_what_cannot_be_a_classifier_is_told(name, message):
 def test_images_that_are_too_small_are_told():
     with pytest.raises(NetworkError, match="cannot see images of 16×16 pixels"):
         build_network("monai:DenseNet121", 3, px=(16, 16))
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_matrix_products_stand_for_the_convolutions_of_the_last_stage(side):
+    torch.manual_seed(0)
+    ours = build_network("resnet18", 3).eval()
+    theirs = resnet18(spatial_dims=2, n_input_channels=1, num_classes=3, conv1_t_stride=2).eval()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 1, side, side)
+    for network in (ours, theirs):
+        network(x).square().sum().backward()
+    with torch.no_grad():
+        assert torch.allclose(ours(x), theirs(x), atol=1e-5)
+    gradients = (network.layer4[0].conv1.weight.grad for network in (ours, theirs))
+    assert torch.allclose(*gradients, atol=1e-4)

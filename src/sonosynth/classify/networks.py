@@ -41,9 +41,40 @@ class Network:
     normalisation: tuple[float, float] | None = None
 
 
+class _MatrixConvolution(nn.Conv2d):
+    """A convolution as one matrix product of unfolded patches: where maps have 2 × 2 positions, three times as fast.
+
+    oneDNN packs the weights anew for each of forward, backward by input and backward by weights; at 64 pixels the last
+    stage of ResNet-18 holds three quarters of all weights and takes a third of the time of a step on a CPU.
+    """
+
+    LARGEST = 4  # positions of the map; above it the patches cost more than the packing
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[N, C_out, H', W']`` of ``x [N, C_in, H, W]``."""
+        padding, kernel, stride = cast(tuple[int, int], self.padding), self.kernel_size, self.stride
+        height, width = ((x.shape[2 + i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+        if height * width > self.LARGEST:
+            return super().forward(x)
+        patches = F.unfold(x, kernel, padding=padding, stride=stride)
+        return (self.weight.flatten(1) @ patches).view(len(x), -1, height, width)
+
+
+def _multiply(stage: nn.Module) -> None:
+    """Turn the 3 × 3 convolutions of `stage`, which have no bias, into matrix products; weights stay."""
+    for block in stage.modules():
+        for name, layer in list(block.named_children()):
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+                stride, padding = (cast(tuple[int, int], value) for value in (layer.stride, layer.padding))
+                product = _MatrixConvolution(layer.in_channels, layer.out_channels, 3, stride, padding, bias=False)
+                product.weight = layer.weight
+                setattr(block, name, product)
+
+
 def _resnet18(n_classes: int, dropout: float) -> nn.Module:
     # MONAI's stem keeps full resolution by default; the standard stem of He et al. 2016 has stride two.
     network = nets.resnet18(spatial_dims=2, n_input_channels=1, num_classes=n_classes, conv1_t_stride=2)
+    _multiply(network.layer4)
     if dropout:
         network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)
     return cast(nn.Module, network)
