@@ -1,0 +1,234 @@
+"""Filters of synthetic images: which of them a classifier is trained on. None of them sees a test image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from sklearn.model_selection import StratifiedGroupKFold
+
+from sonosynth.classify.fitting import fit
+from sonosynth.classify.settings import DEFAULTS, Training
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.split import check_real
+from sonosynth.errors import ClassError, SonosynthError, nearest
+
+FILTERS = ("confidence", "distance")
+FOLDS = 3
+QUANTILE = 0.1
+
+
+class FilterError(SonosynthError):
+    """Synthetic images cannot be filtered as asked."""
+
+
+def find_filter(name: str) -> str:
+    """Return `name` if it is a filter that needs nothing but images. Raises FilterError."""
+    if name not in FILTERS:
+        raise FilterError(f"no filter '{name}'{nearest(name, FILTERS)}; known: {', '.join(FILTERS)}")
+    return name
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What a filter kept.
+
+    Attributes:
+        kept: indices of the synthetic images that stay, int64, ascending.
+        acceptance: share of them, 0 to 1.
+        acceptance_by_class: the same of each class that has synthetic images.
+        threshold: the least value that stays (confidence, score) or the greatest (distance); one a class, NaN for a
+            class without synthetic images.
+    """
+
+    kept: np.ndarray
+    acceptance: float
+    acceptance_by_class: dict[str, float]
+    threshold: dict[str, float]
+
+    def lost_coverage(self, coverage: Callable[[np.ndarray], float], n_synthetic: int) -> float:
+        """Return how much of `coverage` the filter costs: of all `n_synthetic` images less that of those that stay.
+
+        Args:
+            coverage: indices of synthetic images -> how much of the training images they cover, 0 to 1.
+            n_synthetic: how many there were.
+
+        Raises:
+            FilterError: nothing stays.
+        """
+        if not len(self.kept):
+            raise FilterError("the filter keeps no synthetic image; lower its quantile")
+        return coverage(np.arange(n_synthetic)) - coverage(self.kept)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, without the indices."""
+        return {
+            "acceptance": self.acceptance,
+            "acceptance_by_class": self.acceptance_by_class,
+            "threshold": {name: None if np.isnan(value) else value for name, value in self.threshold.items()},
+        }
+
+
+def confidence_filter(
+    train: ImageSet,
+    synthetic: ImageSet,
+    *,
+    quantile: float = QUANTILE,
+    folds: int = FOLDS,
+    network: str = "resnet18",
+    training: Training = DEFAULTS,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Filtered:
+    """Keep the synthetic images that classifiers recognise as well as real images they have not seen.
+
+    Cross-fitted: the training images are divided into `folds` of whole groups, and each classifier is trained, with
+    classical augmentation, on all folds but one. A real image has the probability that the classifier which has not
+    seen it gives its class, a synthetic image the mean of all classifiers. The threshold of a class is the `quantile`
+    of its real images.
+
+    Args:
+        train: real training images.
+        synthetic: synthetic images of the same classes.
+        quantile: share of real images that would be rejected, 0 to below 1.
+        folds: parts of the training images; fewer where a class has fewer groups.
+        network: a name that `networks.find_network` knows.
+        training: how the classifiers are trained.
+        seed: of folds and classifiers.
+        progress: called as ``progress(step, steps)`` over all classifiers.
+
+    Raises:
+        FilterError: a quantile out of range, or a class with fewer than two groups of training images.
+        ClassError, LeakageError: as for `distance_filter`.
+    """
+    _check(train, synthetic, quantile)
+    labels = np.unique(train.labels)
+    groups = min(len(np.unique(train.groups[train.labels == label])) for label in labels)
+    if groups < 2 or folds < 2:
+        raise FilterError("a class has a single group of training images; a confidence filter needs two of each class")
+    folds = min(folds, groups)
+    division = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
+    parts = list(division.split(np.zeros(len(train)), train.labels, train.groups))
+    real, made = np.full(len(train), np.nan), np.zeros(len(synthetic))
+    for i, (rest, fold) in enumerate(parts):
+
+        def tell(step: int, steps: int, i: int = i) -> None:
+            if progress:
+                progress(i * steps + step, folds * steps)
+
+        seen = train.subset(rest)
+        if len(np.unique(seen.labels)) < len(labels):
+            raise FilterError(f"{folds} folds of whole groups leave a class out; use fewer folds or add images")
+        judge = fit(seen, classical=True, network=network, training=training, seed=seed, progress=tell)
+        real[fold] = _of_own_class(judge.predict(train.images[fold]), train.labels[fold])
+        made += _of_own_class(judge.predict(synthetic.images), synthetic.labels) / folds
+    thresholds = _by_class(train, real, quantile)
+    return _filtered(synthetic, made >= thresholds[synthetic.labels], thresholds)
+
+
+def distance_filter(
+    train: ImageSet,
+    synthetic: ImageSet,
+    train_features: np.ndarray,
+    synthetic_features: np.ndarray,
+    *,
+    quantile: float = QUANTILE,
+) -> Filtered:
+    """Drop synthetic images that lie farther from the training images of their class than real images do.
+
+    The distance of an image is the Euclidean one to the nearest training image of its class; for a training image, to
+    the nearest of another group. The threshold of a class is the ``1 - quantile`` quantile of its training images.
+
+    Args:
+        train: real training images.
+        synthetic: synthetic images of the same classes.
+        train_features: float ``[N, D]``, of `train`, e.g. of `features.embed`.
+        synthetic_features: float ``[M, D]``, of `synthetic`.
+        quantile: share of real images that would be rejected, 0 to below 1.
+
+    Raises:
+        FilterError: a quantile out of range, features that do not belong to the images, or a class with fewer than two
+            groups of training images.
+        ClassError: other classes, or synthetic images of a class without training images.
+        LeakageError: `train` is marked as synthetic.
+    """
+    _check(train, synthetic, quantile)
+    shapes = (len(train), len(synthetic), train_features.shape[1:])
+    if shapes != (len(train_features), len(synthetic_features), synthetic_features.shape[1:]):
+        raise FilterError("features and images do not belong together; give one vector an image, of one network")
+    real, made = np.full(len(train), np.nan), np.full(len(synthetic), np.nan)
+    for label in np.unique(train.labels):
+        own, other = np.flatnonzero(train.labels == label), np.flatnonzero(synthetic.labels == label)
+        if len(np.unique(train.groups[own])) < 2:
+            raise FilterError(
+                f"class '{train.classes[label]}' has a single group of training images; a distance filter needs two"
+            )
+        between = cdist(train_features[own], train_features[own])
+        between[train.groups[own][:, None] == train.groups[own]] = np.inf
+        real[own] = between.min(axis=1)
+        if len(other):
+            made[other] = cdist(synthetic_features[other], train_features[own]).min(axis=1)
+    thresholds = _by_class(train, real, 1 - quantile)
+    return _filtered(synthetic, made <= thresholds[synthetic.labels], thresholds)
+
+
+def score_filter(synthetic: ImageSet, scores: np.ndarray, *, quantile: float) -> Filtered:
+    """Drop the share `quantile` of each class with the lowest `scores`, e.g. logits of a discriminator.
+
+    Args:
+        synthetic: synthetic images.
+        scores: float ``[M]``, higher for what looks more real.
+        quantile: share that is dropped, 0 to below 1; of equals all stay.
+
+    Raises:
+        FilterError: a quantile out of range, or scores that are not one finite number an image.
+    """
+    _check_quantile(quantile)
+    if scores.shape != (len(synthetic),) or not np.isfinite(scores).all():
+        raise FilterError(f"scores of {len(synthetic)} synthetic images must be as many finite numbers")
+    thresholds = _by_class(synthetic, scores, quantile)
+    return _filtered(synthetic, scores >= thresholds[synthetic.labels], thresholds)
+
+
+def _check(train: ImageSet, synthetic: ImageSet, quantile: float) -> None:
+    _check_quantile(quantile)
+    check_real(train, "training images")
+    if train.classes != synthetic.classes:
+        raise ClassError(
+            f"the sets have different classes: {', '.join(train.classes)} and {', '.join(synthetic.classes)}"
+        )
+    for label in np.unique(synthetic.labels):
+        if not (train.labels == label).any():
+            raise ClassError(
+                f"class '{train.classes[label]}' has synthetic images and no training image to judge them by; "
+                "leave the class out"
+            )
+
+
+def _check_quantile(quantile: float) -> None:
+    if not 0 <= quantile < 1:
+        raise FilterError(f"the quantile of a filter must be 0 or more and below 1, not {quantile}")
+
+
+def _of_own_class(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    own: np.ndarray = probabilities[np.arange(len(labels)), labels]
+    return own
+
+
+def _by_class(images: ImageSet, values: np.ndarray, quantile: float) -> np.ndarray:
+    """Return the quantile of the values of each class, float64 ``[n_classes]``; NaN for a class without images."""
+    thresholds = np.full(len(images.classes), np.nan)
+    for label in np.unique(images.labels):
+        thresholds[label] = np.quantile(values[images.labels == label], quantile)
+    return thresholds
+
+
+def _filtered(synthetic: ImageSet, stays: np.ndarray, thresholds: np.ndarray) -> Filtered:
+    of_class = {name: stays[synthetic.labels == label] for label, name in enumerate(synthetic.classes)}
+    return Filtered(
+        kept=np.flatnonzero(stays),
+        acceptance=float(stays.mean()) if len(stays) else 0.0,
+        acceptance_by_class={name: float(part.mean()) for name, part in of_class.items() if len(part)},
+        threshold={name: float(value) for name, value in zip(synthetic.classes, thresholds, strict=True)},
+    )

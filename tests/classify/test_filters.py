@@ -1,0 +1,124 @@
+import inspect
+
+import numpy as np
+import pytest
+
+from conftest import blobs
+from sonosynth.classify import filters
+from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter, score_filter
+from sonosynth.classify.settings import Training
+from sonosynth.data.imageset import ImageSet
+from sonosynth.errors import ClassError, LeakageError
+from tiny_classifier import tiny_network as tiny_network
+
+SHORT = Training(steps=30, batch=16)
+
+
+def flat(images: ImageSet) -> np.ndarray:
+    return images.images.reshape(len(images), -1).astype(np.float64)
+
+
+def half_wrong(n: int) -> ImageSet:
+    """Return a set whose first `n` images carry the label of the other class."""
+    images = blobs(10, seed=2)
+    labels = np.where(np.arange(len(images)) < n, 1 - images.labels, images.labels)
+    return ImageSet(**{**vars(images), "labels": labels, "synthetic": True})
+
+
+def test_confidence_rejects_what_carries_a_wrong_label():
+    made = confidence_filter(blobs(15), half_wrong(6), network="tiny", training=SHORT)
+    assert not set(made.kept) & set(range(6)) and len(made.kept) > 10
+    assert made.acceptance == len(made.kept) / 20
+    per_class = [made.acceptance_by_class[name] for name in ("dark", "light")]
+    assert np.mean(per_class) == pytest.approx(made.acceptance)
+
+
+def test_confidence_keeps_the_asked_share_of_what_is_as_real_as_real_images():
+    # With two folds, and classes that overlap, fresh images of the same distribution pass as often as real ones.
+    rng = np.random.default_rng(0)
+
+    def overlapping(n: int) -> ImageSet:
+        labels = np.arange(n) % 2
+        level = 110 + 30 * labels + rng.normal(0, 30, n)
+        pixels = (level[:, None, None] + rng.normal(0, 10, (n, 32, 32))).clip(0, 255).astype(np.uint8)
+        return ImageSet(pixels, labels, ("a", "b"), np.arange(n), tuple(map(str, range(n))))
+
+    made = confidence_filter(overlapping(120), overlapping(400), quantile=0.4, network="tiny", training=SHORT, folds=2)
+    assert 0.45 < made.acceptance < 0.75
+
+
+def test_judges_never_see_the_groups_that_set_the_threshold(monkeypatch):
+    train = blobs(12)
+    train = ImageSet(**{**vars(train), "groups": np.arange(24) // 4})
+    seen = []
+
+    def watched(pool, **arguments):
+        seen.append(set(pool.groups))
+        return original(pool, **arguments)
+
+    original = filters.fit
+    monkeypatch.setattr(filters, "fit", watched)
+    confidence_filter(train, half_wrong(0), network="tiny", training=Training(steps=2, batch=4))
+    assert len(seen) == 3
+    assert set.union(*seen) == set(range(6)) and all(len(groups) == 4 for groups in seen)
+    assert not set.intersection(*seen)  # every group is left out once
+
+
+def test_distance_drops_what_lies_farther_than_real_images_do():
+    train, near = blobs(20), blobs(10, seed=2)
+    odd = near.images.copy()
+    odd[:5] = np.random.default_rng(3).integers(0, 256, odd[:5].shape)
+    synthetic = ImageSet(**{**vars(near), "images": odd, "synthetic": True})
+    made = distance_filter(train, synthetic, flat(train), flat(synthetic), quantile=0.1)
+    assert not set(made.kept) & set(range(5)) and len(made.kept) >= 9
+    wrong = half_wrong(6)
+    assert not set(distance_filter(train, wrong, flat(train), flat(wrong)).kept) & set(range(6))
+
+
+def test_distances_of_real_images_skip_their_own_group():
+    features = np.array([[0.0], [0.1], [5.0], [5.1], [0.0], [9.0]])
+    pixels = np.zeros((6, 4, 4), np.uint8)
+    labels, groups = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 2, 3])
+    train = ImageSet(pixels, labels, ("a", "b"), groups, tuple("abcdef"))
+    made = distance_filter(train, train.subset([0, 4]), features, np.array([[2.0], [1.0]]), quantile=0)
+    assert made.threshold == pytest.approx({"a": 5.0, "b": 9.0})
+
+
+def test_scores_drop_the_lowest_share_of_each_class():
+    synthetic = blobs(10)
+    scores = np.arange(20.0)
+    made = score_filter(synthetic, scores, quantile=0.3)
+    assert made.acceptance_by_class == {"dark": 0.7, "light": 0.7}
+    assert made.kept.tolist() == list(range(6, 20))
+    with pytest.raises(FilterError, match="as many finite numbers"):
+        score_filter(synthetic, scores[:3], quantile=0.3)
+
+
+def test_lost_coverage_is_that_of_all_less_that_of_those_that_stay():
+    made = score_filter(blobs(10), np.arange(20.0), quantile=0.5)
+    assert made.lost_coverage(lambda kept: len(kept) / 25, 20) == pytest.approx(0.4)
+
+
+def test_no_filter_takes_test_images():
+    for function in (confidence_filter, distance_filter, score_filter):
+        sets = [p for p in inspect.signature(function).parameters.values() if p.annotation is ImageSet]
+        assert {p.name for p in sets} <= {"train", "synthetic"}
+
+
+def test_bad_input_is_named():
+    train, synthetic = blobs(6), half_wrong(0)
+    with pytest.raises(FilterError, match="must be 0 or more and below 1, not 1"):
+        score_filter(synthetic, np.zeros(20), quantile=1.0)
+    with pytest.raises(LeakageError, match="training images are marked as synthetic"):
+        confidence_filter(synthetic, synthetic)
+    with pytest.raises(ClassError, match="different classes"):
+        confidence_filter(blobs(6, classes=("dark", "grey")), synthetic)
+    with pytest.raises(ClassError, match="class 'light' has synthetic images and no training image"):
+        confidence_filter(train.of_class("dark"), synthetic)
+    one_group = ImageSet(**{**vars(train), "groups": train.labels})
+    with pytest.raises(FilterError, match="a single group"):
+        confidence_filter(one_group, synthetic)
+    with pytest.raises(FilterError, match="class 'dark' has a single group"):
+        distance_filter(one_group, synthetic, flat(train), flat(synthetic))
+    with pytest.raises(FilterError, match="do not belong together"):
+        distance_filter(train, synthetic, flat(train)[:3], flat(synthetic))
