@@ -11,6 +11,7 @@ from sonosynth.classify.arms import (
     draw_synthetic,
     extra_counts,
     find_arm,
+    find_fill,
     repeated,
     training_images,
 )
@@ -94,6 +95,6 @@ def test_bad_input_is_named():
         with pytest.raises(ArmError, match="a number above 0, not"):
             extra_counts(train, ratio)
     with pytest.raises(ArmError, match="did you mean 'balanced'"):
-        extra_counts(train, 1, "balance")
+        find_fill("balance")
     with pytest.raises(ArmError, match="did you mean 'oversampled'"):
         find_arm("oversample")

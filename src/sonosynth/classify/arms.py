@@ -64,6 +64,14 @@ def find_arm(name: str) -> Arm:
     return ARMS[name]
 
 
+def find_fill(name: str) -> Fill:
+    """Return `name` if it is a way to fill classes. Raises ArmError."""
+    for fill in FILLS:
+        if fill == name:
+            return fill
+    raise ArmError(f"unknown way to fill classes '{name}'{nearest(name, FILLS)}; known: {', '.join(FILLS)}")
+
+
 def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional") -> np.ndarray:
     """Return how many images of each class are added to `train`, int64 ``[n_classes]``.
 
@@ -77,7 +85,7 @@ def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional") -> 
             allows. What is too little to make all classes equal goes to the rarest.
 
     Raises:
-        ArmError: `ratio` is not above 0, or `fill` is unknown.
+        ArmError: `ratio` is not above 0.
     """
     if not 0 < ratio < float("inf"):
         raise ArmError(f"a ratio of added to real images is a number above 0, not {ratio}")
@@ -86,8 +94,6 @@ def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional") -> 
     if fill == "proportional":
         pool = counts * (1 + math.ceil(ratio))  # the same proportions, and no class runs out
         return np.asarray(apportion(pool, [total], least=0)[0])
-    if fill != "balanced":
-        raise ArmError(f"unknown way to fill classes '{fill}'{nearest(fill, FILLS)}; known: {', '.join(FILLS)}")
     present, filled = counts > 0, counts.copy()
     for _ in range(total):
         filled[np.flatnonzero(present)[filled[present].argmin()]] += 1

@@ -1,8 +1,8 @@
 """How a classifier is trained: the settings, the same for every arm."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 from sonosynth.errors import SonosynthError, nearest
 
@@ -60,6 +60,15 @@ class Training:
             value = getattr(self, name)
             if value not in known:
                 raise TrainingError(f"unknown {name} '{value}'{nearest(value, known)}; known: {', '.join(known)}")
+
+    @classmethod
+    def of(cls, **settings: Any) -> "Training":
+        """Return the training with settings from outside, whose types are not known. Raises TrainingError."""
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
 
     def learning_rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied with in `step`."""

@@ -2,72 +2,166 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sonosynth.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from sonosynth.classify.filters import Filtered
+    from sonosynth.classify.scores import Classification
+    from sonosynth.classify.settings import Training
+    from sonosynth.data.imageset import ImageSet
+
+ARM_NAMES = (
+    "real, real+classical, real+synthetic, real+classical+synthetic, oversampled, synthetic-only or test-on-synthetic"
+)
+DISTANCE_FEATURES = "efficientnet-lite0"
 
 
 def classify(
     train: Annotated[Path, typer.Argument(metavar="TRAIN", help="real training images")],
     test: Annotated[Path, typer.Option(help="real test images of other patients")],
     synthetic: Annotated[Path | None, typer.Option(help="synthetic images, for the arms that use them")] = None,
-    arm: Annotated[
-        str, typer.Option(help="real, real+classical, real+synthetic or real+classical+synthetic")
-    ] = "real+classical",
+    arm: Annotated[str, typer.Option(help=ARM_NAMES)] = "real+classical",
     ratio: Annotated[
-        float | None, typer.Option(min=0.01, help="synthetic images a real one; default: all there are")
+        float | None, typer.Option(help="added images a real one; default: all synthetic ones, or 1 for oversampled")
     ] = None,
-    network: Annotated[str, typer.Option(help="classifier network")] = "resnet18",
+    fill: Annotated[
+        str, typer.Option(help="classes of added images: proportional, as the real ones, or balanced, to even them out")
+    ] = "proportional",
+    filter_by: Annotated[
+        str | None, typer.Option("--filter", help="drop synthetic images by classifier confidence or by distance")
+    ] = None,
+    filter_quantile: Annotated[float, typer.Option(help="share of real images that such a filter would drop")] = 0.1,
+    validation: Annotated[Path | None, typer.Option(help="real images that choose the step; default: the last")] = None,
+    network: Annotated[
+        str, typer.Option(help="resnet18, densenet121, efficientnet-lite0, or one of MONAI, as monai:NAME")
+    ] = "resnet18",
     steps: Annotated[int, typer.Option(min=20, help="gradient steps, the same for every arm")] = 200,
+    batch: Annotated[int, typer.Option(help="images a step")] = 32,
+    learning_rate: Annotated[float | None, typer.Option(help="peak; default: the network's own")] = None,
+    schedule: Annotated[str, typer.Option(help="of the learning rate: cosine or constant")] = "cosine",
+    balance: Annotated[str, typer.Option(help="of classes: none, weights in the loss, or sampling")] = "none",
+    label_smoothing: Annotated[float, typer.Option(help="share of a label spread over all classes")] = 0.0,
+    dropout: Annotated[float, typer.Option(help="for networks that have dropout")] = 0.0,
     seed: Annotated[int, typer.Option(help="of initial weights, order and augmentation")] = 0,
     out: Annotated[Path | None, typer.Option(help="write the result, with all predictions, as JSON")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Train a classifier on TRAIN, with or without synthetic images, and score it on other real images."""
-    from sonosynth.classify.arms import ArmError, find_arm
-    from sonosynth.classify.train import Training, share_of
+    from sonosynth.classify.arms import ArmError, find_arm, find_fill
+    from sonosynth.classify.filters import find_filter
+    from sonosynth.classify.networks import find_network
+    from sonosynth.classify.settings import Training
     from sonosynth.classify.train import classify as run
     from sonosynth.data.prepare import load_image_set
-    from sonosynth.data.split import shared_images
     from sonosynth.files import check_output, write_json
 
-    chosen = find_arm(arm)
+    chosen, filling = find_arm(arm), find_fill(fill)
+    find_network(network)
+    training = Training.of(
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        balance=balance,
+        label_smoothing=label_smoothing,
+        dropout=dropout,
+    )
+    if filter_by is not None:
+        find_filter(filter_by)
     if out is not None:
         check_output(out)
-    real, held_out = load_image_set(train), load_image_set(test)
-    extra = load_image_set(synthetic).with_classes(real.classes) if synthetic is not None else None
-    if extra is None and ratio is not None:
+    if synthetic is None and filter_by is not None:
+        raise ArmError("--filter drops synthetic images; give --synthetic, or leave --filter out")
+    if synthetic is None and ratio is not None and not (chosen.synthetic or chosen.oversampled):
         raise ArmError("--ratio counts synthetic images; give --synthetic, or leave --ratio out")
-    if extra is not None and ratio is not None:
-        extra = share_of(extra, max(1, round(ratio * len(real))), seed)
-    if extra is not None and (copies := len(shared_images(real, extra))):
-        typer.echo(f"note: {copies} of {len(extra)} synthetic images are exact copies of training images", err=True)
+    real = load_image_set(train)
+    extra, filtered = None, None
+    if synthetic is not None:
+        extra = load_image_set(synthetic).with_classes(real.classes)
+        if filter_by is not None:
+            filtered = _filter(real, extra, filter_by, filter_quantile, network, training, seed)
+            extra = extra.subset(filtered.kept)
+        extra = _share(real, extra, ratio, fill, seed)
     with progress_bar("training") as tell:
         result = run(
             real,
-            held_out.with_classes(real.classes),
+            load_image_set(test).with_classes(real.classes),
             chosen,
             synthetic=extra,
+            ratio=1.0 if ratio is None else ratio,
+            fill=filling,
+            validation=None if validation is None else load_image_set(validation).with_classes(real.classes),
             network=network,
-            training=Training(steps=steps),
+            training=training,
             seed=seed,
             progress=tell,
         )
-    plain = {"arm": arm, "network": network, "steps": steps, "seed": seed, "classes": real.classes, **result.to_dict()}
+    plain: dict[str, Any] = {"arm": arm, "network": network, "steps": steps, "seed": seed, "classes": real.classes}
+    plain |= {"training": training.to_dict(), **result.to_dict()}
+    if filtered is not None:
+        plain["filter"] = {"by": filter_by, "quantile": filter_quantile, **filtered.to_dict()}
     if out is not None:
         write_json(out, plain)
     if as_json:
         typer.echo(json.dumps(plain, indent=1))
         return
-    typer.echo(
-        f"{arm}: {result.n_train} real + {result.n_synthetic} synthetic training images, {result.n_test} test images"
-    )
-    for name, value in result.metrics.items():
-        typer.echo(f"  {name:<20} {value:.3f}")
-    typer.echo("confusion matrix (rows: true class)")
-    for name, row in zip(real.classes, result.confusion, strict=True):
-        typer.echo(f"  {name:<20} {'  '.join(f'{count:4d}' for count in row)}")
+    _show(arm, result, real.classes)
     if out is not None:
         typer.echo(str(out))
+
+
+def _filter(
+    real: "ImageSet",
+    extra: "ImageSet",
+    name: str,
+    quantile: float,
+    network: str,
+    training: "Training",
+    seed: int,
+) -> "Filtered":
+    """Return what the filter keeps, and say how much that is."""
+    from sonosynth.classify.filters import confidence_filter, distance_filter
+    from sonosynth.features import embed
+
+    with progress_bar("filtering") as tell:
+        if name == "confidence":
+            settings: dict[str, Any] = {"network": network, "training": training, "seed": seed, "progress": tell}
+            filtered = confidence_filter(real, extra, quantile=quantile, **settings)
+        else:
+            features = (embed(images, DISTANCE_FEATURES, progress=tell) for images in (real, extra))
+            filtered = distance_filter(real, extra, *features, quantile=quantile)
+    by_class = ", ".join(f"{name} {share:.0%}" for name, share in filtered.acceptance_by_class.items())
+    typer.echo(f"filter: {len(filtered.kept)} of {len(extra)} synthetic images stay ({by_class})", err=True)
+    return filtered
+
+
+def _share(real: "ImageSet", extra: "ImageSet", ratio: float | None, fill: str, seed: int) -> "ImageSet":
+    """Return the synthetic images that are used, and tell how many of them are copies."""
+    from sonosynth.classify.arms import ArmError, draw_synthetic, extra_counts, find_fill
+    from sonosynth.data.split import shared_images
+
+    if ratio is not None:
+        extra = draw_synthetic(extra, extra_counts(real, ratio, find_fill(fill)), seed)
+    elif fill != "proportional":
+        raise ArmError(f"--fill {fill} chooses among synthetic images; say with --ratio how many are used")
+    if copies := len(shared_images(real, extra)):
+        typer.echo(f"note: {copies} of {len(extra)} synthetic images are exact copies of training images", err=True)
+    return extra
+
+
+def _show(arm: str, result: "Classification", classes: tuple[str, ...]) -> None:
+    """Print scores and confusion matrix."""
+    typer.echo(
+        f"{arm}: {result.n_train} real + {result.n_synthetic} synthetic training images, "
+        f"{result.n_test}{' synthetic' if result.tested_on == 'synthetic' else ''} test images"
+    )
+    width = max(len(name) for name in (*result.metrics, *classes))
+    for name, value in result.metrics.items():
+        typer.echo(f"  {name:<{width}} {value:.3f}")
+    typer.echo("confusion matrix (rows: true class)")
+    for name, row in zip(classes, result.confusion, strict=True):
+        typer.echo(f"  {name:<{width}} {'  '.join(f'{count:4d}' for count in row)}")

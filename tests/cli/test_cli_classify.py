@@ -1,0 +1,96 @@
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from conftest import blobs
+from sonosynth.classify.arms import ArmError
+from sonosynth.classify.filters import FilterError
+from sonosynth.classify.networks import NetworkError
+from sonosynth.classify.settings import TrainingError
+from sonosynth.cli.classify import classify
+from sonosynth.data.imageset import ImageSet
+from sonosynth.errors import SonosynthError
+from tiny_classifier import tiny_network as tiny_network
+
+app = typer.Typer()
+app.command()(classify)
+SHORT = ("--network", "tiny", "--steps", "20", "--batch", "8")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Training, test, validation and synthetic images; a quarter of the last carry a wrong label."""
+    base = tmp_path_factory.mktemp("sets")
+    made = blobs(20, seed=3)
+    wrong = np.where(np.arange(40) < 10, 1 - made.labels, made.labels)
+    sets = {"train": blobs(8), "test": blobs(6, seed=1), "validation": blobs(4, seed=2)}
+    sets["synthetic"] = ImageSet(**{**vars(made), "labels": wrong, "synthetic": True})
+    for name, images in sets.items():
+        images.save(base / name)
+    return {name: str(base / name) for name in sets}
+
+
+def result_of(folders, *arguments: str):
+    return CliRunner().invoke(app, [folders["train"], "--test", folders["test"], *SHORT, *arguments])
+
+
+def test_all_settings_reach_the_training(folders):
+    settings = ["--learning-rate", "0.02", "--schedule", "constant", "--balance", "sampling"]
+    settings += ["--label-smoothing", "0.1", "--dropout", "0.2", "--validation", folders["validation"]]
+    result = result_of(folders, *settings, "--json")
+    assert result.exit_code == 0, result.output
+    plain = json.loads(result.stdout)
+    assert plain["training"] == {
+        "steps": 20,
+        "batch": 8,
+        "learning_rate": 0.02,
+        "weight_decay": 0.01,
+        "schedule": "constant",
+        "balance": "sampling",
+        "label_smoothing": 0.1,
+        "dropout": 0.2,
+    }
+    assert plain["step"] % 2 == 0 and len(plain["probabilities"]) == len(plain["labels"]) == 12
+    assert {"brier", "expected_calibration_error", "sensitivity_dark", "specificity_light"} <= set(plain["metrics"])
+
+
+def test_synthetic_images_are_filtered_and_drawn_by_class(folders):
+    for name in ("confidence", "distance"):
+        chosen = ["--synthetic", folders["synthetic"], "--arm", "real+synthetic", "--filter", name, "--ratio", "0.5"]
+        result = result_of(folders, *chosen, "--json")
+        assert result.exit_code == 0, result.output
+        plain = json.loads(result.stdout)
+        assert plain["n_synthetic"] == 8 and plain["filter"]["by"] == name
+        assert 0.4 < plain["filter"]["acceptance"] <= 0.75
+        assert "synthetic images stay (dark" in result.stderr
+
+
+def test_oversampling_and_testing_on_synthetic_images_are_told(folders):
+    result = result_of(folders, "--arm", "oversampled", "--ratio", "2", "--fill", "balanced")
+    assert "oversampled: 16 real + 0 synthetic training images, 12 test images" in result.stdout
+    result = result_of(folders, "--arm", "test-on-synthetic", "--synthetic", folders["synthetic"])
+    assert "16 real + 0 synthetic training images, 40 synthetic test images" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("--network", "resnet81"), NetworkError, "did you mean 'resnet18'"),
+        (("--balance", "weight"), TrainingError, "did you mean 'weights'"),
+        (("--filter", "distanc", "--synthetic", "x"), FilterError, "did you mean 'distance'"),
+        (("--filter", "distance"), ArmError, "--filter drops synthetic images; give --synthetic"),
+        (("--fill", "even"), ArmError, "unknown way to fill classes 'even'"),
+        (("--ratio", "2", "--arm", "real"), ArmError, "give --synthetic, or leave --ratio out"),
+        (("--ratio", "-1", "--arm", "oversampled"), ArmError, "a number above 0, not -1"),
+        (("--synthetic", "SYNTHETIC", "--arm", "real+synthetic", "--ratio", "9"), ArmError, "are needed and there are"),
+        (("--synthetic", "SYNTHETIC", "--arm", "real+synthetic", "--fill", "balanced"), ArmError, "--ratio how many"),
+    ],
+)
+def test_bad_input_is_named(folders, arguments, error, message):
+    given = [folders["synthetic"] if a == "SYNTHETIC" else a for a in arguments]
+    problem = result_of(folders, *given).exception
+    assert isinstance(problem, error) and isinstance(problem, SonosynthError)
+    assert message in str(problem)
