@@ -15,7 +15,7 @@ from sonosynth.classify.sampling import balanced_indices, class_weights
 from sonosynth.classify.settings import DEFAULTS, Training
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import autocast, default_device, seed_of
+from sonosynth.engine import autocast, default_device, keep_freed_memory, seed_of
 
 PREDICT_CHUNK = 128
 CHOICES = 10  # how often a validation set is looked at
@@ -91,6 +91,7 @@ def fit(
     Raises:
         NetworkError: the network is unknown or cannot be used for such images.
     """
+    keep_freed_memory()
     device = device or default_device()
     known = find_network(network)
     if training.learning_rate is None:
