@@ -85,7 +85,7 @@ def realism_interval(
     """Return the interval of `realism_distance`, or None with too few groups; groups are of i and j. Never below zero.
 
     It is meant to hold the expected distance of two such sets of these sizes, small-sample bias included. See
-    `subsampling_interval`; images without measures are left out.
+    `subsampling_interval`; images without measures are left out. Where the two distributions are equal it is too wide.
 
     Raises:
         ClassError: as `realism_distance`.
