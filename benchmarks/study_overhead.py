@@ -1,11 +1,11 @@
-"""What does a study cost beside its work? Time not spent in training, sampling, embedding or classification.
+"""What does a study cost beside its work? Time not spent in training, sampling, embedding, metrics or classification.
 
     python benchmarks/study_overhead.py --out results/speed/study_overhead.json
 
 Runs the study of `sonosynth demo` with its report, in this process, with a stopwatch around the work itself: steps of
-generators, images from generators, features, steps and predictions of classifiers. The rest is overhead: starting
-Python (measured apart), reading and dividing images, building networks, checkpoints, distances and their intervals,
-tables, figures and the report. The bar is 3 %.
+generators, images from generators, features, metrics with their intervals, steps and predictions of classifiers. The
+rest is overhead: starting Python (measured apart), reading and dividing images, building networks, checkpoints, tables,
+figures and the report. The bar is 3 %.
 """
 
 import argparse
@@ -22,12 +22,14 @@ from unittest import mock
 
 from bench import line, save
 from sonosynth.classify import train as classifying
+from sonosynth.classify.fitting import Fitted
 from sonosynth.cli.demo import PER_CLASS, SIZE, STUDY
 from sonosynth.data.phantom import phantom
 from sonosynth.features import FeatureExtractor
 from sonosynth.gan import sample, train
 from sonosynth.gan.keeper import Keeper
 from sonosynth.gan.trainer import Trainer
+from sonosynth.metrics import scorecard
 from sonosynth.report.page import write_report
 from sonosynth.study.design import load_design
 from sonosynth.study.run import run_study
@@ -39,8 +41,12 @@ WORK: tuple[tuple[str, Any, str], ...] = (
     ("sampling", train, "synthesise"),
     ("sampling", Keeper, "grid"),
     ("embedding", FeatureExtractor, "__call__"),
-    ("classification", classifying, "_fit"),
-    ("classification", classifying, "_predict"),
+    ("classification", classifying, "fit"),
+    ("classification", Fitted, "predict"),
+    ("metrics", scorecard, "_rows"),
+    ("metrics", scorecard, "_remembered"),
+    ("metrics", scorecard, "_copies"),
+    ("metrics", scorecard, "realism_measures"),
 )
 COLUMNS = (("part", "{:<16}"), ("seconds", "{:>9.2f}"), ("share", "{:>7.1%}"))
 START = "from sonosynth.cli.main import app; import sonosynth.study.run, sonosynth.report.page"

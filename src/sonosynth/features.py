@@ -5,7 +5,7 @@ they are first asked for. ``python -m sonosynth.feature_table`` makes docs/refer
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache as once
@@ -104,6 +104,17 @@ def fetch_weights(name: str, progress: Callable[..., None] | None = None) -> Pat
     if weights is None:
         raise FeatureError(f"'{name}' has no weights")
     return weights.find(name, progress)
+
+
+def check_features(names: Iterable[str], progress: Callable[..., None] | None = None) -> None:
+    """Get the weights of all of `names` that have some, so that what is missing shows before any work is done.
+
+    Raises:
+        FeatureError: as `fetch_weights`.
+    """
+    for name in names:
+        if feature_network(name).weights is not None:
+            fetch_weights(name, progress)
 
 
 class FeatureExtractor:

@@ -7,9 +7,10 @@ from typer.testing import CliRunner
 
 from sonosynth.cli.score import score
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import LeakageError, MixedSizesError, OutputError
+from sonosynth.errors import LeakageError, OutputError
 from sonosynth.metrics import scorecard as module
-from sonosynth.metrics.scorecard import read_scores
+from sonosynth.metrics.reading import shown
+from sonosynth.metrics.scores import AT_FLOOR, read_scores
 
 app = typer.Typer()
 app.command()(score)
@@ -32,22 +33,35 @@ def fast(monkeypatch):
     monkeypatch.setattr(module, "embed", pixels)
 
 
-def test_table_and_file(tmp_path):
-    real, made, held = (save(tmp_path / name, n, n) for name, n in [("real", 60), ("made", 50), ("held", 44)])
-    out = tmp_path / "score.json"
-    result = CliRunner().invoke(app, [real, made, "--held-out", held, "--out", str(out)], env={"COLUMNS": "80"})
+def test_table_file_and_page(tmp_path):
+    real, made, held = (save(tmp_path / name, n, n, px=32) for name, n in [("real", 60), ("made", 50), ("held", 44)])
+    out, page = tmp_path / "score.json", tmp_path / "score.html"
+    asked = [real, made, "--held-out", held, "--out", str(out), "--page", str(page), "--by-class"]
+    result = CliRunner().invoke(app, asked, env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     rows = read_scores(out)
     assert {row.reference for row in rows} == {"train", "held-out"}
-    lines = [line for line in result.stdout.splitlines() if line.startswith(("│ frechet", "│ kernel"))]
-    assert 2 * len(lines) == len(rows)  # a value and its fellow at the floor's size share a line
+    assert {row.features for row in rows} == {"inception", "pixels"}
+    lines = [line for line in result.stdout.splitlines() if "│ train " in line or "│ held-out " in line]
+    mains = [row for row in rows if not row.metric.endswith(AT_FLOOR)]
+    assert len(lines) == len(mains)  # a value and its fellow at the floor's size share a line
+    for line, row in zip(lines, mains, strict=True):
+        assert f"{row.n_real}/{row.n_synthetic}" in line and row.class_ in line
+        if row.low is not None:
+            assert f"{shown(row.metric, row.low)} to {shown(row.metric, row.high)}" in line
     assert "…" not in result.stdout
-    for line, value, fellow in zip(lines, rows[::2], rows[1::2], strict=True):
-        decimals = 4 if value.metric == "kernel_distance" else 1
-        assert f"{value.low:.{decimals}f} to {value.high:.{decimals}f}" in line
-        assert f"{fellow.value:.{decimals}f}" in line
-        assert f"{value.n_real}/{value.n_synthetic}" in line
-    assert str(out) in result.stdout
+    assert str(out) in result.stdout and str(page) in result.stdout
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_part_is_enough_and_only_known_ones_are_asked_for(tmp_path):
+    real, made = save(tmp_path / "real", 30, 0), save(tmp_path / "made", 30, 1)
+    out = tmp_path / "score.json"
+    assert CliRunner().invoke(app, [real, made, "--only", "diversity", "--out", str(out)]).exit_code == 0
+    assert {"precision", "recall"} < {row.metric for row in read_scores(out)}
+    assert not any("distance" in row.metric for row in read_scores(out))
+    wrong = CliRunner().invoke(app, [real, made, "--only", "diverse"])
+    assert wrong.exit_code == 2 and "no part 'diverse'" in wrong.stderr
 
 
 def test_json_on_standard_output_is_json_alone(tmp_path):
@@ -58,11 +72,11 @@ def test_json_on_standard_output_is_json_alone(tmp_path):
     assert "left out: odd" in result.stderr
 
 
-def test_sizes_that_differ_name_both_paths(tmp_path):
-    real, made = save(tmp_path / "real", 4, 0), save(tmp_path / "made", 4, 1, px=16)
-    result = CliRunner().invoke(app, [real, made])
-    assert isinstance(result.exception, MixedSizesError)
-    assert real in str(result.exception) and made in str(result.exception)
+def test_sizes_that_differ_are_told(tmp_path):
+    real, made = save(tmp_path / "real", 30, 0), save(tmp_path / "made", 30, 1, px=16)
+    result = CliRunner().invoke(app, [real, made, "--only", "distances"])
+    assert result.exit_code == 0
+    assert "the synthetic images, 16 × 16 pixels (height × width), are resized to 8 × 8" in result.stderr
 
 
 def test_copies_are_told(tmp_path):
@@ -85,6 +99,10 @@ def test_exchanged_or_overlapping_sets_are_refused(tmp_path):
     assert "held-out images are marked as synthetic" in str(swapped)
     overlap = CliRunner().invoke(app, [real, str(made), "--held-out", real]).exception
     assert isinstance(overlap, LeakageError) and "30 held-out images are also training images" in str(overlap)
+    out = tmp_path / "score.json"
+    allowed = CliRunner().invoke(app, [real, str(made), "--held-out", real, "--allow-shared", "--out", str(out)])
+    assert allowed.exit_code == 0 and "30 of 30 held-out images are also training images" in allowed.stderr
+    assert all("held-out images are also training images" in row.note for row in read_scores(out))
 
 
 def test_an_out_that_is_a_folder_is_told_before_any_work(tmp_path):

@@ -5,14 +5,20 @@ import numpy as np
 import pytest
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, FeatureError, MixedSizesError, SourceError
+from sonosynth.errors import ClassError, FeatureError, LeakageError, SourceError
 from sonosynth.metrics import scorecard as module
+from sonosynth.metrics.alpha_precision import authenticity
+from sonosynth.metrics.comparisons import FLOOR_DRAWS, comparisons
+from sonosynth.metrics.families import BETTER, PARTS
 from sonosynth.metrics.frechet import frechet_distance, frechet_interval
-from sonosynth.metrics.kernel import kernel_distance, kernel_interval
-from sonosynth.metrics.scorecard import Score, common_classes, read_scores, scorecard, write_scores
+from sonosynth.metrics.kernel import gaussian_kernel_distance, kernel_distance, kernel_interval
+from sonosynth.metrics.manifold import coverage, density, precision, recall
+from sonosynth.metrics.scorecard import common_classes, full_scorecard, scorecard
+from sonosynth.metrics.scores import AT_FLOOR, Score, read_scores, write_scores
 
 KEYS = {
     "metric", "features", "reference", "class", "value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic",
+    "note",
 }  # fmt: skip
 
 
@@ -43,6 +49,12 @@ def fast(monkeypatch):
 COUNTS = {"benign": 60, "malignant": 40, "normal": 10}
 
 
+def distances(*sets, **how) -> list[Score]:
+    """Return the rows of distances that have a value: 64 pixels as features need 128 images for the limit."""
+    scores = scorecard(*sets, parts=("distances",), **how)
+    return [row for row in scores if "gaussian" not in row.metric and "infinity" not in row.metric]
+
+
 def rows_by_key(scores: list[Score]) -> dict[tuple[str, str, str], Score]:
     found = {(s.metric, s.reference, s.class_): s for s in scores}
     assert len(found) == len(scores)
@@ -52,7 +64,7 @@ def rows_by_key(scores: list[Score]) -> dict[tuple[str, str, str], Score]:
 def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
     train, held_out = image_set(COUNTS, 0), image_set({"benign": 30, "malignant": 15, "normal": 10}, 1)
     synthetic = image_set({"benign": 50, "malignant": 45, "normal": 30}, 2, brightness=100, synthetic=True)
-    found = rows_by_key(scorecard(train, synthetic, held_out))
+    found = rows_by_key(distances(train, synthetic, held_out))
     metrics = [f"{kind}_distance{size}" for kind in ("frechet", "kernel") for size in ("", "_at_floor_n")]
     # 10 normal training images and 15 malignant held-out images are too few for rows of their own.
     expected = [
@@ -88,7 +100,7 @@ def test_floor_sizes_follow_the_protocol(fast):
     train, held_out = image_set({"a": 100}, 0), image_set({"a": 30}, 1)
 
     def floor_n(synthetic_n: int, held: ImageSet | None, reference: str = "train") -> int | None:
-        rows = rows_by_key(scorecard(train, image_set({"a": synthetic_n}, 2), held))
+        rows = rows_by_key(distances(train, image_set({"a": synthetic_n}, 2), held))
         return rows["frechet_distance", reference, "all"].floor_n
 
     assert floor_n(200, None) == 50
@@ -99,7 +111,7 @@ def test_floor_sizes_follow_the_protocol(fast):
 
 
 def test_without_a_floor_there_is_no_row_at_its_size(fast):
-    rows = scorecard(image_set({"a": 30}, 0), image_set({"a": 30}, 1))
+    rows = distances(image_set({"a": 30}, 0), image_set({"a": 30}, 1))
     assert {row.metric for row in rows} == {"frechet_distance", "kernel_distance"}
     assert all(row.floor is None and row.floor_n is None for row in rows)
 
@@ -107,9 +119,9 @@ def test_without_a_floor_there_is_no_row_at_its_size(fast):
 def test_the_floor_is_met_by_images_of_the_same_kind_and_not_by_others(fast):
     train, held_out = image_set({"a": 120}, 0), image_set({"a": 120}, 1)
     for metric in ("frechet_distance_at_floor_n", "kernel_distance_at_floor_n"):
-        alike = rows_by_key(scorecard(train, image_set({"a": 100}, 2), held_out))[metric, "held-out", "all"]
-        other = rows_by_key(scorecard(train, image_set({"a": 100}, 2, 110), held_out))[metric, "held-out", "all"]
-        full = rows_by_key(scorecard(train, image_set({"a": 100}, 2, 110), held_out))[
+        alike = rows_by_key(distances(train, image_set({"a": 100}, 2), held_out))[metric, "held-out", "all"]
+        other = rows_by_key(distances(train, image_set({"a": 100}, 2, 110), held_out))[metric, "held-out", "all"]
+        full = rows_by_key(distances(train, image_set({"a": 100}, 2, 110), held_out))[
             "frechet_distance", "train", "all"
         ]
         assert alike.floor == other.floor
@@ -121,9 +133,9 @@ def test_the_floor_is_met_by_images_of_the_same_kind_and_not_by_others(fast):
 
 def test_groups_never_stand_on_both_sides_of_a_floor():
     train, synthetic = image_set({"a": 90}, 0, per_group=4), image_set({"a": 80}, 1, synthetic=True)
-    [comparison] = module._comparisons({"train": train, "synthetic": synthetic}, ())
-    draws = module._floor_draws(comparison, seed=0)
-    assert len(draws) == module.FLOOR_DRAWS
+    [comparison] = comparisons({"train": train, "synthetic": synthetic}, ())
+    draws = comparison.floor_draws(seed=0)
+    assert len(draws) == FLOOR_DRAWS
     for first, second, reference, made in draws:
         assert len(first) == len(second) == len(reference) == len(made) >= 42
         assert not set(comparison.groups[first]) & set(comparison.groups[second])
@@ -134,16 +146,16 @@ def test_groups_never_stand_on_both_sides_of_a_floor():
 
 def test_few_groups_give_no_interval(fast):
     train = image_set({"a": 60}, 0, per_group=20)
-    for row in scorecard(train, image_set({"a": 60}, 1)):
+    for row in distances(train, image_set({"a": 60}, 1)):
         assert row.low is None and row.high is None
 
 
 def test_a_seed_repeats_and_features_are_scored_one_after_the_other(fast):
     train, synthetic = image_set({"a": 50}, 0), image_set({"a": 50}, 1)
     steps = []
-    first = scorecard(train, synthetic, seed=1, progress=lambda done, total: steps.append((done, total)))
-    assert scorecard(train, synthetic, seed=1) == first
-    assert scorecard(train, synthetic, seed=2) != first
+    first = distances(train, synthetic, seed=1, progress=lambda done, total: steps.append((done, total)))
+    assert distances(train, synthetic, seed=1) == first
+    assert distances(train, synthetic, seed=2) != first
     assert steps == [(50, 100), (100, 100)]
 
 
@@ -155,7 +167,7 @@ class TestClasses:
         assert classes == ("malignant",)
         assert "real images have classes that not all sets have, left out: benign" in notes[0]
         assert "left out: odd" in notes[1]
-        rows = rows_by_key(scorecard(train, synthetic))
+        rows = rows_by_key(distances(train, synthetic))
         assert {row.class_ for row in rows.values()} == {"all", "malignant"}
         assert all(row.n_synthetic == 30 for key, row in rows.items() if "floor" not in key[0])
         value = rows["frechet_distance", "train", "all"].value
@@ -172,7 +184,7 @@ class TestClasses:
         train, synthetic = image_set({"benign": 40, "normal": 20}, 0), image_set({"unknown": 50}, 1, synthetic=True)
         classes, notes = common_classes(train, synthetic)
         assert classes == () and "no class in common" in notes[0]
-        rows = scorecard(train, synthetic)
+        rows = distances(train, synthetic)
         assert {row.class_ for row in rows} == {"all"}
         assert (rows[0].n_real, rows[0].n_synthetic) == (60, 50)
 
@@ -184,25 +196,19 @@ class TestClasses:
 
 
 class TestMistakes:
-    def test_sizes(self):
-        with pytest.raises(
-            MixedSizesError, match=r"the train set has images of 8 × 8 and the synthetic set of 16 × 16"
-        ):
-            scorecard(image_set({"a": 5}, 0), image_set({"a": 5}, 1, px=16))
-
     def test_too_few_images(self):
         with pytest.raises(ClassError, match="the synthetic set has 1 images to compare; a distance needs at least 2"):
-            scorecard(image_set({"a": 5}, 0), image_set({"a": 1}, 1))
+            distances(image_set({"a": 5}, 0), image_set({"a": 1}, 1))
 
     def test_an_unknown_network_is_told_before_any_work(self, monkeypatch):
         monkeypatch.setattr(module, "embed", lambda *_: pytest.fail("worked first"))
         with pytest.raises(FeatureError, match="no feature network 'vgg'"):
-            scorecard(image_set({"a": 5}, 0), image_set({"a": 5}, 1), features=("inception", "vgg"))
+            distances(image_set({"a": 5}, 0), image_set({"a": 5}, 1), features=("inception", "vgg"))
 
 
 class TestFile:
     def test_written_as_promised_and_read_back(self, fast, tmp_path):
-        scores = scorecard(image_set(COUNTS, 0), image_set(COUNTS, 1, synthetic=True))
+        scores = distances(image_set(COUNTS, 0), image_set(COUNTS, 1, synthetic=True))
         path = tmp_path / "score.json"
         write_scores(path, scores)
         assert read_scores(path) == scores
@@ -224,11 +230,90 @@ class TestFile:
 
 def test_with_the_real_network_and_its_cache(tmp_path):
     train, synthetic = image_set({"a": 6}, 0, px=32), image_set({"a": 7}, 1, 150, synthetic=True, px=32)
-    first = scorecard(train, synthetic, cache=tmp_path)
+    first = distances(train, synthetic, cache=tmp_path)
     assert [(row.metric, row.features, row.n_real, row.n_synthetic) for row in first] == [
         ("frechet_distance", "inception", 6, 7),
         ("kernel_distance", "inception", 6, 7),
     ]
     assert first[0].value > 10
     assert len(list(tmp_path.iterdir())) == 2
-    assert scorecard(train, synthetic, cache=tmp_path) == first
+    assert distances(train, synthetic, cache=tmp_path) == first
+
+
+def test_every_metric_is_that_of_its_own_function(fast):
+    train, synthetic = image_set({"a": 60}, 0, px=16), image_set({"a": 50}, 1, 100, synthetic=True, px=16)
+    rows = {row.metric: row for row in scorecard(train, synthetic) if row.features == "inception"}
+    x, y = pixels_as_features(train), pixels_as_features(synthetic)
+    own = {
+        "gaussian_kernel_distance": gaussian_kernel_distance,
+        "precision": precision,
+        "recall": recall,
+        "density": density,
+        "coverage": coverage,
+        "authenticity": authenticity,
+    }
+    for name, metric in own.items():
+        assert rows[name].value == pytest.approx(metric(x, y), rel=1e-6), name
+        assert rows[name].low <= rows[name].value <= rows[name].high
+    limit = rows["frechet_distance_infinity"]
+    assert limit.value is None and "need 512 images" in limit.note and limit.floor is None
+    for name in ("membership_auc", "nearest_distance_ratio", "data_copying"):
+        assert rows[name].value is None and "held-out images" in rows[name].note
+    small = scorecard(train, synthetic, parts=("realism",))
+    assert small and all(row.value is None and "too small" in row.note for row in small)
+
+
+def test_the_parts_make_up_the_whole_in_one_order(fast):
+    sets = image_set({"a": 40}, 0, px=32), image_set({"a": 45}, 1, px=32), image_set({"a": 50}, 2, px=32)
+    whole = scorecard(*sets)
+    of_parts = [row for part in PARTS for row in scorecard(*sets, parts=(part,))]
+    assert sorted(map(repr, whole)) == sorted(map(repr, of_parts))
+    order = [(row.features == "pixels", list(BETTER).index(row.metric.removesuffix(AT_FLOOR))) for row in whole]
+    assert order == sorted(order)
+    assert {row.metric.removesuffix(AT_FLOOR) for row in whole} == set(BETTER)
+    assert {row.reference for row in whole if row.metric == "authenticity"} == {"train"}
+
+
+def test_copies_of_training_images_are_found(fast):
+    train, held_out = image_set({"a": 60}, 0, px=32), image_set({"a": 60}, 1, px=32)
+    fresh = replace(image_set({"a": 40}, 2, px=32), synthetic=True)
+    mirrored = replace(train.subset(np.arange(10)), images=train.images[:10, :, ::-1], synthetic=True)
+    card = full_scorecard(train, ImageSet.concatenate([fresh, mirrored]), held_out, parts=("memorisation",))
+    [row] = [row for row in card.scores if row.metric == "near_copies" and row.class_ == "all"]
+    assert row.value == pytest.approx(0.2) and row.floor == 0
+    assert card.copies.copied.tolist() == [False] * 40 + [True] * 10
+    assert card.copies.training.nearest[40:].tolist() == list(range(10))
+
+
+class TestTold:
+    def test_another_size_is_resized(self, fast):
+        train, synthetic = image_set({"a": 30}, 0), image_set({"a": 30}, 1, px=16)
+        card = full_scorecard(train, synthetic, parts=("distances",))
+        assert any(
+            "the synthetic images, 16 × 16 pixels (height × width), are resized to 8 × 8" in n for n in card.notes
+        )
+        expected = frechet_distance(pixels_as_features(train), pixels_as_features(synthetic.resized(8)))
+        assert card.scores[0].value == pytest.approx(expected, rel=1e-6)
+
+    def test_a_set_against_itself(self, fast):
+        train = image_set({"a": 30}, 0)
+        card = full_scorecard(train, train, parts=("distances",))
+        assert any("30 of 30 synthetic images are exact copies of training images: this is" in n for n in card.notes)
+
+    def test_shared_held_out_images_are_refused_or_marked(self, fast):
+        train, synthetic = image_set({"a": 30}, 0), image_set({"a": 30}, 1)
+        held_out = ImageSet.concatenate([train.subset(np.arange(3)), image_set({"a": 27}, 2)])
+        with pytest.raises(LeakageError, match=r"3 held-out images are also training images: .*'0' = '0-0'.*--allow"):
+            scorecard(train, synthetic, held_out)
+        card = full_scorecard(train, synthetic, held_out, parts=("distances", "diversity"), allow_shared=True)
+        assert all("3 of 30 held-out images are also training images" in row.note for row in card.scores)
+
+    def test_few_images_have_a_smaller_k(self, fast):
+        rows = scorecard(image_set({"a": 4}, 0), image_set({"a": 30}, 1), parts=("diversity",))
+        assert next(row for row in rows if row.metric == "recall").note.startswith("k = 3, since sets of 4 and 30")
+
+    def test_images_without_speckle_have_no_realism(self, fast):
+        train = image_set({"a": 30}, 0, px=32)
+        black = replace(train, images=np.zeros_like(train.images), synthetic=True)
+        rows = scorecard(train, black, parts=("realism",))
+        assert rows and all(row.value is None and "speckle" in row.note and row.low is None for row in rows)

@@ -9,101 +9,123 @@ import typer
 from sonosynth.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
-    from sonosynth.data.imageset import ImageSet
-    from sonosynth.metrics.scorecard import Score
+    from sonosynth.metrics.families import Part
+    from sonosynth.metrics.scores import Score
 
 
 def score(
     real: Annotated[Path, typer.Argument(metavar="REAL", help="images that the generator was trained on")],
     synthetic: Annotated[Path, typer.Argument(metavar="SYNTHETIC", help="images that it made")],
     held_out: Annotated[Path | None, typer.Option(help="real images that the generator has not seen")] = None,
-    features: Annotated[list[str] | None, typer.Option(help="feature network; may be repeated [inception]")] = None,
+    features: Annotated[
+        list[str] | None, typer.Option(help="feature network or 'texture'; may be repeated [inception]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="also write the scores to this JSON file")] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="also write this HTML page, with nearest neighbours and plots")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="distances, diversity, memorisation or realism; may be repeated [all]")
+    ] = None,
+    by_class: Annotated[bool, typer.Option("--by-class", help="show the rows of each class too")] = False,
+    allow_shared: Annotated[
+        bool, typer.Option("--allow-shared", help="score even if held-out images are training images; marks all rows")
+    ] = False,
     seed: Annotated[int, typer.Option(help="of the random subsamples behind intervals and floors")] = 0,
     as_json_list: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
-    """Measure how near synthetic images are to real ones.
+    """Measure what synthetic images are worth.
 
-    Distances to the training images and to held-out images, each with an interval and a floor: the same distance
-    between real images and other real images.
+    Distances, fidelity and diversity, memorisation and ultrasound realism, against the training images and against
+    held-out ones, each with an interval and a floor: the same between real images and other real images.
     """
     from rich.console import Console
 
     from sonosynth.data.prepare import load_image_set
+    from sonosynth.engine import command_line, provenance
+    from sonosynth.features import check_features
     from sonosynth.files import check_output
-    from sonosynth.metrics.scorecard import as_json, check_roles, check_sizes, common_classes, scorecard, write_scores
+    from sonosynth.metrics.scorecard import full_scorecard
+    from sonosynth.metrics.scores import as_json, write_scores
+    from sonosynth.report.score_page import write_score_page
 
-    if out is not None:
-        check_output(out)
-    paths = {"train": real, "synthetic": synthetic} | ({"held-out": held_out} if held_out else {})
-    sets = {name: load_image_set(path) for name, path in paths.items()}
-    check_sizes({str(path): sets[name] for name, path in paths.items()})
-    given = (sets["train"], sets["synthetic"], sets.get("held-out"))
-    check_roles(given[0], given[2])
-    _, notes = common_classes(*given)
-    for note in (*notes, *_copies(*given)):
+    for path in filter(None, (out, page)):
+        check_output(path)
+    parts = _parts(only)
+    names = tuple(dict.fromkeys(features or ("inception",)))
+    sets = [load_image_set(path) if path else None for path in (real, synthetic, held_out)]
+    train, made, unseen = sets
+    assert train is not None and made is not None
+    with progress_bar("weights") as progress:
+        check_features(names, progress)
+    with progress_bar("scoring") as progress:
+        card = full_scorecard(train, made, unseen, names, seed, None, progress, parts, allow_shared)
+    for note in card.notes:
         typer.echo(f"note: {note}", err=True)
-    with progress_bar("features") as progress:
-        scores = scorecard(*given, features=features or ("inception",), seed=seed, progress=progress)
     if out:
-        write_scores(out, scores)
+        write_scores(out, card.scores)
+    if page:
+        sources = {"train": str(real), "synthetic": str(synthetic)} | ({"held-out": str(held_out)} if held_out else {})
+        write_score_page(card, page, sources, seed, command_line(), provenance())
     if as_json_list:
-        typer.echo(json.dumps([as_json(row) for row in scores], indent=1, sort_keys=True, allow_nan=False))
+        typer.echo(json.dumps([as_json(row) for row in card.scores], indent=1, sort_keys=True, allow_nan=False))
         return
-    console = Console(width=max(100, Console().width))
-    for table in _tables(scores):
+    console = Console(width=max(150, Console().width))
+    for table in _tables(card.scores, by_class):
         console.print(table)
-    typer.echo("floor: distance between two sets of m real images; at m: value with m images; n: real/synthetic")
-    if out:
-        typer.echo(str(out))
+    typer.echo(
+        "floor: the same between two sets of m real images; at m: value with m images; n: real/synthetic; "
+        "[ ]: 95 % interval"
+    )
+    for path in filter(None, (out, page)):
+        typer.echo(str(path))
 
 
-def _copies(train: "ImageSet", synthetic: "ImageSet", held_out: "ImageSet | None") -> list[str]:
-    """Return lines that tell how many synthetic images are real ones, pixel for pixel."""
-    from sonosynth.data.split import shared_images
+def _parts(only: "Sequence[str] | None") -> "tuple[Part, ...]":
+    from sonosynth.errors import nearest
+    from sonosynth.metrics.families import PARTS
 
-    told = []
-    for name, real in (("training", train), ("held-out", held_out)):
-        copies = len(shared_images(real, synthetic)) if real is not None else 0
-        whole = ": this is the distance of a set to itself" if copies == len(synthetic) else ""
-        if copies:
-            told.append(f"{copies} of {len(synthetic)} synthetic images are exact copies of {name} images{whole}")
-    return told
+    for name in only or ():
+        if name not in PARTS:
+            raise typer.BadParameter(f"--only: no part '{name}'{nearest(name, PARTS)}; known: {', '.join(PARTS)}")
+    return tuple(part for part in PARTS if not only or part in only)
 
 
-def _tables(scores: "list[Score]") -> "list[Table]":
-    """Return one table a feature network, wide enough that no number is ever cut."""
+def _tables(scores: "Sequence[Score]", by_class: bool) -> "list[Table]":
+    """Return one table a feature space, wide enough that no number is ever cut."""
     from rich.table import Table
 
-    from sonosynth.metrics.scorecard import AT_FLOOR
+    from sonosynth.metrics.comparisons import ALL
+    from sonosynth.metrics.reading import reading, shown
+    from sonosynth.metrics.scores import AT_FLOOR, PIXELS
 
-    at_floor = {(r.features, r.metric, r.reference, r.class_): r.value for r in scores if r.metric.endswith(AT_FLOOR)}
-    tables = {name: Table(title=f"{name} features") for name in dict.fromkeys(row.features for row in scores)}
+    titles = {name: "pixels" if name == PIXELS else f"{name} features" for name in {row.features for row in scores}}
+    tables = {name: Table(title=titles[name]) for name in dict.fromkeys(row.features for row in scores)}
+    at_floor = {(r.features, r.metric, r.reference, r.class_): r for r in scores if r.metric.endswith(AT_FLOOR)}
     for table in tables.values():
-        for heading in ("distance", "to", "class"):
+        for heading in ("metric", "to", *(["class"] if by_class else [])):
             table.add_column(heading, no_wrap=True)
         for heading in ("value", "95 % interval", "at m", "floor", "m", "n"):
             table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("reading")
     for row in scores:
-        if row.metric.endswith(AT_FLOOR):
+        if row.metric.endswith(AT_FLOOR) or (row.class_ != ALL and not by_class):
             continue
-        decimals = 4 if row.metric.startswith("kernel") else 1
         same = at_floor.get((row.features, row.metric + AT_FLOOR, row.reference, row.class_))
         tables[row.features].add_row(
-            row.metric.removesuffix("_distance"),
+            row.metric.removesuffix("_distance").replace("_", " "),
             row.reference,
-            row.class_,
-            _number(row.value, decimals),
-            f"{_number(row.low, decimals)} to {_number(row.high, decimals)}" if row.low is not None else "",
-            _number(same, decimals),
-            _number(row.floor, decimals),
+            *([row.class_] if by_class else []),
+            shown(row.metric, row.value),
+            f"{shown(row.metric, row.low)} to {shown(row.metric, row.high)}" if row.low is not None else "",
+            shown(row.metric, same.value if same else None),
+            shown(row.metric, row.floor),
             "" if row.floor_n is None else str(row.floor_n),
             f"{row.n_real}/{row.n_synthetic}",
+            reading(row, same),
         )
     return list(tables.values())
-
-
-def _number(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{value:.{decimals}f}"

@@ -105,12 +105,13 @@ class ImageSet:
         chosen = self.subset(np.flatnonzero(numbers[self.labels] >= 0))
         return replace(chosen, labels=numbers[chosen.labels], classes=tuple(names))
 
-    def resized(self, px: int) -> "ImageSet":
-        """Return the set at ``px × px``, resampled with Pillow's antialiased (area-scaled) bicubic filter."""
-        if self.size == (px, px):
+    def resized(self, size: int | tuple[int, int]) -> "ImageSet":
+        """Return the set at `size`, a side or (height, width), by Pillow's antialiased (area-scaled) bicubic filter."""
+        height, width = (size, size) if isinstance(size, int) else size
+        if self.size == (height, width):
             return self
-        pictures = [Image.fromarray(image).resize((px, px), Image.Resampling.BICUBIC) for image in self.images]
-        images = np.stack([np.asarray(picture) for picture in pictures]) if pictures else np.empty((0, px, px), "uint8")
+        pictures = [Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC) for image in self.images]
+        images = np.stack([np.asarray(p) for p in pictures]) if pictures else np.empty((0, height, width), "uint8")
         return replace(self, images=images)
 
     def fingerprint(self) -> str:

@@ -1,6 +1,8 @@
 """Fréchet distance between two sets of features, right for fewer images than features: value, interval, and limit."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -45,13 +47,25 @@ def frechet_from_gram(gram: np.ndarray, i: np.ndarray, j: np.ndarray) -> float:
         i: indices of the first set, at least two.
         j: indices of the second set, at least two.
     """
+    return _from_gram(gram, i, j, lambda centred: np.linalg.svd(centred, compute_uv=False).sum())
+
+
+def _from_gram(
+    gram: np.ndarray, i: np.ndarray, j: np.ndarray, nuclear_norm: Callable[[np.ndarray], np.floating]
+) -> float:
     xx, yy, xy = gram[np.ix_(i, i)], gram[np.ix_(j, j)], gram[np.ix_(i, j)]
     n, m = xy.shape
     means = xx.mean() + yy.mean() - 2 * xy.mean()
     spread = (np.trace(xx) - n * xx.mean()) / (n - 1) + (np.trace(yy) - m * yy.mean()) / (m - 1)
     centred = xy - xy.mean(axis=0) - xy.mean(axis=1, keepdims=True) + xy.mean()
-    cross = np.linalg.svd(centred, compute_uv=False).sum() / np.sqrt((n - 1.0) * (m - 1.0))
+    cross = nuclear_norm(centred) / np.sqrt((n - 1.0) * (m - 1.0))
     return max(float(means + spread - 2 * cross), 0.0)
+
+
+def _rough_nuclear_norm(matrix: np.ndarray) -> np.floating:
+    """Return the sum of singular values, right to 1e-8 of the largest for each: twice as fast, enough for a spread."""
+    wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
+    return cast(np.floating, np.sqrt(np.maximum(np.linalg.eigvalsh(wide @ wide.T), 0)).sum())
 
 
 def frechet_interval(
@@ -91,7 +105,7 @@ def frechet_interval_from_gram(
     """Return what `frechet_interval` does, from inner products (see `frechet_from_gram`); groups are of i and j."""
     interval = subsampling_interval(
         frechet_from_gram(gram, i, j),
-        lambda a, b: frechet_from_gram(gram, i[a], j[b]),
+        lambda a, b: _from_gram(gram, i[a], j[b], _rough_nuclear_norm),
         groups_x,
         groups_y,
         numpy_generator(seed, "frechet interval"),

@@ -1,112 +1,45 @@
-"""How near synthetic images are to real ones: every distance with its interval, its floor and the sizes behind it."""
+"""What synthetic images are worth: every metric with its interval, its floor and the sizes behind it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.split import check_apart, check_real
-from sonosynth.engine import numpy_generator, seed_of
-from sonosynth.errors import ClassError, MixedSizesError, SourceError
+from sonosynth.data.split import check_apart, check_real, shared_images
+from sonosynth.errors import ClassError
 from sonosynth.features import Progress, embed, feature_network
-from sonosynth.files import read_json, write_json
-from sonosynth.metrics.frechet import frechet_from_gram, frechet_interval_from_gram
-from sonosynth.metrics.kernel import kernel_from_matrix, kernel_interval_from_matrix, polynomial_kernel
-from sonosynth.metrics.subsampling import exactly, halves
-
-ALL = "all"
-"""The class of rows over all images."""
-AT_FLOOR = "_at_floor_n"
-"""Ends the name of a metric whose value is recomputed at the size of its floor."""
-MIN_CLASS = 20
-"""A class is scored on its own if both sets hold at least so many of its images."""
-MIN_FLOOR = 20
-"""No floor is given from fewer real images a side."""
-FLOOR_DRAWS = 10
-"""Halvings that a floor is the mean of."""
-
-Interval = tuple[float, float] | None
+from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN, Comparison, Draw, comparisons
+from sonosynth.metrics.families import BETTER, PARTS, Family, Part, feature_families, missing, realism_family
+from sonosynth.metrics.memorisation import Measured, memorisation, near_copy_rows
+from sonosynth.metrics.near_copies import NearCopies, near_copies
+from sonosynth.metrics.realism import UNITS, realism_values
+from sonosynth.metrics.scores import AT_FLOOR, PIXELS, Score
+from sonosynth.metrics.speckle import MIN_SIZE, Realism, realism_measures
 
 
-@dataclass(frozen=True)
-class Score:
-    """One value of one metric.
+@dataclass(frozen=True, eq=False)
+class Scorecard:
+    """All that was measured on three sets of images.
 
     Attributes:
-        metric: ``frechet_distance``, ``kernel_distance``, or either with ``_at_floor_n`` behind it: the mean value at
-            the size of the floor, to compare with `floor`.
-        features: name of the feature network.
-        reference: ``train`` or ``held-out``: the real images compared with.
-        class_: ``all`` or a class; ``class`` on disk.
-        value: the value.
-        low: lower end of the 95 % interval; None where there is none.
-        high: upper end.
-        floor: the same distance between two disjoint sets of real images; None where there are too few.
-        floor_n: images in each of these sets.
-        n_real: real images behind `value`.
-        n_synthetic: synthetic images behind `value`.
+        scores: the rows.
+        notes: what to tell whoever reads them.
+        sets: the images by role (``train``, ``held-out`` if there are any, ``synthetic``), of one size and with the
+            classes that all have.
+        features: by network, float32 ``[N, D]`` of all images, in the order of `sets`.
+        copies: the search for near-copies; None where it was not asked for.
+        realism: measures of all images, in the order of `sets`; None where they were not asked for, or of images that
+            are too small.
     """
 
-    metric: str
-    features: str
-    reference: str
-    class_: str
-    value: float
-    low: float | None
-    high: float | None
-    floor: float | None
-    floor_n: int | None
-    n_real: int
-    n_synthetic: int
-
-
-@dataclass(frozen=True)
-class _Metric:
-    """A distance as functions of one matrix over all images and of indices into it."""
-
-    name: str
-    distance: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
-    interval: Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int], Interval]
-
-
-_METRICS = (
-    _Metric(
-        "frechet_distance",
-        frechet_from_gram,
-        lambda gram, i, j, x, y, seed: frechet_interval_from_gram(gram, i, j, x, y, seed=seed),
-    ),
-    _Metric(
-        "kernel_distance",
-        kernel_from_matrix,
-        lambda kernel, i, j, x, y, seed: kernel_interval_from_matrix(kernel, i, j, x, y),
-    ),
-)
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """The images of one row: indices into the joint features, and the group of every joint image."""
-
-    reference: str
-    class_: str
-    reference_images: np.ndarray
-    synthetic_images: np.ndarray
-    real_images: np.ndarray
-    groups: np.ndarray
-
-
-def check_sizes(sets: Mapping[str, ImageSet]) -> None:
-    """Raise MixedSizesError, which names two sets and their sizes, unless all sets have one image size."""
-    (first, one), *others = sets.items()
-    for name, other in others:
-        if other.size != one.size:
-            raise MixedSizesError(
-                f"{first} has images of {_size(one)} and {name} of {_size(other)} pixels (height × width), and scores "
-                "depend on it; run 'sonosynth data prepare' with one --size on both"
-            )
+    scores: list[Score]
+    notes: tuple[str, ...]
+    sets: Mapping[str, ImageSet]
+    features: Mapping[str, np.ndarray]
+    copies: NearCopies | None
+    realism: Realism | None
 
 
 def common_classes(
@@ -146,14 +79,33 @@ def scorecard(
     seed: int = 0,
     cache: Path | None = None,
     progress: Progress | None = None,
+    parts: Sequence[Part] = PARTS,
+    allow_shared: bool = False,
 ) -> list[Score]:
-    """Return Fréchet and kernel distances of `synthetic` to `train` and to `held_out`, over all classes and for each.
+    """Return the rows of `full_scorecard`, which has the same arguments and raises the same errors."""
+    return full_scorecard(train, synthetic, held_out, features, seed, cache, progress, parts, allow_shared).scores
 
-    A floor is the mean distance of two disjoint sets of m real images each that share no group, over `FLOOR_DRAWS`
-    random halvings of all real images (`train` and `held_out` together), m = min(n_real, n_synthetic, half of all real
-    images as far as whole groups allow); it is None for m < `MIN_FLOOR`. The ``_at_floor_n`` rows hold the mean
-    distance of m synthetic and m reference images over as many draws. Classes with fewer than `MIN_CLASS` images in
-    either set have no rows of their own. Distances at different n_real or n_synthetic must not be compared.
+
+def full_scorecard(
+    train: ImageSet,
+    synthetic: ImageSet,
+    held_out: ImageSet | None = None,
+    features: Sequence[str] = ("inception",),
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    parts: Sequence[Part] = PARTS,
+    allow_shared: bool = False,
+) -> Scorecard:
+    """Measure `synthetic` against `train` and against `held_out`, over all classes and for each.
+
+    A floor is the mean of a metric over two disjoint sets of m real images each that share no group, over
+    `FLOOR_DRAWS` random halvings of all real images (`train` and `held_out` together), m = min(n_real, n_synthetic,
+    half of all real images as far as whole groups allow); it is None for m < `MIN_FLOOR`. The ``_at_floor_n`` rows hold
+    the mean over m synthetic and m reference images, over as many draws. Classes with fewer than `MIN_CLASS` images in
+    either set have no rows of their own. Values at different n_real or n_synthetic must not be compared.
+
+    Images of another size are brought to that of `train` with an antialiased filter, which a note tells.
 
     Args:
         train: the images that the generator saw.
@@ -163,40 +115,73 @@ def scorecard(
         seed: of the random subsamples and halvings.
         cache: directory in which features are kept; see `embed`.
         progress: called with images embedded so far and in all.
+        parts: what to measure, of `PARTS`.
+        allow_shared: score even if held-out images are also in `train`, and mark every value with it.
 
     Raises:
-        MixedSizesError: sets of different image size.
         ClassError: fewer than two images in a set, or a class called as the rows over all classes are.
         LeakageError: real images marked as synthetic, or held-out images that are also in `train`.
-        FeatureError: an unknown feature network, or weights missing or damaged.
+        FeatureError: an unknown feature network, weights missing or damaged, or features that are not finite.
     """
-    sets = {"train": train, "held-out": held_out, "synthetic": synthetic}
-    present = {name: part for name, part in sets.items() if part is not None}
-    check_sizes({f"the {name} set": part for name, part in present.items()})
-    check_roles(train, held_out)
-    classes, _ = common_classes(train, synthetic, held_out)
-    aligned = {name: _aligned(part, classes) for name, part in present.items()}
+    given = {TRAIN: train, HELD_OUT: held_out, SYNTHETIC: synthetic}
+    mark = check_roles(train, held_out, allow_shared)
+    classes, notes = common_classes(train, synthetic, held_out)
+    sets, resized = _one_size({name: part for name, part in given.items() if part is not None})
+    aligned = {name: _aligned(part, classes) for name, part in sets.items()}
     for name, part in aligned.items():
         if len(part) < 2:
             raise ClassError(f"the {name} set has {len(part)} images to compare; a distance needs at least 2")
     for name in features:
         feature_network(name)
     counter = _Counter(progress, len(features) * sum(map(len, aligned.values())))
-    scores = []
+    found = comparisons(aligned, classes)
+    draws = [comparison.floor_draws(seed) for comparison in found]
+    scores, embedded = [], {}
     for name in features:
-        joint = np.concatenate([embed(part, name, cache, counter.of(len(part))) for part in aligned.values()])
-        scores += _scores(name, joint.astype(np.float64), _comparisons(aligned, classes), seed)
-    return scores
+        embedded[name] = np.concatenate([embed(part, name, cache, counter.of(len(part))) for part in aligned.values()])
+        joint = embedded[name].astype(np.float64)
+        families = feature_families(joint, found[0].groups, parts)
+        scores += _rows(families, name, found, draws, seed)
+        if "memorisation" in parts:
+            scores += _remembered(name, joint, aligned, found, seed)
+    copies = realism = None
+    if "memorisation" in parts:
+        copies, rows = _copies(aligned, found)
+        scores += rows
+    if "realism" in parts:
+        if min(train.size) >= MIN_SIZE:
+            realism = realism_measures(np.concatenate([part.images for part in aligned.values()]))
+            family = realism_family(realism_values(realism))
+        else:
+            family = missing(UNITS, f"images of {_size(train.size)} pixels are too small to measure speckle in")
+        scores += _rows([family], PIXELS, found, draws, seed)
+    if mark:
+        scores = [replace(row, note="; ".join(filter(None, (row.note, mark)))) for row in scores]
+    told = (*notes, *resized, *([mark] if mark else ()), *_exact_copies(aligned))
+    return Scorecard(_ordered(scores, [*features, PIXELS]), told, aligned, embedded, copies, realism)
 
 
-def check_roles(train: ImageSet, held_out: ImageSet | None) -> None:
-    """Raise LeakageError if a set of real images is marked as synthetic or both share images; ClassError for a name."""
+def check_roles(train: ImageSet, held_out: ImageSet | None, allow_shared: bool = False) -> str:
+    """Return a line that tells of held-out images that are also in `train`, empty if there are none.
+
+    Raises:
+        LeakageError: a set of real images is marked as synthetic, or there are such images and they are not allowed.
+        ClassError: a class is called as the rows over all classes are.
+    """
     check_class_names(train.classes)
     check_real(train, "real images")
-    if held_out is not None:
-        check_real(held_out, "held-out images")
-        remedy = "a distance to images that the generator saw says nothing about new ones: remove them from one set"
-        check_apart(train, held_out, ("training images", "held-out images"), remedy)
+    if held_out is None:
+        return ""
+    check_real(held_out, "held-out images")
+    if allow_shared:
+        shared = len(shared_images(train, held_out))
+        return f"{shared} of {len(held_out)} held-out images are also training images" if shared else ""
+    remedy = (
+        "a distance to images that the generator saw says nothing about new ones: remove them from one set, or allow "
+        "them with --allow-shared"
+    )
+    check_apart(train, held_out, ("training images", "held-out images"), remedy)
+    return ""
 
 
 def check_class_names(classes: Sequence[str]) -> None:
@@ -205,121 +190,168 @@ def check_class_names(classes: Sequence[str]) -> None:
         raise ClassError(f"a class is called '{ALL}', which names the rows over all classes; rename it")
 
 
-def write_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Write `scores` as a JSON list of objects, atomically."""
-    write_json(path, [as_json(score) for score in scores])
-
-
-def read_scores(path: Path) -> list[Score]:
-    """Return what `write_scores` wrote.
-
-    Raises:
-        SourceError: the file is missing or is not a list of scores.
-    """
-    try:
-        rows = read_json(path)
-        if not isinstance(rows, list):
-            raise TypeError("not a list")
-        return [Score(**{_attribute(key): value for key, value in row.items()}) for row in rows]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise SourceError(f"{path} is not a score file ({error}); make one with 'sonosynth score --out'") from error
-
-
-def as_json(score: Score) -> dict[str, Any]:
-    """Return `score` with the keys it has on disk."""
-    return {("class" if key == "class_" else key): value for key, value in asdict(score).items()}
-
-
-def _attribute(key: str) -> str:
-    if key not in {"class", *(f.name for f in fields(Score))} - {"class_"}:
-        raise ValueError(f"unknown key '{key}'")
-    return "class_" if key == "class" else key
-
-
-def _scores(features: str, joint: np.ndarray, comparisons: Sequence[_Comparison], seed: int) -> list[Score]:
-    gram = joint @ joint.T
-    matrices = {"frechet_distance": gram, "kernel_distance": polynomial_kernel(gram, joint.shape[1])}
-    floor_draws = [_floor_draws(comparison, seed) for comparison in comparisons]
+def _rows(
+    families: Sequence[Family], features: str, found: Sequence[Comparison], draws: Sequence[list[Draw]], seed: int
+) -> list[Score]:
     return [
-        score
-        for metric in _METRICS
-        for comparison, draws in zip(comparisons, floor_draws, strict=True)
-        for score in _rows(metric, matrices[metric.name], features, comparison, draws, seed)
+        row
+        for family in families
+        for comparison, of_comparison in zip(found, draws, strict=True)
+        if comparison.reference in family.references
+        for row in _family_rows(family, features, comparison, of_comparison if family.floors else [], seed)
     ]
 
 
-_Draw = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Of one size: real images, other real images, reference images, synthetic images."""
+def _family_rows(family: Family, features: str, c: Comparison, draws: Sequence[Draw], seed: int) -> list[Score]:
+    measured = family.measure(c.reference_images, c.synthetic_images)
+    intervals = family.intervals(c, c.seed(seed))
+    floors = _means([family.measure(a, b).values for a, b, _, _ in draws])
+    at_floor = _means([family.measure(a, b).values for _, _, a, b in draws])
+    m = len(draws[0][0]) if draws else None
+    rows = []
+    for metric, value in measured.values.items():
+        low, high = intervals.get(metric) or (None, None)
+        floor = floors.get(metric)
+        row = Score(
+            metric=metric,
+            features=features,
+            reference=c.reference,
+            class_=c.class_,
+            value=value,
+            low=low,
+            high=high,
+            floor=floor,
+            floor_n=None if floor is None else m,
+            n_real=len(c.reference_images),
+            n_synthetic=len(c.synthetic_images),
+            note=measured.notes.get(metric, ""),
+        )
+        rows.append(row)
+        if m is not None and floor is not None and at_floor.get(metric) is not None:
+            rows.append(_at_floor(row, at_floor[metric], m, m))
+    return rows
 
 
-def _rows(
-    metric: _Metric, matrix: np.ndarray, features: str, comparison: _Comparison, draws: Sequence[_Draw], seed: int
-) -> list[Score]:
-    i, j, groups = comparison.reference_images, comparison.synthetic_images, comparison.groups
-    low, high = metric.interval(matrix, i, j, groups[i], groups[j], _seed(comparison, seed)) or (None, None)
-    full = Score(
-        metric=metric.name,
-        features=features,
-        reference=comparison.reference,
-        class_=comparison.class_,
-        value=metric.distance(matrix, i, j),
-        low=low,
-        high=high,
-        floor=None,
-        floor_n=None,
-        n_real=len(i),
-        n_synthetic=len(j),
+def _at_floor(row: Score, value: float | None, n_real: int, n_synthetic: int) -> Score:
+    return replace(
+        row,
+        metric=row.metric + AT_FLOOR,
+        value=value,
+        low=None,
+        high=None,
+        n_real=n_real,
+        n_synthetic=n_synthetic,
+        note="",
     )
-    if not draws:
-        return [full]
-    m = len(draws[0][0])
-    full = replace(full, floor=float(np.mean([metric.distance(matrix, a, b) for a, b, _, _ in draws])), floor_n=m)
-    value = float(np.mean([metric.distance(matrix, a, b) for _, _, a, b in draws]))
-    name = metric.name + AT_FLOOR
-    return [full, replace(full, metric=name, value=value, low=None, high=None, n_real=m, n_synthetic=m)]
 
 
-def _floor_draws(comparison: _Comparison, seed: int) -> list[_Draw]:
-    """Return `FLOOR_DRAWS` draws of the floor's size, or none where that would be below `MIN_FLOOR`."""
-    rng = numpy_generator(_seed(comparison, seed), "floor")
-    groups, real = comparison.groups, comparison.real_images
-    sides = [halves(groups[real], rng) for _ in range(FLOOR_DRAWS)]
-    reference, synthetic = comparison.reference_images, comparison.synthetic_images
-    m = min(len(reference), len(synthetic), *(len(side) for pair in sides for side in pair))
-    if m < MIN_FLOOR:
-        return []
-
-    def drawn(images: np.ndarray) -> np.ndarray:
-        return np.asarray(images[exactly(groups[images], m, rng)])
-
-    return [(drawn(real[a]), drawn(real[b]), drawn(reference), drawn(synthetic)) for a, b in sides]
+def _means(draws: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Return the mean of each metric over `draws`; None where one of them has no value."""
+    values = {name: [draw[name] for draw in draws] for name in (draws[0] if draws else ())}
+    return {
+        name: None if None in found else float(np.mean([value for value in found if value is not None]))
+        for name, found in values.items()
+    }
 
 
-def _comparisons(sets: Mapping[str, ImageSet], classes: Sequence[str]) -> list[_Comparison]:
-    """Return one comparison a reference and class; indices count through `sets` in their order, synthetic last."""
-    whole = ImageSet.concatenate(sets.values())
-    origin = np.repeat(np.arange(len(sets)), [len(part) for part in sets.values()])
-    names = list(sets)
-    comparisons = []
-    for reference in names[:-1]:
-        for class_ in (ALL, *classes):
-            chosen = np.ones(len(whole), bool) if class_ == ALL else whole.labels == whole.class_index(class_)
-            i = np.flatnonzero(chosen & (origin == names.index(reference)))
-            j = np.flatnonzero(chosen & (origin == names.index("synthetic")))
-            real = np.flatnonzero(chosen & (origin != names.index("synthetic")))
-            if class_ == ALL or min(len(i), len(j)) >= MIN_CLASS:
-                comparisons.append(_Comparison(reference, class_, i, j, real, whole.groups))
-    return comparisons
+def _remembered(
+    name: str, joint: np.ndarray, sets: Mapping[str, ImageSet], found: Sequence[Comparison], seed: int
+) -> list[Score]:
+    rows = []
+    for train, synthetic, held_out, c in _roles(sets, found):
+        unseen = (joint[held_out], c.groups[held_out]) if len(held_out) >= 2 else (None, None)
+        measured = memorisation(
+            joint[train],
+            joint[synthetic],
+            unseen[0],
+            c.groups[train],
+            c.groups[synthetic],
+            unseen[1],
+            seed=c.seed(seed),
+        )
+        rows += [row for one in measured for row in _measured_rows(one, name, c)]
+    return rows
+
+
+def _copies(sets: Mapping[str, ImageSet], found: Sequence[Comparison]) -> tuple[NearCopies, list[Score]]:
+    train, synthetic, held_out = sets[TRAIN], sets[SYNTHETIC], sets.get(HELD_OUT)
+    copies = near_copies(train.images, synthetic.images, None if held_out is None else held_out.images, train.groups)
+    groups = (train.groups, synthetic.groups, None if held_out is None else held_out.groups)
+    first_made = sum(map(len, sets.values())) - len(synthetic)
+    rows = []
+    for t, s, u, c in _roles(sets, found):
+        for one in near_copy_rows(copies, *groups, t, s - first_made, u - len(train)):
+            rows += _measured_rows(one, PIXELS, c)
+    return copies, rows
+
+
+def _roles(
+    sets: Mapping[str, ImageSet], found: Sequence[Comparison]
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, Comparison]]:
+    """Return the indices of training, synthetic and held-out images of every comparison with the training images."""
+    n = len(sets[TRAIN])
+    return [
+        (c.reference_images, c.synthetic_images, c.real_images[c.real_images >= n], c)
+        for c in found
+        if c.reference == TRAIN
+    ]
+
+
+def _measured_rows(one: Measured, features: str, c: Comparison) -> list[Score]:
+    row = Score(
+        metric=one.metric,
+        features=features,
+        reference=TRAIN,
+        class_=c.class_,
+        value=one.value,
+        low=one.low,
+        high=one.high,
+        floor=one.floor,
+        floor_n=one.floor_n,
+        n_real=one.n_real,
+        n_synthetic=one.n_synthetic,
+        note=one.note,
+    )
+    if one.at_floor_n is None or one.floor_n is None:
+        return [row]
+    return [row, _at_floor(row, one.at_floor_n, one.n_train + one.floor_n, one.floor_n)]
+
+
+def _ordered(scores: Sequence[Score], features: Sequence[str]) -> list[Score]:
+    """Return the rows by features and, within them, in the order of the metrics."""
+    metrics = [name for metric in BETTER for name in (metric, metric + AT_FLOOR)]
+    order = {name: position for position, name in enumerate(metrics)}
+    return sorted(scores, key=lambda row: (features.index(row.features), order[row.metric.removesuffix(AT_FLOOR)]))
+
+
+def _one_size(sets: Mapping[str, ImageSet]) -> tuple[dict[str, ImageSet], list[str]]:
+    """Return the sets at the size of the training images, and notes on those that had another."""
+    size = sets[TRAIN].size
+    notes = [
+        f"the {name} images, {_size(part.size)} pixels (height × width), are resized to {_size(size)} as the training "
+        "images are, and lose or invent detail"
+        for name, part in sets.items()
+        if part.size != size
+    ]
+    return {name: part.resized(size) for name, part in sets.items()}, notes
+
+
+def _exact_copies(sets: Mapping[str, ImageSet]) -> list[str]:
+    """Return lines that tell how many synthetic images are real ones, pixel for pixel."""
+    synthetic, told = sets[SYNTHETIC], []
+    for name in (TRAIN, HELD_OUT):
+        copies = len(shared_images(sets[name], synthetic)) if name in sets else 0
+        whole = ": this is the distance of a set to itself" if copies == len(synthetic) else ""
+        if copies:
+            role = "training" if name == TRAIN else name
+            told.append(f"{copies} of {len(synthetic)} synthetic images are exact copies of {role} images{whole}")
+    return told
 
 
 def _aligned(part: ImageSet, classes: Sequence[str]) -> ImageSet:
     if classes:
         return part.with_classes(classes)
     return replace(part, classes=(ALL,), labels=np.zeros(len(part), dtype=np.int64))
-
-
-def _seed(comparison: _Comparison, seed: int) -> int:
-    return seed_of(seed, comparison.reference, comparison.class_)
 
 
 def _shares(part: ImageSet, classes: Sequence[str]) -> np.ndarray:
@@ -331,8 +363,8 @@ def _percentages(classes: Sequence[str], shares: np.ndarray) -> str:
     return ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(classes, shares, strict=True))
 
 
-def _size(part: ImageSet) -> str:
-    return f"{part.size[0]} × {part.size[1]}"
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]} × {size[1]}"
 
 
 class _Counter:

@@ -19,30 +19,34 @@ MIN_GROUPS = 5
 
 def whole_groups(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return sorted indices of whole groups in random order, each taken that still fits into `count` images."""
-    chosen, left = [], count
-    for members in _shuffled(groups, rng):
-        if len(members) <= left:
-            chosen.append(members)
-            left -= len(members)
-    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
+    number, sizes, order = _shuffled(groups, rng)
+    taken, left = np.zeros(len(sizes), dtype=bool), count
+    if (sizes == 1).all():
+        taken[order[:count]] = True
+    else:
+        for group, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+            if size <= left:
+                taken[group] = True
+                left -= size
+    return np.flatnonzero(taken[number])
 
 
 def exactly(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return sorted indices of `count` images: whole groups in random order, the last one cut where it is too large."""
-    return np.sort(np.concatenate(_shuffled(groups, rng))[:count])
+    number, sizes, order = _shuffled(groups, rng)
+    place = np.empty(len(sizes), dtype=np.int64)
+    place[order] = np.arange(len(sizes))
+    return np.sort(np.argsort(place[number], kind="stable")[:count])
 
 
 def halves(groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return two sorted index arrays that share no group, each group dealt in random order to the smaller side."""
-    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    sizes = [0, 0]
-    for members in _shuffled(groups, rng):
-        smaller = int(sizes[1] < sizes[0])
-        sides[smaller].append(members)
-        sizes[smaller] += len(members)
-    empty = np.empty(0, dtype=np.int64)
-    first, second = (np.sort(np.concatenate([empty, *side])) for side in sides)
-    return first, second
+    number, sizes, order = _shuffled(groups, rng)
+    second, ahead = np.zeros(len(sizes), dtype=bool), 0  # `ahead`: images that the first side has more than the second
+    for group, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+        second[group] = ahead > 0
+        ahead += -size if ahead > 0 else size
+    return np.flatnonzero(~second[number]), np.flatnonzero(second[number])
 
 
 def subsampling_interval(
@@ -95,8 +99,7 @@ def _part_of(n: int) -> int:
     return min(round(FRACTION * n), n - 1)
 
 
-def _shuffled(groups: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order])) + 1
-    members = np.split(order, starts)
-    return [members[g] for g in rng.permutation(len(members))]
+def _shuffled(groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the number of each image's group, the groups' sizes, and the groups in random order."""
+    _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return number, sizes, rng.permutation(len(sizes))

@@ -24,6 +24,7 @@ from sonosynth.report.findings import (
 )
 from sonosynth.report.record import Score, StudyRecord
 from sonosynth.report.render import render
+from sonosynth.report.scorecard_tables import known, realism_table, worth_table
 from sonosynth.report.tables import AT_FLOOR, FRECHET, KERNEL, Distance, F1Row, Generator, span
 
 _FIT = {
@@ -85,6 +86,8 @@ def _context(record: StudyRecord, figure_dir: Path) -> dict[str, Any]:
         "samples": _samples(record, order, figure_dir),
         "features": features,
         "distance_parts": [_distance_part(record, name, distances, order, figure_dir) for name in features],
+        "worth_parts": [(name, table) for name in features if (table := worth_table(record, name, order))],
+        "realism": realism_table(record, order),
         "other_scores": _other_scores(record, order),
         "networks": [_network(record, name, rows, order, figure_dir) for name in _networks(rows)],
         "contrasts": [_contrast(c, order) for c in contrasts],
@@ -258,7 +261,7 @@ def _other_scores(record: StudyRecord, order: Sequence[Generator]) -> list[dict[
             "n": f"{s.n_real} / {s.n_synthetic}",
         }
         for s in record.scores
-        if s.metric not in _METRICS
+        if not known(s.metric)
     ]
 
 

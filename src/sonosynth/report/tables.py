@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.metrics.scorecard import AT_FLOOR as AT_FLOOR
+from sonosynth.metrics.scores import AT_FLOOR as AT_FLOOR
 from sonosynth.report.record import ClassifierRun, Score, StudyRecord
 from sonosynth.statistics import (
     ClassifierIntervals,

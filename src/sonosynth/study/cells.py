@@ -9,6 +9,7 @@ import numpy as np
 
 from sonosynth.classify.arms import ARMS
 from sonosynth.data.imageset import ImageSet
+from sonosynth.metrics.families import Part
 from sonosynth.study.design import GanEntry, StudyDesign
 
 FORMAT = 1  # raised when the meaning of a cell changes, so that old results are not taken for new ones
@@ -83,6 +84,7 @@ class ScoreCell(Cell):
     held_out: str
     features: tuple[str, ...]
     n_synthetic: int
+    parts: tuple[Part, ...]
 
     def label(self) -> str:
         """Return what a progress bar shows."""
@@ -176,6 +178,7 @@ def plan_cells(
                         held_out=test,
                         features=design.scores.features,
                         n_synthetic=design.scores.n_synthetic,
+                        parts=design.scores.parts,
                     )
                 )
                 cells += _classify_cells(design, where, test, generation)

@@ -22,6 +22,7 @@ from sonosynth.errors import SonosynthError, StudyError, nearest
 from sonosynth.features import known_features
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import make_recipe
+from sonosynth.metrics.families import PARTS, Part
 
 
 class _Section(BaseModel):
@@ -148,6 +149,7 @@ class ScoresSection(_Section):
 
     features: Annotated[tuple[str, ...], Field(min_length=1), _Distinct] = ("inception",)
     n_synthetic: int = Field(500, ge=20)
+    parts: Annotated[tuple[Part, ...], Field(min_length=1), _Distinct] = PARTS
 
     @field_validator("features")
     @classmethod

@@ -18,7 +18,7 @@ PROTOCOLS_CSV = "protocols.csv"
 
 SCORE_COLUMNS = (
     *("gan", "mode", "size", "draw", "seed", "features", "reference", "class", "metric"),
-    *("value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic"),
+    *("value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic", "note"),
 )
 F1_COLUMNS = (
     *("network", "arm", "gan", "mode", "gan_seed", "ratio", "size", "draw", "seed"),

@@ -19,7 +19,8 @@ from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import recipe_from_dict
 from sonosynth.gan.sample import generate
 from sonosynth.gan.train import train_mode
-from sonosynth.metrics.scorecard import as_json, scorecard
+from sonosynth.metrics.scorecard import scorecard
+from sonosynth.metrics.scores import as_json
 from sonosynth.metrics.snapshots import distance_to
 from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, NaiveCell, ScoreCell, TrainCell, trained_for
 from sonosynth.study.prepared import NaiveSplit, StudyData
@@ -107,6 +108,7 @@ class _Work:
             features=cell.features,
             cache=self.store.features,
             progress=lambda done, total: self.tell(done, total, "embedding"),
+            parts=cell.parts,
         )
         result: dict[str, Any] = {"scores": [as_json(score) for score in scores]}
         if cell.generation.seed is None:  # no train cell keeps images to look at

@@ -1,0 +1,84 @@
+"""Which images a row of the scorecard compares, and the draws behind its floor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonosynth.data.imageset import ImageSet
+from sonosynth.engine import numpy_generator, seed_of
+from sonosynth.metrics.subsampling import exactly, halves
+
+ALL = "all"
+"""The class of rows over all images."""
+MIN_CLASS = 20
+"""A class is scored on its own if both sets hold at least so many of its images."""
+MIN_FLOOR = 20
+"""No floor is given from fewer real images a side."""
+FLOOR_DRAWS = 10
+"""Halvings that a floor is the mean of."""
+TRAIN, HELD_OUT, SYNTHETIC = "train", "held-out", "synthetic"
+"""The sets of images, in their order."""
+
+Draw = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Of one size: real images, other real images, reference images, synthetic images."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The images of one row, as indices into the images of all sets.
+
+    Attributes:
+        reference: ``train`` or ``held-out``: the real images compared with.
+        class_: ``all`` or a class.
+        reference_images: indices.
+        synthetic_images: indices.
+        real_images: indices of the training and held-out images.
+        groups: the group of every image of all sets.
+    """
+
+    reference: str
+    class_: str
+    reference_images: np.ndarray
+    synthetic_images: np.ndarray
+    real_images: np.ndarray
+    groups: np.ndarray
+
+    def seed(self, seed: int) -> int:
+        """Return a seed of this comparison's own."""
+        return seed_of(seed, self.reference, self.class_)
+
+    def floor_draws(self, seed: int) -> list[Draw]:
+        """Return `FLOOR_DRAWS` draws of the floor's size, or none where that would be below `MIN_FLOOR`.
+
+        The floor's size is min(n_reference, n_synthetic, half of all real images as far as whole groups allow).
+        """
+        rng = numpy_generator(self.seed(seed), "floor")
+        groups, real = self.groups, self.real_images
+        sides = [halves(groups[real], rng) for _ in range(FLOOR_DRAWS)]
+        reference, synthetic = self.reference_images, self.synthetic_images
+        m = min(len(reference), len(synthetic), *(len(side) for pair in sides for side in pair))
+        if m < MIN_FLOOR:
+            return []
+
+        def drawn(images: np.ndarray) -> np.ndarray:
+            return np.asarray(images[exactly(groups[images], m, rng)])
+
+        return [(drawn(real[a]), drawn(real[b]), drawn(reference), drawn(synthetic)) for a, b in sides]
+
+
+def comparisons(sets: Mapping[str, ImageSet], classes: Sequence[str]) -> list[Comparison]:
+    """Return one comparison a reference and class; indices count through `sets` in their order, synthetic last."""
+    whole = ImageSet.concatenate(sets.values())
+    origin = np.repeat(np.arange(len(sets)), [len(part) for part in sets.values()])
+    names = list(sets)
+    found = []
+    for reference in names[:-1]:
+        for class_ in (ALL, *classes):
+            chosen = np.ones(len(whole), bool) if class_ == ALL else whole.labels == whole.class_index(class_)
+            i = np.flatnonzero(chosen & (origin == names.index(reference)))
+            j = np.flatnonzero(chosen & (origin == names.index(SYNTHETIC)))
+            real = np.flatnonzero(chosen & (origin != names.index(SYNTHETIC)))
+            if class_ == ALL or min(len(i), len(j)) >= MIN_CLASS:
+                found.append(Comparison(reference, class_, i, j, real, whole.groups))
+    return found

@@ -1,0 +1,190 @@
+"""The metrics of the scorecard that compare two sets of images, in families that share their work."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from sonosynth.errors import ClassError
+from sonosynth.metrics.alpha_precision import alpha_precision_from_distances, alpha_precision_intervals_from_distances
+from sonosynth.metrics.comparisons import HELD_OUT, TRAIN, Comparison
+from sonosynth.metrics.frechet import frechet_from_gram, frechet_infinity, frechet_interval_from_gram
+from sonosynth.metrics.kernel import (
+    gaussian_kernel,
+    kernel_from_matrix,
+    kernel_interval_from_matrix,
+    polynomial_kernel,
+)
+from sonosynth.metrics.manifold import (
+    NEIGHBOURS,
+    adapted_k,
+    manifold_from_distances,
+    manifold_intervals_from_distances,
+)
+from sonosynth.metrics.neighbours import squared_distances
+from sonosynth.metrics.realism import realism_distance, realism_interval
+
+Part = Literal["distances", "diversity", "memorisation", "realism"]
+PARTS: tuple[Part, ...] = ("distances", "diversity", "memorisation", "realism")
+"""What a scorecard is made of."""
+
+Interval = tuple[float, float] | None
+Better = Literal["smaller", "larger", "neither"]
+
+BETTER: Mapping[str, Better] = {
+    "frechet_distance": "smaller",
+    "frechet_distance_infinity": "smaller",
+    "kernel_distance": "smaller",
+    "gaussian_kernel_distance": "smaller",
+    "precision": "larger",
+    "recall": "larger",
+    "density": "neither",  # above that of real images it tells of crowding at few modes
+    "coverage": "larger",
+    "alpha_precision": "larger",
+    "beta_recall": "larger",
+    "authenticity": "larger",
+    "near_copies": "smaller",
+    "nearest_distance_ratio": "neither",
+    "membership_auc": "smaller",
+    "data_copying": "neither",
+    "speckle_contrast_distance": "smaller",
+    "nakagami_distance": "smaller",
+    "axial_width_distance": "smaller",
+    "lateral_width_distance": "smaller",
+    "power_spectrum_distance": "smaller",
+    "depth_profile_distance": "smaller",
+}
+"""Every metric, in the order of the scorecard, and which way is better."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Values of a family; a metric whose value is None has a note that says why."""
+
+    values: Mapping[str, float | None]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Metrics that share their work.
+
+    Attributes:
+        measure: from the indices of reference and of synthetic images to the values.
+        intervals: from a comparison and a seed to the intervals of those metrics that have one.
+        floors: whether there is a floor.
+        references: the real images that it makes sense to compare with.
+    """
+
+    measure: Callable[[np.ndarray, np.ndarray], Measured]
+    intervals: Callable[[Comparison, int], Mapping[str, Interval]]
+    floors: bool = True
+    references: tuple[str, ...] = (TRAIN, HELD_OUT)
+
+
+def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[Part]) -> list[Family]:
+    """Return the families of `parts` that compare `features`, float64 ``[N, D]``, of images of `groups` ``[N]``."""
+    families = []
+    if "distances" in parts:
+        gram = features @ features.T
+        families += [
+            _one(
+                "frechet_distance",
+                lambda i, j: frechet_from_gram(gram, i, j),
+                lambda c, seed: frechet_interval_from_gram(gram, *_sides(c), seed=seed),
+            ),
+            _infinity(features, groups),
+            _kernel("kernel_distance", polynomial_kernel(gram, features.shape[1])),
+            _kernel("gaussian_kernel_distance", gaussian_kernel(gram)),
+        ]
+    if "diversity" in parts:
+        distances = squared_distances(features)
+        families += [_manifold(distances), _alpha(distances), _authenticity(distances)]
+    return families
+
+
+def realism_family(values: Mapping[str, np.ndarray]) -> Family:
+    """Return the family that compares measures of speckle; see `realism_values`."""
+
+    def measure(i: np.ndarray, j: np.ndarray) -> Measured:
+        try:
+            return Measured({name: realism_distance(of_images, i, j) for name, of_images in values.items()})
+        except ClassError as error:
+            return Measured(dict.fromkeys(values), dict.fromkeys(values, str(error)))
+
+    def intervals(c: Comparison, seed: int) -> dict[str, Interval]:
+        if any(value is None for value in measure(c.reference_images, c.synthetic_images).values.values()):
+            return {}
+        return {name: realism_interval(of_images, *_sides(c), seed=seed) for name, of_images in values.items()}
+
+    return Family(measure, intervals)
+
+
+def missing(metrics: Iterable[str], why: str) -> Family:
+    """Return a family of `metrics` that have no value."""
+    found = Measured(dict.fromkeys(metrics), dict.fromkeys(metrics, why))
+    return Family(lambda i, j: found, lambda c, seed: {}, floors=False)
+
+
+def _sides(c: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    i, j = c.reference_images, c.synthetic_images
+    return i, j, c.groups[i], c.groups[j]
+
+
+def _one(
+    name: str, value: Callable[[np.ndarray, np.ndarray], float], interval: Callable[[Comparison, int], Interval]
+) -> Family:
+    return Family(lambda i, j: Measured({name: value(i, j)}), lambda c, seed: {name: interval(c, seed)})
+
+
+def _kernel(name: str, kernel: np.ndarray) -> Family:
+    return _one(
+        name,
+        lambda i, j: kernel_from_matrix(kernel, i, j),
+        lambda c, seed: kernel_interval_from_matrix(kernel, *_sides(c)),
+    )
+
+
+def _infinity(features: np.ndarray, groups: np.ndarray) -> Family:
+    name = "frechet_distance_infinity"
+
+    def measure(i: np.ndarray, j: np.ndarray) -> Measured:
+        found = frechet_infinity(features[i], features[j], groups[i], groups[j])
+        return Measured({name: found.value}, {name: found.reason} if found.reason else {})
+
+    return Family(measure, lambda c, seed: {}, floors=False)
+
+
+def _manifold(distances: np.ndarray) -> Family:
+    def measure(i: np.ndarray, j: np.ndarray) -> Measured:
+        values = manifold_from_distances(distances, i, j)
+        k = adapted_k(len(i), len(j))
+        note = f"k = {k}, since sets of {len(i)} and {len(j)} images are too small for {NEIGHBOURS}"
+        return Measured(values, dict.fromkeys(values, note) if k < NEIGHBOURS else {})
+
+    def intervals(c: Comparison, seed: int) -> Mapping[str, Interval]:
+        return manifold_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
+
+    return Family(measure, intervals)
+
+
+def _alpha(distances: np.ndarray) -> Family:
+    return _some_alpha(distances, ("alpha_precision", "beta_recall"), (TRAIN, HELD_OUT))
+
+
+def _authenticity(distances: np.ndarray) -> Family:
+    """Whether images are too near to those that the generator saw: of no meaning for others."""
+    return _some_alpha(distances, ("authenticity",), (TRAIN,))
+
+
+def _some_alpha(distances: np.ndarray, names: tuple[str, ...], references: tuple[str, ...]) -> Family:
+    def measure(i: np.ndarray, j: np.ndarray) -> Measured:
+        values = alpha_precision_from_distances(distances, i, j)
+        return Measured({name: values[name] for name in names})
+
+    def intervals(c: Comparison, seed: int) -> dict[str, Interval]:
+        found = alpha_precision_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
+        return {name: found[name] for name in names if name in found}
+
+    return Family(measure, intervals, references=references)

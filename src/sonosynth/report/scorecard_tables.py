@@ -1,0 +1,93 @@
+"""The report's tables of fidelity, diversity, memorisation and ultrasound realism, one row a generator run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sonosynth.metrics.families import BETTER
+from sonosynth.metrics.scores import AT_FLOOR, PIXELS
+from sonosynth.report.findings import number
+from sonosynth.report.record import Score, StudyRecord
+from sonosynth.report.tables import HELD_OUT, TRAIN, Generator
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A metric as a column: what it is called, where it stands in the scores, and how many decimals it has."""
+
+    title: str
+    metric: str
+    reference: str
+    pixels: bool
+    decimals: int = 2
+
+
+_WORTH = (
+    _Column("precision", "precision", HELD_OUT, pixels=False),
+    _Column("recall", "recall", HELD_OUT, pixels=False),
+    _Column("density", "density", HELD_OUT, pixels=False),
+    _Column("coverage", "coverage", HELD_OUT, pixels=False),
+    _Column("near-copies", "near_copies", TRAIN, pixels=True, decimals=3),
+    _Column("authenticity", "authenticity", TRAIN, pixels=False),
+    _Column("membership AUC", "membership_auc", TRAIN, pixels=False),
+)
+_REALISM = (
+    _Column("speckle contrast, grey levels", "speckle_contrast_distance", HELD_OUT, pixels=True),
+    _Column("Nakagami m", "nakagami_distance", HELD_OUT, pixels=True, decimals=3),
+    _Column("axial width, pixels", "axial_width_distance", HELD_OUT, pixels=True, decimals=3),
+    _Column("lateral width, pixels", "lateral_width_distance", HELD_OUT, pixels=True, decimals=3),
+    _Column("power spectrum, dB", "power_spectrum_distance", HELD_OUT, pixels=True),
+    _Column("depth profile, grey levels", "depth_profile_distance", HELD_OUT, pixels=True),
+)
+
+
+def worth_table(record: StudyRecord, features: str, order: Sequence[Generator]) -> dict[str, Any] | None:
+    """Return fidelity, diversity and memorisation in `features`: titles and rows; None without any value."""
+    return _table(record, _WORTH, features, order)
+
+
+def realism_table(record: StudyRecord, order: Sequence[Generator]) -> dict[str, Any] | None:
+    """Return the distances of measures of speckle: titles and rows; None without any value."""
+    return _table(record, _REALISM, PIXELS, order)
+
+
+def known(metric: str) -> bool:
+    """Return whether a table of the report, or `scores.csv` beside it, explains `metric`."""
+    return metric.removesuffix(AT_FLOOR) in BETTER
+
+
+def _table(
+    record: StudyRecord, columns: Sequence[_Column], features: str, order: Sequence[Generator]
+) -> dict[str, Any] | None:
+    found: dict[tuple[Any, ...], dict[tuple[str, str, str], Score]] = {}
+
+    def run_of(s: Score) -> tuple[Any, ...]:
+        return s.size, order.index(Generator(s.gan, s.mode or "")), s.draw, s.seed or 0
+
+    for s in sorted((s for s in record.scores if s.class_name == "all"), key=run_of):
+        found.setdefault(run_of(s), {})[s.metric, s.reference, s.features] = s
+    rows = []
+    for (size, place, draw, _), scores in found.items():
+        cells = [_cell(scores, column, features) for column in columns]
+        seed = next(iter(scores.values())).seed
+        if any(cell["value"] != "–" for cell in cells):
+            generator = order[place].label(order)
+            rows.append({"size": size, "generator": generator, "run": f"{draw} / {'–' if seed is None else seed}"})
+            rows[-1]["cells"] = cells
+    return {"titles": [column.title for column in columns], "rows": rows} if rows else None
+
+
+def _cell(scores: dict[tuple[str, str, str], Score], column: _Column, features: str) -> dict[str, str]:
+    """Return the value, recomputed at the size of the floor where there is one; its interval; and the floor."""
+    where = PIXELS if column.pixels else features
+    full = scores.get((column.metric, column.reference, where))
+    small = scores.get((column.metric + AT_FLOOR, column.reference, where), full)
+    if full is None or full.value is None or small is None:
+        return {"value": "–", "interval": "", "floor": ""}
+    places = column.decimals
+    interval = "" if full.low is None else f"[{number(full.low, places)}, {number(full.high, places)}]"
+    return {
+        "value": number(small.value if full.floor is not None else full.value, places),
+        "interval": interval,
+        "floor": number(full.floor, places),
+    }
