@@ -1,0 +1,255 @@
+from dataclasses import replace
+from math import isnan
+
+import pytest
+
+from sonosynth.metrics.families import BETTER
+from sonosynth.metrics.reading import at_size_of_floor, judged, reading, shown, with_floor_rows
+from sonosynth.metrics.scores import Score
+
+PERCENT = "\N{NO-BREAK SPACE}%"
+MEMORY = ("near_copies", "nearest_distance_ratio", "membership_auc", "data_copying")
+COMPARED = [metric for metric in BETTER if metric not in (*MEMORY, "frechet_distance_infinity")]
+
+
+def row(metric, value, low=None, high=None, floor=None, at_m=None, reference="held-out", m=100, n=200, note=""):
+    """Return a row of a scorecard and the one at the size of its floor."""
+    floor_n = None if floor is None else m
+    score = Score(metric, "inception", reference, "all", value, low, high, floor, floor_n, n, n, note)
+    if at_m is None:
+        return score, None
+    return score, replace(score, metric=f"{metric}_at_floor_n", value=at_m, low=None, high=None, n_real=m)
+
+
+def read(*arguments, **named):
+    found = judged(*row(*arguments, **named))
+    assert found.text == reading(*row(*arguments, **named))
+    return found.state, found.text
+
+
+class TestDistances:
+    def test_frechet_is_told_in_multiples_of_the_floor(self):
+        assert read("frechet_distance", 30, 28, 32, 40, 41) == (
+            "as real",
+            "as close to held-out images as two halves of the real data are",
+        )
+        assert read("frechet_distance", 80, 75, 85, 40, 90) == (
+            "off",
+            "2.2 times as far from held-out images as two halves of the real data are from each other",
+        )
+        assert read("frechet_distance", 700, 690, 710, 40, 800)[1].startswith("20 times as far")
+        assert read("frechet_distance", 41.5, 41, 42, 40, 41.5)[1].startswith("1.04 times as far")
+
+    def test_the_comparison_is_at_the_size_of_the_floor(self):
+        # 30 is below the floor of 40, yet at the floor's size the distance is 50: the interval moves along.
+        assert read("frechet_distance", 30, 28, 32, 40, 50)[0] == "off"
+        assert read("frechet_distance", 50, 48, 52, 40, 40.5)[0] == "as real"
+
+    def test_how_far_an_interval_reaches_is_told(self):
+        assert read("frechet_distance", 40, 5, 75, 40, 40)[1].endswith("; up to 1.9 times as far is possible")
+        assert read("frechet_distance", 40, -70, 150, 40, 40) == (
+            "unclear",
+            "too few images to say: 0.0 to 3.8 times the floor",
+        )
+
+    def test_closer_than_real_images_is_no_praise_beside_training_images(self):
+        closer = "closer to {} than two halves of the real data are to each other"
+        assert read("frechet_distance", 10, 8, 12, 40, 11, "train") == (
+            "beyond",
+            closer.format("training images") + "; look for copies",
+        )
+        assert read("kernel_distance", -0.05, -0.06, -0.04, 0.0, -0.05) == ("beyond", closer.format("held-out images"))
+
+    def test_kernel_distances_have_no_multiples_since_their_floor_is_about_zero(self):
+        close = "as close to held-out images as two halves of the real data are"
+        assert read("kernel_distance", 0.001, -0.002, 0.004, -0.0001, 0.001) == ("as real", close)
+        assert read("gaussian_kernel_distance", 0.001, -0.002, 0.004, 0.0001, 0.001) == ("as real", close)
+        far = ("off", "farther from held-out images than two halves of the real data are")
+        assert read("kernel_distance", 0.04, 0.03, 0.05, -0.0001, 0.04) == far
+        assert read("kernel_distance", 0.04, 0.03, 0.05, 0.0001, 0.04) == far
+        assert read("kernel_distance", 0.001, -0.002, 0.004, 0.0, 0.001, m=30) == (
+            "unclear",
+            "too few images to say: 30 a side",
+        )
+        assert read("kernel_distance", 0.04, 0.03, 0.05, 0.0, 0.04, m=30) == far  # so few still show what is plain
+
+    def test_realism_names_what_differs(self):
+        assert read("axial_width_distance", 0.6, 0.5, 0.7, 0.2, 0.6) == (
+            "off",
+            "the axial width of speckle differs from held-out images 3.0 times as much as between two halves of the "
+            "real data",
+        )
+        text = "speckle contrast differs from training images no more than between two halves of the real data"
+        assert read("speckle_contrast_distance", 0.3, 0.2, 0.4, 0.3, 0.3, "train") == ("as real", text)
+        assert read("speckle_contrast_distance", 0.3, 0.05, 0.55, 0.3, 0.3, "train")[1] == (
+            f"{text}; up to 1.8 times as much is possible"
+        )
+        assert read("depth_profile_distance", 0.1, 0.05, 0.15, 0.3, 0.1)[0] == "beyond"
+        assert "many times" in read("nakagami_distance", 0.1, 0.05, 0.15, 0.0, 0.1)[1]
+
+
+class TestShares:
+    def test_below_at_and_above_the_floor(self):
+        assert read("recall", 0.4, 0.3, 0.5, 0.9, 0.42) == (
+            "off",
+            f"part of the variety of held-out images is missing: 42{PERCENT} of it is reached, by other real images "
+            f"90{PERCENT}",
+        )
+        assert read("coverage", 0.95, 0.9, 0.97, 0.96, 0.96) == (
+            "as real",
+            "as many held-out images have a synthetic image near as would have another real one",
+        )
+        assert read("precision", 0.97, 0.95, 0.99, 0.8, 0.97)[0] == "beyond"
+        assert "look for copies" in read("authenticity", 0.5, 0.45, 0.55, 0.7, 0.5, "train")[1]
+        assert (
+            f"(50{PERCENT}) than other real images do (30{PERCENT})"
+            in (read("authenticity", 0.5, 0.45, 0.55, 0.7, 0.5, "train")[1])
+        )
+
+    def test_full_sets_may_be_below_a_floor_that_is_met_at_its_size(self):
+        assert read("beta_recall", 0.38, 0.31, 0.46, 0.48, 0.48)[0] == "as real"
+
+    def test_crowding_is_a_fault_too(self):
+        assert read("density", 1.6, 1.5, 1.7, 1.0, 1.6) == (
+            "off",
+            "crowded at what is typical of held-out images (1.60, other real images 1.00)",
+        )
+        assert read("density", 0.3, 0.2, 0.4, 1.0, 0.3)[0] == "off"
+
+    def test_how_low_an_interval_reaches_is_told(self):
+        assert read("precision", 0.85, 0.75, 0.92, 0.9, 0.85)[1].endswith(f"do; 75{PERCENT} is possible")
+        assert read("precision", 0.7, 0.4, 0.95, 0.9, 0.7) == (
+            "unclear",
+            f"too few images to say: 40{PERCENT} to 95{PERCENT}, real images 90{PERCENT}",
+        )
+
+    def test_a_moved_interval_stays_within_bounds(self):
+        score, at_floor = row("coverage", 0.9, 0.8, 0.95, 0.9, 0.99)
+        assert at_size_of_floor(score, at_floor).high == 1.0
+        score, at_floor = row("density", 0.9, 0.8, 1.0, 0.9, 1.2)
+        assert at_size_of_floor(score, at_floor).high == pytest.approx(1.3)
+        assert isnan(at_size_of_floor(replace(score, low=None), at_floor).low)
+
+
+class TestMemorisation:
+    def copies(self, count, real=0, n=200, floor_n=100):
+        low, high = max(0, count / n - 0.02), count / n + 0.02
+        return read("near_copies", count / n, low, high, real / floor_n, reference="train", m=floor_n, n=n)
+
+    def test_copies_are_counted_and_held_against_real_images(self):
+        assert self.copies(10) == (
+            "off",
+            "10 of 200 are near-copies of training images; of real images, 0 of 100 would be",
+        )
+        assert self.copies(1) == (
+            "off",
+            "1 of 200 is a near-copy of a training image; of real images, 0 of 100 would be",
+        )
+        # One in a thousand above a threshold for one in ten thousand is not yet surprising.
+        assert self.copies(1, n=1000) == (
+            "unclear",
+            "1 of 1000 is a near-copy of a training image; of real images, 0 of 100 would be: look at it",
+        )
+        assert self.copies(3, n=1000)[0] == "off"
+        assert self.copies(20, 10)[0] == "as real"
+        assert self.copies(24, 10)[0] == "unclear"
+        assert self.copies(60, 10)[0] == "off"
+        assert self.copies(0) == (
+            "as real",
+            f"no near-copy of a training image among 200; up to 2.0{PERCENT} is possible",
+        )
+        assert read("near_copies", 0.0, 0.0, 0.16, 0.0, reference="train", n=20)[0] == "unclear"
+
+    def test_membership(self):
+        def auc(value, low, high, floor=None):
+            return read("membership_auc", value, low, high, floor, reference="train")
+
+        assert auc(0.52, 0.47, 0.57) == ("as real", "an attacker cannot tell training images from others")
+        assert auc(0.55, 0.48, 0.62)[1].endswith(f"; 62{PERCENT} of pairs right is possible")
+        assert auc(0.62, 0.55, 0.69) == (
+            "off",
+            f"an attacker tells training images from others, right in 62{PERCENT} of pairs (chance: 50{PERCENT})",
+        )
+        assert "differ (floor 0.65)" in auc(0.62, 0.55, 0.69, 0.65)[1]
+        assert "differ" not in auc(0.62, 0.55, 0.69, 0.55)[1]
+        assert auc(0.4, 0.32, 0.48)[0] == "as real"
+        assert auc(0.55, 0.3, 0.8)[0] == "unclear"
+
+    def test_ratio_of_nearest_distances(self):
+        def ratio(value, low, high, floor=1.0):
+            return read("nearest_distance_ratio", value, low, high, floor, value, "train")
+
+        assert ratio(0.99, 0.96, 1.02) == ("as real", "no nearer to training images than to held-out ones")
+        assert ratio(0.96, 0.88, 1.04)[1].endswith(f"; 12{PERCENT} nearer is possible")
+        assert ratio(0.9, 0.86, 0.94)[0] == "off"
+        assert f"10{PERCENT} nearer" in ratio(0.9, 0.86, 0.94)[1] and "floor" not in ratio(0.9, 0.86, 0.94)[1]
+        assert "floor 1.10" in ratio(0.9, 0.86, 0.94, 1.1)[1]
+        assert ratio(1.1, 1.05, 1.15)[0] == "as real"
+        assert ratio(0.9, 0.6, 1.2)[0] == "unclear"
+
+    def test_data_copying(self):
+        def c_t(value, low, high):
+            return read("data_copying", value, low, high, 0.0, value, "train")
+
+        assert c_t(-4.0, -5.0, -2.5)[0] == "off"
+        assert c_t(-1.0, -2.9, 1.0) == ("as real", "no sign of copying (C_T above −3)")
+        assert c_t(-2.0, -4.0, 0.0)[1].endswith("; below −3 is possible")
+        assert c_t(4.0, 2.0, 6.0)[0] == "beyond"
+
+
+class TestNothingToSay:
+    @pytest.mark.parametrize("metric", BETTER)
+    def test_the_note_says_why_there_is_no_value(self, metric):
+        assert read(metric, None, note="needs more images") == ("none", "needs more images")
+
+    @pytest.mark.parametrize("metric", COMPARED)
+    def test_without_a_floor(self, metric):
+        assert read(metric, 0.5, 0.4, 0.6) == ("none", "no floor to compare with: too few images to say")
+
+    @pytest.mark.parametrize("metric", [*COMPARED, "nearest_distance_ratio", "membership_auc"])
+    def test_without_an_interval(self, metric):
+        state, text = read(metric, 0.5, None, None, 0.2, 0.5)
+        assert state == "unclear" and "too few images to say" in text
+
+    def test_extrapolation_has_no_floor(self):
+        assert read("frechet_distance_infinity", 20.0)[0] == "none"
+
+    def test_rows_that_are_not_to_be_read_are_refused(self):
+        score, at_floor = row("recall", 0.9, 0.8, 1.0, 0.9, 0.9)
+        assert at_floor is not None
+        for wrong in (at_floor, replace(score, metric="fid")):
+            with pytest.raises(ValueError, match=f"no reading of '{wrong.metric}'"):
+                reading(wrong, None)
+
+
+@pytest.mark.parametrize("metric", BETTER)
+def test_every_metric_has_words_for_every_case(metric):
+    for value in (0.01, 0.5, 0.99):
+        for reference in ("train", "held-out"):
+            text = read(metric, value, value - 0.005, value + 0.005, 0.5, value, reference)[1]
+            assert text and "{" not in text and "None" not in text and not text.endswith(".")
+
+
+def test_rows_are_paired_by_all_that_names_them():
+    score, at_floor = row("recall", 0.9, 0.8, 1.0, 0.9, 0.91)
+    assert at_floor is not None
+    others = [replace(score, reference="train"), replace(score, class_="benign"), replace(score, features="texture")]
+    assert with_floor_rows([score, at_floor, *others]) == [(score, at_floor), *((other, None) for other in others)]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("recall", 0.98765, "0.988"),
+        ("recall_at_floor_n", 0.5, "0.500"),
+        ("frechet_distance", 32.678, "32.7"),
+        ("frechet_distance", 1234.5, "1234"),
+        ("kernel_distance", -0.00012345, "-0.000123"),
+        ("kernel_distance", 1.5e-9, "1.50e-09"),
+        ("kernel_distance", 1.5e12, "1.50e+12"),
+        ("kernel_distance", 0.0, "0"),
+        ("kernel_distance", None, ""),
+    ],
+)
+def test_numbers_for_a_table(metric, value, text):
+    assert shown(metric, value) == text
