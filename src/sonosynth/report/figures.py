@@ -28,7 +28,7 @@ _ARMS = {  # marker, filled
     "real+synthetic": ("o", True),
     "real+classical+synthetic": ("s", True),
 }
-_STYLE = {
+STYLE = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -43,7 +43,7 @@ _STYLE = {
     "svg.hashsalt": "sonosynth",
     "pdf.fonttype": 42,
 }
-_WIDTH = 9.2  # inches
+WIDTH = 9.2  # inches
 _COLUMNS = 12  # images in a row of a sample grid, at least one a class
 _METRICS = {FRECHET: "Fréchet distance", KERNEL: "Kernel distance"}
 _REFERENCES = {HELD_OUT: "to the held-out images", TRAIN: "to the training subset"}
@@ -83,10 +83,10 @@ def sample_grid(record: StudyRecord, size: int, order: Sequence[Generator], out:
                 y, x = i * (px + wide), c * (class_width + wide) + k * (px + gap)
                 canvas[y : y + px, x : x + px] = images.images[index]
     left, top = 1.55, 0.3
-    scale = (_WIDTH - left) / width
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, height * scale + top))
-        box = (left / _WIDTH, 0, 1 - left / _WIDTH, height * scale / (height * scale + top))
+    scale = (WIDTH - left) / width
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height * scale + top))
+        box = (left / WIDTH, 0, 1 - left / WIDTH, height * scale / (height * scale + top))
         axes = figure.add_axes(box)
         axes.imshow(canvas, cmap="gray", vmin=0, vmax=255, interpolation="bicubic", aspect="auto")
         axes.set_axis_off()
@@ -141,8 +141,8 @@ def distance_figure(
     if not metrics or not references:
         return None
     sizes = sorted({d.size for d in shown})
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.75 * len(metrics) + 0.5), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.75 * len(metrics) + 0.5), layout="constrained")
         panels = figure.subplots(len(metrics), len(references), squeeze=False, sharey="row", sharex=True)
         for (i, metric), (j, reference) in itertools.product(enumerate(metrics), enumerate(references)):
             panel = panels[i, j]
@@ -193,10 +193,10 @@ def f1_figure(rows: Sequence[F1Row], network: str, order: Sequence[Generator], o
         return None
     ratios: list[float | None] = [*sorted({row.series.ratio for row in rows if row.series.ratio is not None})] or [None]
     sizes = sorted({row.size for row in rows})
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         columns = min(2, len(ratios))
         lines = -(-len(ratios) // columns)
-        figure = Figure(figsize=(_WIDTH, 3.4 * lines + 0.7), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 3.4 * lines + 0.7), layout="constrained")
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True)
         for panel, ratio in itertools.zip_longest(panels.ravel(), ratios):
             if ratio is None and len(ratios) > 1:
@@ -233,9 +233,9 @@ def confusion_figure(
     columns = min(4, max(len(rows), 3))
     lines = -(-len(rows) // columns)
     several = len({row.series.ratio for row in rows if row.series.ratio is not None}) > 1
-    style = {**_STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}
+    style = {**STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(_WIDTH, (_WIDTH / columns + 0.15) * lines + 0.25), layout="constrained")
+        figure = Figure(figsize=(WIDTH, (WIDTH / columns + 0.15) * lines + 0.25), layout="constrained")
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
         for i, (panel, row) in enumerate(itertools.zip_longest(panels, rows)):
             if row is None:
@@ -328,22 +328,29 @@ def _sizes(sizes: Sequence[int]) -> str:
 def _finish(figure: Any, name: str, alt: str, out: Path, photographic: bool = False) -> Picture:
     """Write ``NAME.png`` and ``NAME.pdf`` under `out` and return the picture: greyscale PNG or SVG, no date inside."""
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # laid out once, not once a format
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
-        content, kind = png.getvalue(), "png"
-        for ending, data in (("png", content), ("pdf", _saved(figure, "pdf", {"CreationDate": None}))):
+        for ending, data in (("png", png.getvalue()), ("pdf", _saved(figure, "pdf", {"CreationDate": None}))):
             with atomic_file(out / f"{name}.{ending}") as beside:
                 beside.write_bytes(data)
         if photographic:
             grey = io.BytesIO()
             Image.open(png).convert("L").save(grey, "png", optimize=True)
-            content = grey.getvalue()
-        else:
-            content, kind = _saved(figure, "svg", {"Date": None}), "svg+xml"
-    return Picture(name, alt, f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
+            return Picture(name, alt, _uri("png", grey.getvalue()))
+    return Picture(name, alt, vector(figure))
+
+
+def vector(figure: Any) -> str:
+    """Return a figure drawn in `STYLE` as a data URI: SVG, no date inside."""
+    with matplotlib.rc_context(STYLE):
+        return _uri("svg+xml", _saved(figure, "svg", {"Date": None}))
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _saved(figure: Any, form: str, metadata: dict[str, None]) -> bytes:
