@@ -1,0 +1,246 @@
+import base64
+import html.parser
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sonosynth.data.phantom import phantom
+from sonosynth.engine import numpy_generator
+from sonosynth.metrics import scorecard as module
+from sonosynth.metrics.families import BETTER
+from sonosynth.metrics.reading import reading, with_floor_rows
+from sonosynth.metrics.scorecard import full_scorecard
+from sonosynth.report.score_page import write_score_page
+from sonosynth.report.score_verdicts import judged_rows, value_text, verdicts
+from sonosynth.report.score_words import PARTS, WORDS
+
+PLANTED = (3, 10, 17, 22)
+SOURCES = {"train": "images/train", "held-out": "images/<new>", "synthetic": "runs/a"}
+
+
+def pixels_as_features(images, name="inception", cache=None, progress=None):
+    return images.images[:, ::4, ::4].reshape(len(images), -1).astype(np.float32) / 64
+
+
+def of_role(images, role, number, synthetic=False):
+    names = tuple(f"{role}-{i}" for i in range(len(images)))
+    return replace(images, ids=names, groups=images.groups + 1000 * number, synthetic=synthetic)
+
+
+@pytest.fixture(scope="module")
+def sets():
+    train, held_out, fresh = (phantom(8, 64, seed) for seed in range(3))
+    pixels, rng = fresh.images.copy(), np.random.default_rng(0)
+    for i in PLANTED:
+        copy = train.images[i, :, ::-1] if i % 2 else train.images[i]
+        pixels[i] = np.clip(copy + rng.normal(0, 4, copy.shape), 0, 255)
+    made = replace(fresh, images=pixels)
+    return of_role(train, "train", 0), of_role(made, "made", 2, True), of_role(held_out, "new", 1)
+
+
+def scored(sets, **named):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "embed", pixels_as_features)
+        return full_scorecard(*sets, **named)
+
+
+@pytest.fixture(scope="module")
+def card(sets):
+    return scored(sets)
+
+
+class Page(html.parser.HTMLParser):
+    """The page taken apart: rows of tables, tiles of the gallery (source, classes, text), verdicts, links."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text = text
+        self.rows, self.tiles, self.verdicts, self.links, self.banners, self.ids = [], [], [], [], [], set()
+        self._into = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        named = dict(attributes)
+        classes = (named.get("class") or "").split()
+        self.ids.add(named.get("id"))
+        self.links += [named[key] for key in ("src", "href") if key in named]
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._into = lambda text: self.rows[-1].append(self.rows[-1].pop() + text)
+        elif "tile" in classes:
+            self.tiles.append([None, classes, ""])
+            self._into = lambda text: self.tiles[-1].append(self.tiles[-1].pop() + text)
+        elif tag == "img" and self.tiles and self.tiles[-1][0] is None:
+            self.tiles[-1][0] = named["src"]
+        elif "verdict" in classes:
+            self.verdicts.append([classes, ""])
+            self._into = lambda text: self.verdicts[-1].append(self.verdicts[-1].pop() + text)
+        elif "banner" in classes:
+            self.banners.append("")
+            self._into = lambda text: self.banners.append(self.banners.pop() + text)
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th", "figure", "section"):
+            self._into = None
+
+    def handle_data(self, data):
+        if self._into:
+            self._into(data)
+
+    def gallery_rows(self, columns):
+        return [self.tiles[i : i + columns] for i in range(0, len(self.tiles), columns)]
+
+
+@pytest.fixture(scope="module")
+def page(card, tmp_path_factory):
+    path = write_score_page(card, tmp_path_factory.mktemp("page") / "score.html", SOURCES, 5, "sonosynth score")
+    return Page(path.read_text())
+
+
+def pixels_of(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+
+class TestGallery:
+    def test_planted_copies_come_first_and_are_marked(self, page, card):
+        rows = page.gallery_rows(5)
+        assert len(rows) == 16
+        first = [row[0][2].split()[0] for row in rows[: len(PLANTED)]]
+        assert sorted(first) == sorted(f"made-{i}" for i in PLANTED)
+        assert all("near-copy" in row[0][2] for row in rows[: len(PLANTED)])
+        assert not any("near-copy" in row[0][2] for row in rows[len(PLANTED) : 8])
+        for row in rows[: len(PLANTED)]:
+            i = int(row[0][2].split()[0].removeprefix("made-"))
+            assert (
+                row[1][2].startswith(f"train-{i} ")
+                and f"similarity {card.copies.training.similarity[i]:.2f}" in row[1][2]
+            )
+            assert ("shown mirrored" in row[1][2]) == bool(i % 2)
+            assert ["copied" in tile[1] for tile in row] == [True, True, False, False, False]
+
+    def test_pictures_are_those_of_the_sets_and_mirrored_matches_are_turned(self, page, card):
+        for row in page.gallery_rows(5)[: len(PLANTED)]:
+            i = int(row[0][2].split()[0].removeprefix("made-"))
+            np.testing.assert_array_equal(pixels_of(row[0][0]), card.sets["synthetic"].images[i])
+            real = card.sets["train"].images[i]
+            np.testing.assert_array_equal(pixels_of(row[1][0]), real[:, ::-1] if i % 2 else real)
+
+    def test_columns_by_features_are_the_nearest(self, page, card):
+        features = card.features["inception"].astype(float)
+        for row in page.gallery_rows(5):
+            made = features[48 + int(row[0][2].split()[0].removeprefix("made-"))]
+            for tile, start, role in ((row[3], 0, "train"), (row[4], 24, "new")):
+                distances = np.linalg.norm(features[start : start + 24] - made, axis=1)
+                assert tile[2].startswith(f"{role}-{distances.argmin()} ")
+                assert f"distance {distances.min():#.3g}" in tile[2]
+
+    def test_some_rows_are_drawn_whatever_they_show(self, page):
+        drawn = [int(row[0][2].split()[0].removeprefix("made-")) for row in page.gallery_rows(5)[8:]]
+        assert drawn == sorted(numpy_generator(5, "gallery").choice(24, 8, replace=False))
+
+    def test_every_near_copy_is_listed_by_name(self, page, card):
+        listed = {(row[0], row[1]) for row in page.rows if len(row) == 4 and row[0].startswith("made-")}
+        assert listed == {(f"made-{i}", f"train-{i}") for i in PLANTED}
+
+
+class TestTables:
+    def test_every_value_stands_there_with_its_floor_and_reading(self, page, card):
+        shown = [row for row in page.rows if len(row) == 8 and row[0] != "Measure"]
+        pairs = with_floor_rows(card.scores)
+        assert len(shown) == len(pairs)
+        for score, at_floor in pairs:
+            name = WORDS[score.metric].name
+            value = "–" if score.value is None else value_text(score)
+            found = [row for row in shown if row[0].split(" (")[0] == name and row[2] == value]
+            assert found, (score.metric, score.reference)
+            assert any(reading(score, at_floor) in row[7] for row in found)
+            assert any(row[5] == ("–" if score.floor_n is None else str(score.floor_n)) for row in found)
+            assert any(row[6] == f"{score.n_real} / {score.n_synthetic}" for row in found)
+
+    def test_words_cover_every_metric(self):
+        assert list(WORDS) == list(BETTER)
+        assert all(words.part in PARTS and words.about.endswith(".") for words in WORDS.values())
+
+
+class TestVerdicts:
+    def test_copies_are_told(self, page, card):
+        states = {one.title: one for one in verdicts(card, judged_rows(card))}
+        memory = states["Are training images remembered?"]
+        assert memory.state == "off" and memory.headline == "Signs of memorisation"
+        assert memory.sentences[0].text.startswith("4 of 24 are near-copies of training images")
+        assert "Near-copies, pixels: 0.167 [0.0" in memory.sentences[0].numbers
+        assert len(page.verdicts) == 4
+        assert any("off" in classes and "4 of 24 are near-copies" in text for classes, text in page.verdicts)
+
+    def test_blurred_images_are_called_unlike_ultrasound(self, sets):
+        train, made, held_out = sets
+        blurred = made.images[:, :, ::-1].astype(float)
+        blurred = sum(np.roll(blurred, shift, axis=2) for shift in range(-3, 4)) / 7
+        worse = scored((train, replace(made, images=blurred.astype(np.uint8)), held_out), parts=("realism",))
+        (verdict,) = verdicts(worse, judged_rows(worse))
+        assert verdict.state == "off" and "measures above the floor" in verdict.headline
+        assert "lateral width (" in verdict.sentences[0].text and "times)" in verdict.sentences[0].text
+
+
+class TestPage:
+    def test_it_is_self_contained_and_always_the_same(self, page, card, tmp_path):
+        assert all(link.startswith(("data:image/", "#")) for link in page.links)
+        again = write_score_page(card, tmp_path / "score.html", SOURCES, 5, "sonosynth score")
+        assert again.read_text() == page.text
+        assert {link.removeprefix("#") for link in page.links if link.startswith("#")} <= page.ids
+
+    def test_names_are_escaped_and_phantoms_called_so(self, page):
+        assert "images/&lt;new&gt;" in page.text and "<new>" not in page.text
+        assert any("Simulated phantoms" in banner for banner in page.banners)
+
+    def test_notes_are_banners(self, sets, tmp_path):
+        train, made, held_out = sets
+        exact = made.images.copy()
+        exact[0] = train.images[0]
+        found = scored((train, replace(made, images=exact), held_out), parts=("memorisation",), features=())
+        page = Page(write_score_page(found, tmp_path / "a.html", {}).read_text())
+        assert any("1 of 24 synthetic images are exact copies of training images" in text for text in page.banners)
+        assert len(page.gallery_rows(3)[0]) == 3 and "made-0 " in page.tiles[0][2]
+
+    def test_held_out_images_that_are_near_copies_are_told(self, sets, tmp_path):
+        train, made, held_out = sets
+        pixels = held_out.images.copy()
+        pixels[:2] = np.clip(train.images[:2] + 3.0, 0, 255)
+        found = scored((train, made, replace(held_out, images=pixels)), parts=("memorisation",), features=())
+        page = Page(write_score_page(found, tmp_path / "a.html", {}).read_text())
+        assert any(text.startswith("2 of 24 held-out images are near-copies") for text in page.banners)
+
+    def test_without_held_out_images(self, sets, tmp_path):
+        page = Page(
+            write_score_page(scored(sets[:2], parts=("distances", "memorisation")), tmp_path / "a.html", {}).read_text()
+        )
+        assert any("There are no held-out images" in banner for banner in page.banners)
+        assert any("How close to the training images?" in text for _, text in page.verdicts)
+        assert len(page.gallery_rows(3)) == 16 and all(len(row) == 3 for row in page.gallery_rows(3))
+        assert any("needs held-out images" in row[-1] for row in page.rows if len(row) == 8)
+
+    def test_parts_that_were_not_asked_for_are_absent(self, sets, tmp_path):
+        found = scored(sets, parts=("distances",), features=("inception",))
+        page = Page(write_score_page(found, tmp_path / "a.html", SOURCES).read_text())
+        assert [text.split("?")[0].strip() for _, text in page.verdicts] == ["How close to held-out images"]
+        assert sum(link.startswith("data:image/svg") for link in page.links) == 1
+        assert len(page.gallery_rows(3)) == 16  # by features alone
+
+    def test_images_without_speckle_are_counted(self, sets, tmp_path):
+        train, made, held_out = sets
+        pixels = made.images.copy()
+        pixels[:3] = 90
+        found = scored((train, replace(made, images=pixels), held_out), parts=("realism",), features=())
+        text = write_score_page(found, tmp_path / "a.html", {}).read_text()
+        assert "Without speckle that could be measured: 3 synthetic images." in text
+        black = scored((train, replace(made, images=0 * pixels), held_out), parts=("realism",), features=())
+        assert "at least 2 in each set" in write_score_page(black, tmp_path / "b.html", {}).read_text()
+
+    def test_unknown_roles_are_refused(self, card, tmp_path):
+        with pytest.raises(ValueError, match="not compared: training"):
+            write_score_page(card, tmp_path / "a.html", {"training": "x"})
