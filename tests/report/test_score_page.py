@@ -13,8 +13,9 @@ from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.reading import reading, with_floor_rows
 from sonosynth.metrics.scorecard import full_scorecard
+from sonosynth.metrics.scores import Score
 from sonosynth.report.score_page import write_score_page
-from sonosynth.report.score_verdicts import judged_rows, value_text, verdicts
+from sonosynth.report.score_verdicts import floor_text, judged_rows, value_text, verdicts
 from sonosynth.report.score_words import PARTS, WORDS
 
 PLANTED = (3, 10, 17, 22)
@@ -161,6 +162,13 @@ class TestTables:
             assert any(reading(score, at_floor) in row[7] for row in found)
             assert any(row[5] == ("–" if score.floor_n is None else str(score.floor_n)) for row in found)
             assert any(row[6] == f"{score.n_real} / {score.n_synthetic}" for row in found)
+
+    def test_floors_far_below_the_value_keep_two_digits(self):
+        far = Score("axial_width_distance", "pixels", "train", "all", 1.31, 1.26, 1.36, 0.0134, 99, 99, 99)
+        assert (value_text(far), floor_text(far)) == ("1.31 [1.26, 1.36]", "0.013")
+        assert floor_text(replace(far, floor=0.0)) == "0.00" and floor_text(replace(far, floor=None)) == "–"
+        kernel = replace(far, metric="kernel_distance", value=0.0375, low=0.0335, high=0.0416, floor=-0.00012)
+        assert (value_text(kernel), floor_text(kernel)) == ("0.0375 [0.0335, 0.0416]", "−0.0001")
 
     def test_words_cover_every_metric(self):
         assert list(WORDS) == list(BETTER)

@@ -17,14 +17,14 @@ _CLOSENESS: Mapping[State, str] = {
     "off": "Farther than real images",
     "beyond": "Closer than real images",
     "unclear": "Too few images to say",
-    "as real": "As close as real images",
+    "as real": "No difference found",
     "none": "Not known",
 }
 _DIVERSITY: Mapping[State, str] = {
     "off": "Less diverse than real images",
     "beyond": "Spread wider than real images",
     "unclear": "Too few images to say",
-    "as real": "As diverse as real images",
+    "as real": "No loss of diversity found",
     "none": "Not known",
 }
 _MEMORY: Mapping[State, str] = {
@@ -113,9 +113,11 @@ def _sentence(row: Judged) -> Sentence:
         return Sentence(row.reading.text, name)
     numbers = f"{name}: {value_text(score)}"
     if score.floor is not None and score.metric != "membership_auc":
-        same = "" if row.at_floor is None or _full(score) else f"at m = {score.floor_n}: {at_floor_text(row)}, "
-        size = "" if same else f" at m = {score.floor_n}"
-        numbers += f"; {same}floor {floor_text(score)}{size}"
+        m = f"at\N{NO-BREAK SPACE}m\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{score.floor_n}"
+        if row.at_floor is None or _full(score):
+            numbers += f"; floor {floor_text(score)} {m}"
+        else:
+            numbers += f"; {m}: {at_floor_text(row)}, floor {floor_text(score)}"
     return Sentence(row.reading.text, numbers)
 
 
@@ -132,7 +134,8 @@ def _realism(rows: Sequence[Judged], real: str) -> Verdict | None:
         if names:
             sentences.append(Sentence(f"{_REALISM[one]}: {joined(names)}"))
     off = sum(row.reading.state == "off" for row in rows)
-    headline = f"{off} of {len(rows)} measures above the floor" if off else _REALISM[state]
+    of_all = f"{off} of {len(rows)} measures above the floor"
+    headline = of_all if off else "No difference found" if state == "as real" else _REALISM[state]
     return Verdict(f"Like {real} as ultrasound?", state, headline, tuple(sentences))
 
 
@@ -158,7 +161,9 @@ def at_floor_text(row: Judged) -> str:
 
 
 def floor_text(score: Score) -> str:
-    """Return the floor, with as many decimals as the value has."""
+    """Return the floor, with as many decimals as the value has, or two digits where it is compared as a ratio."""
+    if WORDS[score.metric].part == REALISM and score.floor:
+        return number(score.floor, max(_decimals(score), 1 - floor(log10(score.floor))))
     return _number(score, score.floor)
 
 
