@@ -1,6 +1,8 @@
 """``sonosynth score``."""
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +48,7 @@ def score(
     from rich.console import Console
 
     from sonosynth.data.prepare import load_image_set
-    from sonosynth.engine import command_line, provenance
+    from sonosynth.engine import provenance
     from sonosynth.features import check_features
     from sonosynth.files import check_output
     from sonosynth.metrics.scorecard import full_scorecard
@@ -70,17 +72,15 @@ def score(
         write_scores(out, card.scores)
     if page:
         sources = {"train": str(real), "synthetic": str(synthetic)} | ({"held-out": str(held_out)} if held_out else {})
-        write_score_page(card, page, sources, seed, command_line(), provenance())
+        command = shlex.join(["sonosynth", *sys.argv[1:]])
+        write_score_page(card, page, sources, seed, command, provenance())
     if as_json_list:
         typer.echo(json.dumps([as_json(row) for row in card.scores], indent=1, sort_keys=True, allow_nan=False))
         return
     console = Console(width=max(150, Console().width))
     for table in _tables(card.scores, by_class):
         console.print(table)
-    typer.echo(
-        "floor: the same between two sets of m real images; at m: value with m images; n: real/synthetic; "
-        "[ ]: 95 % interval"
-    )
+    typer.echo("floor: the same between two sets of m real images; at m: value with m images; n: real/synthetic")
     for path in filter(None, (out, page)):
         typer.echo(str(path))
 
