@@ -13,6 +13,14 @@ from sonosynth.data.imageset import ImageSet
 torch.set_num_threads(1)  # the networks of tests are tiny, and pytest-xdist runs one process a core
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep features that commands compute out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SONOSYNTH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_images() -> Path:
     """The folder of real images, for tests marked `real_images`."""

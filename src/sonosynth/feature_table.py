@@ -28,6 +28,10 @@ environment variable `{FOLDER}` names, else to the user's cache folder. Offline,
 published name. The SHA-256 of every file is verified before it is loaded; state dictionaries are read with
 `weights_only=True`. Addresses, sizes and checksums of downloads were collected from public descriptions and have not
 been tried against the servers: a checksum that is wrong stops a download, never lets one through.
+
+`sonosynth score` keeps the features it computes, in the folder of `--cache` or of the environment variable
+`SONOSYNTH_CACHE`, else in the user's cache folder, under a hash of pixels and network; a study keeps its own. The folder
+may be emptied at any time.
 """
 
 TEXTURE = f"""\

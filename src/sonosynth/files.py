@@ -25,6 +25,13 @@ _LONGEST = 200  # bytes of a name made by `safe_name`; file systems take 255, an
 DEVICE_NAMES = frozenset(("CON", "PRN", "AUX", "NUL", *(f"{kind}{i}" for kind in ("COM", "LPT") for i in range(1, 10))))
 
 
+def user_cache() -> Path:
+    """Return the folder of this user's that holds what can be computed or fetched again; it may not be there yet."""
+    import pooch
+
+    return Path(pooch.os_cache("sonosynth"))
+
+
 def _make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sonosynth.errors import FeatureError, FetchError, OutputError
-from sonosynth.files import locked
+from sonosynth.files import locked, user_cache
 
 FOLDER = "SONOSYNTH_WEIGHTS"
 """The environment variable that names the folder of downloaded weights."""
@@ -111,9 +111,7 @@ def weights_folder() -> Path:
     """
     named = os.environ.get(FOLDER)
     if not named:
-        import pooch
-
-        return Path(pooch.os_cache("sonosynth")) / "weights"
+        return user_cache() / "weights"
     folder = Path(named).expanduser()
     if folder.exists() and not folder.is_dir():
         raise FeatureError(f"{FOLDER} is {folder}, which is not a folder; name the folder of the weights files")

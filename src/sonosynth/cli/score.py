@@ -38,6 +38,14 @@ def score(
         bool, typer.Option("--allow-shared", help="score even if held-out images are training images; marks all rows")
     ] = False,
     seed: Annotated[int, typer.Option(help="of the random subsamples behind intervals and floors")] = 0,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SONOSYNTH_CACHE",
+            metavar="DIR",
+            help="where features are kept, so that no set is embedded twice [the user's cache folder]",
+        ),
+    ] = None,
     as_json_list: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Measure what synthetic images are worth.
@@ -50,7 +58,7 @@ def score(
     from sonosynth.data.prepare import load_image_set
     from sonosynth.engine import provenance
     from sonosynth.features import check_features
-    from sonosynth.files import check_output
+    from sonosynth.files import check_output, user_cache
     from sonosynth.metrics.scorecard import full_scorecard
     from sonosynth.metrics.scores import as_json, write_scores
     from sonosynth.report.score_page import write_score_page
@@ -65,7 +73,8 @@ def score(
     with progress_bar("weights") as progress:
         check_features(names, progress)
     with progress_bar("scoring") as progress:
-        card = full_scorecard(train, made, unseen, names, seed, None, progress, parts, allow_shared)
+        kept = cache or user_cache() / "features"
+        card = full_scorecard(train, made, unseen, names, seed, kept, progress, parts, allow_shared)
     for note in card.notes:
         typer.echo(f"note: {note}", err=True)
     if out:
