@@ -105,7 +105,7 @@ def manifold_intervals_from_distances(
     """
     near = Neighbours.of(distances, i, j)
     density = subsampling_interval(
-        manifold_from_distances(distances, i, j, k)["density"],
+        _scores(near, np.arange(len(i)), np.arange(len(j)), k)["density"],
         lambda a, b: _scores(near, a, b, k)["density"],
         groups_x,
         groups_y,

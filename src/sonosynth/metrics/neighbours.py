@@ -1,6 +1,8 @@
 """Squared distances between all images, and the nearest neighbours in parts of two sets, sorted only once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,7 +45,7 @@ def joined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     return squared_distances(both), np.arange(len(x)), np.arange(len(x), len(both))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Neighbours:
     """Squared distances within and between two sets, with each image's neighbours in its own set in order.
 
@@ -51,21 +53,26 @@ class Neighbours:
         xx: ``[N, N]``, within the first set.
         yy: ``[M, M]``, within the second set.
         xy: ``[N, M]``, between them.
-        order_xx: int ``[N, N]``: in each row the images of the first set, nearest first.
-        order_yy: int ``[M, M]``.
     """
 
     xx: np.ndarray
     yy: np.ndarray
     xy: np.ndarray
-    order_xx: np.ndarray
-    order_yy: np.ndarray
 
     @classmethod
     def of(cls, distances: np.ndarray, i: np.ndarray, j: np.ndarray) -> "Neighbours":
         """Return those of rows `i` and rows `j` of `distances` (see `squared_distances`)."""
-        xx, yy = distances[np.ix_(i, i)], distances[np.ix_(j, j)]
-        return cls(xx, yy, distances[np.ix_(i, j)], np.argsort(xx, axis=1), np.argsort(yy, axis=1))
+        return cls(distances[np.ix_(i, i)], distances[np.ix_(j, j)], distances[np.ix_(i, j)])
+
+    @cached_property
+    def order_xx(self) -> np.ndarray:
+        """Int ``[N, N]``: in each row the images of the first set, nearest first; sorted when first asked for."""
+        return np.argsort(self.xx, axis=1)
+
+    @cached_property
+    def order_yy(self) -> np.ndarray:
+        """Int ``[M, M]``: the same of the second set."""
+        return np.argsort(self.yy, axis=1)
 
     def radii_x(self, part: np.ndarray, k: int) -> np.ndarray:
         """Return squared distances of the images `part` of the first set to their k-th nearest others in `part`.
@@ -73,17 +80,23 @@ class Neighbours:
         Raises:
             ValueError: k not from 1 to ``len(part) - 1``.
         """
-        return _radii(self.xx, self.order_xx, part, k)
+        return _radii(self.xx, lambda: self.order_xx, part, k)
 
     def radii_y(self, part: np.ndarray, k: int) -> np.ndarray:
         """Return what `radii_x` does, for the second set."""
-        return _radii(self.yy, self.order_yy, part, k)
+        return _radii(self.yy, lambda: self.order_yy, part, k)
 
 
-def _radii(distances: np.ndarray, order: np.ndarray, part: np.ndarray, k: int) -> np.ndarray:
-    """Walk each row of `order` past images outside `part`; an image itself is the first of the k + 1 to be found."""
+def _radii(distances: np.ndarray, ordered: Callable[[], np.ndarray], part: np.ndarray, k: int) -> np.ndarray:
+    """Walk each row of the order past images outside `part`; an image is the first of the k + 1 to be found itself.
+
+    Where `part` is the whole set nothing is passed by, and nothing need be in order.
+    """
     if not 0 < k < len(part):
         raise ValueError(f"k = {k}: among {len(part)} images it must be from 1 to {len(part) - 1}")
+    if len(part) == len(distances):
+        return np.asarray(np.partition(distances, k, axis=1)[part, k])
+    order = ordered()
     chosen = np.zeros(len(order), dtype=bool)
     chosen[part] = True
     width = 8 * (k + 1)
