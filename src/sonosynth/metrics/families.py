@@ -100,7 +100,7 @@ def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[P
         ]
     if "diversity" in parts:
         distances = squared_distances(features)
-        families += [_manifold(distances), _alpha(distances), _authenticity(distances)]
+        families += [_manifold(distances), *_alphas(distances)]
     return families
 
 
@@ -169,22 +169,31 @@ def _manifold(distances: np.ndarray) -> Family:
     return Family(measure, intervals)
 
 
-def _alpha(distances: np.ndarray) -> Family:
-    return _some_alpha(distances, ("alpha_precision", "beta_recall"), (TRAIN, HELD_OUT))
+def _alphas(distances: np.ndarray) -> list[Family]:
+    """Return two families of one computation: authenticity says if images are too near to those that a generator saw.
 
+    So it has no meaning for other images.
+    """
+    kept_values: dict[tuple[bytes, bytes], dict[str, float]] = {}
+    kept_intervals: dict[tuple[str, str, int], Mapping[str, Interval]] = {}
 
-def _authenticity(distances: np.ndarray) -> Family:
-    """Whether images are too near to those that the generator saw: of no meaning for others."""
-    return _some_alpha(distances, ("authenticity",), (TRAIN,))
+    def values(i: np.ndarray, j: np.ndarray) -> dict[str, float]:
+        key = (i.tobytes(), j.tobytes())
+        if key not in kept_values:
+            kept_values[key] = alpha_precision_from_distances(distances, i, j)
+        return kept_values[key]
 
+    def intervals(c: Comparison, seed: int) -> Mapping[str, Interval]:
+        key = (c.reference, c.class_, seed)
+        if key not in kept_intervals:
+            kept_intervals[key] = alpha_precision_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
+        return kept_intervals[key]
 
-def _some_alpha(distances: np.ndarray, names: tuple[str, ...], references: tuple[str, ...]) -> Family:
-    def measure(i: np.ndarray, j: np.ndarray) -> Measured:
-        values = alpha_precision_from_distances(distances, i, j)
-        return Measured({name: values[name] for name in names})
+    def some(names: tuple[str, ...], references: tuple[str, ...]) -> Family:
+        return Family(
+            lambda i, j: Measured({name: values(i, j)[name] for name in names}),
+            lambda c, seed: {name: found for name, found in intervals(c, seed).items() if name in names},
+            references=references,
+        )
 
-    def intervals(c: Comparison, seed: int) -> dict[str, Interval]:
-        found = alpha_precision_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
-        return {name: found[name] for name in names if name in found}
-
-    return Family(measure, intervals, references=references)
+    return [some(("alpha_precision", "beta_recall"), (TRAIN, HELD_OUT)), some(("authenticity",), (TRAIN,))]
