@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 import typer
 import yaml
-from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
+from sonosynth.classify.scores import score_predictions
 from sonosynth.cli.report import report as report_command
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json, write_json, write_text
 from sonosynth.gan.recipes import RECIPES
-from sonosynth.report import findings, tables
+from sonosynth.report import findings, tables, wording
 from sonosynth.report.page import write_report
 from sonosynth.report.record import StudyRecord
+from sonosynth.report.results import Generator, Score
+from sonosynth.statistics import Interval
 
 CLASSES = ("benign", "malignant", "normal")
 ARMS = ("real", "real+classical", "real+synthetic", "real+classical+synthetic")
@@ -127,9 +129,10 @@ def write_fake_study(
                         extra = {"gan": gan, "mode": mode, "gan_seed": 0 if mode else None, "ratio": ratio}
                         _write_classifier(study, random, test_set, arm, s, seed, extra, 0.03 + 0.05 * i)
         for arm in (a for a in arms if "synthetic" not in a):
-            for seed in seeds:
-                extra = {"gan": None, "mode": None, "gan_seed": None, "ratio": None}
-                _write_classifier(study, random, test_set, arm, s, seed, extra, 0.05 * ("classical" in arm))
+            for ratio in ratios if arm == "oversampled" else (None,):
+                for seed in seeds:
+                    extra = {"gan": None, "mode": None, "gan_seed": None, "ratio": ratio}
+                    _write_classifier(study, random, test_set, arm, s, seed, extra, 0.05 * ("classical" in arm))
     return study
 
 
@@ -170,6 +173,9 @@ def _write_generator(study, random, gan, i, mode, s, px, per_class):
 
 
 def _write_classifier(study, random, test, arm, s, seed, extra, gain):
+    tested_on = "synthetic" if arm == "test-on-synthetic" else "real"
+    if tested_on == "synthetic":
+        test = image_set(random, 50, test.size[0], synthetic=True)
     n, n_classes = len(test), len(CLASSES)
     logits = random.normal(0, 1, (n, n_classes))
     logits[np.arange(n), test.labels] += 0.6 + 0.01 * s["size"] + 10 * gain
@@ -177,20 +183,19 @@ def _write_classifier(study, random, test, arm, s, seed, extra, gain):
     predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((n_classes, n_classes), int)
     np.add.at(confusion, (test.labels, predicted), 1)
-    by_class = f1_score(test.labels, predicted, labels=range(n_classes), average=None, zero_division=0)
-    metrics = {"macro_f1": by_class.mean(), "auc": 0.7 + 0.01 * seed, "balanced_accuracy": 0.6}
-    metrics |= {f"f1_{name}": value for name, value in zip(CLASSES, by_class, strict=True)}
-    n_synthetic = int(s["n"] * (extra["ratio"] or 0))
+    n_synthetic = int(s["n"] * (extra["ratio"] or 0)) if extra["gan"] and tested_on == "real" else 0
     write_cell(
         study,
         dict(kind="classify", network="resnet18", arm=arm, size=s["size"], draw=s["draw"], seed=seed, **extra),
         {
             "probabilities": probabilities.tolist(),
+            "labels": test.labels.tolist(),
             "confusion": confusion.tolist(),
-            "metrics": metrics,
-            "n_train": s["n"],
+            "metrics": score_predictions(probabilities, test),
+            "n_train": 0 if arm == "synthetic-only" else s["n"],
             "n_synthetic": n_synthetic,
             "n_test": n,
+            "tested_on": tested_on,
             "seconds": 12.5,
         },
     )
@@ -277,7 +282,7 @@ def test_names_are_escaped(report):
 
 def test_figures_stand_on_disk_too(report):
     names = {path.name for path in (report.parent / "figures").iterdir()}
-    stems = {"samples-20", "samples-40", "distance-inception", "f1-resnet18"}
+    stems = {"samples-20", "samples-40", "distance-inception", "learning-resnet18"}
     stems |= {"confusion-resnet18-20", "confusion-resnet18-40"}
     assert names == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf")}
 
@@ -328,7 +333,7 @@ def test_findings_are_careful(report):
     assert "chosen after the fact" in text
     assert "reference claims, not targets" in text and "64.2" in text and "15.3" in text
     assert "stylegan2-diffaug has a kernel distance of" in text
-    assert "4 comparisons" not in text and "8 comparisons of an arm with synthetic images" in text
+    assert "8 comparisons of an arm with synthetic images against the same arm without them" in text
     assert "is not finished" not in text and "phantom" not in text
     assert "steps: 200" in text and "channel_max:" in text  # the study file, and what it leaves to defaults
 
@@ -336,7 +341,7 @@ def test_findings_are_careful(report):
 def test_relative_reduction_follows_from_the_distances(study):
     record = StudyRecord.load(study)
     order = tables.generators(record)
-    found = findings.findings(record, order, tables.distances(record), [])
+    found = findings.findings(record, order, tables.distances(record), [], [], [])
     assert [(r.distance.size, r.distance.generator.gan) for r in found.reductions] == [
         (20, "stylegan2-diffaug"),
         (40, "stylegan2-diffaug"),
@@ -349,10 +354,10 @@ def test_relative_reduction_follows_from_the_distances(study):
 
 def test_overlap_is_said():
     def distance(gan, value, low, high):
-        score = tables.Score(
+        score = Score(
             gan, None, 20, 0, 0, "f", "held-out", "all", "kernel_distance", value, low, high, None, None, 30, 500
         )
-        return tables.Distance(tables.Generator(gan), 20, "f", "held-out", "kernel_distance", (score,))
+        return tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,))
 
     near, far = distance("a", 0.01, 0.008, 0.012), distance("b", 0.03, 0.02, 0.04)
     order = [near.generator, far.generator]
@@ -503,9 +508,9 @@ def test_embedded_charts_are_vector_and_samples_grey(report):
     ("value", "expected"), [(-0.0123, "−0.012"), (-0.0001, "0.000"), (None, "–"), (float("nan"), "–"), (2, "2.000")]
 )
 def test_numbers(value, expected):
-    assert findings.number(value, 3) == expected
+    assert wording.number(value, 3) == expected
 
 
 def test_percent():
-    assert findings.percent(findings.Interval(0.07, -0.021, 0.153)) == "+7.0\N{NO-BREAK SPACE}% [−2.1, +15.3]"
-    assert findings.percent(None) == "–"
+    assert wording.percent(Interval(0.07, -0.021, 0.153)) == "+7.0\N{NO-BREAK SPACE}% [−2.1, +15.3]"
+    assert wording.percent(None) == "–"

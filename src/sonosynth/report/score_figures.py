@@ -11,7 +11,7 @@ from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.reading import at_size_of_floor
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.speckle import FREQUENCIES
-from sonosynth.report.figures import STYLE, WIDTH, Picture, vector
+from sonosynth.report.drawing import STYLE, WIDTH, Picture, vector
 from sonosynth.report.score_verdicts import Judged
 from sonosynth.report.score_words import DIVERSITY, REALISM, WORDS
 

@@ -12,7 +12,7 @@ from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import PIXELS
 from sonosynth.report import score_figures
-from sonosynth.report.findings import joined
+from sonosynth.report.wording import joined
 from sonosynth.report.render import render
 from sonosynth.report.score_gallery import COPIES, gallery
 from sonosynth.report.score_verdicts import (

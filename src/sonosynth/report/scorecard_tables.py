@@ -6,9 +6,10 @@ from typing import Any
 
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.scores import AT_FLOOR, PIXELS
-from sonosynth.report.findings import number
-from sonosynth.report.record import Score, StudyRecord
-from sonosynth.report.tables import HELD_OUT, TRAIN, Generator
+from sonosynth.report.record import StudyRecord
+from sonosynth.report.results import Generator, Score
+from sonosynth.report.tables import HELD_OUT, TRAIN
+from sonosynth.report.wording import number
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _table(
     found: dict[tuple[Any, ...], dict[tuple[str, str, str], Score]] = {}
 
     def run_of(s: Score) -> tuple[Any, ...]:
-        return s.size, order.index(Generator(s.gan, s.mode or "")), s.draw, s.seed or 0
+        return s.size, order.index(s.generator), s.draw, s.seed or 0
 
     for s in sorted((s for s in record.scores if s.class_name == "all"), key=run_of):
         found.setdefault(run_of(s), {})[s.metric, s.reference, s.features] = s

@@ -1,48 +1,59 @@
-"""What the report's tables and figures show: distances per generator, F1 per arm, paired differences."""
+"""What the report's tables and figures show: distances per generator, F1 per arm, the effect of leakage."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from sonosynth.metrics.scores import AT_FLOOR as AT_FLOOR
-from sonosynth.report.record import ClassifierRun, Score, StudyRecord
+from sonosynth.report.record import StudyRecord
+from sonosynth.report.results import ClassifierRun, Generator, Score
+from sonosynth.report.wording import span
 from sonosynth.statistics import (
     ClassifierIntervals,
-    Difference,
     Interval,
+    Jackknife,
     classifier_intervals,
-    f1_difference,
     f1_interval,
+    macro_f1_jackknife,
 )
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
 TRAIN, HELD_OUT = "train", "held-out"
-BASELINE = "real"
 LEVEL = 0.95
+_USUAL = {"fill": "proportional", "filter": "none"}  # levels that go without saying
+_NEEDS = {"fill": "ratio", "filter": "gan"}  # what a run has if the factor means anything to it
 
-
-@dataclass(frozen=True, order=True)
-class Generator:
-    """One family of synthetic images; `mode` is empty for images that were made elsewhere."""
-
-    gan: str
-    mode: str = ""
-
-    def label(self, among: Iterable["Generator"]) -> str:
-        """Return the name, with the mode where `among` holds the same GAN in another mode."""
-        return f"{self.gan} ({self.mode})" if any(g.gan == self.gan and g != self for g in among) else self.gan
+_Column = TypeVar("_Column", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Series:
-    """What stays the same along the sizes: classifier network, arm, generator and ratio synthetic:real."""
+    """What stays the same along the sizes: classifier network, arm, generator, ratio of added to real images.
+
+    `factors` are levels of further factors of the study, as (name, level).
+    """
 
     network: str
     arm: str
     generator: Generator | None
     ratio: float | None
+    factors: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def levels(self) -> str:
+        """The levels of `factors` in words; empty without any."""
+        return ", ".join(f"{name} {level}" for name, level in self.factors)
+
+    def contains(self, base: "Series") -> bool:
+        """Whether `base`, an arm without synthetic images, has nothing that this series has in another amount."""
+        return (
+            base.network == self.network
+            and base.ratio in (None, self.ratio)
+            and all(dict(self.factors).get(name, level) == level for name, level in base.factors)
+        )
 
 
 @dataclass(frozen=True)
@@ -53,8 +64,9 @@ class F1Row:
         draws: the draws that entered.
         runs: runs a draw, as (GAN seed or None, classifier seed).
         predictions: int ``[draws, runs, n_test]``.
+        macro: macro F1 of each draw, runs averaged, with each test group left out.
         confusion: float ``[C, C]``, mean over the runs that entered, rows true.
-        auc: the smallest, mean and largest AUC of the runs, or None.
+        metrics: the smallest, mean and largest value of each score that all of the runs have.
         left_out: runs left out because other draws lack their like, in an unfinished study.
     """
 
@@ -65,20 +77,11 @@ class F1Row:
     n_real: str
     n_synthetic: str
     predictions: np.ndarray
+    macro: Jackknife
     confusion: np.ndarray
     intervals: ClassifierIntervals
-    auc: tuple[float, float, float] | None
+    metrics: Mapping[str, tuple[float, float, float]]
     left_out: int
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Macro F1 of `row` minus that of `baseline`, paired by draw and test group."""
-
-    row: F1Row
-    baseline: F1Row
-    draws: tuple[int, ...]
-    difference: Difference
 
 
 @dataclass(frozen=True)
@@ -123,16 +126,17 @@ class Distance:
 
 def generators(record: StudyRecord) -> tuple[Generator, ...]:
     """Return all generators of the record, in the order of the study file, others after them by name."""
-    seen = {Generator(t.gan, t.mode or "") for t in record.training}
-    seen |= {Generator(s.gan, s.mode or "") for s in record.scores}
-    seen |= {Generator(x.gan, x.mode or "") for x in record.classifiers if x.gan}
+    runs = (*record.classifiers, *record.on_synthetic)
+    seen = {t.generator for t in record.training} | {s.generator for s in record.scores}
+    seen |= {run.generator for run in runs if run.generator is not None}
     order = [gan.name for gan in record.design.gans]
     return tuple(sorted(seen, key=lambda g: (order.index(g.gan) if g.gan in order else len(order), g)))
 
 
 def arm_order(record: StudyRecord) -> list[str]:
     """Return the arms that have runs, in the order of the study file."""
-    return _in_order(record.design.classifiers.arms, {run.arm for run in record.classifiers})
+    runs = (*record.classifiers, *record.on_synthetic)
+    return _in_order(record.design.classifiers.arms, {run.arm for run in runs})
 
 
 def feature_order(record: StudyRecord) -> list[str]:
@@ -150,7 +154,7 @@ def distances(record: StudyRecord, class_name: str = "all") -> list[Distance]:
     chosen = [s for s in record.scores if s.class_name == class_name]
 
     def key(s: Score) -> tuple[int, int, str, str, str]:
-        return s.size, order.index(Generator(s.gan, s.mode or "")), s.features, s.reference, s.metric
+        return s.size, order.index(s.generator), s.features, s.reference, s.metric
 
     return [
         Distance(order[index], size, features, reference, metric, tuple(members))
@@ -160,42 +164,71 @@ def distances(record: StudyRecord, class_name: str = "all") -> list[Distance]:
 
 def f1_rows(record: StudyRecord) -> list[F1Row]:
     """Return the scores of every series at every size, by network, size, arm, generator and ratio."""
+    grouped: dict[tuple[Series, int], list[ClassifierRun]] = {}
+    for series, run in series_of(record, record.classifiers):
+        grouped.setdefault((series, run.size), []).append(run)
+    return [_f1_row(record, series, size, members) for (series, size), members in grouped.items()]
+
+
+def series_of(record: StudyRecord, runs: Sequence[ClassifierRun]) -> list[tuple[Series, ClassifierRun]]:
+    """Return `runs` with the series of each, by network, size, arm, generator and ratio.
+
+    A factor is named where its level is not the usual one, or where the study has several.
+    """
     arms, order = arm_order(record), generators(record)
+    told: dict[str, set[str]] = {}
+    for run in (*record.classifiers, *record.on_synthetic):
+        for name, level in run.factors.items():
+            told.setdefault(name, set()).add(level)
+    named = [name for name, levels in told.items() if len(levels) > 1 or levels != {_USUAL.get(name, *levels)}]
 
-    def key(run: ClassifierRun) -> tuple[str, int, int, int, float]:
-        index = order.index(Generator(run.gan, run.mode or "")) if run.gan else -1
-        return run.network, run.size, arms.index(run.arm), index, -1.0 if run.ratio is None else run.ratio
+    def pair(run: ClassifierRun) -> tuple[Series, ClassifierRun]:
+        applies = [name for name in named if getattr(run, _NEEDS.get(name, "arm")) is not None]
+        factors = tuple((name, run.factors[name]) for name in applies if name in run.factors)
+        return Series(run.network, run.arm, run.generator, run.ratio, factors), run
 
-    rows = []
-    for (network, size, arm, index, ratio), members in itertools.groupby(sorted(record.classifiers, key=key), key):
-        generator = order[index] if index >= 0 else None
-        series = Series(network, arms[arm], generator, None if ratio < 0 else ratio)
-        rows.append(_f1_row(record, series, size, list(members)))
-    return rows
+    def place(pair: tuple[Series, ClassifierRun]) -> tuple[object, ...]:
+        series, run = pair
+        index = order.index(series.generator) if series.generator else -1
+        ratio = -1.0 if series.ratio is None else series.ratio
+        return series.network, run.size, arms.index(series.arm), index, ratio, series.factors
+
+    return sorted(map(pair, runs), key=place)
 
 
 def _f1_row(record: StudyRecord, series: Series, size: int, members: list[ClassifierRun]) -> F1Row:
     by_draw: dict[int, dict[tuple[int | None, int], ClassifierRun]] = {}
     for run in members:
         by_draw.setdefault(run.draw, {})[run.gan_seed, run.seed] = run
-    draws, keys = _rectangle(by_draw)
+    draws, keys = rectangle(by_draw)
+    keys = sorted(keys, key=lambda k: (-1 if k[0] is None else k[0], k[1]))
     chosen = [by_draw[draw][key] for draw in draws for key in keys]
     predictions = np.stack([run.predictions for run in chosen]).reshape(len(draws), len(keys), -1)
-    aucs = [auc for run in chosen if (auc := run.metrics.get("auc")) is not None]
-    test = record.test
+    labels, groups, n_classes = record.test.labels, record.test.groups, len(record.test.classes)
     return F1Row(
         series=series,
         size=size,
-        draws=draws,
-        runs=keys,
+        draws=tuple(draws),
+        runs=tuple(keys),
         n_real=span(run.n_real for run in chosen),
         n_synthetic=span(run.n_synthetic for run in chosen),
         predictions=predictions,
+        macro=macro_f1_jackknife(labels, groups, predictions, n_classes),
         confusion=np.mean([run.confusion for run in chosen], axis=0),
-        intervals=classifier_intervals(test.labels, test.groups, predictions, len(test.classes), LEVEL),
-        auc=(min(aucs), float(np.mean(aucs)), max(aucs)) if aucs else None,
+        intervals=classifier_intervals(labels, groups, predictions, n_classes, LEVEL),
+        metrics=spread(chosen),
         left_out=len(members) - len(chosen),
     )
+
+
+def spread(runs: Sequence[ClassifierRun]) -> dict[str, tuple[float, float, float]]:
+    """Return the smallest, mean and largest value of each score that all of `runs` have."""
+    found = {}
+    for name in runs[0].metrics:
+        values = [value for run in runs if (value := run.metrics.get(name)) is not None]
+        if len(values) == len(runs):
+            found[name] = (min(values), float(np.mean(values)), max(values))
+    return found
 
 
 def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
@@ -203,10 +236,10 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
 
     Its interval takes single images for the unit, as someone who knows of no groups would.
     """
-    test, found = record.naive_test, []
+    test, found, on_naive = record.naive_test, [], series_of(record, record.naive)
     for row in rows:
         series = row.series
-        members = [r for r in record.naive if (r.network, r.arm, r.size) == (series.network, series.arm, row.size)]
+        members = [run for other, run in on_naive if other == series and run.size == row.size]
         if test is None or series.generator is not None or not members:
             continue
         by_key = {(run.draw, run.gan_seed, run.seed): run for run in members}
@@ -244,51 +277,12 @@ def _across(record: StudyRecord, size: int, draws: Sequence[int]) -> float:
     return float(np.mean(shares))
 
 
-def _rectangle(
-    by_draw: dict[int, dict[tuple[int | None, int], ClassifierRun]],
-) -> tuple[tuple[int, ...], tuple[tuple[int | None, int], ...]]:
-    """Return draws and run keys that all those draws have: the most runs, on a tie the most draws."""
-    best: tuple[tuple[int, ...], tuple[tuple[int | None, int], ...]] = ((), ())
-    for keys in sorted({frozenset(runs) for runs in by_draw.values()}, key=lambda k: sorted(map(repr, k))):
-        draws = tuple(sorted(draw for draw, runs in by_draw.items() if keys <= set(runs)))
-        size, best_size = len(draws) * len(keys), len(best[0]) * len(best[1])
-        if (size, len(draws)) > (best_size, len(best[0])):
-            best = draws, tuple(sorted(keys, key=lambda k: (-1 if k[0] is None else k[0], k[1])))
+def rectangle(rows: Mapping[int, Collection[_Column]]) -> tuple[list[int], list[_Column]]:
+    """Return rows, ascending, and the columns that all of them have: the most cells, on a tie the most rows."""
+    best: tuple[list[int], list[_Column]] = ([], [])
+    for columns in sorted({frozenset(c) for c in rows.values()}, key=lambda c: sorted(map(repr, c))):
+        full = sorted(row for row, have in rows.items() if columns <= set(have))
+        size, best_size = len(full) * len(columns), len(best[0]) * len(best[1])
+        if (size, len(full)) > (best_size, len(best[0])):
+            best = full, list(columns)
     return best
-
-
-def contrasts(record: StudyRecord, rows: Sequence[F1Row]) -> list[Contrast]:
-    """Return every arm against `real`, and every arm with synthetic images against the same arm without them."""
-    plain = {(r.series.network, r.size, r.series.arm): r for r in rows if r.series.generator is None}
-    pairs: list[tuple[F1Row, F1Row]] = []
-    for row in rows:
-        bases = [BASELINE, row.series.arm.removesuffix("+synthetic")]
-        for base in dict.fromkeys(bases):
-            baseline = plain.get((row.series.network, row.size, base))
-            if baseline is not None and base != row.series.arm:
-                pairs.append((row, baseline))
-    return [c for row, baseline in pairs if (c := _contrast(record, row, baseline)) is not None]
-
-
-def _contrast(record: StudyRecord, row: F1Row, baseline: F1Row) -> Contrast | None:
-    draws = tuple(sorted(set(row.draws) & set(baseline.draws)))
-    if not draws:
-        return None
-    a = baseline.predictions[[baseline.draws.index(d) for d in draws]]
-    b = row.predictions[[row.draws.index(d) for d in draws]]
-    test = record.test
-    difference = f1_difference(test.labels, test.groups, a, b, len(test.classes), LEVEL)
-    return Contrast(row, baseline, draws, difference)
-
-
-def answers_the_question(contrast: Contrast) -> bool:
-    """Whether the two arms differ by the synthetic images alone."""
-    return contrast.row.series.arm == f"{contrast.baseline.series.arm}+synthetic"
-
-
-def span(numbers: Iterable[float]) -> str:
-    """Return ``"48"`` or ``"48–51"``; an en dash alone for no numbers."""
-    values = sorted(set(numbers))
-    if not values:
-        return "–"
-    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g}–{values[-1]:g}"

@@ -1,0 +1,94 @@
+"""Paired differences of macro F1 between arms, with p-values adjusted for their number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sonosynth.report.tables import LEVEL, F1Row
+from sonosynth.statistics import Difference, Jackknife, holm, score_difference
+
+BASELINE = "real"
+SAME_VOLUME = "oversampled"
+ADDED = "+synthetic"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Macro F1 of `row` minus that of `baseline`, paired by draw and test group.
+
+    Attributes:
+        row: the arm in question.
+        baseline: the arm it is compared with.
+        draws: draws that both have.
+        difference: what `row` gains.
+        family: how many comparisons there are of these two arms over sizes and generators, this one among them.
+        adjusted: the p-value, by Holm's method for those of the family that have one; None where it has none.
+    """
+
+    row: F1Row
+    baseline: F1Row
+    draws: tuple[int, ...]
+    difference: Difference
+    family: int = 1
+    adjusted: float | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the two arms differ by the synthetic images alone."""
+        return self.row.series.arm == self.baseline.series.arm + ADDED
+
+    @property
+    def same_volume(self) -> bool:
+        """Whether synthetic images stand against as many copies of real ones."""
+        return self.baseline.series.arm == SAME_VOLUME and self.row.series.generator is not None
+
+
+def contrasts(rows: Sequence[F1Row]) -> list[Contrast]:
+    """Return every arm against `real`, and arms with synthetic images against the same arm without them and against
+    copies of real images.
+
+    The family of Holm's adjustment is all sizes and generators of two arms, of one network, ratio and level of further
+    factors.
+    """
+    found = []
+    for row in rows:
+        plain = [r for r in rows if r.series.generator is None and r.size == row.size and row.series.contains(r.series)]
+        for arm in _baselines(row):
+            found += [c for r in plain if r.series.arm == arm and (c := _contrast(row, r)) is not None]
+    return _adjusted(found)
+
+
+def _baselines(row: F1Row) -> list[str]:
+    arm = row.series.arm
+    arms = [BASELINE, arm.removesuffix(ADDED)]
+    if row.series.generator is not None and arm.endswith(ADDED):
+        arms.append(SAME_VOLUME)
+    return [name for name in dict.fromkeys(arms) if name != arm]
+
+
+def _contrast(row: F1Row, baseline: F1Row) -> Contrast | None:
+    draws = tuple(sorted(set(row.draws) & set(baseline.draws)))
+    if not draws:
+        return None
+    return Contrast(row, baseline, draws, score_difference(of_draws(baseline, draws), of_draws(row, draws), LEVEL))
+
+
+def of_draws(row: F1Row, draws: Sequence[int]) -> Jackknife:
+    """Return macro F1 of `row` in `draws`, all of which it has."""
+    places = [row.draws.index(draw) for draw in draws]
+    return Jackknife(row.macro.whole[places], row.macro.left_out[:, places])
+
+
+def _adjusted(contrasts: list[Contrast]) -> list[Contrast]:
+    families: dict[tuple[object, ...], list[int]] = {}
+    for i, c in enumerate(contrasts):
+        series = c.row.series
+        key = (series.network, series.arm, c.baseline.series.arm, series.ratio, series.factors)
+        families.setdefault(key, []).append(i)
+    found = list(contrasts)
+    for members in families.values():
+        tested = [i for i in members if contrasts[i].difference.p_value is not None]
+        p_values = holm([p for i in tested if (p := contrasts[i].difference.p_value) is not None])
+        adjusted = dict(zip(tested, p_values, strict=True))
+        for i in members:
+            found[i] = replace(contrasts[i], family=len(members), adjusted=adjusted.get(i))
+    return found

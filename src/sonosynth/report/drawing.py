@@ -1,0 +1,142 @@
+"""What the report's figures share: style, colours, marks, and how they are written."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from sonosynth.files import atomic_file
+from sonosynth.report.results import Generator
+from sonosynth.statistics import Interval
+
+# Okabe and Ito's palette for colour-blind readers without its yellow, which is too pale in print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+STYLE = {
+    "font.size": 9,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#e3e6ea",
+    "axes.axisbelow": True,
+    "axes.titlesize": 9.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.hashsalt": "sonosynth",
+    "pdf.fonttype": 42,
+}
+WIDTH = 9.2  # inches
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page needs it; `uri` is a data URI, `name` the file name without ending under ``figures/``."""
+
+    name: str
+    alt: str
+    uri: str
+
+
+def colour_of(generator: Generator | None, order: Sequence[Generator]) -> str:
+    """Return the colour that stands for `generator` in every figure; near-black for no generator."""
+    return "#222222" if generator is None else _COLOURS[order.index(generator) % len(_COLOURS)]
+
+
+def points(
+    panel: Any,
+    marks: Sequence[tuple[float, Interval]],
+    colour: str,
+    marker: str,
+    filled: bool,
+    label: str,
+    joined: bool,
+) -> None:
+    """Draw `marks`, as (x, interval), with their intervals as bars; with `joined` larger and with a line."""
+    for x, interval in marks:
+        if np.isfinite([interval.low, interval.high]).all():
+            panel.vlines(x, interval.low, interval.high, colors=colour, lw=1.4, alpha=1 if joined else 0.6)
+    xs = [x for x, _ in marks]
+    ys = [interval.value for _, interval in marks]
+    panel.plot(
+        xs,
+        ys,
+        marker=marker,
+        ms=6 if joined else 4.5,
+        mec=colour,
+        mfc=colour if filled else "white",
+        color=colour,
+        lw=1 if joined else 0,
+        ls="-" if filled else ":",
+        label=label,
+        zorder=3,
+    )
+
+
+def dodge(k: int, n: int) -> float:
+    """Return by how much the k-th of n marks of one size is set aside."""
+    return 0.0 if n == 1 else (k / (n - 1) - 0.5) * min(0.44, 0.07 * (n - 1))
+
+
+def size_axis(panel: Any, sizes: Sequence[int]) -> None:
+    """Make the x axis one of `sizes`, evenly spaced."""
+    panel.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    panel.set_xlim(-0.5, len(sizes) - 0.5)
+    for i in range(len(sizes)):
+        panel.axvspan(i - 0.38, i + 0.38, color="#f4f6f8", zorder=0, lw=0)
+
+
+def legend(figure: Any, panels: Iterable[Any]) -> None:
+    """Draw one legend for all `panels` below the figure."""
+    entries: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3)
+
+
+def named_sizes(sizes: Sequence[int]) -> str:
+    """Return `sizes` as a list in words."""
+    return ", ".join(str(size) for size in sizes)
+
+
+def finish(figure: Any, name: str, alt: str, out: Path, photographic: bool = False) -> Picture:
+    """Write ``NAME.png`` and ``NAME.pdf`` under `out` and return the picture: greyscale PNG or SVG, no date inside."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    with matplotlib.rc_context(STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, not once a format
+        png = io.BytesIO()
+        figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
+        for ending, data in (("png", png.getvalue()), ("pdf", _saved(figure, "pdf", {"CreationDate": None}))):
+            with atomic_file(out / f"{name}.{ending}") as beside:
+                beside.write_bytes(data)
+        if photographic:
+            grey = io.BytesIO()
+            Image.open(png).convert("L").save(grey, "png", optimize=True)
+            return Picture(name, alt, _uri("png", grey.getvalue()))
+    return Picture(name, alt, vector(figure))
+
+
+def vector(figure: Any) -> str:
+    """Return a figure drawn in `STYLE` as a data URI: SVG, no date inside."""
+    with matplotlib.rc_context(STYLE):
+        return _uri("svg+xml", _saved(figure, "svg", {"Date": None}))
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _saved(figure: Any, form: str, metadata: dict[str, None]) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=form, metadata=metadata)
+    return buffer.getvalue()

@@ -1,0 +1,314 @@
+"""Results of finished cells: trained generators, scores of synthetic images, classifier runs."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sonosynth.data.imageset import ImageSet
+from sonosynth.errors import StudyError
+from sonosynth.files import read_json
+
+_FACTORS = ("fill", "filter", "validation")  # of a classifier's training, where studies of later versions have them
+_KEY = ("gan", "mode", "gan_seed", "truncation", "network", "arm", "ratio", *_FACTORS, "size", "draw", "seed")
+_ROUNDING = 2e-6  # probabilities are stored with six decimals
+
+
+@dataclass(frozen=True, order=True)
+class Generator:
+    """One family of synthetic images; `mode` is empty for images that were made elsewhere."""
+
+    gan: str
+    mode: str = ""
+    truncation: float = 1.0
+
+    def label(self, among: Iterable["Generator"]) -> str:
+        """Return the name, with the mode where `among` holds the same GAN in another mode."""
+        modes = {g.mode for g in among if g.gan == self.gan} - {self.mode}
+        name = f"{self.gan} ({self.mode})" if modes else self.gan
+        return name if self.truncation == 1 else f"{name}, ψ {self.truncation:g}"
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """One trained generator. `mode` and `seed` are None for images that were made elsewhere."""
+
+    gan: str
+    mode: str | None
+    size: int
+    draw: int
+    seed: int | None
+    kimg: float | None
+    seconds: float | None
+    img_per_s: float | None
+    parameters_generator: int | None
+    parameters_discriminator: int | None
+    gallery: Path | None
+
+    @property
+    def generator(self) -> Generator:
+        """The family that the run belongs to."""
+        return Generator(self.gan, self.mode or "")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One distance or other score of synthetic images; None where it was left empty."""
+
+    gan: str
+    mode: str | None
+    size: int
+    draw: int
+    seed: int | None
+    features: str
+    reference: str
+    class_name: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    floor: float | None
+    floor_n: int | None
+    n_real: int
+    n_synthetic: int
+    truncation: float = 1.0
+
+    @property
+    def generator(self) -> Generator:
+        """The family of the images."""
+        return Generator(self.gan, self.mode or "", self.truncation)
+
+
+@dataclass(frozen=True)
+class ClassifierRun:
+    """One trained classifier.
+
+    Attributes:
+        predictions: int ``[n_test]``.
+        confusion: int ``[true, predicted]``.
+        metrics: scores by name; earlier versions stored fewer of them.
+        n_real: real training images.
+        n_synthetic: synthetic training images.
+        tested_on: "real" for the test set of the study, "synthetic" for synthetic images.
+        factors: how the run differs from others of its arm: a level for each of ``fill``, ``filter``, ``validation``.
+    """
+
+    network: str
+    arm: str
+    gan: str | None
+    mode: str | None
+    gan_seed: int | None
+    ratio: float | None
+    size: int
+    draw: int
+    seed: int
+    predictions: np.ndarray
+    confusion: np.ndarray
+    metrics: Mapping[str, float | None]
+    n_real: int
+    n_synthetic: int
+    seconds: float | None
+    truncation: float = 1.0
+    tested_on: str = "real"
+    factors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def generator(self) -> Generator | None:
+        """The family of its synthetic images; None without any."""
+        return Generator(self.gan, self.mode or "", self.truncation) if self.gan else None
+
+
+class Fields:
+    """Fields of one JSON object; a missing one is an error that names the file."""
+
+    def __init__(self, file: Path, values: object) -> None:
+        if not isinstance(values, dict):
+            raise StudyError(f"{file}: a JSON object is needed where {type(values).__name__} stands; remove the file")
+        self.file, self.values = file, values
+
+    def required(self, name: str) -> Any:
+        """Return the field. Raises StudyError if it is absent."""
+        if name not in self.values:
+            raise StudyError(f"{self.file} lacks the field '{name}'; remove the file and run the study again")
+        return self.values[name]
+
+    def optional(self, name: str) -> Any:
+        """Return the field, or None where it is absent or empty."""
+        value = self.values.get(name)
+        return None if value == "" else value
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the finished cells of a study hold; see `StudyRecord` for the lists."""
+
+    training: tuple[TrainRun, ...]
+    scores: tuple[Score, ...]
+    classifiers: tuple[ClassifierRun, ...]
+    on_synthetic: tuple[ClassifierRun, ...]
+    naive: tuple[ClassifierRun, ...]
+
+
+def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test: ImageSet | None) -> Results:
+    """Read the cells in `files`.
+
+    Args:
+        study_dir: where galleries lie.
+        files: result files of cells.
+        test: the test images of the study.
+        naive_test: those of the split that ignores groups, if there is one.
+
+    Raises:
+        StudyError: a file is damaged, does not fit the test images, or is of the same run as another.
+    """
+    training: list[TrainRun] = []
+    scores: list[Score] = []
+    classifiers: list[ClassifierRun] = []
+    naive: list[ClassifierRun] = []
+    known: dict[str, Path] = {}
+    for file in files:
+        content = Fields(file, read_object(file))
+        cell, result = Fields(file, content.required("cell")), Fields(file, content.required("result"))
+        kind = cell.required("kind")
+        key = repr([kind, *(cell.optional(name) for name in _KEY)])
+        if key in known:
+            raise StudyError(
+                f"{known[key]} and {file} are the same run under different settings; remove the one that "
+                "the study file no longer asks for"
+            )
+        known[key] = file
+        if kind == "train":
+            training.append(_train_run(study_dir, cell, result))
+        elif kind == "score":
+            scores += [_score(cell, Fields(file, row)) for row in result.required("scores")]
+            if (gallery := result.optional("gallery")) is not None:
+                training.append(_train_run(study_dir, cell, Fields(file, {"gallery": gallery})))
+        elif kind == "classify":
+            classifiers.append(_classifier_run(file, cell, result, test))
+        elif kind == "naive" and naive_test is not None:
+            naive.append(_classifier_run(file, cell, result, naive_test))
+        else:
+            raise StudyError(f"{file}: unknown kind of cell '{kind}'; another version of sonosynth made it")
+    classifiers.sort(key=_classifier_order)
+    return Results(
+        training=tuple(sorted(training, key=lambda t: (t.gan, t.mode or "", t.size, t.draw, t.seed or 0))),
+        scores=tuple(sorted(scores, key=lambda s: (s.gan, s.mode or "", s.size, s.draw, s.seed or 0))),
+        classifiers=tuple(run for run in classifiers if run.tested_on == "real"),
+        on_synthetic=tuple(run for run in classifiers if run.tested_on != "real"),
+        naive=tuple(sorted(naive, key=_classifier_order)),
+    )
+
+
+def read_object(path: Path) -> Any:
+    """Return the content of a JSON file. Raises StudyError if it is damaged."""
+    try:
+        return read_json(path)
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{path} is damaged ({error}); remove it and run the study again") from error
+
+
+def _classifier_order(run: ClassifierRun) -> tuple[object, ...]:
+    key = (run.network, run.size, run.arm, run.gan or "", run.mode or "", run.truncation, run.ratio or 0)
+    return (*key, sorted(run.factors.items()), run.draw, run.gan_seed or 0, run.seed)
+
+
+def _train_run(study_dir: Path, cell: Fields, result: Fields) -> TrainRun:
+    gallery = result.optional("gallery")
+    return TrainRun(
+        gan=cell.required("gan"),
+        mode=cell.optional("mode"),
+        size=cell.required("size"),
+        draw=cell.required("draw"),
+        seed=cell.optional("seed"),
+        kimg=result.optional("kimg"),
+        seconds=result.optional("seconds"),
+        img_per_s=result.optional("img_per_s"),
+        parameters_generator=result.optional("parameters_generator"),
+        parameters_discriminator=result.optional("parameters_discriminator"),
+        gallery=study_dir / gallery if gallery else None,
+    )
+
+
+def _score(cell: Fields, row: Fields) -> Score:
+    return Score(
+        gan=cell.required("gan"),
+        mode=cell.optional("mode"),
+        size=cell.required("size"),
+        draw=cell.required("draw"),
+        seed=cell.optional("seed"),
+        features=row.optional("features") or "",
+        reference=row.required("reference"),
+        class_name=row.required("class"),
+        metric=row.required("metric"),
+        value=row.optional("value"),
+        low=row.optional("low"),
+        high=row.optional("high"),
+        floor=row.optional("floor"),
+        floor_n=row.optional("floor_n"),
+        n_real=row.required("n_real"),
+        n_synthetic=row.required("n_synthetic"),
+        truncation=_truncation(cell),
+    )
+
+
+def _truncation(cell: Fields) -> float:
+    value = cell.optional("truncation")
+    return 1.0 if value is None else float(value)
+
+
+def _classifier_run(file: Path, cell: Fields, result: Fields, test: ImageSet) -> ClassifierRun:
+    tested_on = result.optional("tested_on") or "real"
+    labels = test.labels if tested_on == "real" else np.asarray(result.required("labels"), dtype=np.int64)
+    predictions, confusion = _predictions(file, result, labels, len(test.classes))
+    levels = {name: _level(cell.optional(name)) for name in _FACTORS if cell.optional(name) is not None}
+    return ClassifierRun(
+        network=cell.required("network"),
+        arm=cell.required("arm"),
+        gan=cell.optional("gan"),
+        mode=cell.optional("mode"),
+        gan_seed=cell.optional("gan_seed"),
+        ratio=cell.optional("ratio"),
+        size=cell.required("size"),
+        draw=cell.required("draw"),
+        seed=cell.required("seed"),
+        predictions=predictions,
+        confusion=confusion,
+        metrics=result.required("metrics"),
+        n_real=result.required("n_train"),
+        n_synthetic=result.required("n_synthetic"),
+        seconds=result.optional("seconds"),
+        truncation=_truncation(cell),
+        tested_on=tested_on,
+        factors=levels,
+    )
+
+
+def _level(value: object) -> str:
+    """Return the level of a factor in words, such as ``"confidence, quantile 0.1"`` for a filter with its settings."""
+    if isinstance(value, dict):
+        return ", ".join(_level(v) if name == "by" else f"{name} {_level(v)}" for name, v in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _predictions(file: Path, result: Fields, labels: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the predicted classes and the stored confusion matrix, which must follow from them."""
+    probabilities = np.asarray(result.required("probabilities"), dtype=np.float64)
+    confusion = np.asarray(result.required("confusion"), dtype=np.int64)
+    if probabilities.shape != (len(labels), n_classes):
+        raise StudyError(
+            f"{file}: probabilities of shape {list(probabilities.shape)} do not fit {len(labels)} test images of "
+            f"{n_classes} classes; the file belongs to another study: remove it and run the study again"
+        )
+    predictions = probabilities.argmax(axis=1)
+    counted = np.bincount(labels * n_classes + predictions, minlength=n_classes**2).reshape(n_classes, n_classes)
+    first, second = np.sort(probabilities, axis=1)[:, :-3:-1].T
+    ties = int((first - second <= _ROUNDING).sum())  # rounding may have turned these
+    if np.abs(counted - confusion).sum() > 2 * ties:
+        raise StudyError(
+            f"{file}: the confusion matrix does not follow from the probabilities and the test labels; "
+            "the test images have changed: run the study again in a new --out"
+        )
+    return predictions, confusion

@@ -1,0 +1,115 @@
+"""What a reviewer asks first, answered in a line each, with a link to the rest of the answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sonosynth.report.classifier_tables import no_p_values
+from sonosynth.report.contrasts import Contrast
+from sonosynth.report.power import WANTED, Detectable
+from sonosynth.report.record import StudyRecord
+from sonosynth.report.wording import counted, joined, listed, number
+from sonosynth.statistics import FEWEST_DRAWS
+
+_SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
+
+
+def reviewers_questions(
+    record: StudyRecord, contrasts: Sequence[Contrast], power: Sequence[Detectable]
+) -> list[dict[str, str]]:
+    """Return questions with `answer`, and where the rest of it stands: the `link` within the page."""
+    found = [
+        _entry("How many images?", _images(record), "numbers"),
+        _entry("Which draws and seeds?", _seeds(record), "seeds"),
+        _entry("What was chosen on what?", _choices(record), "study-file"),
+        _entry("Grouped? Duplicates?", _groups(record), "data"),
+    ]
+    if record.classifiers:
+        found.append(_entry("How are intervals made?", _intervals(record), "methods"))
+    if contrasts:
+        found.append(_entry("Which test, corrected how?", _tests(contrasts), "contrasts"))
+    if power:
+        found.append(_entry("What could it have seen?", _power(power), "power"))
+    return [*found, _entry("Which versions?", _versions(record), "provenance")]
+
+
+def _entry(question: str, answer: str, link: str) -> dict[str, str]:
+    return {"question": question, "answer": answer, "link": link}
+
+
+def _images(record: StudyRecord) -> str:
+    sizes = joined([str(size) for size in sorted({s.size for s in record.subsets})])
+    return (
+        f"Training {sizes}; test {len(record.test)} in {counted(len(np.unique(record.test.groups)), 'group')}, "
+        "the same for every arm."
+    )
+
+
+def _seeds(record: StudyRecord) -> str:
+    parts = [f"{counted(len({s.draw for s in record.subsets}), 'draw')} a size"]
+    if record.trained:
+        parts.append(f"GAN seeds {listed({t.seed for t in record.training if t.seed is not None})}")
+    if record.classifiers:
+        parts.append(f"classifier seeds {listed({r.seed for r in record.classifiers})}")
+    return f"{', '.join(parts)}; split seed {record.design.split.seed}."
+
+
+def _choices(record: StudyRecord) -> str:
+    parts = ["Nothing on the test images"]
+    if record.classifiers:
+        validated = any("validation" in run.factors for run in record.classifiers)
+        chosen = "its weights chosen on validation images that no generator saw" if validated else "no selection"
+        parts.append(f"each classifier {record.design.classifiers.steps} steps, {chosen}")
+    if record.trained:
+        best = record.design.training.snapshot == "best"
+        parts.append(f"generators: {'the weights nearest to the training subset' if best else 'the last weights'}")
+    if any(run.factors.get("filter", "none") != "none" for run in record.classifiers):
+        parts.append("filters: training images alone")
+    return f"{'; '.join(parts)}."
+
+
+def _groups(record: StudyRecord) -> str:
+    data = record.design.data
+    apart = "The test set is a source of its own" if record.own_test else "Whole groups on one side of the split"
+    if data.groups == "audit":
+        origin = "duplicates found by an audit are one group"
+    elif data.grouped:
+        origin = f"groups from the table {data.groups}"
+    else:
+        origin = "groups as the source names them, exact copies joined; near-duplicates were not looked for"
+    notes = (record.provenance.get("data") or {}).get("notes") or []
+    dropped = [note for note in notes if " dropped" in note]
+    return f"{'; '.join([apart, origin, *dropped])}."
+
+
+def _intervals(record: StudyRecord) -> str:
+    if len({run.draw for run in record.classifiers}) >= FEWEST_DRAWS:
+        return "t, with draws and test groups as crossed random factors; seeds averaged in a draw."
+    return "t over test groups; with fewer than three draws they hold for these training subsets alone."
+
+
+def _tests(contrasts: Sequence[Contrast]) -> str:
+    families = sorted({c.family for c in contrasts if c.adjusted is not None and c.asked})
+    if families:
+        how = f"Holm over sizes and generators ({joined([str(n) for n in families])} comparisons)"
+        return f"Paired by draw and test group; {how}."
+    if any(c.adjusted is not None for c in contrasts):
+        return "Paired by draw and test group; Holm over sizes and generators."
+    return f"None: {'; '.join(no_p_values(contrasts))}."
+
+
+def _power(power: Sequence[Detectable]) -> str:
+    if all(d.tested_draws > d.draws for d in power):
+        return "Nothing: without a test no difference is detected. What three draws would see is one click away."
+    values = [d.alone for d in power]
+    ends = [number(v, 3) for v in sorted({min(values), max(values)})]
+    source = "" if all(d.pairs for d in power) else ", by variances of BUSI"
+    return f"A difference in macro F1 of {' to '.join(ends)} with a chance of {WANTED:.0%} in a single test{source}."
+
+
+def _versions(record: StudyRecord) -> str:
+    known: dict[str, Any] = record.provenance.get("versions") or {}
+    shown = [f"{name} {known[name]}" for name in _SHOWN_VERSIONS if name in known]
+    device = [str(record.provenance["device"])] if record.provenance.get("device") else []
+    return f"{', '.join(shown + device)}." if shown or device else "Unknown: no provenance was written."
