@@ -64,15 +64,19 @@ def _learning_figure(
         width = WIDTH if columns > 1 else 0.65 * WIDTH
         figure = Figure(figsize=(width, 2.75 * len(grid) + 0.6), layout="constrained")
         axes = figure.subplots(len(grid), columns, squeeze=False, sharey=True, sharex=True)
-        for line, row in zip(axes, grid, strict=True):
-            for panel, content in itertools.zip_longest(line, row):
-                if content is None:
-                    panel.set_axis_off()
-                    continue
-                _learning_panel(panel, content[1], sizes, order)
-                panel.set_title(content[0], loc="left", fontweight="bold")
-        figure.supxlabel("training images asked for, without added ones (log scale)", fontsize=9)
-        figure.supylabel("macro F1 on the test set", fontsize=9)
+        for (i, row), j in itertools.product(enumerate(grid), range(columns)):
+            panel = axes[i, j]
+            if j >= len(row):
+                panel.set_axis_off()
+                continue
+            title, content = row[j]
+            _learning_panel(panel, content, sizes, order)
+            panel.set_title(title, loc="left", fontweight="bold")
+            if i + 1 == len(grid) or j >= len(grid[i + 1]):  # nothing below
+                panel.set_xlabel("training images asked for")
+                panel.tick_params(labelbottom=True)
+            if j == 0:
+                panel.set_ylabel("macro F1 on the test set")
         arms = list(dict.fromkeys(c.series.arm for c in curves))
         synthetic = {c.series.arm for c in curves if c.series.generator}
         figure.legend(
@@ -102,10 +106,11 @@ def _panels(curves: Sequence[Curve], order: Sequence[Generator]) -> list[list[tu
 
 
 def _learning_panel(panel: Any, curves: Sequence[Curve], sizes: Sequence[float], order: Sequence[Generator]) -> None:
-    for c in curves:
+    for k, c in enumerate(curves):
         marker, line = _ARMS.get(c.series.arm, _UNKNOWN_ARM)
         colour = _colour(c.series, order)
-        xs, lows, highs = c.curve.sizes, [p.low for p in c.curve.points], [p.high for p in c.curve.points]
+        xs = [size * 1.04 ** (k - (len(curves) - 1) / 2) if len(sizes) == 1 else size for size in c.curve.sizes]
+        lows, highs = [p.low for p in c.curve.points], [p.high for p in c.curve.points]
         if len(xs) > 1:
             panel.fill_between(xs, lows, highs, color=colour, alpha=0.16, lw=0)
         else:

@@ -13,10 +13,9 @@ from sonosynth.report.f1_findings import verdict_of_worth
 from sonosynth.report.learning import Curve, RealWorth
 from sonosynth.report.power import Detectable
 from sonosynth.report.record import StudyRecord
-from sonosynth.report.results import ClassifierRun, Generator
+from sonosynth.report.results import ClassifierRun, FilterRun, Generator
 from sonosynth.report.tables import F1Row, Series
 from sonosynth.report.wording import (
-    MINUS,
     interval_text,
     listed,
     number,
@@ -128,7 +127,6 @@ def contrast_row(contrast: Contrast, order: Sequence[Generator]) -> dict[str, An
         "p": p_text(difference.p_value),
         "adjusted": "–" if contrast.adjusted is None else f"{p_text(contrast.adjusted)} ({contrast.family})",
         "asked": contrast.asked,
-        "same_volume": contrast.same_volume,
         "without": interval_text(contrast.baseline.intervals.macro_f1, 3),
         "with": interval_text(contrast.row.intervals.macro_f1, 3),
         "verdict": verdict(difference.absolute),
@@ -144,12 +142,14 @@ def worth_row(worth: RealWorth, order: Sequence[Generator]) -> dict[str, Any]:
     """Return how many real images one arm with synthetic ones is worth."""
     found, gain = worth.worth, worth.worth.gain
     value, low, high = (_images(v, found.measured) for v in (found.equals.value, found.equals.low, found.equals.high))
+    beyond = (found.measured[gain.value > 0] - found.n_real) if math.isinf(gain.value) else gain.value
+    side = "" if math.isfinite(gain.value) else "> " if gain.value > 0 else "< "
     return _series(worth.row.series, order) | {
         "size": worth.row.size,
         "baseline": worth.baseline.arm,
         "equals": value,
-        "interval": f"{low} to {high}",
-        "gain": "–" if not math.isfinite(gain.value) else f"{gain.value:+.0f}".replace("-", MINUS).replace("+0", "0"),
+        "interval": low if low == high else f"{low} to {high}",
+        "gain": side + number(beyond, 0, sign=True),
         "verdict": verdict_of_worth(worth),
     }
 
@@ -188,6 +188,34 @@ def on_synthetic(record: StudyRecord, order: Sequence[Generator]) -> list[dict[s
         n_test = span(len(run.predictions) for run in runs)
         found.append(_series(series, order) | scores | {"size": size, "n_test": n_test, "runs": _runs(draws, keys)})
     return found
+
+
+def filter_rows(record: StudyRecord, order: Sequence[Generator]) -> list[dict[str, Any]]:
+    """Return what filters kept: mean over draws and seeds of generators."""
+    grouped: dict[tuple[int, int, str], list[FilterRun]] = {}
+    for run in record.filters:
+        grouped.setdefault((run.size, order.index(run.generator), run.level), []).append(run)
+    found = []
+    for (size, index, level), runs in sorted(grouped.items(), key=lambda item: item[0]):
+        found.append(
+            {
+                "size": size,
+                "generator": order[index].label(order),
+                "level": level,
+                "runs": f"{listed({r.draw for r in runs})} / {listed({r.seed for r in runs if r.seed is not None})}",
+                "candidates": span(r.candidates for r in runs),
+                "acceptance": _mean_text([r.acceptance for r in runs]),
+                "by_class": [_mean_text([r.by_class.get(name) for r in runs]) for name in record.data.classes],
+                "lost": _mean_text([r.lost_coverage for r in runs]),
+                "coverage": [_mean_text([r.coverage[k] for r in runs]) for k in (0, 1)],
+            }
+        )
+    return found
+
+
+def _mean_text(values: Sequence[float | None]) -> str:
+    known = [v for v in values if v is not None]
+    return number(float(np.mean(known)), 2) if known and len(known) == len(values) else "–"
 
 
 def leakage_row(row: tables.Leakage) -> dict[str, Any]:

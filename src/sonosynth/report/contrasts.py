@@ -1,9 +1,10 @@
 """Paired differences of macro F1 between arms, with p-values adjusted for their number."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sonosynth.report.tables import LEVEL, F1Row
+from sonosynth.report.tables import LEVEL, F1Row, Series
 from sonosynth.statistics import Difference, Jackknife, holm, score_difference
 
 BASELINE = "real"
@@ -38,8 +39,8 @@ class Contrast:
 
     @property
     def same_volume(self) -> bool:
-        """Whether synthetic images stand against as many copies of real ones."""
-        return self.baseline.series.arm == SAME_VOLUME and self.row.series.generator is not None
+        """Whether synthetic images stand against as many copies of real ones, all else equal."""
+        return (self.row.series.arm, self.baseline.series.arm) == (BASELINE + ADDED, SAME_VOLUME)
 
 
 def contrasts(rows: Sequence[F1Row]) -> list[Contrast]:
@@ -50,19 +51,20 @@ def contrasts(rows: Sequence[F1Row]) -> list[Contrast]:
     factors.
     """
     found = []
-    for row in rows:
-        plain = [r for r in rows if r.series.generator is None and r.size == row.size and row.series.contains(r.series)]
-        for arm in _baselines(row):
-            found += [c for r in plain if r.series.arm == arm and (c := _contrast(row, r)) is not None]
+    for _, of_arm in itertools.groupby(rows, lambda row: (row.series.network, row.size, row.series.arm)):
+        members = list(of_arm)
+        for arm in _baselines(members[0].series):
+            pairs = [(row, r) for row in members for r in rows if r.series.arm == arm and r.size == row.size]
+            comparable = [(row, r) for row, r in pairs if r.series.generator is None and row.series.contains(r.series)]
+            found += [c for row, r in comparable if (c := _contrast(row, r)) is not None]
     return _adjusted(found)
 
 
-def _baselines(row: F1Row) -> list[str]:
-    arm = row.series.arm
-    arms = [BASELINE, arm.removesuffix(ADDED)]
-    if row.series.generator is not None and arm.endswith(ADDED):
+def _baselines(series: Series) -> list[str]:
+    arms = [BASELINE, series.arm.removesuffix(ADDED)]
+    if series.generator is not None and series.arm.endswith(ADDED):
         arms.append(SAME_VOLUME)
-    return [name for name in dict.fromkeys(arms) if name != arm]
+    return [name for name in dict.fromkeys(arms) if name != series.arm]
 
 
 def _contrast(row: F1Row, baseline: F1Row) -> Contrast | None:

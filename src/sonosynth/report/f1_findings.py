@@ -9,7 +9,7 @@ from sonosynth.report.learning import RealWorth
 from sonosynth.report.power import WANTED, Detectable
 from sonosynth.report.results import Generator
 from sonosynth.report.tables import LEVEL, Series
-from sonosynth.report.wording import counted, interval_text, joined, number, p_text, percent, verdict
+from sonosynth.report.wording import counted, interval_text, joined, number, p_text, percent, span, verdict
 from sonosynth.statistics import FEWEST_DRAWS
 
 WRITTEN_OUT = 12  # comparisons listed among the findings; of more, only a summary
@@ -34,6 +34,17 @@ def f1_sentences(contrasts: Sequence[Contrast]) -> list[str]:
                 f"{_tally([c for c in asked if c.row.size == size])}."
             )
     return sentences
+
+
+def same_volume(contrasts: Sequence[Contrast]) -> list[str]:
+    """Return how synthetic images compare with copies of real ones; empty where nobody trained on copies."""
+    found = [c for c in contrasts if c.same_volume]
+    if not found:
+        return []
+    return [
+        "Against real images repeated to the same volume (oversampled), real+synthetic: in "
+        f"{counted(len(found), 'comparison')} {_tally(found)}. {_tests(found)}"
+    ]
 
 
 def _tally(contrasts: Sequence[Contrast]) -> str:
@@ -127,8 +138,8 @@ def power_sentences(power: Sequence[Detectable]) -> list[str]:
         text += joined([f"{number(d.alone, 3)} (size {d.size})" for d in mine])
         if any(d.family > 1 for d in mine):
             text += " in a single test, and "
-            text += joined([f"{number(d.in_family, 3)} (size {d.size}, {d.family} comparisons)" for d in mine])
-            text += " as the first of those that are adjusted together"
+            text += joined([number(d.in_family, 3) for d in mine])
+            text += f" as the first of {span(d.family for d in mine)} that are adjusted together"
         sentences.append(f"{network}: {text}. {_source(mine)}")
     return sentences
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from sonosynth.report.contrasts import BASELINE, Contrast
-from sonosynth.report.f1_findings import chosen_after, f1_sentences, power_sentences, where, worth_sentences
+from sonosynth.report.f1_findings import (
+    chosen_after,
+    f1_sentences,
+    power_sentences,
+    same_volume,
+    where,
+    worth_sentences,
+)
 from sonosynth.report.learning import RealWorth
 from sonosynth.report.power import Detectable
 from sonosynth.report.record import StudyRecord
@@ -31,6 +38,7 @@ class Findings:
 
     closest: list[str]
     f1: list[str]
+    same_volume: list[str]
     chosen_after: list[str]
     worth: list[str]
     power: list[str]
@@ -54,6 +62,7 @@ def findings(
     return Findings(
         closest=_closest([d for d in primary if d.metric == KERNEL and d.interval is not None], order),
         f1=f1_sentences(contrasts),
+        same_volume=same_volume(contrasts),
         chosen_after=chosen_after(contrasts, order),
         worth=worth_sentences(worths, order),
         power=power_sentences(power),

@@ -11,6 +11,7 @@ from sonosynth.files import write_text
 from sonosynth.report import figures, tables
 from sonosynth.report.classifier_tables import (
     contrast_row,
+    filter_rows,
     leakage_row,
     network_part,
     networks,
@@ -139,6 +140,7 @@ def _classifiers(
         "power": [power_row(d) for d in power],
         "wanted": f"{WANTED:.0%}",
         "on_synthetic": on_synthetic(record, order),
+        "filters": filter_rows(record, order),
         "leakage": [leakage_row(row) for row in tables.leakage(record, rows)],
         "written_out": WRITTEN_OUT,
         "arms": [(arm, _ARM_TEXT.get(arm, "")) for arm in tables.arm_order(record)],

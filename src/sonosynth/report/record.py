@@ -10,7 +10,7 @@ import yaml
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
-from sonosynth.report.results import ClassifierRun, Fields, Score, TrainRun, read_object, read_results
+from sonosynth.report.results import ClassifierRun, Fields, FilterRun, Score, TrainRun, read_object, read_results
 from sonosynth.study.design import StudyDesign, load_design
 
 
@@ -42,6 +42,7 @@ class StudyRecord:
         classifiers: the classifier runs on the test set.
         on_synthetic: classifier runs on synthetic images instead, whose scores compare with no others.
         naive: classifier runs on the split that ignores groups.
+        filters: what filters of synthetic images kept.
         naive_test: the test images of that split, or None.
         naive_split: positions in `data` of those images, and of its training subsets by size, then draw.
         n_finished: number of finished cells.
@@ -62,6 +63,7 @@ class StudyRecord:
     classifiers: tuple[ClassifierRun, ...]
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
+    filters: tuple[FilterRun, ...]
     naive_test: ImageSet | None
     naive_split: tuple[np.ndarray, tuple[Subset, ...]] | None
     n_finished: int

@@ -12,8 +12,11 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json
 
-_FACTORS = ("fill", "filter", "validation")  # of a classifier's training, where studies of later versions have them
-_KEY = ("gan", "mode", "gan_seed", "truncation", "network", "arm", "ratio", *_FACTORS, "size", "draw", "seed")
+_FACTORS = ("fill", "filter", "validation")  # of a classifier's training
+_KEY = (
+    *("gan", "mode", "gan_seed", "truncation", "network", "arm", "ratio", *_FACTORS, "filter_quantile"),
+    *("size", "draw", "seed"),
+)
 _ROUNDING = 2e-6  # probabilities are stored with six decimals
 
 
@@ -121,6 +124,31 @@ class ClassifierRun:
         return Generator(self.gan, self.mode or "", self.truncation) if self.gan else None
 
 
+@dataclass(frozen=True)
+class FilterRun:
+    """What one filter of synthetic images kept.
+
+    Attributes:
+        level: the filter in words, as among the factors of classifier runs.
+        candidates: images that were judged.
+        acceptance: share of them that passed, 0 to 1; `by_class` of each class.
+        coverage: share of training images with a synthetic one near them: of those that passed, and of as many that
+            were not filtered; None where too few passed.
+        lost_coverage: coverage of all candidates less that of those that passed.
+    """
+
+    generator: Generator
+    level: str
+    size: int
+    draw: int
+    seed: int | None
+    candidates: int
+    acceptance: float
+    by_class: Mapping[str, float]
+    coverage: tuple[float | None, float | None]
+    lost_coverage: float | None
+
+
 class Fields:
     """Fields of one JSON object; a missing one is an error that names the file."""
 
@@ -150,6 +178,7 @@ class Results:
     classifiers: tuple[ClassifierRun, ...]
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
+    filters: tuple[FilterRun, ...]
 
 
 def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test: ImageSet | None) -> Results:
@@ -168,6 +197,7 @@ def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test:
     scores: list[Score] = []
     classifiers: list[ClassifierRun] = []
     naive: list[ClassifierRun] = []
+    filters: list[FilterRun] = []
     known: dict[str, Path] = {}
     for file in files:
         content = Fields(file, read_object(file))
@@ -186,6 +216,8 @@ def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test:
             scores += [_score(cell, Fields(file, row)) for row in result.required("scores")]
             if (gallery := result.optional("gallery")) is not None:
                 training.append(_train_run(study_dir, cell, Fields(file, {"gallery": gallery})))
+        elif kind == "filter":
+            filters.append(_filter_run(cell, result))
         elif kind == "classify":
             classifiers.append(_classifier_run(file, cell, result, test))
         elif kind == "naive" and naive_test is not None:
@@ -199,6 +231,7 @@ def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test:
         classifiers=tuple(run for run in classifiers if run.tested_on == "real"),
         on_synthetic=tuple(run for run in classifiers if run.tested_on != "real"),
         naive=tuple(sorted(naive, key=_classifier_order)),
+        filters=tuple(sorted(filters, key=lambda f: (f.generator, f.level, f.size, f.draw, f.seed or 0))),
     )
 
 
@@ -254,6 +287,21 @@ def _score(cell: Fields, row: Fields) -> Score:
     )
 
 
+def _filter_run(cell: Fields, result: Fields) -> FilterRun:
+    return FilterRun(
+        generator=Generator(cell.required("gan"), cell.optional("mode") or "", _truncation(cell)),
+        level=_levels(cell)["filter"],
+        size=cell.required("size"),
+        draw=cell.required("draw"),
+        seed=cell.optional("gan_seed"),
+        candidates=sum(result.required("candidates").values()),
+        acceptance=result.required("acceptance"),
+        by_class=result.required("acceptance_by_class"),
+        coverage=(result.optional("coverage_accepted"), result.optional("coverage_same_number")),
+        lost_coverage=result.optional("lost_coverage"),
+    )
+
+
 def _truncation(cell: Fields) -> float:
     value = cell.optional("truncation")
     return 1.0 if value is None else float(value)
@@ -263,7 +311,6 @@ def _classifier_run(file: Path, cell: Fields, result: Fields, test: ImageSet) ->
     tested_on = result.optional("tested_on") or "real"
     labels = test.labels if tested_on == "real" else np.asarray(result.required("labels"), dtype=np.int64)
     predictions, confusion = _predictions(file, result, labels, len(test.classes))
-    levels = {name: _level(cell.optional(name)) for name in _FACTORS if cell.optional(name) is not None}
     return ClassifierRun(
         network=cell.required("network"),
         arm=cell.required("arm"),
@@ -282,15 +329,17 @@ def _classifier_run(file: Path, cell: Fields, result: Fields, test: ImageSet) ->
         seconds=result.optional("seconds"),
         truncation=_truncation(cell),
         tested_on=tested_on,
-        factors=levels,
+        factors=_levels(cell),
     )
 
 
-def _level(value: object) -> str:
-    """Return the level of a factor in words, such as ``"confidence, quantile 0.1"`` for a filter with its settings."""
-    if isinstance(value, dict):
-        return ", ".join(_level(v) if name == "by" else f"{name} {_level(v)}" for name, v in value.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _levels(cell: Fields) -> dict[str, str]:
+    """Return the levels of the factors that mean something to a cell, in words."""
+    levels = {name: str(cell.optional(name)) for name in _FACTORS if cell.optional(name) is not None}
+    quantile = cell.optional("filter_quantile")
+    if "filter" in levels and quantile is not None:
+        levels["filter"] += f" {quantile:g}"
+    return levels
 
 
 def _predictions(file: Path, result: Fields, labels: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ def reviewers_questions(
     found = [
         _entry("How many images?", _images(record), "numbers"),
         _entry("Which draws and seeds?", _seeds(record), "seeds"),
-        _entry("What was chosen on what?", _choices(record), "study-file"),
+        _entry("What was tuned on what?", _choices(record), "study-file"),
         _entry("Grouped? Duplicates?", _groups(record), "data"),
     ]
     if record.classifiers:
@@ -64,7 +64,7 @@ def _choices(record: StudyRecord) -> str:
     if record.trained:
         best = record.design.training.snapshot == "best"
         parts.append(f"generators: {'the weights nearest to the training subset' if best else 'the last weights'}")
-    if any(run.factors.get("filter", "none") != "none" for run in record.classifiers):
+    if record.filters:
         parts.append("filters: training images alone")
     return f"{'; '.join(parts)}."
 

@@ -23,7 +23,7 @@ from sonosynth.statistics import (
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
 TRAIN, HELD_OUT = "train", "held-out"
 LEVEL = 0.95
-_USUAL = {"fill": "proportional", "filter": "none"}  # levels that go without saying
+_UNTOLD = {"fill": {"proportional"}, "filter": set[str]()}  # levels that go without saying
 _NEEDS = {"fill": "ratio", "filter": "gan"}  # what a run has if the factor means anything to it
 
 _Column = TypeVar("_Column", bound=Hashable)
@@ -128,6 +128,7 @@ def generators(record: StudyRecord) -> tuple[Generator, ...]:
     """Return all generators of the record, in the order of the study file, others after them by name."""
     runs = (*record.classifiers, *record.on_synthetic)
     seen = {t.generator for t in record.training} | {s.generator for s in record.scores}
+    seen |= {f.generator for f in record.filters}
     seen |= {run.generator for run in runs if run.generator is not None}
     order = [gan.name for gan in record.design.gans]
     return tuple(sorted(seen, key=lambda g: (order.index(g.gan) if g.gan in order else len(order), g)))
@@ -180,7 +181,7 @@ def series_of(record: StudyRecord, runs: Sequence[ClassifierRun]) -> list[tuple[
     for run in (*record.classifiers, *record.on_synthetic):
         for name, level in run.factors.items():
             told.setdefault(name, set()).add(level)
-    named = [name for name, levels in told.items() if len(levels) > 1 or levels != {_USUAL.get(name, *levels)}]
+    named = [name for name, levels in told.items() if len(levels) > 1 or levels != _UNTOLD.get(name, levels)]
 
     def pair(run: ClassifierRun) -> tuple[Series, ClassifierRun]:
         applies = [name for name in named if getattr(run, _NEEDS.get(name, "arm")) is not None]

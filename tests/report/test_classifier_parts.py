@@ -1,0 +1,303 @@
+"""What the report says of classifiers: paired tests, curves, worth, power, further scores, arms of all kinds."""
+
+import numpy as np
+import pytest
+
+from html_page import read
+from made_up_study import CLASSES, cells_of, write_cell, write_fake_study
+from sonosynth.errors import StudyError
+from sonosynth.files import read_json, write_json
+from sonosynth.report import tables
+from sonosynth.report.classifier_figures import learning_figures
+from sonosynth.report.classifier_tables import filter_rows, network_part, on_synthetic, worth_row
+from sonosynth.report.contrasts import contrasts
+from sonosynth.report.f1_findings import power_sentences, worth_sentences
+from sonosynth.report.learning import curves, real_worth
+from sonosynth.report.page import write_report
+from sonosynth.report.power import detectable
+from sonosynth.report.record import StudyRecord
+from sonosynth.report.results import Generator
+from sonosynth.report.reviewer import reviewers_questions
+from sonosynth.report.wording import p_text
+from sonosynth.statistics import (
+    BUSI_COMPONENTS,
+    f1_difference,
+    holm,
+    macro_f1_jackknife,
+    minimum_detectable_difference,
+    worth_in_real_images,
+)
+
+ALL_ARMS = (
+    *("real", "real+classical", "oversampled", "real+synthetic", "real+classical+synthetic"),
+    *("synthetic-only", "test-on-synthetic"),
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Three draws, two seeds, two generators, two sizes, two ratios, every arm."""
+    return write_fake_study(
+        tmp_path_factory.mktemp("arms") / "s", draws=3, arms=ALL_ARMS, sizes=(10, 20), ratios=(1.0, 2.0)
+    )
+
+
+@pytest.fixture(scope="module")
+def record(study):
+    return StudyRecord.load(study)
+
+
+@pytest.fixture(scope="module")
+def rows(record):
+    return tables.f1_rows(record)
+
+
+def row_of(rows, arm, size, gan=None, ratio=None):
+    return next(
+        row
+        for row in rows
+        if (row.series.arm, row.size, row.series.ratio) == (arm, size, ratio)
+        and (row.series.generator.gan if row.series.generator else None) == gan
+    )
+
+
+def test_every_arm_meets_its_baselines(rows):
+    pairs = {(c.row.series.arm, c.baseline.series.arm) for c in contrasts(rows)}
+    assert pairs == {
+        ("real+classical", "real"),
+        ("oversampled", "real"),
+        ("real+synthetic", "real"),
+        ("real+synthetic", "oversampled"),
+        ("real+classical+synthetic", "real"),
+        ("real+classical+synthetic", "real+classical"),
+        ("real+classical+synthetic", "oversampled"),
+        ("synthetic-only", "real"),
+    }
+    for c in contrasts(rows):
+        assert c.row.size == c.baseline.size
+        if c.baseline.series.arm == "oversampled":
+            assert c.row.series.ratio == c.baseline.series.ratio
+    assert {(c.row.series.arm, c.baseline.series.arm) for c in contrasts(rows) if c.asked} == {
+        ("real+synthetic", "real"),
+        ("real+classical+synthetic", "real+classical"),
+    }
+    assert {c.row.series.arm for c in contrasts(rows) if c.same_volume} == {"real+synthetic"}
+
+
+def test_p_values_are_adjusted_over_sizes_and_generators(record, rows):
+    family = [
+        c
+        for c in contrasts(rows)
+        if (c.row.series.arm, c.baseline.series.arm, c.row.series.ratio) == ("real+synthetic", "real", 2.0)
+    ]
+    assert [(c.row.size, c.row.series.generator.gan) for c in family] == [
+        *((10, "stylegan2"), (10, "stylegan2-diffaug")),
+        *((20, "stylegan2"), (20, "stylegan2-diffaug")),
+    ]
+    test, p = record.test, []
+    for c in family:
+        both = c.baseline.predictions, c.row.predictions
+        p.append(f1_difference(test.labels, test.groups, *both, len(CLASSES)).p_value)
+        assert c.difference.p_value == pytest.approx(p[-1]) and c.family == 4
+    assert [c.adjusted for c in family] == pytest.approx(holm(p))
+    assert max(c.adjusted - c.difference.p_value for c in family) > 0
+
+
+def test_two_draws_have_no_p_value_but_a_reason(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, draws=2, gans=("fastgan",), sizes=(10, 20))
+    found = contrasts(tables.f1_rows(StudyRecord.load(study)))
+    assert {c.adjusted for c in found} == {None} and {c.difference.p_value for c in found} == {None}
+    _, text = read(write_report(study))
+    assert "No p-value: two draws of the training subset: a description, not a test; three are needed." in text
+    assert "could have detected nothing. Three would find a true difference" in text
+    assert "Holm (" not in text and "p, Holm" not in text
+
+
+def test_worth_is_read_off_the_curve_of_the_same_arm(record, rows):
+    found = next(
+        w
+        for w in real_worth(rows)
+        if (w.row.series.arm, w.row.size, w.row.series.ratio) == ("real+classical+synthetic", 10, 1.0)
+        and w.row.series.generator.gan == "stylegan2-diffaug"
+    )
+    test = record.test
+    scores = [
+        macro_f1_jackknife(test.labels, test.groups, row.predictions, len(CLASSES))
+        for row in (*(row_of(rows, "real+classical", size) for size in (10, 20)), found.row)
+    ]
+    expected = worth_in_real_images([10, 20], scores[:2], 10, scores[2])
+    assert found.baseline.arm == "real+classical" and found.worth == expected
+    assert {w.row.series.arm for w in real_worth(rows)} == {"real+synthetic", "real+classical+synthetic"}
+
+
+def test_worth_beyond_the_measured_range_is_said(record, rows):
+    order = tables.generators(record)
+    far = [w for w in real_worth(rows) if w.worth.equals.value == np.inf]
+    assert far and all(worth_row(w, order)["equals"] == "> 20" for w in far)
+    assert worth_row(far[0], order)["gain"] == f"> {20 - far[0].row.size:+d}".replace("+0", "0")
+    assert "more than 20 (beyond the measured range)" in " ".join(worth_sentences(far[:3], order))
+
+
+def test_curves_leave_out_sizes_that_lack_draws(tmp_path):
+    study = write_fake_study(tmp_path, draws=3, gans=(), arms=("real",), sizes=(10, 20, 40), seeds=(0,))
+    (whole,) = curves(tables.f1_rows(StudyRecord.load(study)))
+    assert (whole.draws, whole.curve.sizes, whole.left_out) == ((0, 1, 2), (10, 20, 40), ())
+    for path in cells_of(study, "classify"):
+        if (cell := read_json(path)["cell"])["size"] == 40 and cell["draw"] > 0:
+            path.unlink()
+    (part,) = curves(tables.f1_rows(StudyRecord.load(study)))
+    assert (part.draws, part.curve.sizes, part.left_out) == ((0, 1, 2), (10, 20), (40,))
+    assert part.curve.points == whole.curve.points[:2]
+
+
+def test_power_is_of_the_study_itself(record, rows):
+    small, large = detectable(record, contrasts(rows))
+    assert (small.size, large.size, small.draws, small.seeds, small.family) == (10, 20, 3, 2, 4)
+    assert small.pairs == 8 and small.tested_draws == 3  # two arms, two generators, two ratios
+    assert 0 < small.alone < small.in_family < 1
+    (sentence,) = power_sentences([small, large])
+    assert "of this study itself" in sentence and "a chance of 80%" in sentence
+
+
+def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path):
+    study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10,))
+    record = StudyRecord.load(study)
+    (found,) = detectable(record, contrasts(tables.f1_rows(record)))
+    groups = len(np.unique(record.test.groups))
+    assert found.alone == pytest.approx(minimum_detectable_difference(BUSI_COMPONENTS, 3, 2, groups))
+    assert (found.pairs, found.draws, found.tested_draws) == (0, 1, 3)
+    (sentence,) = power_sentences([found])
+    assert "could have detected nothing" in sentence and "BUSI" in sentence
+
+
+def test_scores_on_synthetic_images_stand_apart(record, rows):
+    assert len(record.on_synthetic) == 2 * 2 * 2 * 3 * 2
+    assert all(run.arm != "test-on-synthetic" for run in record.classifiers)
+    assert all(row.series.arm != "test-on-synthetic" for row in rows)
+    found = on_synthetic(record, tables.generators(record))
+    assert len(found) == 8 and {row["n_test"] for row in found} == {"50"}
+    runs = [r for r in record.on_synthetic if (r.gan, r.size, r.ratio) == ("stylegan2", 10, 1.0)]
+    mean = np.mean([run.metrics["macro_f1"] for run in runs])
+    assert found[0]["macro_f1"].startswith(f"{mean:.3f} (")
+
+
+def test_further_scores_come_from_all_runs_or_are_left_empty(record, rows, tmp_path, undrawn):
+    order = tables.generators(record)
+    part = network_part(record, "resnet18", rows, curves(rows), order, tmp_path)
+    size, further = part["further"][0]
+    runs = [run for run in record.classifiers if (run.arm, run.size) == ("real", size)]
+    for c, name in enumerate(CLASSES):
+        pair = [np.mean([run.metrics[f"{score}_{name}"] for run in runs]) for score in ("sensitivity", "specificity")]
+        assert further[0]["by_class"][c] == f"{pair[0]:.3f} / {pair[1]:.3f}"
+    assert further[0]["spreads"][0].startswith(f"{np.mean([run.metrics['brier'] for run in runs]):.3f} (")
+
+
+def test_runs_of_earlier_versions_are_read(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(10,))
+    for path in cells_of(study, "classify"):
+        content = read_json(path)
+        del content["result"]["tested_on"], content["result"]["labels"]
+        kept = {k: v for k, v in content["result"]["metrics"].items() if k.startswith(("macro", "f1", "bal", "auc"))}
+        write_json(path, {**content, "result": {**content["result"], "metrics": kept}})
+    page, _ = read(write_report(study))
+    rows = [row for row in page.rows if row[:3] == ["real", "–", "10 / 0"] and " / " in row[3] and len(row) == 8]
+    assert rows and rows[0][-2:] == ["–", "–"] and "–" not in rows[0][3]
+
+
+def test_unknown_arms_and_new_factors_do_not_mix_or_break(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, gans=("fastgan",), arms=("real", "real+synthetic"), sizes=(10, 20))
+    usual = [read_json(path) for path in cells_of(study, "classify") if read_json(path)["cell"]["gan"]]
+    for content in usual:
+        for change in (
+            {"arm": "real+future+synthetic"},
+            {"filter": "confidence", "filter_quantile": 0.1},
+            {"fill": "balanced"},
+            {"truncation": 0.7},
+        ):
+            write_cell(study, content["cell"] | change, content["result"])
+    record = StudyRecord.load(study)
+    rows = [row for row in tables.f1_rows(record) if row.size == 10]
+    assert [
+        (row.series.arm, row.series.levels, row.series.generator and row.series.generator.truncation) for row in rows
+    ] == [
+        ("real", "", None),
+        ("real+synthetic", "", 0.7),
+        ("real+synthetic", "", 1.0),
+        ("real+synthetic", "fill balanced", 1.0),
+        ("real+synthetic", "filter confidence 0.1", 1.0),
+        ("real+future+synthetic", "", 1.0),
+    ]
+    assert all(len(row.runs) == 2 for row in rows)
+    assert {c.baseline.series.arm for c in contrasts(rows)} == {"real"}
+    _, text = read(write_report(study))
+    assert "real+future+synthetic" in text and "fastgan, ψ 0.7" in text and "filter confidence 0.1" in text
+    assert len(learning_figures(curves(rows), "resnet18", tables.generators(record), tmp_path)) == 3
+    write_cell(study, usual[0]["cell"] | {"fill": "balanced", "subset": "another"}, usual[0]["result"])
+    with pytest.raises(StudyError, match="are the same run under different settings"):
+        StudyRecord.load(study)
+
+
+def test_filters_show_what_they_accept_and_what_it_costs(tmp_path):
+    study = write_fake_study(tmp_path, gans=("fastgan",), arms=("real",), sizes=(10,), draws=2)
+    for draw, acceptance in ((0, 0.5), (1, 0.7)):
+        cell = {"kind": "filter", "gan": "fastgan", "mode": "conditional", "gan_seed": 0, "truncation": 1.0}
+        cell |= {"size": 10, "draw": draw, "filter": "distance", "filter_quantile": 0.1}
+        result = {
+            "candidates": {"benign": 30, "malignant": 20, "normal": 10},
+            "acceptance": acceptance,
+            "acceptance_by_class": {"benign": acceptance, "malignant": 1.0},
+            **{"coverage_accepted": 0.4, "coverage_same_number": 0.5, "lost_coverage": 0.25 if draw else None},
+        }
+        write_cell(study, cell, result)
+    record = StudyRecord.load(study)
+    (row,) = filter_rows(record, tables.generators(record))
+    assert (row["generator"], row["level"], row["candidates"], row["runs"]) == (
+        "fastgan",
+        "distance 0.1",
+        "60",
+        "0, 1 / 0",
+    )
+    assert (row["acceptance"], row["by_class"]) == ("0.60", ["0.60", "1.00", "–"])
+    assert (row["coverage"], row["lost"]) == (["0.40", "0.50"], "–")  # one of the two is not known
+
+
+def test_reviewers_find_their_answers(study, record, rows, tmp_path, undrawn):
+    found = contrasts(rows)
+    answers = {q["question"]: q["answer"] for q in reviewers_questions(record, found, detectable(record, found))}
+    assert answers["How many images?"] == "Training 10 and 20; test 30 in 15 groups, the same for every arm."
+    assert answers["Which draws and seeds?"] == "3 draws a size, GAN seeds 0, classifier seeds 0, 1; split seed 11."
+    assert answers["What was tuned on what?"].startswith(
+        "Nothing on the test images; each classifier 200 steps, no sel"
+    )
+    assert answers["Which test, corrected how?"].endswith("Holm over sizes and generators (4 comparisons).")
+    assert "crossed random factors" in answers["How are intervals made?"]
+    assert answers["Which versions?"] == "sonosynth 0.1.0, torch 2.13.0, CPU (x86_64, AVX2)."
+    page, text = read(write_report(study, tmp_path))
+    for question in reviewers_questions(record, found, detectable(record, found)):
+        assert question["link"] in page.ids and question["answer"] in text
+    assert "They compare with no other table" in text and "Cohen’s d" in text
+
+
+def test_dropped_duplicates_are_told_first(study, tmp_path):
+    record = StudyRecord.load(study)
+    note = "19 images dropped: copies that carry different labels"
+    record.provenance["data"]["notes"].append(note)
+    (answer,) = (q["answer"] for q in reviewers_questions(record, [], []) if q["link"] == "data")
+    assert answer.endswith(f"; {note}.")
+
+
+def test_generators_of_one_name_are_told_apart():
+    both = [Generator("fastgan", "per_class"), Generator("fastgan", "conditional", 0.7)]
+    assert [g.label(both) for g in both] == ["fastgan (per_class)", "fastgan (conditional), ψ 0.7"]
+    assert Generator("fastgan", "conditional").label([both[1], Generator("fastgan", "conditional")]) == "fastgan"
+
+
+def test_the_largest_rectangle_is_kept():
+    assert tables.rectangle({0: [1, 2, 3], 1: [1, 2], 2: [1]}) == ([0, 1], pytest.approx([1, 2]))
+    assert tables.rectangle({5: [1], 3: [1]}) == ([3, 5], [1])
+    assert tables.rectangle({}) == ([], [])
+
+
+@pytest.mark.parametrize(("p", "expected"), [(None, "–"), (0.0004, "< 0.001"), (0.0312, "0.031"), (1.0, "1.000")])
+def test_p_values_in_words(p, expected):
+    assert p_text(p) == expected
