@@ -12,7 +12,6 @@ from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import PIXELS
 from sonosynth.report import score_figures
-from sonosynth.report.wording import joined
 from sonosynth.report.render import render
 from sonosynth.report.score_gallery import COPIES, gallery
 from sonosynth.report.score_verdicts import (
@@ -25,6 +24,7 @@ from sonosynth.report.score_verdicts import (
     with_unit,
 )
 from sonosynth.report.score_words import PARTS, WORDS
+from sonosynth.report.wording import joined
 
 _ROLES = {TRAIN: "training", HELD_OUT: "held-out", SYNTHETIC: "synthetic"}
 _BOTH = ("nearest_distance_ratio", "membership_auc", "data_copying")

@@ -8,8 +8,8 @@ from sonosynth.metrics.comparisons import ALL, HELD_OUT, TRAIN
 from sonosynth.metrics.reading import Reading, State, judged, with_floor_rows
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import PIXELS, Score
-from sonosynth.report.wording import MINUS, joined, number
 from sonosynth.report.score_words import DIVERSITY, REALISM, WORDS, unit_of
+from sonosynth.report.wording import MINUS, joined, number
 
 _THREE_DECIMALS = ("near_copies", "nearest_distance_ratio", "membership_auc")
 _WORST_FIRST: tuple[State, ...] = ("off", "beyond", "unclear", "as real", "none")
