@@ -55,7 +55,7 @@ def design_of(folder: Path, **training) -> dict:
         "split": {"sizes": [8, 16], "draws": 1},
         "gans": [TINY_GAN, TINY_GAN | {"name": "other", "pretrain_kimg": 0.012, "pretrain_images": 2}],
         "training": {"kimg": 0.012, "mode": "conditional"} | training,
-        "scores": {"n_synthetic": 20},
+        "scores": {"features": ["random-conv"], "n_synthetic": 20},
         "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20},
     }
 
@@ -118,7 +118,7 @@ def test_a_study_that_is_cut_leaves_no_worker_behind_and_goes_on(how, tmp_path):
     while not list((tmp_path / "cut").glob("runs/*/log.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(how)
-    process.wait(60)
+    process.wait(240)
     time.sleep(2)  # workers notice that their parent is gone
     for directory in (tmp_path / "cut").glob("runs/*"):
         with locked(directory):
