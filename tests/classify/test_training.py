@@ -88,3 +88,12 @@ def test_the_cosine_ends_at_zero_and_a_constant_rate_stays():
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(TrainingError, match=message):
         Training(**settings)
+
+
+def test_the_digest_of_weights_tells_classifiers_apart():
+    def digest(seed: int, steps: int) -> str:
+        training = Training(steps=steps, batch=8)
+        return fit(blobs(12), classical=False, network="tiny", training=training, seed=seed).weights_digest
+
+    assert digest(0, 3) == digest(0, 3)
+    assert len({digest(0, 3), digest(1, 3), digest(0, 4)}) == 3

@@ -1,5 +1,6 @@
 """The training loop of classifiers, and what it leaves: a network that predicts."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -49,6 +50,15 @@ class Fitted:
     normalise: _Normaliser
     device: torch.device
     step: int | None = None
+
+    @property
+    def weights_digest(self) -> str:
+        """SHA-256 over the names and values of all weights, to tell whether two classifiers are one, bit for bit."""
+        digest = hashlib.sha256()
+        for name, value in self.model.state_dict().items():
+            digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @torch.no_grad()
     def predict(self, images: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ class Classification:
         n_train: real training images; copies of them are not counted.
         n_synthetic: synthetic training images.
         n_test: test images.
+        weights_digest: SHA-256 of the weights, as `Fitted.weights_digest`.
         tested_on: whether those are real.
         step: the step whose weights are judged, where a validation set chose it.
     """
@@ -34,6 +35,7 @@ class Classification:
     n_train: int
     n_synthetic: int
     n_test: int
+    weights_digest: str
     tested_on: str = "real"
     step: int | None = None
 
@@ -48,6 +50,7 @@ class Classification:
             "n_synthetic": self.n_synthetic,
             "n_test": self.n_test,
             "tested_on": self.tested_on,
+            "weights_digest": self.weights_digest,
             **({} if self.step is None else {"step": self.step}),
         }
 

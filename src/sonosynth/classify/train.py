@@ -80,6 +80,7 @@ def classify(
         n_train=0 if arm.trains_on == "synthetic" else len(train),
         n_synthetic=0 if synthetic is None or arm.trains_on == "real" else len(synthetic),
         n_test=len(tested),
+        weights_digest=fitted.weights_digest,
         tested_on=arm.tests_on,
         step=fitted.step,
     )
