@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sonosynth.classify.settings import DEFAULTS
 from sonosynth.errors import StudyError
 from sonosynth.study.design import expand, load_design, parse_design
 
@@ -38,6 +39,24 @@ def test_what_is_not_given_is_the_recipes_own_and_an_entry_wins():
     read = design(gans=[{"base": "stylegan2", "kimg": 1, "mode": "per_class"}])
     assert (read.kimg_of(read.gans[0]), read.mode_of(read.gans[0])) == (1, "per_class")
     assert read.gans[0].recipe.channel_base == 16384
+
+
+def test_arms_filters_and_networks_of_a_file_that_names_few():
+    read = design(classifiers={})
+    assert read.classifiers.arms == ("real", "real+classical", "real+synthetic", "real+classical+synthetic")
+    assert [entry.by for entry in read.classifiers.filters] == ["none"]
+    assert read.classifiers.training == DEFAULTS and read.training.truncation == (1.0,)
+    read = design(
+        classifiers={
+            "networks": ["monai:DenseNet169"],
+            "filters": ["none", {"by": "confidence", "quantile": 0.2}],
+            "fill": "balanced",
+            "steps": 150,
+            "balance": "sampling",
+        }
+    )
+    assert read.classifiers.filters[1].quantile == 0.2 and read.classifiers.fill == ("balanced",)
+    assert (read.classifiers.training.steps, read.classifiers.training.balance) == (150, "sampling")
 
 
 def test_an_own_test_set_replaces_the_fraction():
@@ -87,6 +106,17 @@ def test_an_own_test_set_replaces_the_fraction():
         ({"classifiers": {"ratios": [0]}}, "above 0"),
         ({"data": {"source": "x", "size": 100}}, "data.size"),
         ({"training": {"seeds": []}}, "training.seeds"),
+        ({"training": {"truncation": 1.2}}, "training.truncation.0: .*less than or equal to 1"),
+        ({"split": {"sizes": [50], "validation_fraction": 1}}, "split.validation_fraction: .*less than 1"),
+        ({"classifiers": {"networks": ["monai:DenseNet120"]}}, "no classifier network 'monai:DenseNet120' .did you"),
+        ({"classifiers": {"fill": "balancd"}}, "classifiers.fill.0: .*'balanced'"),
+        ({"classifiers": {"filters": ["confidense"]}}, "no filter 'confidense' .did you mean 'confidence'"),
+        ({"classifiers": {"filters": [{"quantile": 0.2}]}}, "a filter is a name, or a 'by' with settings"),
+        ({"classifiers": {"filters": [{"by": "distance", "quantil": 0.2}]}}, "'quantil' .* .did you mean 'quantile'"),
+        ({"classifiers": {"filters": [{"by": "none", "quantile": 0.2}]}}, "'none' takes no settings"),
+        ({"classifiers": {"filters": ["distance", {"by": "distance", "candidates": 9}]}}, "stands more than once"),
+        ({"classifiers": {"batch": 1}}, "classifiers.batch"),
+        ({"classifiers": {"balance": "weight"}}, "classifiers.balance: .*'weights'"),
     ],
 )
 def test_mistakes_are_one_line_that_names_them(changes, message):

@@ -20,6 +20,7 @@ from sonosynth.study.estimate import estimate
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
+from sonosynth.study.synthetic import Supply
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 
@@ -81,7 +82,7 @@ def test_tables_have_the_contract_columns_and_a_row_for_every_cell(finished):
     assert set(scores["size"]) == set(f1["size"]) == {8, 16}
     assert set(scores["reference"]) == {"train", "held-out"}
     assert {"frechet_distance", "kernel_distance"} <= set(scores["metric"])
-    assert set(f1["metric"]) == {"macro_f1", "f1_dark", "f1_light", "balanced_accuracy", "auc"}
+    assert {"macro_f1", "f1_dark", "f1_light", "balanced_accuracy", "auc", "brier"} <= set(f1["metric"])
     real = f1[f1["arm"] == "real"]
     assert real["gan"].isna().all() and real["ratio"].isna().all() and (real["n_synthetic"] == 0).all()
     made = f1[f1["arm"] == "real+synthetic"]
@@ -104,11 +105,15 @@ def test_test_images_are_in_no_subset_and_subsets_are_nested(finished):
 
 
 def test_scored_and_classifier_images_differ(source, finished):
-    from sonosynth.study.work import _seed
-
     design = parse_design(plain(source), "study.yaml")
-    cell = next(c for c in prepare_study(design, Store(finished)).cells(design) if c.kind == "train")
-    assert _seed(cell, "score") != _seed(cell, "classify") != _seed(cell, "gallery")
+    data, store = prepare_study(design, Store(finished)), Store(finished)
+    cells = [cell for cell in data.cells(design) if cell.size == 16]
+    supply = Supply(store, {}, lambda done, total, text: None)
+    scored = supply.to_score(next(cell for cell in cells if cell.kind == "score"))
+    train = next(subset.images for subset in data.subsets if subset.size == 16)
+    used = supply.to_classify(next(cell for cell in cells if cell.kind == "classify" and cell.generation), train)
+    assert (len(scored), len(used)) == (20, 16)
+    assert not shared_images(scored, used)
 
 
 def test_new_generators_join_and_old_results_stay(source, finished, tmp_path):

@@ -1,18 +1,20 @@
 """The cells of a study: frozen descriptions of one piece of work each, with a content hash."""
 
 import hashlib
+import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from sonosynth.classify.arms import ARMS
+from sonosynth.classify.arms import ARMS, Fill
+from sonosynth.classify.settings import Training
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.families import Part
-from sonosynth.study.design import GanEntry, StudyDesign
-
-FORMAT = 1  # raised when the meaning of a cell changes, so that old results are not taken for new ones
+from sonosynth.study.design import StudyDesign
+from sonosynth.study.sections import NO_FILTER, FilterEntry, GanEntry
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,13 @@ class Generation:
 
 @dataclass(frozen=True)
 class Cell:
-    """What all cells have: the subset they work on, named by size and draw and pinned by its fingerprint."""
+    """What all cells have: the subset they work on, named by size and draw and pinned by its fingerprint.
+
+    `format` is raised when the meaning of a kind of cell changes, so that old results are not taken for new ones.
+    """
 
     kind: ClassVar[str]
+    format: ClassVar[int] = 1
 
     size: int
     draw: int
@@ -59,7 +65,7 @@ class Cell:
     @property
     def hash(self) -> str:
         """16 hexadecimal digits over all that decides the cell's result."""
-        text = json.dumps([FORMAT, self.kind, asdict(self)], sort_keys=True)
+        text = json.dumps([self.format, self.kind, asdict(self)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -77,10 +83,15 @@ class TrainCell(Cell):
 
 @dataclass(frozen=True)
 class ScoreCell(Cell):
-    """Score the synthetic images of a generation against its training subset and the held-out images."""
+    """Score the synthetic images of a generation against its training subset and the held-out images.
+
+    `truncation` is None for images made elsewhere.
+    """
 
     kind: ClassVar[str] = "score"
+    format: ClassVar[int] = 2
     generation: Generation
+    truncation: float | None
     held_out: str
     features: tuple[str, ...]
     n_synthetic: int
@@ -92,22 +103,68 @@ class ScoreCell(Cell):
 
 
 @dataclass(frozen=True)
+class FilterCell(Cell):
+    """Choose, by the training subset, which of the synthetic images for classifiers may be used.
+
+    `candidates` images of every class are judged. `network` and `training` are those of the classifiers that judge,
+    None for a filter without; `features` the network in whose features distance and coverage are measured.
+    """
+
+    kind: ClassVar[str] = "filter"
+    generation: Generation
+    truncation: float | None
+    by: str
+    quantile: float
+    candidates: int
+    features: str
+    network: str | None
+    training: Training | None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the flat description that stands in the cell's result file."""
+        plain = super().describe()
+        training = plain.pop("training") or {}
+        del plain["by"], plain["quantile"]
+        return plain | {"gan_seed": plain.pop("seed")} | named_filter(self) | training
+
+    def label(self) -> str:
+        """Return what a progress bar shows."""
+        return f"filter {self.generation.gan} by {self.by}, n={self.size}, draw {self.draw}"
+
+
+def named_filter(cell: FilterCell | None) -> dict[str, Any]:
+    """Return the columns that tell which filter synthetic images passed."""
+    return {"filter": cell and cell.by, "filter_quantile": cell and cell.quantile}
+
+
+@dataclass(frozen=True)
 class ClassifyCell(Cell):
-    """Train a classifier in one arm and score it on the held-out images."""
+    """Train a classifier in one arm and score it on the held-out images.
+
+    `ratio` and `fill` are None for arms to which nothing is added, `truncation` and `filter` where no synthetic image
+    was truncated or filtered; `validation` is the fingerprint of the images that choose the weights, if any do.
+    """
 
     kind: ClassVar[str] = "classify"
+    format: ClassVar[int] = 2
     generation: Generation | None
     held_out: str
     network: str
     arm: str
     ratio: float | None
-    steps: int
+    fill: Fill | None
+    truncation: float | None
+    filter: FilterCell | None
+    validation: str | None
+    training: Training
     seed: int
 
     def describe(self) -> dict[str, Any]:
         """Return the flat description that stands in the cell's result file."""
         absent = {"gan": None, "mode": None, "gan_seed": None} if self.generation is None else {}
-        return absent | super().describe()
+        plain = absent | super().describe()
+        training: dict[str, Any] = plain.pop("training")
+        return plain | named_filter(self.filter) | training
 
     def label(self) -> str:
         """Return what a progress bar shows."""
@@ -126,7 +183,10 @@ class NaiveCell(ClassifyCell):
         return f"{super().label()}, split without groups"
 
 
-AnyCell = TrainCell | ScoreCell | ClassifyCell
+AnyCell = TrainCell | ScoreCell | FilterCell | ClassifyCell
+FORMATS: dict[str, int] = {
+    kind.kind: kind.format for kind in (TrainCell, ScoreCell, FilterCell, ClassifyCell, NaiveCell)
+}
 
 
 @dataclass(frozen=True)
@@ -146,47 +206,71 @@ def trained_for(cell: AnyCell) -> TrainCell | None:
     return TrainCell(size=cell.size, draw=cell.draw, subset=cell.subset, generation=cell.generation)
 
 
+def needed_by(cell: AnyCell) -> list[AnyCell]:
+    """Return the cells that must have their results before `cell` can begin."""
+    needed: list[AnyCell] = []
+    if (trained := trained_for(cell)) is not None:
+        needed.append(trained)
+    if isinstance(cell, ClassifyCell) and cell.filter is not None:
+        needed.append(cell.filter)
+    return needed
+
+
+@dataclass(frozen=True)
+class Division:
+    """Images divided once.
+
+    Attributes:
+        subsets: training subsets, by draw and size.
+        held_out: the test images.
+        test_indices: where they stand in the study's images; None if the test set is the user's own.
+        validation: images that choose the weights of classifiers, in no subset; None where nothing is chosen.
+        validation_indices: where they stand in the study's images.
+    """
+
+    subsets: list[Subset]
+    held_out: ImageSet
+    test_indices: np.ndarray | None
+    validation: ImageSet | None = None
+    validation_indices: np.ndarray | None = None
+
+
 def plan_cells(
-    design: StudyDesign,
-    subsets: list[Subset],
-    held_out: ImageSet,
-    folders: dict[str, ImageSet],
-    naive: tuple[list[Subset], ImageSet] | None = None,
+    design: StudyDesign, division: Division, folders: dict[str, ImageSet], naive: Division | None = None
 ) -> list[AnyCell]:
     """Return all cells in the order in which they run: what a cell needs comes before it.
 
     Args:
         design: the study.
-        subsets: training subsets, by draw and size.
-        held_out: the test images.
+        division: how the images are divided.
         folders: synthetic images made elsewhere, by GAN name.
-        naive: subsets and test images of a split that ignores groups, for the arms without synthetic images.
+        naive: a division that ignores groups, for the arms without synthetic images.
     """
     cells: list[AnyCell] = []
-    test = held_out.fingerprint()
-    for subset in subsets:
+    judged = _judged(division)
+    for subset in division.subsets:
         where: dict[str, Any] = {"size": subset.size, "draw": subset.draw, "subset": subset.images.fingerprint()}
-        cells += _classify_cells(design, where, test, None)
+        cells += _real_cells(design, where | judged)
         for gan in design.gans:
             for generation in _generations(design, gan, folders):
+                source = where | {"generation": generation}
                 if gan.recipe is not None:
-                    cells.append(TrainCell(**where, generation=generation))
-                cells.append(
-                    ScoreCell(
-                        **where,
-                        generation=generation,
-                        held_out=test,
-                        features=design.scores.features,
-                        n_synthetic=design.scores.n_synthetic,
-                        parts=design.scores.parts,
-                    )
-                )
-                cells += _classify_cells(design, where, test, generation)
-    for subset in naive[0] if naive else ():
+                    cells.append(TrainCell(**source))
+                for truncation in (None,) if gan.recipe is None else design.training.truncation:
+                    cells += _synthetic_cells(design, source | {"truncation": truncation}, judged)
+    for subset in naive.subsets if naive else ():
         assert naive is not None
         where = {"size": subset.size, "draw": subset.draw, "subset": subset.images.fingerprint()}
-        cells += [NaiveCell(**vars(cell)) for cell in _classify_cells(design, where, naive[1].fingerprint(), None)]
+        cells += [NaiveCell(**vars(cell)) for cell in _real_cells(design, where | _judged(naive))]
     return cells
+
+
+def _judged(division: Division) -> dict[str, Any]:
+    validation = division.validation
+    return {
+        "held_out": division.held_out.fingerprint(),
+        "validation": None if validation is None else validation.fingerprint(),
+    }
 
 
 def _generations(design: StudyDesign, gan: GanEntry, folders: dict[str, ImageSet]) -> list[Generation]:
@@ -197,25 +281,51 @@ def _generations(design: StudyDesign, gan: GanEntry, folders: dict[str, ImageSet
     return [Generation(gan.name, mode, seed, kimg, recipe, how.snapshot, how.patience_kimg) for seed in how.seeds]
 
 
-def _classify_cells(
-    design: StudyDesign, where: dict[str, Any], test: str, generation: Generation | None
-) -> list[ClassifyCell]:
+def _real_cells(design: StudyDesign, where: dict[str, Any]) -> Iterator[ClassifyCell]:
+    """Yield the classifiers that see no synthetic image; only what is oversampled has a ratio."""
     plan = design.classifiers
-    ratios: tuple[float | None, ...] = plan.ratios if generation else (None,)
-    return [
-        ClassifyCell(
-            **where,
-            generation=generation,
-            held_out=test,
-            network=network,
-            arm=arm,
-            ratio=ratio,
-            steps=plan.steps,
-            seed=seed,
-        )
-        for network in plan.networks
-        for arm in plan.arms
-        if ARMS[arm].synthetic == (generation is not None)
-        for ratio in ratios
-        for seed in plan.seeds
-    ]
+    source = where | {"generation": None, "truncation": None, "filter": None, "training": plan.training}
+    for network, arm in itertools.product(plan.networks, plan.arms):
+        if ARMS[arm].synthetic:
+            continue
+        added = itertools.product(plan.ratios, plan.fill) if ARMS[arm].oversampled else [(None, None)]
+        for (ratio, fill), seed in itertools.product(added, plan.seeds):
+            yield ClassifyCell(**source, network=network, arm=arm, ratio=ratio, fill=fill, seed=seed)
+
+
+def _synthetic_cells(design: StudyDesign, source: dict[str, Any], judged: dict[str, Any]) -> Iterator[AnyCell]:
+    """Yield all that is done with the images of one generation; `source` says which, `judged` by what images."""
+    scores, plan = design.scores, design.classifiers
+    yield ScoreCell(
+        **source,
+        held_out=judged["held_out"],
+        features=scores.features,
+        n_synthetic=scores.n_synthetic,
+        parts=scores.parts,
+    )
+    arms = [arm for arm in plan.arms if ARMS[arm].synthetic]
+    filters = {entry: _filter_cell(design, source, entry) for entry in plan.filters}
+    if any(ARMS[arm].trains_on == "both" for arm in arms):
+        yield from (cell for cell in filters.values() if cell is not None)
+    common = source | judged | {"training": plan.training}
+    for network, arm in itertools.product(plan.networks, arms):
+        factors = itertools.product(plan.ratios, plan.fill, filters.values())
+        if ARMS[arm].trains_on == "synthetic":  # filters may leave too little to train on
+            factors = itertools.product(plan.ratios, plan.fill, [None])
+        elif ARMS[arm].tests_on == "synthetic":  # the ratio only says how many test it: the most
+            factors = itertools.product([max(plan.ratios)], plan.fill[:1], [None])
+        for (ratio, fill, kept), seed in itertools.product(factors, plan.seeds):
+            yield ClassifyCell(**common, network=network, arm=arm, ratio=ratio, fill=fill, filter=kept, seed=seed)
+
+
+def _filter_cell(design: StudyDesign, source: dict[str, Any], entry: FilterEntry) -> FilterCell | None:
+    if entry.by == NO_FILTER:
+        return None
+    judges = entry.by == "confidence"
+    return FilterCell(
+        **source,
+        **entry.model_dump(),
+        features=design.scores.features[0],
+        network=design.classifiers.networks[0] if judges else None,
+        training=design.classifiers.training if judges else None,
+    )

@@ -1,10 +1,11 @@
 """How long a study will take on this machine, measured on a few steps of each kind of work before anything runs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sonosynth.classify.arms import ARMS
-from sonosynth.classify.train import Training, classify
+from sonosynth.classify.filters import FOLDS
+from sonosynth.classify.fitting import Fitted, fit
+from sonosynth.classify.settings import Training
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.phantom import simulate
 from sonosynth.engine import default_device, seconds
@@ -12,12 +13,12 @@ from sonosynth.features import load_features
 from sonosynth.gan.pretrain import pretrainings
 from sonosynth.gan.train import run_config
 from sonosynth.gan.trainer import Trainer
-from sonosynth.study.cells import AnyCell, ClassifyCell, ScoreCell, TrainCell
+from sonosynth.study.cells import AnyCell, FilterCell, ScoreCell, TrainCell
 from sonosynth.study.prepared import StudyData
 from sonosynth.study.work import recipe_of
 
 PROBE_IMAGES = 16
-PROBE_STEPS = 4
+PROBE_STEPS = (1, 5)
 PROBES = 3
 
 
@@ -51,16 +52,21 @@ def _work(cell: AnyCell) -> str:
         return f"train {cell.generation.gan} ({cell.generation.mode}, {cell.generation.kimg:g} kimg)"
     if isinstance(cell, ScoreCell):
         return f"score {cell.n_synthetic} images ({', '.join(cell.features)})"
-    return f"classify with {cell.network} ({cell.steps} steps)"
+    if isinstance(cell, FilterCell):
+        return f"filter by {cell.by} ({cell.features})"
+    return f"classify with {cell.network} ({cell.training.steps} steps)"
 
 
 def _measure(cell: AnyCell, alike: int, data: StudyData) -> float:
-    images = next(s.images for s in data.subsets if (s.size, s.draw) == (cell.size, cell.draw))
+    subsets = data.division.subsets
+    images = next(s.images for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
     if isinstance(cell, TrainCell):
         return _training(cell, images) + _pretraining(cell, images) / alike
     if isinstance(cell, ScoreCell):
-        return _scoring(cell, images)
-    return _classifying(cell, images, data.held_out)
+        return sum(_seconds_an_image(name, images) for name in cell.features) * cell.n_synthetic
+    if isinstance(cell, FilterCell):
+        return _filtering(cell, images)
+    return _classifying(cell.network, cell.training, images, len(data.held_out))
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -99,15 +105,27 @@ def _seconds_a_kimg(cell: TrainCell, images: ImageSet) -> float:
     return trainer.seconds_a_step(PROBES) * 1000 / recipe.batch
 
 
-def _scoring(cell: ScoreCell, images: ImageSet) -> float:
+def _seconds_an_image(features: str, images: ImageSet) -> float:
     probe = images.images[:PROBE_IMAGES]
-    each = sum(_seconds(lambda name=name: load_features(name)(probe)) for name in cell.features) / len(probe)  # type: ignore[misc]
-    return each * cell.n_synthetic
+    return _seconds(lambda: load_features(features)(probe)) / len(probe)
 
 
-def _classifying(cell: ClassifyCell, images: ImageSet, held_out: ImageSet) -> float:
-    def fit() -> None:
-        training = Training(steps=PROBE_STEPS)
-        classify(images, held_out, ARMS["real+classical"], network=cell.network, training=training)
+def _filtering(cell: FilterCell, images: ImageSet) -> float:
+    candidates = cell.candidates * max(images.class_counts.values()) * len(_present(images))
+    judging = 0.0
+    if cell.network is not None and cell.training is not None:
+        judging = FOLDS * _classifying(cell.network, cell.training, images, candidates)
+    return candidates * _seconds_an_image(cell.features, images) + judging
 
-    return _seconds(fit) / PROBE_STEPS * cell.steps
+
+def _classifying(network: str, training: Training, images: ImageSet, n_predicted: int) -> float:
+    """Return the time of all steps with classical augmentation, of building the network, and of predictions."""
+
+    def fitted(steps: int) -> Fitted:
+        return fit(images, classical=True, network=network, training=replace(training, steps=steps))
+
+    short, long = (_seconds(lambda steps=steps: fitted(steps)) for steps in PROBE_STEPS)  # type: ignore[misc]
+    step = max(0.0, long - short) / (PROBE_STEPS[1] - PROBE_STEPS[0])
+    building = max(0.0, short - PROBE_STEPS[0] * step)
+    judge, probe = fitted(1), images.images[:PROBE_IMAGES]
+    return building + training.steps * step + n_predicted * _seconds(lambda: judge.predict(probe)) / len(probe)

@@ -14,21 +14,14 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import Source, read_source
 from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets
+from sonosynth.engine import seed_of
 from sonosynth.errors import ClassError, LeakageError, SonosynthError, StudyError
 from sonosynth.files import read_json
 from sonosynth.metrics.scorecard import check_class_names
-from sonosynth.study.cells import AnyCell, Subset, plan_cells
-from sonosynth.study.design import GanEntry, StudyDesign, expand
+from sonosynth.study.cells import AnyCell, Division, Subset, plan_cells
+from sonosynth.study.design import StudyDesign, expand
+from sonosynth.study.sections import GanEntry
 from sonosynth.study.store import Store
-
-
-@dataclass(frozen=True)
-class NaiveSplit:
-    """A division of the same images that ignores groups, apart from exact copies; see `StudyData`."""
-
-    held_out: ImageSet
-    test_indices: np.ndarray
-    subsets: list[Subset]
 
 
 @dataclass(frozen=True)
@@ -37,32 +30,37 @@ class StudyData:
 
     Attributes:
         images: all prepared images, without the user's own test set.
-        held_out: the test images.
-        test_indices: where they stand in `images`; None if the test set is the user's own.
-        subsets: training subsets, by draw and size.
+        division: into training subsets, test and validation images.
         folders: synthetic images made elsewhere, by GAN name.
         notes: what was told while reading and preparing.
         kind: how the source was read.
         files: fingerprint of the source, with its groups.
-        naive: the split that ignores groups, if the study compares with one.
+        naive: a division of the same images that ignores groups, apart from exact copies, to compare with.
         audit: the tables of an audit that was made for the study, by file name.
     """
 
     images: ImageSet
-    held_out: ImageSet
-    test_indices: np.ndarray | None
-    subsets: list[Subset]
+    division: Division
     folders: dict[str, ImageSet]
     notes: list[str]
     kind: str
     files: str | None = None
-    naive: NaiveSplit | None = None
+    naive: Division | None = None
     audit: Mapping[str, bytes] = field(default_factory=dict)
 
     def cells(self, design: StudyDesign) -> list[AnyCell]:
         """Return the cells of `design` on these images."""
-        naive = (self.naive.subsets, self.naive.held_out) if self.naive else None
-        return plan_cells(design, self.subsets, self.held_out, self.folders, naive)
+        return plan_cells(design, self.division, self.folders, self.naive)
+
+    @property
+    def subsets(self) -> list[Subset]:
+        """Training subsets, by draw and size."""
+        return self.division.subsets
+
+    @property
+    def held_out(self) -> ImageSet:
+        """The test images."""
+        return self.division.held_out
 
 
 def prepare_study(
@@ -78,35 +76,42 @@ def prepare_study(
         raise ClassError(f"a study needs at least two classes, {design.data.source} has '{images.classes[0]}' alone")
     check_class_names(images.classes)
     check_real(images, "images of data.source")
-    if design.split.test is None:
-        assert design.split.test_fraction is not None
-        pool, test = held_out(images, design.split.test_fraction, design.split.seed)
-        test_images = images.subset(test)
-    else:
-        pool, test = np.arange(len(images)), None
-        test_images = _own_test_set(design, images, store)
-    subsets = _subsets(design, images, pool)
-    folders = {gan.name: _folder(gan, design, images, test_images) for gan in design.gans if gan.folder}
-    return StudyData(images, test_images, test, subsets, folders, **told, naive=_naive(design, images))
+    own = _own_test_set(design, images, store) if design.split.test is not None else None
+    division = _divided(design, images, own)
+    folders = {gan.name: _folder(gan, design, images, division.held_out) for gan in design.gans if gan.folder}
+    return StudyData(images, division, folders, **told, naive=_naive(design, images))
 
 
-def _subsets(design: StudyDesign, images: ImageSet, pool: np.ndarray) -> list[Subset]:
-    return [
+def _divided(design: StudyDesign, images: ImageSet, own_test: ImageSet | None = None) -> Division:
+    """Divide `images`: first the test images, unless the user has their own, then the validation images, then subsets.
+
+    Validation images leave the pool before subsets are drawn, so that no generator sees them.
+    """
+    plan, seed = design.split, design.split.seed
+    pool, test, tested = np.arange(len(images)), None, own_test
+    if tested is None:
+        assert plan.test_fraction is not None
+        pool, test = held_out(images, plan.test_fraction, seed)
+        tested = images.subset(test)
+    chooses = None
+    if plan.validation_fraction is not None:
+        rest, aside = held_out(images.subset(pool), plan.validation_fraction, seed_of(seed, "validation"))
+        pool, chooses = pool[rest], pool[aside]
+    subsets = [
         Subset(size, draw, indices, images.subset(indices))
-        for draw in range(design.split.draws)
-        for size, indices in nested_subsets(images, pool, design.split.sizes, draw, design.split.seed).items()
+        for draw in range(plan.draws)
+        for size, indices in nested_subsets(images, pool, plan.sizes, draw, seed).items()
     ]
+    return Division(subsets, tested, test, None if chooses is None else images.subset(chooses), chooses)
 
 
-def _naive(design: StudyDesign, images: ImageSet) -> NaiveSplit | None:
+def _naive(design: StudyDesign, images: ImageSet) -> Division | None:
     """Return the split that someone would make who knows of no groups; equal pixels stay together even so."""
     wanted = design.data.grouped if design.split.naive is None else design.split.naive
     if not wanted or design.split.test_fraction is None:
         return None
     _, alone = np.unique(images.images.reshape(len(images), -1), axis=0, return_inverse=True)
-    careless = replace(images, groups=alone.astype(np.int64))
-    pool, test = held_out(careless, design.split.test_fraction, design.split.seed)
-    return NaiveSplit(careless.subset(test), test, _subsets(design, careless, pool))
+    return _divided(design, replace(images, groups=alone.astype(np.int64)))
 
 
 def _prepared(

@@ -8,7 +8,7 @@ from sonosynth.data.prepare import source_fingerprint
 from sonosynth.data.readers import read_source
 from sonosynth.engine import provenance
 from sonosynth.files import atomic_file, locked, remove_leftovers, write_json
-from sonosynth.study.cells import AnyCell, Subset
+from sonosynth.study.cells import AnyCell, Division
 from sonosynth.study.design import StudyDesign, expand
 from sonosynth.study.prepared import StudyData, prepare_study
 from sonosynth.study.store import Store
@@ -60,7 +60,10 @@ def run_study(
         for line in data.notes:
             monitor.note(line)
         _keep_data(design, data, store, command)
-        _run_cells(data.cells(design), data, store, monitor, workers)
+        cells = data.cells(design)
+        for line in store.outdated(cells):
+            monitor.note(line)
+        _run_cells(cells, data, store, monitor, workers)
     return data
 
 
@@ -114,16 +117,20 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
     for name, content in data.audit.items():
         with atomic_file(store.directory / "audit" / name) as beside:
             beside.write_bytes(content)
-    test = None if data.test_indices is None else data.test_indices.tolist()
-    split = {"test": test, "subsets": _as_json(data.subsets)}
+    split = _as_json(data.division)
     if data.naive is not None:
-        split["naive"] = {"test": data.naive.test_indices.tolist(), "subsets": _as_json(data.naive.subsets)}
+        split["naive"] = _as_json(data.naive)
     write_json(store.directory / "split.json", split)
-    if test is None and not store.test.is_dir():
+    if data.division.test_indices is None and not store.test.is_dir():
         data.held_out.save(store.test)
     if not store.data.is_dir():
         data.images.save(store.data)
 
 
-def _as_json(subsets: list[Subset]) -> list[dict[str, Any]]:
-    return [{"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices.tolist()} for s in subsets]
+def _as_json(division: Division) -> dict[str, Any]:
+    test, validation = division.test_indices, division.validation_indices
+    subsets = [
+        {"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices.tolist()} for s in division.subsets
+    ]
+    chosen_by = {} if validation is None else {"validation": validation.tolist()}
+    return {"test": None if test is None else test.tolist(), **chosen_by, "subsets": subsets}

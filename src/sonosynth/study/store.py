@@ -1,6 +1,7 @@
 """The study directory: one JSON file a finished cell, under its hash, and the tidy tables made from them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +9,34 @@ import pandas as pd
 
 from sonosynth.errors import OutputError, StudyError
 from sonosynth.files import atomic_file, is_vacant, read_json, write_json, write_text
-from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, NaiveCell
+from sonosynth.study.cells import FORMATS, AnyCell, ClassifyCell, Generation, NaiveCell
 from sonosynth.study.design import StudyDesign, load_design
 
 STUDY_FILE = "study.yaml"
 SCORES_CSV = "scores.csv"
 F1_CSV = "f1.csv"
 PROTOCOLS_CSV = "protocols.csv"
+FILTERS_CSV = "filters.csv"
 
 SCORE_COLUMNS = (
     *("gan", "mode", "size", "draw", "seed", "features", "reference", "class", "metric"),
     *("value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic", "note"),
+    "truncation",
 )
 F1_COLUMNS = (
     *("network", "arm", "gan", "mode", "gan_seed", "ratio", "size", "draw", "seed"),
     *("metric", "value", "n_train", "n_synthetic", "n_test"),
+    *("fill", "filter", "filter_quantile", "truncation", "n_validation"),
 )
-PROTOCOL_COLUMNS = ("protocol", "network", "arm", "size", "draw", "seed", "metric", "value", "n_train", "n_test")
+PROTOCOL_COLUMNS = (
+    *("protocol", "network", "arm", "size", "draw", "seed", "metric", "value", "n_train", "n_test"),
+    *("ratio", "fill"),
+)
+FILTER_COLUMNS = (
+    *("gan", "mode", "gan_seed", "truncation", "size", "draw", "filter", "filter_quantile", "class"),
+    *("candidates", "accepted", "acceptance", "threshold"),
+    *("features", "coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage"),
+)
 
 
 class Store:
@@ -68,7 +80,22 @@ class Store:
 
     def save(self, cell: AnyCell, result: dict[str, Any]) -> None:
         """Store the result of a finished cell."""
-        write_json(self._path(cell), {"cell": cell.describe(), "result": result})
+        write_json(self._path(cell), {"format": cell.format, "cell": cell.describe(), "result": result})
+
+    def outdated(self, cells: Sequence[AnyCell]) -> list[str]:
+        """Return a line for every kind of cell of which results lie here that an earlier version made.
+
+        They stay, and what is among `cells` is made anew: the work of such cells, or what is recorded, has changed.
+        """
+        planned = {self._path(cell).name for cell in cells}
+        others = [path for path in (self.directory / "cells").glob("*.json") if path.name not in planned]
+        found = [(read_json(path), path.name.partition("-")[0]) for path in others]
+        counts = Counter(kind for content, kind in found if content.get("format", 1) < FORMATS.get(kind, 1))
+        return [
+            f"{count} results of kind '{kind}' are of an earlier version of sonosynth, which did this work in another "
+            "way; they stay in cells/, and what the study asks for is made anew"
+            for kind, count in sorted(counts.items())
+        ]
 
     def run(self, cell: AnyCell) -> Path:
         """Return the run directory of a train cell."""
@@ -89,11 +116,13 @@ class Store:
     def write_tables(self, cells: Sequence[AnyCell]) -> None:
         """Write `scores.csv` and `f1.csv` from the finished ones of `cells`, in their order.
 
-        Where some cells ignore the groups, `protocols.csv` has their scores beside those of the arms without synthetic
-        images on the split of the study.
+        Where synthetic images are filtered, `filters.csv` says how many pass and what that costs. Where some cells
+        ignore the groups, `protocols.csv` has their scores beside those of the arms without synthetic images on the
+        split of the study.
         """
         scores: list[dict[str, Any]] = []
         f1: list[dict[str, Any]] = []
+        filters: list[dict[str, Any]] = []
         protocols: list[dict[str, Any]] = []
         for cell in cells:
             result = self.result(cell)
@@ -102,8 +131,10 @@ class Store:
             row = cell.describe()
             if cell.kind == "score":
                 scores += [row | score for score in result["scores"]]
+            elif cell.kind == "filter":
+                filters += _filter_rows(row, result)
             elif isinstance(cell, ClassifyCell):
-                sizes = {name: result[name] for name in ("n_train", "n_synthetic", "n_test")}
+                sizes = {name: result[name] for name in ("n_train", "n_synthetic", "n_test", "n_validation")}
                 values = [row | sizes | {"metric": name, "value": value} for name, value in result["metrics"].items()]
                 if not isinstance(cell, NaiveCell):
                     f1 += values
@@ -112,6 +143,8 @@ class Store:
                     protocols += [{"protocol": protocol, **value} for value in values]
         self._write_table(SCORES_CSV, scores, SCORE_COLUMNS)
         self._write_table(F1_CSV, f1, F1_COLUMNS)
+        if any(cell.kind == "filter" for cell in cells):
+            self._write_table(FILTERS_CSV, filters, FILTER_COLUMNS)
         if any(isinstance(cell, NaiveCell) for cell in cells):
             self._write_table(PROTOCOLS_CSV, protocols, PROTOCOL_COLUMNS)
 
@@ -119,3 +152,15 @@ class Store:
         table = pd.DataFrame(rows, columns=list(columns), dtype=object)
         with atomic_file(self.directory / name) as beside:
             table.to_csv(beside, index=False, lineterminator="\n")
+
+
+def _filter_rows(cell: dict[str, Any], result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a row for all classes together, with what the filter costs in coverage, and one for each class."""
+    candidates = result["candidates"]
+    accepted = {name: len(kept) for name, kept in result["kept"].items()}
+    totals = {"candidates": sum(candidates.values()), "accepted": sum(accepted.values())}
+    yield cell | result | totals | {"class": "all", "threshold": None}
+    for name, count in candidates.items():
+        if count:
+            share = {"acceptance": result["acceptance_by_class"][name], "threshold": result["threshold"][name]}
+            yield cell | share | {"class": name, "candidates": count, "accepted": accepted[name]}

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from sonosynth.classify.arms import ARMS
-from sonosynth.classify.train import Training, classify
+from sonosynth.classify.train import classify
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import numpy_generator, seed_of
-from sonosynth.errors import StudyError
+from sonosynth.engine import seed_of
 from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, read_config
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import recipe_from_dict
@@ -22,9 +21,19 @@ from sonosynth.gan.train import train_mode
 from sonosynth.metrics.scorecard import scorecard
 from sonosynth.metrics.scores import as_json
 from sonosynth.metrics.snapshots import distance_to
-from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, NaiveCell, ScoreCell, TrainCell, trained_for
-from sonosynth.study.prepared import NaiveSplit, StudyData
+from sonosynth.study.cells import (
+    AnyCell,
+    ClassifyCell,
+    Division,
+    FilterCell,
+    Generation,
+    NaiveCell,
+    ScoreCell,
+    TrainCell,
+)
+from sonosynth.study.prepared import StudyData
 from sonosynth.study.store import Store
+from sonosynth.study.synthetic import Supply, judge, seed_for
 from sonosynth.study.workers import Tell
 
 GALLERY_PER_CLASS = 8
@@ -52,19 +61,22 @@ class _Work:
 
     def __init__(self, data: StudyData, store: Store, tell: Callable[[float, float, str], None]):
         self.data, self.store, self.tell = data, store, tell
+        self.supply = Supply(store, data.folders, tell)
 
     def do(self, cell: AnyCell) -> dict[str, Any]:
         if isinstance(cell, TrainCell):
             return self.train(cell)
+        if isinstance(cell, FilterCell):
+            return self.filter(cell)
         return self.score(cell) if isinstance(cell, ScoreCell) else self.classify(cell)
 
     def _subset(self, cell: AnyCell) -> ImageSet:
-        subsets = self._split(cell).subsets
+        subsets = self._division(cell).subsets
         return next(s.images for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
 
-    def _split(self, cell: AnyCell) -> StudyData | NaiveSplit:
+    def _division(self, cell: AnyCell) -> Division:
         if not isinstance(cell, NaiveCell):
-            return self.data
+            return self.data.division
         assert self.data.naive is not None
         return self.data.naive
 
@@ -90,7 +102,7 @@ class _Work:
         gallery = self.store.gallery(cell)
         if not gallery.is_dir():
             names = [name for name, count in self._subset(cell).class_counts.items() if count]
-            how: dict[str, Any] = {"seed": _seed(cell, "gallery"), "snapshot": generation.snapshot}
+            how: dict[str, Any] = {"seed": seed_for(cell, "gallery"), "snapshot": generation.snapshot}
             sets = [generate(run, GALLERY_PER_CLASS, class_name=name, **how) for name in names]
             ImageSet.concatenate(sets).save(gallery)
         record = _training_record(out)
@@ -99,8 +111,7 @@ class _Work:
         return {"gallery": str(gallery.relative_to(self.store.directory)), **record}
 
     def score(self, cell: ScoreCell) -> dict[str, Any]:
-        n = cell.n_synthetic
-        synthetic = self._synthetic(cell, n, "score")
+        synthetic = self.supply.to_score(cell).with_classes(self.data.images.classes)
         scores = scorecard(
             self._subset(cell),
             synthetic,
@@ -118,50 +129,36 @@ class _Work:
             result["gallery"] = str(gallery.relative_to(self.store.directory))
         return result
 
-    def classify(self, cell: ClassifyCell) -> dict[str, Any]:
+    def filter(self, cell: FilterCell) -> dict[str, Any]:
         subset = self._subset(cell)
-        synthetic = None
+        return judge(cell, subset, self.supply.to_filter(cell, subset), self.store.features, self.tell)
+
+    def classify(self, cell: ClassifyCell) -> dict[str, Any]:
+        subset, division = self._subset(cell), self._division(cell)
+        added: dict[str, Any] = {}
         if cell.generation is not None:
-            assert cell.ratio is not None
-            synthetic = self._synthetic(cell, max(1, round(cell.ratio * len(subset))), "classify")
+            added["synthetic"] = self.supply.to_classify(cell, subset)
+        elif cell.ratio is not None:
+            added = {"ratio": cell.ratio, "fill": cell.fill}
         result = classify(
             subset,
-            self._split(cell).held_out,
+            division.held_out,
             ARMS[cell.arm],
-            synthetic=synthetic,
+            **added,
+            validation=division.validation,
             network=cell.network,
-            training=Training(steps=cell.steps),
+            training=cell.training,
             seed=cell.seed,
             progress=lambda done, total: self.tell(done, total, f"step {done} of {total}"),
         )
-        return result.to_dict()
-
-    def _synthetic(self, cell: ScoreCell | ClassifyCell, n: int, purpose: str) -> ImageSet:
-        """Return `n` synthetic images; those for `purpose` "score" and "classify" are never the same images."""
-        assert cell.generation is not None
-        if cell.generation.seed is None:
-            return _share_of_folder(self.data.folders[cell.generation.gan], cell.generation.gan, n, purpose)
-        trained = trained_for(cell)
-        assert trained is not None
-        made = generate(
-            self.store.run(trained),
-            n,
-            seed=_seed(trained, purpose),
-            snapshot=cell.generation.snapshot,
-            progress=lambda done, total: self.tell(done, total, "generating"),
-        )
-        return made.with_classes(self.data.images.classes)
+        n_validation = 0 if division.validation is None else len(division.validation)
+        return result.to_dict() | {"n_validation": n_validation}
 
 
 def recipe_of(generation: Generation) -> Recipe:
     """Return the recipe that a generation was described with."""
     assert isinstance(generation.source, dict)
     return recipe_from_dict(generation.source)
-
-
-def _seed(cell: TrainCell, purpose: str) -> int:
-    assert cell.generation.seed is not None
-    return seed_of(cell.generation.seed, cell.size, cell.draw, purpose)
 
 
 def _training_record(runs: list[Path]) -> dict[str, Any]:
@@ -183,17 +180,3 @@ def _training_record(runs: list[Path]) -> dict[str, Any]:
 def _first_of_each_class(images: ImageSet, count: int) -> ImageSet:
     chosen = [np.flatnonzero(images.labels == label)[:count] for label in range(len(images.classes))]
     return images.subset(np.concatenate(chosen))
-
-
-def _share_of_folder(images: ImageSet, name: str, n: int, purpose: str) -> ImageSet:
-    """Return `n` images of a folder made elsewhere: classifiers get the first of a fixed order, scores the last."""
-    order = numpy_generator("folder", images.fingerprint()).permutation(len(images))
-    half = len(images) // 2
-    if purpose == "classify":
-        if n > half:
-            raise StudyError(
-                f"GAN '{name}': a classifier needs {n} of its synthetic images, apart from those that are scored, and "
-                f"half of the folder is {half}; add images or lower classifiers.ratios or split.sizes"
-            )
-        return images.subset(np.sort(order[:n]))
-    return images.subset(np.sort(order[half:][-n:]))

@@ -18,7 +18,7 @@ from typing import Any
 
 from sonosynth.engine import share_cores
 from sonosynth.errors import StudyError
-from sonosynth.study.cells import AnyCell, trained_for
+from sonosynth.study.cells import AnyCell, needed_by
 
 Tell = Callable[[AnyCell, float, float, str], None]
 """Called as ``tell(cell, done, total, text)``."""
@@ -36,7 +36,7 @@ def in_workers(
 ) -> Iterator[tuple[AnyCell, float]]:
     """Do `cells` in `workers` processes and yield each with its seconds as it finishes.
 
-    A cell that needs a run begins when the run is there; otherwise their order is kept.
+    A cell that needs the results of others begins when they are there; otherwise their order is kept.
 
     Args:
         cells: what is to be done.
@@ -51,15 +51,15 @@ def in_workers(
     """
     context = multiprocessing.get_context("spawn")
     messages, stop = context.Queue(), context.Event()
-    waiting = [(cell, run.hash if (run := trained_for(cell)) else None) for cell in cells]
-    open_runs = {cell.hash for cell in cells if cell.kind == "train"}
+    waiting = [(cell, {needed.hash for needed in needed_by(cell)}) for cell in cells]
+    unfinished = {cell.hash for cell in cells}
     running: dict[Future[float], AnyCell] = {}
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_begin, initargs=(do, messages, stop, workers)
     ) as pool:
         try:
             while waiting or running:
-                ready = [entry for entry in waiting if entry[1] not in open_runs]
+                ready = [entry for entry in waiting if not entry[1] & unfinished]
                 for entry in ready[: workers - len(running)]:
                     waiting.remove(entry)
                     start(entry[0])
@@ -69,7 +69,7 @@ def in_workers(
                     tell(*message)
                 for future in finished:
                     seconds, cell = future.result(), running.pop(future)
-                    open_runs.discard(cell.hash)
+                    unfinished.discard(cell.hash)
                     yield cell, seconds
         except BrokenProcessPool as error:
             raise StudyError(

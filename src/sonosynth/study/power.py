@@ -1,0 +1,71 @@
+"""What a study can see: the smallest difference of macro F1 between two arms that its design would find."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sonosynth.statistics import BUSI_COMPONENTS, FEWEST_DRAWS, minimum_detectable_difference
+from sonosynth.study.design import StudyDesign
+from sonosynth.study.prepared import StudyData
+
+POWER, LEVEL = 0.8, 0.95
+ASSUMED = "of ResNet-18 on BUSI at 64 px, from the records busi-first and busi-protocols; other data, other variances"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """The smallest difference that the design can see.
+
+    Attributes:
+        draws: draws of the training subset.
+        seeds: classifier seeds, averaged in each draw.
+        groups: groups of test images.
+        comparisons: sizes times generators, the family that Holm's correction is for.
+        single: of macro F1, absolute, found with a chance of `POWER` by one two-sided test at 5 %; None: no test.
+        corrected: the same where it is the first of `comparisons` tests under Holm's correction; None: no test.
+    """
+
+    draws: int
+    seeds: int
+    groups: int
+    comparisons: int
+    single: float | None
+    corrected: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, with what was assumed."""
+        return asdict(self) | {"power": POWER, "level": LEVEL, "components": asdict(BUSI_COMPONENTS)}
+
+    def lines(self) -> list[str]:
+        """Return what is told before the study runs."""
+        if self.groups < 2:
+            return ["power: all test images are of one group: a description only, no test; others are needed"]
+        if self.single is None or self.corrected is None:
+            draws = "1 draw" if self.draws == 1 else f"{self.draws} draws"
+            return [f"power: {draws} of the training subsets: a description only, no test; {FEWEST_DRAWS} are needed"]
+        assumed = ", ".join(f"{name} {value:g}" for name, value in asdict(BUSI_COMPONENTS).items() if value)
+        return [
+            f"power: with {self.draws} draws, {self.seeds} seeds and {self.groups} test groups, a true difference of "
+            f"macro F1 of {self.single:.3f} is found with a chance of {POWER:.0%} (two-sided test at {1 - LEVEL:.0%}), "
+            f"of {self.corrected:.3f} after Holm over {self.comparisons} comparisons (sizes × generators)",
+            f"assumed variances of a paired difference: {assumed}; {ASSUMED}",
+        ]
+
+
+def sight(design: StudyDesign, data: StudyData) -> Sight:
+    """Return what `design` can see on the test images of `data`, under the variances `BUSI_COMPONENTS`.
+
+    Seeds are those of the classifiers: arms without synthetic images have no others. Without generators, the arms of
+    each size are compared with `real`.
+    """
+    plan = design.classifiers
+    n_groups = len(np.unique(data.held_out.groups))
+    comparisons = len(design.split.sizes) * (len(design.gans) or max(1, len(plan.arms) - 1))
+    numbers = (design.split.draws, len(plan.seeds), n_groups)
+    if n_groups < 2:
+        return Sight(*numbers, comparisons, None, None)
+    single, corrected = (
+        minimum_detectable_difference(BUSI_COMPONENTS, *numbers, tests, LEVEL, POWER) for tests in (1, comparisons)
+    )
+    return Sight(*numbers, comparisons, single, corrected)

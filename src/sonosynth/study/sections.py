@@ -1,0 +1,258 @@
+"""The sections of a study file, each as one validated value."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
+
+from sonosynth.classify.arms import DEFAULT_ARMS, FILLS, Fill, find_arm
+from sonosynth.classify.filters import FILTERS, QUANTILE
+from sonosynth.classify.networks import find_network
+from sonosynth.classify.settings import DEFAULTS, Balance, Schedule, Training
+from sonosynth.errors import nearest
+from sonosynth.features import known_features
+from sonosynth.gan.recipe import Recipe
+from sonosynth.gan.recipes import make_recipe
+from sonosynth.metrics.families import PARTS, Part
+
+
+class Section(BaseModel):
+    """What all sections have: unknown keys are errors, and values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} stands more than once; name each once")
+    return values
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or text != text.strip():
+        raise ValueError("use printable letters, without space at either end")
+    return text
+
+
+def _known_names(what: str, names: tuple[str, ...], known: list[str]) -> tuple[str, ...]:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no {what} '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+    return names
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str | int | float) else value
+
+
+_Distinct = AfterValidator(_distinct)
+_OneOrMore = BeforeValidator(_listed)  # a single value may stand without brackets
+_Seeds = Annotated[tuple[int, ...], Field(min_length=1), _Distinct]
+_Path = Annotated[str, Field(min_length=1)]
+_Name = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
+_Psi = Annotated[float, Field(ge=0, le=1)]
+
+
+class DataSection(Section):
+    """Which images, and how they are prepared."""
+
+    source: _Path
+    size: Literal[32, 64, 128, 256, 512] = 64
+    fit: Literal["stretch", "pad", "crop", "mask"] = "stretch"
+    mask_overlays: bool = False
+    groups: _Path = "source"  # of the source itself; "audit": duplicates too; else a groups.csv
+    drop_conflicts: bool | None = None  # None: where groups are not the source's own
+    classes: tuple[str, ...] | None = None  # None: all, sorted by name
+
+    @property
+    def grouped(self) -> bool:
+        """Whether more is known of the groups than the source says."""
+        return self.groups != "source"
+
+    @property
+    def drops_conflicts(self) -> bool | None:
+        """Whether copies with different labels are left out; None: where the table of groups marks them."""
+        return True if self.drop_conflicts is None and self.groups == "audit" else self.drop_conflicts
+
+    @model_validator(mode="after")
+    def _conflicts_are_known(self) -> "DataSection":
+        if self.drop_conflicts and not self.grouped:
+            raise ValueError("drop_conflicts needs groups: audit, or the groups.csv of an audit")
+        return self
+
+
+class SplitSection(Section):
+    """How the images are divided; `sizes` are totals over the classes."""
+
+    test_fraction: float | None = Field(None, gt=0, lt=1)
+    test: _Path | None = None  # a source of the user's own instead of a fraction
+    validation_fraction: float | None = Field(None, gt=0, lt=1)  # of what is left; no generator sees it
+    sizes: Annotated[tuple[int, ...], Field(min_length=1), _Distinct]
+    draws: int = Field(1, ge=1)
+    seed: int = 0
+    naive: bool | None = None  # classifiers on a split that ignores groups, to compare; None: where data.groups is set
+
+    @model_validator(mode="before")
+    @classmethod
+    def _quarter_by_default(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        if raw.get("test") is not None and raw.get("test_fraction") is not None:
+            raise ValueError("give either test_fraction or test, not both")
+        given = raw.get("test") is not None or raw.get("test_fraction") is not None
+        return raw if given else raw | {"test_fraction": 0.25}
+
+    @field_validator("sizes")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if min(sizes) < 4:
+            raise ValueError("a size must be at least 4")
+        return tuple(sorted(sizes))
+
+
+class GanEntry(Section):
+    """One generator of the study: a recipe, or a folder of synthetic images made elsewhere."""
+
+    name: _Name
+    recipe: SerializeAsAny[Recipe] | None = None
+    settings: tuple[str, ...] = ()  # names of the recipe settings that the study file gives
+    folder: _Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            raw = {"base": raw}
+        if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
+            raise ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
+        settings = dict(raw)
+        if "folder" in settings:
+            unknown = sorted(set(settings) - {"folder", "name"})
+            if unknown or "name" not in settings:
+                raise ValueError(f"a folder takes a name and nothing else{', not ' + unknown[0] if unknown else ''}")
+            if settings["folder"] is None:
+                raise ValueError("'folder' is empty; give the folder of synthetic images")
+            return settings
+        base = settings.pop("base", None)
+        if not isinstance(base, str):
+            raise ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
+        recipe = make_recipe(base, **settings)
+        return {"name": recipe.name, "recipe": recipe, "settings": tuple(sorted(settings))}
+
+
+class TrainingSection(Section):
+    """How the generators are trained; what is not given is each recipe's own default."""
+
+    kimg: float | None = Field(None, gt=0)
+    mode: Literal["per_class", "conditional"] | None = None
+    seeds: _Seeds = (0,)
+    snapshot: Literal["last", "best"] = "last"  # best: nearest to the training subset, by kernel distance
+    patience_kimg: float | None = Field(None, ge=0.5)  # end a run that has come no nearer for so long
+    truncation: Annotated[tuple[_Psi, ...], Field(min_length=1), _OneOrMore, _Distinct] = (1.0,)  # a factor
+
+
+class ScoresSection(Section):
+    """How the synthetic images are scored."""
+
+    features: Annotated[tuple[str, ...], Field(min_length=1), _Distinct] = ("inception",)
+    n_synthetic: int = Field(500, ge=20)
+    parts: Annotated[tuple[Part, ...], Field(min_length=1), _Distinct] = PARTS
+
+    @field_validator("features")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _known_names("feature network", names, list(known_features()))
+
+
+NO_FILTER = "none"
+_FILTER_NAMES = (NO_FILTER, *FILTERS)
+
+
+class FilterEntry(Section):
+    """Which synthetic images are added to real ones: a level of the factor ``classifiers.filters``.
+
+    `candidates` a real image of the largest class are made of every class, and the first of them that pass are used.
+    """
+
+    by: str
+    quantile: float = Field(QUANTILE, ge=0, lt=1)
+    candidates: int = Field(5, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            raw = {"by": raw}
+        if not isinstance(raw, dict) or not isinstance(raw.get("by"), str):
+            raise ValueError(f"a filter is a name, or a 'by' with settings; known: {', '.join(_FILTER_NAMES)}")
+        for key in raw:
+            if key not in cls.model_fields:
+                raise ValueError(f"no setting '{key}' of a filter{nearest(str(key), list(cls.model_fields))}")
+        if raw["by"] == NO_FILTER and len(raw) > 1:
+            raise ValueError(f"'{NO_FILTER}' takes no settings; write it alone")
+        return raw
+
+    @field_validator("by")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return _known_names("filter", (name,), list(_FILTER_NAMES))[0]
+
+
+_UNFILTERED = FilterEntry(by=NO_FILTER)
+_Positive = Annotated[float, Field(gt=0)]
+
+
+class ClassifiersSection(Section):
+    """Which classifiers are trained on what, and how; the same for every arm."""
+
+    networks: Annotated[tuple[str, ...], _Distinct] = ("resnet18",)
+    arms: Annotated[tuple[str, ...], _Distinct] = DEFAULT_ARMS
+    ratios: Annotated[tuple[float, ...], Field(min_length=1), _Distinct] = (1.0,)
+    fill: Annotated[tuple[Fill, ...], Field(min_length=1), _OneOrMore, _Distinct] = (FILLS[0],)
+    filters: Annotated[tuple[FilterEntry, ...], Field(min_length=1), _OneOrMore, _Distinct] = (_UNFILTERED,)
+    seeds: _Seeds = (0, 1)
+    steps: int = Field(DEFAULTS.steps, ge=20)
+    batch: int = Field(DEFAULTS.batch, ge=2)
+    learning_rate: _Positive | None = None  # None: the network's own
+    weight_decay: float = Field(DEFAULTS.weight_decay, ge=0)
+    schedule: Schedule = DEFAULTS.schedule
+    balance: Balance = DEFAULTS.balance
+    label_smoothing: float = Field(DEFAULTS.label_smoothing, ge=0, lt=1)
+    dropout: float = Field(DEFAULTS.dropout, ge=0, lt=1)
+
+    @property
+    def training(self) -> Training:
+        """How every classifier is trained."""
+        return Training(**{name: getattr(self, name) for name in DEFAULTS.to_dict()})
+
+    @field_validator("networks")
+    @classmethod
+    def _known_networks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(find_network(name).name for name in names)
+
+    @field_validator("arms")
+    @classmethod
+    def _known_arms(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(find_arm(name).name for name in names)
+
+    @field_validator("filters")
+    @classmethod
+    def _told_apart(cls, filters: tuple[FilterEntry, ...]) -> tuple[FilterEntry, ...]:
+        _distinct(tuple((entry.by, entry.quantile) for entry in filters))
+        return filters
+
+    @field_validator("ratios")
+    @classmethod
+    def _positive(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
+        if any(ratio <= 0 for ratio in ratios):
+            raise ValueError("ratios of synthetic to real images must be above 0")
+        return ratios

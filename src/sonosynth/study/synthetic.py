@@ -1,0 +1,170 @@
+"""The synthetic images of a study: which of them are scored, judged by a filter, or given to a classifier.
+
+The images for classifiers are one sequence a class, so a larger ratio, another fill or a filter takes from the same
+images, and what is compared differs in nothing else. Images that are scored are never among them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sonosynth.classify.arms import extra_counts
+from sonosynth.classify.filters import Filtered, confidence_filter, distance_filter
+from sonosynth.data.imageset import ImageSet
+from sonosynth.engine import numpy_generator, seed_of
+from sonosynth.errors import StudyError
+from sonosynth.features import embed
+from sonosynth.gan.sample import generate
+from sonosynth.metrics.manifold import coverage
+from sonosynth.study.cells import ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
+from sonosynth.study.store import Store
+
+Tell = Callable[[float, float, str], None]
+
+
+class Supply:
+    """Makes the synthetic images of cells, or takes them from the `folders` made elsewhere, by GAN name."""
+
+    def __init__(self, store: Store, folders: Mapping[str, ImageSet], tell: Tell):
+        self._store, self._folders, self._tell = store, folders, tell
+
+    def to_score(self, cell: ScoreCell) -> ImageSet:
+        """Return the images that `cell` scores, in the proportions of the training images."""
+        if cell.generation.seed is None:
+            _, others = _halves(self._folders[cell.generation.gan])
+            return others.subset(np.arange(len(others))[-cell.n_synthetic :])
+        return self._generated(cell, cell.n_synthetic, "score")
+
+    def to_classify(self, cell: ClassifyCell, train: ImageSet) -> ImageSet:
+        """Return the images that are added to those of `train`, or test the classifier.
+
+        Of each class as many as ratio and fill ask for, or all that passed the filter where those are fewer: the number
+        stands in the result.
+
+        Raises:
+            StudyError: a folder has too few.
+        """
+        assert cell.generation is not None and cell.ratio is not None and cell.fill is not None
+        counts = extra_counts(train, cell.ratio, cell.fill)
+        if cell.filter is None:
+            return self._first(cell, train, counts)
+        result = self._store.result(cell.filter)
+        assert result is not None
+        kept = [
+            np.asarray(result["kept"][name][:n], dtype=np.int64) for name, n in zip(train.classes, counts, strict=True)
+        ]
+        needed = np.array([index.max(initial=-1) + 1 for index in kept])
+        made, starts = self._first(cell, train, needed), np.cumsum(needed) - needed
+        return made.subset(np.concatenate([start + index for start, index in zip(starts, kept, strict=True)]))
+
+    def to_filter(self, cell: FilterCell, train: ImageSet) -> ImageSet:
+        """Return what a filter judges: equally many of every class in `train`, or all that a folder has of it."""
+        counts = np.bincount(train.labels, minlength=len(train.classes))
+        wanted = np.where(counts > 0, cell.candidates * counts.max(), 0)
+        if cell.generation.seed is None:
+            ours, _ = _halves(self._folders[cell.generation.gan])
+            wanted = np.minimum(wanted, np.bincount(ours.labels, minlength=len(ours.classes)))
+        return self._first(cell, train, wanted)
+
+    def _first(self, cell: FilterCell | ClassifyCell, train: ImageSet, counts: np.ndarray) -> ImageSet:
+        """Return the first ``counts[c]`` images for classifiers of each class c, class by class."""
+        assert cell.generation is not None
+        if cell.generation.seed is None:
+            return _first_of_folder(self._folders[cell.generation.gan], cell.generation.gan, counts)
+        wanted = [(name, int(n)) for name, n in zip(train.classes, counts, strict=True) if n]
+        made = [self._generated(cell, n, "classify", name).with_classes(train.classes) for name, n in wanted]
+        return ImageSet.concatenate([replace(train.subset([]), synthetic=True), *made])
+
+    def _generated(
+        self, cell: ScoreCell | FilterCell | ClassifyCell, n: int, purpose: str, class_name: str | None = None
+    ) -> ImageSet:
+        trained = trained_for(cell)
+        assert trained is not None and cell.truncation is not None
+        return generate(
+            self._store.run(trained),
+            n,
+            class_name=class_name,
+            truncation=cell.truncation,
+            seed=seed_for(trained, purpose),
+            snapshot=trained.generation.snapshot,
+            progress=lambda done, total: self._tell(done, total, "generating"),
+        )
+
+
+def seed_for(cell: TrainCell, purpose: str) -> int:
+    """Return the seed of images of the generator of `cell`, for one purpose: "score", "classify" or "gallery"."""
+    assert cell.generation.seed is not None
+    return seed_of(cell.generation.seed, cell.size, cell.draw, purpose)
+
+
+def judge(cell: FilterCell, train: ImageSet, made: ImageSet, cache: Path, tell: Tell) -> dict[str, Any]:
+    """Return the result of a filter cell: which of the candidates `made` pass, how many, and what that costs.
+
+    Coverage (Naeem et al. 2020) is the share of training images with a synthetic one near them: of all candidates, of
+    those that pass, and, as fewer images cover less, of as many of each class, unfiltered. None where fewer than two
+    pass.
+
+    Raises:
+        FilterError: a class has a single group of training images.
+    """
+    real, synthetic = (
+        embed(images, cell.features, keep, lambda done, total: tell(done, total, "embedding"))
+        for images, keep in ((train, cache), (made, None))
+    )
+    if cell.by == "confidence":
+        assert cell.network is not None and cell.training is not None
+        passed = confidence_filter(
+            train,
+            made,
+            quantile=cell.quantile,
+            network=cell.network,
+            training=cell.training,
+            seed=seed_of(cell.generation.seed or 0, "filter", cell.size, cell.draw),
+            progress=lambda step, steps: tell(step, steps, f"judges, step {step} of {steps}"),
+        )
+    else:
+        passed = distance_filter(train, made, real, synthetic, quantile=cell.quantile)
+    places = [np.flatnonzero(made.labels == label) for label in range(len(made.classes))]
+    kept = [np.flatnonzero(np.isin(place, passed.kept)) for place in places]
+    as_many = np.concatenate([place[: len(index)] for place, index in zip(places, kept, strict=True)])
+    return {
+        "kept": {name: index.tolist() for name, index in zip(made.classes, kept, strict=True)},
+        "candidates": made.class_counts,
+        **passed.to_dict(),
+        **_coverages(passed, as_many, lambda index: coverage(real, synthetic[index]), len(made)),
+    }
+
+
+def _coverages(
+    passed: Filtered, as_many: np.ndarray, coverage_of: Callable[[np.ndarray], float], n: int
+) -> dict[str, float | None]:
+    names = ("coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage")
+    if len(passed.kept) < 2:
+        return dict.fromkeys(names)
+    values = [coverage_of(index) for index in (np.arange(n), passed.kept, as_many)]
+    return dict(zip(names, (*values, passed.lost_coverage(coverage_of, n)), strict=True))
+
+
+def _halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Divide a folder made elsewhere, class by class and at random: for classifiers, and for scores."""
+    order = numpy_generator("folder", images.fingerprint()).permutation(len(images))
+    by_class = [order[images.labels[order] == label] for label in range(len(images.classes))]
+    ours = np.concatenate([members[: len(members) // 2] for members in by_class])
+    rest = order[~np.isin(order, ours)]
+    return images.subset(ours), images.subset(rest)
+
+
+def _first_of_folder(images: ImageSet, name: str, counts: np.ndarray) -> ImageSet:
+    ours, _ = _halves(images)
+    places = [np.flatnonzero(ours.labels == label) for label in range(len(ours.classes))]
+    for label, (place, count) in enumerate(zip(places, counts, strict=True)):
+        if count > len(place):
+            raise StudyError(
+                f"GAN '{name}': a classifier needs {counts.sum()} of its synthetic images, {count} of them of class "
+                f"'{images.classes[label]}', apart from those that are scored, and half of the folder is {len(ours)}, "
+                f"{len(place)} of them of that class; add images or lower classifiers.ratios or split.sizes"
+            )
+    return ours.subset(np.concatenate([place[:count] for place, count in zip(places, counts, strict=True)]))

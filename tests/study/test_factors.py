@@ -1,0 +1,227 @@
+"""Arms, ratios, fill, filters, truncation and validation as factors of a study."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import tiny_classifier
+from conftest import blobs
+from sonosynth.classify.networks import NETWORKS, Network
+from sonosynth.data.imageset import ImageSet
+from sonosynth.errors import StudyError
+from sonosynth.files import read_json, write_json
+from sonosynth.study.cells import needed_by
+from sonosynth.study.design import parse_design
+from sonosynth.study.power import sight
+from sonosynth.study.prepared import prepare_study
+from sonosynth.study.run import run_study
+from sonosynth.study.store import F1_COLUMNS, FILTER_COLUMNS, Store
+from sonosynth.study.synthetic import Supply
+
+GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
+ARMS = ["real", "oversampled", "real+synthetic", "synthetic-only", "test-on-synthetic"]
+
+
+class Told:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.fresh: list[str] = []
+
+    def note(self, text) -> None:
+        self.notes.append(text)
+
+    def start(self, cell, number, total) -> None:
+        pass
+
+    def progress(self, cell, done, total, text) -> None:
+        pass
+
+    def finish(self, cell, seconds) -> None:
+        if seconds is not None:
+            self.fresh.append(cell.kind)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(NETWORKS, "tiny", Network("tiny", tiny_classifier._tiny, learning_rate=1e-2))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """48 real images, a third of them dark, and 160 made elsewhere."""
+    root = tmp_path_factory.mktemp("images")
+    images = blobs(32)
+    images.subset(np.flatnonzero((images.labels == 1) | (np.arange(64) < 32))).save(root / "real")
+    made = blobs(80, seed=5)
+    ImageSet(**{**vars(made), "synthetic": True}).save(root / "made")
+    return root
+
+
+def plain(folder: Path, split=None, training=None, gans=None, **classifiers) -> dict:
+    factors = {"arms": ARMS, "ratios": [0.5, 2], "fill": ["proportional", "balanced"], "filters": ["none", "distance"]}
+    return {
+        "name": "factors",
+        "data": {"source": str(folder / "real"), "size": 32},
+        "split": {"sizes": [12]} | (split or {}),
+        "gans": [{"folder": str(folder / "made"), "name": "theirs"}] if gans is None else gans,
+        "training": {"kimg": 0.008, "mode": "conditional"} | (training or {}),
+        "scores": {"features": ["random-conv"], "n_synthetic": 20, "parts": ["distances"]},
+        "classifiers": {"networks": ["tiny"], "seeds": [0], "steps": 20} | factors | classifiers,
+    }
+
+
+def cells_of(raw: dict):
+    design = parse_design(raw, "study.yaml")
+    return prepare_study(design).cells(design)
+
+
+def run(raw: dict, out: Path) -> Told:
+    told = Told()
+    run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(out), told, "sonosynth study run")
+    return told
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "run"
+    run(plain(folder), out)
+    return out
+
+
+def test_arms_have_the_factors_that_mean_something_to_them(folder):
+    gans = [{"folder": str(folder / "made"), "name": "theirs"}, GAN]
+    cells = cells_of(plain(folder, gans=gans, training={"truncation": [1.0, 0.5]}))
+    count = pd.Series([cell.arm for cell in cells if cell.kind == "classify"]).value_counts().to_dict()
+    sources = 3  # the folder, and two truncations of one generator
+    assert count == {
+        "real": 1,
+        "oversampled": 2 * 2,
+        "real+synthetic": sources * 2 * 2 * 2,
+        "synthetic-only": sources * 2 * 2,
+        "test-on-synthetic": sources,
+    }
+    kinds = [cell.kind for cell in cells]
+    assert (kinds.count("train"), kinds.count("score"), kinds.count("filter")) == (1, sources, sources)
+    assert len({cell.hash for cell in cells}) == len(cells)
+    before: set[str] = set()
+    for cell in cells:  # what a cell needs comes first
+        assert {needed.hash for needed in needed_by(cell)} <= before
+        before.add(cell.hash)
+
+
+def test_levels_that_are_added_leave_the_cells_of_the_others_alone(folder):
+    few = cells_of(plain(folder, ratios=[2], fill="proportional", filters="none", arms=["real", "real+synthetic"]))
+    many = cells_of(plain(folder))
+    assert {cell.hash for cell in few} < {cell.hash for cell in many}
+    changed = cells_of(plain(folder, label_smoothing=0.1))
+    same = {cell.hash for cell in many} & {cell.hash for cell in changed}
+    assert same == {cell.hash for cell in many if cell.kind in ("score", "filter")}
+
+
+def test_the_table_of_scores_names_every_factor(finished):
+    table = pd.read_csv(finished / "f1.csv")
+    assert tuple(table.columns) == F1_COLUMNS
+    rows = table[table.metric == "macro_f1"].set_index("arm")
+    assert rows.loc["real", ["ratio", "fill", "filter", "truncation", "gan"]].isna().all()
+    over = rows.loc["oversampled"]
+    assert over.gan.isna().all() and sorted(over.ratio) == [0.5, 0.5, 2, 2] and (over.n_synthetic == 0).all()
+    plainly = rows.loc["real+synthetic"][lambda t: t["filter"].isna()]
+    assert (plainly.n_synthetic == plainly.ratio * 12).all()
+    assert rows.loc["synthetic-only"].n_train.eq(0).all()
+    assert rows.loc["test-on-synthetic", "n_test"] == 24 and rows.loc["real", "n_validation"] == 0
+    cells = [read_json(path) for path in (finished / "cells").glob("classify-*.json")]
+    digests = {cell["cell"]["arm"]: cell["result"]["weights_digest"] for cell in cells}
+    assert digests["test-on-synthetic"] == digests["real"] != digests["synthetic-only"]
+
+
+def test_filters_tell_what_passes_and_what_that_costs(finished):
+    table = pd.read_csv(finished / "filters.csv")
+    assert tuple(table.columns) == FILTER_COLUMNS
+    assert list(table["class"]) == ["all", "dark", "light"] and set(table["filter"]) == {"distance"}
+    every, by_class = table.iloc[0], table.iloc[1:]
+    assert every.candidates == by_class.candidates.sum() == 80 and every.accepted == by_class.accepted.sum()
+    assert 0 < every.acceptance < 1 and every.acceptance == pytest.approx(every.accepted / 80)
+    assert every.lost_coverage == pytest.approx(every.coverage_all - every.coverage_accepted)
+    assert every.coverage_same_number <= every.coverage_all
+    f1 = pd.read_csv(finished / "f1.csv").query("metric == 'macro_f1' and filter == 'distance'")
+    assert len(f1) == 4 and f1.n_synthetic.le(f1.ratio * 12).all()
+
+
+def test_filtered_images_are_the_first_that_pass_and_fill_balances_classes(folder, finished):
+    raw = plain(folder)
+    design = parse_design(raw, "study.yaml")
+    data, store = prepare_study(design, Store(finished)), Store(finished)
+    supply = Supply(store, data.folders, lambda done, total, text: None)
+    (train,) = (subset.images for subset in data.subsets)
+    cells = [cell for cell in data.cells(design) if cell.kind == "classify" and cell.arm == "real+synthetic"]
+    made = {(cell.ratio, cell.fill, cell.filter and cell.filter.by): supply.to_classify(cell, train) for cell in cells}
+    balanced = made[2, "balanced", None].class_counts
+    assert {name: train.class_counts[name] + n for name, n in balanced.items()} == {"dark": 18, "light": 18}
+    candidates = supply.to_filter(cells[-1].filter, train)
+    kept = store.result(cells[-1].filter)["kept"]
+    for (_, _, by), images in made.items():
+        for name in train.classes:
+            stream, used = candidates.of_class(name).images, images.of_class(name).images
+            order = kept[name] if by else range(len(stream))
+            assert np.array_equal(used, stream[list(order)[: len(used)]])
+    assert len(made[0.5, "proportional", None]) == 6 and not np.array_equal(kept["light"], np.arange(40))
+
+
+def test_validation_images_are_in_no_subset_and_choose_the_weights(folder, tmp_path):
+    raw = plain(folder, {"validation_fraction": 0.25, "draws": 2}, arms=["real"], gans=[])
+    run(raw, tmp_path / "run")
+    split = read_json(tmp_path / "run" / "split.json")
+    apart = set(split["validation"])
+    assert len(apart) == 9 and not apart & set(split["test"])
+    for subset in split["subsets"]:
+        assert not apart & set(subset["indices"])
+    results = [read_json(path)["result"] for path in (tmp_path / "run" / "cells").glob("classify-*.json")]
+    assert len(results) == 2 and all(r["n_validation"] == 9 and 1 <= r["step"] <= 20 for r in results)
+    with pytest.raises(StudyError, match="another 'split' section"):
+        run(plain(folder, {"draws": 2}, arms=["real"], gans=[]), tmp_path / "run")
+
+
+def test_truncation_needs_no_second_generator_and_narrows_images(folder, tmp_path):
+    raw = plain(folder, training={"truncation": [1.0, 0.0]}, gans=[GAN], arms=["real+synthetic"], filters="none")
+    raw["classifiers"] |= {"ratios": [1], "fill": "proportional"}
+    told = run(raw, tmp_path / "run")
+    assert sorted(told.fresh) == ["classify"] * 2 + ["score"] * 2 + ["train"]
+    design = parse_design(raw, "study.yaml")
+    data = prepare_study(design, Store(tmp_path / "run"))
+    supply = Supply(Store(tmp_path / "run"), {}, lambda done, total, text: None)
+    scored = {cell.truncation: supply.to_score(cell) for cell in data.cells(design) if cell.kind == "score"}
+    spread = {psi: made.of_class("light").images.std(axis=0).mean() for psi, made in scored.items()}
+    assert spread[0.0] < spread[1.0]
+    assert set(pd.read_csv(tmp_path / "run" / "scores.csv").truncation) == {0.0, 1.0}
+
+
+def test_results_of_an_earlier_version_are_told_and_made_anew(folder, tmp_path):
+    raw = plain(folder, arms=["real"], gans=[])
+    assert not any("earlier version" in note for note in run(raw, tmp_path / "run").notes)
+    (new,) = (tmp_path / "run" / "cells").glob("classify-*.json")
+    old = read_json(new)
+    del old["format"]
+    write_json(new.with_name("classify-0123456789abcdef.json"), old)
+    new.unlink()
+    told = run(raw, tmp_path / "run")
+    assert told.fresh == ["classify"]
+    (note,) = [note for note in told.notes if "earlier version" in note]
+    assert note.startswith("1 results of kind 'classify' are of an earlier version")
+
+
+def test_a_plan_says_what_the_design_can_see(folder):
+    def seen(draws: int, sizes: list[int]):
+        raw = plain(folder, {"draws": draws, "sizes": sizes})
+        design = parse_design(raw, "study.yaml")
+        return sight(design, prepare_study(design))
+
+    two, few, many = seen(2, [12]), seen(3, [12, 20]), seen(8, [12, 20])
+    assert two.single is None and "description only, no test" in two.lines()[0] and len(two.lines()) == 1
+    assert few.comparisons == 2 and few.groups == 12
+    assert few.corrected > few.single > many.single > 0
+    assert f"{few.single:.3f} is found" in few.lines()[0] and "group 0.19" in few.lines()[1]
