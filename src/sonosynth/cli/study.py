@@ -29,7 +29,7 @@ def plan(
     out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
 ) -> None:
-    """Print every cell of the study and how long it will take on this machine; nothing is written."""
+    """Print every cell of the study, how long it will take on this machine, and what it could see; write nothing."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -37,6 +37,7 @@ def plan(
     from sonosynth.study.cells import TrainCell
     from sonosynth.study.design import load_design
     from sonosynth.study.estimate import COMPILED, estimate
+    from sonosynth.study.power import sight
     from sonosynth.study.prepared import prepare_study
     from sonosynth.study.store import Store
     from sonosynth.study.work import recipe_of
@@ -49,12 +50,14 @@ def plan(
     waiting = [cell for cell in cells if store.result(cell) is None]
     costs = estimate(waiting, data)
     total = sum(cost.seconds for cost in costs)
+    seen = sight(design, data)
     if as_json:
         described = [cell.describe() | {"done": store.result(cell) is not None} for cell in cells]
         work = [{"work": c.work, "cells": c.cells, "seconds": round(c.seconds, 1)} for c in costs]
-        typer.echo(json.dumps({"cells": described, "work": work, "seconds": round(total, 1)}, indent=1))
+        whole = {"cells": described, "work": work, "seconds": round(total, 1), "power": seen.to_dict()}
+        typer.echo(json.dumps(whole, indent=1))
         return
-    for line in data.notes:
+    for line in [*data.notes, *store.outdated(cells)]:
         typer.echo(f"note: {line}")
     for cell in cells:
         typer.echo(f"{'done' if store.result(cell) is not None else 'to do':<6} {cell.hash}  {cell.label()}")
@@ -65,6 +68,8 @@ def plan(
         table.add_row(Text(cost.work), str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
     Console().print(table)
     typer.echo(f"{len(waiting)} of {len(cells)} cells to do, about {_duration(total)}")
+    for line in seen.lines():
+        typer.echo(line)
     trained = [cell.generation for cell in waiting if isinstance(cell, TrainCell)]
     if any(recipe_of(generation).compiles(generation.kimg or 0.0) for generation in trained):
         typer.echo(f"note: {COMPILED}")
