@@ -148,9 +148,11 @@ def test_plan_lists_cells_and_time_and_status_counts(images, tmp_path):
     assert told.exit_code == 0, told.output
     assert "train stylegan2, n=8" in told.stdout
     assert "warning: that is long" in told.stderr
+    assert "power: 1 draw of the training subsets: a description only, no test" in told.stdout
     planned = json.loads(sonosynth("study", "plan", path, "--out", tmp_path / "out", "--json").stdout)
     assert [cell["kind"] for cell in planned["cells"]] == ["classify", "train", "score"]
     assert planned["seconds"] > 4 * 3600
+    assert (planned["power"]["draws"], planned["power"]["single"]) == (1, None)
     assert not (tmp_path / "out").exists()
     assert "has not begun" in refused("study", "status", path, "--out", tmp_path / "out")
 

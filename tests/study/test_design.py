@@ -107,6 +107,7 @@ def test_an_own_test_set_replaces_the_fraction():
         ({"data": {"source": "x", "size": 100}}, "data.size"),
         ({"training": {"seeds": []}}, "training.seeds"),
         ({"training": {"truncation": 1.2}}, "training.truncation.0: .*less than or equal to 1"),
+        ({"split": {"sizes": [50], "naive": [60]}}, "naive names the size 60"),
         ({"split": {"sizes": [50], "validation_fraction": 1}}, "split.validation_fraction: .*less than 1"),
         ({"classifiers": {"networks": ["monai:DenseNet120"]}}, "no classifier network 'monai:DenseNet120' .did you"),
         ({"classifiers": {"fill": "balancd"}}, "classifiers.fill.0: .*'balanced'"),

@@ -186,6 +186,15 @@ def test_validation_images_are_in_no_subset_and_choose_the_weights(folder, tmp_p
         run(plain(folder, {"draws": 2}, arms=["real"], gans=[]), tmp_path / "run")
 
 
+def test_the_naive_split_may_stand_at_one_size(folder):
+    cells = cells_of(plain(folder, {"sizes": [8, 12], "naive": [12]}, gans=[], arms=["real", "oversampled"]))
+    assert [(cell.size, cell.arm, cell.ratio) for cell in cells if cell.kind == "naive"] == [
+        (12, "real", None),
+        *[(12, "oversampled", ratio) for ratio in (0.5, 0.5, 2, 2)],
+    ]
+    assert sum(cell.kind == "classify" for cell in cells) == 2 * 5
+
+
 def test_truncation_needs_no_second_generator_and_narrows_images(folder, tmp_path):
     raw = plain(folder, training={"truncation": [1.0, 0.0]}, gans=[GAN], arms=["real+synthetic"], filters="none")
     raw["classifiers"] |= {"ratios": [1], "fill": "proportional"}

@@ -107,11 +107,12 @@ def _divided(design: StudyDesign, images: ImageSet, own_test: ImageSet | None = 
 
 def _naive(design: StudyDesign, images: ImageSet) -> Division | None:
     """Return the split that someone would make who knows of no groups; equal pixels stay together even so."""
-    wanted = design.data.grouped if design.split.naive is None else design.split.naive
-    if not wanted or design.split.test_fraction is None:
+    sizes = design.split.naive_sizes(design.data.grouped)
+    if not sizes:
         return None
     _, alone = np.unique(images.images.reshape(len(images), -1), axis=0, return_inverse=True)
-    return _divided(design, replace(images, groups=alone.astype(np.int64)))
+    careless = _divided(design, replace(images, groups=alone.astype(np.int64)))
+    return replace(careless, subsets=[subset for subset in careless.subsets if subset.size in sizes])
 
 
 def _prepared(

@@ -99,7 +99,8 @@ class SplitSection(Section):
     sizes: Annotated[tuple[int, ...], Field(min_length=1), _Distinct]
     draws: int = Field(1, ge=1)
     seed: int = 0
-    naive: bool | None = None  # classifiers on a split that ignores groups, to compare; None: where data.groups is set
+    # Classifiers on a split that ignores groups, to compare: at all sizes, or these; None: where data.groups is set.
+    naive: bool | Annotated[tuple[int, ...], Field(min_length=1), _Distinct] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -117,6 +118,25 @@ class SplitSection(Section):
         if min(sizes) < 4:
             raise ValueError("a size must be at least 4")
         return tuple(sorted(sizes))
+
+    @model_validator(mode="after")
+    def _naive_sizes_are_sizes(self) -> "SplitSection":
+        for size in self.naive if isinstance(self.naive, tuple) else ():
+            if size not in self.sizes:
+                raise ValueError(f"naive names the size {size}, which is not among the sizes; take one of those")
+        return self
+
+    def naive_sizes(self, grouped: bool) -> tuple[int, ...]:
+        """Return the sizes at which classifiers are also trained on a split that ignores groups.
+
+        Args:
+            grouped: whether more is known of the groups than the source says.
+        """
+        if self.test_fraction is None:
+            return ()
+        if isinstance(self.naive, tuple):
+            return self.naive
+        return self.sizes if (grouped if self.naive is None else self.naive) else ()
 
 
 class GanEntry(Section):
