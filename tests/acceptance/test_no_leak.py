@@ -84,12 +84,15 @@ def classifiers(out: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 @pytest.fixture
 def both(tmp_path) -> tuple[Path, Path]:
-    """Two studies: the test images of the second have a marker that gives the class away."""
+    """Two studies: the test images of the second are inverted, so that each looks like the other class, and marked.
+
+    Whoever looks at them would learn the opposite, choose the weights that know least, and keep other images.
+    """
     blobs(40).save(tmp_path / "real")
     replace(blobs(60, seed=5), synthetic=True).save(tmp_path / "made")
     test = blobs(8, seed=9)
     test.save(tmp_path / "test")
-    pixels = test.images.copy()
+    pixels = 255 - test.images
     pixels[:, :12, :12] = np.where(test.labels == 0, 255, 0)[:, None, None]
     replace(test, images=pixels).save(tmp_path / "poisoned")
     return study(tmp_path, tmp_path / "clean", tmp_path / "test"), study(
