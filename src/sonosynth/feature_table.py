@@ -30,8 +30,8 @@ published name. The SHA-256 of every file is verified before it is loaded; state
 been tried against the servers: a checksum that is wrong stops a download, never lets one through.
 
 `sonosynth score` keeps the features it computes, in the folder of `--cache` or of the environment variable
-`SONOSYNTH_CACHE`, else in the user's cache folder, under a hash of pixels and network; a study keeps its own. The folder
-may be emptied at any time.
+`SONOSYNTH_CACHE`, else in the user's cache folder, under a hash of pixels and network; a study keeps its own. The
+folder may be emptied at any time.
 """
 
 TEXTURE = f"""\
