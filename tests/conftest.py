@@ -44,3 +44,13 @@ def blobs(per_class: int, size: int = 32, classes: tuple[str, ...] = ("dark", "l
 def small_set() -> ImageSet:
     """Twenty images of two classes, 32 pixels."""
     return blobs(10)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out the slow end of the report's figures: they are composed, but not written in three formats."""
+    from sonosynth.report import classifier_figures, figures
+    from sonosynth.report.drawing import Picture
+
+    for module in (figures, classifier_figures):
+        monkeypatch.setattr(module, "finish", lambda figure, name, alt, *_, **__: Picture(name, alt, "data:image/png,"))

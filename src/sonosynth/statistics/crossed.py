@@ -159,7 +159,8 @@ def crossed_spread(mean_squares: np.ndarray, n_draws: int, n_groups: int) -> tup
     spread = of_draws + excess
     uncertain = of_draws**2 / (n_draws - 1) + of_excess
     freedom = np.divide(spread**2, uncertain, out=np.full(spread.shape, n_draws - 1.0), where=uncertain != 0)
-    return spread, freedom
+    # Draws that happen to lie closer together than noise allows leave hardly any freedom, and no interval to speak of.
+    return spread, np.maximum(freedom, n_draws - 1.0)
 
 
 def jackknife(score: Callable[[np.ndarray], np.ndarray], groups: np.ndarray) -> Jackknife:
