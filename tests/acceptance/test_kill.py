@@ -26,7 +26,7 @@ STUDY = {
     "split": {"sizes": [8, 16]},
     "gans": [{"base": "stylegan2-diffaug", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}],
     "training": {"kimg": 0.1, "mode": "conditional"},
-    "scores": {"features": ["random-conv"], "n_synthetic": 20},
+    "scores": {"features": ["random-conv"], "n_synthetic": 20, "parts": ["distances"]},
     "classifiers": {"arms": ["real+classical", "real+classical+synthetic"], "seeds": [0], "steps": 20},
 }
 TIMEOUT = 240.0

@@ -57,7 +57,7 @@ def plain(source: Path, **changes) -> dict:
         "split": {"sizes": [8, 16], "draws": 1},
         "gans": [TINY_GAN],
         "training": {"kimg": 0.012, "mode": "conditional"},
-        "scores": {"n_synthetic": 20},
+        "scores": {"features": ["random-conv"], "n_synthetic": 20},
         "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20},
     } | changes
 
