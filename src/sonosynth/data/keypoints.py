@@ -25,6 +25,7 @@ _NEAREST = 3  # words that a descriptor of the asking image stands for
 _CHUNK = 4096  # descriptors compared with all words at once
 _ALIKE = 0.94  # cosine of descriptors that vote for each other: half of true matches and 1 in 10,000 others reach it
 _FLUSH = 2**22  # votes added up at once
+_ASKING = 2000  # images whose votes are held at once
 _BLOCK = 2**22  # descriptors times descriptors compared at once
 _COMMON = 20  # times as many keypoints as a word has on average: what stands on every image, and nominates nothing
 
@@ -115,19 +116,30 @@ def candidates(
     pairs = set()
     for flipped in (False, True):
         askers = _by_word(_words_of(stored, words, _NEAREST, flipped), len(words))
-        votes = scipy.sparse.csr_array((n, n), dtype=np.float32)
-        found: list[tuple[Array, Array]] = []
-        for word, (rows, columns) in enumerate(zip(askers, places, strict=True)):
-            if len(columns) <= _COMMON * len(stored) / len(words):
-                found.append(_votes(stored, rows, columns, flipped, owner, n))
-            if found and (sum(len(keys) for keys, _ in found) > _FLUSH or word == len(words) - 1):
-                keys, values = (np.concatenate(part) for part in zip(*found, strict=True))
-                votes = votes + scipy.sparse.coo_array((values, (keys // n, keys % n)), shape=(n, n)).tocsr()
-                found = []
-            if progress and word % 256 == 255:
-                progress(len(words) * flipped + word + 1, 2 * len(words))
-        pairs |= {(min(a, b), max(a, b), flipped) for a, b in _strongest(votes, each)}
+        for first in range(0, n, _ASKING):
+            ends = np.searchsorted(owner, (first, first + _ASKING))
+            some = [rows[slice(*np.searchsorted(rows, ends))] for rows in askers]
+            votes = _election(stored, some, places, flipped, owner, n)
+            pairs |= {(min(a, b), max(a, b), flipped) for a, b in _strongest(votes, each)}
+            if progress:
+                progress(n * flipped + min(first + _ASKING, n), 2 * n)
     return sorted(pairs)
+
+
+def _election(
+    stored: Array, askers: Sequence[Array], places: Sequence[Array], flipped: bool, owner: Array, n: int
+) -> scipy.sparse.csr_array:
+    """Return the votes ``[n, n]`` of keypoints `askers` for images, from the keypoints `places` of the same words."""
+    votes = scipy.sparse.csr_array((n, n), dtype=np.float32)
+    found: list[tuple[Array, Array]] = []
+    for word, (rows, columns) in enumerate(zip(askers, places, strict=True)):
+        if len(rows) and len(columns) <= _COMMON * len(stored) / len(places):
+            found.append(_votes(stored, rows, columns, flipped, owner, n))
+        if found and (sum(len(keys) for keys, _ in found) > _FLUSH or word == len(places) - 1):
+            keys, values = (np.concatenate(part) for part in zip(*found, strict=True))
+            votes = votes + scipy.sparse.coo_array((values, (keys // n, keys % n)), shape=(n, n)).tocsr()
+            found = []
+    return votes
 
 
 def _vocabulary(stored: Array) -> Array:
