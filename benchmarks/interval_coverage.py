@@ -34,6 +34,7 @@ from sonosynth.metrics.kernel import SCALE, SIGMA, polynomial_kernel
 from sonosynth.metrics.membership import membership_auc, membership_interval
 from sonosynth.metrics.memorisation import distances, near_copy_rows
 from sonosynth.metrics.near_copies import near_copies
+from sonosynth.metrics.subsampling import Interval
 
 FEATURES = "efficientnet-lite0"
 POOL = 4000
@@ -56,7 +57,6 @@ COLUMNS = (
     ("ideal", "{:>9.4g}"),
     ("bootstrap", "{:>9}"),
 )
-Interval = tuple[float, float] | None
 Values = Mapping[str, float | None]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from sonosynth.errors import ClassError
 from sonosynth.metrics.alpha_precision import alpha_precision_from_distances, alpha_precision_intervals_from_distances
-from sonosynth.metrics.comparisons import HELD_OUT, TRAIN, Comparison
+from sonosynth.metrics.comparisons import Comparison
 from sonosynth.metrics.frechet import frechet_from_gram, frechet_infinity, frechet_interval_from_gram
 from sonosynth.metrics.kernel import (
     gaussian_kernel,
@@ -24,12 +24,12 @@ from sonosynth.metrics.manifold import (
 )
 from sonosynth.metrics.neighbours import squared_distances
 from sonosynth.metrics.realism import realism_distance, realism_interval
+from sonosynth.metrics.subsampling import Interval
 
 Part = Literal["distances", "diversity", "memorisation", "realism"]
 PARTS: tuple[Part, ...] = ("distances", "diversity", "memorisation", "realism")
 """What a scorecard is made of."""
 
-Interval = tuple[float, float] | None
 Better = Literal["smaller", "larger", "neither"]
 
 BETTER: Mapping[str, Better] = {
@@ -56,10 +56,12 @@ BETTER: Mapping[str, Better] = {
     "depth_profile_distance": "smaller",
 }
 """Every metric, in the order of the scorecard, and which way is better."""
+ONLY_TO_TRAIN = frozenset({"authenticity"})
+"""Metrics that say if images are too near to those that a generator saw, and nothing of other images."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class Values:
     """Values of a family; a metric whose value is None has a note that says why."""
 
     values: Mapping[str, float | None]
@@ -72,15 +74,14 @@ class Family:
 
     Attributes:
         measure: from the indices of reference and of synthetic images to the values.
-        intervals: from a comparison and a seed to the intervals of those metrics that have one.
+        intervals: from a comparison and a seed to the intervals of those metrics that have one; asked for only where
+            every metric has a value.
         floors: whether there is a floor.
-        references: the real images that it makes sense to compare with.
     """
 
-    measure: Callable[[np.ndarray, np.ndarray], Measured]
+    measure: Callable[[np.ndarray, np.ndarray], Values]
     intervals: Callable[[Comparison, int], Mapping[str, Interval]]
     floors: bool = True
-    references: tuple[str, ...] = (TRAIN, HELD_OUT)
 
 
 def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[Part]) -> list[Family]:
@@ -100,30 +101,30 @@ def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[P
         ]
     if "diversity" in parts:
         distances = squared_distances(features)
-        families += [_manifold(distances), *_alphas(distances)]
+        families += [_manifold(distances), _alpha(distances)]
     return families
 
 
 def realism_family(values: Mapping[str, np.ndarray]) -> Family:
     """Return the family that compares measures of speckle; see `realism_values`."""
 
-    def measure(i: np.ndarray, j: np.ndarray) -> Measured:
+    def measure(i: np.ndarray, j: np.ndarray) -> Values:
         try:
-            return Measured({name: realism_distance(of_images, i, j) for name, of_images in values.items()})
+            return Values({name: realism_distance(of_images, i, j) for name, of_images in values.items()})
         except ClassError as error:
-            return Measured(dict.fromkeys(values), dict.fromkeys(values, str(error)))
+            return Values(dict.fromkeys(values), dict.fromkeys(values, str(error)))
 
-    def intervals(c: Comparison, seed: int) -> dict[str, Interval]:
-        if any(value is None for value in measure(c.reference_images, c.synthetic_images).values.values()):
-            return {}
-        return {name: realism_interval(of_images, *_sides(c), seed=seed) for name, of_images in values.items()}
-
-    return Family(measure, intervals)
+    return Family(
+        measure,
+        lambda c, seed: {
+            name: realism_interval(of_images, *_sides(c), seed=seed) for name, of_images in values.items()
+        },
+    )
 
 
 def missing(metrics: Iterable[str], why: str) -> Family:
     """Return a family of `metrics` that have no value."""
-    found = Measured(dict.fromkeys(metrics), dict.fromkeys(metrics, why))
+    found = Values(dict.fromkeys(metrics), dict.fromkeys(metrics, why))
     return Family(lambda i, j: found, lambda c, seed: {}, floors=False)
 
 
@@ -135,7 +136,7 @@ def _sides(c: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 def _one(
     name: str, value: Callable[[np.ndarray, np.ndarray], float], interval: Callable[[Comparison, int], Interval]
 ) -> Family:
-    return Family(lambda i, j: Measured({name: value(i, j)}), lambda c, seed: {name: interval(c, seed)})
+    return Family(lambda i, j: Values({name: value(i, j)}), lambda c, seed: {name: interval(c, seed)})
 
 
 def _kernel(name: str, kernel: np.ndarray) -> Family:
@@ -149,19 +150,19 @@ def _kernel(name: str, kernel: np.ndarray) -> Family:
 def _infinity(features: np.ndarray, groups: np.ndarray) -> Family:
     name = "frechet_distance_infinity"
 
-    def measure(i: np.ndarray, j: np.ndarray) -> Measured:
+    def measure(i: np.ndarray, j: np.ndarray) -> Values:
         found = frechet_infinity(features[i], features[j], groups[i], groups[j])
-        return Measured({name: found.value}, {name: found.reason} if found.reason else {})
+        return Values({name: found.value}, {name: found.reason} if found.reason else {})
 
     return Family(measure, lambda c, seed: {}, floors=False)
 
 
 def _manifold(distances: np.ndarray) -> Family:
-    def measure(i: np.ndarray, j: np.ndarray) -> Measured:
+    def measure(i: np.ndarray, j: np.ndarray) -> Values:
         values = manifold_from_distances(distances, i, j)
         k = adapted_k(len(i), len(j))
         note = f"k = {k}, since sets of {len(i)} and {len(j)} images are too small for {NEIGHBOURS}"
-        return Measured(values, dict.fromkeys(values, note) if k < NEIGHBOURS else {})
+        return Values(values, dict.fromkeys(values, note) if k < NEIGHBOURS else {})
 
     def intervals(c: Comparison, seed: int) -> Mapping[str, Interval]:
         return manifold_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
@@ -169,31 +170,8 @@ def _manifold(distances: np.ndarray) -> Family:
     return Family(measure, intervals)
 
 
-def _alphas(distances: np.ndarray) -> list[Family]:
-    """Return two families of one computation: authenticity says if images are too near to those that a generator saw.
-
-    So it has no meaning for other images.
-    """
-    kept_values: dict[tuple[bytes, bytes], dict[str, float]] = {}
-    kept_intervals: dict[tuple[str, str, int], Mapping[str, Interval]] = {}
-
-    def values(i: np.ndarray, j: np.ndarray) -> dict[str, float]:
-        key = (i.tobytes(), j.tobytes())
-        if key not in kept_values:
-            kept_values[key] = alpha_precision_from_distances(distances, i, j)
-        return kept_values[key]
-
+def _alpha(distances: np.ndarray) -> Family:
     def intervals(c: Comparison, seed: int) -> Mapping[str, Interval]:
-        key = (c.reference, c.class_, seed)
-        if key not in kept_intervals:
-            kept_intervals[key] = alpha_precision_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
-        return kept_intervals[key]
+        return alpha_precision_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
 
-    def some(names: tuple[str, ...], references: tuple[str, ...]) -> Family:
-        return Family(
-            lambda i, j: Measured({name: values(i, j)[name] for name in names}),
-            lambda c, seed: {name: found for name, found in intervals(c, seed).items() if name in names},
-            references=references,
-        )
-
-    return [some(("alpha_precision", "beta_recall"), (TRAIN, HELD_OUT)), some(("authenticity",), (TRAIN,))]
+    return Family(lambda i, j: Values(alpha_precision_from_distances(distances, i, j)), intervals)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sonosynth.engine import numpy_generator
+from sonosynth.metrics.comparisons import FLOOR_DRAWS, MIN_FLOOR
 from sonosynth.metrics.data_copying import (
     MIN_IMAGES,
     assign_cells,
@@ -23,15 +24,10 @@ from sonosynth.metrics.distance_ratio import distance_ratio, distance_ratio_inte
 from sonosynth.metrics.frechet import checked
 from sonosynth.metrics.membership import membership_auc, membership_interval
 from sonosynth.metrics.near_copies import MIN_REAL, NearCopies, share
-from sonosynth.metrics.subsampling import exactly, halves
+from sonosynth.metrics.subsampling import Interval, exactly, halves
 
-FLOOR_DRAWS = 10
-"""Halvings of the held-out images that a floor is the mean of."""
-MIN_FLOOR = 20
-"""No floor is given from fewer held-out images a side."""
 _NO_HELD_OUT = "needs held-out images: real ones that the generator did not see"
 
-Interval = tuple[float, float] | None
 _Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Indices of training, held-out and synthetic images among all."""
 

@@ -11,7 +11,16 @@ from sonosynth.data.split import check_apart, check_real, shared_images
 from sonosynth.errors import ClassError
 from sonosynth.features import Progress, embed, feature_network
 from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN, Comparison, Draw, comparisons
-from sonosynth.metrics.families import BETTER, PARTS, Family, Part, feature_families, missing, realism_family
+from sonosynth.metrics.families import (
+    BETTER,
+    ONLY_TO_TRAIN,
+    PARTS,
+    Family,
+    Part,
+    feature_families,
+    missing,
+    realism_family,
+)
 from sonosynth.metrics.memorisation import Measured, memorisation, near_copy_rows
 from sonosynth.metrics.near_copies import NearCopies, near_copies
 from sonosynth.metrics.realism import UNITS, realism_values
@@ -40,6 +49,12 @@ class Scorecard:
     features: Mapping[str, np.ndarray]
     copies: NearCopies | None
     realism: Realism | None
+
+    @property
+    def places(self) -> dict[str, slice]:
+        """Where the images of each set are among all."""
+        ends = np.cumsum([len(part) for part in self.sets.values()]).tolist()
+        return {role: slice(end - len(part), end) for (role, part), end in zip(self.sets.items(), ends, strict=True)}
 
 
 def common_classes(
@@ -197,19 +212,20 @@ def _rows(
         row
         for family in families
         for comparison, of_comparison in zip(found, draws, strict=True)
-        if comparison.reference in family.references
         for row in _family_rows(family, features, comparison, of_comparison if family.floors else [], seed)
     ]
 
 
 def _family_rows(family: Family, features: str, c: Comparison, draws: Sequence[Draw], seed: int) -> list[Score]:
     measured = family.measure(c.reference_images, c.synthetic_images)
-    intervals = family.intervals(c, c.seed(seed))
+    intervals = {} if None in measured.values.values() else family.intervals(c, c.seed(seed))
     floors = _means([family.measure(a, b).values for a, b, _, _ in draws])
     at_floor = _means([family.measure(a, b).values for _, _, a, b in draws])
     m = len(draws[0][0]) if draws else None
     rows = []
     for metric, value in measured.values.items():
+        if metric in ONLY_TO_TRAIN and c.reference != TRAIN:
+            continue
         low, high = intervals.get(metric) or (None, None)
         floor = floors.get(metric)
         row = Score(
@@ -319,8 +335,7 @@ def _measured_rows(one: Measured, features: str, c: Comparison) -> list[Score]:
 
 def _ordered(scores: Sequence[Score], features: Sequence[str]) -> list[Score]:
     """Return the rows by features and, within them, in the order of the metrics."""
-    metrics = [name for metric in BETTER for name in (metric, metric + AT_FLOOR)]
-    order = {name: position for position, name in enumerate(metrics)}
+    order = {name: position for position, name in enumerate(BETTER)}
     return sorted(scores, key=lambda row: (features.index(row.features), order[row.metric.removesuffix(AT_FLOOR)]))
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import t as student
 
+Interval = tuple[float, float] | None
+"""Low and high; None where there is none."""
 FRACTION = 0.8
 """Share of the images in a subsample."""
 DRAWS = 100

@@ -123,7 +123,7 @@ def curves(card: Scorecard) -> Picture | None:
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for role, part in _parts(card).items():
+        for role, part in card.places.items():
             measured = np.flatnonzero(card.realism.measured[part]) + part.start
             if len(measured):
                 _band(left, depths, card.realism.depth_profile[measured], role, upright=True)
@@ -158,7 +158,7 @@ def distributions(card: Scorecard) -> Picture | None:
         figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         panels = figure.subplots(1, len(_HISTOGRAMS), sharey=True)
         for panel, (name, (title, unit)) in zip(panels, _HISTOGRAMS.items(), strict=True):
-            for role, part in _parts(card).items():
+            for role, part in card.places.items():
                 values = getattr(card.realism, name)[part]
                 values = values[np.isfinite(values)]
                 if len(values):
@@ -198,14 +198,6 @@ def similarity(card: Scorecard) -> Picture | None:
         panel.set(xlabel="similarity to the most similar training image", ylabel="share of images above it")
         _below(figure, [panel])
     return Picture("similarity", "Similarity of synthetic and of real images to training images.", vector(figure))
-
-
-def _parts(card: Scorecard) -> dict[str, slice]:
-    """Return where the images of each set are among all, training first."""
-    ends = np.cumsum([len(part) for part in card.sets.values()])
-    return {
-        name: slice(int(end) - len(part), int(end)) for (name, part), end in zip(card.sets.items(), ends, strict=True)
-    }
 
 
 def _cumulative(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

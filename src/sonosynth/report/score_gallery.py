@@ -118,9 +118,8 @@ def _by_features(role: str, nearest: np.ndarray, distance: np.ndarray, network: 
 
 def _neighbours(card: Scorecard) -> dict[str, Neighbours]:
     """Return, by name, the neighbours in the features of the first network, if there is one."""
-    ends = np.cumsum([len(part) for part in card.sets.values()])
     for name, features in card.features.items():
-        parts = dict(zip(card.sets, np.split(features.astype(np.float64), ends[:-1]), strict=True))
+        parts = {role: features[place].astype(np.float64) for role, place in card.places.items()}
         unseen = parts.get(HELD_OUT)
         usable = unseen is not None and len(unseen) >= 2
         return {name: neighbours(parts[TRAIN], parts[SYNTHETIC], unseen if usable else None)}

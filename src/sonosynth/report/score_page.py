@@ -130,13 +130,9 @@ def _blank(card: Scorecard) -> list[tuple[str, int]]:
     """Return by role how many images have no speckle that could be measured."""
     if card.realism is None:
         return []
-    missing, start, found = ~card.realism.measured, 0, []
-    for role, part in card.sets.items():
-        count = int(missing[start : start + len(part)].sum())
-        start += len(part)
-        if count:
-            found.append((_ROLES[role], count))
-    return found
+    missing = ~card.realism.measured
+    counts = [(_ROLES[role], int(missing[place].sum())) for role, place in card.places.items()]
+    return [(role, count) for role, count in counts if count]
 
 
 def _table(rows: Sequence[Judged], class_: str) -> list[tuple[str, list[dict[str, Any]]]]:
