@@ -14,7 +14,7 @@ from sonosynth.files import read_json, write_json
 from sonosynth.report import findings, tables, wording
 from sonosynth.report.page import write_report
 from sonosynth.report.record import StudyRecord
-from sonosynth.report.results import Generator, Score
+from sonosynth.report.results import Generator, StudyScore
 from sonosynth.statistics import Interval
 
 
@@ -118,9 +118,8 @@ def test_relative_reduction_follows_from_the_distances(study):
 
 def test_overlap_is_said():
     def distance(gan, value, low, high):
-        score = Score(
-            gan, None, 20, 0, 0, "f", "held-out", "all", "kernel_distance", value, low, high, None, None, 30, 500
-        )
+        row = ("kernel_distance", "f", "held-out", "all", value, low, high, None, None, 30, 500)
+        score = StudyScore(*row, gan=gan, mode=None, size=20, draw=0, seed=0)
         return tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,))
 
     near, far = distance("a", 0.01, 0.008, 0.012), distance("b", 0.03, 0.02, 0.04)

@@ -109,22 +109,20 @@ def _tables(scores: "Sequence[Score]", by_class: bool) -> "list[Table]":
     from rich.table import Table
 
     from sonosynth.metrics.comparisons import ALL
-    from sonosynth.metrics.reading import reading, shown
-    from sonosynth.metrics.scores import AT_FLOOR, PIXELS
+    from sonosynth.metrics.reading import reading, shown, with_floor_rows
+    from sonosynth.metrics.scores import PIXELS
 
     titles = {name: "pixels" if name == PIXELS else f"{name} features" for name in {row.features for row in scores}}
     tables = {name: Table(title=titles[name]) for name in dict.fromkeys(row.features for row in scores)}
-    at_floor = {(r.features, r.metric, r.reference, r.class_): r for r in scores if r.metric.endswith(AT_FLOOR)}
     for table in tables.values():
         for heading in ("metric", "to", *(["class"] if by_class else [])):
             table.add_column(heading, no_wrap=True)
         for heading in ("value", "95 % interval", "at m", "floor", "m", "n"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("reading")
-    for row in scores:
-        if row.metric.endswith(AT_FLOOR) or (row.class_ != ALL and not by_class):
+    for row, same in with_floor_rows(scores):
+        if row.class_ != ALL and not by_class:
             continue
-        same = at_floor.get((row.features, row.metric + AT_FLOOR, row.reference, row.class_))
         tables[row.features].add_row(
             row.metric.removesuffix("_distance").replace("_", " "),
             row.reference,

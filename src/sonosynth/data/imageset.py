@@ -105,6 +105,11 @@ class ImageSet:
         chosen = self.subset(np.flatnonzero(numbers[self.labels] >= 0))
         return replace(chosen, labels=numbers[chosen.labels], classes=tuple(names))
 
+    @property
+    def simulated(self) -> bool:
+        """Whether every image is a phantom, by the column ``origin``."""
+        return set(self.extra.get("origin", ())) == {"phantom"}
+
     def resized(self, size: int | tuple[int, int]) -> "ImageSet":
         """Return the set at `size`, a side or (height, width), by Pillow's antialiased (area-scaled) bicubic filter."""
         height, width = (size, size) if isinstance(size, int) else size

@@ -82,7 +82,8 @@ _SHARES: Mapping[str, tuple[str, str, str]] = {
 """What to say at the floor, below it, and above it."""
 
 
-_THREE_DECIMALS = (*_SHARES, "near_copies", "nearest_distance_ratio", "membership_auc")
+THREE_DECIMALS = frozenset((*_SHARES, "near_copies", "nearest_distance_ratio", "membership_auc"))
+"""Metrics that are about 0 to 1; of others, three digits are shown."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def shown(metric: str, value: float | None) -> str:
     """Return a value of `metric` for a table: shares with three decimals, others with three digits; empty for None."""
     if value is None:
         return ""
-    if metric.removesuffix(AT_FLOOR) in _THREE_DECIMALS:
+    if metric.removesuffix(AT_FLOOR) in THREE_DECIMALS:
         return f"{value:.3f}"
     if value == 0 or not isfinite(value):
         return f"{value:.3g}"

@@ -1,7 +1,5 @@
 """``audit.html``: what an audit found, with pictures, in one self-contained page."""
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from PIL import Image, ImageDraw
 from sonosynth.data.audit import Audit
 from sonosynth.data.overlays import Overlays
 from sonosynth.files import write_text
-from sonosynth.report.render import render
+from sonosynth.report.render import picture_uri, render
 
 PAGE = "audit.html"
 _CLUSTERS = 300  # shown with pictures; all of them stand in the tables
@@ -71,9 +69,7 @@ def _figure(found: Audit, index: int, text: str = "") -> dict[str, str]:
 
 def _uri(grey: np.ndarray[Any, Any] | Image.Image) -> str:
     picture = grey if isinstance(grey, Image.Image) else Image.fromarray(grey)
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return picture_uri(picture, "jpeg", quality=80)
 
 
 def _cluster(found: Audit, members: Sequence[int]) -> dict[str, Any]:

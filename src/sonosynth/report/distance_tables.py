@@ -7,7 +7,7 @@ from typing import Any
 from sonosynth.report import figures, tables
 from sonosynth.report.findings import Reduction, reduction_text
 from sonosynth.report.record import StudyRecord
-from sonosynth.report.results import Generator, Score
+from sonosynth.report.results import Generator, StudyScore
 from sonosynth.report.scorecard_tables import known
 from sonosynth.report.tables import AT_FLOOR, FRECHET, KERNEL, Distance
 from sonosynth.report.wording import decimals_for, interval_text, number, or_dash, span
@@ -29,19 +29,17 @@ def distance_part(
     }
 
 
-def _distance_rows(
-    record: StudyRecord, features: str, class_name: str, order: Sequence[Generator]
-) -> list[dict[str, Any]]:
+def _distance_rows(record: StudyRecord, features: str, class_: str, order: Sequence[Generator]) -> list[dict[str, Any]]:
     """Return one row a run and reference, with every distance, its floor and its numbers of images."""
-    chosen = [s for s in record.scores if (s.features, s.class_name) == (features, class_name) and s.metric in _METRICS]
+    chosen = [s for s in record.scores if (s.features, s.class_) == (features, class_) and s.metric in _METRICS]
     places = {
         metric: decimals_for([s.value for s in record.scores if s.metric == metric and s.value is not None])
         for metric in (FRECHET, KERNEL)
     }
-    sheets: dict[tuple[Any, ...], dict[str, Score]] = {}
+    sheets: dict[tuple[Any, ...], dict[str, StudyScore]] = {}
     references = {tables.HELD_OUT: 0, tables.TRAIN: 1}
 
-    def place(s: Score) -> tuple[Any, ...]:
+    def place(s: StudyScore) -> tuple[Any, ...]:
         rank = references.get(s.reference, 2), s.reference
         return s.size, rank, order.index(s.generator), s.draw, s.seed or 0
 
@@ -72,7 +70,7 @@ def _distance_rows(
     return rows
 
 
-def _score_text(score: Score | None, decimals: int) -> str:
+def _score_text(score: StudyScore | None, decimals: int) -> str:
     if score is None or score.value is None:
         return "–"
     if score.low is None or score.high is None:
@@ -89,7 +87,7 @@ def other_scores(record: StudyRecord, order: Sequence[Generator]) -> list[dict[s
             "run": f"{s.draw} / {or_dash(s.seed)}",
             "features": s.features or "–",
             "reference": s.reference or "–",
-            "class": s.class_name,
+            "class": s.class_,
             "metric": s.metric.replace("_", " "),
             "value": _score_text(s, 3),
             "floor": number(s.floor, 3),

@@ -1,6 +1,5 @@
 """What the report's figures share: style, colours, marks, and how they are written."""
 
-import base64
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sonosynth.files import atomic_file
+from sonosynth.report.render import data_uri, picture_uri
 from sonosynth.report.results import Generator
 from sonosynth.statistics import Interval
 
@@ -120,20 +120,14 @@ def finish(figure: Any, name: str, alt: str, out: Path, photographic: bool = Fal
             with atomic_file(out / f"{name}.{ending}") as beside:
                 beside.write_bytes(data)
         if photographic:
-            grey = io.BytesIO()
-            Image.open(png).convert("L").save(grey, "png", optimize=True)
-            return Picture(name, alt, _uri("png", grey.getvalue()))
+            return Picture(name, alt, picture_uri(Image.open(png).convert("L"), "png", optimize=True))
     return Picture(name, alt, vector(figure))
 
 
 def vector(figure: Any) -> str:
     """Return a figure drawn in `STYLE` as a data URI: SVG, no date inside."""
     with matplotlib.rc_context(STYLE):
-        return _uri("svg+xml", _saved(figure, "svg", {"Date": None}))
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        return data_uri("svg+xml", _saved(figure, "svg", {"Date": None}))
 
 
 def _saved(figure: Any, form: str, metadata: dict[str, None]) -> bytes:

@@ -10,7 +10,7 @@ import yaml
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
-from sonosynth.report.results import ClassifierRun, Fields, FilterRun, Score, TrainRun, read_object, read_results
+from sonosynth.report.results import ClassifierRun, Fields, FilterRun, StudyScore, TrainRun, read_object, read_results
 from sonosynth.study.design import StudyDesign, load_design
 
 
@@ -59,7 +59,7 @@ class StudyRecord:
     own_test: bool
     subsets: tuple[Subset, ...]
     training: tuple[TrainRun, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[StudyScore, ...]
     classifiers: tuple[ClassifierRun, ...]
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
@@ -77,7 +77,7 @@ class StudyRecord:
     @property
     def simulated(self) -> bool:
         """Whether every image is a simulated phantom."""
-        return all(set(part.extra.get("origin", ("",))) == {"phantom"} for part in (self.data, self.test))
+        return self.data.simulated and self.test.simulated
 
     @staticmethod
     def load(study_dir: Path) -> "StudyRecord":

@@ -1,8 +1,11 @@
-"""The pages' templates."""
+"""The pages' templates, and pictures inside pages."""
 
+import base64
+import io
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 
 def render(template: str, context: dict[str, Any]) -> str:
@@ -15,3 +18,15 @@ def render(template: str, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(context)
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """Return the `content` of an image file of the MIME type ``image/KIND`` as a data URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def picture_uri(picture: Image.Image, kind: str, **how: Any) -> str:
+    """Return `picture` as a data URI, saved by Pillow as `kind`, ``png`` or ``jpeg``, and as `how` says."""
+    stream = io.BytesIO()
+    picture.save(stream, kind, **how)
+    return data_uri(kind, stream.getvalue())

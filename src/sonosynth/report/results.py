@@ -11,6 +11,7 @@ import numpy as np
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json
+from sonosynth.metrics.scores import Score
 
 _FACTORS = ("fill", "filter", "validation")  # of a classifier's training
 _KEY = (
@@ -57,26 +58,15 @@ class TrainRun:
         return Generator(self.gan, self.mode or "")
 
 
-@dataclass(frozen=True)
-class Score:
-    """One distance or other score of synthetic images; None where it was left empty."""
+@dataclass(frozen=True, kw_only=True)
+class StudyScore(Score):
+    """A row of a scorecard in a study: also whose images it is of."""
 
     gan: str
     mode: str | None
     size: int
     draw: int
     seed: int | None
-    features: str
-    reference: str
-    class_name: str
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    floor: float | None
-    floor_n: int | None
-    n_real: int
-    n_synthetic: int
     truncation: float = 1.0
 
     @property
@@ -174,7 +164,7 @@ class Results:
     """What the finished cells of a study hold; see `StudyRecord` for the lists."""
 
     training: tuple[TrainRun, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[StudyScore, ...]
     classifiers: tuple[ClassifierRun, ...]
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
@@ -194,7 +184,7 @@ def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test:
         StudyError: a file is damaged, does not fit the test images, or is of the same run as another.
     """
     training: list[TrainRun] = []
-    scores: list[Score] = []
+    scores: list[StudyScore] = []
     classifiers: list[ClassifierRun] = []
     naive: list[ClassifierRun] = []
     filters: list[FilterRun] = []
@@ -265,8 +255,8 @@ def _train_run(study_dir: Path, cell: Fields, result: Fields) -> TrainRun:
     )
 
 
-def _score(cell: Fields, row: Fields) -> Score:
-    return Score(
+def _score(cell: Fields, row: Fields) -> StudyScore:
+    return StudyScore(
         gan=cell.required("gan"),
         mode=cell.optional("mode"),
         size=cell.required("size"),
@@ -274,7 +264,7 @@ def _score(cell: Fields, row: Fields) -> Score:
         seed=cell.optional("seed"),
         features=row.optional("features") or "",
         reference=row.required("reference"),
-        class_name=row.required("class"),
+        class_=row.required("class"),
         metric=row.required("metric"),
         value=row.optional("value"),
         low=row.optional("low"),
@@ -283,6 +273,7 @@ def _score(cell: Fields, row: Fields) -> Score:
         floor_n=row.optional("floor_n"),
         n_real=row.required("n_real"),
         n_synthetic=row.required("n_synthetic"),
+        note=row.optional("note") or "",
         truncation=_truncation(cell),
     )
 

@@ -1,7 +1,5 @@
 """Synthetic images beside their nearest real ones: the most suspicious, and some drawn at random."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +12,7 @@ from sonosynth.metrics.comparisons import HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.memorisation import Neighbours, neighbours
 from sonosynth.metrics.near_copies import Matches
 from sonosynth.metrics.scorecard import Scorecard
+from sonosynth.report.render import picture_uri
 
 SUSPICIOUS, COPIES, RANDOM = 8, 16, 8
 """Rows: of the most similar to training images; of these at most, where so many are near-copies; drawn at random."""
@@ -156,6 +155,4 @@ def picture(grey: np.ndarray) -> str:
     image = Image.fromarray(np.ascontiguousarray(grey))
     if max(image.size) > _LARGEST:
         image.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BICUBIC)
-    stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return picture_uri(image, "png", optimize=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.data.imageset import ImageSet
 from sonosynth.files import write_text
 from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.scorecard import Scorecard
@@ -72,7 +71,7 @@ def _context(
         "classes": card.sets[TRAIN].classes if card.sets[TRAIN].classes != (ALL,) else (),
         "networks": list(card.features),
         "seed": seed,
-        "phantoms": joined([f"the {_ROLES[r]}" for r, part in card.sets.items() if _simulated(part)]),
+        "phantoms": joined([f"the {_ROLES[r]}" for r, part in card.sets.items() if part.simulated]),
         "real_copies": _real_copies(card),
         "has_held_out": HELD_OUT in card.sets,
         "notes": card.notes,
@@ -100,10 +99,6 @@ def _context(
 
 def _has(rows: Iterable[Judged], metric: str) -> bool:
     return any(row.score.metric == metric for row in rows)
-
-
-def _simulated(part: ImageSet) -> bool:
-    return set(part.extra.get("origin", ())) == {"phantom"}
 
 
 def _real_copies(card: Scorecard) -> int:

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from math import floor, isfinite, log10
 
 from sonosynth.metrics.comparisons import ALL, HELD_OUT, TRAIN
-from sonosynth.metrics.reading import Reading, State, judged, with_floor_rows
+from sonosynth.metrics.reading import THREE_DECIMALS, Reading, State, judged, with_floor_rows
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import PIXELS, Score
-from sonosynth.report.score_words import DIVERSITY, REALISM, WORDS, unit_of
+from sonosynth.report.score_words import REALISM, WORDS, unit_of
 from sonosynth.report.wording import MINUS, joined, number
 
-_THREE_DECIMALS = ("near_copies", "nearest_distance_ratio", "membership_auc")
 _WORST_FIRST: tuple[State, ...] = ("off", "beyond", "unclear", "as real", "none")
 _CLOSENESS: Mapping[State, str] = {
     "off": "Farther than real images",
@@ -181,7 +180,7 @@ def _number(score: Score, value: float | None) -> str:
 
 def _decimals(score: Score) -> int:
     """Return how many decimals show the largest number of a row with three digits; three for shares."""
-    if WORDS[score.metric].part == DIVERSITY or score.metric in _THREE_DECIMALS:
+    if score.metric in THREE_DECIMALS:
         return 3
     known = [abs(x) for x in (score.value, score.low, score.high, score.floor) if x is not None and x != 0]
     return min(7, max(0, 2 - floor(log10(max(known))))) if known else 2

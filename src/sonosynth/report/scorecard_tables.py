@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sonosynth.metrics.comparisons import ALL
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.scores import AT_FLOOR, PIXELS
 from sonosynth.report.record import StudyRecord
-from sonosynth.report.results import Generator, Score
+from sonosynth.report.results import Generator, StudyScore
 from sonosynth.report.tables import HELD_OUT, TRAIN
-from sonosynth.report.wording import number
+from sonosynth.report.wording import number, or_dash
 
 
 @dataclass(frozen=True)
@@ -60,25 +61,24 @@ def known(metric: str) -> bool:
 def _table(
     record: StudyRecord, columns: Sequence[_Column], features: str, order: Sequence[Generator]
 ) -> dict[str, Any] | None:
-    found: dict[tuple[Any, ...], dict[tuple[str, str, str], Score]] = {}
+    found: dict[tuple[Any, ...], dict[tuple[str, str, str], StudyScore]] = {}
 
-    def run_of(s: Score) -> tuple[Any, ...]:
+    def place(s: StudyScore) -> tuple[int, int, int, int]:
         return s.size, order.index(s.generator), s.draw, s.seed or 0
 
-    for s in sorted((s for s in record.scores if s.class_name == "all"), key=run_of):
-        found.setdefault(run_of(s), {})[s.metric, s.reference, s.features] = s
+    for s in sorted((s for s in record.scores if s.class_ == ALL), key=place):
+        key = (s.size, s.generator, s.draw, s.seed)
+        found.setdefault(key, {})[s.metric, s.reference, s.features] = s
     rows = []
-    for (size, place, draw, _), scores in found.items():
+    for (size, generator, draw, seed), scores in found.items():
         cells = [_cell(scores, column, features) for column in columns]
-        seed = next(iter(scores.values())).seed
         if any(cell["value"] != "–" for cell in cells):
-            generator = order[place].label(order)
-            rows.append({"size": size, "generator": generator, "run": f"{draw} / {'–' if seed is None else seed}"})
-            rows[-1]["cells"] = cells
+            run = f"{draw} / {or_dash(seed)}"
+            rows.append({"size": size, "generator": generator.label(order), "run": run, "cells": cells})
     return {"titles": [column.title for column in columns], "rows": rows} if rows else None
 
 
-def _cell(scores: dict[tuple[str, str, str], Score], column: _Column, features: str) -> dict[str, str]:
+def _cell(scores: dict[tuple[str, str, str], StudyScore], column: _Column, features: str) -> dict[str, str]:
     """Return the value, recomputed at the size of the floor where there is one; its interval; and the floor."""
     where = PIXELS if column.pixels else features
     full = scores.get((column.metric, column.reference, where))

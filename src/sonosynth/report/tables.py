@@ -7,9 +7,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from sonosynth.metrics.comparisons import ALL
+from sonosynth.metrics.comparisons import HELD_OUT as HELD_OUT
+from sonosynth.metrics.comparisons import TRAIN as TRAIN
 from sonosynth.metrics.scores import AT_FLOOR as AT_FLOOR
 from sonosynth.report.record import StudyRecord
-from sonosynth.report.results import ClassifierRun, Generator, Score
+from sonosynth.report.results import ClassifierRun, Generator, StudyScore
 from sonosynth.report.wording import span
 from sonosynth.statistics import (
     ClassifierIntervals,
@@ -21,7 +24,6 @@ from sonosynth.statistics import (
 )
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
-TRAIN, HELD_OUT = "train", "held-out"
 LEVEL = 0.95
 _UNTOLD = {"fill": {"proportional"}, "filter": set[str]()}  # levels that go without saying
 _NEEDS = {"fill": "ratio", "filter": "gan"}  # what a run has if the factor means anything to it
@@ -111,7 +113,7 @@ class Distance:
     features: str
     reference: str
     metric: str
-    scores: tuple[Score, ...]
+    scores: tuple[StudyScore, ...]
 
     @property
     def interval(self) -> Interval | None:
@@ -149,12 +151,12 @@ def _in_order(wanted: Sequence[str], seen: set[str]) -> list[str]:
     return [name for name in wanted if name in seen] + sorted(seen - set(wanted))
 
 
-def distances(record: StudyRecord, class_name: str = "all") -> list[Distance]:
+def distances(record: StudyRecord, class_: str = ALL) -> list[Distance]:
     """Return every distance of the record, grouped over runs, by generator, size, features, reference and metric."""
     order = generators(record)
-    chosen = [s for s in record.scores if s.class_name == class_name]
+    chosen = [s for s in record.scores if s.class_ == class_]
 
-    def key(s: Score) -> tuple[int, int, str, str, str]:
+    def key(s: StudyScore) -> tuple[int, int, str, str, str]:
         return s.size, order.index(s.generator), s.features, s.reference, s.metric
 
     return [
