@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sonosynth.classify.fitting import fit
 from sonosynth.classify.settings import DEFAULTS, Training
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.split import check_real
+from sonosynth.data.split import check_classes, check_real
 from sonosynth.errors import ClassError, SonosynthError, nearest
 
 FILTERS = ("confidence", "distance")
@@ -194,10 +194,7 @@ def score_filter(synthetic: ImageSet, scores: np.ndarray, *, quantile: float) ->
 def _check(train: ImageSet, synthetic: ImageSet, quantile: float) -> None:
     _check_quantile(quantile)
     check_real(train, "training images")
-    if train.classes != synthetic.classes:
-        raise ClassError(
-            f"the sets have different classes: {', '.join(train.classes)} and {', '.join(synthetic.classes)}"
-        )
+    check_classes(train, synthetic)
     for label in np.unique(synthetic.labels):
         if not (train.labels == label).any():
             raise ClassError(

@@ -122,12 +122,15 @@ def _thaw(frozen: nn.Module) -> None:
             module.register_parameter(name, nn.Parameter(value))
 
 
+_PRETRAINED = feature_network("efficientnet-lite0")
+_PRETRAINED_SCALING = _PRETRAINED.mean[0] / 255, _PRETRAINED.std[0] / 255
+
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
         Network("resnet18", _resnet18),
         Network("densenet121", _densenet121),
-        Network("efficientnet-lite0", PretrainedEfficientNet, FINE_TUNING, normalisation=(127 / 255, 128 / 255)),
+        Network("efficientnet-lite0", PretrainedEfficientNet, FINE_TUNING, normalisation=_PRETRAINED_SCALING),
     )
 }
 """The networks that have a name of their own."""

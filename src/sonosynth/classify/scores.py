@@ -66,11 +66,10 @@ def score_predictions(probabilities: np.ndarray, test: ImageSet) -> dict[str, fl
         ``specificity_<class>`` of the class against the rest; ``auc`` of one class against the rest, macro average;
         ``brier`` and ``expected_calibration_error``, as the functions of that name say. All 0 to 1, but for `brier`.
     """
-    present = np.unique(test.labels)
-    counts = confusion_matrix(test.labels, probabilities.argmax(axis=1), labels=np.arange(len(test.classes)))
-    f1 = f1_score(
-        test.labels, probabilities.argmax(axis=1), labels=np.arange(len(test.classes)), average=None, zero_division=0
-    )
+    present, classes = np.unique(test.labels), np.arange(len(test.classes))
+    predicted = probabilities.argmax(axis=1)
+    counts = confusion_matrix(test.labels, predicted, labels=classes)
+    f1 = f1_score(test.labels, predicted, labels=classes, average=None, zero_division=0)
     true, hit, called = counts.sum(axis=1), counts.diagonal(), counts.sum(axis=0)
     others = len(test) - true
     sensitivity = hit / np.maximum(true, 1)

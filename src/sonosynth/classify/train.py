@@ -10,7 +10,7 @@ from sonosynth.classify.scores import Classification, score_predictions
 from sonosynth.classify.settings import DEFAULTS
 from sonosynth.classify.settings import Training as Training
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.split import check_apart, check_real
+from sonosynth.data.split import check_apart, check_classes, check_real
 from sonosynth.errors import ClassError, MixedSizesError
 
 
@@ -96,10 +96,7 @@ def _check(sets: dict[str, ImageSet | None]) -> None:
                 f"training images are {first.size[1]}×{first.size[0]} pixels and others {part.size[1]}×{part.size[0]}; "
                 "run 'sonosynth data prepare' on both with one --size"
             )
-        if part.classes != first.classes:
-            raise ClassError(
-                f"the sets have different classes: {', '.join(first.classes)} and {', '.join(part.classes)}"
-            )
+        check_classes(first, part)
     for role, part in there.items():
         if role != "synthetic images":
             check_real(part, role)

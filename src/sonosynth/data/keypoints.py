@@ -132,13 +132,15 @@ def _election(
     """Return the votes ``[n, n]`` of keypoints `askers` for images, from the keypoints `places` of the same words."""
     votes = scipy.sparse.csr_array((n, n), dtype=np.float32)
     found: list[tuple[Array, Array]] = []
+    waiting = 0
     for word, (rows, columns) in enumerate(zip(askers, places, strict=True)):
         if len(rows) and len(columns) <= _COMMON * len(stored) / len(places):
             found.append(_votes(stored, rows, columns, flipped, owner, n))
-        if found and (sum(len(keys) for keys, _ in found) > _FLUSH or word == len(places) - 1):
+            waiting += len(found[-1][0])
+        if found and (waiting > _FLUSH or word == len(places) - 1):
             keys, values = (np.concatenate(part) for part in zip(*found, strict=True))
             votes = votes + scipy.sparse.coo_array((values, (keys // n, keys % n)), shape=(n, n)).tocsr()
-            found = []
+            found, waiting = [], 0
     return votes
 
 

@@ -27,6 +27,12 @@ def check_real(data: ImageSet, role: str) -> None:
         raise LeakageError(f"the {role} are marked as synthetic, and real ones are needed; were two folders exchanged?")
 
 
+def check_classes(first: ImageSet, second: ImageSet) -> None:
+    """Raise ClassError, which names both, unless the sets have the same classes in the same order."""
+    if first.classes != second.classes:
+        raise ClassError(f"the sets have different classes: {', '.join(first.classes)} and {', '.join(second.classes)}")
+
+
 def check_apart(first: ImageSet, second: ImageSet, roles: tuple[str, str], remedy: str) -> None:
     """Raise LeakageError, listing some, if an image stands pixel for pixel in both sets.
 
