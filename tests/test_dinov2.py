@@ -1,5 +1,3 @@
-import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth import features
+from frozen_network import extractor_on
 from sonosynth.dinov2 import VisionTransformer
-from sonosynth.features import FeatureExtractor, feature_network, weights_file
+from sonosynth.features import feature_network
 
 State = dict[str, Tensor]
 
@@ -115,16 +113,7 @@ def test_positions_of_another_grid_lie_where_training_put_them(state, network):
 
 
 def test_the_extractor_runs_on_a_file_of_such_weights(tmp_path: Path, state, network, monkeypatch):
-    known = feature_network("dinov2")
-    path = tmp_path / known.weights.file
-    torch.save(state, path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    changed = replace(known, weights=replace(known.weights, sha256=sha256))
-    monkeypatch.setitem(features._NETWORKS, "dinov2", changed)
-    monkeypatch.setenv("SONOSYNTH_WEIGHTS", str(tmp_path))
-    weights_file.cache_clear()
-    extractor = FeatureExtractor("dinov2", torch.device("cpu"))
-    weights_file.cache_clear()
+    extractor = extractor_on("dinov2", state, tmp_path, monkeypatch)
     images = np.random.default_rng(0).integers(0, 256, (2, 224, 224), dtype=np.uint8)
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.inference_mode():

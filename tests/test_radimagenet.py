@@ -1,14 +1,10 @@
-import hashlib
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sonosynth import features
-from sonosynth.features import FeatureExtractor, feature_network, weights_file
+from frozen_network import extractor_on
 from sonosynth.radimagenet import KerasResNet50
 
 State = dict[str, Tensor]
@@ -81,16 +77,7 @@ def test_names_and_shapes_are_those_published_and_as_many_as_keras_counts():
 
 
 def test_the_extractor_on_a_file_of_such_weights_gives_what_the_definition_gives(tmp_path, state, monkeypatch):
-    known = feature_network("radimagenet")
-    path = tmp_path / known.weights.file
-    torch.save(state, path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    changed = replace(known, weights=replace(known.weights, sha256=sha256))
-    monkeypatch.setitem(features._NETWORKS, "radimagenet", changed)
-    monkeypatch.setenv("SONOSYNTH_WEIGHTS", str(tmp_path))
-    weights_file.cache_clear()
-    extractor = FeatureExtractor("radimagenet", torch.device("cpu"))
-    weights_file.cache_clear()
+    extractor = extractor_on("radimagenet", state, tmp_path, monkeypatch)
     images = np.random.default_rng(1).integers(0, 256, (2, 224, 224), dtype=np.uint8)
     # As MONAI: of [0, 1], blue first, less the means of ImageNet.
     means = torch.tensor([103.939, 116.779, 123.68])[:, None, None] / 255

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from conftest import blobs
+from monitor import Told
 from sonosynth.files import read_json
 from sonosynth.study.design import parse_design
 from sonosynth.study.run import run_study
@@ -18,20 +19,6 @@ from tiny_classifier import tiny_network as tiny_network
 
 GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 OF_THE_CLOCK = ("seconds", "img_per_s", "training_seconds")
-
-
-class Silent:
-    def note(self, text) -> None:
-        pass
-
-    def start(self, cell, number, total) -> None:
-        pass
-
-    def progress(self, cell, done, total, text) -> None:
-        pass
-
-    def finish(self, cell, seconds) -> None:
-        pass
 
 
 def study(folder: Path, out: Path, test: Path) -> Path:
@@ -50,7 +37,7 @@ def study(folder: Path, out: Path, test: Path) -> Path:
             "steps": 20,
         },
     }
-    run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(out), Silent(), "sonosynth study run")
+    run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(out), Told(), "sonosynth study run")
     return out
 
 

@@ -9,6 +9,7 @@ import yaml
 
 import tiny_classifier
 from conftest import blobs
+from monitor import Told
 from sonosynth.classify.networks import NETWORKS, Network
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
@@ -23,25 +24,6 @@ from sonosynth.study.synthetic import Supply
 
 GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 ARMS = ["real", "oversampled", "real+synthetic", "synthetic-only", "test-on-synthetic"]
-
-
-class Told:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.fresh: list[str] = []
-
-    def note(self, text) -> None:
-        self.notes.append(text)
-
-    def start(self, cell, number, total) -> None:
-        pass
-
-    def progress(self, cell, done, total, text) -> None:
-        pass
-
-    def finish(self, cell, seconds) -> None:
-        if seconds is not None:
-            self.fresh.append(cell.kind)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 import planting
+from monitor import Told
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.phantom import phantom
 from sonosynth.errors import LeakageError, StudyError
@@ -21,23 +22,6 @@ from sonosynth.study.design import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import PROTOCOL_COLUMNS, Store
-
-
-class Silent:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text) -> None:
-        self.notes.append(text)
-
-    def start(self, cell, number, total) -> None:
-        pass
-
-    def progress(self, cell, done, total, text) -> None:
-        pass
-
-    def finish(self, cell, seconds) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +41,14 @@ def source(tmp_path_factory) -> Path:
     return root
 
 
-def run(out: Path, source: Path, sizes=(8,), seeds=(0,), **data) -> Silent:
+def run(out: Path, source: Path, sizes=(8,), seeds=(0,), **data) -> Told:
     raw = {
         "name": "protocols",
         "data": {"source": str(source), "size": 32, **data},
         "split": {"sizes": list(sizes)},
         "classifiers": {"arms": ["real", "real+synthetic"], "seeds": list(seeds), "steps": 20},
     }
-    monitor = Silent()
+    monitor = Told()
     run_study(parse_design(raw, "study"), yaml.safe_dump(raw), Store(out), monitor, "test")
     return monitor
 

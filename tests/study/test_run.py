@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from conftest import blobs
+from monitor import Told
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import shared_images
 from sonosynth.errors import ClassError, LeakageError, OutputError, RunError, SplitError, StudyError
@@ -23,24 +24,6 @@ from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
 from sonosynth.study.synthetic import Supply
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
-
-
-class Silent:
-    def __init__(self) -> None:
-        self.fresh: list[str] = []
-
-    def note(self, text) -> None:
-        pass
-
-    def start(self, cell, number, total) -> None:
-        pass
-
-    def progress(self, cell, done, total, text) -> None:
-        pass
-
-    def finish(self, cell, seconds) -> None:
-        if seconds is not None:
-            self.fresh.append(cell.kind)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +45,8 @@ def plain(source: Path, **changes) -> dict:
     } | changes
 
 
-def run(raw: dict, directory: Path, workers: int = 1) -> tuple[StudyDesign, Silent]:
-    design, monitor = parse_design(raw, "study.yaml"), Silent()
+def run(raw: dict, directory: Path, workers: int = 1) -> tuple[StudyDesign, Told]:
+    design, monitor = parse_design(raw, "study.yaml"), Told()
     run_study(design, yaml.safe_dump(raw), Store(directory), monitor, "sonosynth study run study.yaml", workers)
     return design, monitor
 
@@ -188,7 +171,7 @@ def test_cells_of_a_recipe_share_its_pretraining_and_a_study_cut_there_goes_on(s
     assert len(told) == 2 and told[0] == told[1]
     assert not any((run / "pretraining").exists() for run in runs)
 
-    class Impatient(Silent):
+    class Impatient(Told):
         def progress(self, cell, done, total, text) -> None:
             if text.startswith("0.01 of 0.01 kimg"):
                 raise KeyboardInterrupt
