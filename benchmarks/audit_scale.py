@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 from PIL import Image
 
 from bench import line, save
 from planting import PLANTED
 from sonosynth.data.readers import decode, read_source
-from sonosynth.engine import cores
 from sonosynth.study.design import expand
 
 KEY = ("images", "seed")
@@ -71,7 +71,7 @@ def measure(sources: list[str], n: int, seed: int) -> dict[str, Any]:
     return {
         "images": len(written),
         "seed": seed,
-        "cores": cores(),
+        "cores": cpu_count(),
         "minutes": took / 60,
         "peak_gb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20,
         "copies": len(found),

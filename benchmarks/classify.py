@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from joblib import cpu_count
 from monai.networks.nets import resnet18
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
@@ -37,7 +38,7 @@ from sonosynth.classify.networks import build_network
 from sonosynth.classify.settings import Training
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws
-from sonosynth.engine import compiled, cores, keep_freed_memory
+from sonosynth.engine import compiled, keep_freed_memory
 
 STEPS, BATCH, PX, TEST_IMAGES, TRAININGS, STACK = 150, 32, 64, 195, 216, 4
 BAR_MINUTES = 75
@@ -167,7 +168,7 @@ def main() -> None:
     for way in arguments.ways:
         step, once = measure(way, arguments.repeats)
         training = STEPS * step + rest
-        all_seconds = TRAININGS * training / cores() + once
+        all_seconds = TRAININGS * training / cpu_count() + once
         rows.append(
             {
                 "way": way,

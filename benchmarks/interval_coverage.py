@@ -25,7 +25,6 @@ from rich.progress import track
 
 from bench import line, save
 from pools import Pool, pool
-from sonosynth.engine import numpy_generator
 from sonosynth.metrics.comparisons import ALL, TRAIN, Comparison
 from sonosynth.metrics.data_copying import assign_cells, cell_count, data_copying, data_copying_interval
 from sonosynth.metrics.distance_ratio import distance_ratio, distance_ratio_interval
@@ -35,6 +34,7 @@ from sonosynth.metrics.membership import membership_auc, membership_interval
 from sonosynth.metrics.memorisation import distances, near_copy_rows
 from sonosynth.metrics.near_copies import near_copies
 from sonosynth.metrics.subsampling import Interval
+from sonosynth.seeds import numpy_generator
 
 FEATURES = "efficientnet-lite0"
 POOL = 4000

@@ -23,11 +23,11 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.phantom import phantom
 from sonosynth.data.prepare import prepare
 from sonosynth.data.readers import read_source
-from sonosynth.engine import numpy_generator
 from sonosynth.features import embed
 from sonosynth.metrics.memorisation import Measured, memorisation, near_copy_rows
 from sonosynth.metrics.near_copies import near_copies
 from sonosynth.metrics.subsampling import whole_groups
+from sonosynth.seeds import numpy_generator
 from sonosynth.study.design import expand
 
 Array = np.ndarray[Any, Any]

@@ -24,7 +24,6 @@ from bench import save
 from interval_coverage import Drawn, Metrics
 from pools import Pool, pool
 from sonosynth.data.phantom import CLASSES
-from sonosynth.engine import numpy_generator
 from sonosynth.features import load_features
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.frechet import frechet_distance
@@ -33,6 +32,7 @@ from sonosynth.metrics.memorisation import near_copy_rows
 from sonosynth.metrics.near_copies import near_copies
 from sonosynth.metrics.realism import realism_values
 from sonosynth.metrics.speckle import realism_measures
+from sonosynth.seeds import numpy_generator
 
 FEATURES = "efficientnet-lite0"
 FAULTS: dict[str, tuple[float, ...]] = {

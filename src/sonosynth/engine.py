@@ -1,7 +1,6 @@
-"""Device, precision, seeds and provenance: the only file that asks "cuda or cpu?"."""
+"""Device, precision, generators and provenance: the only file that asks "cuda or cpu?"."""
 
 import ctypes
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -12,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
+
+from sonosynth.seeds import seed_of
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
@@ -126,25 +126,9 @@ def next_step() -> None:
     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
-def seed_of(*parts: int | str) -> int:
-    """Return a 63-bit seed derived from `parts`, e.g. ``(seed, "latent", step)``; any two differing lists differ."""
-    digest = hashlib.blake2b("\x1f".join(f"{type(p).__name__}:{p}" for p in parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
 def generator(*parts: int | str, device: torch.device | None = None) -> torch.Generator:
     """Return a torch generator on `device` (CPU if not given) seeded from `parts`; see `seed_of`."""
     return torch.Generator(device or torch.device("cpu")).manual_seed(seed_of(*parts))
-
-
-def numpy_generator(*parts: int | str) -> np.random.Generator:
-    """Return a numpy generator seeded from `parts`; see `seed_of`."""
-    return np.random.default_rng(seed_of(*parts))
-
-
-def cores() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def provenance() -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.engine import seed_of
+from sonosynth.seeds import seed_of
 
 WIDTHS = (1, 16, 32, 64, 128)
 KERNEL = 5

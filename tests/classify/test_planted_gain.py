@@ -11,7 +11,7 @@ from sonosynth.classify.networks import NETWORKS, Network
 from sonosynth.classify.train import Training, classify
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.phantom import phantom
-from sonosynth.engine import numpy_generator
+from sonosynth.seeds import numpy_generator
 
 SEEDS = (0, 1)
 RATIO = 4

@@ -8,8 +8,8 @@ from sonosynth.data.phantom_acoustics import insonify
 from sonosynth.data.phantom_parameters import Breast, Scan, draw, draw_lesion
 from sonosynth.data.phantom_settings import SETTINGS
 from sonosynth.data.phantom_tissue import Tissue, make_grid, smooth_noise
-from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError, SonosynthError
+from sonosynth.seeds import numpy_generator
 
 SIZE = 64
 NUMBER = 40

@@ -16,8 +16,8 @@ from sonosynth.data.phantom_parameters import Breast, Scan, draw, draw_lesion
 from sonosynth.data.phantom_settings import LIMITS, PULSE, SETTINGS, check_settings, parse_words
 from sonosynth.data.phantom_tissue import Tissue, make_grid
 from sonosynth.data.readers import read_source
-from sonosynth.engine import numpy_generator
 from sonosynth.errors import PhantomError
+from sonosynth.seeds import numpy_generator
 
 SIZE = 64
 WORDS = [(name, word) for name, words in DESCRIPTORS.items() for word in words]

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError
 from sonosynth.metrics.frechet import frechet_distance, frechet_from_gram, frechet_infinity, frechet_interval
+from sonosynth.seeds import numpy_generator
 
 
 def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:

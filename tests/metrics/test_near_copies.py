@@ -10,9 +10,9 @@ from scipy.stats import binomtest
 from sonosynth.data.groups import with_groups
 from sonosynth.data.phantom import phantom
 from sonosynth.data.readers import decode, read_source
-from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError
 from sonosynth.metrics.near_copies import CEILING, MIN_REAL, _coarse_similarity, near_copies, share, threshold
+from sonosynth.seeds import numpy_generator
 
 
 def moved(image: np.ndarray, down: int, right: int) -> np.ndarray:

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from sonosynth.data.phantom import phantom
-from sonosynth.engine import numpy_generator
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.reading import reading, with_floor_rows
@@ -17,6 +16,7 @@ from sonosynth.metrics.scores import Score
 from sonosynth.report.score_page import write_score_page
 from sonosynth.report.score_verdicts import floor_text, judged_rows, value_text, verdicts
 from sonosynth.report.score_words import PARTS, WORDS
+from sonosynth.seeds import numpy_generator
 
 PLANTED = (3, 10, 17, 22)
 SOURCES = {"train": "images/train", "held-out": "images/<new>", "synthetic": "runs/a"}

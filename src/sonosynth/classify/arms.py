@@ -8,8 +8,8 @@ import numpy as np
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import apportion
-from sonosynth.engine import numpy_generator
 from sonosynth.errors import SonosynthError, nearest
+from sonosynth.seeds import numpy_generator
 
 Fill = Literal["proportional", "balanced"]
 """In which proportions of classes images are added to the real ones: theirs, or such that the union is balanced."""

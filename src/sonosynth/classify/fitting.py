@@ -16,7 +16,8 @@ from sonosynth.classify.sampling import balanced_indices, class_weights
 from sonosynth.classify.settings import DEFAULTS, Training
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import autocast, default_device, keep_freed_memory, seed_of
+from sonosynth.engine import autocast, default_device, keep_freed_memory
+from sonosynth.seeds import seed_of
 
 PREDICT_CHUNK = 128
 CHOICES = 10  # how often a validation set is looked at

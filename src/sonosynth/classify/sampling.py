@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sonosynth.draws import shuffled_indices
-from sonosynth.engine import seed_of
+from sonosynth.seeds import seed_of
 
 
 def balanced_indices(labels: np.ndarray, start: int, count: int, seed: int) -> Tensor:

@@ -14,6 +14,8 @@ from sonosynth.errors import one_line
 if TYPE_CHECKING:
     from sonosynth.data.imageset import ImageSet
 
+_WORTH_PROCESSES = 2**20  # pixels to simulate: less takes no longer than the start of processes, a second
+
 app = typer.Typer(
     no_args_is_help=True, help="Look at images, look them through, bring them to one size, make or fetch some."
 )
@@ -136,18 +138,22 @@ def phantom(
         bool, typer.Option("--masks", help="Also write where the mass is: NAME_mask.png beside NAME.png, 0 and 255.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads; the images do not depend on it. Default: one a core.")
+        int | None,
+        typer.Option(
+            min=1, help="Processes; the images do not depend on it. Default: one a core, or one for few images."
+        ),
     ] = None,
 ) -> None:
     """Make simulated breast ultrasound to try things on: no patients, no download.
 
     What each image was made with stands in manifest.csv.
     """
+    from joblib import cpu_count
+
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.phantom import phantom_with_masks, save_masks
+    from sonosynth.data.phantom import CLASSES, phantom_with_masks, save_masks
     from sonosynth.data.phantom_settings import check_settings, parse_words
     from sonosynth.data.prepare import save_once
-    from sonosynth.engine import cores
 
     given = parse_words(settings or [])
     arguments: dict[str, Any] = {"command": "phantom", "per_class": per_class, "size": size, "seed": seed}
@@ -156,7 +162,12 @@ def phantom(
     drawn: list[Any] = []
 
     def build() -> tuple["ImageSet", list[str]]:
-        how: dict[str, Any] = {"settings": given, "workers": workers or cores(), "progress": progress}
+        few = len(CLASSES) * per_class * size**2 < _WORTH_PROCESSES
+        how: dict[str, Any] = {
+            "settings": given,
+            "workers": workers or (1 if few else cpu_count()),
+            "progress": progress,
+        }
         data, outlines = phantom_with_masks(per_class, size, seed, **how)
         drawn.append(outlines)
         return data, []

@@ -15,9 +15,8 @@ import numpy as np
 
 from sonosynth.data.duplicates import Duplicate, View, find_duplicates, view
 from sonosynth.data.groups import Clusters, place, write_groups
-from sonosynth.data.keypoints import to_side
 from sonosynth.data.overlays import Overlays, find_overlays
-from sonosynth.data.pictures import COLOUR, Picture
+from sonosynth.data.pictures import COLOUR, Picture, to_side
 from sonosynth.data.prepare import group_numbers
 from sonosynth.data.quality import Quality, measure_quality, outlyingness, unusual
 from sonosynth.data.readers import Source, SourceItem, SourceReport, decode_all, named

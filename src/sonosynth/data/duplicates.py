@@ -11,7 +11,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from sonosynth.data.keypoints import SIDE, Keypoints, candidates, find_keypoints, to_side, unit
+from sonosynth.data.keypoints import SIDE, Keypoints, candidates, find_keypoints, unit
+from sonosynth.data.pictures import to_side
 
 Kind = Literal["exact", "near", "partial", "flipped"]
 Progress = Callable[[str, int, int], None]

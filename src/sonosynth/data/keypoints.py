@@ -14,7 +14,8 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from sonosynth.engine import numpy_generator
+from sonosynth.data.pictures import to_side
+from sonosynth.seeds import numpy_generator
 
 SIDE = 320  # pixels of the longest side at which keypoints are found: one scale for images of any size
 _KEYPOINTS = 400  # an image
@@ -48,16 +49,6 @@ class Keypoints:
     def mirrored(self) -> Array:
         """What the descriptors would be in the image flipped left to right, uint8 ``[K, 128]``."""
         return mirror(self.descriptors)
-
-
-def to_side(grey: Array, side: int) -> Array:
-    """Return uint8 `grey` ``[H, W]`` enlarged or reduced so that its longest side is `side`."""
-    import cv2
-
-    factor = side / max(grey.shape)
-    height, width = (max(1, round(length * factor)) for length in grey.shape)
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    return cast(Array, cv2.resize(grey, (width, height), interpolation=how))
 
 
 def find_keypoints(grey: Array, ignored: Array | None = None) -> Keypoints:

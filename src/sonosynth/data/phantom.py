@@ -9,10 +9,10 @@ The images look like ultrasound of the breast and are not a model of any scanner
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import joblib
 import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
@@ -23,8 +23,8 @@ from sonosynth.data.phantom_birads import describe, fit, redraw
 from sonosynth.data.phantom_parameters import Breast, Scan, draw, draw_lesion
 from sonosynth.data.phantom_settings import Settings, Value, check_settings, draw_setting, recorded, set_scan
 from sonosynth.data.phantom_tissue import Array, crop, draw_tissue, insert_lesion, make_grid, shrink
-from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError, SonosynthError, nearest
+from sonosynth.seeds import numpy_generator
 
 CLASSES = ("benign", "malignant", "normal")
 MIN_SIZE, MAX_SIZE = 16, 1024
@@ -53,7 +53,7 @@ def phantom(
         progress: called with the number of images done and of all images.
         settings: parameters to fix, by name: a number, a range (low, high) or "low..high" to draw uniformly from, or
             a word of BI-RADS; ``docs/explanation/phantoms.md`` lists them.
-        workers: threads; the images do not depend on how many.
+        workers: processes; the images do not depend on how many.
 
     Raises:
         ClassError: a class is unknown or named twice, or none is named.
@@ -82,15 +82,14 @@ def phantom_with_masks(
     jobs = [(name, i) for name in names for i in range(per_class)]
     made = []
     # The matrix products are small: a library that spreads each over all cores makes them wait for each other.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
-        try:
-            for one in pool.map(lambda job: _simulate(job[0], job[1], size, seed, fixed), jobs):
-                made.append(one)
-                if progress:
-                    progress(len(made), len(jobs))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with threadpool_limits(1, "blas"), joblib.parallel_config("loky", inner_max_num_threads=1):
+        simulated = joblib.Parallel(workers, return_as="generator")(
+            joblib.delayed(_simulate)(name, i, size, seed, fixed) for name, i in jobs
+        )
+        for one in simulated:
+            made.append(one)
+            if progress:
+                progress(len(made), len(jobs))
     images, masks, values = zip(*made, strict=True)
     data = ImageSet(
         images=np.stack(images),
@@ -128,7 +127,7 @@ def _check(per_class: int, size: int, names: tuple[str, ...], workers: int) -> N
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise SonosynthError(f"size: phantoms of {size} px cannot be simulated; use {MIN_SIZE} to {MAX_SIZE}")
     if workers < 1:
-        raise SonosynthError(f"workers: {workers} threads do nothing; use 1 or more")
+        raise SonosynthError(f"workers: {workers} processes do nothing; use 1 or more")
 
 
 def simulate(

@@ -208,7 +208,7 @@ def _follow(depth: Array, grid: Grid) -> Callable[[Array], Array]:
     place_below = place + grid.x.size
 
     def bend(field: Array) -> Array:
-        above, below = field.take(place), field.take(place_below)
+        above, below = field.take(place, mode="clip"), field.take(place_below, mode="clip")
         return cast(Array, above + (below - above) * part)
 
     return bend

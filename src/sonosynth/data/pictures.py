@@ -155,3 +155,13 @@ def too_large(height: int, width: int) -> str | None:
     """Return why a picture of this size is not decoded, or None. The limit is Pillow's, against decompression bombs."""
     limit = Image.MAX_IMAGE_PIXELS
     return f"more than {limit:,} pixels" if limit is not None and height * width > limit else None
+
+
+def to_side(grey: np.ndarray, side: int) -> np.ndarray:
+    """Return uint8 `grey` ``[H, W]`` enlarged or reduced so that its longest side is `side`."""
+    import cv2
+
+    factor = side / max(grey.shape)
+    height, width = (max(1, round(length * factor)) for length in grey.shape)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(grey, (width, height), interpolation=how))

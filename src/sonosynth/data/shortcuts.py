@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import scipy.stats
 
-from sonosynth.engine import numpy_generator
+from sonosynth.seeds import numpy_generator
 
 _PERMUTATIONS = 2000
 _FOLDS = 5

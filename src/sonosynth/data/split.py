@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError, LeakageError, SplitError
+from sonosynth.seeds import numpy_generator
 
 _LEAST = 2  # images of each class in a training subset
 

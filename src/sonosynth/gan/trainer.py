@@ -11,9 +11,10 @@ from torch import Tensor
 from sonosynth import processes
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import compiled, forget_compiled, keep_freed_memory, next_step, seconds, seed_of
+from sonosynth.engine import compiled, forget_compiled, keep_freed_memory, next_step, seconds
 from sonosynth.gan.checkpoint import RunConfig
 from sonosynth.gan.game import Batch, Phase
+from sonosynth.seeds import seed_of
 
 
 class TrainingImages:

@@ -8,10 +8,10 @@ those of two real sets.
 
 import numpy as np
 
-from sonosynth.engine import numpy_generator
 from sonosynth.metrics.halving import Share, halving_intervals
 from sonosynth.metrics.neighbours import Neighbours, joined
 from sonosynth.metrics.subsampling import DRAWS
+from sonosynth.seeds import numpy_generator
 
 _SHARES = {
     "alpha_precision": Share(of_first=False, divergence=True),

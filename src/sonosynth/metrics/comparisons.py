@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import numpy_generator, seed_of
 from sonosynth.metrics.subsampling import exactly, halves
+from sonosynth.seeds import numpy_generator, seed_of
 
 ALL = "all"
 """The class of rows over all images."""

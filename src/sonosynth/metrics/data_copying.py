@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 
-from sonosynth.engine import seed_of
 from sonosynth.metrics.membership import group_variance, placements
 from sonosynth.metrics.subsampling import MIN_GROUPS, around
+from sonosynth.seeds import seed_of
 
 MIN_IMAGES = 20
 """Held-out and synthetic images that a cell needs: from about so many, the rank sum is as good as normal, and -3 is

@@ -5,8 +5,8 @@ from math import ceil, log, log1p
 
 import numpy as np
 
-from sonosynth.engine import numpy_generator
 from sonosynth.metrics.subsampling import FRACTION, MIN_GROUPS, subsampling_interval
+from sonosynth.seeds import numpy_generator
 
 _NEGLIGIBLE = 1e-9  # probability
 

@@ -6,9 +6,9 @@ from typing import cast
 
 import numpy as np
 
-from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError
 from sonosynth.metrics.subsampling import DRAWS, MIN_GROUPS, subsampling_interval, whole_groups
+from sonosynth.seeds import numpy_generator
 
 IMAGES_A_FEATURE = 2
 """Below so many images a feature in either set, nothing is extrapolated."""

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from sonosynth.engine import numpy_generator
 from sonosynth.metrics.halving import Share, halving_intervals
 from sonosynth.metrics.neighbours import Neighbours, joined
 from sonosynth.metrics.subsampling import DRAWS, subsampling_interval
+from sonosynth.seeds import numpy_generator
 
 NEIGHBOURS = 5
 """The k of k-th nearest neighbour."""

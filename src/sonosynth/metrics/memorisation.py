@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sonosynth.engine import numpy_generator
 from sonosynth.metrics.comparisons import FLOOR_DRAWS, MIN_FLOOR
 from sonosynth.metrics.data_copying import (
     MIN_IMAGES,
@@ -25,6 +24,7 @@ from sonosynth.metrics.frechet import checked
 from sonosynth.metrics.membership import membership_auc, membership_interval
 from sonosynth.metrics.near_copies import MIN_REAL, NearCopies, share
 from sonosynth.metrics.subsampling import Interval, exactly, halves
+from sonosynth.seeds import numpy_generator
 
 _NO_HELD_OUT = "needs held-out images: real ones that the generator did not see"
 

@@ -5,10 +5,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from sonosynth.engine import numpy_generator
 from sonosynth.errors import ClassError
 from sonosynth.metrics.speckle import Realism
 from sonosynth.metrics.subsampling import DRAWS, subsampling_interval
+from sonosynth.seeds import numpy_generator
 
 UNITS: Mapping[str, str] = MappingProxyType(
     {

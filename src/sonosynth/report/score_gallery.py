@@ -7,12 +7,12 @@ import numpy as np
 from PIL import Image
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import numpy_generator
 from sonosynth.metrics.comparisons import HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.memorisation import Neighbours, neighbours
 from sonosynth.metrics.near_copies import Matches
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.report.render import picture_uri
+from sonosynth.seeds import numpy_generator
 
 SUSPICIOUS, COPIES, RANDOM = 8, 16, 8
 """Rows: of the most similar to training images; of these at most, where so many are near-copies; drawn at random."""

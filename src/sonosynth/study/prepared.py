@@ -14,10 +14,10 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import Source, read_source
 from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets
-from sonosynth.engine import seed_of
 from sonosynth.errors import ClassError, LeakageError, SonosynthError, StudyError
 from sonosynth.files import read_json
 from sonosynth.metrics.scorecard import check_class_names
+from sonosynth.seeds import seed_of
 from sonosynth.study.cells import AnyCell, Division, Subset, plan_cells
 from sonosynth.study.design import StudyDesign, expand
 from sonosynth.study.sections import GanEntry

@@ -14,11 +14,11 @@ import numpy as np
 from sonosynth.classify.arms import extra_counts
 from sonosynth.classify.filters import Filtered, confidence_filter, distance_filter
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import numpy_generator, seed_of
 from sonosynth.errors import StudyError
 from sonosynth.features import embed
 from sonosynth.gan.sample import generate
 from sonosynth.metrics.manifold import coverage
+from sonosynth.seeds import numpy_generator, seed_of
 from sonosynth.study.cells import ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
 from sonosynth.study.store import Store
 

@@ -12,7 +12,6 @@ import numpy as np
 from sonosynth.classify.arms import ARMS
 from sonosynth.classify.train import classify
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import seed_of
 from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, read_config
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import recipe_from_dict
@@ -21,6 +20,7 @@ from sonosynth.gan.train import train_mode
 from sonosynth.metrics.scorecard import scorecard
 from sonosynth.metrics.scores import as_json
 from sonosynth.metrics.snapshots import distance_to
+from sonosynth.seeds import seed_of
 from sonosynth.study.cells import (
     AnyCell,
     ClassifyCell,
