@@ -1,10 +1,11 @@
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from sonosynth.metrics.halving import Share, halving_intervals
+from sonosynth.metrics.halving import Share, halving_interval, halving_intervals
 
 SHARES = {"share": Share(of_first=True)}
 
@@ -81,3 +82,70 @@ def test_divergence_near_its_bound_is_covered():
     covered = {name: np.mean([one[name][0] <= np.mean(values) <= one[name][1] for one in found]) for name in shares}
     assert covered["as divergence"] > 0.9
     assert covered["as share"] < covered["as divergence"] - 0.03
+
+
+class TestOfDistances:
+    @pytest.mark.parametrize("extrapolate", [False, True])
+    @pytest.mark.parametrize("n", [20, 200])
+    def test_is_the_textbook_interval_of_a_difference_of_means(self, n, extrapolate):
+        rng = np.random.default_rng(n)
+        x, y = rng.standard_normal(n), 2 * rng.standard_normal(n) + 1
+        groups = (np.arange(n), np.arange(n))
+        value = x.mean() - y.mean()
+        found = halving_interval(
+            value, lambda i, j: x[i].mean() - y[j].mean(), groups, rng, draws=1500, extrapolate=extrapolate
+        )
+        reach = (2.093 if n == 20 else 1.972) * np.sqrt((x.var(ddof=1) + y.var(ddof=1)) / n)
+        assert found == pytest.approx((value - reach, value + reach), abs=0.06 * reach)
+
+    def test_images_of_one_group_count_as_one(self):
+        rng = np.random.default_rng(0)
+        x, y = np.repeat(rng.standard_normal(100), 4), rng.standard_normal(300)
+        groups = (np.repeat(np.arange(100), 4), np.arange(300))
+        found = halving_interval(0.0, lambda i, j: x[i].mean() - y[j].mean(), groups, rng, draws=1000)
+        reach = 1.984 * np.sqrt(x[::4].var(ddof=1) / 100 + y.var(ddof=1) / 300)
+        assert found == pytest.approx((-reach, reach), rel=0.06)
+
+    @pytest.mark.parametrize("shift", [0.0, 1.0])
+    def test_extrapolates_a_variance_that_falls_faster(self, shift):
+        """The squared length of a mean in 50 dimensions less its bias: variance 4 shift² / n + 2 · 50 / n²."""
+
+        def length(x: np.ndarray) -> float:
+            return float((x.mean(axis=0) ** 2).sum() - 50 / len(x))
+
+        n, variances = 80, []
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            x = rng.standard_normal((n, 50))
+            x[:, 0] += shift
+            low, high = halving_interval(0.0, lambda i: length(x[i]), (np.arange(n),), rng, draws=60, extrapolate=True)  # noqa: B023
+            variances.append(((high - low) / 2 / 1.9905) ** 2)
+        # Where only the second term is left, what is kept from falling below it makes the mean larger.
+        assert 0.8 < np.mean(variances) / (4 * shift**2 / n + 100 / n**2) < (1.5 if shift == 0 else 1.25)
+
+    @pytest.mark.parametrize("shift", [0.0, 0.5])
+    def test_holds_the_expected_wasserstein_distance(self, shift):
+        def distance(x: np.ndarray, y: np.ndarray) -> float:
+            return float(np.abs(np.sort(x) - np.sort(y)).mean())
+
+        intervals, values = [], []
+        for seed in range(120):
+            rng = np.random.default_rng(seed)
+            x, y = rng.standard_normal(60), rng.standard_normal(60) + shift
+            values.append(distance(x, y))
+            groups = (np.arange(60), np.arange(60))
+            intervals.append(halving_interval(values[-1], between(distance, x, y), groups, rng, draws=40))
+        low, high = np.array(intervals).T
+        assert 0.9 <= ((low <= np.mean(values)) & (np.mean(values) <= high)).mean() <= 0.99
+        assert (high - low).mean() < 1.4 * 2 * 1.96 * np.std(values)
+
+    def test_none_with_few_groups_or_too_large_ones(self):
+        mean = lambda i, j: 0.0  # noqa: E731
+        rng = np.random.default_rng(0)
+        assert halving_interval(0.0, mean, (np.arange(20) % 4, np.arange(20)), rng) is None
+        assert halving_interval(0.0, mean, (np.arange(20) % 5, np.arange(20)), rng) == (0, 0)
+        assert halving_interval(0.0, mean, (np.arange(5).clip(max=1), np.arange(20)), rng) is None
+
+
+def between(distance: Callable[..., float], x: np.ndarray, y: np.ndarray) -> Callable[..., float]:
+    return lambda i, j: distance(x[i], y[j])

@@ -8,9 +8,8 @@ those of two real sets.
 
 import numpy as np
 
-from sonosynth.metrics.halving import Share, halving_intervals
+from sonosynth.metrics.halving import DRAWS, Share, halving_intervals
 from sonosynth.metrics.neighbours import Neighbours, joined
-from sonosynth.metrics.subsampling import DRAWS
 from sonosynth.seeds import numpy_generator
 
 _SHARES = {

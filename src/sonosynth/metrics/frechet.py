@@ -7,7 +7,8 @@ from typing import cast
 import numpy as np
 
 from sonosynth.errors import ClassError
-from sonosynth.metrics.subsampling import DRAWS, MIN_GROUPS, subsampling_interval, whole_groups
+from sonosynth.metrics.halving import DRAWS, halving_interval
+from sonosynth.metrics.subsampling import MIN_GROUPS, Interval, whole_groups
 from sonosynth.seeds import numpy_generator
 
 IMAGES_A_FEATURE = 2
@@ -76,11 +77,11 @@ def frechet_interval(
     level: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,
-) -> tuple[float, float] | None:
+) -> Interval:
     """Return the interval of the Fréchet distance of `x` ``[N, D]`` and `y` ``[M, D]``, or None with too few groups.
 
     It is meant to hold the expected distance of two such sets of these sizes, small-sample bias included, and not the
-    distance at infinite size. See `subsampling_interval`; without groups each row is one. Never below zero.
+    distance at infinite size. See `halving_interval`; without groups each row is one. Never below zero.
 
     Raises:
         ClassError: fewer than two rows in either set.
@@ -101,16 +102,16 @@ def frechet_interval_from_gram(
     level: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,
-) -> tuple[float, float] | None:
+) -> Interval:
     """Return what `frechet_interval` does, from inner products (see `frechet_from_gram`); groups are of i and j."""
-    interval = subsampling_interval(
+    interval = halving_interval(
         frechet_from_gram(gram, i, j),
         lambda a, b: _from_gram(gram, i[a], j[b], _rough_nuclear_norm),
-        groups_x,
-        groups_y,
+        (groups_x, groups_y),
         numpy_generator(seed, "frechet interval"),
         level,
         draws,
+        extrapolate=True,
     )
     return interval and (max(interval[0], 0.0), interval[1])
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from sonosynth.metrics.halving import Share, halving_intervals
+from sonosynth.metrics.halving import DRAWS, Share, halving_interval, halving_intervals
 from sonosynth.metrics.neighbours import Neighbours, joined
-from sonosynth.metrics.subsampling import DRAWS, subsampling_interval
 from sonosynth.seeds import numpy_generator
 
 NEIGHBOURS = 5
@@ -86,7 +85,7 @@ def manifold_intervals_from_distances(
     """Return the intervals of what `manifold_from_distances` returns, or None with too few groups.
 
     They are meant to hold the expected values for sets of these sizes. The three shares have `halving_intervals`;
-    density, a sum over images and nearly linear, has `subsampling_interval`, never below zero.
+    density, which is not bounded by 1, has `halving_interval`, never below zero.
 
     In simulation with normal features (D = 16 to 64; synthetic ones equal, shifted, narrower, wider, or with a fifth of
     copies), 95 % intervals held the expected value in 0.93 to 0.99 of 200 repeats at N = M = 100, and in 0.92 to 0.97
@@ -100,15 +99,14 @@ def manifold_intervals_from_distances(
         groups_y: of the images `j`.
         k: nearest neighbours.
         level: of confidence.
-        draws: halvings, and subsamples.
+        draws: halvings.
         seed: of these.
     """
     near = Neighbours.of(distances, i, j)
-    density = subsampling_interval(
+    density = halving_interval(
         _scores(near, np.arange(len(i)), np.arange(len(j)), k)["density"],
         lambda a, b: _scores(near, a, b, k)["density"],
-        groups_x,
-        groups_y,
+        (groups_x, groups_y),
         numpy_generator(seed, "density interval"),
         level,
         draws,

@@ -6,8 +6,9 @@ from types import MappingProxyType
 import numpy as np
 
 from sonosynth.errors import ClassError
+from sonosynth.metrics.halving import DRAWS, halving_interval
 from sonosynth.metrics.speckle import Realism
-from sonosynth.metrics.subsampling import DRAWS, subsampling_interval
+from sonosynth.metrics.subsampling import Interval
 from sonosynth.seeds import numpy_generator
 
 UNITS: Mapping[str, str] = MappingProxyType(
@@ -81,11 +82,11 @@ def realism_interval(
     level: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,
-) -> tuple[float, float] | None:
+) -> Interval:
     """Return the interval of `realism_distance`, or None with too few groups; groups are of i and j. Never below zero.
 
     It is meant to hold the expected distance of two such sets of these sizes, small-sample bias included. See
-    `subsampling_interval`; images without measures are left out. Where the two distributions are equal it is too wide.
+    `halving_interval`; images without measures are left out.
 
     Raises:
         ClassError: as `realism_distance`.
@@ -93,11 +94,10 @@ def realism_interval(
     estimate = realism_distance(values, i, j)
     in_x, in_y = _complete(values[i]), _complete(values[j])
     i, j = i[in_x], j[in_y]
-    interval = subsampling_interval(
+    interval = halving_interval(
         estimate,
         lambda a, b: realism_distance(values, i[a], j[b]),
-        groups_x[in_x],
-        groups_y[in_y],
+        (groups_x[in_x], groups_y[in_y]),
         numpy_generator(seed, "realism interval"),
         level,
         draws,

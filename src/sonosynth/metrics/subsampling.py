@@ -4,17 +4,11 @@ A bootstrap repeats images, and a repeated image is its own nearest neighbour an
 one of two images; distances and nearest-neighbour measures need parts drawn without replacement.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.stats import t as student
 
 Interval = tuple[float, float] | None
 """Low and high; None where there is none."""
-FRACTION = 0.8
-"""Share of the images in a subsample."""
-DRAWS = 100
-"""Subsamples an interval is made from."""
 MIN_GROUPS = 5
 """Fewer groups than this on either side give no interval."""
 
@@ -51,54 +45,10 @@ def halves(groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
     return np.flatnonzero(~second[number]), np.flatnonzero(second[number])
 
 
-def subsampling_interval(
-    estimate: float,
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    groups_x: np.ndarray,
-    groups_y: np.ndarray,
-    rng: np.random.Generator,
-    level: float = 0.95,
-    draws: int = DRAWS,
-) -> tuple[float, float] | None:
-    """Return an interval for the expectation of a statistic of two sets of these sizes; None below `MIN_GROUPS` groups.
-
-    Both sets are subsampled together without replacement, by whole groups, to b = `FRACTION` of their n images. With b
-    a large part of n, subsamples overlap, and the variance at n is b / (n - b) times the variance over subsamples about
-    their own mean (delete-d jackknife: Shao and Wu, Annals of Statistics 17:1176, 1989; for small b this is the b / n
-    of subsampling: Politis and Romano, Annals of Statistics 22:2031, 1994). The mean of the subsamples is not used: a
-    distance that is biased at n is more so at b. The interval is the estimate plus and minus Student's t times the
-    standard deviation, with one degree of freedom less than the smaller number of groups.
-
-    Args:
-        estimate: the statistic of the whole sets.
-        statistic: from index arrays into the first and the second set.
-        groups_x: ``[N]``; images of one number are drawn together.
-        groups_y: ``[M]``.
-        rng: where the draws come from.
-        level: of confidence.
-        draws: number of subsamples.
-    """
-    n_groups = min(len(np.unique(groups_x)), len(np.unique(groups_y)))
-    if n_groups < MIN_GROUPS:
-        return None
-    values, factors = np.empty(draws), np.empty(draws)
-    for draw in range(draws):
-        i, j = (whole_groups(groups, _part_of(len(groups)), rng) for groups in (groups_x, groups_y))
-        if min(len(i), len(j)) < 2:
-            return None
-        values[draw] = statistic(i, j)
-        factors[draw] = max(len(i) / (len(groups_x) - len(i)), len(j) / (len(groups_y) - len(j)))
-    return around(estimate, float(np.sqrt(values.var(ddof=1) * factors.mean())), n_groups, level)
-
-
 def around(estimate: float, deviation: float, n_groups: int, level: float) -> tuple[float, float]:
     """Return `estimate` plus and minus Student's t, for ``n_groups - 1`` degrees of freedom, times `deviation`."""
     reach = float(student.ppf((1 + level) / 2, n_groups - 1)) * deviation
     return estimate - reach, estimate + reach
-
-
-def _part_of(n: int) -> int:
-    return min(round(FRACTION * n), n - 1)
 
 
 def _shuffled(groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
