@@ -5,8 +5,8 @@ from math import ceil, log, log1p
 
 import numpy as np
 
-from sonosynth.metrics.halving import halving_interval
-from sonosynth.metrics.subsampling import Interval
+from sonosynth.metrics.halving import fewest, halving_variance
+from sonosynth.metrics.subsampling import Interval, around
 from sonosynth.seeds import numpy_generator
 
 _NEGLIGIBLE = 1e-9  # probability
@@ -47,22 +47,25 @@ def distance_ratio_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Return the interval of `distance_ratio`, never below zero, from halves of all three sets: `halving_interval`."""
-    train, held_out = _sides(to_train, to_held_out, groups_train, groups_held_out)
+    """Return the interval of `distance_ratio`, never below zero; None below `MIN_GROUPS` groups in any of the sets.
 
-    def statistic(t: np.ndarray, u: np.ndarray, s: np.ndarray) -> float:
+    The variances that synthetic and real images bring add up. Each is taken from halves (`halving_variance`), while the
+    others stay whole: if all were halved together, half of the copies would lose the image that they copy.
+    """
+    train, held_out = _sides(to_train, to_held_out, groups_train, groups_held_out)
+    groups = (np.arange(train.n_groups), np.arange(held_out.n_groups), groups_synthetic)
+    everyone = np.arange(len(to_train))
+
+    def ratio(t: np.ndarray, u: np.ndarray, s: np.ndarray) -> float:
         return _ratio(train.part(s, t), held_out.part(s, u))
 
-    interval = halving_interval(
-        _ratio(train, held_out),
-        statistic,
-        (np.arange(train.n_groups), np.arange(held_out.n_groups), groups_synthetic),
-        numpy_generator(seed, "distance ratio interval"),
-        level,
-    )
-    if interval is None or not np.isfinite(interval).all():
+    rng = numpy_generator(seed, "distance ratio interval")
+    of_real = halving_variance(lambda t, u: ratio(t, u, everyone), groups[:2], rng)
+    of_synthetic = halving_variance(lambda s: ratio(*groups[:2], s), groups[2:], rng)
+    if of_real is None or of_synthetic is None:
         return None
-    return max(interval[0], 0.0), interval[1]
+    low, high = around(_ratio(train, held_out), (of_real + of_synthetic) ** 0.5, fewest(groups), level)
+    return (max(low, 0.0), high) if np.isfinite((low, high)).all() else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,31 @@ def halving_interval(
 ) -> Interval:
     """Return an interval for the expectation of a distance of sets of these sizes; None below `MIN_GROUPS` groups.
 
+    It is the estimate plus and minus Student's t times the standard deviation by `halving_variance`, with one degree of
+    freedom less than the smallest number of groups.
+
+    Args:
+        estimate: the statistic of the whole sets.
+        statistic: from an index array into each set.
+        groups: ``[N]`` for each set; images of one number stay together.
+        rng: where the draws come from.
+        level: of confidence.
+        draws: number of halvings.
+        extrapolate: whether the variance falls faster than 1 / n.
+    """
+    variance = halving_variance(statistic, groups, rng, draws, extrapolate)
+    return None if variance is None else around(estimate, variance**0.5, fewest(groups), level)
+
+
+def halving_variance(
+    statistic: Callable[..., float],
+    groups: Sequence[np.ndarray],
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+    extrapolate: bool = False,
+) -> float | None:
+    """Return the variance of a distance of sets of these sizes; None below `MIN_GROUPS` groups.
+
     All sets are cut, by whole groups, into two disjoint halves. The distances T of two halves are independent, so half
     their squared difference is an unbiased estimate of the variance at half the size. If the variance falls as 1 / n, a
     quarter is that at full size (`paired`). But where the distributions are equal, two halves deviate from the whole in
@@ -48,22 +73,11 @@ def halving_interval(
     with the variances V at a half and a quarter of the size, it is 3/4 V(n / 2) - 1/8 V(n / 4) at full size, and never
     less than the variance of the mean of two halves. With too few groups to quarter them it stays as above.
 
-    The interval is the estimate plus and minus Student's t times the standard deviation, with one degree of freedom
-    less than the smallest number of groups.
-
-    Args:
-        estimate: the statistic of the whole sets.
-        statistic: from an index array into each set.
-        groups: ``[N]`` for each set; images of one number stay together.
-        rng: where the draws come from.
-        level: of confidence.
-        draws: number of halvings.
-        extrapolate: whether the variance falls faster than 1 / n.
+    Arguments are those of `halving_interval`.
     """
-    n_groups = min(len(np.unique(one)) for one in groups)
-    extrapolate = extrapolate and n_groups >= _GROUPS_TO_QUARTER
-    if n_groups < MIN_GROUPS:
+    if fewest(groups) < MIN_GROUPS:
         return None
+    extrapolate = extrapolate and fewest(groups) >= _GROUPS_TO_QUARTER
     of_halves, excesses, of_quarters = np.empty((draws, 2)), np.empty(draws), np.empty((draws, 4))
     for draw, sides in enumerate(_halvings(groups, rng, draws)):
         parts = list(zip(*sides, strict=True))
@@ -77,10 +91,14 @@ def halving_interval(
             of_quarters[draw] = found[2:]
     paired = float((np.diff(of_halves)[:, 0] ** 2 / excesses).mean())
     of_means = float(of_halves.mean(axis=1).var(ddof=1))
-    variance = paired + of_means / 2
     if extrapolate:
-        variance = max(1.5 * paired - float(of_quarters.var(axis=1, ddof=1).mean()) / 8, of_means)
-    return around(estimate, float(np.sqrt(variance)), n_groups, level)
+        return max(1.5 * paired - float(of_quarters.var(axis=1, ddof=1).mean()) / 8, of_means)
+    return paired + of_means / 2
+
+
+def fewest(groups: Sequence[np.ndarray]) -> int:
+    """Return the smallest number of groups of several sets."""
+    return min(len(np.unique(one)) for one in groups)
 
 
 def halving_intervals(

@@ -1,10 +1,14 @@
 """What synthetic images are worth: every metric with its interval, its floor and the sizes behind it."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from joblib import cpu_count
+from threadpoolctl import threadpool_limits
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_apart, check_real, shared_images
@@ -208,12 +212,14 @@ def check_class_names(classes: Sequence[str]) -> None:
 def _rows(
     families: Sequence[Family], features: str, found: Sequence[Comparison], draws: Sequence[list[Draw]], seed: int
 ) -> list[Score]:
-    return [
-        row
-        for family in families
-        for comparison, of_comparison in zip(found, draws, strict=True)
-        for row in _family_rows(family, features, comparison, of_comparison if family.floors else [], seed)
-    ]
+    def rows(job: tuple[Family, Comparison, list[Draw]]) -> list[Score]:
+        family, comparison, of_comparison = job
+        return _family_rows(family, features, comparison, of_comparison if family.floors else [], seed)
+
+    jobs = [(family, *one) for family in families for one in zip(found, draws, strict=True)]
+    # Many small matrices: a core for each is faster than all cores for one.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as pool:
+        return list(chain.from_iterable(pool.map(rows, jobs)))
 
 
 def _family_rows(family: Family, features: str, c: Comparison, draws: Sequence[Draw], seed: int) -> list[Score]:

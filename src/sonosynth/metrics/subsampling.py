@@ -39,9 +39,12 @@ def halves(groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
     """Return two sorted index arrays that share no group, each group dealt in random order to the smaller side."""
     number, sizes, order = _shuffled(groups, rng)
     second, ahead = np.zeros(len(sizes), dtype=bool), 0  # `ahead`: images that the first side has more than the second
-    for group, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
-        second[group] = ahead > 0
-        ahead += -size if ahead > 0 else size
+    if (sizes == 1).all():
+        second[order[1::2]] = True
+    else:
+        for group, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+            second[group] = ahead > 0
+            ahead += -size if ahead > 0 else size
     return np.flatnonzero(~second[number]), np.flatnonzero(second[number])
 
 
