@@ -81,6 +81,7 @@ def test_a_class_is_never_dropped_whole(source, tmp_path):
         ("path,group\nbenign/b0.png,1\nbenign/b0.png,2\n", "line 3: 'benign/b0.png' stands twice"),
         ("path,group\nbenign/b0.png,\n", "line 2: no path or no group"),
         ("path,group\nbenign/b0.png,1,2\n", "line 2: 3 fields where the first line has 2"),
+        ("path,group,group\nbenign/b0.png,1,0\n", "has the column 'group' more than once"),
         ("path,group,conflict\nbenign/b0.png,1,x\n", "conflict must be 0 or 1, not 'x'"),
     ],
 )

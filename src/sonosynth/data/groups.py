@@ -113,6 +113,8 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False)
 def _rows(path: Path, marked: bool) -> dict[str, tuple[str, bool]]:
     """Return group and conflict by path; the table must mark conflicts if `marked`."""
     header, lines = read_table(path, "give the groups.csv of an audit")
+    if doubled := next((name for name in _COLUMNS if header.count(name) > 1), None):
+        raise ManifestError(f"{path} has the column '{doubled}' more than once; remove or rename one")
     for name in _COLUMNS if marked else _COLUMNS[:2]:
         if name not in header:
             near = " (separated by ';'? use ',')" if any(";" in column for column in header) else nearest(name, header)
