@@ -46,6 +46,15 @@ def test_groups_travel_to_prepared_images(source, tmp_path):
     assert notes == ["4 groups of 6 images, from groups.csv"]
 
 
+def test_names_with_spaces_at_their_ends_come_back(tmp_path):
+    for name in (" a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        Image.fromarray(np.full((9, 9), len(name), np.uint8)).save(tmp_path / "data" / name / "x.png")
+    source = read_source(tmp_path / "data")
+    write_groups(tmp_path / "groups.csv", source.root, source.items, [4, 4], [False] * 2)
+    assert {item.group for item in with_groups(source, tmp_path / "groups.csv")[0].items} == {"4"}
+
+
 def test_conflicts_are_dropped_where_they_still_hold(source, tmp_path):
     conflicts = [True, False, False, True, False, False]
     write_groups(tmp_path / "groups.csv", source.root, source.items, [0, 1, 2, 0, 1, 3], conflicts)

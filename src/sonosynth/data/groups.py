@@ -1,7 +1,7 @@
 """Which images belong together: clusters, and the table ``groups.csv`` that carries them from an audit to a study."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,8 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False)
             image twice, or misses one of the source.
         ClassError: with the conflicts a whole class would go.
     """
-    rows = _rows(path, bool(drop_conflicts))
     places = [place(item, source.root) for item in source.items]
+    rows = _rows(path, bool(drop_conflicts), set(places))
     missing = [name for name in places if name not in rows]
     if missing:
         raise ManifestError(
@@ -110,8 +110,11 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False)
     return replace(source, items=tuple(items)), notes
 
 
-def _rows(path: Path, marked: bool) -> dict[str, tuple[str, bool]]:
-    """Return group and conflict by path; the table must mark conflicts if `marked`."""
+def _rows(path: Path, marked: bool, places: Container[str]) -> dict[str, tuple[str, bool]]:
+    """Return group and conflict by path; the table must mark conflicts if `marked`.
+
+    Spaces around what a person typed are removed, but not from a path that is one of `places`.
+    """
     header, lines = read_table(path, "give the groups.csv of an audit")
     if doubled := next((name for name in _COLUMNS if header.count(name) > 1), None):
         raise ManifestError(f"{path} has the column '{doubled}' more than once; remove or rename one")
@@ -124,7 +127,7 @@ def _rows(path: Path, marked: bool) -> dict[str, tuple[str, bool]]:
     for line, cells in lines:
         if len(cells) != len(header):
             raise ManifestError(f"{path}, line {line}: {len(cells)} fields where the first line has {len(header)}")
-        row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        row = {name: cell if cell in places else cell.strip() for name, cell in zip(header, cells, strict=True)}
         if not row["path"] or not row["group"]:
             raise ManifestError(f"{path}, line {line}: no path or no group; fill it in or remove the line")
         if row["path"] in rows:
