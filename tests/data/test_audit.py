@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,27 @@ def test_prepare_takes_groups_and_drops_conflicts(folder, tmp_path, found):
     assert done.exit_code == 0, done.output
     assert "38 (benign 13, malignant 13, normal 12)" in done.output
     assert "35" in next(line for line in done.output.splitlines() if line.startswith("groups"))
+
+
+def test_what_an_audit_left_out_needs_no_row(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for k in range(2):
+            pixels = rng.integers(0, 255, (24, 24), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{k}.png")
+    (tmp_path / "data" / "a" / "bad.png").write_text("text")
+    audited = ["audit", str(tmp_path / "data"), "--out", str(tmp_path / "audit"), "--skip-unreadable"]
+    told = CliRunner().invoke(app, audited)
+    assert told.exit_code == 0, told.output
+    command = shlex.split(next(line for line in told.output.splitlines() if line.startswith("next: ")))[3:]
+    command[command.index("DIR")] = str(tmp_path / "out")
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "4 groups of 4 images" in done.output and "1 unreadable files left out" in done.output
+    Image.fromarray(np.zeros((24, 24), np.uint8)).save(tmp_path / "data" / "a" / "new.png")
+    command[command.index(str(tmp_path / "out"))] = str(tmp_path / "other")
+    assert "no row for 1 of 6 images" in str(CliRunner().invoke(app, command).exception)
 
 
 def test_overlays_can_be_filled_while_preparing(folder, tmp_path):

@@ -47,9 +47,10 @@ def audit(
     with progress_bar("auditing") as tell:
         found = look(images, skip_unreadable, sizes or (), lambda what, done, total: tell(done, total, what))
     drop = " --drop-conflicts" if found.conflicts else ""
+    skip = " --skip-unreadable" if skip_unreadable else ""
     command = (
         f"sonosynth data prepare {shlex.quote(str(source))} --out DIR --size 128 "
-        f"--groups {shlex.quote(str(out / 'groups.csv'))}{drop}"
+        f"--groups {shlex.quote(str(out / 'groups.csv'))}{drop}{skip}"
     )
     summary = _summary(found) | {"next": command}
     with atomic_directory(out) as beside:

@@ -97,7 +97,7 @@ def prepare(
 
     found, told = read_source(source), list[str]()
     if groups is not None:
-        found, told = with_groups(found, groups, drop_conflicts)
+        found, told = with_groups(found, groups, drop_conflicts, skip_unreadable)
     elif drop_conflicts:
         raise SourceError("--drop-conflicts needs --groups: run 'sonosynth data audit' and give its groups.csv")
     arguments = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.data.layouts import Source, SourceItem, named
+from sonosynth.data.readers import Source, SourceItem, decode, named
 from sonosynth.data.tables import read_table
-from sonosynth.errors import ClassError, ManifestError, nearest
+from sonosynth.errors import ClassError, ManifestError, UnreadableImageError, nearest
 from sonosynth.files import atomic_file
 
 _COLUMNS = ("path", "group", "conflict")
@@ -66,7 +66,9 @@ def write_groups(
             table.writerow((place(item, root), int(group), int(wrong)))
 
 
-def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False) -> tuple[Source, list[str]]:
+def with_groups(
+    source: Source, path: Path, drop_conflicts: bool | None = False, skip_unreadable: bool = False
+) -> tuple[Source, list[str]]:
     """Return `source` with the groups of a ``groups.csv``, and lines to tell the user.
 
     Args:
@@ -74,6 +76,7 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False)
         path: a table ``path,group`` or ``path,group,conflict``, as `audit` writes it, perhaps edited since.
         drop_conflicts: leave out the images that are marked as conflicts, if their group still holds more than one
             class; other images of such a group stay: a patient may well have two lesions. None: if there are marks.
+        skip_unreadable: images that cannot be decoded need no row: an audit that left them out has none for them.
 
     Raises:
         ManifestError: the table cannot be read, lacks columns (`conflict`, where those are to be dropped), names an
@@ -82,15 +85,19 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False)
     """
     places = [place(item, source.root) for item in source.items]
     rows = _rows(path, bool(drop_conflicts), set(places))
-    missing = [name for name in places if name not in rows]
+    absent = [(item, name) for item, name in zip(source.items, places, strict=True) if name not in rows]
+    missing = [name for item, name in absent if not (skip_unreadable and _is_unreadable(item))]
     if missing:
         raise ManifestError(
             f"{path} has no row for {len(missing)} of {len(places)} images of {source.root}: {named(missing, 3)}; "
             "run 'sonosynth data audit' on this source, or add the rows"
         )
-    items = [replace(item, group=rows[name][0]) for item, name in zip(source.items, places, strict=True)]
-    notes = [f"{len({item.group for item in items})} groups of {len(items)} images, from {path.name}"]
-    unused = len(rows) - len(set(places))
+    # What is unreadable stays, without a group, so that it is counted when it is left out.
+    nothing = (None, False)
+    items = [replace(item, group=rows.get(name, nothing)[0]) for item, name in zip(source.items, places, strict=True)]
+    listed = [item.group for item in items if item.group is not None]
+    notes = [f"{len(set(listed))} groups of {len(listed)} images, from {path.name}"]
+    unused = len(rows.keys() - set(places))
     if unused:
         notes.append(f"{unused} rows of {path.name} name no image of this source")
     if drop_conflicts or (drop_conflicts is None and any(marked for _, marked in rows.values())):
@@ -98,7 +105,7 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False)
         for item in items:
             labels.setdefault(item.group, set()).add(item.label)
         gone = {i for i, (item, name) in enumerate(zip(items, places, strict=True))
-                if rows[name][1] and len(labels[item.group]) > 1}  # fmt: skip
+                if rows.get(name, nothing)[1] and len(labels[item.group]) > 1}  # fmt: skip
         notes.append(f"{len(gone)} images dropped: copies that carry different labels")
         items = [item for i, item in enumerate(items) if i not in gone]
         left = {item.label for item in items}
@@ -108,6 +115,14 @@ def with_groups(source: Source, path: Path, drop_conflicts: bool | None = False)
                     f"{path}: without the conflicts no image of class '{name}' is left; correct the labels"
                 )
     return replace(source, items=tuple(items)), notes
+
+
+def _is_unreadable(item: SourceItem) -> bool:
+    try:
+        decode(item)
+    except UnreadableImageError:
+        return True
+    return False
 
 
 def _rows(path: Path, marked: bool, places: Container[str]) -> dict[str, tuple[str, bool]]:
