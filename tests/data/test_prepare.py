@@ -191,6 +191,17 @@ def test_unreadable_files_stop_or_are_counted(tmp_path: Path) -> None:
     assert len(data) == 2 and any(note.startswith("1 unreadable files left out") for note in notes)
 
 
+def test_an_image_whose_mask_is_unreadable_is_left_out_when_asked(tmp_path: Path) -> None:
+    folder(tmp_path, a=[(40, 30), (40, 30), (40, 30)])
+    for i in (1, 2):
+        Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), 9)).save(tmp_path / "a" / f"a ({i})_mask.png")
+    (tmp_path / "a" / "a (3)_mask.png").write_bytes(b"")
+    with pytest.raises(UnreadableImageError, match=r"a \(3\)_mask.png: empty file"):
+        prepare(read_source(tmp_path), 16, "mask")
+    data, notes = prepare(read_source(tmp_path), 16, "mask", skip_unreadable=True)
+    assert data.ids == ("a (1)", "a (2)") and notes[1].startswith("1 unreadable files left out: ")
+
+
 def test_small_classes_are_told(tmp_path: Path) -> None:
     assert {"only one class: a", "class 'a' has a single image"} <= set(prepare(folder(tmp_path, a=[(20, 20)]), 16)[1])
 

@@ -178,11 +178,12 @@ def decode_all(
     def one(item: SourceItem) -> tuple[ImageFacts, _T] | UnreadableImageError:
         try:
             picture = files.picture(item)
+            value = work(item, picture)  # which may read more, such as masks
         except UnreadableImageError as error:
             return error
         height, width = picture.grey.shape
         digest = hashlib.blake2b(f"{width}x{height} ".encode() + picture.grey.tobytes(), digest_size=16).hexdigest()
-        return ImageFacts(item, width, height, picture.original_mode, picture.note, digest), work(item, picture)
+        return ImageFacts(item, width, height, picture.original_mode, picture.note, digest), value
 
     files = OpenFiles()
     facts, values, unreadable = [], [], []
