@@ -60,7 +60,7 @@ class SourceReport:
     Attributes:
         source: the source without the unreadable files.
         images: one entry an image, in the order of ``source.items``.
-        unreadable: one line for each file that was left out.
+        unreadable: one line for each image that was left out: the same for all frames of a file that is damaged.
     """
 
     source: Source
@@ -103,8 +103,8 @@ class SourceReport:
     def notes(self) -> list[str]:
         """Return lines to tell the user: the source's own, then files left out, conversions, copies, small classes."""
         notes = [*self.source.notes]
-        if self.unreadable:
-            notes.append(f"{len(self.unreadable)} unreadable files left out: {named(self.unreadable)}")
+        if files := list(dict.fromkeys(self.unreadable)):
+            notes.append(f"{len(files)} unreadable files left out: {named(files)}")
         for note, ids in self.conversions().items():
             names = f": {named(ids)}" if note == COLOUR or len(ids) <= 3 else ""
             notes.append(f"{note}: {len(ids)} of {len(self.images)} images{names}")
@@ -137,7 +137,7 @@ class SourceReport:
             "exact_copies": sum(len(cluster) - 1 for cluster in self.duplicates),
             "duplicates": [[self._name(i) for i in cluster] for cluster in self.duplicates],
             "conflicts": [[self._name(i) for i in cluster] for cluster in self.conflicts],
-            "unreadable": list(self.unreadable),
+            "unreadable": list(dict.fromkeys(self.unreadable)),
             "notes": self.notes(),
         }
 
