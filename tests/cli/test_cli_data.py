@@ -68,6 +68,18 @@ def test_prepare_once_and_again(source: Path, tmp_path: Path) -> None:
     assert "image set" in info.stdout and "ready to use" in info.stdout
 
 
+def test_prepare_again_sees_that_a_mask_has_changed(source: Path, tmp_path: Path) -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[2:8, 2:8] = 255
+    path = source / "benign" / "benign (1)_mask.png"
+    Image.fromarray(mask).save(path)
+    arguments = ("prepare", source, "--size", 16, "--out")
+    assert call(*arguments, tmp_path / "plain").exit_code == call(*arguments, tmp_path / "m", "--fit", "mask").exit_code
+    Image.fromarray(mask.T[:20, :20]).save(path)
+    assert "already done" in call(*arguments, tmp_path / "plain").stdout
+    assert "another content of the source" in str(call(*arguments, tmp_path / "m", "--fit", "mask").exception)
+
+
 def test_prepare_of_an_empty_folder_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = call("prepare", tmp_path / "empty", "--out", tmp_path / "out")

@@ -102,7 +102,7 @@ def prepare(
         raise SourceError("--drop-conflicts needs --groups: run 'sonosynth data audit' and give its groups.csv")
     arguments = {
         "command": "prepare",
-        "source": source_fingerprint(found),
+        "source": source_fingerprint(found, masks=fit is Fit.MASK),
         "size": size,
         "fit": fit.value,
         "skip_unreadable": skip_unreadable,

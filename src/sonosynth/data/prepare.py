@@ -271,8 +271,8 @@ def _of_classes(source: Source, names: Sequence[str]) -> Source:
 # ---------------------------------------------------------------------------------------------------- written once
 
 
-def source_fingerprint(source: Source) -> str:
-    """Return a SHA-256 over the labels, groups, names, columns and file contents of `source`."""
+def source_fingerprint(source: Source, masks: bool = False) -> str:
+    """Return a SHA-256 over the labels, groups, names, columns and file contents of `source`, its `masks` if asked."""
     digest = hashlib.sha256()
     contents: dict[Path, bytes] = {}  # a file with many frames is hashed once
     for item in source.items:
@@ -284,9 +284,10 @@ def source_fingerprint(source: Source) -> str:
             sorted(item.extra.items()),
         )
         digest.update(repr(row).encode())
-        if item.path not in contents:
-            contents[item.path] = _file_digest(item.path)
-        digest.update(contents[item.path])
+        for path in (item.path, *(item.masks if masks else ())):
+            if path not in contents:
+                contents[path] = _file_digest(path)
+            digest.update(contents[path])
     return digest.hexdigest()
 
 
