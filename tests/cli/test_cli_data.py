@@ -1,4 +1,5 @@
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,12 @@ def test_info(source: Path) -> None:
     assert result.exit_code == 0
     for part in ("image folder", "5 (benign 3, malignant 2)", "20 to 22, median 21", "L 5", "sonosynth data prepare"):
         assert part in result.stdout
+
+
+def test_info_advises_a_command_that_a_shell_takes(source: Path, tmp_path: Path) -> None:
+    odd = source.rename(tmp_path / """it's $HOME "x" """)
+    line = next(line for line in call("info", odd).stdout.splitlines() if line.startswith("next: "))
+    assert shlex.split(line)[4] == str(odd)
 
 
 def test_info_as_json(source: Path) -> None:

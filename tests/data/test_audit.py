@@ -93,6 +93,14 @@ def test_command_writes_once_and_never_over_an_edited_table(folder, tmp_path):
     assert isinstance(other.exception, OutputError)
 
 
+def test_names_with_terminal_codes_are_shown_as_escapes(tmp_path):
+    root = tmp_path / "red\x1b[31m"
+    (root / "a").mkdir(parents=True)
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(root / "a" / "x.png")
+    told = CliRunner().invoke(app, ["audit", str(root), "--out", str(tmp_path / "audit\x1b")])
+    assert told.exit_code == 0 and "\x1b" not in told.output and "red\\x1b[31m" in told.output
+
+
 def test_prepare_takes_groups_and_drops_conflicts(folder, tmp_path, found):
     from sonosynth.data.audit import write_tables
 

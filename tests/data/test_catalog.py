@@ -249,7 +249,7 @@ def test_fetch_shows_the_licence_first_and_says_what_to_do_next(server, tmp_path
     assert result.exit_code == 0, result.output
     text = result.stdout
     assert text.index(entry.licence) < text.index("wrote") and entry.doi in text and entry.layout in text
-    assert f'next: sonosynth data info "{(tmp_path / "out").resolve()}"' in text
+    assert f"next: sonosynth data info {(tmp_path / 'out').resolve()}" in text
     for file in entry.files:
         found = hashlib.sha256(FAKES[name][file.name]).hexdigest()
         if file.checksum:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sonosynth.errors import OutputError, one_line
+
 if TYPE_CHECKING:
     from sonosynth.data.audit import Audit
 
@@ -31,7 +33,6 @@ def audit(
     from sonosynth.data.audit import audit as look
     from sonosynth.data.prepare import source_fingerprint
     from sonosynth.data.readers import read_source
-    from sonosynth.errors import OutputError
     from sonosynth.files import atomic_directory, check_output, read_json, write_json
     from sonosynth.report.audit_page import PAGE, write_audit_page
 
@@ -41,7 +42,7 @@ def audit(
     arguments = {"source": source_fingerprint(images), "sizes": sizes or [], "skip_unreadable": skip_unreadable}
     if already_audited(out, arguments):
         _tell(read_json(out / AUDIT)["found"], as_json)
-        typer.echo(f"{out / PAGE} is already done: nothing written", err=as_json)
+        typer.echo(one_line(f"{out / PAGE} is already done: nothing written"), err=as_json)
         return
     check_output(out, directory=True)
     with progress_bar("auditing") as tell:
@@ -58,7 +59,7 @@ def audit(
         write_audit_page(found, beside, command)
         write_json(beside / AUDIT, {"arguments": arguments, "found": summary})
     _tell(summary, as_json)
-    typer.echo(f"wrote {out / PAGE}", err=as_json)
+    typer.echo(one_line(f"wrote {out / PAGE}"), err=as_json)
 
 
 def _summary(found: "Audit") -> dict[str, Any]:
@@ -102,4 +103,4 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
         typer.echo(f"quality     {len(images)} {name}")
     for note in found["notes"]:
         typer.echo(f"note        {note}")
-    typer.echo(f"next: {found['next']}")
+    typer.echo(one_line(f"next: {found['next']}"))

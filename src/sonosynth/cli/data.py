@@ -1,6 +1,7 @@
 """The commands `sonosynth data ...`: look at images, prepare them, make phantoms, fetch public ones."""
 
 import json
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -198,7 +199,7 @@ def _print_summary(source: Path, summary: dict[str, Any], skip_unreadable: bool)
     typer.echo(
         "ready to use as it is"
         if ready
-        else one_line(f'next: sonosynth data prepare "{source}" --out DIR --size 128{skip}')
+        else one_line(f"next: sonosynth data prepare {shlex.quote(str(source))} --out DIR --size 128{skip}")
     )
 
 

@@ -1,6 +1,7 @@
 """The command `sonosynth data fetch`: public data sets, with their terms."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +58,7 @@ def _fetch(entry: "PublicSet", out: Path, as_json: bool) -> None:
         how = f"verified, {published}" if published else f"{checksum_of(published)}; sha256 of what came"
         typer.echo(f"{'checksum':10}{file['name']}: {how}{'' if published else ' ' + file['sha256']}")
     typer.echo(f"wrote {out}" if found.new else f"{out} is already done: nothing downloaded")
-    typer.echo(f'next: sonosynth data info "{found.source}"')
+    typer.echo(f"next: sonosynth data info {shlex.quote(str(found.source))}")
 
 
 def _list(as_json: bool) -> None:
