@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from sonosynth.errors import OutputError
-from sonosynth.files import atomic_file, check_output, folder_names, is_vacant, locked, refusal, safe_name
+from sonosynth.files import (
+    atomic_directory,
+    atomic_file,
+    check_output,
+    folder_names,
+    is_vacant,
+    locked,
+    refusal,
+    safe_name,
+)
 
 
 def test_folder_names_are_distinct_safe_and_kept_where_they_can_be():
@@ -34,6 +43,36 @@ def test_check_output_says_what_is_in_the_way_and_leaves_nothing(tmp_path):
     check_output(tmp_path / "deep" / "er" / "x.json")
     check_output(tmp_path / "deep", directory=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_that_cannot_be_replaced_are_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "loop").symlink_to("loop")
+    for path, message in (
+        (Path(), "is the current folder"),
+        (tmp_path / "here", "is the current folder"),
+        (tmp_path / "loop", "leads to itself"),
+        (tmp_path / ("x" * 250), "File name too long"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            check_output(path, directory=True)
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "disk")
+    (tmp_path / "disk").mkdir()
+    with pytest.raises(OutputError, match="is a mount point"):
+        check_output(tmp_path / "disk", directory=True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_directory_is_made_where_a_link_leads(tmp_path, there):
+    if there:
+        (tmp_path / "scratch").mkdir()
+    (tmp_path / "out").symlink_to("scratch")
+    check_output(tmp_path / "out", directory=True)
+    with atomic_directory(tmp_path / "out") as beside:
+        (beside / "x.txt").write_text("mine")
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "scratch" / "x.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "scratch"]
 
 
 def test_a_folder_is_never_replaced_by_a_file(tmp_path):

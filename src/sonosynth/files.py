@@ -47,11 +47,19 @@ def check_output(path: Path, *, directory: bool = False) -> None:
     A file may replace a file; a directory must not be there yet, or be empty. Nothing is left behind.
     """
     try:
+        target = _followed(path) if directory else path.absolute()
         if directory and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise OutputError(f"{path} already exists and is not empty; choose another --out or remove it first")
         if not directory and path.is_dir():
             raise OutputError(f"{path} is a folder; give the name of a file to write")
-        there = next(parent for parent in path.absolute().parents if parent.exists())
+        if directory and target.is_symlink():
+            raise OutputError(f"{path} is a link that leads to itself; choose another --out")
+        if directory and (target == Path.cwd() or target.is_mount()):
+            what = "the current folder" if target == Path.cwd() else "a mount point"
+            raise OutputError(f"{path} is {what}, which cannot be replaced; give the name of a folder in it")
+        if target.parent.is_dir():
+            _beside(target).exists()  # which says whether the name is too long
+        there = next(parent for parent in target.parents if parent.exists())
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
@@ -125,6 +133,15 @@ def safe_name(name: str) -> str:
     return f"_{safe}" if safe.split(".")[0].rstrip().upper() in DEVICE_NAMES else safe
 
 
+def _followed(path: Path) -> Path:
+    """Return the absolute path that `path` stands for, its links followed, whether or not something is there."""
+    return Path(os.path.realpath(path))  # Path.resolve raises where a link leads to itself
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on error removed.
@@ -135,7 +152,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     _make_directory(path.parent)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file to write")
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    beside = _beside(path)
     try:
         yield beside
         with beside.open("rb") as file:
@@ -152,13 +169,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success it becomes `path`, on error it is removed.
 
+    A link is followed: the directory is made where it leads.
+
     Raises:
         OutputError: `path` exists and is not an empty directory, or cannot be made; nothing there is touched.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path} already exists and is not empty; choose another --out or remove it first")
+    path = _followed(path)
     _make_directory(path.parent)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    beside = _beside(path)
     _make_directory(beside)
     try:
         yield beside

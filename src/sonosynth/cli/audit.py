@@ -1,6 +1,7 @@
 """``sonosynth data audit``."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,7 +38,7 @@ def audit(
     from sonosynth.report.audit_page import PAGE, write_audit_page
 
     images = read_source(source)
-    if out.resolve().is_relative_to(images.root.resolve()):
+    if Path(os.path.realpath(out)).is_relative_to(images.root.resolve()):  # resolve() raises at a link to itself
         raise OutputError(f"--out {out} lies inside the images; choose a folder outside {images.root}")
     arguments = {"source": source_fingerprint(images), "sizes": sizes or [], "skip_unreadable": skip_unreadable}
     if already_audited(out, arguments):
