@@ -145,6 +145,7 @@ def test_the_file_is_loaded_and_hashed_once(tmp_path: Path, monkeypatch: pytest.
         ({"images": GREY.astype(int), "labels": [0] * 5}, "of type int64, whose range is not known"),
         ({"images": GREY, "labels": [0, 1, 2, 1, 0], "classes": ["a", "b"]}, "label 2, but 'classes' names 2 classes"),
         ({"images": GREY, "labels": [0, -1, 1, 1, 0], "classes": ["a", "b"]}, "label -1"),
+        ({"images": GREY, "labels": [0, 1, 2, 1, 0], "classes": ["a", "b", "a"]}, "'classes' has 'a' more than once"),
         ({"images": GREY, "labels": [0] * 5, "ids": list("aabcd")}, "'ids' has 'a' more than once"),
         ({"images": GREY, "labels": ["a", "", "a", "b", "b"]}, "'labels' has an empty entry"),
         ({"images": GREY[:0], "labels": np.zeros(0, int)}, "holds no images"),

@@ -195,6 +195,8 @@ def _labels(path: Path, name: str, headers: Mapping[str, _Header], count: int) -
     if key is None or headers[name][1].kind == "U":
         return labels
     classes = _column(path, key, headers, None)
+    if doubled := next((name for name, times in Counter(classes).items() if times > 1), None):
+        raise SourceError(f"{path}: '{key}' has '{doubled}' more than once; give each class its own name")
     numbers = [int(label) for label in labels]
     if bad := [number for number in numbers if not 0 <= number < len(classes)]:
         raise SourceError(
