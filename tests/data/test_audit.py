@@ -101,6 +101,18 @@ def test_names_with_terminal_codes_are_shown_as_escapes(tmp_path):
     assert told.exit_code == 0 and "\x1b" not in told.output and "red\\x1b[31m" in told.output
 
 
+def test_an_audit_may_lie_beside_a_file_of_arrays_and_not_among_images(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", images=rng.integers(0, 255, (4, 24, 24), dtype=np.uint8), labels=[0, 0, 1, 1])
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a" / "x.png")
+    audited = ["--out", str(tmp_path / "audit")]
+    inside = CliRunner().invoke(app, ["audit", str(tmp_path), *audited]).exception
+    assert isinstance(inside, OutputError) and "lies inside the images" in str(inside)
+    assert CliRunner().invoke(app, ["audit", str(tmp_path / "x.npz"), *audited]).exit_code == 0
+    assert (tmp_path / "audit" / "groups.csv").is_file()
+
+
 def test_prepare_takes_groups_and_drops_conflicts(folder, tmp_path, found):
     from sonosynth.data.audit import write_tables
 

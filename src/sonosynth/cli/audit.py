@@ -38,7 +38,9 @@ def audit(
     from sonosynth.report.audit_page import PAGE, write_audit_page
 
     images = read_source(source)
-    if Path(os.path.realpath(out)).is_relative_to(images.root.resolve()):  # resolve() raises at a link to itself
+    # A table or a file of arrays says itself what its images are, so what else lies beside it does not matter.
+    inside = Path(os.path.realpath(out)).is_relative_to(images.root.resolve())  # out may be a link to itself
+    if source.is_dir() and inside:
         raise OutputError(f"--out {out} lies inside the images; choose a folder outside {images.root}")
     arguments = {"source": source_fingerprint(images), "sizes": sizes or [], "skip_unreadable": skip_unreadable}
     if already_audited(out, arguments):
