@@ -187,6 +187,17 @@ def test_the_shortcut_classifier_knows_chance():
     assert shortcut_classifier({"noise": labels * 1.0}, labels, np.repeat([0, 1], 60)) is None
 
 
+def test_patients_with_images_of_both_classes_hide_no_shortcut():
+    rng = np.random.default_rng(2)
+    labels, groups = np.tile([0, 1], 60), np.repeat(np.arange(60), 2)
+    blind = shortcut_classifier({"noise": rng.normal(size=120)}, labels, groups)
+    seeing = shortcut_classifier({"label": labels + rng.normal(0, 0.3, 120)}, labels, groups)
+    assert blind is not None and abs(blind.chance - 0.5) < 0.08 and not blind.warns
+    assert seeing is not None and seeing.f1 > 0.85 and abs(seeing.chance - 0.5) < 0.08 and seeing.warns
+    drawn = associations({"drawn": labels == 1, "noise": rng.normal(size=120)}, labels, groups, "ab")
+    assert drawn[0].name == "drawn" and drawn[0].p < 0.01 and drawn[0].n == 60 and drawn[1].p > 0.05
+
+
 def test_quality_numbers():
     grey = phantom(1, 128, seed=0).images[0].copy()
     sharp = measure_quality(grey)

@@ -1,7 +1,8 @@
 """What could tell the classes apart without looking at tissue: words, calipers, colour, borders, brightness.
 
-Every test takes one image of each group, so that copies do not count twice. P-values are corrected by Holm's method
-over all properties.
+Every test takes one image of each group, so that copies do not count twice: the first, or where a group holds several
+classes (copies under two labels, a patient with two lesions) one at random, so that no class is favoured. P-values are
+corrected by Holm's method over all properties.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +76,7 @@ def associations(
         groups: int ``[N]``.
         classes: names of the labels.
     """
-    _, one = np.unique(groups, return_index=True)
+    one = _one_of_each(labels, groups)
     found = []
     for name, values in properties.items():
         if np.ptp(values.astype(float)) == 0:
@@ -87,6 +88,18 @@ def associations(
     corrected = _holm([p for *_, p in found])
     rows = [Association(*row[:3], p=p, n=len(one)) for row, p in zip(found, corrected, strict=True)]
     return sorted(rows, key=lambda row: (row.p, -row.effect, row.name))
+
+
+def _one_of_each(labels: Array, groups: Array) -> Array:
+    rng = numpy_generator("audit", "one of each group")
+    members = _members(groups)
+    return np.array([of[0] if len(set(labels[of])) == 1 else rng.choice(of) for of in members])
+
+
+def _members(groups: Array) -> list[Array]:
+    """Return the indices of the images of each group, in the order of the group numbers."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
 
 
 def _there(has: Array, labels: Array) -> tuple[float, float]:
@@ -163,6 +176,11 @@ def shortcut_classifier(properties: Mapping[str, Array], labels: Array, groups: 
 
 
 def _shuffled(labels: Array, groups: Array, rng: np.random.Generator) -> Array:
-    """Return `labels` dealt anew to whole groups: each takes the label that the first image of another has."""
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    return labels[first][rng.permutation(len(first))][inverse]
+    """Return `labels` dealt anew to whole groups: each takes those of another, shuffled, and again if it is larger."""
+    members, dealt = _members(groups), np.empty_like(labels)
+    for of, other in zip(members, rng.permutation(len(members)), strict=True):
+        theirs = labels[members[other]]
+        if len(set(theirs)) > 1:
+            theirs = rng.permutation(theirs)
+        dealt[of] = np.resize(theirs, len(of))
+    return dealt
