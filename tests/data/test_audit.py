@@ -153,6 +153,17 @@ def test_overlays_can_be_filled_while_preparing(folder, tmp_path):
         filled = {row["id"]: int(row["overlay_pixels"]) for row in csv.DictReader(file)}
     assert sum(filled[f"b{k:02d}"] > 0 for k in range(PER_CLASS)) >= PER_CLASS - 2
     assert not any(filled[f"n{k:02d}"] for k in range(PER_CLASS))
+    plain, again = str(tmp_path / "plain"), tmp_path / "again"
+    assert CliRunner().invoke(app, ["prepare", str(folder), "--out", plain, "--size", "64"]).exit_code == 0
+    done = CliRunner().invoke(app, ["prepare", plain, "--out", str(again), "--size", "64", "--mask-overlays"])
+    assert done.exit_code == 0, done.output
+    with (again / "manifest.csv").open(newline="") as file:
+        assert all(row["overlay_pixels"].isdigit() for row in csv.DictReader(file))
+    command = ["prepare", str(out), "--out", str(tmp_path / "b"), "--size", "64", "--mask-overlays"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "b" / "manifest.csv").open(newline="") as file:
+        assert {row["id"]: int(row["overlay_pixels"]) for row in csv.DictReader(file)} == filled
 
 
 # ---------------------------------------------------------------------------------------------------- the parts

@@ -93,8 +93,10 @@ def prepare(
         notes.append(_mask_note(report, [marked for *_, marked in values]))
     if mask_overlays:
         notes.append(f"words or calipers filled: {sum(v[2] > 0 for v in values)} of {len(values)} images")
+    overlaid = {"overlay_pixels": tuple(str(filled) for _, _, filled, _ in values)} if mask_overlays else {}
     if source.kind == "image set" and set(report.sizes) == {(size, size)}:
-        return _image_set(report, images, _columns(report)), [
+        columns = _columns(report)
+        return _image_set(report, images, columns | overlaid | columns), [  # what was filled before is carried on
             *notes,
             f"already an image set of {size} × {size}: nothing resampled",
         ]
@@ -103,8 +105,7 @@ def prepare(
     if enlarged:
         notes.append(f"enlarges {enlarged} of {len(values)} images: {size} px is more than they have")
     columns, renamed = _recorded(report, fit, geometries)
-    if mask_overlays:
-        columns["overlay_pixels"] = tuple(str(filled) for _, _, filled, _ in values)
+    columns |= overlaid
     if renamed:
         notes.append(f"columns of yours that the record needs now begin with 'source_': {', '.join(renamed)}")
     return _image_set(report, images, columns), notes
