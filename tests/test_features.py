@@ -1,5 +1,6 @@
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sonosynth import features
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import FeatureError
 from sonosynth.features import embed, feature_network, known_features, load_backbone, load_features, weights_file
+from sonosynth.kept import kept_path
 from sonosynth.metrics.frechet import frechet_distance
 from sonosynth.weights import PublishedWeights
 
@@ -272,6 +274,11 @@ class TestEfficientNet:
             load_backbone()[1](torch.zeros(1, 3, *shape))
 
 
+def file_of(cache: Path, pixels: np.ndarray, **changed) -> Path:
+    network = replace(feature_network("inception"), **changed)
+    return kept_path(cache, "inception", (network.name, network.version, network.sha256), pixels)
+
+
 class TestCache:
     def test_the_second_time_no_network_runs(self, images, reference, tmp_path, monkeypatch):
         first = embed(images, cache=tmp_path)
@@ -279,29 +286,23 @@ class TestCache:
         np.testing.assert_array_equal(embed(images.copy(), cache=tmp_path), first)
         assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
 
-    def test_pixels_shape_name_and_version_make_the_key(self, images):
-        network = feature_network("inception")
+    def test_pixels_shape_name_and_version_make_the_file(self, images, tmp_path):
         changed = images.copy()
         changed[0, 0, 0] ^= 1
-        keys = {
-            features._key(network, images),
-            features._key(network, changed),
-            features._key(network, images.reshape(5, 64, 48)),
-            features._key(network, images[:4]),
-            features._key(replace(network, version=network.version + 1), images),
-            features._key(replace(network, name="other"), images),
-        }
-        assert len(keys) == 6
+        others = (changed, images.reshape(5, 64, 48), images[:4])
+        files = {file_of(tmp_path, pixels) for pixels in (images, *others)}
+        files |= {file_of(tmp_path, images, version=99), file_of(tmp_path, images, name="other")}
+        assert len(files) == 6
 
     def test_cached_features_that_are_not_finite_are_an_error(self, images, tmp_path):
-        path = tmp_path / f"inception-{features._key(feature_network('inception'), images)}.npy"
+        path = file_of(tmp_path, images)
         np.save(path, np.full((5, 2048), [[0]] * 4 + [[np.nan]], dtype=np.float32))
         with pytest.raises(FeatureError, match=r"image 4 .*remove the file"):
             embed(images, cache=tmp_path)
 
     @pytest.mark.parametrize("content", [b"", b"\x93NUMPY not an array", None])
     def test_a_damaged_file_is_an_error_that_names_it(self, images, tmp_path, content):
-        path = tmp_path / f"inception-{features._key(feature_network('inception'), images)}.npy"
+        path = file_of(tmp_path, images)
         if content is None:
             np.save(path, np.zeros((2, 3)))
         else:

@@ -4,7 +4,6 @@ Most weights come inside packages that are installed with sonosynth, or there ar
 they are first asked for. ``python -m sonosynth.feature_table`` makes docs/reference/features.md of the registry.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from sonosynth.dinov2 import dinov2
 from sonosynth.efficientnet import Backbone, PooledFeatures
 from sonosynth.engine import default_device
 from sonosynth.errors import FeatureError, nearest
-from sonosynth.files import atomic_file
 from sonosynth.inception import inception
+from sonosynth.kept import kept_array, kept_path
 from sonosynth.radimagenet import radimagenet
 from sonosynth.random_conv import RandomConvolutions
 from sonosynth.texture import TextureFeatures
@@ -222,37 +221,17 @@ def embed(
         FeatureError: unknown name; weights missing or damaged; a cached file damaged; features that are not finite.
     """
     network = feature_network(name)
-    pixels = np.ascontiguousarray(images.images if isinstance(images, ImageSet) else images)
-    path = cache / f"{name}-{_key(network, pixels)}.npy" if cache else None
-    if path and path.is_file():
-        features = _read(path, (len(pixels), network.dimension))
-        if progress:
-            progress(len(pixels), len(pixels))
-        return features
-    features = load_features(name)(pixels, progress=progress)
-    if path:
-        with atomic_file(path) as beside, beside.open("wb") as file:
-            np.save(file, features, allow_pickle=False)
-    return features
+    pixels = images.images if isinstance(images, ImageSet) else images
+    path = kept_path(cache, name, (network.name, network.version, network.sha256), pixels) if cache else None
+    if progress and path and path.is_file():
+        progress(len(pixels), len(pixels))
 
+    def make() -> np.ndarray:
+        return load_features(name)(pixels, progress=progress)
 
-def _key(network: FeatureNetwork, pixels: np.ndarray) -> str:
-    digest = hashlib.sha256(repr((network.name, network.version, network.sha256, pixels.shape)).encode())
-    digest.update(pixels.tobytes())
-    return digest.hexdigest()
-
-
-def _read(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    try:
-        features = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FeatureError(f"{path}: cached features cannot be read ({error}); remove the file") from error
-    if features.shape != shape or features.dtype != np.float32:
-        raise FeatureError(
-            f"{path}: cached features are {features.dtype} {features.shape}, not {shape}; remove the file"
-        )
+    features = kept_array(path, (len(pixels), network.dimension), np.float32, make)
     _check_finite(features, f"{path}: cached features", "remove the file")
-    return np.asarray(features)
+    return features
 
 
 def _check_finite(features: np.ndarray, what: str, remedy: str, start: int = 0) -> None:

@@ -12,7 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from realism import BASES, CHANGES, RESOLVED, measure, unexpected
 from sonosynth.data.phantom import phantom
-from sonosynth.errors import ClassError, SonosynthError
+from sonosynth.errors import ClassError, FeatureError, SonosynthError
+from sonosynth.metrics import speckle
 from sonosynth.metrics.realism import (
     UNITS,
     realism_distance,
@@ -164,6 +165,18 @@ class TestMeasures:
         last = realism_values(realism_measures(images[-6:]))
         for name in UNITS:
             np.testing.assert_allclose(together[name][-6:], last[name], rtol=1e-4, atol=1e-3)
+
+    def test_kept_measures_are_read_back_and_damaged_ones_are_named(self, tmp_path, monkeypatch):
+        images = np.concatenate([phantom(2, 64).images, np.zeros((1, 64, 64), np.uint8)])
+        first = realism_values(realism_measures(images, cache=tmp_path))
+        monkeypatch.setattr(speckle, "_measure", lambda *_: pytest.fail("measured again"))
+        for name, values in realism_values(realism_measures(images, cache=tmp_path)).items():
+            np.testing.assert_array_equal(values, first[name])
+        (file,) = tmp_path.iterdir()
+        file.write_bytes(b"damaged")
+        with pytest.raises(FeatureError, match="remove the file") as caught:
+            realism_measures(images, cache=tmp_path)
+        assert str(file) in str(caught.value)
 
     def test_wrong_images_and_ranges_are_refused(self):
         good = np.zeros((2, 64, 64), np.uint8)

@@ -43,7 +43,7 @@ def score(
         typer.Option(
             envvar="SONOSYNTH_CACHE",
             metavar="DIR",
-            help="where features are kept, so that no set is embedded twice [the user's cache folder]",
+            help="where features and measures are kept, so that no set is embedded twice [the user's cache folder]",
         ),
     ] = None,
     as_json_list: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from sonosynth.errors import ClassError
-from sonosynth.metrics.halving import DRAWS, halving_interval
+from sonosynth.metrics.halving import halving_interval
 from sonosynth.metrics.subsampling import MIN_GROUPS, Interval, whole_groups
 from sonosynth.seeds import numpy_generator
 
@@ -17,6 +17,8 @@ SIZES = 5
 """Sizes, from half the images to all, that an extrapolation rests on."""
 DRAWS_A_SIZE = 5
 """Subsamples of each size but the whole."""
+DRAWS = 50
+"""Halvings an interval is made from: fewer than elsewhere, as each takes two matrices apart, and four of quarters."""
 
 
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:

@@ -132,7 +132,7 @@ def full_scorecard(
         held_out: real images that the generator did not see.
         features: names of feature networks.
         seed: of the random subsamples and halvings.
-        cache: directory in which features are kept; see `embed`.
+        cache: directory in which features and measures of speckle are kept; see `embed`.
         progress: called with images embedded so far and in all.
         parts: what to measure, of `PARTS`.
         allow_shared: score even if held-out images are also in `train`, and mark every value with it.
@@ -169,7 +169,7 @@ def full_scorecard(
         scores += rows
     if "realism" in parts:
         if min(train.size) >= MIN_SIZE:
-            realism = realism_measures(np.concatenate([part.images for part in aligned.values()]))
+            realism = Realism.joined([realism_measures(part.images, cache=cache) for part in aligned.values()])
             family = realism_family(realism_values(realism))
         else:
             family = missing(UNITS, f"images of {_size(train.size)} pixels are too small to measure speckle in")

@@ -6,14 +6,19 @@ those of two sets. Each measure is made to answer to as little else as physics a
 spectrum. Black borders, and places where grey levels are cut off at black or white, are left out.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import scipy.fft
+from joblib import cpu_count
 from scipy.ndimage import correlate1d
+from threadpoolctl import threadpool_limits
 
 from sonosynth.errors import SonosynthError
+from sonosynth.kept import kept_array, kept_path
 
 DYNAMIC_RANGE_DB = 60.0
 """Assumed between black and white where grey levels are decompressed."""
@@ -38,6 +43,8 @@ _LEAST_SIGMA = 0.2  # pixels; the autocorrelation of speckle this fine is that o
 _LEAST_KEPT = 0.3  # share of the variance of speckle that taking away the trend is believed to leave, along an axis
 _CHUNK = 2**19  # pixels worked on at once
 _TINY = np.float32(1e-6)
+_NUMBERS = 4  # measures that are one number an image; after them come the two curves
+_VERSION = 1  # of all measures; what is kept of another is not used
 
 Blur = Callable[[np.ndarray], np.ndarray]
 
@@ -70,8 +77,15 @@ class Realism:
         """Bool ``[N]``: False for an image without speckle, one that is black, white or flat."""
         return np.asarray(np.isfinite(self.speckle_contrast))
 
+    @classmethod
+    def joined(cls, parts: Sequence["Realism"]) -> "Realism":
+        """Return the measures of several sets, one after the other."""
+        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
 
-def realism_measures(images: np.ndarray, dynamic_range_db: float = DYNAMIC_RANGE_DB) -> Realism:
+
+def realism_measures(
+    images: np.ndarray, dynamic_range_db: float = DYNAMIC_RANGE_DB, cache: Path | None = None
+) -> Realism:
     """Return the measures of uint8 images ``[N, H, W]``, depth running down; each depends on its own image alone.
 
     The envelope is taken to be ``10^(grey / 255 * dynamic_range_db / 20)``. Its shape m is the square of the mean over
@@ -81,7 +95,10 @@ def realism_measures(images: np.ndarray, dynamic_range_db: float = DYNAMIC_RANGE
     Ultrason. 30:156, 1983), here of log-compressed grey levels. What taking away the trend costs in width and variance
     is given back as for a Gaussian autocorrelation. Widths below 0.8 pixels cannot be told from each other.
 
+    With `cache`, a directory, the measures are kept there, and read back the next time.
+
     Raises:
+        FeatureError: kept measures are damaged.
         SonosynthError: images smaller than `MIN_SIZE`, or a dynamic range that is not a number above zero.
         ValueError: `images` is not a uint8 array with three axes, or is empty.
     """
@@ -96,12 +113,21 @@ def realism_measures(images: np.ndarray, dynamic_range_db: float = DYNAMIC_RANGE
     if not 0 < dynamic_range_db < np.inf:
         raise SonosynthError(f"dynamic_range_db: {dynamic_range_db} dB between black and white; use a number above 0")
     step = max(1, _CHUNK // (height * width))
-    parts = [_measure(images[start : start + step], dynamic_range_db) for start in range(0, len(images), step)]
-    return Realism(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+    def measure() -> np.ndarray:
+        chunks = [images[start : start + step] for start in range(0, len(images), step)]
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as pool:
+            return np.concatenate(list(pool.map(lambda chunk: _measure(chunk, dynamic_range_db), chunks)))
+
+    path = kept_path(cache, "realism", (_VERSION, dynamic_range_db), images) if cache else None
+    columns = _NUMBERS + len(FREQUENCIES) + DEPTHS
+    values = kept_array(path, (len(images), columns), np.float64, measure)
+    numbers, (spectrum, profile) = values.T[:_NUMBERS], np.split(values[:, _NUMBERS:], [len(FREQUENCIES)], axis=1)
+    return Realism(numbers[0], numbers[1], numbers[2], numbers[3], spectrum, profile)
 
 
-def _measure(images: np.ndarray, dynamic_range_db: float) -> tuple[np.ndarray, ...]:
-    """Return the attributes of `Realism` in their order."""
+def _measure(images: np.ndarray, dynamic_range_db: float) -> np.ndarray:
+    """Return the attributes of `Realism` in their order, side by side."""
     grey = images.astype(np.float32)
     scale = max(_SCALE * min(grey.shape[1:]), _LEAST_SCALE)
     down, across = (_gaussian(n, scale) for n in grey.shape[1:])
@@ -129,9 +155,9 @@ def _measure(images: np.ndarray, dynamic_range_db: float) -> tuple[np.ndarray, .
         _depth_profile(grey, top, bottom, inside),
     )
     blank = used.mean((1, 2)) < MIN_AREA
-    for value in values:
-        value[blank] = np.nan
-    return values
+    joined = np.column_stack(values).astype(np.float64)
+    joined[blank] = np.nan
+    return joined
 
 
 def _gaussian(n: int, sigma: float) -> np.ndarray:
