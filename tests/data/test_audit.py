@@ -74,7 +74,7 @@ def test_command_writes_once_and_never_over_an_edited_table(folder, tmp_path):
     first = runner.invoke(app, command)
     assert first.exit_code == 0, first.output
     assert "duplicates  4 clusters of 8 images" in first.output
-    assert "conflicts   1 clusters with two labels" in first.output
+    assert "conflicts   1 cluster with two labels" in first.output
     assert "--drop-conflicts" in first.output
     page = (out / "audit.html").read_text(encoding="utf-8")
     assert page.count('class="cluster wrong"') == 1 and page.count('class="cluster"') == 3

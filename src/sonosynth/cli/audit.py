@@ -90,11 +90,13 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
+    from sonosynth.report.wording import counted
+
     clusters, shortcut = found["clusters"], found["shortcut_f1"]
-    typer.echo(f"images      {found['images']} in {found['groups']} groups")
+    typer.echo(f"images      {found['images']} in {counted(found['groups'], 'group')}")
     known = f", {found['known']} of them within one group of the source" if found["known"] else ""
-    typer.echo(f"duplicates  {len(clusters)} clusters of {sum(map(len, clusters))} images{known}")
-    typer.echo(f"conflicts   {len(found['conflicts'])} clusters with two labels")
+    typer.echo(f"duplicates  {counted(len(clusters), 'cluster')} of {sum(map(len, clusters))} images{known}")
+    typer.echo(f"conflicts   {counted(len(found['conflicts']), 'cluster')} with two labels")
     if shortcut:
         verdict = ": the classes can be told apart without looking at tissue"
         typer.echo(

@@ -285,7 +285,8 @@ def already_audited(out: Path, arguments: Mapping[str, Any]) -> bool:
         raise OutputError(f"{out / AUDIT} is damaged ({error}); choose another --out or remove {out}") from error
     if before != arguments:
         other = " and ".join(name for name in arguments if before.get(name) != arguments[name])
-        raise OutputError(f"{out} holds an audit with another {other}; choose another --out or remove it first")
+        made = f"{out} holds an audit made with other arguments ({other})"
+        raise OutputError(f"{made}; choose another --out or remove it first")
     return True
 
 
