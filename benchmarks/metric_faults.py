@@ -194,7 +194,7 @@ def draw_figure(rows: list[dict[str, Any]], path: Path) -> None:
     norm, colours = SymLogNorm(2, vmin=-60, vmax=60), plt.get_cmap("PuOr_r")
     x = 0.0
     for fault, strengths in FAULTS.items():
-        axes.text(x + len(strengths) / 2, -0.6, fault, ha="center", va="center", fontsize=8)
+        axes.text(x + len(strengths) / 2, -0.6, fault.replace(" to ", "\nto "), ha="center", va="center", fontsize=8)
         for strength in strengths:
             for m, metric in enumerate(metrics):
                 if (metric, fault, strength) not in z:
