@@ -20,10 +20,12 @@ class Share:
     Attributes:
         of_first: whether it is a mean over the images of the first set, and not of the second.
         divergence: whether it is one less a distance between distributions, so that it is largest where they are equal.
+        bounded: whether it is at most 1; where it is not, it has the interval of `halving_interval`.
     """
 
     of_first: bool
     divergence: bool = False
+    bounded: bool = True
 
 
 def halving_interval(
@@ -149,12 +151,17 @@ def halving_intervals(
         of_halves[draw] = [values(i, j) for i, j in zip(*sides, strict=True)]
         excesses[draw] = _excess(sides)
     paired = (np.diff(of_halves, axis=1)[:, 0] ** 2 / excesses[:, None]).mean(axis=0)
+    of_means = of_halves.mean(axis=1).var(axis=0, ddof=1)
     pooled = of_halves.var(axis=(0, 1), ddof=1) / (excesses / 2 - 1).mean()
     estimates = values(np.arange(len(groups_x)), np.arange(len(groups_y)))
     centres = of_halves.mean(axis=(0, 1))
     quantile = float(student.ppf((1 + level) / 2, min(n_groups) - 1))
     intervals = {}
     for s, (name, share) in enumerate(shares.items()):
+        if not share.bounded:
+            low, high = around(float(estimates[s]), float(paired[s] + of_means[s] / 2) ** 0.5, min(n_groups), level)
+            intervals[name] = max(low, 0.0), high
+            continue
         variance, most = (pooled if share.divergence else paired)[s], n_groups[0 if share.of_first else 1]
         spread = centres[s] * (1 - centres[s])
         independent = spread / variance if spread < variance * most else most

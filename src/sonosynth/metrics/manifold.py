@@ -2,13 +2,18 @@
 
 import numpy as np
 
-from sonosynth.metrics.halving import DRAWS, Share, halving_interval, halving_intervals
+from sonosynth.metrics.halving import DRAWS, Share, halving_intervals
 from sonosynth.metrics.neighbours import Neighbours, joined
 from sonosynth.seeds import numpy_generator
 
 NEIGHBOURS = 5
 """The k of k-th nearest neighbour."""
-_SHARES = {"precision": Share(of_first=False), "recall": Share(of_first=True), "coverage": Share(of_first=True)}
+_SHARES = {
+    "precision": Share(of_first=False),
+    "recall": Share(of_first=True),
+    "density": Share(of_first=False, bounded=False),
+    "coverage": Share(of_first=True),
+}
 
 
 def adapted_k(n: int, m: int, k: int = NEIGHBOURS) -> int:
@@ -84,8 +89,7 @@ def manifold_intervals_from_distances(
 ) -> dict[str, tuple[float, float]] | None:
     """Return the intervals of what `manifold_from_distances` returns, or None with too few groups.
 
-    They are meant to hold the expected values for sets of these sizes. The three shares have `halving_intervals`;
-    density, which is not bounded by 1, has `halving_interval`, never below zero.
+    They are meant to hold the expected values for sets of these sizes. See `halving_intervals`.
 
     In simulation with normal features (D = 16 to 64; synthetic ones equal, shifted, narrower, wider, or with a fifth of
     copies), 95 % intervals held the expected value in 0.93 to 0.99 of 200 repeats at N = M = 100, and in 0.92 to 0.97
@@ -103,21 +107,15 @@ def manifold_intervals_from_distances(
         seed: of these.
     """
     near = Neighbours.of(distances, i, j)
-    density = halving_interval(
-        _scores(near, np.arange(len(i)), np.arange(len(j)), k)["density"],
-        lambda a, b: _scores(near, a, b, k)["density"],
-        (groups_x, groups_y),
-        numpy_generator(seed, "density interval"),
+    return halving_intervals(
+        lambda a, b: _scores(near, a, b, k),
+        _SHARES,
+        groups_x,
+        groups_y,
+        numpy_generator(seed, "manifold interval"),
         level,
         draws,
     )
-    generator = numpy_generator(seed, "manifold interval")
-    shares = halving_intervals(
-        lambda a, b: _scores(near, a, b, k), _SHARES, groups_x, groups_y, generator, level, draws
-    )
-    if density is None or shares is None:
-        return None
-    return shares | {"density": (max(density[0], 0.0), density[1])}
 
 
 def _scores(near: Neighbours, a: np.ndarray, b: np.ndarray, k: int) -> dict[str, float]:
