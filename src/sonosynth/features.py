@@ -230,7 +230,8 @@ def embed(
         return load_features(name)(pixels, progress=progress)
 
     features = kept_array(path, (len(pixels), network.dimension), np.float32, make)
-    _check_finite(features, f"{path}: cached features", "remove the file")
+    if path:
+        _check_finite(features, f"{path}: cached features", "remove the file")
     return features
 
 

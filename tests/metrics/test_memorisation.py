@@ -108,7 +108,7 @@ class TestDistanceRatio:
             values.append(distance_ratio(*arguments))
             intervals.append(distance_ratio_interval(*arguments, index, seed=seed))
         low, high = np.transpose(intervals)
-        assert ((low < np.mean(values)) & (np.mean(values) < high)).mean() >= 0.88
+        assert ((low < np.mean(values)) & (np.mean(values) < high)).mean() >= 0.93
         assert (high - low).mean() / 2 < 2 * 1.96 * np.std(values)
 
     def test_no_interval_from_few_groups(self):

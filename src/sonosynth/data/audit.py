@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sonosynth.data.duplicates import Duplicate, View, find_duplicates, view
-from sonosynth.data.groups import Clusters, place, write_groups
+from sonosynth.data.groups import Clusters, members, place, write_groups
 from sonosynth.data.overlays import Overlays, find_overlays
 from sonosynth.data.pictures import COLOUR, Picture, to_side
 from sonosynth.data.prepare import group_numbers
@@ -146,9 +146,9 @@ def audit(
     duplicates = tuple(sorted([*exact, *similar], key=lambda pair: (pair.a, pair.b)))
     own = group_numbers(report)
     joined = Clusters(len(own))
-    for members in _by_number(own):
-        for other in members[1:]:
-            joined.join(members[0], other)
+    for first, *others in members(own):
+        for other in others:
+            joined.join(int(first), int(other))
     for pair in duplicates:
         joined.join(pair.a, pair.b)
     groups = joined.numbers()
@@ -198,11 +198,6 @@ def _square(grey: Array) -> Any:
     from PIL import Image
 
     return Image.fromarray(grey).resize((_FEATURE_PX, _FEATURE_PX), Image.Resampling.BICUBIC)
-
-
-def _by_number(numbers: Array) -> list[list[int]]:
-    order = np.argsort(numbers, kind="stable")
-    return [part.tolist() for part in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)]
 
 
 def _outlying(squares: Array, groups: Array, tell: Progress) -> Array:

@@ -117,6 +117,12 @@ def with_groups(
     return replace(source, items=tuple(items)), notes
 
 
+def members(groups: np.ndarray) -> list[np.ndarray]:
+    """Return the indices of the images of each group, in the order of the group numbers, int ``[N]``."""
+    order = np.argsort(groups, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+
+
 def _is_unreadable(item: SourceItem) -> bool:
     try:
         decode(item)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import scipy.stats
 
+from sonosynth.data.groups import members
 from sonosynth.seeds import numpy_generator
 
 _PERMUTATIONS = 2000
@@ -92,14 +93,7 @@ def associations(
 
 def _one_of_each(labels: Array, groups: Array) -> Array:
     rng = numpy_generator("audit", "one of each group")
-    members = _members(groups)
-    return np.array([of[0] if len(set(labels[of])) == 1 else rng.choice(of) for of in members])
-
-
-def _members(groups: Array) -> list[Array]:
-    """Return the indices of the images of each group, in the order of the group numbers."""
-    order = np.argsort(groups, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return np.array([of[0] if len(set(labels[of])) == 1 else rng.choice(of) for of in members(groups)])
 
 
 def _there(has: Array, labels: Array) -> tuple[float, float]:
@@ -177,9 +171,9 @@ def shortcut_classifier(properties: Mapping[str, Array], labels: Array, groups: 
 
 def _shuffled(labels: Array, groups: Array, rng: np.random.Generator) -> Array:
     """Return `labels` dealt anew to whole groups: each takes those of another, shuffled, and again if it is larger."""
-    members, dealt = _members(groups), np.empty_like(labels)
-    for of, other in zip(members, rng.permutation(len(members)), strict=True):
-        theirs = labels[members[other]]
+    groups_of, dealt = members(groups), np.empty_like(labels)
+    for of, other in zip(groups_of, rng.permutation(len(groups_of)), strict=True):
+        theirs = labels[groups_of[other]]
         if len(set(theirs)) > 1:
             theirs = rng.permutation(theirs)
         dealt[of] = np.resize(theirs, len(of))

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from sonosynth.metrics.membership import group_variance, placements
-from sonosynth.metrics.subsampling import MIN_GROUPS, around
+from sonosynth.metrics.subsampling import MIN_GROUPS, around, fewest
 from sonosynth.seeds import seed_of
 
 MIN_IMAGES = 20
@@ -94,7 +94,7 @@ def data_copying_interval(
     adds in its cell. If images of a group are alike, this is wider than the ±2 of the z-score itself.
     """
     cells = list(_cells(held_out, synthetic, cells_train, cells_held_out, cells_synthetic))
-    n_groups = min(len(np.unique(groups_held_out)), len(np.unique(groups_synthetic)))
+    n_groups = fewest((groups_held_out, groups_synthetic))
     if not cells or n_groups < MIN_GROUPS:
         return None
     influence = np.zeros(len(held_out)), np.zeros(len(synthetic))

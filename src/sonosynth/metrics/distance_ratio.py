@@ -5,8 +5,8 @@ from math import ceil, log, log1p
 
 import numpy as np
 
-from sonosynth.metrics.halving import fewest, halving_variance
-from sonosynth.metrics.subsampling import Interval, around
+from sonosynth.metrics.halving import halving_variance
+from sonosynth.metrics.subsampling import Interval, around, fewest
 from sonosynth.seeds import numpy_generator
 
 _NEGLIGIBLE = 1e-9  # probability

@@ -8,7 +8,7 @@ import numpy as np
 
 from sonosynth.errors import ClassError
 from sonosynth.metrics.halving import halving_interval
-from sonosynth.metrics.subsampling import MIN_GROUPS, Interval, whole_groups
+from sonosynth.metrics.subsampling import MIN_GROUPS, Interval, fewest, whole_groups
 from sonosynth.seeds import numpy_generator
 
 IMAGES_A_FEATURE = 2
@@ -164,7 +164,7 @@ def frechet_infinity(
             None, f"{len(x)} and {len(y)} images, but {x.shape[1]} features need {needed} images in each set"
         )
     groups = [np.arange(len(z)) if g is None else g for z, g in ((x, groups_x), (y, groups_y))]
-    if min(len(np.unique(g)) for g in groups) < MIN_GROUPS:
+    if fewest(groups) < MIN_GROUPS:
         return Extrapolation(None, f"fewer than {MIN_GROUPS} groups of images in a set")
     rng = numpy_generator(seed, "frechet infinity")
     inverse, distances = [1.0], [frechet_distance(x, y)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from sonosynth.metrics.subsampling import MIN_GROUPS, Interval, around, halves
+from sonosynth.metrics.subsampling import MIN_GROUPS, Interval, around, fewest, halves
 
 DRAWS = 100
 """Halvings an interval is made from."""
@@ -91,16 +91,10 @@ def halving_variance(
         of_halves[draw], excesses[draw] = found[:2], _excess(sides)
         if extrapolate:
             of_quarters[draw] = found[2:]
-    paired = float((np.diff(of_halves)[:, 0] ** 2 / excesses).mean())
-    of_means = float(of_halves.mean(axis=1).var(ddof=1))
+    paired, of_means = (float(variance) for variance in _paired(of_halves, excesses))
     if extrapolate:
         return max(1.5 * paired - float(of_quarters.var(axis=1, ddof=1).mean()) / 8, of_means)
     return paired + of_means / 2
-
-
-def fewest(groups: Sequence[np.ndarray]) -> int:
-    """Return the smallest number of groups of several sets."""
-    return min(len(np.unique(one)) for one in groups)
 
 
 def halving_intervals(
@@ -150,8 +144,7 @@ def halving_intervals(
             return None
         of_halves[draw] = [values(i, j) for i, j in zip(*sides, strict=True)]
         excesses[draw] = _excess(sides)
-    paired = (np.diff(of_halves, axis=1)[:, 0] ** 2 / excesses[:, None]).mean(axis=0)
-    of_means = of_halves.mean(axis=1).var(axis=0, ddof=1)
+    paired, of_means = _paired(of_halves, excesses)
     pooled = of_halves.var(axis=(0, 1), ddof=1) / (excesses / 2 - 1).mean()
     estimates = values(np.arange(len(groups_x)), np.arange(len(groups_y)))
     centres = of_halves.mean(axis=(0, 1))
@@ -174,6 +167,12 @@ def _halvings(
 ) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
     for _ in range(draws):
         yield [halves(one, rng) for one in groups]
+
+
+def _paired(of_halves: np.ndarray, excesses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the variance at full size from pairs of halves, ``[draws, 2, ...]``, and that of the mean of a pair."""
+    squares = (of_halves[:, 1] - of_halves[:, 0]) ** 2
+    return (squares.T / excesses).mean(axis=-1).T, of_halves.mean(axis=1).var(axis=0, ddof=1)
 
 
 def _quarters(groups: np.ndarray, sides: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:

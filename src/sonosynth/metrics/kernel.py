@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sonosynth.metrics.frechet import checked
-from sonosynth.metrics.subsampling import MIN_GROUPS, around
+from sonosynth.metrics.subsampling import MIN_GROUPS, around, fewest
 
 SIGMA = 10.0
 """Width of the Gaussian kernel on features of unit length, and what its values are multiplied by; both are CMMD's."""
@@ -119,7 +119,7 @@ def kernel_interval_from_matrix(
     level: float = 0.95,
 ) -> tuple[float, float] | None:
     """Return what `kernel_interval` does, from a kernel matrix (see `kernel_from_matrix`); groups are of i and j."""
-    n_groups = min(len(np.unique(groups_x)), len(np.unique(groups_y)))
+    n_groups = fewest((groups_x, groups_y))
     if n_groups < MIN_GROUPS:
         return None
     xx, yy, xy = kernel[np.ix_(i, i)], kernel[np.ix_(j, j)], kernel[np.ix_(i, j)]

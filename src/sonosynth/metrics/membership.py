@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sonosynth.metrics.subsampling import MIN_GROUPS, around
+from sonosynth.metrics.subsampling import MIN_GROUPS, around, fewest
 
 
 def membership_auc(members: np.ndarray, non_members: np.ndarray) -> float:
@@ -31,7 +31,7 @@ def membership_interval(
     DeLong's variance (DeLong, DeLong, Clarke-Pearson, Biometrics 44:837, 1988) with whole groups as units (Obuchowski,
     Biometrics 53:567, 1997). It is for these synthetic images: others of the same generator would add to it.
     """
-    n_groups = min(len(np.unique(groups_members)), len(np.unique(groups_non_members)))
+    n_groups = fewest((groups_members, groups_non_members))
     if n_groups < MIN_GROUPS:
         return None
     of_members, of_non_members = placements(members, non_members)

@@ -4,6 +4,8 @@ A bootstrap repeats images, and a repeated image is its own nearest neighbour an
 one of two images; distances and nearest-neighbour measures need parts drawn without replacement.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.stats import t as student
 
@@ -46,6 +48,11 @@ def halves(groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
             second[group] = ahead > 0
             ahead += -size if ahead > 0 else size
     return np.flatnonzero(~second[number]), np.flatnonzero(second[number])
+
+
+def fewest(groups: Sequence[np.ndarray]) -> int:
+    """Return the smallest number of groups that one of several sets has."""
+    return min(len(np.unique(one)) for one in groups)
 
 
 def around(estimate: float, deviation: float, n_groups: int, level: float) -> tuple[float, float]:
