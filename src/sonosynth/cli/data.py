@@ -164,12 +164,8 @@ def phantom(
 
     def build() -> tuple["ImageSet", list[str]]:
         few = len(CLASSES) * per_class * size**2 < _WORTH_PROCESSES
-        how: dict[str, Any] = {
-            "settings": given,
-            "workers": workers or (1 if few else cpu_count()),
-            "progress": progress,
-        }
-        data, outlines = phantom_with_masks(per_class, size, seed, **how)
+        processes = workers or (1 if few else cpu_count())
+        data, outlines = phantom_with_masks(per_class, size, seed, progress=progress, settings=given, workers=processes)
         drawn.append(outlines)
         return data, []
 
