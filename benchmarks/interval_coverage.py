@@ -126,12 +126,13 @@ class Metrics:
         row = near_copy_rows(near_copies(*(part.images for part in parts)), groups, groups, groups)[0]
         return row.value, None if row.low is None or row.high is None else (row.low, row.high)
 
-    def intervals(self) -> dict[str, Interval]:
-        """Return the intervals of `values`."""
+    def intervals(self, values: Mapping[str, float | None]) -> dict[str, Interval]:
+        """Return the intervals of `values`, those of all images."""
+        known = {name: value for name, value in values.items() if value is not None}
         found: dict[str, Interval] = {}
         if self.case != "copies":
             for family in self.families:
-                found |= family.intervals(self.comparison, 0)
+                found |= family.intervals(self.comparison, 0, known)
         groups = np.arange(self.n)
         found["nearest_distance_ratio"] = distance_ratio_interval(
             self.to_train, self.to_held_out, groups, groups, groups
@@ -162,7 +163,8 @@ def repeats(
     for repeat in track(range(len(done), number), f"{case}, n = {n}"):
         rng = numpy_generator(repeat, f"coverage {case} {n}")
         metrics = Metrics(Drawn.of(case, pools, n, rng), case)
-        values, intervals = metrics.values(everyone, everyone, everyone), metrics.intervals()
+        values = metrics.values(everyone, everyone, everyone)
+        intervals = metrics.intervals(values)
         if case == "copies" and n <= MOST_SEARCHED:
             values["near_copies"], intervals["near_copies"] = metrics.near_copies()
         bootstrap = metrics.bootstrap(replicates, rng) if replicates else {}

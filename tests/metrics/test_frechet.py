@@ -7,7 +7,13 @@ from scipy.linalg import sqrtm
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from sonosynth.errors import ClassError
-from sonosynth.metrics.frechet import frechet_distance, frechet_from_gram, frechet_infinity, frechet_interval
+from sonosynth.metrics.frechet import (
+    _rough_distances,
+    frechet_distance,
+    frechet_from_gram,
+    frechet_infinity,
+    frechet_interval,
+)
 from sonosynth.seeds import numpy_generator
 
 
@@ -109,6 +115,12 @@ class TestInterval:
         assert frechet_interval(x, y, seed=4) != (low, high)
         narrow = frechet_interval(x, y, seed=3, level=0.5)
         assert low < narrow[0] < narrow[1] < high
+
+    def test_distances_of_halves_that_differ_in_size_are_those_of_their_features(self):
+        x, y = features(40, 60, 0), features(33, 60, 1, 0.5)
+        parts = [(np.arange(17), np.arange(5, 33)), (np.arange(17, 40), np.arange(5))]
+        found = _rough_distances(x @ x.T, y @ y.T, x @ y.T, parts)
+        assert found == pytest.approx([frechet_distance(x[i], y[j]) for i, j in parts], rel=1e-6)
 
     def test_images_of_one_group_count_as_one(self):
         def lengths(seed: int) -> tuple[float, float]:

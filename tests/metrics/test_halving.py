@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from sonosynth.metrics.halving import Share, halving_interval, halving_intervals
+from sonosynth.metrics.halving import Share, Statistics, halving_interval, halving_intervals, of_each
 
 SHARES = {"share": Share(of_first=True)}
 
@@ -93,7 +93,7 @@ class TestOfDistances:
         groups = (np.arange(n), np.arange(n))
         value = x.mean() - y.mean()
         found = halving_interval(
-            value, lambda i, j: x[i].mean() - y[j].mean(), groups, rng, draws=1500, extrapolate=extrapolate
+            value, of_each(lambda i, j: x[i].mean() - y[j].mean()), groups, rng, draws=1500, extrapolate=extrapolate
         )
         reach = (2.093 if n == 20 else 1.972) * np.sqrt((x.var(ddof=1) + y.var(ddof=1)) / n)
         assert found == pytest.approx((value - reach, value + reach), abs=0.06 * reach)
@@ -102,7 +102,7 @@ class TestOfDistances:
         rng = np.random.default_rng(0)
         x, y = np.repeat(rng.standard_normal(100), 4), rng.standard_normal(300)
         groups = (np.repeat(np.arange(100), 4), np.arange(300))
-        found = halving_interval(0.0, lambda i, j: x[i].mean() - y[j].mean(), groups, rng, draws=1000)
+        found = halving_interval(0.0, of_each(lambda i, j: x[i].mean() - y[j].mean()), groups, rng, draws=1000)
         reach = 1.984 * np.sqrt(x[::4].var(ddof=1) / 100 + y.var(ddof=1) / 300)
         assert found == pytest.approx((-reach, reach), rel=0.06)
 
@@ -118,7 +118,8 @@ class TestOfDistances:
             rng = np.random.default_rng(seed)
             x = rng.standard_normal((n, 50))
             x[:, 0] += shift
-            low, high = halving_interval(0.0, lambda i: length(x[i]), (np.arange(n),), rng, draws=60, extrapolate=True)  # noqa: B023
+            lengths = of_each(lambda i: length(x[i]))  # noqa: B023
+            low, high = halving_interval(0.0, lengths, (np.arange(n),), rng, draws=60, extrapolate=True)
             variances.append(((high - low) / 2 / 1.9905) ** 2)
         # Where only the second term is left, what is kept from falling below it makes the mean larger.
         assert 0.8 < np.mean(variances) / (4 * shift**2 / n + 100 / n**2) < (1.5 if shift == 0 else 1.25)
@@ -140,12 +141,12 @@ class TestOfDistances:
         assert (high - low).mean() < 1.4 * 2 * 1.96 * np.std(values)
 
     def test_none_with_few_groups_or_too_large_ones(self):
-        mean = lambda i, j: 0.0  # noqa: E731
+        mean = of_each(lambda i, j: 0.0)
         rng = np.random.default_rng(0)
         assert halving_interval(0.0, mean, (np.arange(20) % 4, np.arange(20)), rng) is None
         assert halving_interval(0.0, mean, (np.arange(20) % 5, np.arange(20)), rng) == (0, 0)
         assert halving_interval(0.0, mean, (np.arange(5).clip(max=1), np.arange(20)), rng) is None
 
 
-def between(distance: Callable[..., float], x: np.ndarray, y: np.ndarray) -> Callable[..., float]:
-    return lambda i, j: distance(x[i], y[j])
+def between(distance: Callable[..., float], x: np.ndarray, y: np.ndarray) -> Statistics:
+    return of_each(lambda i, j: distance(x[i], y[j]))

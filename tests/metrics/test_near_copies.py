@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sonosynth.data.groups import with_groups
 from sonosynth.data.phantom import phantom
 from sonosynth.data.readers import decode, read_source
-from sonosynth.errors import ClassError
+from sonosynth.errors import ClassError, FeatureError
 from sonosynth.metrics.near_copies import CEILING, MIN_REAL, _coarse_similarity, near_copies, share, threshold
 from sonosynth.seeds import numpy_generator
 
@@ -50,6 +50,40 @@ def phantoms() -> tuple[np.ndarray, ...]:
     """42 training, 24 held-out and 100 fresh images."""
     train, held_out, fresh = sets(64, 14, 8, 34)
     return train, held_out, fresh[:100]
+
+
+@pytest.mark.parametrize("with_held_out", [True, False])
+def test_what_was_found_is_kept_and_nothing_is_compared_twice(phantoms, tmp_path, monkeypatch, with_held_out):
+    train, held_out, fresh = phantoms
+    others = held_out if with_held_out else None
+    groups = np.arange(len(train)) // 2
+    plain = near_copies(train, fresh, others, groups)
+    near_copies(train, fresh, others, groups, tmp_path)
+    monkeypatch.setattr("sonosynth.metrics.near_copies._detail", lambda *_: pytest.fail("compared again"))
+    kept = near_copies(train, fresh, others, groups, tmp_path)
+    assert kept.threshold == plain.threshold
+    for name in ("training", "held_out", "real", "from_training", "from_held_out"):
+        first, again = getattr(plain, name), getattr(kept, name)
+        if first is None:
+            assert again is None
+            continue
+        for column in ("nearest", "similarity", "mirrored"):
+            assert getattr(again, column).dtype == getattr(first, column).dtype
+            np.testing.assert_array_equal(getattr(again, column), getattr(first, column))
+    with pytest.raises(pytest.fail.Exception, match="compared again"):
+        near_copies(train, 255 - fresh, others, groups, tmp_path)
+    if not with_held_out:
+        with pytest.raises(pytest.fail.Exception, match="compared again"):
+            near_copies(train, fresh, others, groups // 2, tmp_path)
+
+
+def test_kept_matches_that_are_damaged_are_refused(phantoms, tmp_path):
+    train, held_out, fresh = phantoms
+    near_copies(train, fresh, held_out, cache=tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(FeatureError, match="remove the file"):
+        near_copies(train, fresh, held_out, cache=tmp_path)
 
 
 @pytest.mark.parametrize("with_held_out", [True, False])

@@ -29,6 +29,13 @@ def test_copies_have_distance_zero_and_the_very_distances_of_their_originals():
     assert (found[:, copied] == found[:, 300:]).all()
 
 
+def test_zero_of_either_sign_is_the_same_feature():
+    x = np.array([[0.0, 0.1], [-0.0, 0.1], [0.3, 0.7]])
+    found = squared_distances(x)
+    assert found[0, 1] == 0
+    assert (found[0] == found[1]).all()
+
+
 def test_wrong_features_are_refused():
     with pytest.raises(ValueError, match=r"finite \[N, D\]"):
         squared_distances(np.zeros(5))

@@ -17,7 +17,7 @@ from sonosynth.metrics import speckle
 from sonosynth.metrics.realism import (
     UNITS,
     realism_distance,
-    realism_interval,
+    realism_intervals,
     realism_values,
     wasserstein_distance,
 )
@@ -217,6 +217,11 @@ class TestDistance:
         assert list(values) == list(UNITS)
         assert len(Realism.__dataclass_fields__) == len(UNITS)
         assert [v.shape[1] for v in values.values()] == [1, 1, 1, 1, len(FREQUENCIES), DEPTHS]
+
+
+def realism_interval(values: np.ndarray, *sets: np.ndarray, **settings) -> tuple[float, float] | None:
+    found = realism_intervals({"measure": values}, *sets, **settings)
+    return found and found["measure"]
 
 
 class TestInterval:

@@ -5,7 +5,7 @@ from math import ceil, log, log1p
 
 import numpy as np
 
-from sonosynth.metrics.halving import halving_variance
+from sonosynth.metrics.halving import halving_variance, of_each
 from sonosynth.metrics.subsampling import Interval, around, fewest
 from sonosynth.seeds import numpy_generator
 
@@ -60,8 +60,8 @@ def distance_ratio_interval(
         return _ratio(train.part(s, t), held_out.part(s, u))
 
     rng = numpy_generator(seed, "distance ratio interval")
-    of_real = halving_variance(lambda t, u: ratio(t, u, everyone), groups[:2], rng)
-    of_synthetic = halving_variance(lambda s: ratio(*groups[:2], s), groups[2:], rng)
+    of_real = halving_variance(of_each(lambda t, u: ratio(t, u, everyone)), groups[:2], rng)
+    of_synthetic = halving_variance(of_each(lambda s: ratio(*groups[:2], s)), groups[2:], rng)
     if of_real is None or of_synthetic is None:
         return None
     low, high = around(_ratio(train, held_out), (of_real + of_synthetic) ** 0.5, fewest(groups), level)

@@ -23,7 +23,7 @@ from sonosynth.metrics.manifold import (
     manifold_intervals_from_distances,
 )
 from sonosynth.metrics.neighbours import squared_distances
-from sonosynth.metrics.realism import realism_distance, realism_interval
+from sonosynth.metrics.realism import realism_distance, realism_intervals
 from sonosynth.metrics.subsampling import Interval
 
 Part = Literal["distances", "diversity", "memorisation", "realism"]
@@ -74,13 +74,13 @@ class Family:
 
     Attributes:
         measure: from the indices of reference and of synthetic images to the values.
-        intervals: from a comparison and a seed to the intervals of those metrics that have one; asked for only where
-            every metric has a value.
+        intervals: from a comparison, a seed and the values to the intervals of those metrics that have one; asked for
+            only where every metric has a value.
         floors: whether there is a floor.
     """
 
     measure: Callable[[np.ndarray, np.ndarray], Values]
-    intervals: Callable[[Comparison, int], Mapping[str, Interval]]
+    intervals: Callable[[Comparison, int, Mapping[str, float]], Mapping[str, Interval]]
     floors: bool = True
 
 
@@ -93,7 +93,7 @@ def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[P
             _one(
                 "frechet_distance",
                 lambda i, j: frechet_from_gram(gram, i, j),
-                lambda c, seed: frechet_interval_from_gram(gram, *_sides(c), seed=seed),
+                lambda c, seed, value: frechet_interval_from_gram(value, gram, *_sides(c), seed=seed),
             ),
             _infinity(features, groups),
             _kernel("kernel_distance", polynomial_kernel(gram, features.shape[1])),
@@ -116,16 +116,14 @@ def realism_family(values: Mapping[str, np.ndarray]) -> Family:
 
     return Family(
         measure,
-        lambda c, seed: {
-            name: realism_interval(of_images, *_sides(c), seed=seed) for name, of_images in values.items()
-        },
+        lambda c, seed, _: realism_intervals(values, *_sides(c), seed=seed) or {},
     )
 
 
 def missing(metrics: Iterable[str], why: str) -> Family:
     """Return a family of `metrics` that have no value."""
     found = Values(dict.fromkeys(metrics), dict.fromkeys(metrics, why))
-    return Family(lambda i, j: found, lambda c, seed: {}, floors=False)
+    return Family(lambda i, j: found, lambda c, seed, _: {}, floors=False)
 
 
 def _sides(c: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -134,16 +132,21 @@ def _sides(c: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def _one(
-    name: str, value: Callable[[np.ndarray, np.ndarray], float], interval: Callable[[Comparison, int], Interval]
+    name: str,
+    value: Callable[[np.ndarray, np.ndarray], float],
+    interval: Callable[[Comparison, int, float], Interval],
 ) -> Family:
-    return Family(lambda i, j: Values({name: value(i, j)}), lambda c, seed: {name: interval(c, seed)})
+    return Family(
+        lambda i, j: Values({name: value(i, j)}),
+        lambda c, seed, values: {name: interval(c, seed, values[name])},
+    )
 
 
 def _kernel(name: str, kernel: np.ndarray) -> Family:
     return _one(
         name,
         lambda i, j: kernel_from_matrix(kernel, i, j),
-        lambda c, seed: kernel_interval_from_matrix(kernel, *_sides(c)),
+        lambda c, seed, value: kernel_interval_from_matrix(kernel, *_sides(c)),
     )
 
 
@@ -154,7 +157,7 @@ def _infinity(features: np.ndarray, groups: np.ndarray) -> Family:
         found = frechet_infinity(features[i], features[j], groups[i], groups[j])
         return Values({name: found.value}, {name: found.reason} if found.reason else {})
 
-    return Family(measure, lambda c, seed: {}, floors=False)
+    return Family(measure, lambda c, seed, _: {}, floors=False)
 
 
 def _manifold(distances: np.ndarray) -> Family:
@@ -164,14 +167,14 @@ def _manifold(distances: np.ndarray) -> Family:
         note = f"k = {k}, since sets of {len(i)} and {len(j)} images are too small for {NEIGHBOURS}"
         return Values(values, dict.fromkeys(values, note) if k < NEIGHBOURS else {})
 
-    def intervals(c: Comparison, seed: int) -> Mapping[str, Interval]:
+    def intervals(c: Comparison, seed: int, _: Mapping[str, float]) -> Mapping[str, Interval]:
         return manifold_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
 
     return Family(measure, intervals)
 
 
 def _alpha(distances: np.ndarray) -> Family:
-    def intervals(c: Comparison, seed: int) -> Mapping[str, Interval]:
+    def intervals(c: Comparison, seed: int, _: Mapping[str, float]) -> Mapping[str, Interval]:
         return alpha_precision_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
 
     return Family(lambda i, j: Values(alpha_precision_from_distances(distances, i, j)), intervals)

@@ -13,7 +13,9 @@ hundred images, and returns pairs above fixed limits, not the similarity of ever
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import log
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,6 +26,7 @@ from scipy.stats import beta
 from torch import Tensor
 
 from sonosynth.errors import ClassError
+from sonosynth.kept import kept_array, kept_path
 
 MIN_REAL = 20
 """No threshold is set from fewer real images."""
@@ -39,6 +42,7 @@ _CONTRAST = 2.0  # grey levels: less than this counts as empty
 _CANDIDATES = 5  # looked at closely, for each image and each way round
 _PADDED = _FINE + _REACH  # so that no shift wraps around
 _PAIRS = 1024  # compared at once
+_VERSION = 1  # of what is kept: raise it with any change to what is found
 
 Calibration = Literal["held-out", "train"]
 
@@ -56,6 +60,16 @@ class Matches:
     nearest: np.ndarray
     similarity: np.ndarray
     mirrored: np.ndarray
+
+    def columns(self) -> np.ndarray:
+        """Return all as float64 ``[N, 3]``."""
+        return np.column_stack([self.nearest, self.similarity, self.mirrored]).astype(np.float64)
+
+    @classmethod
+    def from_columns(cls, columns: np.ndarray) -> "Matches":
+        """Return what `columns` were made from."""
+        nearest, similarity, mirrored = columns.T
+        return cls(nearest.astype(np.int64), similarity, mirrored > 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +108,7 @@ def near_copies(
     synthetic: np.ndarray,
     held_out: np.ndarray | None = None,
     train_groups: np.ndarray | None = None,
+    cache: Path | None = None,
 ) -> NearCopies:
     """Compare every synthetic image with every training image, and with every held-out image.
 
@@ -105,24 +120,26 @@ def near_copies(
         synthetic: uint8 ``[S, H, W]``, its images.
         held_out: uint8 ``[U, H, W]``, real images that it did not see.
         train_groups: int64 ``[T]``; without them each image is a group.
+        cache: directory in which what is found of two sets is kept, under a hash of their images.
 
     Raises:
         ClassError: fewer than two training images, or no synthetic image.
+        FeatureError: what is kept is damaged.
         ValueError: images that are not uint8 ``[N, H, W]``.
     """
     if len(train) < 2 or len(synthetic) < 1:
         raise ClassError(f"{len(train)} training and {len(synthetic)} synthetic images: copies need at least 2 and 1")
     real, made = _Details(train), _Details(synthetic)
-    training, from_training = _matches(made, real)
+    training, from_training = _kept_matches(made, real, cache)
     groups = np.arange(len(train)) if train_groups is None else train_groups
     unseen = None if held_out is None or len(held_out) == 0 else _Details(held_out)
-    held_out_matches, from_held_out = (None, None) if unseen is None else _matches(made, unseen)
+    held_out_matches, from_held_out = (None, None) if unseen is None else _kept_matches(made, unseen, cache)
     calibrated_on: Calibration = "train" if unseen is None or len(unseen) < MIN_REAL else "held-out"
     if unseen is None or calibrated_on == "train":
-        between_real, _ = _matches(real, real, torch.from_numpy(groups[:, None] == groups[None]))
+        between_real, _ = _kept_matches(real, real, cache, groups)
         enough = len(np.unique(groups)) >= MIN_REAL
     else:
-        between_real, _ = _matches(unseen, real)
+        between_real, _ = _kept_matches(unseen, real, cache)
         enough = True
     limit = threshold(between_real.similarity) if enough else None
     return NearCopies(
@@ -178,14 +195,33 @@ class _Details:
     def __init__(self, images: np.ndarray):
         if images.ndim != 3 or images.dtype != np.uint8:
             raise ValueError(f"images must be uint8 [N, H, W], not {images.dtype} {list(images.shape)}")
-        self.coarse = _detail(images, _COARSE, _COARSE_BAND)
-        fine = _detail(images, _FINE, _FINE_BAND)
-        self.spectra = torch.fft.rfft2(fine, s=(_PADDED, _PADDED))
-        self.mirrored_spectra = torch.fft.rfft2(fine.flip(2), s=(_PADDED, _PADDED))
-        self.energies, self.mirrored_energies = _energies(fine), _energies(fine.flip(2))
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.coarse)
+        return len(self.images)
+
+    @cached_property
+    def coarse(self) -> Tensor:
+        """Band-passed pictures that all pairs are compared in, float32 ``[N, 16, 16]``."""
+        return _detail(self.images, _COARSE, _COARSE_BAND)
+
+    @cached_property
+    def fine(self) -> tuple[Tensor, Tensor]:
+        """Spectra of larger ones, complex64 ``[N, 72, 37]``, and their energies at each shift, ``[N, 17, 17]``."""
+        return self._spectra(mirrored=False)
+
+    @cached_property
+    def mirrored(self) -> tuple[Tensor, Tensor]:
+        """The same of mirrored images."""
+        return self._spectra(mirrored=True)
+
+    def _spectra(self, mirrored: bool) -> tuple[Tensor, Tensor]:
+        fine = self._detail.flip(2) if mirrored else self._detail
+        return torch.fft.rfft2(fine, s=(_PADDED, _PADDED)), _energies(fine)
+
+    @cached_property
+    def _detail(self) -> Tensor:
+        return _detail(self.images, _FINE, _FINE_BAND)
 
 
 def _detail(images: np.ndarray, px: int, band: tuple[float, float, float]) -> Tensor:
@@ -199,6 +235,23 @@ def _detail(images: np.ndarray, px: int, band: tuple[float, float, float]) -> Te
 
 def _blurred(pictures: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(gaussian_filter(pictures, (0, sigma, sigma), mode="nearest"))
+
+
+def _kept_matches(
+    a: _Details, b: _Details, cache: Path | None, groups: np.ndarray | None = None
+) -> tuple[Matches, Matches]:
+    """Return `_matches`; where `a` is `b` and has `groups`, no two images of one group are compared."""
+
+    def make() -> np.ndarray:
+        excluded = None if groups is None else torch.from_numpy(groups[:, None] == groups[None])
+        return np.concatenate([one.columns() for one in _matches(a, b, excluded)])
+
+    path = None
+    if cache is not None:
+        maker = (_VERSION, len(a), None if groups is None else groups.tolist())
+        path = kept_path(cache, "near-copies", maker, np.concatenate([a.images, b.images]))
+    found = kept_array(path, (len(a) + len(b), 3), np.float64, make)
+    return Matches.from_columns(found[: len(a)]), Matches.from_columns(found[len(a) :])
 
 
 def _matches(a: _Details, b: _Details, excluded: Tensor | None = None) -> tuple[Matches, Matches]:
@@ -245,13 +298,13 @@ def _overlap(pictures: Tensor, down: int, right: int) -> Tensor:
 
 def _fine_similarity(a: _Details, b: _Details, i: Tensor, j: Tensor, mirrored: bool) -> Tensor:
     """Return the largest correlation over shifts of the pairs ``(i, j)``, from the product of their spectra."""
-    spectra, energies = (b.mirrored_spectra, b.mirrored_energies) if mirrored else (b.spectra, b.energies)
+    (spectra_a, energies_a), (spectra_b, energies_b) = a.fine, b.mirrored if mirrored else b.fine
     shifts = torch.arange(-_REACH, _REACH + 1) % _PADDED
     best = []
     for p, q in zip(torch.split(i, _PAIRS), torch.split(j, _PAIRS), strict=True):
-        product = torch.fft.irfft2(a.spectra[p] * spectra[q].conj(), s=(_PADDED, _PADDED))
+        product = torch.fft.irfft2(spectra_a[p] * spectra_b[q].conj(), s=(_PADDED, _PADDED))
         product = product[:, shifts][:, :, shifts]
-        norm = (a.energies[p] * energies[q].flip(1, 2)).sqrt()
+        norm = (energies_a[p] * energies_b[q].flip(1, 2)).sqrt()
         best.append((product / norm.clamp_min(1e-6)).flatten(1).amax(1))
     return torch.cat(best)
 

@@ -27,11 +27,9 @@ def squared_distances(features: np.ndarray) -> np.ndarray:
     distances += lengths[:, None] + lengths
     np.maximum(distances, 0, out=distances)
     np.fill_diagonal(distances, 0)
-    _, first, number = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    if len(first) == len(rows):
-        return distances
-    same = first[number.ravel()]
-    return np.asarray(distances[np.ix_(same, same)])
+    first: dict[bytes, int] = {}
+    same = [first.setdefault(row.tobytes(), n) for n, row in enumerate(rows + 0.0)]  # of -0 and 0 only 0 is left
+    return distances if len(first) == len(rows) else np.asarray(distances[np.ix_(same, same)])
 
 
 def joined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,14 +1,14 @@
 """Distances between two sets of B-mode images in what makes them ultrasound, each with its interval."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
 
 from sonosynth.errors import ClassError
-from sonosynth.metrics.halving import DRAWS, halving_interval
+from sonosynth.metrics.halving import DRAWS, Share, halving_intervals
 from sonosynth.metrics.speckle import Realism
-from sonosynth.metrics.subsampling import Interval
 from sonosynth.seeds import numpy_generator
 
 UNITS: Mapping[str, str] = MappingProxyType(
@@ -58,10 +58,8 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray) -> float:
             f"{n} and {m} images with speckle that can be measured: a distance needs at least 2 in each set; are the "
             "others black, white or flat?"
         )
-    # Levels of the quantile functions in units of 1 / nm: the values are constant between them.
-    levels = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)
-    gaps = np.abs(x[levels[:-1] // m] - y[levels[:-1] // n]).mean(1)
-    return float(gaps @ np.diff(levels) / (n * m))
+    of_x, of_y, weights = _quantiles(n, m)
+    return float(np.abs(x[of_x] - y[of_y]).mean(1) @ weights)
 
 
 def realism_distance(values: np.ndarray, i: np.ndarray, j: np.ndarray) -> float:
@@ -73,8 +71,8 @@ def realism_distance(values: np.ndarray, i: np.ndarray, j: np.ndarray) -> float:
     return wasserstein_distance(values[i], values[j])
 
 
-def realism_interval(
-    values: np.ndarray,
+def realism_intervals(
+    values: Mapping[str, np.ndarray],
     i: np.ndarray,
     j: np.ndarray,
     groups_x: np.ndarray,
@@ -82,27 +80,43 @@ def realism_interval(
     level: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,
-) -> Interval:
-    """Return the interval of `realism_distance`, or None with too few groups; groups are of i and j. Never below zero.
+) -> dict[str, tuple[float, float]] | None:
+    """Return the interval of `realism_distance` for each of `values`, or None with too few groups; none is below zero.
 
-    It is meant to hold the expected distance of two such sets of these sizes, small-sample bias included. See
-    `halving_interval`; images without measures are left out.
+    Each is meant to hold the expected distance of two such sets of these sizes, small-sample bias included. See
+    `halving_intervals`; images without all measures are left out.
+
+    Args:
+        values: see `realism_values`.
+        i: indices of the images of one set.
+        j: indices of the images of the other.
+        groups_x: of the images `i`; images of one number count as one.
+        groups_y: of the images `j`.
+        level: of confidence.
+        draws: halvings.
+        seed: of these.
 
     Raises:
         ClassError: as `realism_distance`.
     """
-    estimate = realism_distance(values, i, j)
-    in_x, in_y = _complete(values[i]), _complete(values[j])
-    i, j = i[in_x], j[in_y]
-    interval = halving_interval(
-        estimate,
-        lambda a, b: realism_distance(values, i[a], j[b]),
-        (groups_x[in_x], groups_y[in_y]),
+    complete = np.logical_and.reduce([_complete(of_images) for of_images in values.values()])
+    kept_x, kept_y = i[complete[i]], j[complete[j]]
+    return halving_intervals(
+        lambda a, b: {name: realism_distance(of_images, kept_x[a], kept_y[b]) for name, of_images in values.items()},
+        dict.fromkeys(values, Share(of_first=False, bounded=False)),
+        groups_x[complete[i]],
+        groups_y[complete[j]],
         numpy_generator(seed, "realism interval"),
         level,
         draws,
     )
-    return interval and (max(interval[0], 0.0), interval[1])
+
+
+@lru_cache(maxsize=8)
+def _quantiles(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the places among n and among m sorted values where both quantile functions are constant, and how long."""
+    levels = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)  # in units of 1 / nm
+    return levels[:-1] // m, levels[:-1] // n, np.diff(levels) / (n * m)
 
 
 def _complete(values: np.ndarray) -> np.ndarray:

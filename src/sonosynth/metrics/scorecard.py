@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from sonosynth.metrics.families import (
     PARTS,
     Family,
     Part,
+    Values,
     feature_families,
     missing,
     realism_family,
@@ -30,6 +30,7 @@ from sonosynth.metrics.near_copies import NearCopies, near_copies
 from sonosynth.metrics.realism import UNITS, realism_values
 from sonosynth.metrics.scores import AT_FLOOR, PIXELS, Score
 from sonosynth.metrics.speckle import MIN_SIZE, Realism, realism_measures
+from sonosynth.metrics.subsampling import Interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ def full_scorecard(
         held_out: real images that the generator did not see.
         features: names of feature networks.
         seed: of the random subsamples and halvings.
-        cache: directory in which features and measures of speckle are kept; see `embed`.
+        cache: directory in which features, measures of speckle and nearest images are kept; see `embed`.
         progress: called with images embedded so far and in all.
         parts: what to measure, of `PARTS`.
         allow_shared: score even if held-out images are also in `train`, and mark every value with it.
@@ -165,7 +166,7 @@ def full_scorecard(
             scores += _remembered(name, joint, aligned, found, seed)
     copies = realism = None
     if "memorisation" in parts:
-        copies, rows = _copies(aligned, found)
+        copies, rows = _copies(aligned, found, cache)
         scores += rows
     if "realism" in parts:
         if min(train.size) >= MIN_SIZE:
@@ -212,28 +213,49 @@ def check_class_names(classes: Sequence[str]) -> None:
 def _rows(
     families: Sequence[Family], features: str, found: Sequence[Comparison], draws: Sequence[list[Draw]], seed: int
 ) -> list[Score]:
-    def rows(job: tuple[Family, Comparison, list[Draw]]) -> list[Score]:
-        family, comparison, of_comparison = job
-        return _family_rows(family, features, comparison, of_comparison if family.floors else [], seed)
-
-    jobs = [(family, *one) for family in families for one in zip(found, draws, strict=True)]
     # Many small matrices: a core for each is faster than all cores for one.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as pool:
-        return list(chain.from_iterable(pool.map(rows, jobs)))
+        jobs = [
+            (c, pool.submit(_values, family, c, seed), pool.submit(_floors, family, of_c))
+            for family in families
+            for c, of_c in zip(found, draws, strict=True)
+        ]
+        return [
+            row for c, values, floors in jobs for row in _family_rows(features, c, *values.result(), floors.result())
+        ]
 
 
-def _family_rows(family: Family, features: str, c: Comparison, draws: Sequence[Draw], seed: int) -> list[Score]:
+def _values(family: Family, c: Comparison, seed: int) -> tuple[Values, Mapping[str, Interval]]:
     measured = family.measure(c.reference_images, c.synthetic_images)
-    intervals = {} if None in measured.values.values() else family.intervals(c, c.seed(seed))
-    floors = _means([family.measure(a, b).values for a, b, _, _ in draws])
-    at_floor = _means([family.measure(a, b).values for _, _, a, b in draws])
-    m = len(draws[0][0]) if draws else None
+    known = {name: value for name, value in measured.values.items() if value is not None}
+    return measured, family.intervals(c, c.seed(seed), known) if len(known) == len(measured.values) else {}
+
+
+@dataclass(frozen=True)
+class _Floors:
+    """Means over draws of `n` images a side, of real and of synthetic images against real ones; empty without draws."""
+
+    n: int | None
+    real: Mapping[str, float | None]
+    synthetic: Mapping[str, float | None]
+
+
+def _floors(family: Family, draws: Sequence[Draw]) -> _Floors:
+    if not (family.floors and draws):
+        return _Floors(None, {}, {})
+    real = _means([family.measure(a, b).values for a, b, _, _ in draws])
+    return _Floors(len(draws[0][0]), real, _means([family.measure(a, b).values for _, _, a, b in draws]))
+
+
+def _family_rows(
+    features: str, c: Comparison, measured: Values, intervals: Mapping[str, Interval], floors: _Floors
+) -> list[Score]:
     rows = []
     for metric, value in measured.values.items():
         if metric in ONLY_TO_TRAIN and c.reference != TRAIN:
             continue
         low, high = intervals.get(metric) or (None, None)
-        floor = floors.get(metric)
+        floor = floors.real.get(metric)
         row = Score(
             metric=metric,
             features=features,
@@ -243,14 +265,15 @@ def _family_rows(family: Family, features: str, c: Comparison, draws: Sequence[D
             low=low,
             high=high,
             floor=floor,
-            floor_n=None if floor is None else m,
+            floor_n=None if floor is None else floors.n,
             n_real=len(c.reference_images),
             n_synthetic=len(c.synthetic_images),
             note=measured.notes.get(metric, ""),
         )
         rows.append(row)
-        if m is not None and floor is not None and at_floor.get(metric) is not None:
-            rows.append(_at_floor(row, at_floor[metric], m, m))
+        at_floor = floors.synthetic.get(metric)
+        if floors.n is not None and floor is not None and at_floor is not None:
+            rows.append(_at_floor(row, at_floor, floors.n, floors.n))
     return rows
 
 
@@ -295,9 +318,12 @@ def _remembered(
     return rows
 
 
-def _copies(sets: Mapping[str, ImageSet], found: Sequence[Comparison]) -> tuple[NearCopies, list[Score]]:
+def _copies(
+    sets: Mapping[str, ImageSet], found: Sequence[Comparison], cache: Path | None
+) -> tuple[NearCopies, list[Score]]:
     train, synthetic, held_out = sets[TRAIN], sets[SYNTHETIC], sets.get(HELD_OUT)
-    copies = near_copies(train.images, synthetic.images, None if held_out is None else held_out.images, train.groups)
+    unseen = None if held_out is None else held_out.images
+    copies = near_copies(train.images, synthetic.images, unseen, train.groups, cache)
     groups = (train.groups, synthetic.groups, None if held_out is None else held_out.groups)
     first_made = sum(map(len, sets.values())) - len(synthetic)
     rows = []
