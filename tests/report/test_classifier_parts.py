@@ -1,5 +1,7 @@
 """What the report says of classifiers: paired tests, curves, worth, power, further scores, arms of all kinds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from sonosynth.report.contrasts import contrasts
 from sonosynth.report.f1_findings import power_sentences, worth_sentences
 from sonosynth.report.learning import curves, real_worth
 from sonosynth.report.page import write_report
+from sonosynth.report.pairs import pairs
 from sonosynth.report.power import detectable
 from sonosynth.report.record import StudyRecord
 from sonosynth.report.results import Generator
@@ -101,6 +104,30 @@ def test_p_values_are_adjusted_over_sizes_and_generators(record, rows):
         assert c.difference.p_value == pytest.approx(p[-1]) and c.family == 4
     assert [c.adjusted for c in family] == pytest.approx(holm(p))
     assert max(c.adjusted - c.difference.p_value for c in family) > 0
+
+
+def test_pairs_are_of_one_draw_and_seed_and_adjusted_among_themselves(record, rows):
+    c = next(c for c in contrasts(rows) if c.asked and c.row.size == 20)
+    (found,) = pairs(record, [c])
+    seeds = [seed for _, seed in c.row.runs]
+    assert len(found.tests) == len(c.draws) * len(seeds)
+    labels, right = record.test.labels, []
+    for draw in c.draws:
+        for place, seed in enumerate(seeds):
+            a = c.baseline.predictions[c.baseline.draws.index(draw), c.baseline.runs.index((None, seed))] == labels
+            b = c.row.predictions[c.row.draws.index(draw), place] == labels
+            right.append((int((a & ~b).sum()), int((b & ~a).sum())))
+    assert [(t.only_a, t.only_b) for t in found.tests] == right
+    assert found.alone == pytest.approx(np.mean(right, axis=0))
+    assert found.differences[1] == pytest.approx(np.mean([b - a for a, b in right]) / len(labels))
+    p = [t.p_value for t in found.tests]
+    assert found.differing == sum(adjusted <= 0.05 for adjusted in holm(p))
+
+
+def test_pairs_need_a_seed_that_both_arms_have(record, rows):
+    c = next(c for c in contrasts(rows) if c.asked)
+    apart = replace(c, baseline=replace(c.baseline, runs=tuple((None, 90 + seed) for _, seed in c.baseline.runs)))
+    assert pairs(record, [apart]) == []
 
 
 def test_two_draws_have_no_p_value_but_a_reason(tmp_path, undrawn):

@@ -11,6 +11,7 @@ from sonosynth.report import classifier_figures, tables
 from sonosynth.report.contrasts import Contrast
 from sonosynth.report.f1_findings import verdict_of_worth
 from sonosynth.report.learning import Curve, RealWorth
+from sonosynth.report.pairs import Pairs
 from sonosynth.report.power import Detectable
 from sonosynth.report.record import StudyRecord
 from sonosynth.report.results import ClassifierRun, FilterRun, Generator
@@ -130,6 +131,18 @@ def contrast_row(contrast: Contrast, order: Sequence[Generator]) -> dict[str, An
         "without": interval_text(contrast.baseline.intervals.macro_f1, 3),
         "with": interval_text(contrast.row.intervals.macro_f1, 3),
         "verdict": verdict(difference.absolute),
+    }
+
+
+def pairs_row(pairs: Pairs, order: Sequence[Generator]) -> dict[str, Any]:
+    """Return what single networks of two arms say of each other."""
+    low, mean, high = (number(100 * value, 1, sign=True) for value in pairs.differences)
+    return _series(pairs.contrast.row.series, order) | {
+        "size": pairs.contrast.row.size,
+        "baseline": pairs.contrast.baseline.series.arm,
+        "right": f"{mean} ({low} to {high})",
+        "alone": " / ".join(number(images, 1) for images in pairs.alone),
+        "differing": f"{pairs.differing} of {len(pairs.tests)}",
     }
 
 

@@ -17,6 +17,7 @@ from sonosynth.report.classifier_tables import (
     networks,
     no_p_values,
     on_synthetic,
+    pairs_row,
     power_row,
     real_n,
     run_row,
@@ -28,6 +29,7 @@ from sonosynth.report.f1_findings import WRITTEN_OUT
 from sonosynth.report.findings import findings
 from sonosynth.report.learning import curves, real_worth
 from sonosynth.report.limitations import limitations, unfinished
+from sonosynth.report.pairs import pairs
 from sonosynth.report.power import WANTED, detectable
 from sonosynth.report.record import StudyRecord
 from sonosynth.report.render import render
@@ -133,6 +135,7 @@ def _classifiers(
         },
         "networks": [network_part(record, name, rows, found_curves, order, figure_dir) for name in names],
         "contrasts": [contrast_row(c, order) for c in differences],
+        "pairs": [pairs_row(p, order) for p in pairs(record, differences)],
         "has_p": any(c.difference.p_value is not None for c in differences),
         "has_d": any(c.difference.standardised is not None for c in differences),
         "no_p_values": no_p_values(differences),
