@@ -94,11 +94,6 @@ def test_scores_drop_the_lowest_share_of_each_class():
         score_filter(synthetic, scores[:3], quantile=0.3)
 
 
-def test_lost_coverage_is_that_of_all_less_that_of_those_that_stay():
-    made = score_filter(blobs(10), np.arange(20.0), quantile=0.5)
-    assert made.lost_coverage(lambda kept: len(kept) / 25, 20) == pytest.approx(0.4)
-
-
 def test_no_filter_takes_test_images():
     for function in (confidence_filter, distance_filter, score_filter):
         sets = [p for p in inspect.signature(function).parameters.values() if p.annotation is ImageSet]

@@ -47,20 +47,6 @@ class Filtered:
     acceptance_by_class: dict[str, float]
     threshold: dict[str, float]
 
-    def lost_coverage(self, coverage: Callable[[np.ndarray], float], n_synthetic: int) -> float:
-        """Return how much of `coverage` the filter costs: of all `n_synthetic` images less that of those that stay.
-
-        Args:
-            coverage: indices of synthetic images -> how much of the training images they cover, 0 to 1.
-            n_synthetic: how many there were.
-
-        Raises:
-            FilterError: nothing stays.
-        """
-        if not len(self.kept):
-            raise FilterError("the filter keeps no synthetic image; lower its quantile")
-        return coverage(np.arange(n_synthetic)) - coverage(self.kept)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, without the indices."""
         return {

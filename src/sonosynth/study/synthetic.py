@@ -144,8 +144,8 @@ def _coverages(
     names = ("coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage")
     if len(passed.kept) < 2:
         return dict.fromkeys(names)
-    values = [coverage_of(index) for index in (np.arange(n), passed.kept, as_many)]
-    return dict(zip(names, (*values, passed.lost_coverage(coverage_of, n)), strict=True))
+    of_all, accepted, same_number = (coverage_of(index) for index in (np.arange(n), passed.kept, as_many))
+    return dict(zip(names, (of_all, accepted, same_number, of_all - accepted), strict=True))
 
 
 def _halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
