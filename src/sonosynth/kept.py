@@ -44,7 +44,7 @@ def _read(path: Path, shape: tuple[int, int], dtype: Any) -> np.ndarray:
     try:
         found = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise FeatureError(f"{path}: cached features cannot be read ({error}); remove the file") from error
+        raise FeatureError(f"{path}: kept values cannot be read ({error}); remove the file") from error
     if found.shape != shape or found.dtype != dtype:
-        raise FeatureError(f"{path}: cached features are {found.dtype} {found.shape}, not {shape}; remove the file")
+        raise FeatureError(f"{path}: kept values are {found.dtype} {found.shape}, not {shape}; remove the file")
     return np.asarray(found)
