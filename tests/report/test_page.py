@@ -148,6 +148,29 @@ def test_without_any_generator(tmp_path):
     assert "samples" not in page.ids and "distances" not in page.ids and "classifiers" in page.ids
 
 
+def test_scores_by_pixels_are_columns_beside_those_of_features(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(20,), draws=1)
+    (path,) = cells_of(study, "score")
+    cell = read_json(path)
+    common = {"reference": "train", "class": "all", "n_real": 20, "n_synthetic": 500, "floor": None, "floor_n": None}
+    for metric, features, value in (
+        ("membership_auc", "inception", 0.52),
+        ("membership_auc", "pixels", 0.61),
+        ("near_copies", "pixels", 0.25),
+    ):
+        cell["result"]["scores"].append(
+            {**common, "metric": metric, "features": features, "value": value, "low": value - 0.1, "high": value + 0.1}
+        )
+    write_json(path, cell)
+    page, text = read(write_report(study))
+    assert "pixels features" not in text
+    (titles,) = [row for row in page.rows if "AUC, pixels" in row]
+    (values,) = [row for row in page.rows if any(value.startswith("0.250") for value in row)]
+    found = dict(zip(titles, values, strict=True))
+    assert found["near-copies"].startswith("0.250")
+    assert found["membership AUC"].startswith("0.52") and found["AUC, pixels"].startswith("0.61")
+
+
 def test_images_made_elsewhere_and_an_own_test_set(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=("from-folder",), sizes=(20,), mode=None, own_test=True)
     page, text = read(write_report(study))

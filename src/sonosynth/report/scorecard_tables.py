@@ -32,6 +32,7 @@ _WORTH = (
     _Column("near-copies", "near_copies", TRAIN, pixels=True, decimals=3),
     _Column("authenticity", "authenticity", TRAIN, pixels=False),
     _Column("membership AUC", "membership_auc", TRAIN, pixels=False),
+    _Column("AUC, pixels", "membership_auc", TRAIN, pixels=True),
 )
 _REALISM = (
     _Column("speckle contrast, grey levels", "speckle_contrast_distance", HELD_OUT, pixels=True),

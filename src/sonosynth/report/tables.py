@@ -11,6 +11,7 @@ from sonosynth.metrics.comparisons import ALL
 from sonosynth.metrics.comparisons import HELD_OUT as HELD_OUT
 from sonosynth.metrics.comparisons import TRAIN as TRAIN
 from sonosynth.metrics.scores import AT_FLOOR as AT_FLOOR
+from sonosynth.metrics.scores import PIXELS
 from sonosynth.report.record import StudyRecord
 from sonosynth.report.results import ClassifierRun, Generator, StudyScore
 from sonosynth.report.wording import span
@@ -143,8 +144,8 @@ def arm_order(record: StudyRecord) -> list[str]:
 
 
 def feature_order(record: StudyRecord) -> list[str]:
-    """Return the feature networks that have scores, in the order of the study file."""
-    return _in_order(record.design.scores.features, {s.features for s in record.scores if s.features})
+    """Return the feature networks that have scores, in the order of the study file; pixels are none of them."""
+    return _in_order(record.design.scores.features, {s.features for s in record.scores} - {"", PIXELS})
 
 
 def _in_order(wanted: Sequence[str], seen: set[str]) -> list[str]:
