@@ -13,8 +13,9 @@ from sonosynth.metrics.families import BETTER, PARTS
 from sonosynth.metrics.frechet import frechet_distance, frechet_interval
 from sonosynth.metrics.kernel import gaussian_kernel_distance, kernel_distance, kernel_interval
 from sonosynth.metrics.manifold import coverage, density, precision, recall
-from sonosynth.metrics.scorecard import common_classes, full_scorecard, scorecard
+from sonosynth.metrics.scorecard import full_scorecard, scorecard
 from sonosynth.metrics.scores import AT_FLOOR, Score, read_scores, write_scores
+from sonosynth.metrics.sets import common_classes
 
 KEYS = {
     "metric", "features", "reference", "class", "value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic",

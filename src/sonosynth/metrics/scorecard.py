@@ -1,19 +1,15 @@
 """What synthetic images are worth: every metric with its interval, its floor and the sizes behind it."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from joblib import cpu_count
-from threadpoolctl import threadpool_limits
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.split import check_apart, check_real, shared_images
 from sonosynth.errors import ClassError
 from sonosynth.features import Progress, embed, feature_network
-from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN, Comparison, Draw, comparisons
+from sonosynth.metrics.comparisons import HELD_OUT, SYNTHETIC, TRAIN, Comparison, Draw, comparisons
 from sonosynth.metrics.families import (
     BETTER,
     ONLY_TO_TRAIN,
@@ -29,8 +25,10 @@ from sonosynth.metrics.memorisation import Measured, memorisation, near_copy_row
 from sonosynth.metrics.near_copies import NearCopies, near_copies
 from sonosynth.metrics.realism import UNITS, realism_values
 from sonosynth.metrics.scores import AT_FLOOR, PIXELS, Score
+from sonosynth.metrics.sets import check_roles, common_classes, exact_copies, of_classes, one_size, size_text
 from sonosynth.metrics.speckle import MIN_SIZE, Realism, realism_measures
 from sonosynth.metrics.subsampling import Interval
+from sonosynth.metrics.threads import a_core_each
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,35 +58,6 @@ class Scorecard:
         """Where the images of each set are among all."""
         ends = np.cumsum([len(part) for part in self.sets.values()]).tolist()
         return {role: slice(end - len(part), end) for (role, part), end in zip(self.sets.items(), ends, strict=True)}
-
-
-def common_classes(
-    train: ImageSet, synthetic: ImageSet, held_out: ImageSet | None = None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the classes, in the order of `train`, with images in every set, and notes on what that leaves out.
-
-    Rows of class ``all`` are over the common classes only; without any, over all images.
-    """
-    named = {"the real images": train, "the synthetic images": synthetic}
-    if held_out is not None:
-        named["the held-out images"] = held_out
-    present = {name: {c for c, n in part.class_counts.items() if n} for name, part in named.items()}
-    common = tuple(name for name in train.classes if all(name in classes for classes in present.values()))
-    if not common:
-        return (), ("the sets have no class in common: all images are compared, whatever their class",)
-    notes = [
-        f"{name} have classes that not all sets have, left out: {', '.join(sorted(classes - set(common)))}"
-        for name, classes in present.items()
-        if classes - set(common)
-    ]
-    shares = {name: _shares(part, common) for name, part in named.items()}
-    for name, share in shares.items():
-        if np.abs(share - shares["the real images"]).max() > 0.05:
-            notes.append(
-                f"class proportions of {name} ({_percentages(common, share)}) are not those of the real images "
-                f"({_percentages(common, shares['the real images'])}): rows of class '{ALL}' contain that difference"
-            )
-    return common, tuple(notes)
 
 
 def scorecard(
@@ -146,8 +115,8 @@ def full_scorecard(
     given = {TRAIN: train, HELD_OUT: held_out, SYNTHETIC: synthetic}
     mark = check_roles(train, held_out, allow_shared)
     classes, notes = common_classes(train, synthetic, held_out)
-    sets, resized = _one_size({name: part for name, part in given.items() if part is not None})
-    aligned = {name: _aligned(part, classes) for name, part in sets.items()}
+    sets, resized = one_size({name: part for name, part in given.items() if part is not None})
+    aligned = {name: of_classes(part, classes) for name, part in sets.items()}
     for name, part in aligned.items():
         if len(part) < 2:
             raise ClassError(f"the {name} set has {len(part)} images to compare; a distance needs at least 2")
@@ -173,48 +142,18 @@ def full_scorecard(
             realism = Realism.joined([realism_measures(part.images, cache=cache) for part in aligned.values()])
             family = realism_family(realism_values(realism))
         else:
-            family = missing(UNITS, f"images of {_size(train.size)} pixels are too small to measure speckle in")
+            family = missing(UNITS, f"images of {size_text(train.size)} pixels are too small to measure speckle in")
         scores += _rows([family], PIXELS, found, draws, seed)
     if mark:
         scores = [replace(row, note="; ".join(filter(None, (row.note, mark)))) for row in scores]
-    told = (*notes, *resized, *([mark] if mark else ()), *_exact_copies(aligned))
+    told = (*notes, *resized, *([mark] if mark else ()), *exact_copies(aligned))
     return Scorecard(_ordered(scores, [*features, PIXELS]), told, aligned, embedded, copies, realism)
-
-
-def check_roles(train: ImageSet, held_out: ImageSet | None, allow_shared: bool = False) -> str:
-    """Return a line that tells of held-out images that are also in `train`, empty if there are none.
-
-    Raises:
-        LeakageError: a set of real images is marked as synthetic, or there are such images and they are not allowed.
-        ClassError: a class is called as the rows over all classes are.
-    """
-    check_class_names(train.classes)
-    check_real(train, "real images")
-    if held_out is None:
-        return ""
-    check_real(held_out, "held-out images")
-    if allow_shared:
-        shared = len(shared_images(train, held_out))
-        return f"{shared} of {len(held_out)} held-out images are also training images" if shared else ""
-    remedy = (
-        "a distance to images that the generator saw says nothing about new ones: remove them from one set, or allow "
-        "them with --allow-shared"
-    )
-    check_apart(train, held_out, ("training images", "held-out images"), remedy)
-    return ""
-
-
-def check_class_names(classes: Sequence[str]) -> None:
-    """Raise ClassError if a class is called as the rows over all classes are."""
-    if ALL in classes:
-        raise ClassError(f"a class is called '{ALL}', which names the rows over all classes; rename it")
 
 
 def _rows(
     families: Sequence[Family], features: str, found: Sequence[Comparison], draws: Sequence[list[Draw]], seed: int
 ) -> list[Score]:
-    # Many small matrices: a core for each is faster than all cores for one.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as pool:
+    with a_core_each() as pool:
         jobs = [
             (c, pool.submit(_values, family, c, seed), pool.submit(_floors, family, of_c))
             for family in families
@@ -369,49 +308,6 @@ def _ordered(scores: Sequence[Score], features: Sequence[str]) -> list[Score]:
     """Return the rows by features and, within them, in the order of the metrics."""
     order = {name: position for position, name in enumerate(BETTER)}
     return sorted(scores, key=lambda row: (features.index(row.features), order[row.metric.removesuffix(AT_FLOOR)]))
-
-
-def _one_size(sets: Mapping[str, ImageSet]) -> tuple[dict[str, ImageSet], list[str]]:
-    """Return the sets at the size of the training images, and notes on those that had another."""
-    size = sets[TRAIN].size
-    notes = [
-        f"the {name} images, {_size(part.size)} pixels (height × width), are resized to {_size(size)} as the training "
-        "images are, and lose or invent detail"
-        for name, part in sets.items()
-        if part.size != size
-    ]
-    return {name: part.resized(size) for name, part in sets.items()}, notes
-
-
-def _exact_copies(sets: Mapping[str, ImageSet]) -> list[str]:
-    """Return lines that tell how many synthetic images are real ones, pixel for pixel."""
-    synthetic, told = sets[SYNTHETIC], []
-    for name in (TRAIN, HELD_OUT):
-        copies = len(shared_images(sets[name], synthetic)) if name in sets else 0
-        whole = ": this is the distance of a set to itself" if copies == len(synthetic) else ""
-        if copies:
-            role = "training" if name == TRAIN else name
-            told.append(f"{copies} of {len(synthetic)} synthetic images are exact copies of {role} images{whole}")
-    return told
-
-
-def _aligned(part: ImageSet, classes: Sequence[str]) -> ImageSet:
-    if classes:
-        return part.with_classes(classes)
-    return replace(part, classes=(ALL,), labels=np.zeros(len(part), dtype=np.int64))
-
-
-def _shares(part: ImageSet, classes: Sequence[str]) -> np.ndarray:
-    counts = np.array([part.class_counts[name] for name in classes])
-    return np.asarray(counts / counts.sum())
-
-
-def _percentages(classes: Sequence[str], shares: np.ndarray) -> str:
-    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(classes, shares, strict=True))
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[0]} × {size[1]}"
 
 
 class _Counter:

@@ -7,18 +7,16 @@ spectrum. Black borders, and places where grey levels are cut off at black or wh
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import scipy.fft
-from joblib import cpu_count
 from scipy.ndimage import correlate1d
-from threadpoolctl import threadpool_limits
 
 from sonosynth.errors import SonosynthError
 from sonosynth.kept import kept_array, kept_path
+from sonosynth.metrics.threads import a_core_each
 
 DYNAMIC_RANGE_DB = 60.0
 """Assumed between black and white where grey levels are decompressed."""
@@ -116,7 +114,7 @@ def realism_measures(
 
     def measure() -> np.ndarray:
         chunks = [images[start : start + step] for start in range(0, len(images), step)]
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as pool:
+        with a_core_each() as pool:
             return np.concatenate(list(pool.map(lambda chunk: _measure(chunk, dynamic_range_db), chunks)))
 
     path = kept_path(cache, "realism", (_VERSION, dynamic_range_db), images) if cache else None

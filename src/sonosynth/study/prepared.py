@@ -16,7 +16,7 @@ from sonosynth.data.readers import Source, read_source
 from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets
 from sonosynth.errors import ClassError, LeakageError, SonosynthError, StudyError
 from sonosynth.files import read_json
-from sonosynth.metrics.scorecard import check_class_names
+from sonosynth.metrics.sets import check_class_names
 from sonosynth.seeds import seed_of
 from sonosynth.study.cells import AnyCell, Division, Subset, plan_cells
 from sonosynth.study.design import StudyDesign, expand

@@ -1,0 +1,114 @@
+"""What may be compared in a scorecard: sets of real and synthetic images, brought to one size and the same classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.split import check_apart, check_real, shared_images
+from sonosynth.errors import ClassError
+from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
+
+
+def common_classes(
+    train: ImageSet, synthetic: ImageSet, held_out: ImageSet | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the classes, in the order of `train`, with images in every set, and notes on what that leaves out.
+
+    Rows of class ``all`` are over the common classes only; without any, over all images.
+    """
+    named = {"the real images": train, "the synthetic images": synthetic}
+    if held_out is not None:
+        named["the held-out images"] = held_out
+    present = {name: {c for c, n in part.class_counts.items() if n} for name, part in named.items()}
+    common = tuple(name for name in train.classes if all(name in classes for classes in present.values()))
+    if not common:
+        return (), ("the sets have no class in common: all images are compared, whatever their class",)
+    notes = [
+        f"{name} have classes that not all sets have, left out: {', '.join(sorted(classes - set(common)))}"
+        for name, classes in present.items()
+        if classes - set(common)
+    ]
+    shares = {name: _shares(part, common) for name, part in named.items()}
+    for name, share in shares.items():
+        if np.abs(share - shares["the real images"]).max() > 0.05:
+            notes.append(
+                f"class proportions of {name} ({_percentages(common, share)}) are not those of the real images "
+                f"({_percentages(common, shares['the real images'])}): rows of class '{ALL}' contain that difference"
+            )
+    return common, tuple(notes)
+
+
+def check_roles(train: ImageSet, held_out: ImageSet | None, allow_shared: bool = False) -> str:
+    """Return a line that tells of held-out images that are also in `train`, empty if there are none.
+
+    Raises:
+        LeakageError: a set of real images is marked as synthetic, or there are such images and they are not allowed.
+        ClassError: a class is called as the rows over all classes are.
+    """
+    check_class_names(train.classes)
+    check_real(train, "real images")
+    if held_out is None:
+        return ""
+    check_real(held_out, "held-out images")
+    if allow_shared:
+        shared = len(shared_images(train, held_out))
+        return f"{shared} of {len(held_out)} held-out images are also training images" if shared else ""
+    remedy = (
+        "a distance to images that the generator saw says nothing about new ones: remove them from one set, or allow "
+        "them with --allow-shared"
+    )
+    check_apart(train, held_out, ("training images", "held-out images"), remedy)
+    return ""
+
+
+def check_class_names(classes: Sequence[str]) -> None:
+    """Raise ClassError if a class is called as the rows over all classes are."""
+    if ALL in classes:
+        raise ClassError(f"a class is called '{ALL}', which names the rows over all classes; rename it")
+
+
+def one_size(sets: Mapping[str, ImageSet]) -> tuple[dict[str, ImageSet], list[str]]:
+    """Return the sets at the size of the training images, and notes on those that had another."""
+    size = sets[TRAIN].size
+    notes = [
+        f"the {name} images, {size_text(part.size)} pixels (height × width), are resized to {size_text(size)} as the "
+        "training images are, and lose or invent detail"
+        for name, part in sets.items()
+        if part.size != size
+    ]
+    return {name: part.resized(size) for name, part in sets.items()}, notes
+
+
+def exact_copies(sets: Mapping[str, ImageSet]) -> list[str]:
+    """Return lines that tell how many synthetic images are real ones, pixel for pixel."""
+    synthetic, told = sets[SYNTHETIC], []
+    for name in (TRAIN, HELD_OUT):
+        copies = len(shared_images(sets[name], synthetic)) if name in sets else 0
+        whole = ": this is the distance of a set to itself" if copies == len(synthetic) else ""
+        if copies:
+            role = "training" if name == TRAIN else name
+            told.append(f"{copies} of {len(synthetic)} synthetic images are exact copies of {role} images{whole}")
+    return told
+
+
+def of_classes(part: ImageSet, classes: Sequence[str]) -> ImageSet:
+    """Return the images of `classes`; without any, all of them as one class."""
+    if classes:
+        return part.with_classes(classes)
+    return replace(part, classes=(ALL,), labels=np.zeros(len(part), dtype=np.int64))
+
+
+def _shares(part: ImageSet, classes: Sequence[str]) -> np.ndarray:
+    counts = np.array([part.class_counts[name] for name in classes])
+    return np.asarray(counts / counts.sum())
+
+
+def _percentages(classes: Sequence[str], shares: np.ndarray) -> str:
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(classes, shares, strict=True))
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """Return a height and a width as text."""
+    return f"{size[0]} × {size[1]}"
