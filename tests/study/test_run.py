@@ -1,6 +1,7 @@
 """Whole studies on tiny images, in this process."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from monitor import Told
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import shared_images
 from sonosynth.errors import ClassError, LeakageError, OutputError, RunError, SplitError, StudyError
-from sonosynth.files import locked
+from sonosynth.files import locked, read_json
 from sonosynth.gan.sample import generate
 from sonosynth.report.record import StudyRecord
 from sonosynth.study.design import StudyDesign, parse_design
@@ -80,6 +81,52 @@ def test_a_second_run_does_nothing(source, finished):
     assert {path: path.read_bytes() for path in finished.glob("*.csv")} == before
 
 
+@pytest.fixture
+def results_alone(finished, tmp_path) -> Path:
+    """What a repository keeps of the finished study, less one cell that needs a generator: no data, no weights."""
+    kept = tmp_path / "kept"
+    shutil.copytree(finished, kept, ignore=shutil.ignore_patterns("data", "runs", "features"))
+    last = next(p for p in sorted((kept / "cells").glob("classify-*")) if read_json(p)["cell"]["gan"])
+    last.unlink()
+    return kept
+
+
+def test_a_study_goes_on_from_its_results_alone(source, finished, results_alone):
+    _, monitor = run(plain(source), results_alone)
+    assert sorted(monitor.fresh) == ["classify", "train"]
+    assert (results_alone / "f1.csv").read_bytes() == (finished / "f1.csv").read_bytes()
+    made_on = [read_json(path)["made_on"] for path in (results_alone / "cells").glob("*.json")]
+    assert len(made_on) == 8 and all(machine["versions"]["torch"] for machine in made_on)
+
+
+def test_a_generator_that_is_being_trained_again_is_not_finished(source, results_alone, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sonosynth.study.run.do_cell", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(plain(source), results_alone)
+    monkeypatch.undo()
+    design = parse_design(plain(source), "study.yaml")
+    store = Store(results_alone)
+    waiting = store.waiting(prepare_study(design, store).cells(design))
+    assert [cell.kind for cell in waiting] == ["train", "classify"]
+    store.run(waiting[0]).mkdir(parents=True)  # as a killed training leaves it
+    assert store.waiting(waiting) == waiting
+
+
+def test_results_of_other_images_are_not_gone_on_with(source, results_alone, tmp_path):
+    before = {path: path.read_bytes() for path in results_alone.rglob("*") if path.is_file()}
+    folder = tmp_path / "others"
+    blobs(30, seed=7).save(folder)
+    others = plain(source) | {"data": {"source": str(folder), "size": 32}}
+    (results_alone / "study.yaml").write_text(yaml.safe_dump(others))
+    with pytest.raises(StudyError, match="differ from those of the results"):
+        run(others, results_alone)
+    (results_alone / "study.yaml").write_text(yaml.safe_dump(plain(source)))
+    assert {path: path.read_bytes() for path in results_alone.rglob("*") if path.is_file()} == before
+
+
 def test_test_images_are_in_no_subset_and_subsets_are_nested(finished):
     split = json.loads((finished / "split.json").read_text())
     small, large = (set(subset["indices"]) for subset in split["subsets"])
@@ -100,8 +147,6 @@ def test_scored_and_classifier_images_differ(source, finished):
 
 
 def test_new_generators_join_and_old_results_stay(source, finished, tmp_path):
-    import shutil
-
     directory = tmp_path / "grown"
     shutil.copytree(finished, directory)
     _, monitor = run(plain(source, gans=[TINY_GAN, TINY_GAN | {"name": "wider", "channel_max": 16}]), directory)

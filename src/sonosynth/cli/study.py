@@ -47,12 +47,13 @@ def plan(
     store.check(design)
     data = prepare_study(design, store)
     cells = data.cells(design)
-    waiting = [cell for cell in cells if store.result(cell) is None]
+    waiting = store.waiting(cells)
+    to_do = {cell.hash for cell in waiting}
     costs = estimate(waiting, data)
     total = sum(cost.seconds for cost in costs)
     seen = sight(design, data)
     if as_json:
-        described = [cell.describe() | {"done": store.result(cell) is not None} for cell in cells]
+        described = [cell.describe() | {"done": cell.hash not in to_do} for cell in cells]
         work = [{"work": c.work, "cells": c.cells, "seconds": round(c.seconds, 1)} for c in costs]
         whole = {"cells": described, "work": work, "seconds": round(total, 1), "power": seen.to_dict()}
         typer.echo(json.dumps(whole, indent=1))
@@ -60,7 +61,7 @@ def plan(
     for line in [*data.notes, *store.outdated(cells)]:
         typer.echo(f"note: {line}")
     for cell in cells:
-        typer.echo(f"{'done' if store.result(cell) is not None else 'to do':<6} {cell.hash}  {cell.label()}")
+        typer.echo(f"{'to do' if cell.hash in to_do else 'done':<6} {cell.hash}  {cell.label()}")
     table = Table("work", "cells", "seconds each", "minutes", title="estimate, from a few steps on this machine")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -113,20 +114,24 @@ def status(
     store = Store(out or Path("runs") / design.name)
     store.check(design)
     if not store.data.is_dir():
-        raise StudyError(f"{store.directory}: this study has not begun; start it with 'sonosynth study run {study}'")
+        raise StudyError(
+            f"{store.directory} holds no data/: this study has not begun, or only its results are here; "
+            f"'sonosynth study run {study}' prepares the images"
+        )
     cells = prepare_study(design, store).cells(design)
+    waiting = store.waiting(cells)
+    to_do = {cell.hash for cell in waiting}
     counts: dict[str, list[int]] = {}
     for cell in cells:
         count = counts.setdefault(cell.kind, [0, 0])
-        count[0] += store.result(cell) is not None
+        count[0] += cell.hash not in to_do
         count[1] += 1
     if as_json:
         typer.echo(json.dumps({kind: {"done": done, "planned": n} for kind, (done, n) in counts.items()}))
         return
     for kind, (done, n) in counts.items():
         typer.echo(f"{kind:<9} {done:4d} of {n}")
-    following = next((cell for cell in cells if store.result(cell) is None), None)
-    typer.echo(f"next: {following.label()}" if following else "finished")
+    typer.echo(f"next: {waiting[0].label()}" if waiting else "finished")
 
 
 def run_to_report(design: Any, text: str, directory: Path, workers: int = 1) -> Path:

@@ -229,6 +229,7 @@ def _provenance(record: StudyRecord) -> dict[str, Any]:
         "notes": data.get("notes") or [],
         "versions": sorted(versions.items()),
         "machine": [(name, known[name]) for name in sorted(known)],
+        "made_on": list(record.made_on.items()),
         "hours": f"{seconds / 3600:.1f}" if seconds >= 3600 else "",
         "minutes": f"{seconds / 60:.1f}",
     }

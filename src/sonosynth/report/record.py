@@ -45,6 +45,7 @@ class StudyRecord:
         filters: what filters of synthetic images kept.
         naive_test: the test images of that split, or None.
         naive_split: positions in `data` of those images, and of its training subsets by size, then draw.
+        made_on: how many cells each machine made, by its description.
         n_finished: number of finished cells.
         n_planned: number of cells of the study; None if the directory does not say.
     """
@@ -64,6 +65,7 @@ class StudyRecord:
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
     filters: tuple[FilterRun, ...]
+    made_on: Mapping[str, int]
     naive_test: ImageSet | None
     naive_split: tuple[np.ndarray, tuple[Subset, ...]] | None
     n_finished: int

@@ -1,6 +1,7 @@
 """Results of finished cells: trained generators, scores of synthetic images, classifier runs."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json
 from sonosynth.metrics.scores import Score
+from sonosynth.report.wording import counted
 
 _FACTORS = ("fill", "filter", "validation")  # of a classifier's training
 _KEY = (
@@ -161,7 +163,10 @@ class Fields:
 
 @dataclass(frozen=True)
 class Results:
-    """What the finished cells of a study hold; see `StudyRecord` for the lists."""
+    """What the finished cells of a study hold; see `StudyRecord` for the lists.
+
+    `made_on` has how many cells each machine made, by its description; cells of earlier versions have none.
+    """
 
     training: tuple[TrainRun, ...]
     scores: tuple[StudyScore, ...]
@@ -169,6 +174,7 @@ class Results:
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
     filters: tuple[FilterRun, ...]
+    made_on: Mapping[str, int]
 
 
 def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test: ImageSet | None) -> Results:
@@ -188,6 +194,7 @@ def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test:
     classifiers: list[ClassifierRun] = []
     naive: list[ClassifierRun] = []
     filters: list[FilterRun] = []
+    machines: Counter[str] = Counter()
     known: dict[str, Path] = {}
     for file in files:
         content = Fields(file, read_object(file))
@@ -200,6 +207,8 @@ def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test:
                 "the study file no longer asks for"
             )
         known[key] = file
+        if (machine := content.optional("made_on")) is not None:
+            machines[_in_words(machine)] += 1
         if kind == "train":
             training.append(_train_run(study_dir, cell, result))
         elif kind == "score":
@@ -222,7 +231,16 @@ def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test:
         on_synthetic=tuple(run for run in classifiers if run.tested_on != "real"),
         naive=tuple(sorted(naive, key=_classifier_order)),
         filters=tuple(sorted(filters, key=lambda f: (f.generator, f.level, f.size, f.draw, f.seed or 0))),
+        made_on=dict(machines.most_common()),
     )
+
+
+def _in_words(machine: dict[str, Any]) -> str:
+    """Return what of a machine and its libraries may change the last digits of a result."""
+    versions = machine.get("versions") or {}
+    parts = [str(machine.get("device")), counted(int(machine.get("threads") or 1), "thread"), machine.get("precision")]
+    parts += [f"{name} {versions[name]}" for name in ("sonosynth", "torch") if name in versions]
+    return ", ".join(str(part) for part in parts if part)
 
 
 def read_object(path: Path) -> Any:

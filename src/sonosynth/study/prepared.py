@@ -15,7 +15,6 @@ from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import Source, read_source
 from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets
 from sonosynth.errors import ClassError, LeakageError, SonosynthError, StudyError
-from sonosynth.files import read_json
 from sonosynth.metrics.sets import check_class_names
 from sonosynth.seeds import seed_of
 from sonosynth.study.cells import AnyCell, Division, Subset, plan_cells
@@ -122,7 +121,7 @@ def _prepared(
     data = design.data
     if store is not None and store.data.is_dir():
         images = ImageSet.load(store.data)
-        kept = read_json(store.directory / "provenance.json")["data"]
+        kept = store.provenance()["data"]
         notes = [*kept["notes"], *_unchanged(design, kept.get("files"), store.data)]
         told = {"notes": notes, "kind": kept["kind"], "files": kept.get("files")}
         return images.with_classes(data.classes or images.classes), told
@@ -132,7 +131,18 @@ def _prepared(
         source, lines, tables = _audited(design, source, progress)
     how: dict[str, Any] = {"progress": progress, "mask_overlays": data.mask_overlays}
     images, notes = prepare(source, data.size, data.fit, classes=data.classes, **how)
+    if store is not None and store.has_begun:
+        _check_as_before(store, images)
     return images, {"notes": [*lines, *notes], "kind": source.kind, "files": files, "audit": tables}
+
+
+def _check_as_before(store: Store, images: ImageSet) -> None:
+    """Raise StudyError unless `images`, prepared anew, are those that the results in `store` rest on."""
+    if images.fingerprint() != store.provenance()["data"]["fingerprint"]:
+        raise StudyError(
+            f"pixels, labels or groups of the images differ from those of the results in {store.directory}, which may "
+            "come from another machine or version; bring its data/ folder too, or choose another --out"
+        )
 
 
 def _source(design: StudyDesign) -> tuple[Source, list[str]]:
@@ -198,7 +208,7 @@ def _still(
 def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) -> ImageSet:
     assert design.split.test is not None
     if store is not None and store.test.is_dir():
-        kept = read_json(store.directory / "provenance.json")["data"]
+        kept = store.provenance()["data"]
         own = design.split.test
         _still(own, lambda: read_source(expand(own)), kept.get("test_files"), store.test)
         return ImageSet.load(store.test).with_classes(images.classes)

@@ -69,14 +69,15 @@ def run_study(
 
 def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, workers: int) -> None:
     store.write_plan(cells)
-    waiting, done = [], 0
+    waiting = store.waiting(cells)
+    for cell in waiting:
+        store.forget(cell)
+    done, to_do = 0, {cell.hash for cell in waiting}
     for cell in cells:
-        if store.result(cell) is None:
-            waiting.append(cell)
-            continue
-        done += 1
-        monitor.start(cell, done, len(cells))
-        monitor.finish(cell, None)
+        if cell.hash not in to_do:
+            done += 1
+            monitor.start(cell, done, len(cells))
+            monitor.finish(cell, None)
 
     def start(cell: AnyCell) -> None:
         nonlocal done
@@ -102,8 +103,7 @@ def _one_by_one(
 
 
 def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str) -> None:
-    path = store.directory / "provenance.json"
-    if not path.is_file():
+    if not store.has_begun:
         told = {
             "source": design.data.source,
             "kind": data.kind,
@@ -113,7 +113,7 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
         }
         if design.split.test is not None:
             told["test_files"] = source_fingerprint(read_source(expand(design.split.test)))
-        write_json(path, provenance() | {"command": command, "data": told})
+        store.save_provenance(provenance() | {"command": command, "data": told})
     for name, content in data.audit.items():
         with atomic_file(store.directory / "audit" / name) as beside:
             beside.write_bytes(content)

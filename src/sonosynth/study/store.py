@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from sonosynth.engine import provenance
 from sonosynth.errors import OutputError, StudyError
 from sonosynth.files import atomic_file, is_vacant, read_json, write_json, write_text
-from sonosynth.study.cells import FORMATS, AnyCell, ClassifyCell, Generation, NaiveCell
+from sonosynth.study.cells import FORMATS, AnyCell, ClassifyCell, Generation, NaiveCell, trained_for
 from sonosynth.study.design import StudyDesign, load_design
 
 STUDY_FILE = "study.yaml"
@@ -47,6 +48,20 @@ class Store:
         self.data = directory / "data"
         self.test = directory / "test"
         self.features = directory / "features"
+        self._provenance = directory / "provenance.json"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a record of the images that results rest on; the images themselves may not be there."""
+        return self._provenance.is_file()
+
+    def provenance(self) -> Any:
+        """Return where the study began, with which images."""
+        return read_json(self._provenance)
+
+    def save_provenance(self, record: dict[str, Any]) -> None:
+        """Store where the study begins."""
+        write_json(self._provenance, record)
 
     def check(self, design: StudyDesign) -> None:
         """Raise StudyError or OutputError if the directory holds anything but a study on the same data and split.
@@ -79,8 +94,9 @@ class Store:
         return read_json(path)["result"] if path.is_file() else None
 
     def save(self, cell: AnyCell, result: dict[str, Any]) -> None:
-        """Store the result of a finished cell."""
-        write_json(self._path(cell), {"format": cell.format, "cell": cell.describe(), "result": result})
+        """Store the result of a finished cell, and the machine that made it: a study may have been on several."""
+        content = {"format": cell.format, "cell": cell.describe(), "result": result, "made_on": provenance()}
+        write_json(self._path(cell), content, indent=None)
 
     def outdated(self, cells: Sequence[AnyCell]) -> list[str]:
         """Return a line for every kind of cell of which results lie here that an earlier version made.
@@ -96,6 +112,20 @@ class Store:
             "way; they stay in cells/, and what the study asks for is made anew"
             for kind, count in sorted(counts.items())
         ]
+
+    def waiting(self, cells: Sequence[AnyCell]) -> list[AnyCell]:
+        """Return those of `cells` that are still to be done.
+
+        Where only results were kept, or brought from another machine, the run of a generator is made again if a cell
+        that waits needs its images.
+        """
+        missing = {cell.hash: trained_for(cell) for cell in cells if not self._path(cell).is_file()}
+        lost = {trained.hash for trained in missing.values() if trained is not None and not self.run(trained).is_dir()}
+        return [cell for cell in cells if cell.hash in missing or cell.hash in lost]
+
+    def forget(self, cell: AnyCell) -> None:
+        """Remove the result of `cell`, if there is one, so that what is half done again never counts as done."""
+        self._path(cell).unlink(missing_ok=True)
 
     def run(self, cell: AnyCell) -> Path:
         """Return the run directory of a train cell."""
