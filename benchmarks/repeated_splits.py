@@ -3,7 +3,7 @@
 import numpy as np
 
 from simulated_outcomes import GROUP_SIZES, N_CLASSES, PROPORTIONS
-from sonosynth.statistics import macro_f1
+from sonosynth.statistics import Splits, macro_f1
 
 _FEATURES = 6
 _APART = 0.55  # distance of class means a feature, in standard deviations of a group
@@ -11,8 +11,8 @@ _APART = 0.55  # distance of class means a feature, in standard deviations of a 
 
 def split_scores(
     random: np.random.Generator, repeats: int, size: int = 0, n: int = 780
-) -> tuple[list[float], list[float], int, list[np.ndarray]]:
-    """Return macro F1 of either learner in each split, the images of the training part, and the test images.
+) -> tuple[np.ndarray, np.ndarray, Splits]:
+    """Return macro F1 of either learner in each split, and the splits.
 
     Each learner has features of its own, drawn alike, and takes the nearest class mean: neither is better. A quarter of
     the groups is the test set; of the others `size` images are drawn to train on, all of them if 0.
@@ -31,10 +31,10 @@ def split_scores(
         centres = np.stack([features[:, train[labels[train] == c]].mean(axis=1) for c in range(N_CLASSES)], axis=1)
         distance = ((features[:, test, None] - centres[:, None]) ** 2).sum(axis=-1)
         scores.append(macro_f1(labels[test], distance.argmin(axis=-1), N_CLASSES))
-        tests.append(test)
+        tests.append(tuple(test.tolist()))
         parts.append(len(part))
-    a, b = np.transpose(scores).tolist()
-    return a, b, min(parts), tests
+    a, b = np.transpose(scores)
+    return a, b, Splits(tuple(tests), min(parts))
 
 
 def _shares() -> np.ndarray:

@@ -58,27 +58,25 @@ def write_fake_study(
     origin=None,
     own_test=False,
     per_class=False,
+    repeats=None,
 ):
     """Write a study directory with made-up numbers: no training, only files of the right shape."""
     random = np.random.default_rng(3)
     data = image_set(random, n, px, origin=origin)
     data.save(study / "data")
-    by_group = random.permutation(np.unique(data.groups))
-    order = np.concatenate([np.flatnonzero(data.groups == g) for g in by_group])
-    test, rest = order[: n // 4], order[n // 4 :]
-    test_set = data.subset(test)
+    parts = [_divided(random, data, sizes, range(draws) if repeats is None else (r,)) for r in range(repeats or 1)]
+    tests = [data.subset(part["test"]) for part in parts]
     if own_test:
-        test_set = image_set(random, n // 4, px, origin=origin)
-        test_set.save(study / "test")
-    subsets = []
-    for draw in range(draws):
-        shuffled = random.permutation(rest)
-        subsets += [{"size": s, "draw": draw, "n": s, "indices": shuffled[:s].tolist()} for s in sizes]
-    write_json(study / "split.json", {"test": None if own_test else test.tolist(), "subsets": subsets})
+        tests = [image_set(random, n // 4, px, origin=origin)]
+        tests[0].save(study / "test")
+        parts[0]["test"] = None
+    write_json(study / "split.json", parts[0] if repeats is None else {"repeats": parts})
+    subsets = [subset for part in parts for subset in part["subsets"]]
+    split = {"draws": draws} if repeats is None else {"repeats": repeats}
     design = {
         "name": "made-up numbers",
         "data": {"source": "<images>", "size": px, "fit": "stretch", "classes": list(CLASSES)},
-        "split": {"test_fraction": 0.25, "sizes": list(sizes), "draws": draws, "seed": 11},
+        "split": {"test_fraction": 0.25, "sizes": list(sizes), "seed": 11} | split,
         "gans": [gan_entry(gan, mode) for gan in gans],
         "training": {"kimg": 5, "mode": mode, "seeds": [0]},
         "scores": {"features": ["inception"], "n_synthetic": 500},
@@ -110,6 +108,7 @@ def write_fake_study(
         },
     )
     for s in subsets:
+        test_set = tests[0 if repeats is None else s["draw"]]
         for i, gan in enumerate(gans):
             _write_generator(study, random, gan, i, mode, s, px, per_class)
             for arm in (a for a in arms if "synthetic" in a):
@@ -123,6 +122,17 @@ def write_fake_study(
                     extra = {"gan": None, "mode": None, "gan_seed": None, "ratio": ratio}
                     _write_classifier(study, random, test_set, arm, s, seed, extra, 0.05 * ("classical" in arm))
     return study
+
+
+def _divided(random, data, sizes, draws):
+    by_group = random.permutation(np.unique(data.groups))
+    order = np.concatenate([np.flatnonzero(data.groups == g) for g in by_group])
+    test, rest = order[: len(data) // 4], order[len(data) // 4 :]
+    subsets = []
+    for draw in draws:
+        shuffled = random.permutation(rest)
+        subsets += [{"size": s, "draw": draw, "n": s, "indices": shuffled[:s].tolist()} for s in sizes]
+    return {"test": test.tolist(), "subsets": subsets}
 
 
 def _write_generator(study, random, gan, i, mode, s, px, per_class):

@@ -2,13 +2,11 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from repeated_splits import split_scores
 from simulated_outcomes import SINGLE_PAIR, draw_images, predict
-from sonosynth.statistics import clustered_mcnemar, corrected_resampled_t_test, holm
+from sonosynth.statistics import clustered_mcnemar, holm
 
 
 def pair(random, n, accuracy_a, accuracy_b):
@@ -62,40 +60,6 @@ def test_mcnemar_is_of_single_classifiers():
         clustered_mcnemar(labels, np.arange(20), a[None], b[None])
     same = clustered_mcnemar(labels, np.arange(20), a, a)
     assert same.p_value == 1 and same.statistic == 0 and same.groups == 0
-
-
-def test_resampled_t_is_the_paired_t_with_a_wider_error():
-    random = np.random.default_rng(8)
-    a, b = random.normal(0.6, 0.05, (2, 10))
-    tests = [random.permutation(400)[:100] for _ in range(10)]
-    ours = corrected_resampled_t_test(a, b, 300, tests)
-    plain = stats.ttest_rel(b, a)
-    assert ours.difference == pytest.approx(np.mean(b - a)) and ours.degrees_of_freedom == 9
-    assert ours.statistic == pytest.approx(plain.statistic / np.sqrt(1 + 10 / 3))
-    assert ours.p_value == pytest.approx(2 * stats.t.sf(abs(ours.statistic), 9))
-    low, high = plain.confidence_interval(0.95)
-    assert ours.high - ours.low == pytest.approx((high - low) * np.sqrt(1 + 10 / 3))
-
-
-def test_resampled_t_holds_its_level_where_the_plain_one_does_not():
-    random, n = np.random.default_rng(9), 300
-    ours = plain = 0
-    for _ in range(n):
-        a, b, n_train, tests = split_scores(random, 10)
-        ours += corrected_resampled_t_test(a, b, n_train, tests).p_value < 0.05
-        plain += stats.ttest_rel(a, b).pvalue < 0.05
-    assert ours / n < 0.085
-    assert plain / n > 0.15
-
-
-def test_resampled_t_refuses_a_fixed_test_set():
-    test = np.arange(50)
-    with pytest.raises(ValueError, match="f1_difference"):
-        corrected_resampled_t_test([0.5, 0.6, 0.7], [0.6, 0.6, 0.8], 100, [test, test[::-1], test + 1])
-    with pytest.raises(ValueError, match="one test set a split"):
-        corrected_resampled_t_test(np.zeros((3, 5)), np.zeros((3, 5)), 100, [test, test + 1, test + 2])
-    with pytest.raises(ValueError, match="three splits"):
-        corrected_resampled_t_test([0.5, 0.6], [0.6, 0.6], 100, [test, test + 1])
 
 
 def test_holm_agrees_with_statsmodels():

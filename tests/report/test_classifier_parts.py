@@ -97,9 +97,9 @@ def test_p_values_are_adjusted_over_sizes_and_generators(record, rows):
         *((10, "stylegan2"), (10, "stylegan2-diffaug")),
         *((20, "stylegan2"), (20, "stylegan2-diffaug")),
     ]
-    test, p = record.test, []
+    test, p = record.tests[0], []
     for c in family:
-        both = c.baseline.predictions, c.row.predictions
+        both = np.stack(c.baseline.predictions), np.stack(c.row.predictions)
         p.append(f1_difference(test.labels, test.groups, *both, len(CLASSES)).p_value)
         assert c.difference.p_value == pytest.approx(p[-1]) and c.family == 4
     assert [c.adjusted for c in family] == pytest.approx(holm(p))
@@ -111,11 +111,11 @@ def test_pairs_are_of_one_draw_and_seed_and_adjusted_among_themselves(record, ro
     (found,) = pairs(record, [c])
     seeds = [seed for _, seed in c.row.runs]
     assert len(found.tests) == len(c.draws) * len(seeds)
-    labels, right = record.test.labels, []
+    labels, right = record.tests[0].labels, []
     for draw in c.draws:
         for place, seed in enumerate(seeds):
-            a = c.baseline.predictions[c.baseline.draws.index(draw), c.baseline.runs.index((None, seed))] == labels
-            b = c.row.predictions[c.row.draws.index(draw), place] == labels
+            a = c.baseline.predictions[c.baseline.draws.index(draw)][c.baseline.runs.index((None, seed))] == labels
+            b = c.row.predictions[c.row.draws.index(draw)][place] == labels
             right.append((int((a & ~b).sum()), int((b & ~a).sum())))
     assert [(t.only_a, t.only_b) for t in found.tests] == right
     assert found.alone == pytest.approx(np.mean(right, axis=0))
@@ -147,9 +147,9 @@ def test_worth_is_read_off_the_curve_of_the_same_arm(record, rows):
         if (w.row.series.arm, w.row.size, w.row.series.ratio) == ("real+classical+synthetic", 10, 1.0)
         and w.row.series.generator.gan == "stylegan2-diffaug"
     )
-    test = record.test
+    test = record.tests[0]
     scores = [
-        macro_f1_jackknife(test.labels, test.groups, row.predictions, len(CLASSES))
+        macro_f1_jackknife(test.labels, test.groups, np.stack(row.predictions), len(CLASSES))
         for row in (*(row_of(rows, "real+classical", size) for size in (10, 20)), found.row)
     ]
     expected = worth_in_real_images([10, 20], scores[:2], 10, scores[2])
@@ -190,7 +190,7 @@ def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path):
     study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10,))
     record = StudyRecord.load(study)
     (found,) = detectable(record, contrasts(tables.f1_rows(record)))
-    groups = len(np.unique(record.test.groups))
+    groups = len(np.unique(record.tests[0].groups))
     assert found.alone == pytest.approx(minimum_detectable_difference(BUSI_COMPONENTS, 3, 2, groups))
     assert (found.pairs, found.draws, found.tested_draws) == (0, 1, 3)
     (sentence,) = power_sentences([found])

@@ -144,5 +144,5 @@ def test_a_test_set_of_ones_own_may_not_hold_near_copies_of_training_images(tmp_
 
     with pytest.raises(LeakageError, match=r"images of split\.test \(near copies, crops or flips\) are also"):
         prepare_study(asked("copies", "audit"))
-    assert len(prepare_study(asked("strangers", "audit")).held_out) == 4
-    assert len(prepare_study(asked("copies", "source")).held_out) == 8
+    assert len(prepare_study(asked("strangers", "audit")).divisions[0].held_out) == 4
+    assert len(prepare_study(asked("copies", "source")).divisions[0].held_out) == 8

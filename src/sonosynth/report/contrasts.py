@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sonosynth.report.tables import LEVEL, F1Row, Series
-from sonosynth.statistics import Difference, Jackknife, holm, score_difference
+from sonosynth.statistics import Difference, Scores, holm, score_difference
 
 BASELINE = "real"
 SAME_VOLUME = "oversampled"
@@ -14,7 +14,7 @@ ADDED = "+synthetic"
 
 @dataclass(frozen=True)
 class Contrast:
-    """Macro F1 of `row` minus that of `baseline`, paired by draw and test group.
+    """Macro F1 of `row` minus that of `baseline`, paired by draw and test group, or by split.
 
     Attributes:
         row: the arm in question.
@@ -74,10 +74,9 @@ def _contrast(row: F1Row, baseline: F1Row) -> Contrast | None:
     return Contrast(row, baseline, draws, score_difference(of_draws(baseline, draws), of_draws(row, draws), LEVEL))
 
 
-def of_draws(row: F1Row, draws: Sequence[int]) -> Jackknife:
+def of_draws(row: F1Row, draws: Sequence[int]) -> Scores:
     """Return macro F1 of `row` in `draws`, all of which it has."""
-    places = [row.draws.index(draw) for draw in draws]
-    return Jackknife(row.macro.whole[places], row.macro.left_out[:, places])
+    return row.macro.of_draws([row.draws.index(draw) for draw in draws])
 
 
 def _adjusted(contrasts: list[Contrast]) -> list[Contrast]:

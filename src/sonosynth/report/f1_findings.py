@@ -130,7 +130,8 @@ def power_sentences(power: Sequence[Detectable]) -> list[str]:
         mine = [d for d in power if d.network == network]
         if max(d.draws for d in mine) < FEWEST_DRAWS:
             text = (
-                "with fewer than three draws this design has no test and could have detected nothing. Three would find"
+                "with fewer than three draws or splits this design has no test and could have detected nothing. "
+                "Three would find"
             )
         else:
             text = "the design finds"
@@ -147,7 +148,7 @@ def power_sentences(power: Sequence[Detectable]) -> list[str]:
 def _source(power: Sequence[Detectable]) -> str:
     own = [d for d in power if d.pairs]
     if len(own) == len(power):
-        return "This follows from the variance between draws, seeds and test groups of this study itself."
+        return "This follows from the variances of this study itself."
     what = (
         "Variances are" if not own else f"At {joined([f'size {d.size}' for d in power if not d.pairs])} variances are"
     )

@@ -20,7 +20,7 @@ from sonosynth.report.record import StudyRecord
 from sonosynth.report.results import Generator
 from sonosynth.report.tables import FRECHET, HELD_OUT, KERNEL, Distance, feature_order
 from sonosynth.report.wording import decimals_for, interval_text, joined, percent, span
-from sonosynth.statistics import Interval
+from sonosynth.statistics import FEWEST_DRAWS, Interval
 
 
 @dataclass(frozen=True)
@@ -167,15 +167,18 @@ def reduction_text(reduction: Reduction) -> str:
 def _draws(record: StudyRecord) -> str:
     per_size = {s.size: len({t.draw for t in record.subsets if t.size == s.size}) for s in record.subsets}
     most = max(per_size.values(), default=0)
+    unit = record.unit
+    where, these = ("of the training subset a size", "subsets") if unit == "draw" else ("of the images", "splits")
     if most == 0:
         return ""
-    if most <= 2:
-        what = "One draw" if most == 1 else "Two draws"
-        text = f"{what} of the training subset a size: this supports a description of these subsets, not a test."
+    if most < FEWEST_DRAWS:
+        what = f"One {unit}" if most == 1 else f"Two {unit}s"
+        text = f"{what} {where}: this supports a description of these {these}, not a test."
         if most == 1:
             text += " Intervals reflect the test images only; another training subset could turn out differently."
         return text
+    covered = "Intervals cover other draws and other test groups" if unit == "draw" else "Intervals cover other splits"
     return (
-        f"{span(per_size.values())} draws of the training subset a size. Intervals cover other draws and other test "
-        "groups; p-values are adjusted by Holm’s method over sizes and generators, intervals are not adjusted."
+        f"{span(per_size.values())} {unit}s {where}. {covered}; p-values are adjusted by Holm’s method over sizes and "
+        "generators, intervals are not adjusted."
     )

@@ -35,10 +35,12 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
         found.append(
             "All images are simulated phantoms. Nothing here says anything about patients, scanners or disease."
         )
-    draws = {s.draw for s in record.subsets}
-    if len(draws) < 3:
+    few = record.n_draws < FEWEST_DRAWS
+    if few and record.splits is not None:
+        found.append("Two splits: a description of them, not a test of a hypothesis.")
+    elif few:
         found.append(
-            f"{'One draw' if len(draws) == 1 else 'Two draws'} of the training subsets a size: "
+            f"{'One draw' if record.n_draws == 1 else 'Two draws'} of the training subsets a size: "
             "a description of these subsets, not a test of a hypothesis."
         )
     if len({t.seed for t in record.trained}) == 1:
@@ -74,14 +76,25 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
             f"{n_comparisons} comparisons of arms with and without synthetic images stand side by side; intervals are "
             "not corrected for their number, and p-values only over sizes and generators of the same two arms."
         )
-    if record.classifiers and len(draws) >= FEWEST_DRAWS:
-        found.append(
-            "Draws of one pool overlap, the more the larger the subset: intervals and p-values speak of other draws of "
-            "this pool. Seeds are averaged in a draw; their noise enters through the draws."
+    if record.classifiers:
+        found.append(_unit(record, few))
+    return found
+
+
+def _unit(record: StudyRecord, few: bool) -> str:
+    """Return what intervals speak of, and what they leave out."""
+    if record.splits is not None:
+        return (
+            "Splits of one data set overlap, and no estimate of their variance is free of bias (Bengio and Grandvalet "
+            "2004); the correction by the share of test images comes near. Intervals and p-values speak of other "
+            "splits of images like these. Seeds are averaged in a split; their noise enters through the splits."
         )
-    elif record.classifiers:
-        found.append(
+    if few:
+        return (
             "GAN seeds and classifier seeds are averaged: with fewer than three draws the intervals leave out how far "
             "one training run lies from the next."
         )
-    return found
+    return (
+        "Draws of one pool overlap, the more the larger the subset: intervals and p-values speak of other draws of "
+        "this pool. Seeds are averaged in a draw; their noise enters through the draws."
+    )

@@ -31,7 +31,7 @@ from sonosynth.report.learning import curves, real_worth
 from sonosynth.report.limitations import limitations, unfinished
 from sonosynth.report.pairs import pairs
 from sonosynth.report.power import WANTED, detectable
-from sonosynth.report.record import StudyRecord
+from sonosynth.report.record import StudyRecord, test_groups
 from sonosynth.report.render import render
 from sonosynth.report.results import Generator, TrainRun
 from sonosynth.report.reviewer import reviewers_questions
@@ -91,7 +91,7 @@ def _context(record: StudyRecord, figure_dir: Path) -> dict[str, Any]:
         "design": _design(record),
         "resolved": yaml.safe_dump(record.design.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         "real": _real(record),
-        "test_counts": list(record.test.class_counts.items()),
+        "test_counts": _test_counts(record),
         "samples": _samples(record, order, figure_dir),
         "training": [_training(t, order) for t in record.trained],
         "level": f"{tables.LEVEL:.0%}",
@@ -156,7 +156,8 @@ def _design(record: StudyRecord) -> dict[str, Any]:
     design = record.design
     return {
         "kimg": span(t.kimg for t in record.training if t.kimg is not None),
-        "draws": len({s.draw for s in record.subsets}),
+        "draws": record.n_draws,
+        "splits": 0 if record.splits is None else len(record.tests),
         "steps": design.classifiers.steps,
         "test_fraction": design.split.test_fraction,
         "fit": _FIT[design.data.fit],
@@ -171,8 +172,11 @@ def _design(record: StudyRecord) -> dict[str, Any]:
 
 
 def _real(record: StudyRecord) -> dict[str, Any]:
-    parts = [("all prepared images", record.data), ("test set", record.test)]
-    parts += [(f"training, size {s.size}, draw {s.draw}", record.data.subset(s.indices)) for s in record.subsets]
+    parts = [("all prepared images", record.data)]
+    parts += [("test set" if record.splits is None else f"test set, split {k}", t) for k, t in enumerate(record.tests)]
+    parts += [
+        (f"training, size {s.size}, {record.unit} {s.draw}", record.data.subset(s.indices)) for s in record.subsets
+    ]
     rows = [
         {
             "name": name,
@@ -186,12 +190,16 @@ def _real(record: StudyRecord) -> dict[str, Any]:
         "classes": record.data.classes,
         "rows": rows,
         "n": len(record.data),
-        "n_test": len(record.test),
+        "n_test": span(len(test) for test in record.tests),
         "groups": len(np.unique(record.data.groups)),
-        "test_groups": len(np.unique(record.test.groups)),
+        "test_groups": test_groups(record),
         "largest_group": int(np.unique(record.data.groups, return_counts=True)[1].max()),
         "px": record.data.size,
     }
+
+
+def _test_counts(record: StudyRecord) -> list[tuple[str, str]]:
+    return [(name, span(test.class_counts[name] for test in record.tests)) for name in record.data.classes]
 
 
 def _samples(record: StudyRecord, order: Sequence[Generator], out: Path) -> list[dict[str, Any]]:
@@ -200,7 +208,9 @@ def _samples(record: StudyRecord, order: Sequence[Generator], out: Path) -> list
         picture = figures.sample_grid(record, size, order, out)
         if picture is not None:
             runs = [(g.label(order), figures.gallery_run(record, size, g)) for g in order]
-            sources = [f"{label}: draw {run.draw}, seed {or_dash(run.seed)}" for label, run in runs if run is not None]
+            sources = [
+                f"{label}: {record.unit} {run.draw}, seed {or_dash(run.seed)}" for label, run in runs if run is not None
+            ]
             shown.append({"size": size, "n": real_n(record, size), "picture": picture, "sources": "; ".join(sources)})
     return shown
 

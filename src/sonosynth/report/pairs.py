@@ -47,10 +47,10 @@ def _tests(record: StudyRecord, contrast: Contrast) -> list[McNemar]:
     like = {seed: place for place, (_, seed) in enumerate(baseline.runs)}
     return [
         clustered_mcnemar(
-            record.test.labels,
-            record.test.groups,
-            baseline.predictions[baseline.draws.index(draw), like[seed]],
-            row.predictions[row.draws.index(draw), place],
+            record.test_of(draw).labels,
+            record.test_of(draw).groups,
+            baseline.predictions[baseline.draws.index(draw)][like[seed]],
+            row.predictions[row.draws.index(draw)][place],
         )
         for draw in contrast.draws
         for place, (_, seed) in enumerate(row.runs)

@@ -5,13 +5,15 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from sonosynth.report.contrasts import Contrast
+from sonosynth.report.contrasts import Contrast, of_draws
 from sonosynth.report.record import StudyRecord
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     FEWEST_DRAWS,
     VarianceComponents,
-    minimum_detectable_difference,
+    fixed_test_error,
+    repeated_splits_error,
+    smallest_difference,
     variance_components,
 )
 
@@ -50,42 +52,81 @@ class Detectable:
 def detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> list[Detectable]:
     """Return the smallest detectable difference for every network and size with comparisons.
 
-    Components are the means over the comparisons that differ by synthetic images alone, or over all where there is no
-    such. Where draws or seeds are fewer than two, those of BUSI stand in. Nothing is returned where the test images, or
-    those of a class, are of one group.
+    Variances are the means over the comparisons that differ by synthetic images alone, or over all where there is no
+    such. Where a study has too few draws, seeds or splits to know its own, those of BUSI stand in. Nothing is returned
+    where the images of one fixed test set, or those of a class, are of one group.
     """
-    groups = len(np.unique(record.test.groups))
-    known = [c for c in contrasts if np.isfinite(c.difference.absolute.low)]
+    known = [c for c in contrasts if record.splits is not None or np.isfinite(c.difference.absolute.low)]
     return [
-        _detectable(record, [c for c in known if (c.row.series.network, c.row.size) == place], groups)
+        _detectable(record, [c for c in known if (c.row.series.network, c.row.size) == place])
         for place in dict.fromkeys((c.row.series.network, c.row.size) for c in known)
     ]
 
 
-def _detectable(record: StudyRecord, contrasts: Sequence[Contrast], groups: int) -> Detectable:
-    chosen = [c for c in contrasts if c.asked] or contrasts
-    own = [components for c in chosen if (components := _components(record, c)) is not None]
-    components = VarianceComponents(*np.mean([astuple(one) for one in own], axis=0)) if own else BUSI_COMPONENTS
+def _detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> Detectable:
+    chosen, first = [c for c in contrasts if c.asked] or contrasts, contrasts[0].row
     draws, family = max(len(c.draws) for c in chosen), max(c.family for c in chosen)
     seeds = max(len({seed for _, seed in c.row.runs}) for c in chosen)
-    tested = max(draws, FEWEST_DRAWS)
-    alone, in_family = (minimum_detectable_difference(components, tested, seeds, groups, n) for n in (1, family))
-    assert alone is not None and in_family is not None  # there are three draws
-    first = chosen[0].row
+    design = _Design(max(draws, FEWEST_DRAWS), seeds, min(record.test_groups))
+    errors = _errors_of_splits if record.splits is not None else _errors_on_one_test_set
+    (error, freedom), n_own = errors(record, chosen, design)
+    alone, in_family = (smallest_difference(error, freedom, n, wanted=WANTED) for n in (1, family))
     return Detectable(
-        first.series.network, first.size, draws, seeds, groups, len(own), tested, alone, family, in_family
+        first.series.network,
+        first.size,
+        draws,
+        design.seeds,
+        design.groups,
+        n_own,
+        design.draws,
+        alone,
+        family,
+        in_family,
     )
+
+
+@dataclass(frozen=True)
+class _Design:
+    draws: int
+    seeds: int
+    groups: int
+
+
+def _errors_on_one_test_set(
+    record: StudyRecord, contrasts: Sequence[Contrast], design: _Design
+) -> tuple[tuple[float, float], int]:
+    """Return the standard error of a difference with its degrees of freedom, and how many comparisons they are from."""
+    own = [components for c in contrasts if (components := _components(record, c)) is not None]
+    components = VarianceComponents(*np.mean([astuple(one) for one in own], axis=0)) if own else BUSI_COMPONENTS
+    spread = fixed_test_error(components, design.draws, design.seeds, design.groups)
+    assert spread is not None  # there are three draws
+    return spread, len(own)
+
+
+def _errors_of_splits(
+    record: StudyRecord, contrasts: Sequence[Contrast], design: _Design
+) -> tuple[tuple[float, float], int]:
+    """Return the same of repeated splits."""
+    assert record.splits is not None
+    full = [c for c in contrasts if len(c.draws) == design.draws]
+    if full:
+        estimates = [(of_draws(c.row, c.draws) - of_draws(c.baseline, c.draws)).estimate() for c in full]
+        error = float(np.sqrt(np.mean([estimate.standard_error**2 for estimate in estimates])))
+        return (error, design.draws - 1.0), len(full)
+    spread = repeated_splits_error(BUSI_COMPONENTS, design.draws, design.seeds, design.groups, record.splits.test_share)
+    assert spread is not None
+    return spread, 0
 
 
 def _components(record: StudyRecord, contrast: Contrast) -> VarianceComponents | None:
     """Return the components of one comparison, runs paired by classifier seed; None with one draw or seed."""
-    row, baseline = contrast.row, contrast.baseline
+    row, baseline, test = contrast.row, contrast.baseline, record.tests[0]
     gan_seed = row.runs[0][0]
     seeds = [seed for gan, seed in row.runs if gan == gan_seed and (None, seed) in baseline.runs]
     if min(len(seeds), len(contrast.draws)) < 2:
         return None
-    a = baseline.predictions[[baseline.draws.index(d) for d in contrast.draws]]
-    b = row.predictions[[row.draws.index(d) for d in contrast.draws]]
-    a = a[:, [baseline.runs.index((None, seed)) for seed in seeds]]
-    b = b[:, [row.runs.index((gan_seed, seed)) for seed in seeds]]
-    return variance_components(record.test.labels, record.test.groups, a, b, len(record.test.classes))
+    a, b = (
+        np.stack([of.predictions[of.draws.index(d)][[of.runs.index((gan, s)) for s in seeds]] for d in contrast.draws])
+        for of, gan in ((baseline, None), (row, gan_seed))
+    )
+    return variance_components(test.labels, test.groups, a, b, len(test.classes))

@@ -11,6 +11,8 @@ import yaml
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.report.results import ClassifierRun, Fields, FilterRun, StudyScore, TrainRun, read_object, read_results
+from sonosynth.report.wording import counted, span
+from sonosynth.statistics import Splits
 from sonosynth.study.design import StudyDesign, load_design
 
 
@@ -34,7 +36,8 @@ class StudyRecord:
         study_text: the study file as it stands.
         provenance: machine, versions, command, source of the data; empty if none was written.
         data: all prepared images, classes in the order of the study.
-        test: the test images, in the order of the classifiers' predictions.
+        tests: the test images, in the order of the classifiers' predictions: one set, or one for each repeated split.
+        splits: the repeated splits; None where there is one.
         own_test: whether the test images came from a set of their own.
         subsets: the training subsets by size, then draw.
         training: the trained generators, and images made elsewhere.
@@ -56,7 +59,8 @@ class StudyRecord:
     study_text: str
     provenance: Mapping[str, Any]
     data: ImageSet
-    test: ImageSet
+    tests: tuple[ImageSet, ...]
+    splits: Splits | None
     own_test: bool
     subsets: tuple[Subset, ...]
     training: tuple[TrainRun, ...]
@@ -79,7 +83,26 @@ class StudyRecord:
     @property
     def simulated(self) -> bool:
         """Whether every image is a simulated phantom."""
-        return self.data.simulated and self.test.simulated
+        return self.data.simulated and all(test.simulated for test in self.tests)
+
+    @property
+    def test_groups(self) -> tuple[int, ...]:
+        """The number of groups of each of `tests`."""
+        return tuple(len(np.unique(test.groups)) for test in self.tests)
+
+    @property
+    def unit(self) -> str:
+        """What there are several of, with one training subset of each size: ``"draw"`` or ``"split"``."""
+        return "draw" if self.splits is None else "split"
+
+    @property
+    def n_draws(self) -> int:
+        """How many draws of the training subset there are, or of repeated splits, each with one draw."""
+        return len({subset.draw for subset in self.subsets})
+
+    def test_of(self, draw: int) -> ImageSet:
+        """Return the test images of one draw: those of its split where splits are repeated."""
+        return self.tests[draw if self.splits is not None else 0]
 
     @staticmethod
     def load(study_dir: Path) -> "StudyRecord":
@@ -97,11 +120,12 @@ class StudyRecord:
         split = Fields(path, read_object(path))
         design = load_design(study_dir / "study.yaml")
         data = _ordered(ImageSet.load(study_dir / "data"), design.data.classes)
-        test, subsets = _divided(study_dir, data, split)
+        tests, splits, subsets = _divided(study_dir, data, split)
         files, n_planned = _cell_files(study_dir)
         careless = split.optional("naive")
         naive_test = None if careless is None else data.subset(careless["test"])
-        results = read_results(study_dir, files, test, naive_test)
+        test_of = (lambda _: tests[0]) if splits is None else tests.__getitem__
+        results = read_results(study_dir, files, test_of, naive_test)
         text = (study_dir / "study.yaml").read_text(encoding="utf-8")
         provenance = study_dir / "provenance.json"
         return StudyRecord(
@@ -111,8 +135,9 @@ class StudyRecord:
             study_text=text,
             provenance=read_object(provenance) if provenance.is_file() else {},
             data=data,
-            test=test,
-            own_test=split.optional("test") is None,
+            tests=tests,
+            splits=splits,
+            own_test=splits is None and split.optional("test") is None,
             subsets=tuple(sorted(subsets, key=lambda s: (s.size, s.draw))),
             **vars(results),
             naive_test=naive_test,
@@ -122,6 +147,12 @@ class StudyRecord:
         )
 
 
+def test_groups(record: StudyRecord) -> str:
+    """Return how many groups of test images there are, in words; with repeated splits, the fewest to the most."""
+    numbers = record.test_groups
+    return counted(numbers[0], "group") if len(set(numbers)) == 1 else f"{span(numbers)} groups"
+
+
 def _bases(design: StudyDesign, entries: list[Any]) -> dict[str, str]:
     named = zip(design.gans, entries, strict=True)
     return {
@@ -129,17 +160,27 @@ def _bases(design: StudyDesign, entries: list[Any]) -> dict[str, str]:
     }
 
 
-def _divided(study_dir: Path, data: ImageSet, split: "Fields") -> tuple[ImageSet, list[Subset]]:
-    indices = split.optional("test")
+def _divided(
+    study_dir: Path, data: ImageSet, split: "Fields"
+) -> tuple[tuple[ImageSet, ...], Splits | None, list[Subset]]:
+    """Return the test images, the splits if they are repeated, and the training subsets."""
+    parts = split.optional("repeats")
     try:
-        own = ImageSet.load(study_dir / "test") if indices is None else None
-        test = data.subset(indices) if own is None else _with_classes_of(data, own)
-        subsets = list(_subsets(split.required("subsets")))
+        if parts is None:
+            indices = split.optional("test")
+            own = ImageSet.load(study_dir / "test") if indices is None else None
+            tests: tuple[ImageSet, ...] = (data.subset(indices) if own is None else _with_classes_of(data, own),)
+            splits, subsets = None, list(_subsets(split.required("subsets")))
+        else:
+            tests = tuple(data.subset(part["test"]) for part in parts)
+            apart = [len(part["test"]) + len(part.get("validation") or ()) for part in parts]
+            splits = Splits(tuple(tuple(part["test"]) for part in parts), len(data) - max(apart))
+            subsets = [subset for part in parts for subset in _subsets(part["subsets"])]
         if any(len(s.indices) and not 0 <= s.indices.min() <= s.indices.max() < len(data) for s in subsets):
             raise IndexError("an index lies outside data/")
-    except (IndexError, KeyError, TypeError) as error:
+    except (IndexError, KeyError, TypeError, ValueError) as error:
         raise StudyError(f"{split.file} does not fit data/ ({error}); run the study again in a new --out") from error
-    return test, subsets
+    return tests, splits, subsets
 
 
 def _subsets(rows: list[dict[str, Any]]) -> tuple[Subset, ...]:

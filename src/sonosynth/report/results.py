@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,13 +177,15 @@ class Results:
     made_on: Mapping[str, int]
 
 
-def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test: ImageSet | None) -> Results:
+def read_results(
+    study_dir: Path, files: list[Path], test_of: Callable[[int], ImageSet], naive_test: ImageSet | None
+) -> Results:
     """Read the cells in `files`.
 
     Args:
         study_dir: where galleries lie.
         files: result files of cells.
-        test: the test images of the study.
+        test_of: takes the number of a draw and returns its test images.
         naive_test: those of the split that ignores groups, if there is one.
 
     Raises:
@@ -218,7 +220,7 @@ def read_results(study_dir: Path, files: list[Path], test: ImageSet, naive_test:
         elif kind == "filter":
             filters.append(_filter_run(cell, result))
         elif kind == "classify":
-            classifiers.append(_classifier_run(file, cell, result, test))
+            classifiers.append(_classifier_run(file, cell, result, test_of(cell.required("draw"))))
         elif kind == "naive" and naive_test is not None:
             naive.append(_classifier_run(file, cell, result, naive_test))
         else:

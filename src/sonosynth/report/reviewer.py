@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from sonosynth.report.classifier_tables import no_p_values
 from sonosynth.report.contrasts import Contrast
 from sonosynth.report.power import WANTED, Detectable
-from sonosynth.report.record import StudyRecord
-from sonosynth.report.wording import counted, joined, listed, number
+from sonosynth.report.record import StudyRecord, test_groups
+from sonosynth.report.wording import counted, joined, listed, number, span
 from sonosynth.statistics import FEWEST_DRAWS
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
@@ -21,14 +19,14 @@ def reviewers_questions(
     """Return questions with `answer`, and where the rest of it stands: the `link` within the page."""
     found = [
         _entry("How many images?", _images(record), "numbers"),
-        _entry("Which draws and seeds?", _seeds(record), "seeds"),
+        _entry(f"Which {record.unit}s and seeds?", _seeds(record), "seeds"),
         _entry("What was tuned on what?", _choices(record), "study-file"),
         _entry("Grouped? Duplicates?", _groups(record), "data"),
     ]
     if record.classifiers:
         found.append(_entry("How are intervals made?", _intervals(record), "methods"))
     if contrasts:
-        found.append(_entry("Which test, corrected how?", _tests(contrasts), "contrasts"))
+        found.append(_entry("Which test, corrected how?", _tests(record, contrasts), "contrasts"))
     if power:
         found.append(_entry("What could it have seen?", _power(power), "power"))
     return [*found, _entry("Which versions?", _versions(record), "provenance")]
@@ -40,14 +38,13 @@ def _entry(question: str, answer: str, link: str) -> dict[str, str]:
 
 def _images(record: StudyRecord) -> str:
     sizes = joined([str(size) for size in sorted({s.size for s in record.subsets})])
-    return (
-        f"Training {sizes}; test {len(record.test)} in {counted(len(np.unique(record.test.groups)), 'group')}, "
-        "the same for every arm."
-    )
+    n_test = span(len(test) for test in record.tests)
+    each = "" if record.splits is None else f" in each of {len(record.tests)} splits"
+    return f"Training {sizes}; test {n_test} in {test_groups(record)}{each}, the same for every arm."
 
 
 def _seeds(record: StudyRecord) -> str:
-    parts = [f"{counted(len({s.draw for s in record.subsets}), 'draw')} a size"]
+    parts = [f"{counted(record.n_draws, record.unit)} a size"]
     if record.trained:
         parts.append(f"GAN seeds {listed({t.seed for t in record.training if t.seed is not None})}")
     if record.classifiers:
@@ -71,7 +68,7 @@ def _choices(record: StudyRecord) -> str:
 
 def _groups(record: StudyRecord) -> str:
     data = record.design.data
-    apart = "The test set is a source of its own" if record.own_test else "Whole groups on one side of the split"
+    apart = "The test set is a source of its own" if record.own_test else "Whole groups on one side of every split"
     if data.groups == "audit":
         origin = "duplicates found by an audit are one group"
     elif data.grouped:
@@ -84,24 +81,30 @@ def _groups(record: StudyRecord) -> str:
 
 
 def _intervals(record: StudyRecord) -> str:
-    if len({run.draw for run in record.classifiers}) >= FEWEST_DRAWS:
+    n_draws = len({run.draw for run in record.classifiers})
+    if record.splits is not None:
+        if n_draws < FEWEST_DRAWS:
+            return "There are none: fewer than three splits have finished."
+        return f"t over {n_draws} splits, variance corrected for their overlap (Nadeau and Bengio); seeds averaged."
+    if n_draws >= FEWEST_DRAWS:
         return "t, with draws and test groups as crossed random factors; seeds averaged in a draw."
     return "t over test groups; with fewer than three draws they hold for these training subsets alone."
 
 
-def _tests(contrasts: Sequence[Contrast]) -> str:
+def _tests(record: StudyRecord, contrasts: Sequence[Contrast]) -> str:
+    paired = "Paired by draw and test group" if record.splits is None else "Corrected resampled t test, paired by split"
     families = sorted({c.family for c in contrasts if c.adjusted is not None and c.asked})
     if families:
         how = f"Holm over sizes and generators ({joined([str(n) for n in families])} comparisons)"
-        return f"Paired by draw and test group; {how}."
+        return f"{paired}; {how}."
     if any(c.adjusted is not None for c in contrasts):
-        return "Paired by draw and test group; Holm over sizes and generators."
+        return f"{paired}; Holm over sizes and generators."
     return f"None: {'; '.join(no_p_values(contrasts))}."
 
 
 def _power(power: Sequence[Detectable]) -> str:
     if all(d.tested_draws > d.draws for d in power):
-        return "Nothing: without a test no difference is detected. What three draws would see is one click away."
+        return "Nothing: without a test no difference is detected. What three would see is one click away."
     values = [d.alone for d in power]
     ends = [number(v, 3) for v in sorted({min(values), max(values)})]
     source = "" if all(d.pairs for d in power) else ", by variances of BUSI"

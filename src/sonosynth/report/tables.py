@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -18,10 +18,11 @@ from sonosynth.report.wording import span
 from sonosynth.statistics import (
     ClassifierIntervals,
     Interval,
-    Jackknife,
-    classifier_intervals,
+    Scores,
     f1_interval,
-    macro_f1_jackknife,
+    f1_jackknife,
+    f1_of_splits,
+    intervals_of,
 )
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
@@ -66,8 +67,8 @@ class F1Row:
     Attributes:
         draws: the draws that entered.
         runs: runs a draw, as (GAN seed or None, classifier seed).
-        predictions: int ``[draws, runs, n_test]``.
-        macro: macro F1 of each draw, runs averaged, with each test group left out.
+        predictions: of each draw, int ``[runs, n_test]``.
+        macro: macro F1 of each draw, runs averaged.
         confusion: float ``[C, C]``, mean over the runs that entered, rows true.
         metrics: the smallest, mean and largest value of each score that all of the runs have.
         left_out: runs left out because other draws lack their like, in an unfinished study.
@@ -79,8 +80,8 @@ class F1Row:
     runs: tuple[tuple[int | None, int], ...]
     n_real: str
     n_synthetic: str
-    predictions: np.ndarray
-    macro: Jackknife
+    predictions: tuple[np.ndarray, ...]
+    macro: Scores
     confusion: np.ndarray
     intervals: ClassifierIntervals
     metrics: Mapping[str, tuple[float, float, float]]
@@ -207,8 +208,8 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
     draws, keys = rectangle(by_draw)
     keys = sorted(keys, key=lambda k: (-1 if k[0] is None else k[0], k[1]))
     chosen = [by_draw[draw][key] for draw in draws for key in keys]
-    predictions = np.stack([run.predictions for run in chosen]).reshape(len(draws), len(keys), -1)
-    labels, groups, n_classes = record.test.labels, record.test.groups, len(record.test.classes)
+    predictions = tuple(np.stack([by_draw[draw][key].predictions for key in keys]) for draw in draws)
+    scores = _scores(record, draws, predictions)
     return F1Row(
         series=series,
         size=size,
@@ -217,12 +218,22 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
         n_real=span(run.n_real for run in chosen),
         n_synthetic=span(run.n_synthetic for run in chosen),
         predictions=predictions,
-        macro=macro_f1_jackknife(labels, groups, predictions, n_classes),
+        macro=scores[-2],
         confusion=np.mean([run.confusion for run in chosen], axis=0),
-        intervals=classifier_intervals(labels, groups, predictions, n_classes, LEVEL),
+        intervals=intervals_of(scores, LEVEL),
         metrics=spread(chosen),
         left_out=len(members) - len(chosen),
     )
+
+
+def _scores(record: StudyRecord, draws: Sequence[int], predictions: Sequence[np.ndarray]) -> Scores:
+    """Return F1 of each class, macro F1 and balanced accuracy of each draw, runs averaged."""
+    tests = [record.test_of(draw) for draw in draws]
+    n_classes = len(record.data.classes)
+    if record.splits is None:
+        return f1_jackknife(tests[0].labels, tests[0].groups, np.stack(predictions), n_classes)
+    chosen = replace(record.splits, tests=tuple(record.splits.tests[draw] for draw in draws))
+    return f1_of_splits([test.labels for test in tests], predictions, n_classes, chosen)
 
 
 def spread(runs: Sequence[ClassifierRun]) -> dict[str, tuple[float, float, float]]:
@@ -262,7 +273,7 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
                 row.intervals.macro_f1,
                 naive,
                 (row.n_real, trained),
-                (len(record.test), len(test)),
+                (len(record.tests[0]), len(test)),
                 _across(record, row.size, row.draws),
             )
         )

@@ -10,45 +10,25 @@ group out; variances of their two-way table; a t quantile with the degrees of fr
 - Groups left out whole, as images of one group are alike: Obuchowski, Biometrics 1997;53:567-578.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
-from scipy import stats
-from scipy.special import expit, logit
 
-FEWEST_DRAWS = 3  # for a statement about other draws; two have one difference between them
-
-ROUNDING = 1e-12  # of sums that should be zero
-
-Covers = Literal["draws and test groups", "test groups"]
+from sonosynth.statistics.estimates import FEWEST_DRAWS, Covers, Estimate, Scores
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A value with the limits of its interval; the limits are NaN where nothing is known of its spread."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval; False where the limits are NaN."""
-        return bool(self.low > 0 or self.high < 0)
-
-
-@dataclass(frozen=True)
-class Jackknife:
-    """A score on all test images, and with each test group left out.
-
-    Sums, differences and multiples of several scores of one design are formed entry by entry.
+class Jackknife(Scores):
+    """A score on all images of one fixed test set, and with each test group left out.
 
     Attributes:
         whole: float ``[draws, ...]``, seeds averaged.
         left_out: float ``[groups, draws, ...]``; NaN where the rest has no score.
     """
+
+    unit: ClassVar[str] = "draw of the training subset"
 
     whole: np.ndarray
     left_out: np.ndarray
@@ -58,29 +38,33 @@ class Jackknife:
             raise ValueError(f"scores {self.whole.shape} and {self.left_out.shape} with groups left out do not fit")
 
     @property
-    def n_draws(self) -> int:
-        """How many draws of the training subset there are."""
-        return len(self.whole)
-
-    @property
     def covers(self) -> Covers:
         """What an interval of `estimate` speaks of: with fewer than three draws, these draws on other test images."""
         return "test groups" if self.n_draws < FEWEST_DRAWS else "draws and test groups"
 
+    def fits(self, other: Scores) -> bool:
+        """Whether `other` has as many draws and test groups, and the same shape."""
+        return isinstance(other, Jackknife) and self.left_out.shape == other.left_out.shape
+
+    def of_draws(self, places: Sequence[int]) -> "Jackknife":
+        """Return the scores of the draws at `places`."""
+        return Jackknife(self.whole[list(places)], self.left_out[:, list(places)])
+
+    def along(self, weights: np.ndarray) -> "Jackknife":
+        """Return scores with one more axis, the last: these times each of `weights`, float ``[m]``."""
+        return Jackknife(self.whole[..., None] * weights, self.left_out[..., None] * weights)
+
     def __add__(self, other: "Jackknife") -> "Jackknife":
         return Jackknife(self.whole + other.whole, self.left_out + other.left_out)
 
-    def __sub__(self, other: "Jackknife") -> "Jackknife":
-        return self + -1.0 * other
-
-    def __rmul__(self, factor: "float | np.ndarray") -> "Jackknife":
+    def __rmul__(self, factor: float) -> "Jackknife":
         return Jackknife(factor * self.whole, factor * self.left_out)
 
     def __getitem__(self, index: int) -> "Jackknife":
         """Return the score at `index` of the last axis."""
         return Jackknife(self.whole[..., index], self.left_out[..., index])
 
-    def estimate(self) -> "Estimate":
+    def estimate(self) -> Estimate:
         """Return the mean over draws with its standard error and degrees of freedom."""
         n_groups, n_draws = self.left_out.shape[:2]
         value = self.whole.mean(axis=0)
@@ -97,49 +81,6 @@ class Jackknife:
         mean_squares = np.stack([of_draws, of_groups, of_rest])
         spread, freedom = crossed_spread(mean_squares, n_draws, n_groups)
         return Estimate(value, np.sqrt(spread / (n_draws * n_groups)), freedom, self.covers)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Values with standard errors and degrees of freedom, arrays of one shape; NaN where they are not known."""
-
-    value: np.ndarray
-    standard_error: np.ndarray
-    degrees_of_freedom: np.ndarray
-    covers: Covers
-
-    def margin(self, level: float = 0.95) -> np.ndarray:
-        """Return half the width of the `level` interval."""
-        quantile = stats.t.ppf((1 + level) / 2, self.degrees_of_freedom)
-        return np.asarray(quantile * self.standard_error)
-
-    def interval(self, level: float = 0.95) -> Interval:
-        """Return the t interval of a single value."""
-        value, margin = self._single(level)
-        return Interval(value, value - margin, value + margin)
-
-    def share_interval(self, level: float = 0.95) -> Interval:
-        """Return the interval of a single score that lies between 0 and 1: a t interval of its logit.
-
-        On few test groups the distribution of an F1 leans away from the nearer end, and so must its interval. Where
-        every classifier scores 0, or every one 1, the spread is unknown and the limits are NaN.
-        """
-        value, margin = self._single(level)
-        if not 0 < value < 1:
-            return Interval(value, np.nan, np.nan)
-        low, high = expit(logit(value) + np.array([-1, 1]) * margin / (value * (1 - value)))
-        return Interval(value, float(low), float(high))
-
-    def _single(self, level: float) -> tuple[float, float]:
-        if self.value.ndim:
-            raise ValueError(f"an interval is of one value, not of {self.value.shape}; take one score of the jackknife")
-        return float(self.value), float(self.margin(level))
-
-    def p_value(self) -> np.ndarray:
-        """Return two-sided p-values of the value being zero; below ``1 - level`` just where `interval` excludes it."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = np.where(np.abs(self.value) <= ROUNDING, 0, np.abs(self.value) / self.standard_error)
-        return np.asarray(2 * stats.t.sf(t, self.degrees_of_freedom))
 
 
 def crossed_spread(mean_squares: np.ndarray, n_draws: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:

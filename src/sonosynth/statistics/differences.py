@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from sonosynth.statistics.crossed import FEWEST_DRAWS, ROUNDING, Covers, Interval, Jackknife
+from sonosynth.statistics.estimates import FEWEST_DRAWS, ROUNDING, Covers, Interval, Scores
 from sonosynth.statistics.f1 import macro_f1_jackknife
 
 _WIDEST = 2.0**10  # relative differences beyond are not told from unbounded ones
@@ -67,14 +67,18 @@ def f1_difference(
     return score_difference(a, b, level)
 
 
-def score_difference(a: Jackknife, b: Jackknife, level: float = 0.95) -> Difference:
-    """Return b minus the baseline a, for any score ``[draws]``; see `jackknife`.
+def score_difference(a: Scores, b: Scores, level: float = 0.95) -> Difference:
+    """Return b minus the baseline a, for any score ``[draws]`` of one design; see `jackknife` and `RepeatedScores`.
 
     The p-value takes draws and test groups for samples of larger populations. Draws of one pool overlap, the more the
-    larger the subset; what it says of is other draws of this pool.
+    larger the subset; what it says of is other draws of this pool. Over repeated splits it is that of the corrected
+    resampled t test (Nadeau and Bengio 2003).
+
+    Raises:
+        ValueError: the two are not of the same draws, test images and shape ``[draws]``.
     """
-    if a.left_out.shape != b.left_out.shape or a.whole.ndim != 1:
-        raise ValueError(f"scores {a.left_out.shape} and {b.left_out.shape} are no pairs [groups, draws]")
+    if not a.fits(b) or a.whole.ndim != 1:
+        raise ValueError(f"scores {a.whole.shape} and {b.whole.shape} are no pairs [draws] on the same test images")
     difference = b - a
     estimate = difference.estimate()
     reason = _no_p_value(difference, float(estimate.standard_error))
@@ -89,10 +93,11 @@ def score_difference(a: Jackknife, b: Jackknife, level: float = 0.95) -> Differe
     )
 
 
-def _no_p_value(difference: Jackknife, standard_error: float) -> str:
+def _no_p_value(difference: Scores, standard_error: float) -> str:
     if difference.n_draws < FEWEST_DRAWS:
-        draws = "one draw" if difference.n_draws == 1 else "two draws"
-        return f"{draws} of the training subset: a description, not a test; three are needed"
+        noun, _, rest = difference.unit.partition(" ")
+        number = f"one {noun}" if difference.n_draws == 1 else f"two {noun}s"
+        return f"{number} {rest}: a description, not a test; three are needed"
     if np.isnan(standard_error):
         return "all test images, or all of a class, are of one group"
     return ""
@@ -104,7 +109,7 @@ def _standardised(by_draw: np.ndarray) -> float | None:
     return float(by_draw.mean() / spread * (1 - 3 / (4 * len(by_draw) - 5)))
 
 
-def _relative(a: Jackknife, b: Jackknife, level: float) -> Interval | None:
+def _relative(a: Scores, b: Scores, level: float) -> Interval | None:
     """Return all r for which ``b - (1 + r) a`` could be zero, in one piece around ``b / a - 1``; None if unbounded."""
     base = float(a.whole.mean())
     if base <= 0:

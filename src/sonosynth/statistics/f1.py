@@ -1,10 +1,13 @@
-"""Classifier scores on one fixed, grouped test set, with intervals over draws of the training subset and groups."""
+"""F1 and recall of classifiers, with intervals: on one fixed, grouped test set, or over repeated splits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.statistics.crossed import Covers, Interval, Jackknife
+from sonosynth.statistics.crossed import Jackknife
+from sonosynth.statistics.estimates import Covers, Interval, Scores
+from sonosynth.statistics.repeated import RepeatedScores, Splits
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,12 @@ def classifier_intervals(
     Raises:
         ValueError: shapes do not fit.
     """
-    scores = f1_jackknife(labels, groups, predictions, n_classes)
-    intervals = [scores[i].estimate().share_interval(level) for i in range(n_classes + 2)]
+    return intervals_of(f1_jackknife(labels, groups, predictions, n_classes), level)
+
+
+def intervals_of(scores: Scores, level: float = 0.95) -> ClassifierIntervals:
+    """Return t intervals of the logits of `scores`, which `f1_jackknife` or `f1_of_splits` made."""
+    intervals = [scores[i].estimate().share_interval(level) for i in range(scores.whole.shape[-1])]
     return ClassifierIntervals(intervals[-2], tuple(intervals[:-2]), intervals[-1], scores.covers)
 
 
@@ -92,6 +99,30 @@ def f1_jackknife(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray
     """
     by_run = f1_by_run(labels, groups, predictions, n_classes)
     return Jackknife(by_run.whole.mean(axis=1), by_run.left_out.mean(axis=2))
+
+
+def f1_of_splits(
+    labels: Sequence[np.ndarray], predictions: Sequence[np.ndarray], n_classes: int, splits: Splits
+) -> RepeatedScores:
+    """Return the F1 of each class, macro F1 and balanced accuracy of each split.
+
+    Args:
+        labels: int ``[n_test]`` of each split.
+        predictions: int ``[seeds, n_test]`` of each split; seeds are averaged.
+        n_classes: number of classes.
+        splits: which images each split tests on.
+
+    Returns:
+        float ``[splits, n_classes + 2]``.
+
+    Raises:
+        ValueError: shapes do not fit.
+    """
+    by_split = [
+        f1_by_run(true, np.zeros(len(true), dtype=np.int64), called[None], n_classes).whole[0].mean(axis=0)
+        for true, called in zip(labels, predictions, strict=True)
+    ]
+    return RepeatedScores(np.stack(by_split), splits)
 
 
 def f1_by_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> Jackknife:

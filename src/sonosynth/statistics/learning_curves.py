@@ -1,14 +1,16 @@
 """Scores against the number of real training images, and how many real images a synthetic set is worth."""
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.isotonic import isotonic_regression
 
-from sonosynth.statistics.crossed import ROUNDING, Covers, Interval, Jackknife
+from sonosynth.statistics.estimates import ROUNDING, Covers, Interval, Scores
 
 _STEPS = 64  # a gap between measured sizes is looked at in so many
 
@@ -61,8 +63,8 @@ class Worth:
         return "unknown" if math.isnan(n) else f"{n:.0f}"
 
 
-def learning_curve(sizes: Sequence[float], scores: Sequence[Jackknife], level: float = 0.95) -> LearningCurve:
-    """Return the curve of a score between 0 and 1 at ascending `sizes`; see `macro_f1_jackknife` and `jackknife`.
+def learning_curve(sizes: Sequence[float], scores: Sequence[Scores], level: float = 0.95) -> LearningCurve:
+    """Return the curve of a score between 0 and 1 at ascending `sizes`; see `macro_f1_jackknife` and `f1_of_splits`.
 
     Raises:
         ValueError: sizes do not ascend, or scores have unequal draws or test groups.
@@ -74,9 +76,9 @@ def learning_curve(sizes: Sequence[float], scores: Sequence[Jackknife], level: f
 
 def worth_in_real_images(
     sizes: Sequence[float],
-    without: Sequence[Jackknife],
+    without: Sequence[Scores],
     n_real: float,
-    with_synthetic: Jackknife,
+    with_synthetic: Scores,
     level: float = 0.95,
 ) -> Worth:
     """Return how many real images alone score as `n_real` do with synthetic ones.
@@ -98,7 +100,7 @@ def worth_in_real_images(
         ValueError: sizes do not ascend or are fewer than two, or scores have unequal draws or test groups.
     """
     _check(sizes, [*without, with_synthetic][: len(sizes)])
-    if len(sizes) < 2 or with_synthetic.left_out.shape != without[0].left_out.shape:
+    if len(sizes) < 2 or not with_synthetic.fits(without[0]):
         raise ValueError("a gap needs two measured sizes, and scores of the same draws and test groups")
     places = np.log2(np.asarray(sizes, dtype=np.float64))
     score = float(with_synthetic.whole.mean())
@@ -114,12 +116,12 @@ def worth_in_real_images(
     return Worth(n_real, equals, (sizes[0], sizes[-1]), gap.covers)
 
 
-def _check(sizes: Sequence[float], scores: Sequence[Jackknife]) -> None:
+def _check(sizes: Sequence[float], scores: Sequence[Scores]) -> None:
     if not len(sizes) or len(sizes) != len(scores) or any(b <= a for a, b in itertools.pairwise(sizes)):
         raise ValueError(f"sizes {list(sizes)} must ascend, with one score each ({len(scores)} given)")
-    shapes = {score.left_out.shape for score in scores}
-    if len(shapes) > 1 or scores[0].whole.ndim != 1:
-        raise ValueError(f"scores must be [groups, draws], of the same draws and test groups (found {sorted(shapes)})")
+    if scores[0].whole.ndim != 1 or not all(score.fits(scores[0]) for score in scores):
+        found = [score.whole.shape for score in scores]
+        raise ValueError(f"scores must be [draws], of the same draws and test images (found {found})")
 
 
 def _first_reached(places: np.ndarray, scores: np.ndarray, score: float) -> float:
@@ -136,13 +138,12 @@ def _first_reached(places: np.ndarray, scores: np.ndarray, score: float) -> floa
     return float(places[after - 1] + share * (places[after] - places[after - 1]))
 
 
-def _gap(places: np.ndarray, without: Sequence[Jackknife], with_synthetic: Jackknife) -> tuple[np.ndarray, Jackknife]:
+def _gap(places: np.ndarray, without: Sequence[Scores], with_synthetic: Scores) -> tuple[np.ndarray, Scores]:
     """Return places from the smallest to the largest size, and there the curve minus the other arm's score."""
     grid = np.unique(np.concatenate([np.linspace(a, b, _STEPS + 1) for a, b in itertools.pairwise(places)]))
     weights = np.stack([np.interp(grid, places, row) for row in np.eye(len(places))])  # [sizes, grid]
-    whole = np.stack([s.whole for s in without], axis=-1) @ weights - with_synthetic.whole[..., None]
-    left_out = np.stack([s.left_out for s in without], axis=-1) @ weights - with_synthetic.left_out[..., None]
-    return grid, Jackknife(whole, left_out)
+    curve = functools.reduce(operator.add, [s.along(row) for s, row in zip(without, weights, strict=True)])
+    return grid, curve - with_synthetic.along(np.ones(len(grid)))
 
 
 def _accepted(grid: np.ndarray, contradiction: np.ndarray, value: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Tests for single pairs of classifiers, for repeated splits, and for many comparisons at once."""
+"""A test for single pairs of classifiers, and one for many comparisons at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,18 +29,6 @@ class McNemar:
     groups: int
     statistic: float
     exact: bool
-    p_value: float
-
-
-@dataclass(frozen=True)
-class ResampledTest:
-    """The mean difference b minus a over repeated splits, with its corrected interval and test."""
-
-    difference: float
-    low: float
-    high: float
-    statistic: float
-    degrees_of_freedom: int
     p_value: float
 
 
@@ -88,48 +76,6 @@ def _sign_test(differences: np.ndarray) -> float:
         chance = np.convolve(chance, np.concatenate([[0.5], np.zeros(size - 1), [0.5]]))
     sums = 2 * np.arange(len(chance)) - sizes.sum()
     return float(min(1, chance[np.abs(sums) >= abs(differences.sum())].sum()))
-
-
-def corrected_resampled_t_test(
-    scores_a: Sequence[float],
-    scores_b: Sequence[float],
-    n_train: int,
-    tests: Sequence[np.ndarray],
-    level: float = 0.95,
-) -> ResampledTest:
-    """Test a difference over repeated random splits of one data set, with Nadeau and Bengio's correction.
-
-    Test and training parts of repeated splits overlap, so their scores vary too little; the variance of the mean takes
-    ``1 / R + n_test / n_train`` instead of ``1 / R`` (Nadeau and Bengio, Machine Learning 2003;52:239-281). It belongs
-    to that design alone: draws or seeds on one fixed test set never change the test images, and the correction knows
-    nothing of what other test images would bring; `f1_difference` does.
-
-    Args:
-        scores_a: the baseline's score in each of R splits, seeds averaged.
-        scores_b: the other arm's, in the same splits.
-        n_train: images in the training part of each split; of several numbers the smallest. A training subset is drawn
-            from that part: give the part's size, as the subset's own would overstate how far splits overlap.
-        tests: the numbers of each split's test images, R of them; equal test sets are refused.
-        level: coverage of the interval.
-
-    Raises:
-        ValueError: scores are not R numbers each, R is below 3, or the test sets are one fixed set.
-    """
-    a, b = np.asarray(scores_a, dtype=np.float64), np.asarray(scores_b, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape or len(tests) != len(a):
-        raise ValueError(f"a {a.shape}, b {b.shape} and {len(tests)} test sets: one score and one test set a split")
-    if len(a) < 3 or n_train < 1:
-        raise ValueError(f"{len(a)} splits with {n_train} training images; three splits and one image are needed")
-    if len({tuple(sorted(np.asarray(test).tolist())) for test in tests}) < len(tests):
-        raise ValueError("two splits have one test set: for a fixed test set use f1_difference")
-    difference, freedom = b - a, len(a) - 1
-    n_test = float(np.mean([len(test) for test in tests]))
-    error = float(np.sqrt((1 / len(a) + n_test / n_train) * difference.var(ddof=1)))
-    mean = float(difference.mean())
-    statistic = 0.0 if mean == 0 else float(np.divide(mean, error)) if error else float(np.copysign(np.inf, mean))
-    margin = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    p_value = float(2 * stats.t.sf(abs(statistic), freedom))
-    return ResampledTest(mean, mean - margin, mean + margin, statistic, freedom, p_value)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:

@@ -6,7 +6,8 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
-from sonosynth.statistics.crossed import FEWEST_DRAWS, ROUNDING, crossed_spread
+from sonosynth.statistics.crossed import crossed_spread
+from sonosynth.statistics.estimates import FEWEST_DRAWS, ROUNDING
 from sonosynth.statistics.f1 import f1_by_run
 
 
@@ -108,7 +109,7 @@ def expected_power(
     Raises:
         ValueError: a number is below one, or there is one test group.
     """
-    spread, alpha = _standard_error(components, n_draws, n_seeds, n_groups), _alpha(level, comparisons)
+    spread, alpha = fixed_test_error(components, n_draws, n_seeds, n_groups), _alpha(level, comparisons)
     return None if spread is None else _power(abs(difference), *spread, alpha)
 
 
@@ -125,16 +126,56 @@ def minimum_detectable_difference(
 
     None with fewer than three draws. The figure is as good as its components.
     """
-    spread, alpha = _standard_error(components, n_draws, n_seeds, n_groups), _alpha(level, comparisons)
-    if spread is None:
-        return None
-    error, freedom = spread
+    spread = fixed_test_error(components, n_draws, n_seeds, n_groups)
+    return None if spread is None else smallest_difference(*spread, comparisons, level, wanted)
+
+
+def smallest_difference(
+    standard_error: float, degrees_of_freedom: float, comparisons: int = 1, level: float = 0.95, wanted: float = 0.8
+) -> float:
+    """Return the true difference that a two-sided t test finds with a chance of `wanted`; see `expected_power`.
+
+    Args:
+        standard_error: of the difference.
+        degrees_of_freedom: of that standard error.
+        comparisons: tests in the family.
+        level: 1 minus the chance of a false alarm in the family.
+        wanted: the chance, 0 to 1.
+    """
+    error, freedom, alpha = standard_error, degrees_of_freedom, _alpha(level, comparisons)
     if error <= ROUNDING:
         return 0.0
     most = error
     while _power(most, error, freedom, alpha) < wanted:
         most *= 2
     return float(brentq(lambda difference: _power(difference, error, freedom, alpha) - wanted, 0, most))
+
+
+def repeated_splits_error(
+    components: VarianceComponents, n_splits: int, n_seeds: int, n_groups: int, test_share: float
+) -> tuple[float, float] | None:
+    """Return the expected standard error of the mean difference over repeated splits, and its degrees of freedom.
+
+    Every split has a draw and test groups of its own, so all `components` fall on single splits; their mean is
+    corrected as `RepeatedScores.estimate` does. None with fewer than three splits: such a design has no test.
+
+    Args:
+        components: what makes a difference vary.
+        n_splits: random divisions of the data.
+        n_seeds: seeds averaged in each.
+        n_groups: groups of test images in each.
+        test_share: test images over images of the training part.
+
+    Raises:
+        ValueError: a number is below one.
+    """
+    if min(n_splits, n_seeds, n_groups) < 1:
+        raise ValueError(f"{n_splits} splits, {n_seeds} seeds and {n_groups} test groups make no design")
+    if n_splits < FEWEST_DRAWS:
+        return None
+    of_groups = (components.group + components.draw_group + components.seed_group / n_seeds) / n_groups
+    of_split = components.draw + components.seed / n_seeds + of_groups
+    return float(np.sqrt((1 / n_splits + test_share) * of_split)), n_splits - 1.0
 
 
 def _alpha(level: float, comparisons: int) -> float:
@@ -148,10 +189,13 @@ def _power(difference: float, error: float, freedom: float, alpha: float) -> flo
     return float(stats.nct.sf(critical, freedom, difference / error)) if error > ROUNDING else float(difference > 0)
 
 
-def _standard_error(
+def fixed_test_error(
     components: VarianceComponents, n_draws: int, n_seeds: int, n_groups: int
 ) -> tuple[float, float] | None:
-    """Return the expected standard error of the mean difference, and its degrees of freedom."""
+    """Return the expected standard error of the mean difference on one test set, and its degrees of freedom.
+
+    None with fewer than three draws. Raises like `expected_power`.
+    """
     if min(n_draws, n_seeds) < 1 or n_groups < 2:
         raise ValueError(f"{n_draws} draws, {n_seeds} seeds and {n_groups} test groups make no design")
     if n_draws < FEWEST_DRAWS:

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -218,7 +218,7 @@ def needed_by(cell: AnyCell) -> list[AnyCell]:
 
 @dataclass(frozen=True)
 class Division:
-    """Images divided once.
+    """Images divided once. With repeated splits there are several, and each has one draw, of its number.
 
     Attributes:
         subsets: training subsets, by draw and size.
@@ -236,33 +236,41 @@ class Division:
 
 
 def plan_cells(
-    design: StudyDesign, division: Division, folders: dict[str, ImageSet], naive: Division | None = None
+    design: StudyDesign, divisions: Sequence[Division], folders: dict[str, ImageSet], naive: Division | None = None
 ) -> list[AnyCell]:
     """Return all cells in the order in which they run: what a cell needs comes before it.
 
     Args:
         design: the study.
-        division: how the images are divided.
+        divisions: how the images are divided, once or repeatedly.
         folders: synthetic images made elsewhere, by GAN name.
         naive: a division that ignores groups, for the arms without synthetic images.
     """
     cells: list[AnyCell] = []
-    judged = _judged(division)
-    for subset in division.subsets:
-        where: dict[str, Any] = {"size": subset.size, "draw": subset.draw, "subset": subset.images.fingerprint()}
-        cells += _real_cells(design, where | judged)
-        for gan in design.gans:
-            for generation in _generations(design, gan, folders):
-                source = where | {"generation": generation}
-                if gan.recipe is not None:
-                    cells.append(TrainCell(**source))
-                for truncation in (None,) if gan.recipe is None else design.training.truncation:
-                    cells += _synthetic_cells(design, source | {"truncation": truncation}, judged)
+    for division in divisions:
+        judged = _judged(division)
+        for subset in division.subsets:
+            cells += _subset_cells(design, subset, judged, folders)
     for subset in naive.subsets if naive else ():
         assert naive is not None
         where = {"size": subset.size, "draw": subset.draw, "subset": subset.images.fingerprint()}
         cells += [NaiveCell(**vars(cell)) for cell in _real_cells(design, where | _judged(naive))]
     return cells
+
+
+def _subset_cells(
+    design: StudyDesign, subset: Subset, judged: dict[str, Any], folders: dict[str, ImageSet]
+) -> Iterator[AnyCell]:
+    """Yield all that is done with one training subset; `judged` says by what images."""
+    where: dict[str, Any] = {"size": subset.size, "draw": subset.draw, "subset": subset.images.fingerprint()}
+    yield from _real_cells(design, where | judged)
+    for gan in design.gans:
+        for generation in _generations(design, gan, folders):
+            source = where | {"generation": generation}
+            if gan.recipe is not None:
+                yield TrainCell(**source)
+            for truncation in (None,) if gan.recipe is None else design.training.truncation:
+                yield from _synthetic_cells(design, source | {"truncation": truncation}, judged)
 
 
 def _judged(division: Division) -> dict[str, Any]:

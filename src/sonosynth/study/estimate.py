@@ -58,15 +58,14 @@ def _work(cell: AnyCell) -> str:
 
 
 def _measure(cell: AnyCell, alike: int, data: StudyData) -> float:
-    subsets = data.division.subsets
-    images = next(s.images for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
+    images = data.subset_of(cell)
     if isinstance(cell, TrainCell):
         return _training(cell, images) + _pretraining(cell, images) / alike
     if isinstance(cell, ScoreCell):
         return sum(_seconds_an_image(name, images) for name in cell.features) * cell.n_synthetic
     if isinstance(cell, FilterCell):
         return _filtering(cell, images)
-    return _classifying(cell.network, cell.training, images, len(data.held_out))
+    return _classifying(cell.network, cell.training, images, len(data.division_of(cell).held_out))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -5,7 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.statistics import BUSI_COMPONENTS, FEWEST_DRAWS, minimum_detectable_difference
+from sonosynth.statistics import (
+    BUSI_COMPONENTS,
+    FEWEST_DRAWS,
+    minimum_detectable_difference,
+    repeated_splits_error,
+    smallest_difference,
+)
 from sonosynth.study.design import StudyDesign
 from sonosynth.study.prepared import StudyData
 
@@ -24,6 +30,7 @@ class Sight:
         comparisons: sizes times generators, the family that Holm's correction is for.
         single: of macro F1, absolute, found with a chance of `POWER` by one two-sided test at 5 %; None: no test.
         corrected: the same where it is the first of `comparisons` tests under Holm's correction; None: no test.
+        repeated: whether every draw is of a split with test images of its own.
     """
 
     draws: int
@@ -32,6 +39,7 @@ class Sight:
     comparisons: int
     single: float | None
     corrected: float | None
+    repeated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with what was assumed."""
@@ -39,14 +47,16 @@ class Sight:
 
     def lines(self) -> list[str]:
         """Return what is told before the study runs."""
-        if self.groups < 2:
+        if self.groups < 2 and not self.repeated:
             return ["power: all test images are of one group: a description only, no test; others are needed"]
+        unit = "split of the images" if self.repeated else "draw of the training subsets"
+        if self.draws > 1:
+            unit = unit.replace(" ", "s ", 1)
         if self.single is None or self.corrected is None:
-            draws = "1 draw" if self.draws == 1 else f"{self.draws} draws"
-            return [f"power: {draws} of the training subsets: a description only, no test; {FEWEST_DRAWS} are needed"]
+            return [f"power: {self.draws} {unit}: a description only, no test; {FEWEST_DRAWS} are needed"]
         assumed = ", ".join(f"{name} {value:g}" for name, value in asdict(BUSI_COMPONENTS).items() if value)
         return [
-            f"power: with {self.draws} draws, {self.seeds} seeds and {self.groups} test groups, a true difference of "
+            f"power: with {self.draws} {unit}, {self.seeds} seeds and {self.groups} test groups, a true difference of "
             f"macro F1 of {self.single:.3f} is found with a chance of {POWER:.0%} (two-sided test at {1 - LEVEL:.0%}), "
             f"of {self.corrected:.3f} after Holm over {self.comparisons} comparisons (sizes × generators)",
             f"assumed variances of a paired difference: {assumed}; {ASSUMED}",
@@ -59,13 +69,21 @@ def sight(design: StudyDesign, data: StudyData) -> Sight:
     Seeds are those of the classifiers: arms without synthetic images have no others. Without generators, the arms of
     each size are compared with `real`.
     """
-    plan = design.classifiers
-    n_groups = len(np.unique(data.held_out.groups))
+    plan, n_splits = design.classifiers, design.split.repeats
+    tests = [division.held_out for division in data.divisions]
+    n_groups = min(len(np.unique(test.groups)) for test in tests)
     comparisons = len(design.split.sizes) * (len(design.gans) or max(1, len(plan.arms) - 1))
-    numbers = (design.split.draws, len(plan.seeds), n_groups)
-    if n_groups < 2:
-        return Sight(*numbers, comparisons, None, None)
-    single, corrected = (
-        minimum_detectable_difference(BUSI_COMPONENTS, *numbers, tests, LEVEL, POWER) for tests in (1, comparisons)
-    )
-    return Sight(*numbers, comparisons, single, corrected)
+    numbers = (n_splits or design.split.draws, len(plan.seeds), n_groups)
+    if n_splits is not None:
+        n_test = float(np.mean([len(test) for test in tests]))
+        spread = repeated_splits_error(BUSI_COMPONENTS, *numbers, n_test / data.smallest_training_part)
+        single, corrected = (
+            None if spread is None else smallest_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
+        )
+    elif n_groups < 2:
+        single = corrected = None
+    else:
+        single, corrected = (
+            minimum_detectable_difference(BUSI_COMPONENTS, *numbers, n, LEVEL, POWER) for n in (1, comparisons)
+        )
+    return Sight(*numbers, comparisons, single, corrected, repeated=n_splits is not None)

@@ -1,7 +1,7 @@
 """The images of a study: read and prepared once, then divided into test images and training subsets."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sonosynth.data.split import check_apart, check_real, held_out, leak, nested
 from sonosynth.errors import ClassError, LeakageError, SonosynthError, StudyError
 from sonosynth.metrics.sets import check_class_names
 from sonosynth.seeds import seed_of
-from sonosynth.study.cells import AnyCell, Division, Subset, plan_cells
+from sonosynth.study.cells import AnyCell, Division, NaiveCell, Subset, plan_cells
 from sonosynth.study.design import StudyDesign, expand
 from sonosynth.study.sections import GanEntry
 from sonosynth.study.store import Store
@@ -29,7 +29,7 @@ class StudyData:
 
     Attributes:
         images: all prepared images, without the user's own test set.
-        division: into training subsets, test and validation images.
+        divisions: into training subsets, test and validation images; several where splits are repeated.
         folders: synthetic images made elsewhere, by GAN name.
         notes: what was told while reading and preparing.
         kind: how the source was read.
@@ -39,7 +39,7 @@ class StudyData:
     """
 
     images: ImageSet
-    division: Division
+    divisions: tuple[Division, ...]
     folders: dict[str, ImageSet]
     notes: list[str]
     kind: str
@@ -49,17 +49,30 @@ class StudyData:
 
     def cells(self, design: StudyDesign) -> list[AnyCell]:
         """Return the cells of `design` on these images."""
-        return plan_cells(design, self.division, self.folders, self.naive)
+        return plan_cells(design, self.divisions, self.folders, self.naive)
 
     @property
     def subsets(self) -> list[Subset]:
         """Training subsets, by draw and size."""
-        return self.division.subsets
+        return [subset for division in self.divisions for subset in division.subsets]
 
     @property
-    def held_out(self) -> ImageSet:
-        """The test images."""
-        return self.division.held_out
+    def smallest_training_part(self) -> int:
+        """Images from which training subsets are drawn, of several divisions the fewest."""
+        apart = [(d.test_indices, d.validation_indices) for d in self.divisions]
+        return len(self.images) - max(sum(len(part) for part in parts if part is not None) for parts in apart)
+
+    def division_of(self, cell: AnyCell) -> Division:
+        """Return the division that holds the subset of `cell`."""
+        if isinstance(cell, NaiveCell):
+            assert self.naive is not None
+            return self.naive
+        return self.divisions[cell.draw if len(self.divisions) > 1 else 0]
+
+    def subset_of(self, cell: AnyCell) -> ImageSet:
+        """Return the training images of `cell`."""
+        subsets = self.division_of(cell).subsets
+        return next(s.images for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
 
 
 def prepare_study(
@@ -76,17 +89,26 @@ def prepare_study(
     check_class_names(images.classes)
     check_real(images, "images of data.source")
     own = _own_test_set(design, images, store) if design.split.test is not None else None
-    division = _divided(design, images, own)
-    folders = {gan.name: _folder(gan, design, images, division.held_out) for gan in design.gans if gan.folder}
-    return StudyData(images, division, folders, **told, naive=_naive(design, images))
+    divisions = _divisions(design, images, own)
+    folders = {gan.name: _folder(gan, design, images, own) for gan in design.gans if gan.folder}
+    return StudyData(images, divisions, folders, **told, naive=_naive(design, images))
 
 
-def _divided(design: StudyDesign, images: ImageSet, own_test: ImageSet | None = None) -> Division:
+def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None) -> tuple[Division, ...]:
+    plan = design.split
+    if plan.repeats is None:
+        return (_divided(design, images, plan.seed, range(plan.draws), own_test),)
+    return tuple(_divided(design, images, seed_of(plan.seed, "repeat", r), (r,)) for r in range(plan.repeats))
+
+
+def _divided(
+    design: StudyDesign, images: ImageSet, seed: int, draws: Iterable[int], own_test: ImageSet | None = None
+) -> Division:
     """Divide `images`: first the test images, unless the user has their own, then the validation images, then subsets.
 
     Validation images leave the pool before subsets are drawn, so that no generator sees them.
     """
-    plan, seed = design.split, design.split.seed
+    plan = design.split
     pool, test, tested = np.arange(len(images)), None, own_test
     if tested is None:
         assert plan.test_fraction is not None
@@ -98,7 +120,7 @@ def _divided(design: StudyDesign, images: ImageSet, own_test: ImageSet | None = 
         pool, chooses = pool[rest], pool[aside]
     subsets = [
         Subset(size, draw, indices, images.subset(indices))
-        for draw in range(plan.draws)
+        for draw in draws
         for size, indices in nested_subsets(images, pool, plan.sizes, draw, seed).items()
     ]
     return Division(subsets, tested, test, None if chooses is None else images.subset(chooses), chooses)
@@ -110,7 +132,8 @@ def _naive(design: StudyDesign, images: ImageSet) -> Division | None:
     if not sizes:
         return None
     _, alone = np.unique(images.images.reshape(len(images), -1), axis=0, return_inverse=True)
-    careless = _divided(design, replace(images, groups=alone.astype(np.int64)))
+    alone_each = replace(images, groups=alone.astype(np.int64))
+    careless = _divided(design, alone_each, design.split.seed, range(design.split.draws))
     return replace(careless, subsets=[subset for subset in careless.subsets if subset.size in sizes])
 
 
@@ -226,9 +249,11 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     return test
 
 
-def _folder(gan: GanEntry, design: StudyDesign, images: ImageSet, test: ImageSet) -> ImageSet:
+def _folder(gan: GanEntry, design: StudyDesign, images: ImageSet, own_test: ImageSet | None) -> ImageSet:
     assert gan.folder is not None
     made, _ = prepare(read_source(expand(gan.folder)), design.data.size, design.data.fit, classes=images.classes)
-    for real in (test, images):
-        check_apart(real, made, ("real images of this study", f"images of GAN '{gan.name}'"), "give generated images")
+    roles = "real images of this study", f"images of GAN '{gan.name}'"
+    for real in (images, own_test):
+        if real is not None:
+            check_apart(real, made, roles, "give generated images")
     return made

@@ -117,12 +117,13 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
     for name, content in data.audit.items():
         with atomic_file(store.directory / "audit" / name) as beside:
             beside.write_bytes(content)
-    split = _as_json(data.division)
+    parts = [_as_json(division) for division in data.divisions]
+    split: dict[str, Any] = parts[0] if design.split.repeats is None else {"repeats": parts}
     if data.naive is not None:
         split["naive"] = _as_json(data.naive)
     write_json(store.directory / "split.json", split)
-    if data.division.test_indices is None and not store.test.is_dir():
-        data.held_out.save(store.test)
+    if data.divisions[0].test_indices is None and not store.test.is_dir():
+        data.divisions[0].held_out.save(store.test)
     if not store.data.is_dir():
         data.images.save(store.data)
 

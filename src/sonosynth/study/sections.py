@@ -98,6 +98,7 @@ class SplitSection(Section):
     validation_fraction: float | None = Field(None, gt=0, lt=1)  # of what is left; no generator sees it
     sizes: Annotated[tuple[int, ...], Field(min_length=1), _Distinct]
     draws: int = Field(1, ge=1)
+    repeats: int | None = Field(None, ge=2)  # random splits, each with test images of its own and one draw
     seed: int = 0
     # Classifiers on a split that ignores groups, to compare: at all sizes, or these; None: where data.groups is set.
     naive: bool | Annotated[tuple[int, ...], Field(min_length=1), _Distinct] | None = None
@@ -120,6 +121,15 @@ class SplitSection(Section):
         return tuple(sorted(sizes))
 
     @model_validator(mode="after")
+    def _repeats_stand_alone(self) -> "SplitSection":
+        if self.repeats is not None:
+            for name, given in (("test", self.test), ("naive", self.naive), ("draws", self.draws > 1)):
+                if given:
+                    reason = "every split has one draw" if name == "draws" else "needs one fixed test set"
+                    raise ValueError(f"repeats and {name} exclude each other: {reason}; leave out one of the two")
+        return self
+
+    @model_validator(mode="after")
     def _naive_sizes_are_sizes(self) -> "SplitSection":
         for size in self.naive if isinstance(self.naive, tuple) else ():
             if size not in self.sizes:
@@ -132,7 +142,7 @@ class SplitSection(Section):
         Args:
             grouped: whether more is known of the groups than the source says.
         """
-        if self.test_fraction is None:
+        if self.test_fraction is None or self.repeats is not None:
             return ()
         if isinstance(self.naive, tuple):
             return self.naive

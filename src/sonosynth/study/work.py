@@ -24,10 +24,8 @@ from sonosynth.seeds import seed_of
 from sonosynth.study.cells import (
     AnyCell,
     ClassifyCell,
-    Division,
     FilterCell,
     Generation,
-    NaiveCell,
     ScoreCell,
     TrainCell,
 )
@@ -70,23 +68,13 @@ class _Work:
             return self.filter(cell)
         return self.score(cell) if isinstance(cell, ScoreCell) else self.classify(cell)
 
-    def _subset(self, cell: AnyCell) -> ImageSet:
-        subsets = self._division(cell).subsets
-        return next(s.images for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
-
-    def _division(self, cell: AnyCell) -> Division:
-        if not isinstance(cell, NaiveCell):
-            return self.data.division
-        assert self.data.naive is not None
-        return self.data.naive
-
     def train(self, cell: TrainCell) -> dict[str, Any]:
         generation = cell.generation
         assert generation.kimg is not None and generation.mode is not None and generation.seed is not None
         run = self.store.run(cell)
         judged = generation.snapshot == "best" or generation.patience_kimg is not None
         out = train_mode(
-            self._subset(cell),
+            self.data.subset_of(cell),
             recipe_of(generation),
             run,
             kimg=generation.kimg,
@@ -101,7 +89,7 @@ class _Work:
         )
         gallery = self.store.gallery(cell)
         if not gallery.is_dir():
-            names = [name for name, count in self._subset(cell).class_counts.items() if count]
+            names = [name for name, count in self.data.subset_of(cell).class_counts.items() if count]
             how: dict[str, Any] = {"seed": seed_for(cell, "gallery"), "snapshot": generation.snapshot}
             sets = [generate(run, GALLERY_PER_CLASS, class_name=name, **how) for name in names]
             ImageSet.concatenate(sets).save(gallery)
@@ -113,9 +101,9 @@ class _Work:
     def score(self, cell: ScoreCell) -> dict[str, Any]:
         synthetic = self.supply.to_score(cell).with_classes(self.data.images.classes)
         scores = scorecard(
-            self._subset(cell),
+            self.data.subset_of(cell),
             synthetic,
-            self.data.held_out,
+            self.data.division_of(cell).held_out,
             features=cell.features,
             cache=self.store.features,
             progress=lambda done, total: self.tell(done, total, "embedding"),
@@ -130,11 +118,11 @@ class _Work:
         return result
 
     def filter(self, cell: FilterCell) -> dict[str, Any]:
-        subset = self._subset(cell)
+        subset = self.data.subset_of(cell)
         return judge(cell, subset, self.supply.to_filter(cell, subset), self.store.features, self.tell)
 
     def classify(self, cell: ClassifyCell) -> dict[str, Any]:
-        subset, division = self._subset(cell), self._division(cell)
+        subset, division = self.data.subset_of(cell), self.data.division_of(cell)
         added: dict[str, Any] = {}
         if cell.generation is not None:
             added["synthetic"] = self.supply.to_classify(cell, subset)

@@ -1,0 +1,103 @@
+"""Uncertainty of a score over repeated random splits of one data set, each with test images of its own.
+
+Test and training parts of repeated splits overlap, so their scores vary too little. The variance of the mean takes
+``1 / R + n_test / n_train`` instead of ``1 / R`` (Nadeau and Bengio, Machine Learning 2003;52:239-281). The correction
+belongs to this design alone: on one fixed test set the test images never change, and it knows nothing of what others
+would bring; `crossed` does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from sonosynth.statistics.estimates import FEWEST_DRAWS, Covers, Estimate, Scores
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Repeated random divisions of one data set into a test part and a training part.
+
+    Attributes:
+        tests: the numbers of the test images of each split.
+        n_train: images of the training part, from which training subsets are drawn; of several numbers the smallest.
+            Not the size of a subset, which would overstate how far splits overlap.
+
+    Raises:
+        ValueError: two splits have the same test images, or a part is empty.
+    """
+
+    tests: tuple[tuple[int, ...], ...]
+    n_train: int
+
+    def __post_init__(self) -> None:
+        if self.n_train < 1 or not all(self.tests):
+            raise ValueError(f"a split needs images on both sides ({self.n_train} to train with)")
+        if len({tuple(sorted(test)) for test in self.tests}) < len(self.tests):
+            raise ValueError("two splits have one test set; the correction is for splits that change it")
+
+    @property
+    def test_share(self) -> float:
+        """The number of test images over that of the training part."""
+        return float(np.mean([len(test) for test in self.tests])) / self.n_train
+
+
+@dataclass(frozen=True)
+class RepeatedScores(Scores):
+    """A score of each split.
+
+    Attributes:
+        whole: float ``[splits, ...]``, seeds averaged.
+        splits: which images each split tests on.
+    """
+
+    unit: ClassVar[str] = "split of the images"
+
+    whole: np.ndarray
+    splits: Splits
+
+    def __post_init__(self) -> None:
+        if self.whole.ndim == 0 or 0 in self.whole.shape or len(self.whole) != len(self.splits.tests):
+            raise ValueError(f"scores {self.whole.shape} need one row for each of {len(self.splits.tests)} splits")
+
+    @property
+    def covers(self) -> Covers:
+        """What an interval of `estimate` speaks of."""
+        return "splits"
+
+    def fits(self, other: Scores) -> bool:
+        """Whether `other` is of the same splits, and of the same shape."""
+        same = isinstance(other, RepeatedScores) and self.splits == other.splits
+        return same and self.whole.shape == other.whole.shape
+
+    def of_draws(self, places: Sequence[int]) -> "RepeatedScores":
+        """Return the scores of the splits at `places`."""
+        tests = tuple(self.splits.tests[place] for place in places)
+        return RepeatedScores(self.whole[list(places)], Splits(tests, self.splits.n_train))
+
+    def along(self, weights: np.ndarray) -> "RepeatedScores":
+        """Return scores with one more axis, the last: these times each of `weights`, float ``[m]``."""
+        return RepeatedScores(self.whole[..., None] * weights, self.splits)
+
+    def __add__(self, other: "RepeatedScores") -> "RepeatedScores":
+        return RepeatedScores(self.whole + other.whole, self.splits)
+
+    def __rmul__(self, factor: float) -> "RepeatedScores":
+        return RepeatedScores(factor * self.whole, self.splits)
+
+    def __getitem__(self, index: int) -> "RepeatedScores":
+        """Return the score at `index` of the last axis."""
+        return RepeatedScores(self.whole[..., index], self.splits)
+
+    def estimate(self) -> Estimate:
+        """Return the mean over splits with its corrected standard error and ``splits - 1`` degrees of freedom.
+
+        With fewer than three splits nothing is known of the spread.
+        """
+        value, n = self.whole.mean(axis=0), len(self.whole)
+        if n < FEWEST_DRAWS:
+            unknown = np.full(value.shape, np.nan)
+            return Estimate(value, unknown, unknown, self.covers)
+        error = np.sqrt((1 / n + self.splits.test_share) * self.whole.var(axis=0, ddof=1))
+        return Estimate(value, error, np.full(value.shape, n - 1.0), self.covers)

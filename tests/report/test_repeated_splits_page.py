@@ -1,0 +1,102 @@
+"""The report of a study over repeated splits, each with test images of its own."""
+
+import re
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from html_page import read
+from made_up_study import CLASSES, write_fake_study
+from sonosynth.errors import StudyError
+from sonosynth.files import read_json, write_json
+from sonosynth.report import tables
+from sonosynth.report.contrasts import contrasts
+from sonosynth.report.learning import curves, real_worth
+from sonosynth.report.page import write_report
+from sonosynth.report.pairs import pairs
+from sonosynth.report.power import detectable
+from sonosynth.report.record import StudyRecord
+from sonosynth.statistics import macro_f1
+
+SPLITS = 5
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return write_fake_study(tmp_path_factory.mktemp("splits"), repeats=SPLITS, gans=("fastgan",), sizes=(10, 20))
+
+
+@pytest.fixture(scope="module")
+def record(study) -> StudyRecord:
+    return StudyRecord.load(study)
+
+
+@pytest.fixture(scope="module")
+def rows(record):
+    return tables.f1_rows(record)
+
+
+def test_every_split_is_judged_by_its_own_images(record, rows):
+    assert len(record.tests) == SPLITS and record.splits is not None
+    assert len({test.fingerprint() for test in record.tests}) == SPLITS
+    row = rows[0]
+    assert row.draws == tuple(range(SPLITS))
+    by_hand = [
+        macro_f1(test.labels, predictions, len(CLASSES)).mean()
+        for test, predictions in zip(record.tests, row.predictions, strict=True)
+    ]
+    assert row.macro.whole == pytest.approx(by_hand)
+
+
+def test_differences_are_those_of_the_corrected_resampled_t_test(record, rows):
+    c = next(c for c in contrasts(rows) if c.asked and c.row.size == 10)
+    difference = c.row.macro.whole - c.baseline.macro.whole
+    share = np.mean([len(test) for test in record.tests]) / (len(record.data) - max(map(len, record.tests)))
+    error = np.sqrt((1 / SPLITS + share) * difference.var(ddof=1))
+    assert c.difference.absolute.value == pytest.approx(difference.mean())
+    half = (c.difference.absolute.high - c.difference.absolute.low) / 2
+    assert half == pytest.approx(stats.t.ppf(0.975, SPLITS - 1) * error)
+    assert c.difference.p_value == pytest.approx(2 * stats.t.sf(abs(difference.mean()) / error, SPLITS - 1))
+    assert c.adjusted >= c.difference.p_value and c.family == 2
+
+
+def test_curves_worth_pairs_and_power_stand_on_splits_too(record, rows):
+    found = contrasts(rows)
+    assert all(curve.curve.covers == "splits" and len(curve.draws) == SPLITS for curve in curves(rows))
+    assert real_worth(rows)
+    assert all(len(pair.tests) == SPLITS * 2 for pair in pairs(record, found))
+    small, large = detectable(record, found)
+    assert (small.size, large.size, small.draws, small.tested_draws) == (10, 20, SPLITS, SPLITS)
+    assert small.pairs == 2 and 0 < small.alone < small.in_family < 1
+
+
+def test_page_speaks_of_splits(study, undrawn):
+    _, text = read(write_report(study))
+    assert f"were divided at random {SPLITS} times" in text
+    assert f"In each of {SPLITS} splits, all arms were judged on the same 30 test images" in text
+    assert "Nadeau and Bengio 2003" in text and "crossed random factors" not in text
+    assert "Corrected resampled t test, paired by split; Holm over sizes and generators" in text
+    assert "test set, split 4" in text and "training, size 20, split 4" in text
+    assert set(re.findall(r"\bdraws?\b.{0,3}", text, re.IGNORECASE)) == {"draws: 1"}  # of the settings in full
+
+
+def test_two_splits_are_described(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, repeats=2, gans=("fastgan",), sizes=(10,))
+    record = StudyRecord.load(study)
+    found = contrasts(tables.f1_rows(record))
+    assert {c.difference.p_value for c in found} == {None}
+    (power,) = detectable(record, found)
+    assert (power.pairs, power.draws, power.tested_draws) == (0, 2, 3) and 0 < power.alone < 1
+    _, text = read(write_report(study))
+    assert "No p-value: two splits of the images: a description, not a test; three are needed." in text
+    assert "Two splits of the images: this supports a description of these splits, not a test." in text
+
+
+def test_splits_with_one_test_set_are_damage(tmp_path):
+    study = write_fake_study(tmp_path, repeats=2, gans=(), arms=("real",), sizes=(10,))
+    split = read_json(study / "split.json")
+    split["repeats"][1]["test"] = split["repeats"][0]["test"]
+    write_json(study / "split.json", split)
+    with pytest.raises(StudyError, match="one test set"):
+        StudyRecord.load(study)

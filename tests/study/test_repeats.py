@@ -1,0 +1,98 @@
+"""Studies over repeated splits, on tiny images, in this process."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from conftest import blobs
+from monitor import Told
+from sonosynth.errors import StudyError
+from sonosynth.files import read_json
+from sonosynth.report.page import write_report
+from sonosynth.report.record import StudyRecord
+from sonosynth.study.design import parse_design
+from sonosynth.study.estimate import estimate
+from sonosynth.study.power import sight
+from sonosynth.study.prepared import prepare_study
+from sonosynth.study.run import run_study
+from sonosynth.study.store import Store
+
+TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images") / "real"
+    blobs(30).save(folder)
+    return folder
+
+
+def plain(source, **split) -> dict:
+    return {
+        "name": "repeats",
+        "data": {"source": str(source), "size": 32},
+        "split": {"sizes": [8, 16]} | split,
+        "gans": [TINY_GAN],
+        "training": {"kimg": 0.008, "mode": "conditional"},
+        "scores": {"features": ["random-conv"], "n_synthetic": 20},
+        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20},
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(source, tmp_path_factory):
+    directory, raw = tmp_path_factory.mktemp("study") / "repeats", plain(source, repeats=3)
+    run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(directory), Told(), "sonosynth study run")
+    return directory
+
+
+def test_no_image_of_a_split_is_on_both_sides(finished):
+    parts = read_json(finished / "split.json")["repeats"]
+    assert len({tuple(part["test"]) for part in parts}) == 3
+    for number, part in enumerate(parts):
+        small, large = (set(subset["indices"]) for subset in part["subsets"])
+        assert small < large and not large & set(part["test"])
+        assert {subset["draw"] for subset in part["subsets"]} == {number}
+
+
+def test_everything_is_judged_by_the_test_images_of_its_split(finished):
+    cells = [read_json(path)["cell"] for path in (finished / "cells").glob("*.json")]
+    record = StudyRecord.load(finished)
+    of_split = [test.fingerprint() for test in record.tests]
+    judged = [cell for cell in cells if "held_out" in cell]
+    assert len(judged) == 3 * 2 * 3 and all(cell["held_out"] == of_split[cell["draw"]] for cell in judged)
+    trained = [cell for cell in cells if cell["kind"] == "train"]
+    assert len(trained) == 6 and len({cell["subset"] for cell in trained}) == 6
+
+
+def test_tables_and_report_come_out(finished):
+    f1 = pd.read_csv(finished / "f1.csv")
+    assert set(f1["draw"]) == {0, 1, 2}
+    page = write_report(finished).read_text(encoding="utf-8")
+    assert "were divided at random 3 times" in page
+
+
+def test_another_number_of_splits_keeps_the_first_ones(source):
+    few, many = (prepare_study(parse_design(plain(source, repeats=n), "study.yaml")) for n in (3, 4))
+    assert [d.held_out.fingerprint() for d in many.divisions[:3]] == [d.held_out.fingerprint() for d in few.divisions]
+    assert [s.indices.tolist() for s in many.subsets[:6]] == [s.indices.tolist() for s in few.subsets]
+
+
+def test_the_plan_says_what_splits_can_see(source):
+    design = parse_design(plain(source, repeats=5), "study.yaml")
+    data = prepare_study(design)
+    seen = sight(design, data)
+    assert seen.repeated and seen.draws == 5 and 0 < seen.single < seen.corrected
+    assert "with 5 splits of the images" in seen.lines()[0]
+    assert sum(cost.cells for cost in estimate(data.cells(design), data)) == 5 * 2 * 4
+    two = sight(parse_design(plain(source, repeats=2), "study.yaml"), data)
+    assert two.lines() == ["power: 2 splits of the images: a description only, no test; 3 are needed"]
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [({"draws": 2}, "one draw"), ({"naive": True}, "one fixed test set"), ({"test": "mine"}, "one fixed test set")],
+)
+def test_what_needs_a_fixed_test_set_is_refused(source, split, told):
+    with pytest.raises(StudyError, match=told):
+        parse_design(plain(source, repeats=3, **split), "study.yaml")
