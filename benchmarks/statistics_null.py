@@ -7,6 +7,7 @@
 """
 
 import argparse
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -130,10 +131,10 @@ def null_pairs(random: np.random.Generator, size: int, chance: Chance, repeats: 
         }
 
 
-def null_splits(random: np.random.Generator, size: int, repeats: int) -> Outcomes:
-    """Two learners of equal skill on ten grouped splits: who claims a difference?"""
+def null_splits(random: np.random.Generator, size: int, repeats: int, n_splits: int = 10) -> Outcomes:
+    """Two learners of equal skill on grouped splits: who claims a difference?"""
     for _ in range(repeats):
-        a, b, splits = split_scores(random, 10, size)
+        a, b, splits = split_scores(random, n_splits, size)
         found = {
             "Nadeau-Bengio, n of the training part": nadeau_bengio(a, b, splits) < 1 - LEVEL,
             "plain t-test over splits": stats.ttest_rel(a, b).pvalue < 1 - LEVEL,
@@ -301,10 +302,17 @@ def power_rows(random: np.random.Generator, n: int) -> Iterator[dict[str, Any]]:
         yield from powers(random, size, n)
 
 
+def split_rows(random: np.random.Generator, n: int) -> Iterator[dict[str, Any]]:
+    for n_splits, size in itertools.product((3, 5), (50, 200)):
+        outcomes = null_splits(random, size, n, n_splits)
+        yield from tally("type I", f"learners, {n_splits} splits", size, outcomes, 1 - LEVEL)
+
+
 PARTS: dict[str, Callable[[np.random.Generator, int], Iterator[dict[str, Any]]]] = {
     "null": null_rows,
     "coverage": coverage_rows,
     "power": power_rows,
+    "splits": split_rows,
 }
 
 
