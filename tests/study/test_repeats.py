@@ -6,7 +6,7 @@ import yaml
 
 from conftest import blobs
 from monitor import Told
-from sonosynth.errors import StudyError
+from sonosynth.errors import SplitError, StudyError
 from sonosynth.files import read_json
 from sonosynth.report.page import write_report
 from sonosynth.report.record import StudyRecord
@@ -87,6 +87,13 @@ def test_the_plan_says_what_splits_can_see(source):
     assert sum(cost.cells for cost in estimate(data.cells(design), data)) == 5 * 2 * 4
     two = sight(parse_design(plain(source, repeats=2), "study.yaml"), data)
     assert two.lines() == ["power: 2 splits of the images: a description only, no test; 3 are needed"]
+
+
+def test_too_few_images_for_so_many_splits_are_refused(tmp_path):
+    blobs(3).save(tmp_path / "few")
+    raw = plain(tmp_path / "few", repeats=30, sizes=[4], test_fraction=0.3)
+    with pytest.raises(SplitError, match=r"30 random splits .* lower split\.repeats"):
+        prepare_study(parse_design(raw, "study.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from sonosynth.report.learning import curves, real_worth
 from sonosynth.report.limitations import limitations, unfinished
 from sonosynth.report.pairs import pairs
 from sonosynth.report.power import WANTED, detectable
-from sonosynth.report.record import StudyRecord, test_groups
+from sonosynth.report.record import StudyRecord, groups_in_words
 from sonosynth.report.render import render
 from sonosynth.report.results import Generator, TrainRun
 from sonosynth.report.reviewer import reviewers_questions
@@ -192,7 +192,7 @@ def _real(record: StudyRecord) -> dict[str, Any]:
         "n": len(record.data),
         "n_test": span(len(test) for test in record.tests),
         "groups": len(np.unique(record.data.groups)),
-        "test_groups": test_groups(record),
+        "test_groups": groups_in_words(record),
         "largest_group": int(np.unique(record.data.groups, return_counts=True)[1].max()),
         "px": record.data.size,
     }

@@ -147,7 +147,7 @@ class StudyRecord:
         )
 
 
-def test_groups(record: StudyRecord) -> str:
+def groups_in_words(record: StudyRecord) -> str:
     """Return how many groups of test images there are, in words; with repeated splits, the fewest to the most."""
     numbers = record.test_groups
     return counted(numbers[0], "group") if len(set(numbers)) == 1 else f"{span(numbers)} groups"

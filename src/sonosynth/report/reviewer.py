@@ -6,7 +6,7 @@ from typing import Any
 from sonosynth.report.classifier_tables import no_p_values
 from sonosynth.report.contrasts import Contrast
 from sonosynth.report.power import WANTED, Detectable
-from sonosynth.report.record import StudyRecord, test_groups
+from sonosynth.report.record import StudyRecord, groups_in_words
 from sonosynth.report.wording import counted, joined, listed, number, span
 from sonosynth.statistics import FEWEST_DRAWS
 
@@ -40,7 +40,7 @@ def _images(record: StudyRecord) -> str:
     sizes = joined([str(size) for size in sorted({s.size for s in record.subsets})])
     n_test = span(len(test) for test in record.tests)
     each = "" if record.splits is None else f" in each of {len(record.tests)} splits"
-    return f"Training {sizes}; test {n_test} in {test_groups(record)}{each}, the same for every arm."
+    return f"Training {sizes}; test {n_test} in {groups_in_words(record)}{each}, the same for every arm."
 
 
 def _seeds(record: StudyRecord) -> str:

@@ -14,7 +14,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import Source, read_source
 from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets
-from sonosynth.errors import ClassError, LeakageError, SonosynthError, StudyError
+from sonosynth.errors import ClassError, LeakageError, SonosynthError, SplitError, StudyError
 from sonosynth.metrics.sets import check_class_names
 from sonosynth.seeds import seed_of
 from sonosynth.study.cells import AnyCell, Division, NaiveCell, Subset, plan_cells
@@ -98,7 +98,14 @@ def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None)
     plan = design.split
     if plan.repeats is None:
         return (_divided(design, images, plan.seed, range(plan.draws), own_test),)
-    return tuple(_divided(design, images, seed_of(plan.seed, "repeat", r), (r,)) for r in range(plan.repeats))
+    divisions = tuple(_divided(design, images, seed_of(plan.seed, "repeat", r), (r,)) for r in range(plan.repeats))
+    tests = [tuple(division.test_indices.tolist()) for division in divisions if division.test_indices is not None]
+    if len(set(tests)) < len(tests):
+        raise SplitError(
+            f"of {len(tests)} random splits two have the same test images: {len(images)} images in "
+            f"{len(np.unique(images.groups))} groups are too few for so many; lower split.repeats"
+        )
+    return divisions
 
 
 def _divided(
