@@ -110,19 +110,28 @@ def test_curves_and_worth_have_intervals_of_the_same_test():
     assert worth.equals.value == pytest.approx(50, rel=0.1)
 
 
+def test_scores_that_do_not_differ_between_splits_tell_nothing_of_their_spread():
+    splits = splits_of(np.random.default_rng(2), 4)
+    a, b = RepeatedScores(np.full(4, 0.2), splits), RepeatedScores(np.full(4, 0.15), splits)
+    found = score_difference(a, b)
+    assert found.p_value is None and "all splits are alike" in found.no_p_value
+    assert found.absolute.value == pytest.approx(-0.05) and np.isnan(found.absolute.low)
+    assert np.isnan(a.estimate().share_interval().low)
+
+
 def test_the_smallest_difference_is_found_as_often_as_it_says():
-    random = np.random.default_rng(10)
-    splits = splits_of(random, 5)
-    spread = repeated_splits_error(BUSI_COMPONENTS, 5, 3, 150, splits.test_share)
-    assert spread is not None
-    error, freedom = spread
-    smallest = smallest_difference(error, freedom)
-    of_split = error / np.sqrt(1 / 5 + splits.test_share)  # of one split's difference
-    found = 0
-    for _ in range(2000):
-        # overlap: what splits share moves all of them together, as the correction has it
-        gains = smallest + of_split * (random.normal() * np.sqrt(splits.test_share) + random.normal(0, 1, 5))
-        zero = RepeatedScores(np.zeros(5), splits)
-        found += score_difference(zero, RepeatedScores(gains, splits)).p_value < 0.05
-    assert found / 2000 == pytest.approx(0.8, abs=0.03)
-    assert repeated_splits_error(BUSI_COMPONENTS, 2, 3, 150, 0.3) is None
+    random, n_groups, n_splits, n_seeds = np.random.default_rng(10), 600, 5, 3
+    spread = repeated_splits_error(BUSI_COMPONENTS, n_splits, n_seeds, 150, 1 / 3)
+    smallest, repeats, found, errors = smallest_difference(*spread), 1500, 0, []
+    for _ in range(repeats):  # one data set each, whose groups differ in what the other arm gains
+        gains = random.normal(smallest, np.sqrt(BUSI_COMPONENTS.group), n_groups)
+        tests = [random.permutation(n_groups)[:150] for _ in range(n_splits)]
+        noise = np.sqrt(BUSI_COMPONENTS.draw + BUSI_COMPONENTS.seed / n_seeds) * random.standard_normal(n_splits)
+        scores = np.array([gains[test].mean() for test in tests]) + noise
+        splits = Splits(tuple(tuple(test.tolist()) for test in tests), n_groups - 150)
+        estimate = RepeatedScores(scores, splits).estimate()
+        errors.append(float(estimate.standard_error))
+        found += estimate.p_value() < 0.05
+    assert spread[0] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.03)
+    assert 0.78 < found / repeats < 0.88  # the test is a little on the safe side of what was predicted
+    assert repeated_splits_error(BUSI_COMPONENTS, 2, n_seeds, 150, 1 / 3) is None

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from html_page import read
-from made_up_study import CLASSES, write_fake_study
+from made_up_study import CLASSES, cells_of, write_fake_study
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json, write_json
 from sonosynth.report import tables
@@ -73,6 +73,7 @@ def test_curves_worth_pairs_and_power_stand_on_splits_too(record, rows):
 
 def test_page_speaks_of_splits(study, undrawn):
     _, text = read(write_report(study))
+    assert "{{" not in text
     assert f"were divided at random {SPLITS} times" in text
     assert f"In each of {SPLITS} splits, all arms were judged on the same 30 test images" in text
     assert "Nadeau and Bengio 2003" in text and "crossed random factors" not in text
@@ -100,3 +101,20 @@ def test_splits_with_one_test_set_are_damage(tmp_path):
     write_json(study / "split.json", split)
     with pytest.raises(StudyError, match="one test set"):
         StudyRecord.load(study)
+
+
+def test_splits_with_validation_images_of_their_own_are_one_series(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, repeats=3, gans=("fastgan",), sizes=(10,))
+    for path in cells_of(study, "classify"):
+        content = read_json(path)
+        content["cell"]["validation"] = f"fingerprint of split {content['cell']['draw']}"
+        write_json(path, content)
+    rows = tables.f1_rows(StudyRecord.load(study))
+    assert {row.draws for row in rows} == {(0, 1, 2)} and not any(row.series.levels for row in rows)
+
+
+def test_sensitivity_is_a_mean_over_runs_where_test_sets_differ(record, rows):
+    row = rows[0]
+    runs = [run for run in record.classifiers if (run.arm, run.size) == (row.series.arm, row.size)]
+    recalls = [run.confusion.diagonal() / run.confusion.sum(axis=1) for run in runs]
+    assert row.rates[0] == pytest.approx(np.mean(recalls, axis=0))

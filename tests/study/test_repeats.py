@@ -1,5 +1,8 @@
 """Studies over repeated splits, on tiny images, in this process."""
 
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -94,6 +97,16 @@ def test_too_few_images_for_so_many_splits_are_refused(tmp_path):
     raw = plain(tmp_path / "few", repeats=30, sizes=[4], test_fraction=0.3)
     with pytest.raises(SplitError, match=r"30 random splits .* lower split\.repeats"):
         prepare_study(parse_design(raw, "study.yaml"))
+
+
+def test_a_class_that_is_tested_by_the_same_images_always_is_refused(tmp_path):
+    images = blobs(12)
+    light = np.flatnonzero(images.labels == 1)
+    groups = images.groups.copy()
+    groups[light[:10]], groups[light[10:]] = 1000, 1001  # whichever is held out, it is the smaller one
+    replace(images, groups=groups).save(tmp_path / "two")
+    with pytest.raises(SplitError, match="class 'light' has the same test images in each of 4"):
+        prepare_study(parse_design(plain(tmp_path / "two", repeats=4, sizes=[4]), "study.yaml"))
 
 
 @pytest.mark.parametrize(

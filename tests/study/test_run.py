@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from conftest import blobs
 from monitor import Told
@@ -93,7 +94,8 @@ def results_alone(finished, tmp_path) -> Path:
 
 def test_a_study_goes_on_from_its_results_alone(source, finished, results_alone):
     _, monitor = run(plain(source), results_alone)
-    assert sorted(monitor.fresh) == ["classify", "train"]
+    assert sorted(monitor.fresh) == ["classify", "score", "train"]
+    assert any("1 generators" in note and "1 results" in note for note in monitor.notes)
     assert (results_alone / "f1.csv").read_bytes() == (finished / "f1.csv").read_bytes()
     made_on = [read_json(path)["made_on"] for path in (results_alone / "cells").glob("*.json")]
     assert len(made_on) == 8 and all(machine["versions"]["torch"] for machine in made_on)
@@ -110,9 +112,9 @@ def test_a_generator_that_is_being_trained_again_is_not_finished(source, results
     design = parse_design(plain(source), "study.yaml")
     store = Store(results_alone)
     waiting = store.waiting(prepare_study(design, store).cells(design))
-    assert [cell.kind for cell in waiting] == ["train", "classify"]
+    assert [cell.kind for cell in waiting] == ["train", "score", "classify"]
     store.run(waiting[0]).mkdir(parents=True)  # as a killed training leaves it
-    assert store.waiting(waiting) == waiting
+    assert store.waiting(waiting) == waiting and not store.gallery(waiting[0]).exists()
 
 
 def test_results_of_other_images_are_not_gone_on_with(source, results_alone, tmp_path):
@@ -125,6 +127,35 @@ def test_results_of_other_images_are_not_gone_on_with(source, results_alone, tmp
         run(others, results_alone)
     (results_alone / "study.yaml").write_text(yaml.safe_dump(plain(source)))
     assert {path: path.read_bytes() for path in results_alone.rglob("*") if path.is_file()} == before
+
+
+def test_a_test_set_of_ones_own_that_changed_is_not_gone_on_with(source, tmp_path):
+    folder, directory = tmp_path / "test", tmp_path / "study"
+    blobs(6, seed=9).save(folder)
+    raw = plain(source, split={"test": str(folder), "sizes": [8]}, gans=[])
+    run(raw, directory)
+    for kept in ("data", "test"):
+        shutil.rmtree(directory / kept)
+    _, monitor = run(raw, directory)
+    assert monitor.fresh == []
+    for kept in ("data", "test"):
+        shutil.rmtree(directory / kept)
+    shutil.rmtree(folder)
+    blobs(6, seed=10).save(folder)
+    with pytest.raises(StudyError, match="of the test images differ"):
+        run(raw, directory)
+
+
+def test_the_same_pixels_in_other_files_are_gone_on_with(source, results_alone, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy)
+    path = next(copy.rglob("*.png"))
+    Image.open(path).save(path, compress_level=1)
+    raw = plain(source) | {"data": {"source": str(copy), "size": 32}}
+    (results_alone / "study.yaml").write_text(yaml.safe_dump(raw))
+    run(raw, results_alone)
+    _, monitor = run(raw, results_alone)  # the files of the first of these two are those to compare with
+    assert monitor.fresh == []
 
 
 def test_test_images_are_in_no_subset_and_subsets_are_nested(finished):

@@ -103,14 +103,10 @@ def _spread(metrics: Any, name: str) -> str:
 
 
 def _further(row: F1Row, order: Sequence[Generator]) -> dict[str, Any]:
-    """Return sensitivity and specificity of each class, from the confusion matrix, and what runs have of the rest."""
-    true, called, hit = row.confusion.sum(axis=1), row.confusion.sum(axis=0), row.confusion.diagonal()
-    others = row.confusion.sum() - true
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pairs = zip(hit / true, (others - called + hit) / others, strict=True)
+    """Return sensitivity and specificity of each class, and what runs have of the rest."""
     return _series(row.series, order) | {
         "n": f"{row.n_real} / {row.n_synthetic}",
-        "by_class": [f"{number(float(a), 3)} / {number(float(b), 3)}" for a, b in pairs],
+        "by_class": [f"{number(float(a), 3)} / {number(float(b), 3)}" for a, b in row.rates.T],
         "spreads": [_spread(row.metrics, name) for name in _SPREAD],
     }
 

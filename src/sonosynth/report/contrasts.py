@@ -22,7 +22,7 @@ class Contrast:
         draws: draws that both have.
         difference: what `row` gains.
         family: how many comparisons there are of these two arms over sizes and generators, this one among them.
-        adjusted: the p-value, by Holm's method for those of the family that have one; None where it has none.
+        adjusted: the p-value by Holm's method among these; None where it has none.
     """
 
     row: F1Row
@@ -87,9 +87,10 @@ def _adjusted(contrasts: list[Contrast]) -> list[Contrast]:
         families.setdefault(key, []).append(i)
     found = list(contrasts)
     for members in families.values():
-        tested = [i for i in members if contrasts[i].difference.p_value is not None]
-        p_values = holm([p for i in tested if (p := contrasts[i].difference.p_value) is not None])
-        adjusted = dict(zip(tested, p_values, strict=True))
+        # What is not tested, or not finished, counts as if it showed nothing: the bracket on the page holds for all.
+        known = [contrasts[i].difference.p_value for i in members]
+        adjusted = holm([1.0 if p is None else p for p in known])
         for i in members:
-            found[i] = replace(contrasts[i], family=len(members), adjusted=adjusted.get(i))
+            p_value = None if contrasts[i].difference.p_value is None else adjusted[members.index(i)]
+            found[i] = replace(contrasts[i], family=len(members), adjusted=p_value)
     return found

@@ -165,9 +165,11 @@ def reduction_text(reduction: Reduction) -> str:
 
 
 def _draws(record: StudyRecord) -> str:
-    per_size = {s.size: len({t.draw for t in record.subsets if t.size == s.size}) for s in record.subsets}
-    most = max(per_size.values(), default=0)
-    unit = record.unit
+    done: dict[int, set[int]] = {}
+    for one in record.classifiers or record.subsets:
+        done.setdefault(one.size, set()).add(one.draw)
+    numbers = [len(draws) for draws in done.values()]
+    most, unit = max(numbers, default=0), record.unit
     where, these = ("of the training subset a size", "subsets") if unit == "draw" else ("of the images", "splits")
     if most == 0:
         return ""
@@ -177,8 +179,8 @@ def _draws(record: StudyRecord) -> str:
         if most == 1:
             text += " Intervals reflect the test images only; another training subset could turn out differently."
         return text
-    covered = "Intervals cover other draws and other test groups" if unit == "draw" else "Intervals cover other splits"
+    covers = "cover other draws and other test groups" if unit == "draw" else "aim at splits of other such images"
     return (
-        f"{span(per_size.values())} {unit}s {where}. {covered}; p-values are adjusted by Holm’s method over sizes and "
+        f"{span(numbers)} {unit}s {where}. Intervals {covers}; p-values are adjusted by Holm’s method over sizes and "
         "generators, intervals are not adjusted."
     )

@@ -85,9 +85,9 @@ def _unit(record: StudyRecord, few: bool) -> str:
     """Return what intervals speak of, and what they leave out."""
     if record.splits is not None:
         return (
-            "Splits of one data set overlap, and no estimate of their variance is free of bias (Bengio and Grandvalet "
-            "2004); the correction by the share of test images comes near. Intervals and p-values speak of other "
-            "splits of images like these. Seeds are averaged in a split; their noise enters through the splits."
+            "Splits of one data set overlap; the correction by the ratio of test to training images is approximate "
+            "(Nadeau and Bengio 2003). Intervals and p-values aim at splits of other samples of such images. Seeds are "
+            "averaged in a split; their noise enters through the splits."
         )
     if few:
         return (

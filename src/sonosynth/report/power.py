@@ -17,6 +17,7 @@ from sonosynth.statistics import (
     variance_components,
 )
 
+FEWEST_SPLITS = 5  # for a variance of one's own; of fewer it is hardly known
 WANTED = 0.8  # chance that the test finds a difference of that size
 
 
@@ -108,12 +109,12 @@ def _errors_of_splits(
 ) -> tuple[tuple[float, float], int]:
     """Return the same of repeated splits."""
     assert record.splits is not None
-    full = [c for c in contrasts if len(c.draws) == design.draws]
+    full = [c for c in contrasts if len(c.draws) == design.draws >= FEWEST_SPLITS]
     if full:
         estimates = [(of_draws(c.row, c.draws) - of_draws(c.baseline, c.draws)).estimate() for c in full]
         error = float(np.sqrt(np.mean([estimate.standard_error**2 for estimate in estimates])))
         return (error, design.draws - 1.0), len(full)
-    spread = repeated_splits_error(BUSI_COMPONENTS, design.draws, design.seeds, design.groups, record.splits.test_share)
+    spread = repeated_splits_error(BUSI_COMPONENTS, design.draws, design.seeds, design.groups, record.splits.test_ratio)
     assert spread is not None
     return spread, 0
 

@@ -13,7 +13,6 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json
 from sonosynth.metrics.scores import Score
-from sonosynth.report.wording import counted
 
 _FACTORS = ("fill", "filter", "validation")  # of a classifier's training
 _KEY = (
@@ -165,7 +164,7 @@ class Fields:
 class Results:
     """What the finished cells of a study hold; see `StudyRecord` for the lists.
 
-    `made_on` has how many cells each machine made, by its description; cells of earlier versions have none.
+    `made_on` has how many cells each machine made, by its description.
     """
 
     training: tuple[TrainRun, ...]
@@ -209,8 +208,7 @@ def read_results(
                 "the study file no longer asks for"
             )
         known[key] = file
-        if (machine := content.optional("made_on")) is not None:
-            machines[_in_words(machine)] += 1
+        machines[_in_words(content.optional("made_on"))] += 1
         if kind == "train":
             training.append(_train_run(study_dir, cell, result))
         elif kind == "score":
@@ -237,10 +235,12 @@ def read_results(
     )
 
 
-def _in_words(machine: dict[str, Any]) -> str:
-    """Return what of a machine and its libraries may change the last digits of a result."""
+def _in_words(machine: dict[str, Any] | None) -> str:
+    """Return what of a machine and its libraries may change a result beyond the last digits."""
+    if machine is None:
+        return "an earlier version, which did not record it"
     versions = machine.get("versions") or {}
-    parts = [str(machine.get("device")), counted(int(machine.get("threads") or 1), "thread"), machine.get("precision")]
+    parts = [machine.get("device"), machine.get("precision")]
     parts += [f"{name} {versions[name]}" for name in ("sonosynth", "torch") if name in versions]
     return ", ".join(str(part) for part in parts if part)
 
@@ -347,6 +347,8 @@ def _classifier_run(file: Path, cell: Fields, result: Fields, test: ImageSet) ->
 def _levels(cell: Fields) -> dict[str, str]:
     """Return the levels of the factors that mean something to a cell, in words."""
     levels = {name: str(cell.optional(name)) for name in _FACTORS if cell.optional(name) is not None}
+    if "validation" in levels:
+        levels["validation"] = "set aside"  # every repeated split has images of its own for that
     quantile = cell.optional("filter_quantile")
     if "filter" in levels and quantile is not None:
         levels["filter"] += f" {quantile:g}"

@@ -85,7 +85,7 @@ def _intervals(record: StudyRecord) -> str:
     if record.splits is not None:
         if n_draws < FEWEST_DRAWS:
             return "There are none: fewer than three splits have finished."
-        return f"t over {n_draws} splits, variance corrected for their overlap (Nadeau and Bengio); seeds averaged."
+        return f"t over up to {n_draws} splits, corrected for their overlap (Nadeau and Bengio); seeds averaged."
     if n_draws >= FEWEST_DRAWS:
         return "t, with draws and test groups as crossed random factors; seeds averaged in a draw."
     return "t over test groups; with fewer than three draws they hold for these training subsets alone."

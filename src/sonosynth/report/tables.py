@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -70,6 +70,7 @@ class F1Row:
         predictions: of each draw, int ``[runs, n_test]``.
         macro: macro F1 of each draw, runs averaged.
         confusion: float ``[C, C]``, mean over the runs that entered, rows true.
+        rates: sensitivity and specificity of each class against the rest, float ``[2, C]``, mean over these runs.
         metrics: the smallest, mean and largest value of each score that all of the runs have.
         left_out: runs left out because other draws lack their like, in an unfinished study.
     """
@@ -83,6 +84,7 @@ class F1Row:
     predictions: tuple[np.ndarray, ...]
     macro: Scores
     confusion: np.ndarray
+    rates: np.ndarray
     intervals: ClassifierIntervals
     metrics: Mapping[str, tuple[float, float, float]]
     left_out: int
@@ -220,10 +222,19 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
         predictions=predictions,
         macro=scores[-2],
         confusion=np.mean([run.confusion for run in chosen], axis=0),
+        rates=np.mean([_rates(run.confusion) for run in chosen], axis=0),
         intervals=intervals_of(scores, LEVEL),
         metrics=spread(chosen),
         left_out=len(members) - len(chosen),
     )
+
+
+def _rates(confusion: np.ndarray) -> np.ndarray:
+    """Return sensitivity and specificity of each class, ``[2, C]``; NaN where there is no such image."""
+    true, called, hit = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+    others = confusion.sum() - true
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.stack([hit / true, (others - called + hit) / others])
 
 
 def _scores(record: StudyRecord, draws: Sequence[int], predictions: Sequence[np.ndarray]) -> Scores:
@@ -232,8 +243,7 @@ def _scores(record: StudyRecord, draws: Sequence[int], predictions: Sequence[np.
     n_classes = len(record.data.classes)
     if record.splits is None:
         return f1_jackknife(tests[0].labels, tests[0].groups, np.stack(predictions), n_classes)
-    chosen = replace(record.splits, tests=tuple(record.splits.tests[draw] for draw in draws))
-    return f1_of_splits([test.labels for test in tests], predictions, n_classes, chosen)
+    return f1_of_splits([test.labels for test in tests], predictions, n_classes, record.splits.at(draws))
 
 
 def spread(runs: Sequence[ClassifierRun]) -> dict[str, tuple[float, float, float]]:

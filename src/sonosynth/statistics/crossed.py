@@ -28,7 +28,8 @@ class Jackknife(Scores):
         left_out: float ``[groups, draws, ...]``; NaN where the rest has no score.
     """
 
-    unit: ClassVar[str] = "draw of the training subset"
+    sampled: ClassVar[str] = "draw of the training subset"
+    unsure: ClassVar[str] = "all test images, or all of a class, are of one group"
 
     whole: np.ndarray
     left_out: np.ndarray

@@ -95,11 +95,11 @@ def score_difference(a: Scores, b: Scores, level: float = 0.95) -> Difference:
 
 def _no_p_value(difference: Scores, standard_error: float) -> str:
     if difference.n_draws < FEWEST_DRAWS:
-        noun, _, rest = difference.unit.partition(" ")
+        noun, _, rest = difference.sampled.partition(" ")
         number = f"one {noun}" if difference.n_draws == 1 else f"two {noun}s"
         return f"{number} {rest}: a description, not a test; three are needed"
     if np.isnan(standard_error):
-        return "all test images, or all of a class, are of one group"
+        return difference.unsure
     return ""
 
 

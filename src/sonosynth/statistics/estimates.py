@@ -80,11 +80,13 @@ class Scores(ABC):
 
     Attributes:
         whole: float ``[draws, ...]``, seeds averaged; in a design of repeated splits, a split has one draw.
-        unit: what there are several of, in words.
+        sampled: what there are several of, in words.
+        unsure: why the standard error may be unknown although there are enough of these.
     """
 
     whole: np.ndarray
-    unit: ClassVar[str]
+    sampled: ClassVar[str]
+    unsure: ClassVar[str]
 
     @property
     def n_draws(self) -> int:

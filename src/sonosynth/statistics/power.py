@@ -152,19 +152,20 @@ def smallest_difference(
 
 
 def repeated_splits_error(
-    components: VarianceComponents, n_splits: int, n_seeds: int, n_groups: int, test_share: float
+    components: VarianceComponents, n_splits: int, n_seeds: int, n_groups: int, test_ratio: float
 ) -> tuple[float, float] | None:
     """Return the expected standard error of the mean difference over repeated splits, and its degrees of freedom.
 
-    Every split has a draw and test groups of its own, so all `components` fall on single splits; their mean is
-    corrected as `RepeatedScores.estimate` does. None with fewer than three splits: such a design has no test.
+    Every split has a draw and test groups of its own, so all `components` fall on single splits, but for what their
+    test groups share: those of two splits of one data set are drawn without replacement. The mean is corrected as
+    `RepeatedScores.estimate` does. None with fewer than three splits: such a design has no test.
 
     Args:
         components: what makes a difference vary.
         n_splits: random divisions of the data.
         n_seeds: seeds averaged in each.
         n_groups: groups of test images in each.
-        test_share: test images over images of the training part.
+        test_ratio: number of test images over that of the training part.
 
     Raises:
         ValueError: a number is below one.
@@ -174,8 +175,9 @@ def repeated_splits_error(
     if n_splits < FEWEST_DRAWS:
         return None
     of_groups = (components.group + components.draw_group + components.seed_group / n_seeds) / n_groups
+    of_groups /= 1 + test_ratio  # the part of the images that does not test
     of_split = components.draw + components.seed / n_seeds + of_groups
-    return float(np.sqrt((1 / n_splits + test_share) * of_split)), n_splits - 1.0
+    return float(np.sqrt((1 / n_splits + test_ratio) * of_split)), n_splits - 1.0
 
 
 def _alpha(level: float, comparisons: int) -> float:

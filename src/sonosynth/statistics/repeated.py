@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sonosynth.statistics.estimates import FEWEST_DRAWS, Covers, Estimate, Scores
+from sonosynth.statistics.estimates import FEWEST_DRAWS, ROUNDING, Covers, Estimate, Scores
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,13 @@ class Splits:
             raise ValueError("two splits have one test set; the correction is for splits that change it")
 
     @property
-    def test_share(self) -> float:
+    def test_ratio(self) -> float:
         """The number of test images over that of the training part."""
         return float(np.mean([len(test) for test in self.tests])) / self.n_train
+
+    def at(self, places: Sequence[int]) -> "Splits":
+        """Return the splits at `places`."""
+        return Splits(tuple(self.tests[place] for place in places), self.n_train)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class RepeatedScores(Scores):
         splits: which images each split tests on.
     """
 
-    unit: ClassVar[str] = "split of the images"
+    sampled: ClassVar[str] = "split of the images"
+    unsure: ClassVar[str] = "the scores of all splits are alike, which tells nothing of their spread"
 
     whole: np.ndarray
     splits: Splits
@@ -63,7 +68,7 @@ class RepeatedScores(Scores):
 
     @property
     def covers(self) -> Covers:
-        """What an interval of `estimate` speaks of."""
+        """What an interval of `estimate` speaks of: splits of other samples of such images."""
         return "splits"
 
     def fits(self, other: Scores) -> bool:
@@ -73,14 +78,15 @@ class RepeatedScores(Scores):
 
     def of_draws(self, places: Sequence[int]) -> "RepeatedScores":
         """Return the scores of the splits at `places`."""
-        tests = tuple(self.splits.tests[place] for place in places)
-        return RepeatedScores(self.whole[list(places)], Splits(tests, self.splits.n_train))
+        return RepeatedScores(self.whole[list(places)], self.splits.at(places))
 
     def along(self, weights: np.ndarray) -> "RepeatedScores":
         """Return scores with one more axis, the last: these times each of `weights`, float ``[m]``."""
         return RepeatedScores(self.whole[..., None] * weights, self.splits)
 
     def __add__(self, other: "RepeatedScores") -> "RepeatedScores":
+        if self.splits != other.splits:
+            raise ValueError("scores of different splits cannot be added")
         return RepeatedScores(self.whole + other.whole, self.splits)
 
     def __rmul__(self, factor: float) -> "RepeatedScores":
@@ -93,11 +99,13 @@ class RepeatedScores(Scores):
     def estimate(self) -> Estimate:
         """Return the mean over splits with its corrected standard error and ``splits - 1`` degrees of freedom.
 
-        With fewer than three splits nothing is known of the spread.
+        With fewer than three splits nothing is known of the spread, nor where all of them have one score: two networks
+        that call everything by one class score alike on test images in the same proportions.
         """
         value, n = self.whole.mean(axis=0), len(self.whole)
         if n < FEWEST_DRAWS:
             unknown = np.full(value.shape, np.nan)
             return Estimate(value, unknown, unknown, self.covers)
-        error = np.sqrt((1 / n + self.splits.test_share) * self.whole.var(axis=0, ddof=1))
+        variance = self.whole.var(axis=0, ddof=1)
+        error = np.sqrt((1 / n + self.splits.test_ratio) * np.where(variance <= ROUNDING**2, np.nan, variance))
         return Estimate(value, error, np.full(value.shape, n - 1.0), self.covers)

@@ -99,12 +99,18 @@ def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None)
     if plan.repeats is None:
         return (_divided(design, images, plan.seed, range(plan.draws), own_test),)
     divisions = tuple(_divided(design, images, seed_of(plan.seed, "repeat", r), (r,)) for r in range(plan.repeats))
-    tests = [tuple(division.test_indices.tolist()) for division in divisions if division.test_indices is not None]
-    if len(set(tests)) < len(tests):
+    tests = [division.test_indices for division in divisions if division.test_indices is not None]
+    if len({tuple(test) for test in tests}) < len(tests):
         raise SplitError(
             f"of {len(tests)} random splits two have the same test images: {len(images)} images in "
             f"{len(np.unique(images.groups))} groups are too few for so many; lower split.repeats"
         )
+    for label, name in enumerate(images.classes):
+        if len({tuple(test[images.labels[test] == label]) for test in tests}) == 1:
+            raise SplitError(
+                f"class '{name}' has the same test images in each of {len(tests)} random splits, so that they say "
+                "nothing of other images of it; use split.draws instead of split.repeats, or leave the class out"
+            )
     return divisions
 
 
@@ -162,16 +168,21 @@ def _prepared(
     how: dict[str, Any] = {"progress": progress, "mask_overlays": data.mask_overlays}
     images, notes = prepare(source, data.size, data.fit, classes=data.classes, **how)
     if store is not None and store.has_begun:
-        _check_as_before(store, images)
+        _check_as_before(store, "fingerprint", images)
     return images, {"notes": [*lines, *notes], "kind": source.kind, "files": files, "audit": tables}
 
 
-def _check_as_before(store: Store, images: ImageSet) -> None:
-    """Raise StudyError unless `images`, prepared anew, are those that the results in `store` rest on."""
-    if images.fingerprint() != store.provenance()["data"]["fingerprint"]:
+def _check_as_before(store: Store, name: str, images: ImageSet) -> None:
+    """Raise StudyError unless `images`, prepared anew, are those that the results in `store` rest on.
+
+    `name` is that of their fingerprint in the provenance; where an earlier version kept none, they are believed.
+    """
+    before = store.provenance()["data"].get(name)
+    if before is not None and images.fingerprint() != before:
         raise StudyError(
-            f"pixels, labels or groups of the images differ from those of the results in {store.directory}, which may "
-            "come from another machine or version; bring its data/ folder too, or choose another --out"
+            f"pixels, labels or groups of the {'test ' if name == 'test_fingerprint' else ''}images differ from those "
+            f"of the results in {store.directory}, which may come from another machine or version; bring its data/ and "
+            "test/ folders too, or choose another --out"
         )
 
 
@@ -245,6 +256,8 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     source = read_source(expand(design.split.test))
     data = design.data
     test, _ = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
+    if store is not None and store.has_begun:
+        _check_as_before(store, "test_fingerprint", test)
     check_real(test, "images of split.test")
     roles, remedy = ("images of data.source", "images of split.test"), "remove them from one of the two"
     check_apart(images, test, roles, remedy)

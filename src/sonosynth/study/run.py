@@ -8,7 +8,7 @@ from sonosynth.data.prepare import source_fingerprint
 from sonosynth.data.readers import read_source
 from sonosynth.engine import provenance
 from sonosynth.files import atomic_file, locked, remove_leftovers, write_json
-from sonosynth.study.cells import AnyCell, Division
+from sonosynth.study.cells import AnyCell, Division, TrainCell
 from sonosynth.study.design import StudyDesign, expand
 from sonosynth.study.prepared import StudyData, prepare_study
 from sonosynth.study.store import Store
@@ -70,8 +70,15 @@ def run_study(
 def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, workers: int) -> None:
     store.write_plan(cells)
     waiting = store.waiting(cells)
-    for cell in waiting:
+    lost = store.lost(cells)
+    for cell in lost:
         store.forget(cell)
+    if lost:
+        runs = len([cell for cell in lost if isinstance(cell, TrainCell)])
+        monitor.note(
+            f"{runs} generators whose weights are not here are needed again: they are trained anew, and the "
+            f"{len(lost) - runs} results that rest on them are made anew"
+        )
     done, to_do = 0, {cell.hash for cell in waiting}
     for cell in cells:
         if cell.hash not in to_do:
@@ -103,8 +110,9 @@ def _one_by_one(
 
 
 def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str) -> None:
-    if not store.has_begun:
-        told = {
+    kept = store.provenance() if store.has_begun else provenance() | {"command": command}
+    if not store.data.is_dir():  # the first time, or only results were kept
+        kept["data"] = {
             "source": design.data.source,
             "kind": data.kind,
             "fingerprint": data.images.fingerprint(),
@@ -112,8 +120,9 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
             "files": data.files,
         }
         if design.split.test is not None:
-            told["test_files"] = source_fingerprint(read_source(expand(design.split.test)))
-        store.save_provenance(provenance() | {"command": command, "data": told})
+            kept["data"]["test_files"] = source_fingerprint(read_source(expand(design.split.test)))
+            kept["data"]["test_fingerprint"] = data.divisions[0].held_out.fingerprint()
+        store.save_provenance(kept)
     for name, content in data.audit.items():
         with atomic_file(store.directory / "audit" / name) as beside:
             beside.write_bytes(content)

@@ -1,5 +1,6 @@
 """The study directory: one JSON file a finished cell, under its hash, and the tidy tables made from them."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 from sonosynth.engine import provenance
 from sonosynth.errors import OutputError, StudyError
 from sonosynth.files import atomic_file, is_vacant, read_json, write_json, write_text
+from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.study.cells import FORMATS, AnyCell, ClassifyCell, Generation, NaiveCell, trained_for
 from sonosynth.study.design import StudyDesign, load_design
 
@@ -41,7 +43,7 @@ FILTER_COLUMNS = (
 
 
 class Store:
-    """A study directory. Every write is atomic; what is there is never changed, only added to."""
+    """A study directory. Every write is atomic, and results stay, but for those of a generator that is lost."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -114,18 +116,30 @@ class Store:
         ]
 
     def waiting(self, cells: Sequence[AnyCell]) -> list[AnyCell]:
-        """Return those of `cells` that are still to be done.
+        """Return those of `cells` that are still to be done; `lost` among them."""
+        again = {cell.hash for cell in self.lost(cells)}
+        return [cell for cell in cells if cell.hash in again or not self._path(cell).is_file()]
 
-        Where only results were kept, or brought from another machine, the run of a generator is made again if a cell
-        that waits needs its images.
+    def lost(self, cells: Sequence[AnyCell]) -> list[AnyCell]:
+        """Return the finished ones of `cells` that must be done again, for only results were kept of their generator.
+
+        A cell that waits needs more of its images. Trained again on another machine it would make others, so all that
+        rests on it is done again: no result is of two generators that go by one name.
         """
-        missing = {cell.hash: trained_for(cell) for cell in cells if not self._path(cell).is_file()}
-        lost = {trained.hash for trained in missing.values() if trained is not None and not self.run(trained).is_dir()}
-        return [cell for cell in cells if cell.hash in missing or cell.hash in lost]
+        trained = [(cell, trained_for(cell) or cell) for cell in cells if cell.kind != "naive"]
+        wanted = {run.hash for cell, run in trained if run is not cell and not self._path(cell).is_file()}
+        gone = {run.hash for _, run in trained if run.hash in wanted and not self._has_run(run)}
+        return [cell for cell, run in trained if run.hash in gone and self._path(cell).is_file()]
+
+    def _has_run(self, cell: AnyCell) -> bool:
+        """Return whether the weights of a finished train cell are here; its states are removed when it has finished."""
+        files = {path.name for pattern in ("*", "*/*") for path in self.run(cell).glob(pattern)}
+        return GENERATOR in files and STATE not in files
 
     def forget(self, cell: AnyCell) -> None:
-        """Remove the result of `cell`, if there is one, so that what is half done again never counts as done."""
+        """Remove the result of `cell` and its gallery, so that what is half done again never counts as done."""
         self._path(cell).unlink(missing_ok=True)
+        shutil.rmtree(self.gallery(cell), ignore_errors=True)
 
     def run(self, cell: AnyCell) -> Path:
         """Return the run directory of a train cell."""
