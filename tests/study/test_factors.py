@@ -164,7 +164,7 @@ def test_validation_images_are_in_no_subset_and_choose_the_weights(folder, tmp_p
         assert not apart & set(subset["indices"])
     results = [read_json(path)["result"] for path in (tmp_path / "run" / "cells").glob("classify-*.json")]
     assert len(results) == 2 and all(r["n_validation"] == 9 and 1 <= r["step"] <= 20 for r in results)
-    with pytest.raises(StudyError, match="another 'split' section"):
+    with pytest.raises(StudyError, match="other test or validation images"):
         run(plain(folder, {"draws": 2}, arms=["real"], gans=[]), tmp_path / "run")
 
 

@@ -185,9 +185,22 @@ def test_new_generators_join_and_old_results_stay(source, finished, tmp_path):
     assert set(pd.read_csv(directory / "scores.csv")["gan"]) == {"stylegan2", "wider"}
 
 
+def test_draws_and_sizes_join_and_old_results_stay(source, tmp_path):
+    how = {"gans": [], "classifiers": {"arms": ["real"], "seeds": [0], "steps": 20}}
+    run(plain(source, split={"sizes": [8], "draws": 1}, **how), tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
+    _, monitor = run(plain(source, split={"sizes": [8, 16], "draws": 2}, **how), tmp_path)
+    assert len(before) == 1 and monitor.fresh == ["classify"] * 3
+    assert all(path.read_bytes() == content for path, content in before.items())
+    record = StudyRecord.load(tmp_path)
+    assert [(s.size, s.draw) for s in record.subsets] == [(8, 0), (8, 1), (16, 0), (16, 1)]
+
+
 def test_another_split_or_a_strangers_folder_is_refused(source, finished, tmp_path):
-    with pytest.raises(StudyError, match="another 'split' section"):
-        run(plain(source, split={"sizes": [8], "draws": 1}), finished)
+    with pytest.raises(StudyError, match="other test or validation images"):
+        run(plain(source, split={"sizes": [8, 16], "seed": 1}), finished)
+    with pytest.raises(StudyError, match="other test or validation images"):
+        run(plain(source, split={"sizes": [8, 16], "repeats": 2}), finished)
     (tmp_path / "letter.txt").write_text("mine")
     with pytest.raises(OutputError, match="holds no study"):
         run(plain(source), tmp_path)

@@ -136,6 +136,12 @@ class SplitSection(Section):
                 raise ValueError(f"naive names the size {size}, which is not among the sizes; take one of those")
         return self
 
+    def tests_like(self, other: "SplitSection") -> bool:
+        """Return whether both set the same images of one data set aside, however subsets are drawn from the rest."""
+        fields = ("test", "test_fraction", "validation_fraction", "seed")
+        alike = all(getattr(self, name) == getattr(other, name) for name in fields)
+        return alike and (self.repeats is None) == (other.repeats is None)
+
     def naive_sizes(self, grouped: bool) -> tuple[int, ...]:
         """Return the sizes at which classifiers are also trained on a split that ignores groups.
 

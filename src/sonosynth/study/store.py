@@ -66,18 +66,20 @@ class Store:
         write_json(self._provenance, record)
 
     def check(self, design: StudyDesign) -> None:
-        """Raise StudyError or OutputError if the directory holds anything but a study on the same data and split.
+        """Raise StudyError or OutputError if the directory holds anything but a study on the same images and test set.
 
-        Generators, scores and classifiers may differ: cells that are new run, and old results stay.
+        Sizes, draws, generators, scores and classifiers may differ: cells that are new run, and old results stay.
         """
         path = self.directory / STUDY_FILE
         if path.is_file():
             found = load_design(path)
             for section in ("name", "data", "split"):
-                if getattr(found, section) != getattr(design, section):
+                ours, theirs = getattr(design, section), getattr(found, section)
+                same = ours.tests_like(theirs) if section == "split" else ours == theirs
+                if not same:
+                    what = "other test or validation images" if section == "split" else f"another '{section}' section"
                     raise StudyError(
-                        f"{self.directory} belongs to a study with another '{section}' section; "
-                        "choose another --out or another name"
+                        f"{self.directory} belongs to a study with {what}; choose another --out or another name"
                     )
         elif not is_vacant(self.directory):
             raise OutputError(f"{self.directory} is not empty and holds no study; choose another --out")
