@@ -185,6 +185,21 @@ def test_new_generators_join_and_old_results_stay(source, finished, tmp_path):
     assert set(pd.read_csv(directory / "scores.csv")["gan"]) == {"stylegan2", "wider"}
 
 
+def test_tables_take_little_of_the_time_and_are_whole_in_the_end(source, tmp_path, monkeypatch):
+    write, calls = Store.write_tables, []
+
+    def counted(store, cells):
+        calls.append(len(list((store.directory / "cells").iterdir())))
+        write(store, cells)
+
+    monkeypatch.setattr(Store, "write_tables", counted)
+    monkeypatch.setattr("sonosynth.study.run.TABLES_SHARE", 1e-9)
+    how = {"gans": [], "classifiers": {"arms": ["real"], "seeds": [0, 1, 2], "steps": 20}}
+    run(plain(source, split={"sizes": [8]}, **how), tmp_path)
+    assert calls == [1, 3]
+    assert set(pd.read_csv(tmp_path / "f1.csv")["seed"]) == {0, 1, 2}
+
+
 def test_draws_and_sizes_join_and_old_results_stay(source, tmp_path):
     how = {"gans": [], "classifiers": {"arms": ["real"], "seeds": [0], "steps": 20}}
     run(plain(source, split={"sizes": [8], "draws": 1}, **how), tmp_path)

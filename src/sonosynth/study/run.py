@@ -1,5 +1,6 @@
 """Run a study: prepare once, split, then every cell that has no result yet, here or in worker processes."""
 
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from sonosynth.study.prepared import StudyData, prepare_study
 from sonosynth.study.store import Store
 from sonosynth.study.work import do_cell
 from sonosynth.study.workers import Tell, in_workers
+
+TABLES_SHARE = 0.02  # of the time that may go into writing tables before the study has ended
 
 
 class Monitor(Protocol):
@@ -35,7 +38,7 @@ class Monitor(Protocol):
 def run_study(
     design: StudyDesign, text: str, store: Store, monitor: Monitor, command: str, workers: int = 1
 ) -> StudyData:
-    """Run every cell of `design` that has no result in `store`, and write the tables after each.
+    """Run every cell of `design` that has no result in `store`, and write the tables as it goes.
 
     A killed study goes on where it was, to the identical tables.
 
@@ -69,16 +72,8 @@ def run_study(
 
 def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, workers: int) -> None:
     store.write_plan(cells)
+    _forget_lost(cells, store, monitor)
     waiting = store.waiting(cells)
-    lost = store.lost(cells)
-    for cell in lost:
-        store.forget(cell)
-    if lost:
-        runs = len([cell for cell in lost if isinstance(cell, TrainCell)])
-        monitor.note(
-            f"{runs} generators whose weights are not here are needed again: they are trained anew, and the "
-            f"{len(lost) - runs} results that rest on them are made anew"
-        )
     done, to_do = 0, {cell.hash for cell in waiting}
     for cell in cells:
         if cell.hash not in to_do:
@@ -95,10 +90,33 @@ def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Mon
         finished = in_workers(waiting, partial(do_cell, data, store), start, monitor.progress, workers)
     else:
         finished = _one_by_one(waiting, partial(do_cell, data, store), start, monitor.progress)
-    for cell, seconds in finished:
+    due = 0.0
+    try:
+        for cell, seconds in finished:
+            if time.monotonic() >= due:
+                took = _seconds(lambda: store.write_tables(cells))
+                due = time.monotonic() + took / TABLES_SHARE
+            monitor.finish(cell, seconds)
+    finally:
         store.write_tables(cells)
-        monitor.finish(cell, seconds)
-    store.write_tables(cells)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def _forget_lost(cells: list[AnyCell], store: Store, monitor: Monitor) -> None:
+    lost = store.lost(cells)
+    for cell in lost:
+        store.forget(cell)
+    if lost:
+        runs = len([cell for cell in lost if isinstance(cell, TrainCell)])
+        monitor.note(
+            f"{runs} generators whose weights are not here are needed again: they are trained anew, and the "
+            f"{len(lost) - runs} results that rest on them are made anew"
+        )
 
 
 def _one_by_one(

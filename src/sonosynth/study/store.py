@@ -128,7 +128,7 @@ class Store:
         A cell that waits needs more of its images. Trained again on another machine it would make others, so all that
         rests on it is done again: no result is of two generators that go by one name.
         """
-        trained = [(cell, trained_for(cell) or cell) for cell in cells if cell.kind != "naive"]
+        trained = [(cell, trained_for(cell) or cell) for cell in cells]
         wanted = {run.hash for cell, run in trained if run is not cell and not self._path(cell).is_file()}
         gone = {run.hash for _, run in trained if run.hash in wanted and not self._has_run(run)}
         return [cell for cell, run in trained if run.hash in gone and self._path(cell).is_file()]
