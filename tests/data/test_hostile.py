@@ -20,10 +20,7 @@ from typer.testing import CliRunner, Result
 from sonosynth.cli.main import app
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="makes pipes, links and names that other systems refuse")
-LIMIT_S, LIMIT_BYTES = (
-    120,
-    3 << 29,
-)  # for one command: seconds on a slow, busy machine, and bytes beyond what the process has
+LIMIT_S, LIMIT_BYTES = 120, 3 << 29  # for one command: seconds, and bytes beyond what the process has
 
 
 def there(case: Case) -> bool:
