@@ -157,7 +157,6 @@ def _design(record: StudyRecord) -> dict[str, Any]:
     return {
         "kimg": span(t.kimg for t in record.training if t.kimg is not None),
         "draws": record.n_draws,
-        "splits": 0 if record.splits is None else len(record.tests),
         "steps": design.classifiers.steps,
         "test_fraction": design.split.test_fraction,
         "fit": _FIT[design.data.fit],

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class StudyRecord:
 
     def test_of(self, draw: int) -> ImageSet:
         """Return the test images of one draw: those of its split where splits are repeated."""
-        return self.tests[draw if self.splits is not None else 0]
+        return _test_of(self.tests, draw)
 
     @staticmethod
     def load(study_dir: Path) -> "StudyRecord":
@@ -124,8 +125,7 @@ class StudyRecord:
         files, n_planned = _cell_files(study_dir)
         careless = split.optional("naive")
         naive_test = None if careless is None else data.subset(careless["test"])
-        test_of = (lambda _: tests[0]) if splits is None else tests.__getitem__
-        results = read_results(study_dir, files, test_of, naive_test)
+        results = read_results(study_dir, files, partial(_test_of, tests), naive_test)
         text = (study_dir / "study.yaml").read_text(encoding="utf-8")
         provenance = study_dir / "provenance.json"
         return StudyRecord(
@@ -145,6 +145,10 @@ class StudyRecord:
             n_finished=len(files),
             n_planned=n_planned,
         )
+
+
+def _test_of(tests: tuple[ImageSet, ...], draw: int) -> ImageSet:
+    return tests[draw if len(tests) > 1 else 0]
 
 
 def groups_in_words(record: StudyRecord) -> str:

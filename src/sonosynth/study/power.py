@@ -8,7 +8,7 @@ import numpy as np
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     FEWEST_DRAWS,
-    minimum_detectable_difference,
+    fixed_test_error,
     repeated_splits_error,
     smallest_difference,
 )
@@ -74,16 +74,13 @@ def sight(design: StudyDesign, data: StudyData) -> Sight:
     n_groups = min(len(np.unique(test.groups)) for test in tests)
     comparisons = len(design.split.sizes) * (len(design.gans) or max(1, len(plan.arms) - 1))
     numbers = (n_splits or design.split.draws, len(plan.seeds), n_groups)
+    spread = None
     if n_splits is not None:
         n_test = float(np.mean([len(test) for test in tests]))
         spread = repeated_splits_error(BUSI_COMPONENTS, *numbers, n_test / data.smallest_training_part)
-        single, corrected = (
-            None if spread is None else smallest_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
-        )
-    elif n_groups < 2:
-        single = corrected = None
-    else:
-        single, corrected = (
-            minimum_detectable_difference(BUSI_COMPONENTS, *numbers, n, LEVEL, POWER) for n in (1, comparisons)
-        )
+    elif n_groups >= 2:
+        spread = fixed_test_error(BUSI_COMPONENTS, *numbers)
+    single, corrected = (
+        None if spread is None else smallest_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
+    )
     return Sight(*numbers, comparisons, single, corrected, repeated=n_splits is not None)

@@ -93,18 +93,13 @@ def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Mon
     due = 0.0
     try:
         for cell, seconds in finished:
-            if time.monotonic() >= due:
-                took = _seconds(lambda: store.write_tables(cells))
-                due = time.monotonic() + took / TABLES_SHARE
+            began = time.monotonic()
+            if began >= due:
+                store.write_tables(cells)
+                due = time.monotonic() + (time.monotonic() - began) / TABLES_SHARE
             monitor.finish(cell, seconds)
     finally:
         store.write_tables(cells)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.monotonic()
-    work()
-    return time.monotonic() - began
 
 
 def _forget_lost(cells: list[AnyCell], store: Store, monitor: Monitor) -> None:
