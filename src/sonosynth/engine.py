@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from sonosynth.seeds import seed_of
 
@@ -119,6 +120,11 @@ def compiled(function: Function, device: torch.device) -> Function:
 def forget_compiled() -> None:
     """Drop all that is compiled: what comes next has networks of its own, and the number of variants is limited."""
     torch.compiler.reset()
+
+
+def on_device(x: Tensor, device: torch.device) -> Tensor:
+    """Return `x`, which is on the CPU, on `device`, without waiting for what the device has still to do."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def next_step() -> None:

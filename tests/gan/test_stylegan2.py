@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from sonosynth.engine import autocast
-from sonosynth.gan.layers import EqualConv2d, ModulatedConv2d, downsample, minibatch_standard_deviation, upsample
+from sonosynth.gan.layers import (
+    EqualConv2d,
+    ModulatedConv2d,
+    downsample,
+    filter_by_products,
+    minibatch_standard_deviation,
+    upsample,
+)
 from sonosynth.gan.layers import resample_filter as binomial
 from sonosynth.gan.recipes import make_recipe
 from sonosynth.gan.stylegan2 import Discriminator, Generator
@@ -54,6 +61,23 @@ def test_resampling_keeps_a_constant_away_from_the_border():
     x = torch.full((1, 2, 8, 8), 3.0)
     assert torch.allclose(upsample(x, binomial())[:, :, 2:-2, 2:-2], torch.tensor(3.0))
     assert torch.allclose(downsample(x, binomial(1, 2, 1))[:, :, 1:-1, 1:-1], torch.tensor(3.0))
+
+
+@pytest.mark.parametrize(("taps", "padding"), [((1, 3, 3, 1), 2), ((1, 3, 3, 1), 1), ((1, 2, 1), 1)])
+def test_filtering_by_products_is_the_depthwise_convolution_with_all_its_derivatives(taps, padding):
+    x, kernel = torch.randn(2, 3, 9, 8, dtype=torch.float64), 4 * binomial(*taps).double()
+
+    def convolution(x):
+        return torch.nn.functional.conv2d(x, kernel.expand(3, 1, *kernel.shape), padding=padding, groups=3)
+
+    def products(x):
+        return filter_by_products(x, kernel, padding)
+
+    def curvature(filtered):
+        return torch.func.hessian(lambda x: filtered(x).pow(3).sum())(x[:1, :, :5, :4])
+
+    torch.testing.assert_close(products(x), convolution(x))
+    torch.testing.assert_close(curvature(products), curvature(convolution))
 
 
 def test_downsampling_is_the_filter_1331_and_every_second_pixel():

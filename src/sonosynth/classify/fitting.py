@@ -16,7 +16,7 @@ from sonosynth.classify.sampling import balanced_indices, class_weights
 from sonosynth.classify.settings import DEFAULTS, Training
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import autocast, default_device, keep_freed_memory
+from sonosynth.engine import autocast, default_device, keep_freed_memory, on_device
 from sonosynth.seeds import seed_of
 
 PREDICT_CHUNK = 128
@@ -134,9 +134,10 @@ def _steps(fitted: Fitted, pool: ImageSet, classical: bool, training: Training, 
     for step in range(training.steps):
         start = step * training.batch
         if training.balance == "sampling":
-            index = balanced_indices(pool.labels, start, training.batch, seed).to(device)
+            index = balanced_indices(pool.labels, start, training.batch, seed)
         else:
-            index = shuffled_indices(len(images), start, training.batch, seed).to(device)
+            index = shuffled_indices(len(images), start, training.batch, seed)
+        index = on_device(index, device)
         x = images[index][:, None].float() / 255
         if classical:
             x = classical_augmentation(x, Draws(seed, "classical", step, device))

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,13 +60,14 @@ class Batch:
 
 
 class Objective(Protocol):
-    """What a family gives to the training loop: its phases, and whatever state they keep between steps.
+    """What a family gives to the training loop: its phases, and whatever state they keep between steps."""
 
-    `compiled` names the methods that `torch.compile` may replace: they take and return tensors, draw nothing, and what
-    they return is not differentiated twice. It may be empty.
-    """
+    @property
+    def compiled(self) -> tuple[str, ...]:
+        """The names of the methods that `torch.compile` may replace; none, if it is empty.
 
-    compiled: ClassVar[tuple[str, ...]]
+        They take and return tensors, draw nothing, and what they return is not differentiated twice.
+        """
 
     def phases(self) -> "list[Phase]":
         """Return the phases of a step, in the order in which they run."""

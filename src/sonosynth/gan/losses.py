@@ -1,7 +1,5 @@
 """The StyleGAN2 objective: logistic loss with lazy R1 and path-length regularisation (Karras et al. 2020)."""
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,8 +15,6 @@ from sonosynth.gan.stylegan2 import Discriminator, Generator
 
 class StyleGAN2Objective:
     """The phases of StyleGAN2; their state is the running mean of path lengths and what augmentation and LeCam keep."""
-
-    compiled: ClassVar[tuple[str, ...]] = ("judge", "_synthesise", "_path_lengths", "_image_gradient")
 
     def __init__(
         self,
@@ -40,6 +36,13 @@ class StyleGAN2Objective:
         self.style_mixing = style_mixing
         self.augmentation, self.lecam = augmentation, lecam
         self.path_length_mean = torch.zeros([], device=generator.constant.device)
+
+    @property
+    def compiled(self) -> tuple[str, ...]:
+        """The names of the methods that `torch.compile` may replace."""
+        both = ("judge", "_synthesise")
+        # Those with a gradient inside: on an H200 Triton 3.6 (PyTorch 2.11) fails to build a kernel of `_path_lengths`.
+        return both if self.generator.constant.is_cuda else (*both, "_path_lengths", "_image_gradient")
 
     def phases(self) -> list[Phase]:
         """Return the phases of a step, in the order in which they run."""

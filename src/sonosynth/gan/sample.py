@@ -1,7 +1,9 @@
 """From a trained generator to images: a synthetic `ImageSet`, or a grid to look at."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from sonosynth.data.frame import restored
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import autocast, default_device, generator
+from sonosynth.engine import autocast, default_device, generator, on_device
 from sonosynth.errors import ClassError, RunError, nearest
 from sonosynth.files import atomic_file
 from sonosynth.gan.checkpoint import BEST, GENERATOR, RunConfig, load_generator
@@ -22,6 +24,7 @@ Snapshot = Literal["last", "best"]
 """Which weights of a run: those of its end, or those that came nearest to its training images."""
 
 CHUNK = 32  # samples a pass; always this many, so that rounding cannot depend on how many images were asked for
+DRAWING_THREADS = 4
 
 
 def class_sequence(counts: Sequence[int], n: int) -> np.ndarray:
@@ -38,13 +41,35 @@ def class_sequence(counts: Sequence[int], n: int) -> np.ndarray:
     return labels
 
 
-def _latents(
-    network: GeneratorNetwork, seed: int, labels: Tensor, start: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    draws = [generator(seed, "sample", int(label), start + i) for i, label in enumerate(labels)]
-    z = torch.stack([torch.randn(network.z_dim, generator=g) for g in draws])
-    noise = torch.stack([torch.randn(network.noise_length, generator=g) for g in draws])
-    return z.to(device), noise.to(device)
+Latents = tuple[Tensor, Tensor]
+"""``z [N, z_dim]`` and noise ``[N, noise_length]``."""
+
+
+def _latents(network: GeneratorNetwork, seed: int, labels: Sequence[np.ndarray]) -> Iterator[Latents]:
+    """Yield the latents of every chunk of `labels`, on the CPU; threads draw the next chunk meanwhile.
+
+    Every image has a random sequence of its own. One thread alone would draw more slowly than a GPU makes images.
+    """
+
+    def draw(label: int, index: int) -> Latents:
+        own = generator(seed, "sample", label, index)
+        return torch.randn(network.z_dim, generator=own), torch.randn(network.noise_length, generator=own)
+
+    with ThreadPoolExecutor(DRAWING_THREADS) as pool:
+        coming: deque[list[Future[Latents]]] = deque()
+        start = 0
+        for chunk in labels:
+            coming.append([pool.submit(draw, int(label), start + i) for i, label in enumerate(chunk)])
+            start += len(chunk)
+            if len(coming) > 1:
+                yield _stacked(coming.popleft())
+        while coming:
+            yield _stacked(coming.popleft())
+
+
+def _stacked(drawn: list[Future[Latents]]) -> Latents:
+    z, noise = zip(*(future.result() for future in drawn), strict=True)
+    return torch.stack(z), torch.stack(noise)
 
 
 @torch.no_grad()
@@ -60,15 +85,15 @@ def synthesise(
     """Return uint8 images ``[N, H, W]``; image i depends on (seed, its label, i) and the weights alone."""
     device = next(network.parameters()).device
     images = np.empty((len(labels), network.size, network.size), dtype=np.uint8)
-    for start in range(0, len(labels), CHUNK):
-        count = min(CHUNK, len(labels) - start)
-        chunk = np.resize(labels[start : start + count], CHUNK)
-        z, noise = _latents(network, seed, torch.from_numpy(chunk), start, device)
+    chunks = [np.resize(labels[start : start + CHUNK], CHUNK) for start in range(0, len(labels), CHUNK)]
+    for i, (chunk, latents) in enumerate(zip(chunks, _latents(network, seed, chunks), strict=True)):
+        z, noise, of_class = (on_device(x, device) for x in (*latents, torch.from_numpy(chunk)))
         with autocast(device):
-            made = network(z, torch.from_numpy(chunk).to(device) if conditional else None, noise, truncation)
-        images[start : start + count] = _to_uint8(made[:count, 0])
+            made = network(z, of_class if conditional else None, noise, truncation)
+        done = min((i + 1) * CHUNK, len(labels))
+        images[i * CHUNK : done] = _to_uint8(made[: done - i * CHUNK, 0])
         if progress:
-            progress(start + count, len(labels))
+            progress(done, len(labels))
     return images
 
 
@@ -168,7 +193,7 @@ def interpolate(
     """
     network, config, label = _player_of(run, class_name, snapshot, device or default_device())
     device = next(network.parameters()).device
-    z, noise = _latents(network, seed, torch.full((4,), label), 0, device)
+    z, noise = (x.to(device) for x in next(_latents(network, seed, [np.full(4, label)])))
     images = []
     for k in range(frames):
         leg, share = divmod(4 * k / frames, 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sonosynth import processes
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import compiled, forget_compiled, keep_freed_memory, next_step, seconds
+from sonosynth.engine import compiled, forget_compiled, keep_freed_memory, next_step, on_device, seconds
 from sonosynth.gan.checkpoint import RunConfig
 from sonosynth.gan.game import Batch, Phase
 from sonosynth.seeds import seed_of
@@ -39,13 +39,13 @@ class TrainingImages:
         `size` counts the images of all processes.
         """
         draws = Draws(seed, phase, step, self.device, self.share)
-        index = self._indices(seed, step * size, size).to(self.device)
+        index = on_device(self._indices(seed, step * size, size), self.device)
         real = self.images[index][:, None].float().div_(127.5).sub_(1)
         if self.mirror:
             real = torch.where(draws.uniform(len(real), 1, 1, 1) < 0.5, real.flip(3), real)
         if self.labels is None:
             return Batch(real, None, None, draws)
-        other = self._indices(seed_of(seed, "labels", phase), step * size, size).to(self.device)
+        other = on_device(self._indices(seed_of(seed, "labels", phase), step * size, size), self.device)
         return Batch(real, self.labels[index], self.labels[other], draws)
 
     def _indices(self, seed: int, start: int, count: int) -> Tensor:
@@ -152,7 +152,7 @@ class Trainer:
         loss, statistics = phase.loss(self.images.batch(self.seed, phase.name, self.step_count, self.batch_size))
         loss.backward()  # type: ignore[no-untyped-call]
         processes.average_([p.grad for p in self.trained[phase.player] if p.grad is not None])
-        return statistics
+        return {name: value.clone() for name, value in statistics.items()}  # the next phase may overwrite them
 
     def seconds_a_step(self, repeats: int = 3, warm_up: int = 1) -> float:
         """Return what a step takes here, a phase that is not due in every step by its share; the state moves on."""
