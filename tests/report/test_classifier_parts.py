@@ -299,6 +299,9 @@ def test_reviewers_find_their_answers(study, record, rows, tmp_path, undrawn):
     assert answers["Which test, corrected how?"].endswith("Holm over sizes and generators (4 comparisons).")
     assert "crossed random factors" in answers["How are intervals made?"]
     assert answers["Which versions?"] == "sonosynth 0.1.0, torch 2.13.0, CPU (x86_64, AVX2)."
+    elsewhere = replace(record, made_on={"NVIDIA H200, bfloat16, torch 2.11.0": 2} | dict(record.made_on))
+    asked = {q["question"]: q["answer"] for q in reviewers_questions(elsewhere, found, [])}
+    assert asked["Which versions?"].endswith("(x86_64, AVX2); 2 cells by NVIDIA H200, bfloat16, torch 2.11.0.")
     page, text = read(write_report(study, tmp_path))
     for question in reviewers_questions(record, found, detectable(record, found)):
         assert question["link"] in page.ids and question["answer"] in text

@@ -14,6 +14,7 @@ from sonosynth.study.prepared import prepare_study
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WORK = {
     "busi-cpu": {"classify": 216, "train": 24, "score": 24, "naive": 18},
+    "busi-gpu": {"classify": 216, "train": 24, "score": 24, "naive": 18},
     "paper": {"classify": 17750, "train": 125, "score": 125, "naive": 300},
     "quick": {"classify": 52, "train": 4, "score": 4, "filter": 4},
 }

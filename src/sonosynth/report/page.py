@@ -239,6 +239,7 @@ def _provenance(record: StudyRecord) -> dict[str, Any]:
         "versions": sorted(versions.items()),
         "machine": [(name, known[name]) for name in sorted(known)],
         "made_on": list(record.made_on.items()),
+        "alike": not record.made_elsewhere,
         "hours": f"{seconds / 3600:.1f}" if seconds >= 3600 else "",
         "minutes": f"{seconds / 60:.1f}",
     }

@@ -11,7 +11,17 @@ import yaml
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
-from sonosynth.report.results import ClassifierRun, Fields, FilterRun, StudyScore, TrainRun, read_object, read_results
+from sonosynth.report.results import (
+    UNRECORDED,
+    ClassifierRun,
+    Fields,
+    FilterRun,
+    StudyScore,
+    TrainRun,
+    machine_in_words,
+    read_object,
+    read_results,
+)
 from sonosynth.report.wording import counted, span
 from sonosynth.statistics import Splits
 from sonosynth.study.design import StudyDesign, load_design
@@ -95,6 +105,12 @@ class StudyRecord:
     def unit(self) -> str:
         """What there are several of, with one training subset of each size: ``"draw"`` or ``"split"``."""
         return "draw" if self.splits is None else "split"
+
+    @property
+    def made_elsewhere(self) -> dict[str, int]:
+        """Those of `made_on` that are not the machine, with its libraries, on which the study began."""
+        here = {machine_in_words(self.provenance), UNRECORDED}
+        return {machine: cells for machine, cells in self.made_on.items() if machine not in here}
 
     @property
     def n_draws(self) -> int:

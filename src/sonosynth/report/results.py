@@ -21,6 +21,8 @@ _KEY = (
 )
 _ROUNDING = 2e-6  # probabilities are stored with six decimals
 
+UNRECORDED = "an earlier version, which did not record it"
+
 
 @dataclass(frozen=True, order=True)
 class Generator:
@@ -208,7 +210,7 @@ def read_results(
                 "the study file no longer asks for"
             )
         known[key] = file
-        machines[_in_words(content.optional("made_on"))] += 1
+        machines[machine_in_words(content.optional("made_on"))] += 1
         if kind == "train":
             training.append(_train_run(study_dir, cell, result))
         elif kind == "score":
@@ -235,10 +237,10 @@ def read_results(
     )
 
 
-def _in_words(machine: dict[str, Any] | None) -> str:
+def machine_in_words(machine: Mapping[str, Any] | None) -> str:
     """Return what of a machine and its libraries may change a result beyond the last digits."""
     if machine is None:
-        return "an earlier version, which did not record it"
+        return UNRECORDED
     versions = machine.get("versions") or {}
     parts = [machine.get("device"), machine.get("precision")]
     parts += [f"{name} {versions[name]}" for name in ("sonosynth", "torch") if name in versions]

@@ -115,4 +115,7 @@ def _versions(record: StudyRecord) -> str:
     known: dict[str, Any] = record.provenance.get("versions") or {}
     shown = [f"{name} {known[name]}" for name in _SHOWN_VERSIONS if name in known]
     device = [str(record.provenance["device"])] if record.provenance.get("device") else []
-    return f"{', '.join(shown + device)}." if shown or device else "Unknown: no provenance was written."
+    if not shown and not device:
+        return "Unknown: no provenance was written."
+    others = [f"{counted(cells, 'cell')} by {machine}" for machine, cells in record.made_elsewhere.items()]
+    return f"{'; '.join([', '.join(shown + device), *others])}."
