@@ -19,6 +19,7 @@ from sonosynth.seeds import seed_of
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 _bfloat16: bool | None = None  # None: where the processor has it
+_records_graphs = False  # whether compiled functions are CUDA graphs
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,7 +31,6 @@ def default_device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_bfloat16(device_type: str) -> bool:
     """Return whether the processor multiplies bfloat16 itself: where it does not, float32 is two to five times faster.
 
@@ -108,18 +108,25 @@ def can_compile(device: torch.device) -> bool:
     return device.type == "cuda" or any(shutil.which(name) for name in ([named] if named else ["g++", "clang++"]))
 
 
+def begin_compiling() -> None:
+    """Drop all that is compiled: what comes next has networks of its own, and the number of variants is limited.
+
+    What is compiled takes `has_bfloat16` for a constant; to say so earlier would import the compiler, which takes
+    seconds.
+    """
+    torch.compiler.reset()
+    torch.compiler.assume_constant_result(has_bfloat16)  # type: ignore[no-untyped-call]
+
+
 def compiled(function: Function, device: torch.device) -> Function:
     """Return `function` compiled for `device` when first called, anew for every shape and type of its arguments.
 
     On a GPU its kernels are recorded as CUDA graphs; call `next_step` before outputs of earlier calls may be lost.
     """
-    mode = "reduce-overhead" if device.type == "cuda" else None
+    global _records_graphs
+    _records_graphs = device.type == "cuda"
+    mode = "reduce-overhead" if _records_graphs else None
     return torch.compile(function, dynamic=False, mode=mode)  # type: ignore[return-value]
-
-
-def forget_compiled() -> None:
-    """Drop all that is compiled: what comes next has networks of its own, and the number of variants is limited."""
-    torch.compiler.reset()
 
 
 def on_device(x: Tensor, device: torch.device) -> Tensor:
@@ -129,7 +136,8 @@ def on_device(x: Tensor, device: torch.device) -> Tensor:
 
 def next_step() -> None:
     """Allow compiled functions to overwrite what they returned before."""
-    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+    if _records_graphs:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
 def generator(*parts: int | str, device: torch.device | None = None) -> torch.Generator:

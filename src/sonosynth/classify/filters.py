@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.model_selection import StratifiedGroupKFold
 
 from sonosynth.classify.fitting import fit
 from sonosynth.classify.settings import DEFAULTS, Training
@@ -88,6 +87,8 @@ def confidence_filter(
         FilterError: a quantile out of range, or a class with fewer than two groups of training images.
         ClassError, LeakageError: as for `distance_filter`.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     _check(train, synthetic, quantile)
     labels = np.unique(train.labels)
     groups = min(len(np.unique(train.groups[train.labels == label])) for label in labels)

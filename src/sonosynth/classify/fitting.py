@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
 from sonosynth.classify.augmentation import classical_augmentation
@@ -166,6 +165,8 @@ class _Choice:
         """Judge the weights after `step` steps, where it is time to."""
         if self.validation is None or step not in self.looks:
             return
+        from sklearn.metrics import f1_score
+
         predicted = self.fitted.predict(self.validation.images).argmax(axis=1)
         score = f1_score(self.validation.labels, predicted, average="macro", zero_division=0)
         if score >= self._score:

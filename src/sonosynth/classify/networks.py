@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from monai.networks import nets
 from torch import Tensor, nn
 
 from sonosynth.efficientnet import STRIDE
@@ -39,6 +38,13 @@ class Network:
     build: Callable[[int, float], nn.Module]
     learning_rate: float = FROM_SCRATCH
     normalisation: tuple[float, float] | None = None
+
+
+def _monai() -> Any:
+    """Return MONAI's networks, imported when they are first asked for: MONAI takes two seconds."""
+    from monai.networks import nets
+
+    return nets
 
 
 class _MatrixConvolution(nn.Conv2d):
@@ -73,7 +79,7 @@ def _multiply(stage: nn.Module) -> None:
 
 def _resnet18(n_classes: int, dropout: float) -> nn.Module:
     # MONAI's stem keeps full resolution by default; the standard stem of He et al. 2016 has stride two.
-    network = nets.resnet18(spatial_dims=2, n_input_channels=1, num_classes=n_classes, conv1_t_stride=2)
+    network = _monai().resnet18(spatial_dims=2, n_input_channels=1, num_classes=n_classes, conv1_t_stride=2)
     _multiply(network.layer4)
     if dropout:
         network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)
@@ -81,7 +87,9 @@ def _resnet18(n_classes: int, dropout: float) -> nn.Module:
 
 
 def _densenet121(n_classes: int, dropout: float) -> nn.Module:
-    network: nn.Module = nets.DenseNet121(spatial_dims=2, in_channels=1, out_channels=n_classes, dropout_prob=dropout)
+    network: nn.Module = _monai().DenseNet121(
+        spatial_dims=2, in_channels=1, out_channels=n_classes, dropout_prob=dropout
+    )
     return network
 
 
@@ -148,7 +156,7 @@ def find_network(name: str) -> Network:
     if name in NETWORKS:
         return NETWORKS[name]
     member = name.removeprefix(MONAI)
-    builder = getattr(nets, member, None)
+    builder = getattr(_monai(), member, None)
     if member.startswith("_") or not callable(builder):
         raise NetworkError(
             f"no classifier network '{name}'{_nearest_to(name)}; known: {', '.join(NETWORKS)}, and those of MONAI"
@@ -204,7 +212,7 @@ _INPUTS, _OUTPUTS, _DROPOUTS = ("in_channels", "n_input_channels"), ("num_classe
 def _parameters(builder: Callable[..., Any]) -> _Parameters:
     """Return the parameters of `builder` and of those that it hands its keyword arguments to."""
     found: _Parameters = {}
-    chain = builder.__mro__ if inspect.isclass(builder) else (builder, nets.ResNet)
+    chain = builder.__mro__ if inspect.isclass(builder) else (builder, _monai().ResNet)
     for part in chain:
         own = inspect.signature(part).parameters
         found = dict(own) | found
@@ -250,6 +258,6 @@ def _try(model: nn.Module, name: str, n_classes: int, px: tuple[int, int]) -> No
 
 def _nearest_to(name: str) -> str:
     suffixes = ("DenseNet", "SENet", "SEResN", "resnet")
-    usable = [member for member in dir(nets) if member.startswith(suffixes) and member != "resnet"]
+    usable = [member for member in dir(_monai()) if member.startswith(suffixes) and member != "resnet"]
     own = name.removeprefix(MONAI)
     return nearest(own, [known for known in (*NETWORKS, *usable) if known != own])

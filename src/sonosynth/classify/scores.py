@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from sonosynth.data.imageset import ImageSet
 
@@ -66,6 +65,8 @@ def score_predictions(probabilities: np.ndarray, test: ImageSet) -> dict[str, fl
         ``specificity_<class>`` of the class against the rest; ``auc`` of one class against the rest, macro average;
         ``brier`` and ``expected_calibration_error``, as the functions of that name say. All 0 to 1, but for `brier`.
     """
+    from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
+
     present, classes = np.unique(test.labels), np.arange(len(test.classes))
     predicted = probabilities.argmax(axis=1)
     counts = confusion_matrix(test.labels, predicted, labels=classes)

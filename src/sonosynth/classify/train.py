@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix
 
 from sonosynth.classify.arms import Arm, Fill, training_images
 from sonosynth.classify.fitting import Progress, fit
@@ -54,6 +53,8 @@ def classify(
         ArmError: the arm needs synthetic images and there are none, or it uses none and there are some.
         NetworkError: the network is unknown or cannot be used for such images.
     """
+    from sklearn.metrics import confusion_matrix
+
     _check({"training": train, "synthetic": synthetic, "validation": validation, "test": test})
     pool = training_images(arm, train, synthetic, ratio=ratio, fill=fill, seed=seed)
     tested = test if arm.tests_on == "real" or synthetic is None else synthetic

@@ -11,7 +11,7 @@ from torch import Tensor
 from sonosynth import processes
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import compiled, forget_compiled, keep_freed_memory, next_step, on_device, seconds
+from sonosynth.engine import begin_compiling, compiled, keep_freed_memory, next_step, on_device, seconds
 from sonosynth.gan.checkpoint import RunConfig
 from sonosynth.gan.game import Batch, Phase
 from sonosynth.seeds import seed_of
@@ -100,7 +100,7 @@ class Trainer:
 
     def compile(self) -> None:
         """Compile what the objective allows, taking every gradient once; the state is left as it was found."""
-        forget_compiled()
+        begin_compiling()
         for name in self.objective.compiled:
             setattr(self.objective, name, compiled(getattr(self.objective, name), self.device))
         kept = copy.deepcopy(self.objective.state_dict())

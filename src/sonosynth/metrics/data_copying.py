@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from sonosynth.metrics.membership import group_variance, placements
 from sonosynth.metrics.subsampling import MIN_GROUPS, around, fewest
@@ -40,6 +39,8 @@ def cell_count(n_train: int, n_held_out: int, n_synthetic: int) -> int:
 
 def assign_cells(train: np.ndarray, features: np.ndarray, n_cells: int, seed: int = 0) -> np.ndarray:
     """Return the cell of each row of `features` ``[N, D]``, int ``[N]``: the nearest centre of k-means on `train`."""
+    from sklearn.cluster import KMeans
+
     if n_cells == 1:
         return np.zeros(len(features), dtype=np.int64)
     means = KMeans(n_cells, n_init=3, random_state=seed_of(seed, "cells") % 2**32).fit(train)

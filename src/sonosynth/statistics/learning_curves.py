@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.isotonic import isotonic_regression
+from scipy.optimize import isotonic_regression
 
 from sonosynth.statistics.estimates import ROUNDING, Covers, Interval, Scores
 
@@ -126,7 +126,7 @@ def _check(sizes: Sequence[float], scores: Sequence[Scores]) -> None:
 
 def _first_reached(places: np.ndarray, scores: np.ndarray, score: float) -> float:
     """Return where the rising curve first reaches `score`; infinite where it does not, or starts above it."""
-    rising = np.asarray(isotonic_regression(scores))
+    rising = isotonic_regression(scores).x
     if score < rising[0] - ROUNDING:
         return -math.inf
     if score > rising[-1] + ROUNDING:
