@@ -140,7 +140,7 @@ def test_plan_lists_cells_and_time_and_status_counts(images, tmp_path):
         "split": {"sizes": [8]},
         "gans": [gan],
         "training": {"kimg": 4000},
-        "classifiers": {"arms": ["real"], "seeds": [0], "steps": 20},
+        "classifiers": {"arms": ["real"], "seeds": [0], "steps": 20, "batch": 4},
     }
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(raw))

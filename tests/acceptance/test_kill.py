@@ -27,7 +27,7 @@ STUDY = {
     "gans": [{"base": "stylegan2-diffaug", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}],
     "training": {"kimg": 0.1, "mode": "conditional"},
     "scores": {"features": ["random-conv"], "n_synthetic": 20, "parts": ["distances"]},
-    "classifiers": {"arms": ["real+classical", "real+classical+synthetic"], "seeds": [0], "steps": 20},
+    "classifiers": {"arms": ["real+classical", "real+classical+synthetic"], "seeds": [0], "steps": 20, "batch": 4},
 }
 TIMEOUT = 240.0
 

@@ -46,7 +46,7 @@ def run(out: Path, source: Path, sizes=(8,), seeds=(0,), **data) -> Told:
         "name": "protocols",
         "data": {"source": str(source), "size": 32, **data},
         "split": {"sizes": list(sizes)},
-        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": list(seeds), "steps": 20},
+        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": list(seeds), "steps": 20, "batch": 4},
     }
     monitor = Told()
     run_study(parse_design(raw, "study"), yaml.safe_dump(raw), Store(out), monitor, "test")

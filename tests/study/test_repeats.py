@@ -38,7 +38,7 @@ def plain(source, **split) -> dict:
         "gans": [TINY_GAN],
         "training": {"kimg": 0.008, "mode": "conditional"},
         "scores": {"features": ["random-conv"], "n_synthetic": 20},
-        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20},
+        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20, "batch": 4},
     }
 
 

@@ -56,7 +56,7 @@ def design_of(folder: Path, **training) -> dict:
         "gans": [TINY_GAN, TINY_GAN | {"name": "other", "pretrain_kimg": 0.012, "pretrain_images": 2}],
         "training": {"kimg": 0.012, "mode": "conditional"} | training,
         "scores": {"features": ["random-conv"], "n_synthetic": 20, "parts": ["distances"]},
-        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20},
+        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20, "batch": 4},
     }
 
 
