@@ -154,7 +154,8 @@ def test_train_with_devices_and_go_on_with_one(tmp_path):
 def test_ctrl_c_stops_all_processes_and_the_run_goes_on(tmp_path):
     blobs(10).save(tmp_path / "data")
     words = [*WORDS, tmp_path / "data", "--out", tmp_path / "run", "--conditional", "--kimg", "2"]
-    (tmp_path / "run_sonosynth.py").write_text(CODE)
+    soon = "import sonosynth.gan.train as train; train.TICK_KIMG = 0.05"  # all stop together at a log line
+    (tmp_path / "run_sonosynth.py").write_text(f"{soon}\n{CODE}")
     process = subprocess.Popen(
         [sys.executable, tmp_path / "run_sonosynth.py", *words, "--devices", "2"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
