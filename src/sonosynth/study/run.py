@@ -1,7 +1,8 @@
 """Run a study: prepare once, split, then every cell that has no result yet, here or in worker processes."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from functools import partial
 from typing import Any, Protocol
 
@@ -92,12 +93,13 @@ def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Mon
         finished = _one_by_one(waiting, partial(do_cell, data, store), start, monitor.progress)
     due = 0.0
     try:
-        for cell, seconds in finished:
-            began = time.monotonic()
-            if began >= due:
-                store.write_tables(cells)
-                due = time.monotonic() + (time.monotonic() - began) / TABLES_SHARE
-            monitor.finish(cell, seconds)
+        with closing(finished):  # whatever happens here ends the workers too
+            for cell, seconds in finished:
+                began = time.monotonic()
+                if began >= due:
+                    store.write_tables(cells)
+                    due = time.monotonic() + (time.monotonic() - began) / TABLES_SHARE
+                monitor.finish(cell, seconds)
     finally:
         store.write_tables(cells)
 
@@ -116,7 +118,7 @@ def _forget_lost(cells: list[AnyCell], store: Store, monitor: Monitor) -> None:
 
 def _one_by_one(
     cells: list[AnyCell], do: Callable[[AnyCell, Tell], float], start: Callable[[AnyCell], None], tell: Tell
-) -> Iterator[tuple[AnyCell, float]]:
+) -> Generator[tuple[AnyCell, float]]:
     for cell in cells:
         start(cell)
         yield cell, do(cell, tell)

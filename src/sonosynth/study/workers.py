@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
@@ -33,7 +33,7 @@ _worker: "_Worker"
 
 def in_workers(
     cells: Sequence[AnyCell], do: Do, start: Callable[[AnyCell], None], tell: Tell, workers: int
-) -> Iterator[tuple[AnyCell, float]]:
+) -> Generator[tuple[AnyCell, float]]:
     """Do `cells` in `workers` processes and yield each with its seconds as it finishes.
 
     A cell that needs the results of others begins when they are there; otherwise their order is kept.
@@ -50,12 +50,14 @@ def in_workers(
         KeyboardInterrupt: after every worker has saved what it was at. Errors of a cell come through just so.
     """
     context = multiprocessing.get_context("spawn")
-    messages, stop = context.Queue(), context.Event()
+    messages, stop, work = context.Queue(), context.Event(), context.Queue()
+    for _ in range(workers):
+        work.put(do)  # it may hold all images, and a process that is started with so much holds up the next one
     waiting = [(cell, {needed.hash for needed in needed_by(cell)}) for cell in cells]
     unfinished = {cell.hash for cell in cells}
     running: dict[Future[float], AnyCell] = {}
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(do, messages, stop, workers)
+        workers, mp_context=context, initializer=_begin, initargs=(work, messages, stop, workers)
     ) as pool:
         try:
             while waiting or running:
@@ -65,8 +67,10 @@ def in_workers(
                     start(entry[0])
                     running[pool.submit(_do, entry[0])] = entry[0]
                 finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                for message in _drained(messages):
-                    tell(*message)
+                under_way = {cell.hash for cell in running.values()}
+                for cell, *progress in _drained(messages):
+                    if cell.hash in under_way:  # a message may come later than the result
+                        tell(cell, *progress)
                 for future in finished:
                     seconds, cell = future.result(), running.pop(future)
                     unfinished.discard(cell.hash)
@@ -77,6 +81,7 @@ def in_workers(
             ) from error
         finally:
             stop.set()
+            work.cancel_join_thread()
 
 
 def _drained(messages: Any) -> Iterator[Any]:
@@ -101,11 +106,12 @@ class _Worker:
             self._told = time.monotonic()
 
 
-def _begin(do: Do, messages: Any, stop: Any, workers: int) -> None:
+def _begin(work: Any, messages: Any, stop: Any, workers: int) -> None:
     global _worker
-    share_cores(workers)
-    _worker = _Worker(do, messages, stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    share_cores(workers)
+    messages.cancel_join_thread()  # at the end nobody reads, and whoever waits for that never ends
+    _worker = _Worker(work.get(), messages, stop)
 
 
 def _end_with_parent() -> None:

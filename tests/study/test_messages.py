@@ -1,0 +1,77 @@
+"""What workers tell while they work, without any real work."""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+from sonosynth.study.workers import POLL_SECONDS, in_workers
+
+
+@dataclass(frozen=True)
+class Task:
+    """Stands for a cell: what a worker calls."""
+
+    hash: str
+    work: Callable
+    generation: None = None  # needs no run
+
+
+def do(task: Task, tell) -> float:
+    return task.work(task, tell)
+
+
+def tells_after_its_end(task, tell):
+    threading.Timer(POLL_SECONDS / 4, tell, (task, 1, 1, "late")).start()
+    return 0.0
+
+
+def takes_a_while(task, tell):
+    for step in range(5):
+        time.sleep(3 * POLL_SECONDS)
+        tell(task, step, 5, "")
+    return 0.0
+
+
+def test_a_message_that_comes_after_the_result_is_not_passed_on():
+    tasks = [Task("early", tells_after_its_end), Task("long", takes_a_while)]
+    under_way, told = set(), []
+
+    def tell(task, done, total, text):
+        assert task.hash in under_way
+        told.append(task.hash)
+
+    for task, _ in in_workers(tasks, do, lambda task: under_way.add(task.hash), tell, 2):
+        under_way.remove(task.hash)
+    assert set(told) == {"long"} and not under_way
+
+
+def ends_at_once(task, tell):
+    return 0.0
+
+
+def tells_much(task, tell):
+    while True:
+        time.sleep(1.5 * POLL_SECONDS)
+        tell(task, 0, 1, "x" * 2**20)  # more than a pipe holds
+
+
+def meet_an_error(outcome) -> None:
+    tasks = [Task("talking", tells_much), Task("short", ends_at_once)]
+    with closing(in_workers(tasks, do, lambda task: None, lambda *message: None, 2)) as finished:
+        next(finished)
+        time.sleep(20 * POLL_SECONDS)  # nobody reads meanwhile
+    outcome.put("ended")
+
+
+def test_workers_end_that_have_more_to_tell_than_anybody_will_read():
+    context = multiprocessing.get_context("spawn")
+    outcome = context.Queue()
+    process = context.Process(target=meet_an_error, args=(outcome,))
+    process.start()
+    try:
+        assert outcome.get(timeout=60) == "ended"
+    finally:
+        process.kill()
