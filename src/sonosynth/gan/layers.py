@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth import processes
+from sonosynth.gan.convolution import conv2d, conv_transpose2d
 
 SQRT2 = math.sqrt(2.0)
 SMALL = 4  # side of a map of features that is convolved as a matrix product
@@ -73,7 +74,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: i
     """Return `F.conv2d`; where at most 4×4 pixels come out, as one matrix product of patches, several times faster."""
     side, kernel = (x.shape[2] + 2 * padding - weight.shape[2]) // stride + 1, weight.shape[2]
     if side > SMALL or kernel == 1:
-        return F.conv2d(x, weight, bias, stride=stride, padding=padding)
+        return conv2d(x, weight, bias, stride=stride, padding=padding)
     rows = F.pad(x, (padding,) * 4).permute(0, 2, 3, 1)
     span = stride * (side - 1) + 1
     patches = torch.cat(
@@ -191,7 +192,7 @@ class ModulatedConv2d(nn.Module):
             demodulation = gain * torch.rsqrt(styles.square() @ energy.t() + 1e-8)
         x = x * styles.to(x.dtype)[:, :, None, None]
         if self.up:
-            x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
+            x = conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
             x = _depthwise(x, 4 * self.resample_filter, padding=1)
         else:
             x = convolve(x, self.weight, padding=self.kernel // 2)
