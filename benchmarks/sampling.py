@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from bench import line, save
-from sonosynth.engine import autocast, default_device, seconds
+from sonosynth.engine import autocast, default_device, samples_a_pass, seconds
 from sonosynth.gan.recipes import make_recipe
-from sonosynth.gan.sample import CHUNK, synthesise
+from sonosynth.gan.sample import synthesise
 from train_step import CASES
 
 KEY = ("recipe", "size")
@@ -35,23 +35,25 @@ def measure(name: str, settings: dict[str, Any], size: int, n: int, repeats: int
     """Return one line of the table."""
     device = default_device()
     network = make_recipe(name, **settings).build_generator(size, 3).to(device).eval()
+    a_pass = samples_a_pass(device, size)
+    n = -(-n // a_pass) * a_pass
     labels = np.arange(n) % 3
     took = seconds(lambda: synthesise(network, labels, conditional=True, seed=0), device, repeats, warm_up=1)
-    z, noise = torch.randn(CHUNK, network.z_dim, device=device), torch.randn(CHUNK, network.noise_length, device=device)
-    classes = torch.arange(CHUNK, device=device) % 3
+    z, noise = (torch.randn(a_pass, length, device=device) for length in (network.z_dim, network.noise_length))
+    classes = torch.arange(a_pass, device=device) % 3
 
     def alone() -> None:
         with autocast(device):
             network(z, classes, noise)
 
-    chunk = seconds(alone, device, 4 * repeats, warm_up=1)
+    passed = seconds(alone, device, 4 * repeats, warm_up=1)
     changed = ",".join(f"{k}={v}" for k, v in settings.items() if k in ("channel_base", "ngf"))
     return {
         "recipe": f"{name} {changed}".strip(),
         "size": size,
         "parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M",
         "img_per_s": n / took,
-        "network": chunk * n / CHUNK / took,
+        "network": passed * n / a_pass / took,
     }
 
 
@@ -63,12 +65,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="the median counts")
     parser.add_argument("--out", type=Path, help="a JSON file; lines of an earlier call with other cases stay in it")
     arguments = parser.parse_args()
-    n = -(-arguments.n // CHUNK) * CHUNK
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     print(line(COLUMNS))
     for size in arguments.sizes:
         for name, settings in CASES:
-            row = measure(name, settings, size, n, arguments.repeats)
+            row = measure(name, settings, size, arguments.n, arguments.repeats)
             if (row["recipe"], size) in rows:  # differs from an earlier case in the discriminator alone
                 continue
             rows[row["recipe"], size] = row

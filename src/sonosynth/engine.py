@@ -134,6 +134,19 @@ def on_device(x: Tensor, device: torch.device) -> Tensor:
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
+def staging(device: torch.device, *shape: int) -> Tensor:
+    """Return an empty float32 tensor on the CPU, of which `on_device` takes a copy at once."""
+    return torch.empty(shape, pin_memory=device.type == "cuda")
+
+
+def samples_a_pass(device: torch.device, side: int) -> int:
+    """Return how many images of `side` pixels a generator makes at once, however many are wanted of it.
+
+    On a GPU a pass of fewer takes as long: to launch it takes longer than to compute it.
+    """
+    return max(32, min(128, 2**21 // side**2)) if device.type == "cuda" else 32
+
+
 def next_step() -> None:
     """Allow compiled functions to overwrite what they returned before."""
     if _records_graphs:

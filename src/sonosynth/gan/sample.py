@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sonosynth.data.frame import restored
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import autocast, default_device, generator, on_device
+from sonosynth.engine import autocast, default_device, generator, on_device, samples_a_pass, staging
 from sonosynth.errors import ClassError, RunError, nearest
 from sonosynth.files import atomic_file
 from sonosynth.gan.checkpoint import BEST, GENERATOR, RunConfig, load_generator
@@ -23,7 +23,6 @@ from sonosynth.gan.game import GeneratorNetwork
 Snapshot = Literal["last", "best"]
 """Which weights of a run: those of its end, or those that came nearest to its training images."""
 
-CHUNK = 32  # samples a pass; always this many, so that rounding cannot depend on how many images were asked for
 DRAWING_THREADS = 4
 
 
@@ -45,31 +44,37 @@ Latents = tuple[Tensor, Tensor]
 """``z [N, z_dim]`` and noise ``[N, noise_length]``."""
 
 
-def _latents(network: GeneratorNetwork, seed: int, labels: Sequence[np.ndarray]) -> Iterator[Latents]:
+def _latents(
+    network: GeneratorNetwork, seed: int, labels: Sequence[np.ndarray], device: torch.device
+) -> Iterator[Latents]:
     """Yield the latents of every chunk of `labels`, on the CPU; threads draw the next chunk meanwhile.
 
     Every image has a random sequence of its own. One thread alone would draw more slowly than a GPU makes images.
     """
 
-    def draw(label: int, index: int) -> Latents:
+    def draw(latents: Latents, row: int, label: int, index: int) -> None:
         own = generator(seed, "sample", label, index)
-        return torch.randn(network.z_dim, generator=own), torch.randn(network.noise_length, generator=own)
+        for drawn in latents:
+            torch.randn(drawn.shape[1], generator=own, out=drawn[row])
 
     with ThreadPoolExecutor(DRAWING_THREADS) as pool:
-        coming: deque[list[Future[Latents]]] = deque()
+        coming: deque[tuple[Latents, list[Future[None]]]] = deque()
         start = 0
         for chunk in labels:
-            coming.append([pool.submit(draw, int(label), start + i) for i, label in enumerate(chunk)])
+            latents = staging(device, len(chunk), network.z_dim), staging(device, len(chunk), network.noise_length)
+            rows = enumerate(chunk)
+            coming.append((latents, [pool.submit(draw, latents, row, int(label), start + row) for row, label in rows]))
             start += len(chunk)
             if len(coming) > 1:
-                yield _stacked(coming.popleft())
+                yield _drawn(*coming.popleft())
         while coming:
-            yield _stacked(coming.popleft())
+            yield _drawn(*coming.popleft())
 
 
-def _stacked(drawn: list[Future[Latents]]) -> Latents:
-    z, noise = zip(*(future.result() for future in drawn), strict=True)
-    return torch.stack(z), torch.stack(noise)
+def _drawn(latents: Latents, work: list[Future[None]]) -> Latents:
+    for row in work:
+        row.result()
+    return latents
 
 
 @torch.no_grad()
@@ -85,15 +90,26 @@ def synthesise(
     """Return uint8 images ``[N, H, W]``; image i depends on (seed, its label, i) and the weights alone."""
     device = next(network.parameters()).device
     images = np.empty((len(labels), network.size, network.size), dtype=np.uint8)
-    chunks = [np.resize(labels[start : start + CHUNK], CHUNK) for start in range(0, len(labels), CHUNK)]
-    for i, (chunk, latents) in enumerate(zip(chunks, _latents(network, seed, chunks), strict=True)):
+    # Always as many a pass, so that rounding cannot depend on how many images were asked for.
+    size = samples_a_pass(device, network.size)
+    chunks = [np.resize(labels[start : start + size], size) for start in range(0, len(labels), size)]
+
+    def keep(start: int, made: Tensor) -> None:
+        done = min(start + size, len(labels))
+        images[start:done] = made[: done - start].cpu().numpy()
+        if progress:
+            progress(done, len(labels))
+
+    last: tuple[int, Tensor] | None = None
+    for i, (chunk, latents) in enumerate(zip(chunks, _latents(network, seed, chunks, device), strict=True)):
         z, noise, of_class = (on_device(x, device) for x in (*latents, torch.from_numpy(chunk)))
         with autocast(device):
             made = network(z, of_class if conditional else None, noise, truncation)
-        done = min((i + 1) * CHUNK, len(labels))
-        images[i * CHUNK : done] = _to_uint8(made[: done - i * CHUNK, 0])
-        if progress:
-            progress(done, len(labels))
+        if last is not None:
+            keep(*last)  # which waits for the device, so not before that has its next work
+        last = i * size, _as_uint8(made[:, 0])
+    if last is not None:
+        keep(*last)
     return images
 
 
@@ -193,7 +209,7 @@ def interpolate(
     """
     network, config, label = _player_of(run, class_name, snapshot, device or default_device())
     device = next(network.parameters()).device
-    z, noise = (x.to(device) for x in next(_latents(network, seed, [np.full(4, label)])))
+    z, noise = (x.to(device) for x in next(_latents(network, seed, [np.full(4, label)], device)))
     images = []
     for k in range(frames):
         leg, share = divmod(4 * k / frames, 1)
@@ -201,7 +217,8 @@ def interpolate(
         labels = torch.full((1,), label, device=device) if config.conditional else None
         with autocast(device):
             images.append(network(here[None], labels, noise[:1], truncation)[0, 0])
-    return _to_uint8(torch.stack(images))
+    path: np.ndarray = _as_uint8(torch.stack(images)).cpu().numpy()
+    return path
 
 
 def _spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
@@ -232,10 +249,8 @@ def _known_class(run: Path, name: str, classes: tuple[str, ...]) -> str:
     return name
 
 
-def _to_uint8(images: Tensor) -> np.ndarray:
-    scaled = images.mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-    array: np.ndarray = scaled.cpu().numpy()
-    return array
+def _as_uint8(images: Tensor) -> Tensor:
+    return images.mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def generator_files(run: Path, snapshot: Snapshot = "last") -> list[Path]:
