@@ -4,9 +4,10 @@
 
 Each line of the table is a process of its own: it builds the networks, compiles them where asked, and times every phase
 of a step by itself; a step costs the sum of the medians, each divided by the interval of its phase, and the moving
-average. `share` is the rate of all counted multiplications and additions (convolutions and matrix products) over the
-rate of a 2048³ matrix product measured in the same process: in bfloat16, or in float32 on a processor without it, where
-"compiled" and "eager" are float32 too. Compilation is timed apart.
+average. On a GPU, where phases overlap, it is the median of rounds of steps in which every phase is due. `share` is the
+rate of all counted multiplications and additions (convolutions and matrix products) over the rate of a 2048³ matrix
+product measured in the same process: in bfloat16, or in float32 on a processor without it, where "compiled" and "eager"
+are float32 too. Compilation is timed apart.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 import json
 import signal
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -387,3 +388,12 @@ def test_images_of_a_rectangular_source_come_back_in_its_shape(small_set, tmp_pa
     other = train(small_set, tiny(), tmp_path / "other", kimg=0.004, conditional=True)
     with pytest.raises(RunError, match="several shapes, or none on record"):
         generate(other, 3, original_shape=True)
+
+
+def test_a_step_is_timed_in_whole_rounds_where_the_device_runs_ahead(small_set, monkeypatch):
+    trainer = Trainer(small_set, run_config(small_set, tiny("stylegan2"), conditional=True, seed=0), CPU)
+    done: Counter[str] = Counter()
+    monkeypatch.setattr(trainer, "run_phase", lambda phase, norm: done.update([phase.name]) or {})
+    monkeypatch.setattr("sonosynth.gan.trainer.runs_ahead", lambda device: True)
+    assert trainer.seconds_a_step(repeats=2, warm_up=1) > 0
+    assert done == {"generator": 48, "path_length": 12, "discriminator": 48, "r1": 3}

@@ -1,6 +1,7 @@
 """One run in memory: its images, its networks, and what a step does."""
 
 import copy
+import math
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from sonosynth import processes
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import begin_compiling, compiled, keep_freed_memory, next_step, on_device, seconds
+from sonosynth.engine import begin_compiling, compiled, keep_freed_memory, next_step, on_device, runs_ahead, seconds
 from sonosynth.gan.checkpoint import RunConfig
 from sonosynth.gan.game import Batch, Phase
 from sonosynth.seeds import seed_of
@@ -155,9 +156,15 @@ class Trainer:
         return {name: value.clone() for name, value in statistics.items()}  # the next phase may overwrite them
 
     def seconds_a_step(self, repeats: int = 3, warm_up: int = 1) -> float:
-        """Return what a step takes here, a phase that is not due in every step by its share; the state moves on."""
+        """Return what a step takes here, a phase that is not due in every step by its share; the state moves on.
+
+        Where the device is handed its work in advance, phases overlap, and whole rounds of steps are timed instead.
+        """
         self.step_count = max(self.step_count, 1)  # the moving average begins with the first image
         measured = {"repeats": repeats, "warm_up": warm_up}
+        if runs_ahead(self.device):
+            a_round = math.lcm(*(phase.interval for phase in self.phases))
+            return seconds(lambda: [self.step() for _ in range(a_round)], self.device, **measured) / a_round
         phases = sum(
             seconds(partial(self.run_phase, phase), self.device, **measured) / phase.interval for phase in self.phases
         )
