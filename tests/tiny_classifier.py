@@ -11,7 +11,13 @@ def _tiny(n_classes: int, dropout: float) -> nn.Module:
     return nn.Sequential(*stem, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(8, n_classes))
 
 
-@pytest.fixture(autouse=True)
-def tiny_network(monkeypatch):
-    """Make the network "tiny" known in the tests of a file that imports this."""
-    monkeypatch.setitem(NETWORKS, "tiny", Network("tiny", _tiny, learning_rate=1e-2))
+TINY = Network("tiny", _tiny, learning_rate=1e-2)
+QUICK = {"networks": ["tiny"], "seeds": [0], "steps": 20, "batch": 4}  # the section `classifiers` of a study
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_network():
+    """Make the network "tiny" known in a file that imports this, before its own fixtures."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(NETWORKS, TINY.name, TINY)
+        yield

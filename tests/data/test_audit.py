@@ -22,6 +22,14 @@ from sonosynth.errors import OutputError
 PER_CLASS = 12
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_forests():
+    """Learn what chance is from fewer forests: they take most of the time of an audit this small."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sonosynth.data.shortcuts._CHANCE_RUNS", 8)
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """36 phantoms and four copies: two in their own class, one flipped in another class, one exact; words on benign."""

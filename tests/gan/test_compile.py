@@ -108,13 +108,14 @@ def test_bfloat16_changes_a_run_less_than_another_seed_does():
 
     def outcome(seed: int) -> np.ndarray:
         trainer = Trainer(data, run_config(data, recipe, conditional=True, seed=seed), CPU)
-        losses = [[float(s[key]) for key in ("loss_d", "loss_g")] for s in (trainer.step() for _ in range(40))]
+        losses = [[float(s[key]) for key in ("loss_d", "loss_g")] for s in (trainer.step() for _ in range(20))]
         made = synthesise(trainer.ema, np.arange(64) % 2, conditional=True, seed=0).astype(float)
-        return np.array([*np.mean(losses[20:], axis=0), made.mean() / 255, made.std() / 255])
+        return np.array([*np.mean(losses[10:], axis=0), made.mean() / 255, made.std() / 255])
 
     with bfloat16(True):
-        fast = [outcome(seed) for seed in range(3)]
+        fast = [outcome(seed) for seed in range(2)]
     with bfloat16(False):
         slow = [outcome(seed) for seed in range(3)]
     spread = np.maximum(np.ptp(slow, axis=0), 0.02)
-    assert (np.abs(np.mean(fast, axis=0) - np.mean(slow, axis=0)) < spread).all(), (fast, slow)
+    for low, full in zip(fast, slow, strict=False):
+        assert (np.abs(low - full) < spread / 2).all(), (fast, slow)

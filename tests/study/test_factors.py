@@ -7,10 +7,8 @@ import pandas as pd
 import pytest
 import yaml
 
-import tiny_classifier
 from conftest import blobs
 from monitor import Told
-from sonosynth.classify.networks import NETWORKS, Network
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json, write_json
@@ -21,16 +19,10 @@ from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import F1_COLUMNS, FILTER_COLUMNS, Store
 from sonosynth.study.synthetic import Supply
+from tiny_classifier import tiny_network as tiny_network
 
 GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 ARMS = ["real", "oversampled", "real+synthetic", "synthetic-only", "test-on-synthetic"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny():
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(NETWORKS, "tiny", Network("tiny", tiny_classifier._tiny, learning_rate=1e-2))
-        yield
 
 
 @pytest.fixture(scope="module")

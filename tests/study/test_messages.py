@@ -1,6 +1,7 @@
 """What workers tell while they work, without any real work."""
 
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -58,7 +59,8 @@ def tells_much(task, tell):
         tell(task, 0, 1, "x" * 2**20)  # more than a pipe holds
 
 
-def meet_an_error(outcome) -> None:
+def leave_in_the_middle(outcome) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what it runs in the background
     tasks = [Task("talking", tells_much), Task("short", ends_at_once)]
     with closing(in_workers(tasks, do, lambda task: None, lambda *message: None, 2)) as finished:
         next(finished)
@@ -69,7 +71,7 @@ def meet_an_error(outcome) -> None:
 def test_workers_end_that_have_more_to_tell_than_anybody_will_read():
     context = multiprocessing.get_context("spawn")
     outcome = context.Queue()
-    process = context.Process(target=meet_an_error, args=(outcome,))
+    process = context.Process(target=leave_in_the_middle, args=(outcome,))
     process.start()
     try:
         assert outcome.get(timeout=60) == "ended"

@@ -22,6 +22,8 @@ from sonosynth.study.design import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import PROTOCOL_COLUMNS, Store
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def run(out: Path, source: Path, sizes=(8,), seeds=(0,), **data) -> Told:
         "name": "protocols",
         "data": {"source": str(source), "size": 32, **data},
         "split": {"sizes": list(sizes)},
-        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": list(seeds), "steps": 20, "batch": 4},
+        "classifiers": QUICK | {"arms": ["real", "real+synthetic"], "seeds": list(seeds)},
     }
     monitor = Told()
     run_study(parse_design(raw, "study"), yaml.safe_dump(raw), Store(out), monitor, "test")

@@ -19,6 +19,8 @@ from sonosynth.study.power import sight
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 
@@ -38,7 +40,7 @@ def plain(source, **split) -> dict:
         "gans": [TINY_GAN],
         "training": {"kimg": 0.008, "mode": "conditional"},
         "scores": {"features": ["random-conv"], "n_synthetic": 20},
-        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20, "batch": 4},
+        "classifiers": QUICK | {"arms": ["real", "real+synthetic"]},
     }
 
 

@@ -24,6 +24,8 @@ from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
 from sonosynth.study.synthetic import Supply
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 
@@ -43,7 +45,7 @@ def plain(source: Path, **changes) -> dict:
         "gans": [TINY_GAN],
         "training": {"kimg": 0.012, "mode": "conditional"},
         "scores": {"features": ["random-conv"], "n_synthetic": 20},
-        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20, "batch": 4},
+        "classifiers": QUICK | {"arms": ["real", "real+synthetic"]},
     } | changes
 
 
@@ -194,14 +196,14 @@ def test_tables_take_little_of_the_time_and_are_whole_in_the_end(source, tmp_pat
 
     monkeypatch.setattr(Store, "write_tables", counted)
     monkeypatch.setattr("sonosynth.study.run.TABLES_SHARE", 1e-9)
-    how = {"gans": [], "classifiers": {"arms": ["real"], "seeds": [0, 1, 2], "steps": 20, "batch": 4}}
+    how = {"gans": [], "classifiers": QUICK | {"arms": ["real"], "seeds": [0, 1, 2]}}
     run(plain(source, split={"sizes": [8]}, **how), tmp_path)
     assert calls == [1, 3]
     assert set(pd.read_csv(tmp_path / "f1.csv")["seed"]) == {0, 1, 2}
 
 
 def test_draws_and_sizes_join_and_old_results_stay(source, tmp_path):
-    how = {"gans": [], "classifiers": {"arms": ["real"], "seeds": [0], "steps": 20, "batch": 4}}
+    how = {"gans": [], "classifiers": QUICK | {"arms": ["real"]}}
     run(plain(source, split={"sizes": [8], "draws": 1}, **how), tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
     _, monitor = run(plain(source, split={"sizes": [8, 16], "draws": 2}, **how), tmp_path)
@@ -266,7 +268,7 @@ def test_cells_of_a_recipe_share_its_pretraining_and_a_study_cut_there_goes_on(s
     raw = plain(
         source,
         gans=[PHANTOM_GAN],
-        classifiers={"arms": ["real+synthetic"], "seeds": [0], "steps": 20, "batch": 4},
+        classifiers=QUICK | {"arms": ["real+synthetic"]},
         **quick,
     )
     run(raw, tmp_path / "whole")
@@ -335,7 +337,7 @@ def test_images_that_leak_or_stand_for_others_are_refused(source, tmp_path):
 
 def test_changed_images_are_refused_and_missing_ones_are_told(tmp_path):
     blobs(30).save(tmp_path / "real")
-    raw = plain(tmp_path / "real", gans=[], classifiers={"arms": ["real"], "seeds": [0], "steps": 20, "batch": 4})
+    raw = plain(tmp_path / "real", gans=[], classifiers=QUICK | {"arms": ["real"]})
     design, _ = run(raw, tmp_path / "study")
     moved = (tmp_path / "real").rename(tmp_path / "moved")
     notes = prepare_study(design, Store(tmp_path / "study")).notes
@@ -357,9 +359,7 @@ def test_two_processes_never_share_a_study(source, finished):
 def test_a_study_killed_while_it_claimed_its_directory_begins_again(source, tmp_path):
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / ".study.yaml.0a1b2c3d.tmp").write_text("na")
-    raw = plain(
-        source, gans=[], classifiers={"arms": ["real"], "seeds": [0], "steps": 20, "batch": 4}, split={"sizes": [8]}
-    )
+    raw = plain(source, gans=[], classifiers=QUICK | {"arms": ["real"]}, split={"sizes": [8]})
     run(raw, tmp_path / "study")
     assert not list((tmp_path / "study").glob(".*.tmp"))
 

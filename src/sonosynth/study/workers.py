@@ -109,6 +109,7 @@ class _Worker:
 def _begin(work: Any, messages: Any, stop: Any, workers: int) -> None:
     global _worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore, and `tell` needs
     share_cores(workers)
     messages.cancel_join_thread()  # at the end nobody reads, and whoever waits for that never ends
     _worker = _Worker(work.get(), messages, stop)
