@@ -148,6 +148,12 @@ def test_without_any_generator(tmp_path):
     assert "samples" not in page.ids and "distances" not in page.ids and "classifiers" in page.ids
 
 
+def test_without_any_classifier(tmp_path, undrawn):
+    page, text = read(write_report(write_fake_study(tmp_path, arms=())))
+    assert "Training took" in text and "classifiers, as planned" not in text and "generators, as planned" in text
+    assert "distances" in page.ids and "classifiers" not in page.ids
+
+
 def test_scores_by_pixels_are_columns_beside_those_of_features(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(20,), draws=1)
     (path,) = cells_of(study, "score")
