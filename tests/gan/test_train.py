@@ -99,6 +99,17 @@ def test_interrupt_saves_the_state_and_the_same_call_goes_on(small_set, tmp_path
     assert (resumed / "generator.safetensors").read_bytes() == (straight / "generator.safetensors").read_bytes()
 
 
+def test_an_interrupt_that_is_ignored_stays_so(small_set, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        told = []
+        stop = {"progress": lambda *latest: told.append(signal.raise_signal(signal.SIGINT))}
+        train(small_set, tiny(), tmp_path / "run", kimg=0.012, conditional=True, device=CPU, **stop)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(told) == 4, "before the first of three steps, and after each"
+
+
 @pytest.mark.parametrize("last", ["save_state", "save_generator"])
 def test_a_kill_between_the_files_of_a_save_loses_nothing(last, small_set, tmp_path, monkeypatch):
     straight = train(small_set, tiny(), tmp_path / "straight", kimg=0.02, conditional=True)

@@ -152,6 +152,9 @@ def test_without_any_classifier(tmp_path, undrawn):
     page, text = read(write_report(write_fake_study(tmp_path, arms=())))
     assert "Training took" in text and "classifiers, as planned" not in text and "generators, as planned" in text
     assert "distances" in page.ids and "classifiers" not in page.ids
+    assert "trains no classifiers" in text and not any(
+        word in text for word in ("every arm", "f1.csv", "Classifier runs")
+    )
 
 
 def test_scores_by_pixels_are_columns_beside_those_of_features(tmp_path, undrawn):

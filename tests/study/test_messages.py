@@ -1,6 +1,8 @@
 """What workers tell while they work, without any real work."""
 
 import multiprocessing
+import os
+import queue
 import signal
 import threading
 import time
@@ -8,6 +10,9 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
+import pytest
+
+from sonosynth.study import workers
 from sonosynth.study.workers import POLL_SECONDS, in_workers
 
 
@@ -75,5 +80,36 @@ def test_workers_end_that_have_more_to_tell_than_anybody_will_read():
     process.start()
     try:
         assert outcome.get(timeout=60) == "ended"
+    finally:
+        process.kill()
+
+
+def test_a_worker_that_is_ready_after_the_stop_begins_nothing():
+    stop, work = threading.Event(), queue.SimpleQueue()
+    stop.set()
+    with pytest.raises(KeyboardInterrupt):
+        workers._Worker(work, queue.SimpleQueue(), stop).do(Task("late", ends_at_once))
+
+
+def interrupt_while_working(outcome) -> None:
+    tasks = [Task("talking", tells_much), Task("short", ends_at_once)]
+    with closing(in_workers(tasks, do, lambda task: None, lambda *message: None, 2)) as finished:
+        next(finished)
+        children = [process.pid for process in multiprocessing.active_children()]
+        for child in children:
+            os.kill(child, signal.SIGINT)
+        time.sleep(4 * POLL_SECONDS)
+        outcome.put([process.pid for process in multiprocessing.active_children()] == children)
+
+
+def test_workers_hear_no_interrupt_but_that_of_the_study():
+    context = multiprocessing.get_context("spawn")
+    outcome = context.Queue()
+    process = context.Process(target=interrupt_while_working, args=(outcome,))
+    process.start()
+    try:
+        assert outcome.get(timeout=60)
+        process.join(60)
+        assert process.exitcode == 0
     finally:
         process.kill()

@@ -69,7 +69,7 @@ def plan(
         table.add_row(Text(cost.work), str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
     Console().print(table)
     typer.echo(f"{len(waiting)} of {len(cells)} cells to do, about {_duration(total)}")
-    for line in seen.lines():
+    for line in seen.lines() if design.classifiers.trains else ():
         typer.echo(line)
     trained = [cell.generation for cell in waiting if isinstance(cell, TrainCell)]
     if any(recipe_of(generation).compiles(generation.kimg or 0.0) for generation in trained):

@@ -382,13 +382,19 @@ def _stops(interrupted: Callable[[], bool], closing: bool, device: torch.device)
 
 @contextmanager
 def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed, so that a step is never cut in half."""
+    """Yield a function that tells whether Ctrl-C was pressed, so that a step is never cut in half.
+
+    Where interrupts are ignored, as by a background job, they stay so.
+    """
     pressed = False
 
     def remember(signum: int, frame: FrameType | None) -> None:
         nonlocal pressed
         pressed = True
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield lambda: False
+        return
     try:
         previous = signal.signal(signal.SIGINT, remember)
     except ValueError:  # not the main thread, which alone receives signals

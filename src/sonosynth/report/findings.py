@@ -148,9 +148,10 @@ def _claims(
             f"(absolute {interval_text(top.difference.absolute, 3, sign=True)}; {where(top, order)})."
         )
     else:
+        reason = "holds no such finished pair" if record.design.classifiers.trains else "trains no classifiers"
         second = (
             "F1 with real and synthetic against real images alone, below 100 real images: no figure of our own, "
-            "because this study holds no such finished pair."
+            f"because this study {reason}."
         )
     return [first, second]
 

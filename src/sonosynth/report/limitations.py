@@ -66,8 +66,8 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
         found.append("Groups are only as good as the source: images of one patient in two groups would leak.")
     if any(s.metric.startswith(FRECHET) for s in record.scores):
         found.append(
-            "The feature networks were trained on photographs; a small distance in their features is not diagnostic "
-            "realism, and no reader has judged these images."
+            "A small distance in the features of a network, all the more of one trained on photographs, is not "
+            "diagnostic realism, and no reader has judged these images."
         )
     if record.scores and not any("cop" in s.metric or "member" in s.metric for s in record.scores):
         found.append("Whether generators copied training images was not measured.")

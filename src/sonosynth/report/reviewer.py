@@ -40,7 +40,8 @@ def _images(record: StudyRecord) -> str:
     sizes = joined([str(size) for size in sorted({s.size for s in record.subsets})])
     n_test = span(len(test) for test in record.tests)
     each = "" if record.splits is None else f" in each of {len(record.tests)} splits"
-    return f"Training {sizes}; test {n_test} in {groups_in_words(record)}{each}, the same for every arm."
+    same = ", the same for every arm" if record.design.classifiers.trains else ""
+    return f"Training {sizes}; test {n_test} in {groups_in_words(record)}{each}{same}."
 
 
 def _seeds(record: StudyRecord) -> str:

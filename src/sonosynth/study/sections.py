@@ -266,6 +266,11 @@ class ClassifiersSection(Section):
     dropout: float = Field(DEFAULTS.dropout, ge=0, lt=1)
 
     @property
+    def trains(self) -> bool:
+        """Whether any classifier is trained."""
+        return bool(self.networks and self.arms)
+
+    @property
     def training(self) -> Training:
         """How every classifier is trained."""
         return Training(**{name: getattr(self, name) for name in DEFAULTS.to_dict()})

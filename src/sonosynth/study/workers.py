@@ -12,18 +12,20 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 from queue import Empty
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sonosynth.engine import share_cores
 from sonosynth.errors import StudyError
-from sonosynth.study.cells import AnyCell, needed_by
 
-Tell = Callable[[AnyCell, float, float, str], None]
+if TYPE_CHECKING:  # a worker should not import all that before it watches its parent
+    from sonosynth.study.cells import AnyCell
+
+Tell = Callable[["AnyCell", float, float, str], None]
 """Called as ``tell(cell, done, total, text)``."""
 
-Do = Callable[[AnyCell, Tell], float]
+Do = Callable[["AnyCell", Tell], float]
 """Does a cell and returns the seconds it took."""
 
 POLL_SECONDS = 0.2
@@ -32,8 +34,8 @@ _worker: "_Worker"
 
 
 def in_workers(
-    cells: Sequence[AnyCell], do: Do, start: Callable[[AnyCell], None], tell: Tell, workers: int
-) -> Generator[tuple[AnyCell, float]]:
+    cells: "Sequence[AnyCell]", do: Do, start: "Callable[[AnyCell], None]", tell: Tell, workers: int
+) -> "Generator[tuple[AnyCell, float]]":
     """Do `cells` in `workers` processes and yield each with its seconds as it finishes.
 
     A cell that needs the results of others begins when they are there; otherwise their order is kept.
@@ -49,6 +51,8 @@ def in_workers(
         StudyError: a worker was killed.
         KeyboardInterrupt: after every worker has saved what it was at. Errors of a cell come through just so.
     """
+    from sonosynth.study.cells import needed_by
+
     context = multiprocessing.get_context("spawn")
     messages, stop, work = context.Queue(), context.Event(), context.Queue()
     for _ in range(workers):
@@ -65,7 +69,8 @@ def in_workers(
                 for entry in ready[: workers - len(running)]:
                     waiting.remove(entry)
                     start(entry[0])
-                    running[pool.submit(_do, entry[0])] = entry[0]
+                    with _interrupts_blocked():
+                        running[pool.submit(_do, entry[0])] = entry[0]
                 finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 under_way = {cell.hash for cell in running.values()}
                 for cell, *progress in _drained(messages):
@@ -84,6 +89,16 @@ def in_workers(
             work.cancel_join_thread()
 
 
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let Ctrl-C wait, and let processes that start here never hear it: this one tells its workers when to stop."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _drained(messages: Any) -> Iterator[Any]:
     while True:
         try:
@@ -95,24 +110,39 @@ def _drained(messages: Any) -> Iterator[Any]:
 class _Worker:
     """What a worker process keeps: how to do a cell, where to report, and when to stop."""
 
-    def __init__(self, do: Do, messages: Any, stop: Any):
-        self.do, self._messages, self._stop, self._told = do, messages, stop, 0.0
+    def __init__(self, work: Any, messages: Any, stop: Any):
+        self._work, self._messages, self._stop, self._told = work, messages, stop, 0.0
+        self._do: Do | None = None
 
-    def tell(self, cell: AnyCell, done: float, total: float, text: str) -> None:
-        if self._stop.is_set():
-            signal.raise_signal(signal.SIGINT)  # which training answers by saving its state
+    def do(self, cell: "AnyCell") -> float:
+        if self._do is None and not self._stop.is_set():
+            self._do = self._work.get()
+        self._heed_stop()
+        assert self._do is not None
+        return self._do(cell, self.tell)
+
+    def tell(self, cell: "AnyCell", done: float, total: float, text: str) -> None:
+        self._heed_stop()
         if time.monotonic() - self._told > POLL_SECONDS:
             self._messages.put((cell, done, total, text))
             self._told = time.monotonic()
+
+    def _heed_stop(self) -> None:
+        if self._stop.is_set():
+            heed = signal.getsignal(signal.SIGINT)  # while a generator is trained, that saves its state
+            assert callable(heed)
+            heed(signal.SIGINT, None)
 
 
 def _begin(work: Any, messages: Any, stop: Any, workers: int) -> None:
     global _worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore, and `tell` needs
-    share_cores(workers)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without
     messages.cancel_join_thread()  # at the end nobody reads, and whoever waits for that never ends
-    _worker = _Worker(work.get(), messages, stop)
+    _worker = _Worker(work, messages, stop)
+    from sonosynth.engine import share_cores
+
+    share_cores(workers)
 
 
 def _end_with_parent() -> None:
@@ -123,5 +153,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _do(cell: AnyCell) -> float:
-    return _worker.do(cell, _worker.tell)
+def _do(cell: "AnyCell") -> float:
+    return _worker.do(cell)
