@@ -44,6 +44,12 @@ def test_names_are_escaped(report):
     assert "<code>&lt;images&gt;</code>" in text and "<images>" not in text
 
 
+def test_a_recipe_is_shown_with_the_length_and_mode_of_the_study(report):
+    text = report.read_text(encoding="utf-8")
+    shown = text[text.index("All settings, defaults included") :]
+    assert "kimg: 5" in shown and "kimg: 300" not in shown and "mode: per_class" not in shown
+
+
 def test_figures_stand_on_disk_too(report):
     names = {path.name for path in (report.parent / "figures").iterdir()}
     stems = {"samples-20", "samples-40", "distance-inception", "learning-resnet18"}

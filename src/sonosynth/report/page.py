@@ -89,7 +89,7 @@ def _context(record: StudyRecord, figure_dir: Path) -> dict[str, Any]:
         "sizes": joined([str(size) for size in sorted({s.size for s in record.subsets})]),
         "unfinished": unfinished(record),
         "design": _design(record),
-        "resolved": yaml.safe_dump(record.design.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        "resolved": _settings(record),
         "real": _real(record),
         "test_counts": _test_counts(record),
         "samples": _samples(record, order, figure_dir),
@@ -231,6 +231,16 @@ def _training(run: TrainRun, order: Sequence[Generator]) -> dict[str, Any]:
         "g": "–" if run.parameters_generator is None else f"{run.parameters_generator:,}",
         "d": "–" if run.parameters_discriminator is None else f"{run.parameters_discriminator:,}",
     }
+
+
+def _settings(record: StudyRecord) -> str:
+    """Return all settings as YAML; in a recipe, mode and length are those of the study where that sets them."""
+    plain = record.design.model_dump(mode="json")
+    given = {key: plain["training"][key] for key in ("mode", "kimg") if plain["training"][key] is not None}
+    for gan in plain["gans"]:
+        if gan["recipe"] is not None:
+            gan["recipe"] |= given
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def _provenance(record: StudyRecord) -> dict[str, Any]:
