@@ -73,15 +73,23 @@ def leave_in_the_middle(outcome) -> None:
     outcome.put("ended")
 
 
-def test_workers_end_that_have_more_to_tell_than_anybody_will_read():
+def outcome_of(work: Callable) -> object:
+    """Return what `work`, in a process of its own, puts into the queue that it is given; it has to end by itself."""
     context = multiprocessing.get_context("spawn")
     outcome = context.Queue()
-    process = context.Process(target=leave_in_the_middle, args=(outcome,))
+    process = context.Process(target=work, args=(outcome,))
     process.start()
     try:
-        assert outcome.get(timeout=60) == "ended"
+        found = outcome.get(timeout=60)
+        process.join(60)
+        assert process.exitcode == 0
+        return found
     finally:
         process.kill()
+
+
+def test_workers_end_that_have_more_to_tell_than_anybody_will_read():
+    assert outcome_of(leave_in_the_middle) == "ended"
 
 
 def test_a_worker_that_is_ready_after_the_stop_begins_nothing():
@@ -103,13 +111,4 @@ def interrupt_while_working(outcome) -> None:
 
 
 def test_workers_hear_no_interrupt_but_that_of_the_study():
-    context = multiprocessing.get_context("spawn")
-    outcome = context.Queue()
-    process = context.Process(target=interrupt_while_working, args=(outcome,))
-    process.start()
-    try:
-        assert outcome.get(timeout=60)
-        process.join(60)
-        assert process.exitcode == 0
-    finally:
-        process.kill()
+    assert outcome_of(interrupt_while_working) is True
