@@ -1,6 +1,7 @@
 """Images, designs and a web server that many tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from bad_server import server as server
 from sonosynth.data.imageset import ImageSet
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt; a shell's background job would ignore it
 torch.set_num_threads(1)  # the networks of tests are tiny, and pytest-xdist runs one process a core
 
 
