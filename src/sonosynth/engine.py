@@ -136,12 +136,12 @@ def compiled(function: Function, device: torch.device) -> Function:
 
 def on_device(x: Tensor, device: torch.device) -> Tensor:
     """Return `x`, which is on the CPU, on `device`, without waiting for what the device has still to do."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+    return x.pin_memory().to(device, non_blocking=True) if runs_ahead(device) else x.to(device)
 
 
 def staging(device: torch.device, *shape: int) -> Tensor:
     """Return an empty float32 tensor on the CPU, of which `on_device` takes a copy at once."""
-    return torch.empty(shape, pin_memory=device.type == "cuda")
+    return torch.empty(shape, pin_memory=runs_ahead(device))
 
 
 def samples_a_pass(device: torch.device, side: int) -> int:
@@ -149,7 +149,7 @@ def samples_a_pass(device: torch.device, side: int) -> int:
 
     On a GPU a pass of fewer takes as long: to launch it takes longer than to compute it.
     """
-    return max(32, min(128, 2**21 // side**2)) if device.type == "cuda" else 32
+    return max(32, min(128, 2**21 // side**2)) if runs_ahead(device) else 32
 
 
 def next_step() -> None:

@@ -73,11 +73,13 @@ def test_killed_study_ends_with_identical_tables(study, tmp_path):
     def cells(kind: str) -> int:
         return len(list(cut.glob(f"cells/{kind}-*.json")))
 
+    kill_when(study, cut, lambda: (cut / "study.yaml").exists())
     kill_when(study, cut, lambda: (cut / "data").exists())
     kill_when(study, cut, lambda: bool(states()))
     first = max(states())
     kill_when(study, cut, lambda: bool(states()) and max(states()) > first + 0.2)
     kill_when(study, cut, lambda: cells("train") == 1)
+    kill_when(study, cut, lambda: cells("score") == 1)
     kill_when(study, cut, lambda: cells("classify") == 3)
     finish(study, cut)
     for table in ("scores.csv", "f1.csv"):

@@ -62,8 +62,8 @@ def _latents(
         start = 0
         for chunk in labels:
             latents = staging(device, len(chunk), network.z_dim), staging(device, len(chunk), network.noise_length)
-            rows = enumerate(chunk)
-            coming.append((latents, [pool.submit(draw, latents, row, int(label), start + row) for row, label in rows]))
+            work = [pool.submit(draw, latents, row, int(label), start + row) for row, label in enumerate(chunk)]
+            coming.append((latents, work))
             start += len(chunk)
             if len(coming) > 1:
                 yield _drawn(*coming.popleft())

@@ -154,10 +154,12 @@ def _classifiers(
 
 def _design(record: StudyRecord) -> dict[str, Any]:
     design = record.design
-    of_classifiers = [
-        ("classifiers, as planned", listed(design.classifiers.seeds)),
-        ("classifiers, finished", listed({r.seed for r in record.classifiers})),
-    ]
+    of_classifiers = []
+    if design.classifiers.trains:
+        of_classifiers = [
+            ("classifiers, as planned", listed(design.classifiers.seeds)),
+            ("classifiers, finished", listed({r.seed for r in record.classifiers})),
+        ]
     return {
         "classifies": design.classifiers.trains,
         "kimg": span(t.kimg for t in record.training if t.kimg is not None),
@@ -169,7 +171,7 @@ def _design(record: StudyRecord) -> dict[str, Any]:
             ("split into test set and subsets", str(design.split.seed)),
             ("generators, as planned", listed(design.training.seeds)),
             ("generators, finished", listed({t.seed for t in record.training if t.seed is not None})),
-            *(of_classifiers if design.classifiers.trains else ()),
+            *of_classifiers,
         ],
     }
 

@@ -115,10 +115,9 @@ class _Worker:
         self._do: Do | None = None
 
     def do(self, cell: "AnyCell") -> float:
-        if self._do is None and not self._stop.is_set():
-            self._do = self._work.get()
         self._heed_stop()
-        assert self._do is not None
+        if self._do is None:
+            self._do = self._work.get()
         return self._do(cell, self.tell)
 
     def tell(self, cell: "AnyCell", done: float, total: float, text: str) -> None:
