@@ -18,7 +18,7 @@ from bench import line, save
 from sonosynth.engine import autocast, default_device, samples_a_pass, seconds
 from sonosynth.gan.recipes import make_recipe
 from sonosynth.gan.sample import synthesise
-from train_step import CASES
+from train_step import add_case_options, cases_of
 
 KEY = ("recipe", "size")
 COLUMNS = (
@@ -60,6 +60,7 @@ def measure(name: str, settings: dict[str, Any], size: int, n: int, repeats: int
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_case_options(parser)
     parser.add_argument("--sizes", nargs="+", type=int, default=[64, 128, 256])
     parser.add_argument("-n", type=int, default=256, help="images a measurement, rounded up to whole passes")
     parser.add_argument("--repeats", type=int, default=5, help="the median counts")
@@ -68,7 +69,7 @@ def main() -> None:
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     print(line(COLUMNS))
     for size in arguments.sizes:
-        for name, settings in CASES:
+        for name, settings in cases_of(arguments):
             row = measure(name, settings, size, arguments.n, arguments.repeats)
             if (row["recipe"], size) in rows:  # differs from an earlier case in the discriminator alone
                 continue

@@ -58,6 +58,21 @@ COLUMNS = (
 )
 
 
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Let the caller choose among `CASES`, or name others; see `cases_of`."""
+    parser.add_argument("--gans", nargs="+", help="only cases of these recipes")
+    parser.add_argument("--set", nargs="+", metavar="KEY=VALUE", help="one case of these settings a recipe instead")
+
+
+def cases_of(arguments: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
+    """Return recipes and their settings, as the caller chose."""
+    cases = [case for case in CASES if not arguments.gans or case[0] in arguments.gans]
+    if not arguments.set:
+        return cases
+    settings = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in arguments.set)}
+    return [(name, settings) for name in dict.fromkeys(name for name, _ in cases)]
+
+
 def some_images(n: int, size: int) -> ImageSet:
     """Return `n` images of noise in three classes: no step of training looks at what is in an image."""
     pixels = np.random.default_rng(0).integers(0, 256, (n, size, size), dtype=np.uint8)
@@ -128,8 +143,7 @@ def measure(name: str, settings: dict[str, Any], size: int, mode: str, repeats: 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--gans", nargs="+", help="only cases of these recipes")
-    parser.add_argument("--set", nargs="+", metavar="KEY=VALUE", help="one case of these settings a recipe instead")
+    add_case_options(parser)
     parser.add_argument("--sizes", nargs="+", type=int, default=[64, 128, 256])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--repeats", type=int, default=7, help="of every phase; the median counts")
@@ -139,14 +153,10 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(*json.loads(arguments.one))))
         return
-    cases = [case for case in CASES if not arguments.gans or case[0] in arguments.gans]
-    if arguments.set:
-        settings = {key: json.loads(value) for key, value in (pair.split("=", 1) for pair in arguments.set)}
-        cases = [(name, settings) for name in dict.fromkeys(name for name, _ in cases)]
     rows = []
     print(line(COLUMNS))
     for size in arguments.sizes:
-        for name, settings in cases:
+        for name, settings in cases_of(arguments):
             for mode in arguments.modes:
                 job = json.dumps([name, settings, size, mode, arguments.repeats])
                 told = subprocess.run([sys.executable, __file__, "--one", job], stdout=subprocess.PIPE, check=True)

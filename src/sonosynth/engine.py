@@ -144,12 +144,29 @@ def staging(device: torch.device, *shape: int) -> Tensor:
     return torch.empty(shape, pin_memory=runs_ahead(device))
 
 
+def fetched(x: Tensor) -> Callable[[], Tensor]:
+    """Begin to copy `x` to the CPU; return a function that waits for the copy, not for work given to the device since.
+
+    `x` itself, where it is there already.
+    """
+    if not runs_ahead(x.device):
+        return lambda: x
+    copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
+    done = torch.cuda.current_stream(x.device).record_event()
+
+    def wait() -> Tensor:
+        done.synchronize()
+        return copy
+
+    return wait
+
+
 def samples_a_pass(device: torch.device, side: int) -> int:
     """Return how many images of `side` pixels a generator makes at once, however many are wanted of it.
 
     On a GPU a pass of fewer takes as long: to launch it takes longer than to compute it.
     """
-    return max(32, min(128, 2**21 // side**2)) if runs_ahead(device) else 32
+    return max(32, min(256, 2**22 // side**2)) if runs_ahead(device) else 32
 
 
 def next_step() -> None:

@@ -34,18 +34,18 @@ def test_parameter_counts_are_those_of_the_published_architecture(size, channel_
 def test_modulated_convolution_equals_per_sample_weights():
     torch.manual_seed(0)
     layer = ModulatedConv2d(5, 7, 3, 11).double()
-    x, w = torch.randn(3, 5, 8, 8).double(), torch.randn(3, 11).double()
+    x, w, added = torch.randn(3, 5, 8, 8).double(), torch.randn(3, 11).double(), torch.randn(3, 1, 8, 8).double()
     styles = layer.affine(w)
     weight = layer.weight[None] * styles[:, None, :, None, None]  # equations 1 and 3 of the paper
     weight = weight * torch.rsqrt(weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8)
     expected = torch.cat([torch.nn.functional.conv2d(x[i : i + 1], weight[i], padding=1) for i in range(3)])
-    torch.testing.assert_close(layer(x, w), expected)
+    torch.testing.assert_close(layer(x, w, added), expected + added)
 
 
 def test_upsampling_modulated_convolution_equals_zero_insertion_convolution_and_filter():
     torch.manual_seed(0)
     layer = ModulatedConv2d(3, 4, 3, 6, up=True).double()
-    x, w = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 6).double()
+    x, w, added = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 6).double(), torch.randn(2, 1, 8, 8).double()
     styles = layer.affine(w)
     demodulation = torch.rsqrt(styles.square() @ layer.weight.square().sum(dim=(2, 3)).t() + 1e-8)
     spread = torch.zeros(2, 3, 8, 8).double()
@@ -54,7 +54,7 @@ def test_upsampling_modulated_convolution_equals_zero_insertion_convolution_and_
     padded = torch.nn.functional.pad(spread, (3, 3, 3, 3))
     convolved = torch.nn.functional.conv2d(padded, layer.weight.flip(2, 3))
     filtered = torch.nn.functional.conv2d(convolved, kernel.expand(4, 1, 4, 4), groups=4)[:, :, :8, :8]
-    torch.testing.assert_close(layer(x, w), filtered * demodulation[:, :, None, None])
+    torch.testing.assert_close(layer(x, w, added), filtered * demodulation[:, :, None, None] + added)
 
 
 def test_resampling_keeps_a_constant_away_from_the_border():

@@ -184,8 +184,8 @@ class ModulatedConv2d(nn.Module):
         self.kernel, self.up = kernel, up
         self.register_buffer("resample_filter", resample_filter(), persistent=False)
 
-    def forward(self, x: Tensor, w: Tensor, gain: float = 1.0) -> Tensor:
-        """Return the convolution of ``x [N, fan_in, H, W]`` with style ``w [N, w_dim]``, multiplied by `gain`."""
+    def forward(self, x: Tensor, w: Tensor, added: Tensor, gain: float = 1.0) -> Tensor:
+        """Return the convolution of ``x [N, fan_in, H, W]`` with style ``w [N, w_dim]``, times `gain`, plus `added`."""
         with full_precision(w):
             styles = self.affine(w)
             energy = self.weight.square().sum(dim=(2, 3))
@@ -196,7 +196,7 @@ class ModulatedConv2d(nn.Module):
             x = _depthwise(x, 4 * self.resample_filter, padding=1)
         else:
             x = convolve(x, self.weight, padding=self.kernel // 2)
-        return x * demodulation.to(x.dtype)[:, :, None, None]
+        return torch.addcmul(added.to(x.dtype), x, demodulation.to(x.dtype)[:, :, None, None])
 
 
 class BatchNorm2d(nn.BatchNorm2d):

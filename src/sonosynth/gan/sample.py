@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sonosynth.data.frame import restored
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import autocast, default_device, generator, on_device, samples_a_pass, staging
+from sonosynth.engine import autocast, default_device, fetched, generator, on_device, samples_a_pass, staging
 from sonosynth.errors import ClassError, RunError, nearest
 from sonosynth.files import atomic_file
 from sonosynth.gan.checkpoint import BEST, GENERATOR, RunConfig, load_generator
@@ -23,7 +23,7 @@ from sonosynth.gan.game import GeneratorNetwork
 Snapshot = Literal["last", "best"]
 """Which weights of a run: those of its end, or those that came nearest to its training images."""
 
-DRAWING_THREADS = 4
+DRAWING_THREADS = 8
 
 
 def class_sequence(counts: Sequence[int], n: int) -> np.ndarray:
@@ -52,18 +52,19 @@ def _latents(
     Every image has a random sequence of its own. One thread alone would draw more slowly than a GPU makes images.
     """
 
-    def draw(latents: Latents, row: int, label: int, index: int) -> None:
-        own = generator(seed, "sample", label, index)
-        for drawn in latents:
-            torch.randn(drawn.shape[1], generator=own, out=drawn[row])
+    def draw(latents: Latents, chunk: np.ndarray, start: int, rows: range) -> None:
+        for row in rows:
+            own = generator(seed, "sample", int(chunk[row]), start + row)
+            for drawn in latents:
+                torch.randn(drawn.shape[1], generator=own, out=drawn[row])
 
     with ThreadPoolExecutor(DRAWING_THREADS) as pool:
         coming: deque[tuple[Latents, list[Future[None]]]] = deque()
         start = 0
         for chunk in labels:
             latents = staging(device, len(chunk), network.z_dim), staging(device, len(chunk), network.noise_length)
-            work = [pool.submit(draw, latents, row, int(label), start + row) for row, label in enumerate(chunk)]
-            coming.append((latents, work))
+            shares = [range(k, len(chunk), DRAWING_THREADS) for k in range(DRAWING_THREADS)]
+            coming.append((latents, [pool.submit(draw, latents, chunk, start, rows) for rows in shares]))
             start += len(chunk)
             if len(coming) > 1:
                 yield _drawn(*coming.popleft())
@@ -72,8 +73,8 @@ def _latents(
 
 
 def _drawn(latents: Latents, work: list[Future[None]]) -> Latents:
-    for row in work:
-        row.result()
+    for share in work:
+        share.result()
     return latents
 
 
@@ -94,20 +95,21 @@ def synthesise(
     size = samples_a_pass(device, network.size)
     chunks = [np.resize(labels[start : start + size], size) for start in range(0, len(labels), size)]
 
-    def keep(start: int, made: Tensor) -> None:
+    def keep(start: int, made: Callable[[], Tensor]) -> None:
         done = min(start + size, len(labels))
-        images[start:done] = made[: done - start].cpu().numpy()
+        images[start:done] = made()[: done - start].numpy()
         if progress:
             progress(done, len(labels))
 
-    last: tuple[int, Tensor] | None = None
+    last: tuple[int, Callable[[], Tensor]] | None = None
     for i, (chunk, latents) in enumerate(zip(chunks, _latents(network, seed, chunks, device), strict=True)):
         z, noise, of_class = (on_device(x, device) for x in (*latents, torch.from_numpy(chunk)))
         with autocast(device):
             made = network(z, of_class if conditional else None, noise, truncation)
+        now = i * size, fetched(_as_uint8(made[:, 0]))
         if last is not None:
-            keep(*last)  # which waits for the device, so not before that has its next work
-        last = i * size, _as_uint8(made[:, 0])
+            keep(*last)  # while the device makes those of now
+        last = now
     if last is not None:
         keep(*last)
     return images

@@ -87,8 +87,7 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         """Return features of ``x [N, C, H, W]``, style ``w [N, w_dim]`` and noise of the output's size."""
-        x = self.conv(x, w, gain=SQRT2)
-        x = x + (noise * (self.noise_strength * SQRT2)).to(x.dtype)
+        x = self.conv(x, w, noise * (self.noise_strength * SQRT2), gain=SQRT2)
         return leaky_relu(x + (self.bias * SQRT2).to(x.dtype)[:, None, None])
 
 
