@@ -36,7 +36,7 @@ from sonosynth.report.render import render
 from sonosynth.report.results import Generator, TrainRun
 from sonosynth.report.reviewer import reviewers_questions
 from sonosynth.report.scorecard_tables import realism_table, worth_table
-from sonosynth.report.wording import joined, listed, number, or_dash, span
+from sonosynth.report.wording import joined, listed, number, or_dash, span, spent
 
 _FIT = {
     "pad": "padded to a square by mirroring, aspect ratio kept",
@@ -248,7 +248,6 @@ def _settings(record: StudyRecord) -> str:
 def _provenance(record: StudyRecord) -> dict[str, Any]:
     known = dict(record.provenance)
     data, versions = known.pop("data", None) or {}, known.pop("versions", None) or {}
-    seconds = sum(t.seconds or 0 for t in record.trained) + sum(r.seconds or 0 for r in record.classifiers)
     return {
         "data": {name: data.get(name) for name in ("source", "kind", "fingerprint")},
         "notes": data.get("notes") or [],
@@ -256,6 +255,9 @@ def _provenance(record: StudyRecord) -> dict[str, Any]:
         "machine": [(name, known[name]) for name in sorted(known)],
         "made_on": list(record.made_on.items()),
         "alike": not record.made_elsewhere,
-        "hours": f"{seconds / 3600:.1f}" if seconds >= 3600 else "",
-        "minutes": f"{seconds / 60:.1f}",
+        "computing": [
+            spent(noun, [run.seconds for run in runs if run.seconds is not None])
+            for noun, runs in (("generator", record.trained), ("classifier", record.classifiers))
+            if runs
+        ],
     }

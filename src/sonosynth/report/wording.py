@@ -62,6 +62,15 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
+def spent(noun: str, seconds: Sequence[float]) -> str:
+    """Return how long runs took together and each, and how many an hour that is, one after another."""
+    each = float(np.median(seconds)) if seconds else 0.0
+    if not each:
+        return f"{noun} runs: time not known"
+    runs, minutes = counted(len(seconds), f"{noun} run"), sum(seconds) / 60
+    return f"{runs}: {minutes:.1f} minutes, median {each:.1f} s, {3600 / each:.0f} an hour in one process"
+
+
 def joined(names: Sequence[str]) -> str:
     """Return ``"a, b and c"``."""
     return " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
