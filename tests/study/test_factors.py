@@ -198,8 +198,8 @@ def test_results_of_an_earlier_version_are_told_and_made_anew(folder, tmp_path):
 
 
 def test_a_plan_says_what_the_design_can_see(folder):
-    def seen(draws: int, sizes: list[int]):
-        raw = plain(folder, {"draws": draws, "sizes": sizes})
+    def seen(draws: int, sizes: list[int], **changed):
+        raw = plain(folder, {"draws": draws, "sizes": sizes}) | changed
         design = parse_design(raw, "study.yaml")
         return sight(design, prepare_study(design))
 
@@ -208,3 +208,4 @@ def test_a_plan_says_what_the_design_can_see(folder):
     assert few.comparisons == 2 and few.groups == 12
     assert few.corrected > few.single > many.single > 0
     assert f"{few.single:.3f} is found" in few.lines()[0] and "group 0.19" in few.lines()[1]
+    assert seen(3, [12], classifiers={"networks": []}) is None

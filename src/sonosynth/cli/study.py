@@ -55,8 +55,8 @@ def plan(
     if as_json:
         described = [cell.describe() | {"done": cell.hash not in to_do} for cell in cells]
         work = [{"work": c.work, "cells": c.cells, "seconds": round(c.seconds, 1)} for c in costs]
-        whole = {"cells": described, "work": work, "seconds": round(total, 1), "power": seen.to_dict()}
-        typer.echo(json.dumps(whole, indent=1))
+        whole = {"cells": described, "work": work, "seconds": round(total, 1)}
+        typer.echo(json.dumps(whole | {"power": seen and seen.to_dict()}, indent=1))
         return
     for line in [*data.notes, *store.outdated(cells)]:
         typer.echo(f"note: {line}")
@@ -69,7 +69,7 @@ def plan(
         table.add_row(Text(cost.work), str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
     Console().print(table)
     typer.echo(f"{len(waiting)} of {len(cells)} cells to do, about {_duration(total)}")
-    for line in seen.lines() if design.classifiers.trains else ():
+    for line in seen.lines() if seen else ():
         typer.echo(line)
     trained = [cell.generation for cell in waiting if isinstance(cell, TrainCell)]
     if any(recipe_of(generation).compiles(generation.kimg or 0.0) for generation in trained):

@@ -63,13 +63,15 @@ class Sight:
         ]
 
 
-def sight(design: StudyDesign, data: StudyData) -> Sight:
+def sight(design: StudyDesign, data: StudyData) -> Sight | None:
     """Return what `design` can see on the test images of `data`, under the variances `BUSI_COMPONENTS`.
 
-    Seeds are those of the classifiers: arms without synthetic images have no others. Without generators, the arms of
-    each size are compared with `real`.
+    None, where it trains no classifiers. Seeds are those of the classifiers: arms without synthetic images have no
+    others. Without generators, the arms of each size are compared with `real`.
     """
     plan, n_splits = design.classifiers, design.split.repeats
+    if not plan.trains:
+        return None
     tests = [division.held_out for division in data.divisions]
     n_groups = min(len(np.unique(test.groups)) for test in tests)
     comparisons = len(design.split.sizes) * (len(design.gans) or max(1, len(plan.arms) - 1))
