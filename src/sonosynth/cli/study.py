@@ -55,8 +55,8 @@ def plan(
     if as_json:
         described = [cell.describe() | {"done": cell.hash not in to_do} for cell in cells]
         work = [{"work": c.work, "cells": c.cells, "seconds": round(c.seconds, 1)} for c in costs]
-        whole = {"cells": described, "work": work, "seconds": round(total, 1)}
-        typer.echo(json.dumps(whole | {"power": seen and seen.to_dict()}, indent=1))
+        whole = {"cells": described, "work": work, "seconds": round(total, 1), "power": seen and seen.to_dict()}
+        typer.echo(json.dumps(whole, indent=1))
         return
     for line in [*data.notes, *store.outdated(cells)]:
         typer.echo(f"note: {line}")
