@@ -39,6 +39,10 @@ class Chance:
 
 BUSI_LIKE = Chance()
 ARMS_ALIKE = replace(BUSI_LIKE, arm_group=0.0)  # arms have no view of their own of any image
+DRAWS_ALIKE = replace(  # what the training subset holds makes no difference
+    BUSI_LIKE,
+    draw_skill=0.0, draw_bias=0.0, draw_group=0.0, arm_draw_skill=0.0, arm_draw_bias=0.0, arm_draw_group=0.0,
+)  # fmt: skip
 SINGLE_PAIR = replace(  # any two networks have equal accuracy
     BUSI_LIKE, draw_skill=0.0, draw_bias=0.0, arm_draw_skill=0.0, arm_draw_bias=0.0, seed_skill=0.0, seed_bias=0.0
 )

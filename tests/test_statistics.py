@@ -8,7 +8,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from simulated_outcomes import BUSI_LIKE, SKILLS, draw_images, predict
+from simulated_outcomes import BUSI_LIKE, DRAWS_ALIKE, SKILLS, draw_images, predict
 from sonosynth.statistics import (
     Jackknife,
     class_f1,
@@ -87,7 +87,7 @@ def test_point_values_average_seeds_then_draws(random):
 
 
 def test_standard_error_equals_that_of_a_plain_bootstrap_over_groups(random):
-    labels, groups, predictions = simulate(random, 120, 1, 2)
+    labels, groups, predictions = simulate(random, 120, 1, 1)
     members = [np.flatnonzero(groups == g) for g in range(120)]
     plain = []
     for _ in range(1500):
@@ -174,6 +174,48 @@ def test_equal_arms_are_rarely_told_apart(size):
     assert plain / n > 0.25  # the outcomes are such that the usual test fails
 
 
+@pytest.mark.parametrize(("n_draws", "n_seeds"), [(1, 3), (2, 2)])
+def test_few_draws_have_intervals_of_other_seeds_too(random, n_draws, n_seeds):
+    outside, narrow, n = 0, 0, 300
+    for _ in range(n):
+        images = draw_images(random, chance=DRAWS_ALIKE)
+        a, b = (
+            macro_f1_jackknife(images.labels, images.groups, arm, 3)
+            for arm in predict(random, images, [SKILLS[25]] * 2, 25, n_draws, n_seeds, DRAWS_ALIKE)
+        )
+        outside += (b - a).estimate().interval().excludes_zero
+        of_images_alone = Jackknife(b.whole - a.whole, b.left_out - a.left_out)
+        narrow += of_images_alone.estimate().interval().excludes_zero
+    assert 0.005 < outside / n < 0.06 < narrow / n
+
+
+def test_with_one_draw_seeds_and_test_groups_are_the_two_way_table(random):
+    labels, groups, predictions = simulate(random, 60, 1, 4)
+    ours = macro_f1_jackknife(labels, groups, predictions, 3)
+    rows = macro_f1_jackknife(labels, groups, predictions.transpose(1, 0, 2), 3).estimate()  # seeds as draws
+    assert ours.estimate().value == pytest.approx(rows.value)
+    assert ours.estimate().standard_error == pytest.approx(rows.standard_error)
+    assert ours.estimate().degrees_of_freedom == pytest.approx(rows.degrees_of_freedom, rel=0.05)
+
+
+def test_sums_and_multiples_keep_what_seeds_say(random):
+    labels, groups, predictions = simulate(random, 60, 2, 4)
+    scores = macro_f1_jackknife(labels, groups, predictions, 3)
+    once, twice = scores.estimate(), (2.0 * scores).estimate()
+    assert twice.standard_error == pytest.approx(2 * once.standard_error)
+    assert twice.degrees_of_freedom == pytest.approx(once.degrees_of_freedom)
+    along = scores.along(np.array([1.0, 2.0]))
+    assert along.estimate().standard_error == pytest.approx([once.standard_error, twice.standard_error])
+    assert along[1].estimate().degrees_of_freedom == pytest.approx(twice.degrees_of_freedom)
+    first = scores.of_draws([0]).estimate()
+    assert first.standard_error == pytest.approx(
+        macro_f1_jackknife(labels, groups, predictions[:1], 3).estimate().standard_error
+    )
+    other = Jackknife(scores.whole, scores.left_out, scores.training)
+    assert scores.training is not None
+    assert (scores - other).estimate().standard_error ** 2 == pytest.approx(scores.training[0].sum() / 2)
+
+
 def test_difference_is_paired(random):
     labels, groups, predictions = simulate(random, 80, 3, 2)
     same = f1_difference(labels, groups, predictions, predictions[:, ::-1], 3)
@@ -205,8 +247,8 @@ def test_p_value_and_both_intervals_agree(random):
 
 
 def test_relative_interval_is_fieller_s(random):
-    labels, groups, predictions = simulate(random, 90, 2, 3)
-    a, b = (macro_f1_jackknife(labels, groups, p, 3) for p in (predictions[:, :2], predictions[:, 2:]))
+    labels, groups, predictions = simulate(random, 90, 2, 2)
+    a, b = (macro_f1_jackknife(labels, groups, p, 3) for p in (predictions[:, :1], predictions[:, 1:]))
     relative = score_difference(a, b).relative
     n, t = 90, stats.t.ppf(0.975, 89)
     pseudo = [n * s.whole.mean() - (n - 1) * s.left_out.mean(axis=1) for s in (a, b)]

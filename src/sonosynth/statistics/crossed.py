@@ -8,6 +8,9 @@ group out; variances of their two-way table; a t quantile with the degrees of fr
 - The variance that never falls below the part of the draws, and its degrees of freedom: Hillis, Statistics in Medicine
   2007;26:596-619; here the part of the test groups lowers the degrees of freedom too (Satterthwaite 1946).
 - Groups left out whole, as images of one group are alike: Obuchowski, Biometrics 1997;53:567-578.
+
+The chance of training is part of what differs between draws. With fewer than three draws nothing is said of others;
+then seeds take their place in the same formula, and an interval speaks of other seeds and other test groups.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,6 +29,9 @@ class Jackknife(Scores):
     Attributes:
         whole: float ``[draws, ...]``, seeds averaged.
         left_out: float ``[groups, draws, ...]``; NaN where the rest has no score.
+        training: float ``[3, draws, ...]``, what seeds say of the chance of training (`over_seeds`): the variance that
+            it gives `whole`, that variance squared over its degrees of freedom, and the part of the variance between
+            test groups that is such chance. None: nothing, as with one seed.
     """
 
     sampled: ClassVar[str] = "draw of the training subset"
@@ -33,6 +39,7 @@ class Jackknife(Scores):
 
     whole: np.ndarray
     left_out: np.ndarray
+    training: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.left_out.shape[1:] != self.whole.shape or self.whole.ndim == 0 or 0 in self.whole.shape:
@@ -40,30 +47,43 @@ class Jackknife(Scores):
 
     @property
     def covers(self) -> Covers:
-        """What an interval of `estimate` speaks of: with fewer than three draws, these draws on other test images."""
+        """What an interval of `estimate` speaks of.
+
+        With fewer than three draws that is these draws on other test images, trained with other seeds.
+        """
         return "test groups" if self.n_draws < FEWEST_DRAWS else "draws and test groups"
 
     def fits(self, other: Scores) -> bool:
         """Whether `other` has as many draws and test groups, and the same shape."""
         return isinstance(other, Jackknife) and self.left_out.shape == other.left_out.shape
 
+    @property
+    def _training(self) -> np.ndarray:
+        return np.zeros((3, *self.whole.shape)) if self.training is None else self.training
+
+    def _times(self, factor: np.ndarray | float) -> "Jackknife":
+        training = [factor**power * part for power, part in zip((2, 4, 2), self._training, strict=True)]
+        return Jackknife(factor * self.whole, factor * self.left_out, np.stack(training))
+
     def of_draws(self, places: Sequence[int]) -> "Jackknife":
         """Return the scores of the draws at `places`."""
-        return Jackknife(self.whole[list(places)], self.left_out[:, list(places)])
+        chosen = list(places)
+        return Jackknife(self.whole[chosen], self.left_out[:, chosen], self._training[:, chosen])
 
     def along(self, weights: np.ndarray) -> "Jackknife":
         """Return scores with one more axis, the last: these times each of `weights`, float ``[m]``."""
-        return Jackknife(self.whole[..., None] * weights, self.left_out[..., None] * weights)
+        return Jackknife(self.whole[..., None], self.left_out[..., None], self._training[..., None])._times(weights)
 
     def __add__(self, other: "Jackknife") -> "Jackknife":
-        return Jackknife(self.whole + other.whole, self.left_out + other.left_out)
+        training = self._training + other._training
+        return Jackknife(self.whole + other.whole, self.left_out + other.left_out, training)
 
     def __rmul__(self, factor: float) -> "Jackknife":
-        return Jackknife(factor * self.whole, factor * self.left_out)
+        return self._times(factor)
 
     def __getitem__(self, index: int) -> "Jackknife":
         """Return the score at `index` of the last axis."""
-        return Jackknife(self.whole[..., index], self.left_out[..., index])
+        return Jackknife(self.whole[..., index], self.left_out[..., index], self._training[..., index])
 
     def estimate(self) -> Estimate:
         """Return the mean over draws with its standard error and degrees of freedom."""
@@ -74,14 +94,44 @@ class Jackknife(Scores):
         table = n_groups * self.whole - (n_groups - 1) * self.left_out
         of_groups = n_draws * table.mean(axis=1).var(axis=0, ddof=1)  # mean square
         if self.covers == "test groups":
-            error = np.sqrt(of_groups / (n_draws * n_groups))
-            return Estimate(value, error, np.full(value.shape, n_groups - 1.0), self.covers)
+            variance, freedom = self._other_seeds(of_groups / (n_draws * n_groups))
+            return Estimate(value, np.sqrt(variance), freedom, self.covers)
         of_draws = n_groups * table.mean(axis=0).var(axis=0, ddof=1)
         rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean(axis=(0, 1))
         of_rest = (rest**2).sum(axis=(0, 1)) / ((n_draws - 1) * (n_groups - 1))
         mean_squares = np.stack([of_draws, of_groups, of_rest])
         spread, freedom = crossed_spread(mean_squares, n_draws, n_groups)
         return Estimate(value, np.sqrt(spread / (n_draws * n_groups)), freedom, self.covers)
+
+    def _other_seeds(self, of_groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variance of the mean over these draws, and its degrees of freedom, from that between groups."""
+        others = len(self.left_out) - 1
+        sums = self._training.sum(axis=1)
+        of_training, uncertain, of_rest = (
+            part / self.n_draws**power for power, part in zip((2, 4, 2), sums, strict=True)
+        )
+        excess = np.maximum(of_groups - of_rest, 0)
+        variance = of_training + excess
+        uncertain = uncertain + np.where(excess > 0, of_groups**2 / others, 0)
+        freedom = np.divide(variance**2, uncertain, out=np.full(variance.shape, float(others)), where=uncertain > 0)
+        return variance, np.maximum(freedom, 1.0)
+
+
+def over_seeds(by_run: Jackknife) -> Jackknife:
+    """Return the mean over seeds of scores ``[draws, seeds, ...]``, with what the seeds say of the chance of training.
+
+    In the two-way table of one draw's seeds and test groups, seeds are what draws are in that of `crossed_spread`.
+    """
+    n_groups, n_seeds = len(by_run.left_out), by_run.whole.shape[1]
+    whole, left_out = by_run.whole.mean(axis=1), by_run.left_out.mean(axis=2)
+    if n_seeds < 2 or n_groups < 2:
+        return Jackknife(whole, left_out)
+    table = n_groups * by_run.whole - (n_groups - 1) * by_run.left_out
+    of_groups, of_seeds = table.mean(axis=2, keepdims=True), table.mean(axis=0, keepdims=True)
+    variance = of_seeds[0].var(axis=1, ddof=1) / n_seeds
+    rest = table - of_groups - of_seeds + of_groups.mean(axis=0, keepdims=True)
+    of_rest = (rest**2).sum(axis=(0, 2)) / ((n_groups - 1) * (n_seeds - 1)) / (n_groups * n_seeds)
+    return Jackknife(whole, left_out, np.stack([variance, variance**2 / (n_seeds - 1), of_rest]))
 
 
 def crossed_spread(mean_squares: np.ndarray, n_draws: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.statistics.crossed import Jackknife
+from sonosynth.statistics.crossed import Jackknife, over_seeds
 from sonosynth.statistics.estimates import Covers, Interval, Scores
 from sonosynth.statistics.repeated import RepeatedScores, Splits
 
@@ -47,7 +47,7 @@ def classifier_intervals(
     """Return scores averaged over seeds, then over draws, with t intervals of their logits; see `crossed`.
 
     With three draws or more the intervals cover other draws of the training subset and other test groups. With one or
-    two they cover other test groups only, and say nothing of other training subsets, which the caller must state.
+    two they cover other test groups and seeds, and say nothing of other training subsets, which the caller must state.
     Limits are NaN where the score is 0 or 1, or all images, or all true images of a class that enters, are of one
     group.
 
@@ -97,8 +97,7 @@ def f1_jackknife(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray
     Raises:
         ValueError: shapes do not fit.
     """
-    by_run = f1_by_run(labels, groups, predictions, n_classes)
-    return Jackknife(by_run.whole.mean(axis=1), by_run.left_out.mean(axis=2))
+    return over_seeds(f1_by_run(labels, groups, predictions, n_classes))
 
 
 def f1_of_splits(
