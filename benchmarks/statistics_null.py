@@ -22,6 +22,7 @@ from repeated_splits import split_scores
 from simulated_outcomes import (
     ARMS_ALIKE,
     BUSI_LIKE,
+    DRAWS_ALIKE,
     N_CLASSES,
     N_TEST,
     SINGLE_PAIR,
@@ -174,14 +175,17 @@ def covered_scores(random: np.random.Generator, size: int, repeats: int, n: int 
         yield found
 
 
-def covered_fixed(random: np.random.Generator, size: int, repeats: int, n_draws: int) -> Outcomes:
-    """With few draws: does the interval hold what these classifiers would score on 3,000 more images?"""
+def few_draws(random: np.random.Generator, size: int, repeats: int, n_draws: int, n_seeds: int) -> Outcomes:
+    """One or two draws, where draws make no difference: does the interval hold the difference of two equal arms?"""
     for _ in range(repeats):
-        images = draw_images(random, 1, 3000 + N_TEST)
-        predictions = predict(random, images, [SKILLS[size]], size, n_draws, 2)[0]
-        truth = macro_f1(images.labels[N_TEST:], predictions[..., N_TEST:], N_CLASSES).mean()
-        interval = f1_interval(images.labels[:N_TEST], images.groups[:N_TEST], predictions[..., :N_TEST], N_CLASSES)
-        yield {"t of the logit": bool(interval.low <= truth <= interval.high)}
+        images = draw_images(random, chance=DRAWS_ALIKE)
+        skills = [SKILLS[size]] * 2
+        a, b = jackknives(images, predict(random, images, skills, size, n_draws, n_seeds, DRAWS_ALIKE))
+        of_images = Jackknife(b.whole - a.whole, b.left_out - a.left_out)
+        yield {
+            "crossed seeds and groups": holds((b - a).estimate().interval(), 0),
+            "over groups alone": holds(of_images.estimate().interval(), 0),
+        }
 
 
 def effects(random: np.random.Generator, size: int, skill: float, truth: Array, repeats: int) -> Outcomes:
@@ -288,9 +292,6 @@ def coverage_rows(random: np.random.Generator, n: int) -> Iterator[dict[str, Any
         yield from tally("coverage", "macro F1", size, covered_scores(random, size, n), LEVEL)
     yield from tally("coverage", "macro F1, 3 draws", 100, covered_scores(random, 100, n, N_TEST, 3), LEVEL)
     yield from tally("coverage", "macro F1, 80 images", 100, covered_scores(random, 100, n, 80), LEVEL)
-    for n_draws, words in ((1, "this draw"), (2, "these 2 draws")):
-        outcomes = covered_fixed(random, 100, n // 2, n_draws)
-        yield from tally("coverage", f"macro F1 of {words}", 100, outcomes, LEVEL)
     for n_real, equals in ((25, 50), (50, 100), (100, 100)):
         yield from tally(
             "coverage", f"worth {equals} real images", n_real, worths(random, n_real, equals, n // 2), LEVEL
@@ -308,11 +309,18 @@ def split_rows(random: np.random.Generator, n: int) -> Iterator[dict[str, Any]]:
         yield from tally("type I", f"learners, {n_splits} splits", size, outcomes, 1 - LEVEL)
 
 
+def few_rows(random: np.random.Generator, n: int) -> Iterator[dict[str, Any]]:
+    for n_draws, n_seeds, size in itertools.product((1, 2), (2, 3, 5), (25, 200)):
+        outcomes = few_draws(random, size, n, n_draws, n_seeds)
+        yield from tally("coverage", f"{n_draws} draws × {n_seeds} seeds", size, outcomes, LEVEL)
+
+
 PARTS: dict[str, Callable[[np.random.Generator, int], Iterator[dict[str, Any]]]] = {
     "null": null_rows,
     "coverage": coverage_rows,
     "power": power_rows,
     "splits": split_rows,
+    "few": few_rows,
 }
 
 
