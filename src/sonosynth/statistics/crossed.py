@@ -97,9 +97,7 @@ class Jackknife(Scores):
             variance, freedom = self._other_seeds(of_groups / (n_draws * n_groups))
             return Estimate(value, np.sqrt(variance), freedom, self.covers)
         of_draws = n_groups * table.mean(axis=0).var(axis=0, ddof=1)
-        rest = table - table.mean(axis=0) - table.mean(axis=1, keepdims=True) + table.mean(axis=(0, 1))
-        of_rest = (rest**2).sum(axis=(0, 1)) / ((n_draws - 1) * (n_groups - 1))
-        mean_squares = np.stack([of_draws, of_groups, of_rest])
+        mean_squares = np.stack([of_draws, of_groups, _mean_square_of_rest(table, 1)])
         spread, freedom = crossed_spread(mean_squares, n_draws, n_groups)
         return Estimate(value, np.sqrt(spread / (n_draws * n_groups)), freedom, self.covers)
 
@@ -127,11 +125,16 @@ def over_seeds(by_run: Jackknife) -> Jackknife:
     if n_seeds < 2 or n_groups < 2:
         return Jackknife(whole, left_out)
     table = n_groups * by_run.whole - (n_groups - 1) * by_run.left_out
-    of_groups, of_seeds = table.mean(axis=2, keepdims=True), table.mean(axis=0, keepdims=True)
-    variance = of_seeds[0].var(axis=1, ddof=1) / n_seeds
-    rest = table - of_groups - of_seeds + of_groups.mean(axis=0, keepdims=True)
-    of_rest = (rest**2).sum(axis=(0, 2)) / ((n_groups - 1) * (n_seeds - 1)) / (n_groups * n_seeds)
+    variance = table.mean(axis=0).var(axis=1, ddof=1) / n_seeds
+    of_rest = _mean_square_of_rest(table, 2) / (n_groups * n_seeds)
     return Jackknife(whole, left_out, np.stack([variance, variance**2 / (n_seeds - 1), of_rest]))
+
+
+def _mean_square_of_rest(table: np.ndarray, rows: int) -> np.ndarray:
+    """Return the mean square of what neither test groups, axis 0, nor the axis `rows` of `table` explain."""
+    of_groups, of_rows = table.mean(axis=rows, keepdims=True), table.mean(axis=0, keepdims=True)
+    rest = table - of_rows - of_groups + table.mean(axis=(0, rows), keepdims=True)
+    return np.asarray((rest**2).sum(axis=(0, rows)) / ((table.shape[rows] - 1) * (len(table) - 1)))
 
 
 def crossed_spread(mean_squares: np.ndarray, n_draws: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
