@@ -190,6 +190,17 @@ def test_few_draws_have_intervals_of_other_seeds_too(random, n_draws, n_seeds):
     assert 0.005 < outside / n < 0.06 < narrow / n
 
 
+def test_limits_of_a_difference_are_possible_ones():
+    """One draw and two seeds that are far apart have next to no degrees of freedom."""
+    labels = np.arange(60) % 3
+    lucky, unlucky = labels.copy(), (labels + (np.arange(60) % 7 < 5)) % 3
+    guessed = np.broadcast_to((labels + (np.arange(60) % 5 < 2)) % 3, (1, 2, 60))
+    difference = f1_difference(labels, np.arange(60), guessed, np.stack([lucky, unlucky])[None], 3)
+    assert (difference.absolute.low, difference.absolute.high) == (-1, 1) and not difference.absolute.excludes_zero
+    assert difference.relative is not None
+    assert difference.relative.low == -1 and 1 < difference.relative.high < np.inf
+
+
 def test_with_one_draw_seeds_and_test_groups_are_the_two_way_table(random):
     labels, groups, predictions = simulate(random, 60, 1, 4)
     ours = macro_f1_jackknife(labels, groups, predictions, 3)

@@ -162,7 +162,12 @@ def test_worth_beyond_the_measured_range_is_said(record, rows):
     far = [w for w in real_worth(rows) if w.worth.equals.value == np.inf]
     assert far and all(worth_row(w, order)["equals"] == "> 20" for w in far)
     assert worth_row(far[0], order)["gain"] == f"> {20 - far[0].row.size:+d}".replace("+0", "0")
-    assert "more than 20 (beyond the measured range)" in " ".join(worth_sentences(far[:3], order))
+    settled = [w for w in far if w.worth.gain.low > 0]
+    assert len(settled) < len(far)
+    tally, *sentences = worth_sentences(far, order)
+    assert f"worth further real ones in {len(settled)} and cost some in 0" in tally
+    assert f"in {len(far) - len(settled)} it is not settled" in tally
+    assert len(sentences) == len(settled) and all("equal more than 20 real images alone" in s for s in sentences)
 
 
 def test_curves_leave_out_sizes_that_lack_draws(tmp_path):
@@ -195,6 +200,16 @@ def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path):
     assert (found.pairs, found.draws, found.tested_draws) == (0, 1, 3)
     (sentence,) = power_sentences([found])
     assert "could have detected nothing" in sentence and "BUSI" in sentence
+
+
+@pytest.mark.parametrize(("seeds", "covered"), [((0,), "test groups"), ((0, 1), "test groups and seeds")])
+def test_what_intervals_of_one_draw_cover(tmp_path, undrawn, seeds, covered):
+    study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10, 20), seeds=seeds)
+    _, text = read(write_report(study))
+    assert f"Intervals cover other {covered}; other training subsets could turn out differently." in text
+    assert f"t over {covered}; with fewer than three draws" in text
+    assert f"intervals cover other {covered} only, hold for these training subsets alone" in text
+    assert f", over {covered} only)" in text
 
 
 def test_scores_on_synthetic_images_stand_apart(record, rows):

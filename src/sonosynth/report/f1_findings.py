@@ -13,6 +13,7 @@ from sonosynth.report.wording import counted, interval_text, joined, number, p_t
 from sonosynth.statistics import FEWEST_DRAWS
 
 WRITTEN_OUT = 12  # comparisons listed among the findings; of more, only a summary
+UNSETTLED = "not settled"
 
 
 def f1_sentences(contrasts: Sequence[Contrast]) -> list[str]:
@@ -107,10 +108,11 @@ def worth_sentences(worths: Sequence[RealWorth], order: Sequence[Generator]) -> 
     sentences = [
         f"Of {counted(len(worths), 'arm and size', 'arms and sizes')}, synthetic images are worth further real ones in "
         f"{gains.count('more')} and cost some in {gains.count('fewer')}, the interval leaving out none; in "
-        f"{len(gains) - gains.count('more') - gains.count('fewer')} it is not settled."
+        f"{gains.count(UNSETTLED)} it is {UNSETTLED}."
     ]
-    if len(worths) <= WRITTEN_OUT:
-        for w in worths:
+    settled = [w for w in worths if verdict_of_worth(w) != UNSETTLED]
+    if len(settled) <= WRITTEN_OUT:
+        for w in settled:
             series = w.row.series
             where = ", ".join([f"Size {w.row.size}", series.network, series.arm, *_images(series, order)])
             sentences.append(f"{where}: {w.worth}.")
@@ -118,9 +120,9 @@ def worth_sentences(worths: Sequence[RealWorth], order: Sequence[Generator]) -> 
 
 
 def verdict_of_worth(worth: RealWorth) -> str:
-    """Return whether synthetic images stand for ``"more"`` or ``"fewer"`` real ones, or ``"not settled"``."""
+    """Return whether synthetic images stand for ``"more"`` or ``"fewer"`` real ones, or `UNSETTLED`."""
     gain = worth.worth.gain
-    return "more" if gain.low > 0 else "fewer" if gain.high < 0 else "not settled"
+    return "more" if gain.low > 0 else "fewer" if gain.high < 0 else UNSETTLED
 
 
 def power_sentences(power: Sequence[Detectable]) -> list[str]:

@@ -177,8 +177,8 @@ def _draws(record: StudyRecord) -> str:
     if most < FEWEST_DRAWS:
         what = f"One {unit}" if most == 1 else f"Two {unit}s"
         text = f"{what} {where}: this supports a description of these {these}, not a test."
-        if most == 1:
-            text += " Intervals reflect the test images only; another training subset could turn out differently."
+        if unit == "draw":
+            text += f" Intervals cover other {record.beside_draws}; other training subsets could turn out differently."
         return text
     covers = "cover other draws and other test groups" if unit == "draw" else "aim at splits of other such images"
     return (

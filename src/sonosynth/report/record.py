@@ -107,6 +107,11 @@ class StudyRecord:
         return "draw" if self.splits is None else "split"
 
     @property
+    def beside_draws(self) -> str:
+        """What intervals of scores cover where draws are too few: test groups, and seeds if there are several."""
+        return "test groups and seeds" if len({run.seed for run in self.classifiers}) > 1 else "test groups"
+
+    @property
     def made_elsewhere(self) -> dict[str, int]:
         """Those of `made_on` that are not the machine, with its libraries, on which the study began."""
         here = {machine_in_words(self.provenance), UNRECORDED}

@@ -89,7 +89,7 @@ def _intervals(record: StudyRecord) -> str:
         return f"t over up to {n_draws} splits, corrected for their overlap (Nadeau and Bengio); seeds averaged."
     if n_draws >= FEWEST_DRAWS:
         return "t, with draws and test groups as crossed random factors; seeds averaged in a draw."
-    return "t over test groups and seeds; with fewer than three draws they hold for these training subsets alone."
+    return f"t over {record.beside_draws}; with fewer than three draws they hold for these training subsets alone."
 
 
 def _tests(record: StudyRecord, contrasts: Sequence[Contrast]) -> str:

@@ -17,9 +17,9 @@ class Difference:
     """Score b minus score a of the same draws and test images.
 
     Attributes:
-        absolute: b minus a.
+        absolute: b minus a, its limits within ±1.
         relative: that difference divided by a; None where a is not clearly above zero. It is the set of ratios that the
-            data do not contradict (Fieller 1954), so it excludes zero where `absolute` does.
+            data do not contradict (Fieller 1954), from −1 upwards, so it excludes zero where `absolute` does.
         by_draw: b minus a in each draw, seeds averaged.
         standardised: mean over standard deviation of `by_draw` (Cohen's d_z), times ``1 - 3 / (4 draws - 5)`` (Hedges
             1981); None with fewer than three draws or where they do not differ. It counts how many spreads between
@@ -68,7 +68,7 @@ def f1_difference(
 
 
 def score_difference(a: Scores, b: Scores, level: float = 0.95) -> Difference:
-    """Return b minus the baseline a, for any score ``[draws]`` of one design; see `jackknife` and `RepeatedScores`.
+    """Return b minus the baseline a, scores ``[draws]`` from 0 to 1 of one design: `Jackknife`, `RepeatedScores`.
 
     The p-value takes draws and test groups for samples of larger populations. Draws of one pool overlap, the more the
     larger the subset; what it says of is other draws of this pool. Over repeated splits it is that of the corrected
@@ -83,7 +83,7 @@ def score_difference(a: Scores, b: Scores, level: float = 0.95) -> Difference:
     estimate = difference.estimate()
     reason = _no_p_value(difference, float(estimate.standard_error))
     return Difference(
-        absolute=estimate.interval(level),
+        absolute=estimate.interval(level).within(-1.0, 1.0),
         relative=_relative(a, b, level),
         by_draw=tuple(float(d) for d in difference.whole),
         standardised=_standardised(difference.whole),
@@ -123,7 +123,7 @@ def _relative(a: Scores, b: Scores, level: float) -> Interval | None:
     if np.isnan(contradiction(value)):
         return Interval(value, np.nan, np.nan)
     limits = [_edge(contradiction, value, sign) for sign in (-1, 1)]
-    return None if None in limits else Interval(value, *limits)  # type: ignore[arg-type]
+    return None if None in limits else Interval(value, *limits).within(-1.0, np.inf)  # type: ignore[arg-type]
 
 
 def _edge(contradiction: Callable[[float], float], value: float, sign: int) -> float | None:

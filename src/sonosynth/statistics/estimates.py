@@ -29,6 +29,11 @@ class Interval:
         """Whether zero lies outside the interval; False where the limits are NaN."""
         return bool(self.low > 0 or self.high < 0)
 
+    def within(self, lowest: float, highest: float) -> "Interval":
+        """Return the same value with limits no farther out than what is possible; NaN stays."""
+        low, high = np.clip([self.low, self.high], lowest, highest)
+        return Interval(self.value, float(low), float(high))
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -59,7 +59,7 @@ class Worth:
     def _words(self, n: float) -> str:
         if math.isinf(n):
             end, side = (self.measured[0], "fewer") if n < 0 else (self.measured[1], "more")
-            return f"{side} than {end:g} (beyond the measured range)"
+            return f"{side} than {end:g}"
         return "unknown" if math.isnan(n) else f"{n:.0f}"
 
 
