@@ -238,6 +238,19 @@ class TestEfficientNet:
         for found, wanted in zip(maps, expected, strict=True):
             assert (found - wanted).norm() < 1e-5 * wanted.norm()
 
+    def test_the_backbone_stops_behind_the_last_map_that_is_asked_for(self):
+        _, backbone = load_backbone()
+        reached: list[int] = []
+        for i, stage in enumerate(backbone.stages):
+            stage.register_forward_hook(lambda *_, i=i: reached.append(i))
+        x = torch.randn(1, 3, 64, 64)
+        whole = backbone(x)
+        for scales, last in ((1, 1), (3, 4), (4, 6)):
+            reached.clear()
+            maps = backbone(x, scales)
+            assert len(maps) == scales and reached == list(range(last + 1))
+            assert all(torch.equal(a, b) for a, b in zip(maps, whole, strict=False))
+
     def test_the_gradient_of_the_backbone_agrees_with_finite_differences(self):
         _, backbone = load_backbone()
         backbone.double()

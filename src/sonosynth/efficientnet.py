@@ -67,7 +67,7 @@ class _Convolution(nn.Module):
 def _relu6(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return 3 + 0.5 * (x.abs() - (x - 6).abs())  # without a comparison, as `gan.layers.leaky_relu`
-    return F.relu6(x, inplace=True)
+    return F.relu6(x, inplace=not x.requires_grad)  # else autograd would copy it first
 
 
 class _InvertedResidual(nn.Module):
@@ -105,11 +105,12 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in stages)
         self.channels = tuple(stages[i][-1].fan_out for i in _TAPPED)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, scales: int = len(_TAPPED)) -> list[Tensor]:
         """Return maps at strides 4, 8, 16 and 32 of float32 images ``x [N, 3, H, W]``.
 
         Args:
             x: pixels of 0 to 255 from which 127 was subtracted, divided by 128; H and W multiples of 32.
+            scales: how many of the maps, the finest first; what lies behind the last of them is not computed.
 
         Raises:
             ValueError: a side is not a multiple of 32.
@@ -118,7 +119,7 @@ class Backbone(nn.Module):
             raise ValueError(f"sides of images must be multiples of {STRIDE}, not {x.shape[2]}×{x.shape[3]}")
         x = self.stem(x)
         maps = []
-        for i, stage in enumerate(self.stages):
+        for i, stage in enumerate(self.stages[: _TAPPED[scales - 1] + 1]):
             x = stage(x)
             if i in _TAPPED:
                 maps.append(x)

@@ -21,6 +21,7 @@ from sonosynth.gan.fastgan import (
     small_size,
 )
 from sonosynth.gan.game import Batch
+from sonosynth.gan.layers import convolve_enlarged, enlarging_taps
 from sonosynth.gan.lecam import LeCam
 
 CPU = torch.device("cpu")
@@ -112,7 +113,8 @@ def test_precisions_agree_and_a_gradient_reaches_every_parameter(n_classes):
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
-def test_spectral_convolution_is_that_of_torch_and_is_exact_for_a_known_matrix():
+@pytest.mark.parametrize("side", [8, 2])  # the weight is divided, or what comes out
+def test_spectral_convolution_is_that_of_torch_and_is_exact_for_a_known_matrix(side):
     torch.manual_seed(0)
     ours = SpectralConv2d(3, 5, 3, padding=1)
     theirs = nn.Conv2d(3, 5, 3, padding=1, bias=False)
@@ -121,7 +123,7 @@ def test_spectral_convolution_is_that_of_torch_and_is_exact_for_a_known_matrix()
     normalisation = theirs.parametrizations.weight[0]
     normalisation._u.copy_(ours.norm.u)
     normalisation._v.copy_(ours.norm.v)
-    x = torch.randn(2, 3, 8, 8)
+    x = torch.randn(2, 3, side, side)
     for _ in range(2):
         torch.testing.assert_close(ours(x), theirs(x))
     ours(x).square().sum().backward()
@@ -145,6 +147,21 @@ def test_spectral_vectors_move_in_training_mode_only():
     assert torch.equal(layer.norm.u, before)
     layer.train()(torch.randn(1, 3, 4, 4))
     assert not torch.equal(layer.norm.u, before)
+
+
+@pytest.mark.parametrize("side", [4, 5])  # up to 4 pixels are enlarged before the convolution
+def test_convolution_of_an_enlarged_image_and_its_derivatives(side):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, side, side + 1, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(4, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+    taps = enlarging_taps().double()
+    found = convolve_enlarged(x, weight, taps)
+    expected = F.conv2d(x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), weight, padding=1)
+    torch.testing.assert_close(found, expected)
+    direction = torch.randn_like(found)
+    pairs = zip(*(torch.autograd.grad(y, (x, weight), direction) for y in (found, expected)), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_gated_linear_unit_halves_channels_and_keeps_the_memory_format():

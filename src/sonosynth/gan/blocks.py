@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.gan.layers import BatchNorm2d, convolve, full_precision
+from sonosynth.gan.layers import BatchNorm2d, convolve, convolve_enlarged, enlarging_taps, full_precision
 
 GENERATOR_WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25}
 """Feature maps of a generator at a resolution, as multiples of its width setting."""
@@ -70,7 +70,12 @@ class SpectralNorm(nn.Module):
 
 
 class SpectralConv2d(nn.Module):
-    """Convolution, its weight divided by its largest singular value; without bias unless asked for."""
+    """Convolution, its weight divided by its largest singular value; without bias unless asked for.
+
+    With `up` it is a 3×3 convolution of what comes in, doubled in size by repeating pixels.
+    """
+
+    taps: Tensor
 
     def __init__(
         self,
@@ -80,6 +85,7 @@ class SpectralConv2d(nn.Module):
         *,
         stride: int = 1,
         padding: int = 0,
+        up: bool = False,
         bias: bool = False,
         initial_std: float | None = 0.02,
     ):
@@ -89,13 +95,25 @@ class SpectralConv2d(nn.Module):
         self.weight = nn.Parameter(drawn)
         self.bias = nn.Parameter(torch.empty(fan_out).uniform_(-limit, limit)) if bias else None
         self.norm = SpectralNorm(self.weight)
-        self.stride, self.padding = stride, padding
+        self.stride, self.padding, self.up = stride, padding, up
+        if up:
+            self.register_buffer("taps", enlarging_taps(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of ``x [N, fan_in, H, W]``."""
-        # Dividing what comes out instead of the weight is equal and moves less memory: these networks are all weights.
-        y: Tensor = convolve(x, self.weight, stride=self.stride, padding=self.padding) / self.norm(self.weight)
+        sigma = self.norm(self.weight)
+        y: Tensor
+        # What is divided is the smaller of the two, as if there were 16 images: always the same, however many come.
+        if 16 * x[0, 0].numel() < self.stride**2 * self.weight[0].numel():
+            y = self._convolve(x, self.weight) / sigma
+        else:
+            y = self._convolve(x, self.weight / sigma)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        if self.up:
+            return convolve_enlarged(x, weight, self.taps)
+        return convolve(x, weight, stride=self.stride, padding=self.padding)
 
 
 def batch_norm(channels: int) -> BatchNorm2d:
@@ -116,28 +134,32 @@ def gated(x: Tensor) -> Tensor:
 
 
 class GatedConv2d(nn.Module):
-    """3×3 convolution to twice the channels, noise if asked for, normalisation, gated linear unit."""
+    """3×3 convolution to twice the channels, noise if asked for, normalisation, gated linear unit.
+
+    With `up` what comes in is doubled in size first, by repeating pixels.
+    """
 
     def __init__(
         self,
         fan_in: int,
         fan_out: int,
         *,
+        up: bool = False,
         noisy: bool = False,
         norm: Norm = batch_norm,
         initial_std: float | None = 0.02,
     ):
         super().__init__()
-        self.conv = SpectralConv2d(fan_in, 2 * fan_out, 3, padding=1, initial_std=initial_std)
+        self.conv = SpectralConv2d(fan_in, 2 * fan_out, 3, padding=1, up=up, initial_std=initial_std)
         self.noise_strength = nn.Parameter(torch.zeros([])) if noisy else None
         self.norm = norm(2 * fan_out)
 
     def forward(self, x: Tensor, noise: Tensor | None = None, *condition: Tensor | None) -> Tensor:
-        """Return ``[N, fan_out, H, W]`` of ``x [N, fan_in, H, W]``.
+        """Return ``[N, fan_out, H, W]`` of ``x [N, fan_in, H, W]``, or twice that high and wide.
 
         Args:
             x: feature maps.
-            noise: ``[N, 1, H, W]``, given where the block is noisy.
+            noise: ``[N, 1, H, W]`` of the size that comes out, given where the block is noisy.
             condition: what the normalisation takes besides the feature maps.
         """
         x = self.conv(x)
@@ -162,12 +184,12 @@ class UpBlock(nn.Module):
         super().__init__()
         fans = [fan_in, fan_out] if noisy else [fan_in]
         self.layers = nn.ModuleList(
-            GatedConv2d(fan, fan_out, noisy=noisy, norm=norm, initial_std=initial_std) for fan in fans
+            GatedConv2d(fan, fan_out, up=not i, noisy=noisy, norm=norm, initial_std=initial_std)
+            for i, fan in enumerate(fans)
         )
 
     def forward(self, x: Tensor, noises: Sequence[Tensor] = (), *condition: Tensor | None) -> Tensor:
         """Return ``[N, fan_out, 2H, 2W]`` of ``x [N, fan_in, H, W]``; two noise maps ``[N, 1, 2H, 2W]`` where noisy."""
-        x = F.interpolate(x, scale_factor=2.0)
         for i, layer in enumerate(self.layers):
             x = layer(x, noises[i] if noises else None, *condition)
         return x

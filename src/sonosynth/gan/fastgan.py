@@ -164,13 +164,13 @@ class Decoder(nn.Module):
     def __init__(self, fan_in: int, side: int, width: int):
         super().__init__()
         widths = [fan_in, *(scaled(DECODER_WIDTHS, width)[r] for r in powers(16, side))]
-        self.layers = nn.ModuleList(GatedConv2d(i, o) for i, o in pairwise(widths))
+        self.layers = nn.ModuleList(GatedConv2d(i, o, up=True) for i, o in pairwise(widths))
         self.out = SpectralConv2d(widths[-1], 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return float32 images of features `x`."""
         for layer in self.layers:
-            x = layer(F.interpolate(x, scale_factor=2.0))
+            x = layer(x)
         return torch.tanh(self.out(x).float())
 
 
@@ -393,8 +393,8 @@ class FrozenFeatureDistance:
         pixels = (images * 127.5 + (127.5 - self._mean)) / self._std
         if pixels.shape[2] < 32:  # the smallest that the network takes
             pixels = F.interpolate(pixels, size=(32, 32), mode="bilinear")
-        maps = self._backbone(pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
-        return [F.normalize(x.float(), dim=1, eps=1e-6) for x in maps[:3]]
+        maps = self._backbone(pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last), scales=3)
+        return [F.normalize(x.float(), dim=1, eps=1e-6) for x in maps]
 
 
 def l1_pyramid(images: Tensor, target: Tensor) -> Tensor:

@@ -84,6 +84,30 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: i
     return y.reshape(len(x), side, side, -1).permute(0, 3, 1, 2)
 
 
+def enlarging_taps() -> Tensor:
+    """Return ``[16, 9]``: 3×3 weights, seen as 9, to the 4×4 weights of `convolve_enlarged`."""
+    line = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    return torch.kron(line, line)
+
+
+def convolve_enlarged(x: Tensor, weight: Tensor, taps: Tensor) -> Tensor:
+    """Double the sides of ``x [N, C, H, W]`` by repeating pixels, then convolve with ``weight [D, C, 3, 3]``.
+
+    A pixel that is repeated is multiplied by a sum of weights: a transposed convolution with 4×4 weights of such sums
+    takes 4 products instead of 9 for a pixel that comes out, and no enlarged copy of `x`.
+
+    Args:
+        x: feature maps.
+        weight: the weights of the 3×3 convolution.
+        taps: `enlarging_taps`, on the device of `weight`.
+    """
+    if x.shape[2] <= SMALL:  # more weights than pixels: larger ones cost more than is gained
+        return convolve(F.interpolate(x, scale_factor=2.0), weight, padding=1)
+    with full_precision(weight):
+        summed = F.linear(weight.flatten(2), taps).reshape(*weight.shape[:2], 4, 4).transpose(0, 1)
+    return F.conv_transpose2d(x, summed, stride=2, padding=1)
+
+
 def leaky_relu(x: Tensor) -> Tensor:
     """Return ``leaky_relu(x, 0.2)``.
 

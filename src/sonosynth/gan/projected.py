@@ -119,8 +119,9 @@ class ProjectedGenerator(GeneratorNetwork):
         embedding = None if self.embed is None else self.embed(labels)
         z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8) * truncation
         with full_precision(z):
-            x = self.start(z[:, :, None, None]) / self.start_sigma(self.start.weight.transpose(0, 1))
-            x = gated(self.start_norm(x))
+            # From one pixel a transposed convolution is a matrix product.
+            x = (z @ self.start.weight.flatten(1)).reshape(len(z), -1, 4, 4)
+            x = gated(self.start_norm(x / self.start_sigma(self.start.weight.transpose(0, 1))))
         x = x.contiguous(memory_format=torch.channels_last)
         earlier = {4: x}
         for side, block in zip(self.sides, self.blocks, strict=True):
