@@ -48,11 +48,16 @@ def small_set() -> ImageSet:
     return blobs(10)
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
+def leave_out_drawing(patch: pytest.MonkeyPatch) -> None:
     """Leave out the slow end of the report's figures: they are composed, but not written in three formats."""
     from sonosynth.report import classifier_figures, figures
     from sonosynth.report.drawing import Picture
 
     for module in (figures, classifier_figures):
-        monkeypatch.setattr(module, "finish", lambda figure, name, alt, *_, **__: Picture(name, alt, "data:image/png,"))
+        patch.setattr(module, "finish", lambda figure, name, alt, *_, **__: Picture(name, alt, "data:image/png,"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave out the slow end of the report's figures."""
+    leave_out_drawing(monkeypatch)
