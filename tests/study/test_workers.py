@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -9,7 +7,9 @@ import pandas as pd
 import pytest
 import yaml
 
+import forked
 from conftest import blobs
+from sonosynth.classify.networks import NETWORKS
 from sonosynth.errors import OutputError
 from sonosynth.files import locked
 from sonosynth.study.cells import TrainCell, trained_for
@@ -17,6 +17,9 @@ from sonosynth.study.design import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
+from sonosynth.study.work import do_cell
+from tiny_classifier import QUICK, TINY
+from tiny_classifier import tiny_network as tiny_network
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 
@@ -56,13 +59,22 @@ def design_of(folder: Path, gans=(TINY_GAN,), **training) -> dict:
         "gans": list(gans),
         "training": {"kimg": 0.012, "mode": "conditional"} | training,
         "scores": {"features": ["random-conv"], "n_synthetic": 20, "parts": ["distances"]},
-        "classifiers": {"arms": ["real", "real+synthetic"], "seeds": [0], "steps": 20, "batch": 4},
+        "classifiers": QUICK | {"arms": ["real", "real+synthetic"]},
     }
+
+
+def do_tiny(*arguments) -> float:
+    """Do a cell in a process that may not know the network "tiny" yet."""
+    NETWORKS.setdefault(TINY.name, TINY)
+    return do_cell(*arguments)
 
 
 def run(raw: dict, directory: Path, workers: int) -> Log:
     log = Log()
-    run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(directory), log, "sonosynth", workers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, TINY.name, TINY)
+        patch.setattr("sonosynth.study.run.do_cell", do_tiny)
+        run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(directory), log, "sonosynth", workers)
     return log
 
 
@@ -85,7 +97,9 @@ def test_workers_make_the_same_tables(tmp_path, monkeypatch):
     assert sum(isinstance(cell, TrainCell) for cell in cells) == 3
 
 
-def test_an_error_in_a_worker_is_told_and_the_rest_goes_on_later(tmp_path):
+def test_an_error_in_a_worker_is_told_and_the_rest_goes_on_later(tmp_path, monkeypatch):
+    context = forked.context()
+    monkeypatch.setattr("sonosynth.study.workers.multiprocessing.get_context", lambda method: context)
     raw = design_of(tmp_path)
     design = parse_design(raw, "study.yaml")
     store = Store(tmp_path / "out")
@@ -97,34 +111,22 @@ def test_an_error_in_a_worker_is_told_and_the_rest_goes_on_later(tmp_path):
     assert len(finished) == len(prepare_study(design, store).cells(design))
 
 
-SCRIPT = """
-import sys, yaml
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from study.test_workers import run
-if __name__ == "__main__":
-    run(yaml.safe_load(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), 2)
-"""
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_study_that_is_cut_leaves_no_worker_behind_and_goes_on(how, tmp_path):
-    raw = design_of(tmp_path, kimg=0.2)
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
-    (tmp_path / "script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parents[1])))
-    words = [sys.executable, tmp_path / "script.py", tmp_path / "study.yaml", tmp_path / "cut"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+    raw, cut = design_of(tmp_path, kimg=0.3), tmp_path / "cut"
+    process = forked.begin(run, raw, cut, 2, errors=tmp_path / "errors")
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "cut").glob("runs/*/log.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(how)
-    process.wait(240)
+    while not list(cut.glob("runs/*/recipe.yaml")):
+        assert process.is_alive() and time.monotonic() < deadline, (tmp_path / "errors").read_text()
+        time.sleep(0.05)
+    os.kill(process.pid, how)
+    process.join(240)
+    assert process.exitcode
     time.sleep(2)  # workers notice that their parent is gone
-    for directory in (tmp_path / "cut").glob("runs/*"):
+    for directory in cut.glob("runs/*"):
         with locked(directory):
             pass
-    ended = run(raw, tmp_path / "cut", 2)
+    ended = run(raw, cut, 1)
     design = parse_design(raw, "study.yaml")
-    assert len(pd.read_csv(tmp_path / "cut" / "f1.csv")) > 0
-    assert len(ended.finished) == len(prepare_study(design, Store(tmp_path / "cut")).cells(design))
+    assert len(pd.read_csv(cut / "f1.csv")) > 0
+    assert len(ended.finished) == len(prepare_study(design, Store(cut)).cells(design))
