@@ -26,6 +26,14 @@ from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_forests():
+    """Learn what chance is from fewer forests: nothing here looks at the shortcuts of an audit."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sonosynth.data.shortcuts._CHANCE_RUNS", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     """20 phantoms, each of ten also flipped; one flipped copy carries the other label."""

@@ -264,13 +264,8 @@ PHANTOM_GAN = TINY_GAN | {"base": "stylegan2-diffaug+phantom", "pretrain_kimg": 
 
 
 def test_cells_of_a_recipe_share_its_pretraining_and_a_study_cut_there_goes_on(source, tmp_path):
-    quick = {"scores": {"features": ["efficientnet-lite0"], "n_synthetic": 20}}
-    raw = plain(
-        source,
-        gans=[PHANTOM_GAN],
-        classifiers=QUICK | {"arms": ["real+synthetic"]},
-        **quick,
-    )
+    quick = {"scores": {"features": ["random-conv"], "n_synthetic": 20, "parts": ["distances"]}}
+    raw = plain(source, gans=[PHANTOM_GAN], classifiers=QUICK | {"arms": ["real+synthetic"]}, **quick)
     run(raw, tmp_path / "whole")
     (shared,) = (tmp_path / "whole" / "pretraining").iterdir()
     (pretrained,) = shared.glob("*/run")
