@@ -1,4 +1,4 @@
-"""Processes that have everything imported when they begin, for tests that kill some."""
+"""Processes that have everything imported when they begin, for tests that need several."""
 
 import multiprocessing
 import os

@@ -11,9 +11,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
+from typer.testing import CliRunner
 
+import forked
 from conftest import blobs
 from sonosynth import processes
+from sonosynth.cli.main import app
 from sonosynth.draws import Draws
 from sonosynth.engine import bfloat16
 from sonosynth.errors import ProcessError, RecipeError
@@ -60,7 +63,8 @@ def in_group(index, folder, work, arguments):
 
 def in_two(folder, work, *arguments):
     """Return what `work` returns in each of two processes."""
-    multiprocessing.spawn(in_group, args=(folder, work, arguments), nprocs=2)
+    forked.context()  # with all imports
+    multiprocessing.start_processes(in_group, args=(folder, work, arguments), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{index}.pt", weights_only=True) for index in range(2)]
 
 
@@ -141,8 +145,9 @@ def test_train_with_devices_and_go_on_with_one(tmp_path):
     begun = command(tmp_path / "data", tmp_path / "run", "--conditional", "--kimg", "0.016", "--devices", "2")
     assert begun.returncode == 0, begun.stderr
     assert begun.stdout == f"{tmp_path / 'run'}\n"
-    ended = command(tmp_path / "data", tmp_path / "run", "--conditional", "--kimg", "0.032")
-    assert ended.returncode == 0, ended.stderr
+    words = [*WORDS, tmp_path / "data", "--out", tmp_path / "run", "--conditional", "--kimg", "0.032"]
+    ended = CliRunner().invoke(app, [str(word) for word in words])
+    assert ended.exit_code == 0, ended.output
     recipe = make_recipe("fastgan", **RECIPES["fastgan"])
     train(data, recipe, tmp_path / "one", kimg=0.016, conditional=True)
     train(data, recipe, tmp_path / "one", kimg=0.032, conditional=True)
