@@ -13,6 +13,8 @@ from typer.testing import CliRunner, Result
 from conftest import blobs
 from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 TINY = [
     "--set",
@@ -61,13 +63,13 @@ def run(images, tmp_path_factory) -> Path:
 def test_from_a_folder_of_photographs_to_scores_and_a_classifier(tmp_path):
     for label, level in (("cyst", 40), ("mass", 200)):
         (tmp_path / "mine" / label).mkdir(parents=True)
-        for i, image in enumerate(blobs(40, size=32, classes=("a", "b"), seed=level).images):
+        for i, image in enumerate(blobs(10, size=32, classes=("a", "b"), seed=level).images):
             picture = Image.fromarray(image // 2 + level // 2).resize((40 + i % 3, 33))
             picture.save(tmp_path / "mine" / label / f"{i}.jpg")
     prepared, run, made = tmp_path / "prepared", tmp_path / "run", tmp_path / "made"
     assert "next: sonosynth data prepare" in sonosynth("data", "info", tmp_path / "mine").output
     assert sonosynth("data", "prepare", tmp_path / "mine", "--out", prepared, "--size", 32).exit_code == 0
-    train = ("train", prepared, "--gan", "stylegan2-diffaug", "--out", run, "--kimg", 0.01, "--conditional", "-n", 40)
+    train = ("train", prepared, "--gan", "stylegan2-diffaug", "--out", run, "--kimg", 0.01, "--conditional", "-n", 24)
     assert sonosynth(*train, "--no-tensorboard", *TINY).exit_code == 0
     assert not (run / "tensorboard").exists()
     assert sonosynth("generate", run, "--out", made, "-n", 24).exit_code == 0
@@ -82,7 +84,7 @@ def test_from_a_folder_of_photographs_to_scores_and_a_classifier(tmp_path):
     assert scored.exit_code == 0, scored.output
     assert {row["metric"] for row in json.loads((tmp_path / "score.json").read_text())} >= {"frechet_distance"}
     blobs(10, classes=("cyst", "mass"), seed=9).save(tmp_path / "test")
-    options = ("--synthetic", made, "--arm", "real+synthetic", "--ratio", 0.125, "--steps", 20, "--json")
+    options = ("--synthetic", made, "--arm", "real+synthetic", "--ratio", 0.5, "--steps", 20, "--json")
     classified = sonosynth("classify", prepared, "--test", tmp_path / "test", *options)
     assert classified.exit_code == 0, classified.output
     assert json.loads(classified.stdout)["n_synthetic"] == 20
@@ -140,7 +142,8 @@ def test_plan_lists_cells_and_time_and_status_counts(images, tmp_path):
         "split": {"sizes": [8]},
         "gans": [gan],
         "training": {"kimg": 4000},
-        "classifiers": {"arms": ["real"], "seeds": [0], "steps": 20, "batch": 4},
+        "scores": {"features": ["random-conv"]},
+        "classifiers": QUICK | {"arms": ["real"]},
     }
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(raw))
