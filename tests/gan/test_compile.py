@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from conftest import blobs
 from sonosynth.engine import bfloat16
 from sonosynth.errors import RecipeError
+from sonosynth.gan import train as train_module
 from sonosynth.gan.layers import EqualLinear
 from sonosynth.gan.recipe import COMPILE_KIMG
 from sonosynth.gan.recipes import make_recipe
@@ -71,12 +73,19 @@ def test_a_compiled_step_is_the_step(name, small_set, traced):
         torch.testing.assert_close(found[key], value, rtol=0.05, atol=0.02, msg=lambda text, key=key: f"{key}: {text}")
 
 
-def test_a_compiled_run_resumes_exactly_and_says_how_long_compiling_took(small_set, tmp_path):
+def test_a_compiled_run_resumes_exactly_and_says_how_long_compiling_took(small_set, tmp_path, monkeypatch):
     narrow = NARROW["stylegan2-ada"] | {"path_length_weight": 0, "r1_gamma": 0}
     recipe = make_recipe("stylegan2-ada", **narrow, compile="on")
-    straight = train(small_set, recipe, tmp_path / "straight", kimg=0.072, conditional=True, device=CPU)
-    train(small_set, recipe, tmp_path / "cut", kimg=0.028, conditional=True, device=CPU)
-    resumed = train(small_set, recipe, tmp_path / "cut", kimg=0.072, conditional=True, device=CPU)
+
+    def keep(done, total, latest):
+        if round(done * 1000) == 28:
+            shutil.copytree(tmp_path / "straight", tmp_path / "cut")  # as a kill after this step would leave it
+
+    monkeypatch.setattr(train_module, "SAVE_SECONDS", 0.0)
+    arguments = {"kimg": 0.072, "conditional": True, "device": CPU}
+    straight = train(small_set, recipe, tmp_path / "straight", progress=keep, **arguments)
+    assert torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] == 7
+    resumed = train(small_set, recipe, tmp_path / "cut", **arguments)
     assert (straight / "generator.safetensors").read_bytes() == (resumed / "generator.safetensors").read_bytes()
     assert json.loads((straight / "log.jsonl").read_text().splitlines()[0])["event"].startswith("compiled in ")
 
