@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+import forked
 from sonosynth.study import workers
 from sonosynth.study.workers import POLL_SECONDS, in_workers
 
@@ -75,7 +76,7 @@ def leave_in_the_middle(outcome) -> None:
 
 def outcome_of(work: Callable) -> object:
     """Return what `work`, in a process of its own, puts into the queue that it is given; it has to end by itself."""
-    context = multiprocessing.get_context("spawn")
+    context = forked.context()
     outcome = context.Queue()
     process = context.Process(target=work, args=(outcome,))
     process.start()
