@@ -152,7 +152,7 @@ def test_phantoms_are_never_called_patients(tmp_path, undrawn):
     assert "no other generator to compare with" in text and "cannot say" in text
 
 
-def test_without_any_generator(tmp_path):
+def test_without_any_generator(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=(), arms=("real", "real+classical"))
     page, text = read(write_report(study))
     assert "No generator has finished" in text and "no figure of our own" in text
@@ -199,7 +199,7 @@ def test_images_made_elsewhere_and_an_own_test_set(tmp_path, undrawn):
     assert "samples" in page.ids
 
 
-def test_two_draws_two_ratios_and_classes_apart(tmp_path):
+def test_two_draws_two_ratios_and_classes_apart(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=2, ratios=(0.5, 2.0), per_class=True, gans=("fastgan",), sizes=(20,))
     page, text = read(write_report(study))
     assert "Two draws of the training subset a size" in text
@@ -293,7 +293,7 @@ def test_damaged_and_foreign_cells_are_named(tmp_path):
         write_report(study)
 
 
-def test_command_prints_the_path_last(tmp_path):
+def test_command_prints_the_path_last(tmp_path, undrawn):
     study = write_fake_study(tmp_path / "s", gans=(), arms=("real",), sizes=(20,))
     app = typer.Typer()
     app.command()(report_command)
