@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import planting
 from sonosynth.cli.data import app
 from sonosynth.data.audit import audit
 from sonosynth.data.phantom import phantom
+from sonosynth.data.prepare import source_fingerprint
 from sonosynth.data.quality import measure_quality, outlyingness, unusual
 from sonosynth.data.readers import read_source
 from sonosynth.data.shortcuts import associations, shortcut_classifier
@@ -76,7 +78,14 @@ def test_sizes_that_cannot_be_are_told(found):
     assert "size 12 holds fewer than 5 images of a class: benign 4.2, malignant 4.2, normal 3.6" in text
 
 
-def test_command_writes_once_and_never_over_an_edited_table(folder, tmp_path):
+def test_command_writes_once_and_never_over_an_edited_table(folder, found, tmp_path, monkeypatch):
+    audited = []
+
+    def look(images, *_):
+        audited.append(source_fingerprint(images))
+        return found
+
+    monkeypatch.setattr("sonosynth.data.audit.audit", look)
     runner, out = CliRunner(), tmp_path / "audit"
     command = ["audit", str(folder), "--out", str(out)]
     first = runner.invoke(app, command)
@@ -99,6 +108,7 @@ def test_command_writes_once_and_never_over_an_edited_table(folder, tmp_path):
     assert (out / "groups.csv").read_text() == groups + " "
     other = runner.invoke(app, [*command, "--size", "12"])
     assert isinstance(other.exception, OutputError)
+    assert audited == [source_fingerprint(read_source(folder))]
 
 
 def test_names_with_terminal_codes_are_shown_as_escapes(tmp_path):
@@ -161,8 +171,11 @@ def test_overlays_can_be_filled_while_preparing(folder, tmp_path):
         filled = {row["id"]: int(row["overlay_pixels"]) for row in csv.DictReader(file)}
     assert sum(filled[f"b{k:02d}"] > 0 for k in range(PER_CLASS)) >= PER_CLASS - 2
     assert not any(filled[f"n{k:02d}"] for k in range(PER_CLASS))
-    plain, again = str(tmp_path / "plain"), tmp_path / "again"
-    assert CliRunner().invoke(app, ["prepare", str(folder), "--out", plain, "--size", "64"]).exit_code == 0
+    for path in ("benign/b00.png", "benign/b01.png", "normal/n00.png"):
+        (tmp_path / "few" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / path, tmp_path / "few" / path)
+    few, plain, again = str(tmp_path / "few"), str(tmp_path / "plain"), tmp_path / "again"
+    assert CliRunner().invoke(app, ["prepare", few, "--out", plain, "--size", "64"]).exit_code == 0
     done = CliRunner().invoke(app, ["prepare", plain, "--out", str(again), "--size", "64", "--mask-overlays"])
     assert done.exit_code == 0, done.output
     with (again / "manifest.csv").open(newline="") as file:
