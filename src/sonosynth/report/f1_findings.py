@@ -108,7 +108,7 @@ def worth_sentences(worths: Sequence[RealWorth], order: Sequence[Generator]) -> 
     sentences = [
         f"Of {counted(len(worths), 'arm and size', 'arms and sizes')}, synthetic images are worth further real ones in "
         f"{gains.count('more')} and cost some in {gains.count('fewer')}, the interval leaving out none; in "
-        f"{gains.count(UNSETTLED)} it is {UNSETTLED}."
+        f"{gains.count(UNSETTLED)} it is {UNSETTLED}. Intervals are not corrected for their number."
     ]
     settled = [w for w in worths if verdict_of_worth(w) != UNSETTLED]
     if len(settled) <= WRITTEN_OUT:

@@ -178,7 +178,8 @@ def _draws(record: StudyRecord) -> str:
         what = f"One {unit}" if most == 1 else f"Two {unit}s"
         text = f"{what} {where}: this supports a description of these {these}, not a test."
         if unit == "draw":
-            text += f" Intervals cover other {record.beside_draws}; other training subsets could turn out differently."
+            others = record.beside_draws if record.classifiers else "images"
+            text += f" Intervals cover other {others}; other training subsets could turn out differently."
         return text
     covers = "cover other draws and other test groups" if unit == "draw" else "aim at splits of other such images"
     return (
