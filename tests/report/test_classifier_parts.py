@@ -210,6 +210,7 @@ def test_what_intervals_of_one_draw_cover(tmp_path, undrawn, seeds, covered):
     assert f"t over {covered}; with fewer than three draws" in text
     assert f"intervals cover other {covered} only, hold for these training subsets alone" in text
     assert f", over {covered} only)" in text
+    assert f"With fewer than three draws the intervals cover other {covered}, for these training subsets" in text
 
 
 def test_scores_on_synthetic_images_stand_apart(record, rows):

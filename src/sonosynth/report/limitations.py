@@ -91,9 +91,9 @@ def _unit(record: StudyRecord, few: bool) -> str:
         )
     if few:
         return (
-            "With fewer than three draws the intervals cover other test groups and other classifier seeds, for these "
-            "training subsets alone. How far one run of a generator lies from the next is left out where it has one "
-            "seed, and understated where it has several, as their classifiers count as independent."
+            f"With fewer than three draws the intervals cover other {record.beside_draws}, for these training subsets "
+            "alone. How far one run of a generator lies from the next is left out where it has one seed, and "
+            "understated where it has several, as their classifiers count as independent."
         )
     return (
         "Draws of one pool overlap, the more the larger the subset: intervals and p-values speak of other draws of "
