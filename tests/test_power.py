@@ -11,6 +11,7 @@ from sonosynth.statistics import (
     expected_power,
     macro_f1_jackknife,
     minimum_detectable_difference,
+    smallest_difference,
     variance_components,
 )
 
@@ -30,6 +31,11 @@ def test_smallest_difference_has_the_power_it_should():
     for comparisons in (1, 12):
         smallest = minimum_detectable_difference(BUSI_COMPONENTS, 5, 5, 150, comparisons)
         assert expected_power(smallest, BUSI_COMPONENTS, 5, 5, 150, comparisons) == pytest.approx(0.8, abs=1e-6)
+
+
+def test_of_an_unknown_error_nothing_is_said():
+    with pytest.raises(ValueError, match="must be finite"):
+        smallest_difference(float("nan"), 4)
 
 
 def test_more_of_anything_sees_more_and_more_questions_see_less():

@@ -12,6 +12,8 @@ from statsmodels.stats.anova import anova_lm
 from simulated_outcomes import BUSI_LIKE, DRAWS_ALIKE, SKILLS, draw_images, predict
 from sonosynth.statistics import (
     Jackknife,
+    RepeatedScores,
+    Splits,
     class_f1,
     classifier_intervals,
     f1_difference,
@@ -255,6 +257,16 @@ def test_p_value_and_both_intervals_agree(random):
         verdicts.append(difference.p_value < 0.05)
         assert difference.absolute.excludes_zero == difference.relative.excludes_zero == verdicts[-1]
     assert 5 < sum(verdicts) < 35
+
+
+def test_relative_interval_where_nothing_is_left_to_contradict():
+    labels, groups = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])
+    relative = f1_difference(labels, groups, labels[None, None], np.zeros((1, 1, 6), dtype=int), 3).relative
+    assert relative is not None and relative.low == relative.value == relative.high == pytest.approx(1 / 6 - 1)
+    splits = Splits(tuple(tuple(range(i, i + 5)) for i in range(3)), 15)
+    a, b = (RepeatedScores(np.array(by_split), splits) for by_split in ([0.1, 0.2, 0.3], [0.1, 0.1, 0.1]))
+    relative = score_difference(a, b).relative  # at -1, where b alone is left, nothing is known
+    assert relative is None or relative.low <= relative.value <= relative.high
 
 
 def test_relative_interval_is_fieller_s(random):

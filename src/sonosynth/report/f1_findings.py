@@ -155,6 +155,6 @@ def _source(power: Sequence[Detectable]) -> str:
         "Variances are" if not own else f"At {joined([f'size {d.size}' for d in power if not d.pairs])} variances are"
     )
     return (
-        f"{what} those of ResNet-18 on BUSI at 64 pixels, as this study has too few draws, seeds or splits to know its "
-        "own; other images and networks differ."
+        f"{what} those of ResNet-18 on BUSI at 64 pixels, as this study has too few draws, seeds or splits, or scores "
+        "that vary too little, to know its own; other images and networks differ."
     )

@@ -110,17 +110,21 @@ def _errors_of_splits(
     """Return the same of repeated splits."""
     assert record.splits is not None
     full = [c for c in contrasts if len(c.draws) == design.draws >= FEWEST_SPLITS]
-    if full:
-        estimates = [(of_draws(c.row, c.draws) - of_draws(c.baseline, c.draws)).estimate() for c in full]
-        error = float(np.sqrt(np.mean([estimate.standard_error**2 for estimate in estimates])))
-        return (error, design.draws - 1.0), len(full)
+    estimates = [(of_draws(c.row, c.draws) - of_draws(c.baseline, c.draws)).estimate() for c in full]
+    # Where splits do not differ at all, as of two arms that call everything one class, the error is not known.
+    known = [e.standard_error for e in estimates if np.isfinite(e.standard_error)]
+    if known:
+        return (float(np.sqrt(np.mean(np.square(known)))), design.draws - 1.0), len(known)
     spread = repeated_splits_error(BUSI_COMPONENTS, design.draws, design.seeds, design.groups, record.splits.test_ratio)
     assert spread is not None
     return spread, 0
 
 
 def _components(record: StudyRecord, contrast: Contrast) -> VarianceComponents | None:
-    """Return the components of one comparison, runs paired by classifier seed; None with one draw or seed."""
+    """Return the components of one comparison, runs paired by classifier seed.
+
+    None with one draw or seed, and where nothing varies, as between two arms that call everything one class.
+    """
     row, baseline, test = contrast.row, contrast.baseline, record.tests[0]
     gan_seed = row.runs[0][0]
     seeds = [seed for gan, seed in row.runs if gan == gan_seed and (None, seed) in baseline.runs]
@@ -130,4 +134,5 @@ def _components(record: StudyRecord, contrast: Contrast) -> VarianceComponents |
         np.stack([of.predictions[of.draws.index(d)][[of.runs.index((gan, s)) for s in seeds]] for d in contrast.draws])
         for of, gan in ((baseline, None), (row, gan_seed))
     )
-    return variance_components(test.labels, test.groups, a, b, len(test.classes))
+    components = variance_components(test.labels, test.groups, a, b, len(test.classes))
+    return components if any(astuple(components)) else None

@@ -128,9 +128,14 @@ def _relative(a: Scores, b: Scores, level: float) -> Interval | None:
 
 def _edge(contradiction: Callable[[float], float], value: float, sign: int) -> float | None:
     inside, step = value, 2.0**-7
+    if contradiction(inside) >= 0:  # no margin at all
+        return value
     while step < _WIDEST:
         outside = value + sign * step
-        if contradiction(outside) > 0:
+        excess = contradiction(outside)
+        if excess > 0:
             return float(brentq(contradiction, inside, outside, xtol=1e-9))
-        inside, step = outside, 2 * step
+        if not np.isnan(excess):  # nothing is known at -1 where b is the same in every split
+            inside = outside
+        step *= 2
     return None

@@ -141,8 +141,13 @@ def smallest_difference(
         comparisons: tests in the family.
         level: 1 minus the chance of a false alarm in the family.
         wanted: the chance, 0 to 1.
+
+    Raises:
+        ValueError: `comparisons` is below one, or the standard error is not finite.
     """
     error, freedom, alpha = standard_error, degrees_of_freedom, _alpha(level, comparisons)
+    if not np.isfinite(error):
+        raise ValueError(f"the standard error must be finite (found {error})")
     if error <= ROUNDING:
         return 0.0
     most = error
