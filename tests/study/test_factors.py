@@ -209,3 +209,8 @@ def test_a_plan_says_what_the_design_can_see(folder):
     assert few.corrected > few.single > many.single > 0
     assert f"{few.single:.3f} is found" in few.lines()[0] and "group 0.19" in few.lines()[1]
     assert seen(3, [12], classifiers={"networks": []}) is None
+    assert seen(3, [12], classifiers={"arms": ["real"]}) is None
+    alone = {"gans": [], "classifiers": {"arms": ["real", "real+classical", "oversampled"]}}
+    assert seen(3, [12, 20], **alone).comparisons == 2
+    trained = {"gans": [GAN, GAN | {"name": "other"}], "training": {"truncation": [1.0, 0.7], "kimg": 0.01}}
+    assert seen(3, [12, 20], **trained).comparisons == 8

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sonosynth.classify.arms import ARMS
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     FEWEST_DRAWS,
@@ -27,7 +28,8 @@ class Sight:
         draws: draws of the training subset.
         seeds: classifier seeds, averaged in each draw.
         groups: groups of test images.
-        comparisons: sizes times generators, the family that Holm's correction is for.
+        comparisons: sizes times generators, the family that Holm's correction is for; a generator counts once for each
+            truncation.
         single: of macro F1, absolute, found with a chance of `POWER` by one two-sided test at 5 %; None: no test.
         corrected: the same where it is the first of `comparisons` tests under Holm's correction; None: no test.
         repeated: whether every draw is of a split with test images of its own.
@@ -66,15 +68,15 @@ class Sight:
 def sight(design: StudyDesign, data: StudyData) -> Sight | None:
     """Return what `design` can see on the test images of `data`, under the variances `BUSI_COMPONENTS`.
 
-    None, where it trains no classifiers. Seeds are those of the classifiers: arms without synthetic images have no
-    others. Without generators, the arms of each size are compared with `real`.
+    None, where it compares no classifiers. Seeds are those of the classifiers: arms without synthetic images have no
+    others.
     """
     plan, n_splits = design.classifiers, design.split.repeats
-    if not plan.trains:
+    comparisons = _comparisons(design)
+    if not plan.trains or not comparisons:
         return None
     tests = [division.held_out for division in data.divisions]
     n_groups = min(len(np.unique(test.groups)) for test in tests)
-    comparisons = len(design.split.sizes) * (len(design.gans) or max(1, len(plan.arms) - 1))
     numbers = (n_splits or design.split.draws, len(plan.seeds), n_groups)
     spread = None
     if n_splits is not None:
@@ -86,3 +88,20 @@ def sight(design: StudyDesign, data: StudyData) -> Sight | None:
         None if spread is None else smallest_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
     )
     return Sight(*numbers, comparisons, single, corrected, repeated=n_splits is not None)
+
+
+def _comparisons(design: StudyDesign) -> int:
+    """Return over how many comparisons of the same two arms Holm's method goes: all sizes, and all generators if any.
+
+    0 where no arm has another to be compared with: ``real``, or itself without synthetic images.
+    """
+    tested = {
+        name
+        for name in design.classifiers.arms
+        if ARMS[name].tests_on == "real" and (design.gans or not ARMS[name].synthetic)
+    }
+    compared = [name for name in tested if tested & {"real", name.removesuffix("+synthetic")} - {name}]
+    if not any(ARMS[name].synthetic for name in compared):
+        return len(design.split.sizes) if compared else 0
+    sources = sum(1 if gan.recipe is None else len(design.training.truncation) for gan in design.gans)
+    return len(design.split.sizes) * sources
