@@ -213,6 +213,79 @@ def test_what_intervals_of_one_draw_cover(tmp_path, undrawn, seeds, covered):
     assert f"With fewer than three draws the intervals cover other {covered}, for these training subsets" in text
 
 
+def test_seeds_of_generators_are_seeds_too(tmp_path):
+    study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10,), seeds=(0,))
+    assert StudyRecord.load(study).beside_draws == "test groups"
+    for path in cells_of(study, "classify"):
+        content = read_json(path)
+        if content["cell"]["gan"]:
+            write_cell(study, content["cell"] | {"gan_seed": 1}, content["result"])
+    assert StudyRecord.load(study).beside_draws == "test groups and seeds"
+
+
+def without(study, unfinished):
+    """Remove the finished classifiers whose cell is `unfinished`."""
+    for path in cells_of(study, "classify"):
+        if unfinished(read_json(path)["cell"]):
+            path.unlink()
+    return study
+
+
+def test_planned_draws_are_no_finished_ones(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, draws=5, gans=("fastgan",), sizes=(10, 20))
+    _, text = read(write_report(without(study, lambda cell: cell["draw"] > 0)))
+    assert "One draw of the training subset a size" in text and "t over test groups and seeds; with fewer than" in text
+    assert "as here, intervals cover other test groups and seeds only" in text
+    assert ", over test groups and seeds only)" in text and "other draws of this pool" not in text
+    assert "Intervals cover other draws" not in text
+
+
+def test_a_size_with_too_few_draws_is_named(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10, 20))
+    _, text = read(write_report(without(study, lambda cell: cell["size"] == 20 and cell["draw"] > 0)))
+    assert "cover other draws and other test groups (at size 20 other test groups and seeds alone);" in text
+    assert "as at size 20, intervals cover other test groups and seeds only" in text
+    assert "Fewer than three draws have finished at size 20: a description" in text
+    assert (
+        "At size 20 there are too few draws for that." in text and "over test groups and seeds only at size 20" in text
+    )
+
+
+def call_all_one_class(study, size):
+    """Let every classifier of one size call every image by the first class."""
+    record = StudyRecord.load(study)
+    for path in cells_of(study, "classify"):
+        content = read_json(path)
+        if content["cell"]["size"] == size:
+            test = record.test_of(content["cell"]["draw"])
+            confusion = np.zeros((3, 3), dtype=int)
+            np.add.at(confusion, (test.labels, 0), 1)
+            told = {"probabilities": [[0.6, 0.3, 0.1]] * len(test), "confusion": confusion.tolist()}
+            write_json(path, content | {"result": content["result"] | told})
+    return study
+
+
+@pytest.mark.parametrize("several", [{"draws": 3}, {"repeats": 5}])
+def test_arms_that_call_everything_one_class_know_no_variance(tmp_path, several):
+    study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(10, 20), **several)
+    record = StudyRecord.load(call_all_one_class(study, 10))
+    small, large = detectable(record, contrasts(tables.f1_rows(record)))
+    assert small.pairs == 0 and large.pairs == 2 and 0.01 < small.alone < 1
+    assert "vary too little" in power_sentences([small, large])[0]
+
+
+def test_what_filters_left_is_not_of_the_same_volume(tmp_path):
+    arms = ("real", "oversampled", "real+synthetic")
+    study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(20,), arms=arms, ratios=(2.0,))
+    assert any(c.same_volume for c in contrasts(tables.f1_rows(StudyRecord.load(study))))
+    for path in cells_of(study, "classify"):
+        content = read_json(path)
+        if content["cell"]["gan"]:
+            write_json(path, content | {"cell": content["cell"] | {"filter": "distance", "filter_quantile": 0.1}})
+    found = contrasts(tables.f1_rows(StudyRecord.load(study)))
+    assert any(c.baseline.series.arm == "oversampled" for c in found) and not any(c.same_volume for c in found)
+
+
 def test_scores_on_synthetic_images_stand_apart(record, rows):
     assert len(record.on_synthetic) == 2 * 2 * 2 * 3 * 2
     assert all(run.arm != "test-on-synthetic" for run in record.classifiers)

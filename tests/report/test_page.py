@@ -127,6 +127,31 @@ def test_relative_reduction_follows_from_the_distances(study):
         assert r.relative.low < r.relative.value < r.relative.high
 
 
+def test_a_reduction_is_against_plain_stylegan2_or_the_first_that_begins_from_it(tmp_path):
+    def baselines(*names):
+        study = write_fake_study(tmp_path / names[0], gans=names, sizes=(20,), arms=())
+        path = study / "study.yaml"
+        path.write_text(path.read_text(encoding="utf-8").replace("stylegan2-diffaug\n  name", "stylegan2\n  name"))
+        record = StudyRecord.load(study)
+        found = findings.findings(record, tables.generators(record), tables.distances(record), [], [], [])
+        first = found.claims[0].split(" at the same size")[0].split("relative to ")[1]
+        return first, [(r.baseline.generator.gan, r.distance.generator.gan) for r in found.reductions]
+
+    pairs = [("stylegan2", "wide"), ("stylegan2", "fastgan")]
+    assert baselines("wide", "stylegan2", "fastgan") == ("stylegan2", pairs)
+    assert baselines("narrow", "wide", "fastgan") == ("narrow", [("narrow", "wide"), ("narrow", "fastgan")])
+
+
+def test_a_generator_of_another_mode_is_named_as_the_reason(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, gans=("stylegan2", "fastgan"), sizes=(20,), arms=())
+    for path in (*cells_of(study, "train"), *cells_of(study, "score")):
+        content = read_json(path)
+        if content["cell"]["gan"] == "stylegan2":
+            write_json(path, content | {"cell": content["cell"] | {"mode": "per_class"}})
+    _, text = read(write_report(study))
+    assert "both stylegan2 and another generator at one size, of the same mode and truncation" in text
+
+
 def test_overlap_is_said():
     def distance(gan, value, low, high):
         row = ("kernel_distance", "f", "held-out", "all", value, low, high, None, None, 30, 500)
@@ -155,7 +180,8 @@ def test_phantoms_are_never_called_patients(tmp_path, undrawn):
 def test_without_any_generator(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=(), arms=("real", "real+classical"))
     page, text = read(write_report(study))
-    assert "No generator has finished" in text and "no figure of our own" in text
+    assert "No generator has finished" not in text and "no figure of our own" in text
+    assert "Classifiers (resnet18) were trained for 200 steps each" in text and "one run of a generator" not in text
     assert "samples" not in page.ids and "distances" not in page.ids and "classifiers" in page.ids
 
 
@@ -167,6 +193,13 @@ def test_without_any_classifier(tmp_path, undrawn):
     assert "trains no classifiers" in text and not any(
         word in text for word in ("every arm", "f1.csv", "lassifier runs")
     )
+
+
+@pytest.mark.parametrize("several", [{"draws": 5}, {"repeats": 4}])
+def test_without_classifiers_no_number_of_draws_makes_a_test(tmp_path, undrawn, several):
+    _, text = read(write_report(write_fake_study(tmp_path, arms=(), sizes=(20,), **several)))
+    assert "Intervals cover other images of the same runs; how runs differ is shown by their rows." in text
+    assert "Holm" not in text and "other draws and other test groups" not in text
 
 
 def test_scores_by_pixels_are_columns_beside_those_of_features(tmp_path, undrawn):

@@ -94,6 +94,17 @@ def test_two_splits_are_described(tmp_path, undrawn):
     assert "Two splits of the images: this supports a description of these splits, not a test." in text
 
 
+def test_planned_splits_are_no_finished_ones(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, repeats=5, gans=("fastgan",), sizes=(10,))
+    for path in cells_of(study, "classify"):
+        if read_json(path)["cell"]["draw"] > 1:
+            path.unlink()
+    _, text = read(write_report(study))
+    assert "There are none: fewer than three splits have finished." in text
+    assert "Two splits: a description of these splits" in text and "aim at splits" not in text
+    assert "With fewer than three splits, as here, there are no intervals" in text
+
+
 def test_splits_with_one_test_set_are_damage(tmp_path):
     study = write_fake_study(tmp_path, repeats=2, gans=(), arms=("real",), sizes=(10,))
     split = read_json(study / "split.json")

@@ -39,8 +39,9 @@ class Contrast:
 
     @property
     def same_volume(self) -> bool:
-        """Whether synthetic images stand against as many copies of real ones, all else equal."""
-        return (self.row.series.arm, self.baseline.series.arm) == (BASELINE + ADDED, SAME_VOLUME)
+        """Whether synthetic images stand against as many copies of real ones, all else equal; filters leave fewer."""
+        whole = "filter" not in dict(self.row.series.factors)
+        return whole and (self.row.series.arm, self.baseline.series.arm) == (BASELINE + ADDED, SAME_VOLUME)
 
 
 def contrasts(rows: Sequence[F1Row]) -> list[Contrast]:

@@ -101,7 +101,7 @@ def _reductions(record: StudyRecord, frechet: Sequence[Distance]) -> list[Reduct
     baselines = {
         (d.size, d.generator.mode, d.generator.truncation): d
         for d in frechet
-        if record.bases.get(d.generator.gan) == "stylegan2" and d.interval is not None and d.interval.value > 0
+        if d.generator.gan == record.baseline_gan and d.interval is not None and d.interval.value > 0
     }
     found = []
     for d in frechet:
@@ -122,14 +122,15 @@ def _claims(
     if reductions:
         best = max(reductions, key=lambda r: r.relative.value)
         first = (
-            "Fréchet distance to the held-out images, relative to stylegan2 at the same size: the largest reduction "
-            f"here, chosen after the fact, is {_plain_percent(best.relative)} "
+            f"Fréchet distance to the held-out images, relative to {record.baseline_gan} at the same size: the largest "
+            f"reduction here, chosen after the fact, is {_plain_percent(best.relative)} "
             f"({best.distance.generator.label(order)}, size {best.distance.size}). The table below holds all."
         )
     else:
         first = (
             "Fréchet distance relative to stylegan2: no figure of our own, because the finished part of this study "
-            "does not hold both stylegan2 and another generator at one size, scored against held-out images."
+            "does not hold both stylegan2 and another generator at one size, of the same mode and truncation, scored "
+            "against held-out images."
         )
     small = [
         c
@@ -166,11 +167,8 @@ def reduction_text(reduction: Reduction) -> str:
 
 
 def _draws(record: StudyRecord) -> str:
-    done: dict[int, set[int]] = {}
-    for one in record.classifiers or record.subsets:
-        done.setdefault(one.size, set()).add(one.draw)
-    numbers = [len(draws) for draws in done.values()]
-    most, unit = max(numbers, default=0), record.unit
+    numbers, unit = record.finished_draws.values(), record.unit
+    most = max(numbers, default=0)
     where, these = ("of the training subset a size", "subsets") if unit == "draw" else ("of the images", "splits")
     if most == 0:
         return ""
@@ -181,7 +179,15 @@ def _draws(record: StudyRecord) -> str:
             others = record.beside_draws if record.classifiers else "images"
             text += f" Intervals cover other {others}; other training subsets could turn out differently."
         return text
+    if not record.classifiers:
+        return (
+            f"{span(numbers)} {unit}s {where}. Intervals cover other images of the same runs; how runs differ is shown "
+            "by their rows."
+        )
     covers = "cover other draws and other test groups" if unit == "draw" else "aim at splits of other such images"
+    if record.untested_sizes:
+        beside = f"other {record.beside_draws} alone" if unit == "draw" else "nothing, as there are none"
+        covers += f" (at size {record.untested_sizes} {beside})"
     return (
         f"{span(numbers)} {unit}s {where}. Intervals {covers}; p-values are adjusted by Holm’s method over sizes and "
         "generators, intervals are not adjusted."

@@ -5,7 +5,6 @@ import numpy as np
 from sonosynth.report.record import StudyRecord
 from sonosynth.report.tables import FRECHET
 from sonosynth.report.wording import span
-from sonosynth.statistics import FEWEST_DRAWS
 
 
 def unfinished(record: StudyRecord) -> list[str]:
@@ -35,13 +34,15 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
         found.append(
             "All images are simulated phantoms. Nothing here says anything about patients, scanners or disease."
         )
-    few = record.n_draws < FEWEST_DRAWS
-    if few and record.splits is not None:
-        found.append("Two splits: a description of them, not a test of a hypothesis.")
-    elif few:
+    few, unit = not record.is_tested, record.unit
+    if few:
+        number = f"One {unit}" if max(record.finished_draws.values(), default=0) < 2 else f"Two {unit}s"
+        where, these = ("", "splits") if unit == "split" else (" of the training subsets a size", "subsets")
+        found.append(f"{number}{where}: a description of these {these}, not a test of a hypothesis.")
+    elif record.untested_sizes:
         found.append(
-            f"{'One draw' if record.n_draws == 1 else 'Two draws'} of the training subsets a size: "
-            "a description of these subsets, not a test of a hypothesis."
+            f"Fewer than three {unit}s have finished at size {record.untested_sizes}: a description, not a test of a "
+            "hypothesis."
         )
     if len({t.seed for t in record.trained}) == 1:
         found.append("Each generator was trained with one seed: how much its training runs differ was not measured.")
@@ -83,6 +84,8 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
 
 def _unit(record: StudyRecord, few: bool) -> str:
     """Return what intervals speak of, and what they leave out."""
+    if record.splits is not None and few:
+        return "With fewer than three finished splits there are neither intervals nor p-values."
     if record.splits is not None:
         return (
             "Splits of one data set overlap; the correction by the ratio of test to training images is approximate "
@@ -90,9 +93,14 @@ def _unit(record: StudyRecord, few: bool) -> str:
             "averaged in a split; their noise enters through the splits."
         )
     if few:
-        return (
+        covers = (
             f"With fewer than three draws the intervals cover other {record.beside_draws}, for these training subsets "
-            "alone. How far one run of a generator lies from the next is left out where it has one seed, and "
+            "alone."
+        )
+        if not record.trained:
+            return covers
+        return (
+            f"{covers} How far one run of a generator lies from the next is left out where it has one seed, and "
             "understated where it has several, as their classifiers count as independent."
         )
     return (

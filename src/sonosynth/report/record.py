@@ -22,8 +22,8 @@ from sonosynth.report.results import (
     read_object,
     read_results,
 )
-from sonosynth.report.wording import counted, span
-from sonosynth.statistics import Splits
+from sonosynth.report.wording import counted, joined, span
+from sonosynth.statistics import FEWEST_DRAWS, Splits
 from sonosynth.study.design import StudyDesign, load_design
 
 
@@ -107,9 +107,20 @@ class StudyRecord:
         return "draw" if self.splits is None else "split"
 
     @property
+    def baseline_gan(self) -> str:
+        """The GAN whose distances others are measured by: of those that begin from ``stylegan2``, the first.
+
+        The one of that very name goes before all others; it is also the answer where there is none.
+        """
+        plain = [name for name, base in self.bases.items() if base == "stylegan2"]
+        return "stylegan2" if "stylegan2" in plain or not plain else plain[0]
+
+    @property
     def beside_draws(self) -> str:
         """What intervals of scores cover where draws are too few: test groups, and seeds if there are several."""
-        return "test groups and seeds" if len({run.seed for run in self.classifiers}) > 1 else "test groups"
+        generators = {run.gan_seed for run in self.classifiers if run.gan_seed is not None}
+        several = max(len(generators), len({run.seed for run in self.classifiers})) > 1
+        return "test groups and seeds" if several else "test groups"
 
     @property
     def made_elsewhere(self) -> dict[str, int]:
@@ -121,6 +132,25 @@ class StudyRecord:
     def n_draws(self) -> int:
         """How many draws of the training subset there are, or of repeated splits, each with one draw."""
         return len({subset.draw for subset in self.subsets})
+
+    @property
+    def finished_draws(self) -> dict[int, int]:
+        """How many draws, or splits, of each size have a finished classifier; all of them while none has."""
+        found: dict[int, set[int]] = {}
+        for one in self.classifiers or self.subsets:
+            found.setdefault(one.size, set()).add(one.draw)
+        return {size: len(draws) for size, draws in sorted(found.items())}
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether any size has draws enough, finished, for a test."""
+        return max(self.finished_draws.values(), default=0) >= FEWEST_DRAWS
+
+    @property
+    def untested_sizes(self) -> str:
+        """The sizes that have too few finished draws for a test, in words; empty where all have, or none has."""
+        few = [str(size) for size, n in self.finished_draws.items() if n < FEWEST_DRAWS]
+        return joined(few) if self.is_tested else ""
 
     def test_of(self, draw: int) -> ImageSet:
         """Return the test images of one draw: those of its split where splits are repeated."""

@@ -8,7 +8,6 @@ from sonosynth.report.contrasts import Contrast
 from sonosynth.report.power import WANTED, Detectable
 from sonosynth.report.record import StudyRecord, groups_in_words
 from sonosynth.report.wording import counted, joined, listed, number, span
-from sonosynth.statistics import FEWEST_DRAWS
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
 
@@ -82,13 +81,16 @@ def _groups(record: StudyRecord) -> str:
 
 
 def _intervals(record: StudyRecord) -> str:
-    n_draws = len({run.draw for run in record.classifiers})
+    few = (
+        f" At size {record.untested_sizes} there are too few {record.unit}s for that." if record.untested_sizes else ""
+    )
     if record.splits is not None:
-        if n_draws < FEWEST_DRAWS:
+        if not record.is_tested:
             return "There are none: fewer than three splits have finished."
-        return f"t over up to {n_draws} splits, corrected for their overlap (Nadeau and Bengio); seeds averaged."
-    if n_draws >= FEWEST_DRAWS:
-        return "t, with draws and test groups as crossed random factors; seeds averaged in a draw."
+        n_splits = max(record.finished_draws.values())
+        return f"t over up to {n_splits} splits, corrected for their overlap (Nadeau and Bengio); seeds averaged.{few}"
+    if record.is_tested:
+        return f"t, with draws and test groups as crossed random factors; seeds averaged in a draw.{few}"
     return f"t over {record.beside_draws}; with fewer than three draws they hold for these training subsets alone."
 
 
