@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from sonosynth.data.keypoints import SIDE, Keypoints, candidates, find_keypoints, unit
 from sonosynth.data.pictures import to_side
@@ -93,7 +94,8 @@ def find_duplicates(views: Sequence[View], progress: Progress | None = None, thr
         return compare(views[a], views[b], flipped, a, b)
 
     found: dict[tuple[int, int], Duplicate] = {}
-    with ThreadPoolExecutor(threads) as pool:
+    # The matrix products are small: a library that spreads each over all cores makes them wait for each other.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         for done, result in enumerate(pool.map(one, pairs, chunksize=32), start=1):
             if result and (
                 (result.a, result.b) not in found or found[result.a, result.b].similarity < result.similarity
