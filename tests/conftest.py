@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from bad_server import server as server
 from sonosynth.data.imageset import ImageSet
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt; a shell's background job would ignore it
-torch.set_num_threads(1)  # the networks of tests are tiny, and pytest-xdist runs one process a core
+# The networks of tests are tiny, and pytest-xdist runs one process a core: threads would wait for each other.
+torch.set_num_threads(1)
+threadpool_limits(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of pytest-xdist's processes and those that tests start, BLAS included
 
 
 @pytest.fixture(scope="session", autouse=True)
