@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +75,15 @@ def gif_of_many_frames() -> bytes:
     return b"GIF89a" + struct.pack("<HH", 1, 1) + b"\x80\0\0\0\0\0\xff\xff\xff" + frame * 20_000 + b"\x3b"
 
 
+@cache
+def packed_zeros() -> bytes:
+    """Return 200 MB of zeros, packed."""
+    return zlib.compress(bytes(200_000_000))
+
+
 def bomb_in(kind: bytes) -> bytes:
     """Return a PNG with a chunk that unpacks to 200 MB of zeros."""
-    return png(8, 8, blank(8, 8), more=chunk(kind, b"name\0\0" + zlib.compress(bytes(200_000_000))))
+    return png(8, 8, blank(8, 8), more=chunk(kind, b"name\0\0" + packed_zeros()))
 
 
 def sparse(folder: Path) -> None:
