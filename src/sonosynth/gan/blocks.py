@@ -50,8 +50,9 @@ class SpectralNorm(nn.Module):
         matrix = weight.detach().flatten(1)
         self.register_buffer("u", F.normalize(torch.randn(matrix.shape[0]), dim=0))
         self.register_buffer("v", F.normalize(torch.randn(matrix.shape[1]), dim=0))
-        for _ in range(15):  # a usable value before the first step of training
-            self._iterate(matrix)
+        if not matrix.is_meta:  # which has a shape alone, as where parameters are counted
+            for _ in range(15):  # a usable value before the first step of training
+                self._iterate(matrix)
 
     @torch.no_grad()
     def _iterate(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
