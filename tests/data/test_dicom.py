@@ -161,6 +161,19 @@ def falling_table() -> Dataset:
     return table
 
 
+@pytest.mark.parametrize("entries", [256, 255])
+@pytest.mark.parametrize("kind", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_tables_of_bytes(tmp_path: Path, kind: str, entries: int) -> None:
+    table = falling_table()
+    falling = np.arange(256, dtype=np.uint8)[::-1]
+    table.LUTDescriptor, table.LUTData = [entries, 0, 8], falling[:entries].tobytes() + b"\0" * (entries % 2)
+    table["LUTData"].VR = "OW"
+    if kind == "ModalityLUTSequence":
+        table.ModalityLUTType = "US"
+    grey = read(write(tmp_path / "x.dcm", dataset(GREY, **{kind: [table]}))).grey
+    assert np.array_equal(grey, falling[np.minimum(GREY[0], entries - 1)])
+
+
 def test_voi_table(tmp_path: Path) -> None:
     table = falling_table()
     assert np.array_equal(read(write(tmp_path / "x.dcm", dataset(GREY, VOILUTSequence=[table]))).grey, 255 - GREY[0])

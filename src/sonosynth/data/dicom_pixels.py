@@ -177,6 +177,7 @@ def _monochrome(stored: np.ndarray, data: Dataset) -> tuple[np.ndarray, list[str
     signed = data.PixelRepresentation == 1
     low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
     values = stored
+    _widen_tables(data)
     if data.get("ModalityLUTSequence"):
         values = apply_modality_lut(stored, data)
         low, high = 0.0, 2.0 ** _table_bits(data.ModalityLUTSequence) - 1
@@ -218,6 +219,15 @@ def _windowed(values: np.ndarray, center: float, width: float, function: str | N
 
 def _first(value: Any) -> float:
     return float(value[0] if hasattr(value, "__getitem__") and not isinstance(value, str) else value)
+
+
+def _widen_tables(data: Dataset) -> None:
+    """Write tables of 8 bits, packed in bytes (PS3.3 C.11.1.1.1), as numbers: pydicom takes all for 16 bits."""
+    for name in ("ModalityLUTSequence", "VOILUTSequence"):
+        for table in data.get(name) or []:
+            entries, packed = int(table.LUTDescriptor[0]) or 2**16, table.LUTData
+            if _table_bits([table]) == 8 and isinstance(packed, bytes) and entries <= len(packed) <= entries + 1:
+                table.add_new("LUTData", "US", list(packed[:entries]))
 
 
 def _table_bits(tables: Any) -> int:
