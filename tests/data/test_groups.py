@@ -46,6 +46,16 @@ def test_groups_travel_to_prepared_images(source, tmp_path):
     assert notes == ["4 groups of 6 images, from groups.csv"]
 
 
+def test_groups_of_an_image_set_may_have_names(source, tmp_path):
+    prepare(source, 16)[0].save(tmp_path / "set")
+    images = read_source(tmp_path / "set")
+    names = ["p1", "p1", "p2", "p3", "p2", "p4"]
+    rows = "".join(f"{place(item, images.root)},{name}\n" for item, name in zip(images.items, names, strict=True))
+    grouped, _ = with_groups(images, table(tmp_path / "groups.csv", "path,group\n" + rows))
+    groups = prepare(grouped, 16)[0].groups.tolist()
+    assert [groups.index(group) for group in groups] == [0, 0, 2, 3, 2, 5]
+
+
 def test_names_with_spaces_at_their_ends_come_back(tmp_path):
     for name in (" a", "b"):
         (tmp_path / "data" / name).mkdir(parents=True)

@@ -202,6 +202,26 @@ def test_an_image_whose_mask_is_unreadable_is_left_out_when_asked(tmp_path: Path
     assert data.ids == ("a (1)", "a (2)") and notes[1].startswith("1 unreadable files left out: ")
 
 
+def test_masks_of_zeros_and_ones_mark_as_others_do(tmp_path: Path) -> None:
+    made = []
+    for name, value in (("black-white", 255), ("zero-one", 1)):
+        folder(tmp_path / name, a=[(40, 30), (40, 30)])
+        for i in (1, 2):
+            mask = np.pad(np.full((4, 6), value, np.uint8), ((3, 23), (30, 4)))
+            Image.fromarray(mask).save(tmp_path / name / "a" / f"a ({i})_mask.png")
+        made.append(prepare(read_source(tmp_path / name), 16, "mask")[0].extra["crop_left"])
+    assert made[0] == made[1]
+    for mask_file in (tmp_path / "zero-one" / "a").glob("*_mask.png"):
+        Image.new("L", (40, 30)).save(mask_file)
+    with pytest.raises(SourceError, match="marks no lesion: all its masks are empty"):
+        prepare(read_source(tmp_path / "zero-one"), 16, "mask")
+
+
+def test_the_mark_of_synthetic_images_counts(tmp_path: Path) -> None:
+    source = folder(tmp_path, a=[(20, 20)])
+    assert source_fingerprint(source) != source_fingerprint(replace(source, synthetic=True))
+
+
 def test_small_classes_are_told(tmp_path: Path) -> None:
     assert {"only one class: a", "class 'a' has a single image"} <= set(prepare(folder(tmp_path, a=[(20, 20)]), 16)[1])
 

@@ -3,6 +3,7 @@
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -21,7 +22,7 @@ _PARTS = ("train", "val", "test")  # of MedMNIST, in its order
 _LIMIT = 2**32  # bytes of an array, so that a small file cannot fill the memory
 _DAMAGE = (
     OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, NotImplementedError, ArithmeticError,
-    MemoryError, SyntaxError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+    MemoryError, SyntaxError, tokenize.TokenError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
 )  # fmt: skip
 _Header = tuple[tuple[int, ...], "np.dtype[np.generic]"]
 

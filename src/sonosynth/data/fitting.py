@@ -56,7 +56,8 @@ def around(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
     height, width = shape
     corners = []
     for path in masks:
-        marked = decode_file(path).grey > 127
+        grey = decode_file(path).grey
+        marked = grey > (127 if grey.max() > 1 else 0)  # some write 0 and 1
         rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
         if len(rows):
             x, y = width / marked.shape[1], height / marked.shape[0]

@@ -95,6 +95,9 @@ def with_groups(
     # What is unreadable stays, without a group, so that it is counted when it is left out.
     nothing = (None, False)
     items = [replace(item, group=rows.get(name, nothing)[0]) for item, name in zip(source.items, places, strict=True)]
+    if source.kind == "image set" and not all(_is_whole(item.group) for item in items if item.group is not None):
+        numbers: dict[str | None, str | None] = {None: None}  # an image set has whole numbers for groups
+        items = [replace(item, group=numbers.setdefault(item.group, str(len(numbers)))) for item in items]
     listed = [item.group for item in items if item.group is not None]
     notes = [f"{len(set(listed))} groups of {len(listed)} images, from {path.name}"]
     unused = len(rows.keys() - set(places))
@@ -115,6 +118,13 @@ def with_groups(
                     f"{path}: without the conflicts no image of class '{name}' is left; correct the labels"
                 )
     return replace(source, items=tuple(items)), notes
+
+
+def _is_whole(group: str) -> bool:
+    try:
+        return bool(np.int64(int(group)) == int(group))
+    except (ValueError, OverflowError):
+        return False
 
 
 def members(groups: np.ndarray) -> list[np.ndarray]:

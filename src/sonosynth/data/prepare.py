@@ -114,10 +114,11 @@ def prepare(
 def _mask_note(report: SourceReport, marked: Sequence[bool]) -> str:
     """Return what to know of crops around lesions; raise SourceError where the source marks none."""
     if not any(marked):
-        raise SourceError(
-            f"{report.source.root} marks no lesion: there are no masks in BUSI layout (NAME_mask.png beside NAME.png); "
-            "use another --fit"
+        there = any(image.item.masks for image in report.images)
+        why = (
+            "all its masks are empty" if there else "there are no masks in BUSI layout (NAME_mask.png beside NAME.png)"
         )
+        raise SourceError(f"{report.source.root} marks no lesion: {why}; use another --fit")
     bare = Counter(image.item.label for image, found in zip(report.images, marked, strict=True) if not found)
     without = ", ".join(f"{count} {name}" for name, count in sorted(bare.items()))
     note = f"cropped around the marked lesion: {sum(marked)} of {len(marked)} images"
@@ -274,7 +275,7 @@ def _of_classes(source: Source, names: Sequence[str]) -> Source:
 
 def source_fingerprint(source: Source, masks: bool = False) -> str:
     """Return a SHA-256 over the labels, groups, names, columns and file contents of `source`, its `masks` if asked."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"synthetic" if source.synthetic else b"")
     contents: dict[Path, bytes] = {}  # a file with many frames is hashed once
     for item in source.items:
         row = (

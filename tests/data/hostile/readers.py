@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from hostile.case import Case, encoded, put, sound
 
-DICOM, NPZ, CLIPS = "sonosynth.data.dicom", "sonosynth.data.npz", "sonosynth.data.clips"
+DICOM, NPZ, CLIPS = "sonosynth.data.dicom", "sonosynth.data.arrays", "sonosynth.data.clips"
 
 # ---------------------------------------------------------------------------------------------------- DICOM
 
