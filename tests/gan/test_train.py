@@ -203,6 +203,64 @@ def test_one_bad_gradient_is_rolled_back_with_new_draws(small_set, tmp_path, mon
     assert not torch.equal(weights.constant, others.constant)
 
 
+def spoil(monkeypatch, step, times):
+    """Make gradients of the discriminator NaN at `step` until the run has been rolled back so often."""
+    original = Trainer.step
+
+    def spoiled(self, gradient_norms=False):
+        statistics = original(self, gradient_norms)
+        if self.step_count == step and self.rollbacks < times:
+            for parameter in self.discriminator.parameters():
+                parameter.grad = torch.full_like(parameter, torch.nan)
+            self.optimizers["discriminator"].step()
+        return statistics
+
+    monkeypatch.setattr(Trainer, "step", spoiled)
+
+
+def test_a_rollback_leaves_the_moments_of_the_optimiser_for_the_next(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
+    spoil(monkeypatch, step=8, times=2)
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
+    events = [json.loads(line)["event"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [bool(event) for event in events] == [False, True, True, False, False]
+
+
+def test_what_is_not_finite_is_not_kept_between_log_lines(small_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
+    spoil(monkeypatch, step=7, times=1)
+
+    def stop_at_8(done, total, latest):
+        if done == pytest.approx(0.032):
+            signal.raise_signal(signal.SIGINT)
+
+    train(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True, progress=stop_at_8)
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
+    weights, _ = load_generator(run / "generator.safetensors", CPU)
+    assert all(p.isfinite().all() for p in weights.parameters())
+    assert sum("rolled back" in line for line in (run / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_longer_run_goes_on_at_the_pace_of_its_augmentation(small_set, tmp_path):
+    recipe = tiny("stylegan2-ada", ada_kimg=None)
+    run = train(small_set, recipe, tmp_path / "run", kimg=0.008, conditional=True)
+    recorded = (run / "recipe.yaml").read_bytes()
+    train(small_set, recipe, run, kimg=0.016, conditional=True)
+    assert (run / "recipe.yaml").read_bytes() == recorded and b"ada_kimg: 0.002" in recorded
+    with pytest.raises(RunError, match=r"its recipe\.ada_kimg is 0\.002, asked for 3"):
+        train(small_set, tiny("stylegan2-ada", ada_kimg=3.0), run, kimg=0.016, conditional=True)
+
+
+@pytest.mark.parametrize("damaged", ["a: [", "- 1", "\udcff", "kimg: 2024-99-99"])
+def test_a_damaged_recipe_is_named(small_set, tmp_path, damaged):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    (run / "recipe.yaml").write_text(damaged, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(RunError, match=r"recipe\.yaml is damaged"):
+        train(small_set, tiny(), run, kimg=0.008, conditional=True)
+
+
 def test_the_best_snapshot_is_kept_and_patience_ends_the_run(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
     values = iter([3.0, 1.0, 2.0, 2.5, 0.5])
@@ -225,6 +283,8 @@ def test_the_best_snapshot_is_kept_and_patience_ends_the_run(small_set, tmp_path
     assert torch.equal(best.constant, last.constant)
     train(small_set, tiny(), run, **arguments)
     assert len(seen) == 4
+    train(small_set, tiny(), run, **arguments | {"patience_kimg": None, "kimg": 0.1})
+    assert len(seen) == 5 and len((run / "log.jsonl").read_text().splitlines()) == 5
 
 
 def test_a_short_run_learns_the_brightness_of_its_classes(tmp_path):

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from sonosynth.data.frame import Frame
-from sonosynth.errors import RunError
+from sonosynth.errors import RunError, one_line
 from sonosynth.files import atomic_file, is_vacant, write_text
 from sonosynth.gan.game import GeneratorNetwork
 from sonosynth.gan.recipe import Recipe
@@ -112,6 +112,24 @@ def _read(path: Path, device: torch.device | None) -> tuple[RunConfig, dict[str,
         raise RunError(f"{path} is not a sonosynth generator ({error}); train one with 'sonosynth train'") from error
 
 
+def recorded(directory: Path) -> dict[str, Any]:
+    """Return the configuration of the run in `directory` as it was written, empty without one.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = directory / RECIPE
+    if not path.is_file():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({one_line(str(error))}); choose another --out") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{path} is damaged (it is no mapping); choose another --out")
+    return found
+
+
 def claim_run(directory: Path, config: RunConfig) -> None:
     """Make `directory` the run of `config`, or check that it is.
 
@@ -120,7 +138,7 @@ def claim_run(directory: Path, config: RunConfig) -> None:
     """
     path = directory / RECIPE
     if path.is_file():
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = recorded(directory)
         if found != config.to_dict():
             raise RunError(
                 f"{directory} belongs to another run ({_difference(found, config.to_dict())}); choose another --out"
@@ -131,9 +149,7 @@ def claim_run(directory: Path, config: RunConfig) -> None:
     write_text(path, yaml.safe_dump(config.to_dict(), sort_keys=True))
 
 
-def _difference(found: Any, wanted: dict[str, Any], prefix: str = "") -> str:
-    if not isinstance(found, dict):
-        return f"unreadable {RECIPE}"
+def _difference(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str:
     for key in wanted:
         if isinstance(wanted[key], dict) and isinstance(found.get(key), dict) and found[key] != wanted[key]:
             return _difference(found[key], wanted[key], f"{prefix}{key}.")

@@ -28,6 +28,7 @@ from sonosynth.gan.checkpoint import (
     RunConfig,
     claim_run,
     load_state,
+    recorded,
 )
 from sonosynth.gan.keeper import Keeper
 from sonosynth.gan.pretrain import pretraining_for
@@ -142,7 +143,7 @@ def train(
             f"GAN '{recipe.name}', compile = {recipe.compile}: a run of {kimg:g} kimg is compiled, but there is no C++ "
             "compiler; install one (g++), or train without (--set compile=off)"
         )
-    config = run_config(data, recipe.resolved(kimg), conditional=conditional, seed=seed, start=start)
+    config = run_config(data, _resolved(recipe, kimg, out), conditional=conditional, seed=seed, start=start)
     if processes.leads():
         claim_run(out, config)
     processes.wait_for_all()
@@ -153,7 +154,7 @@ def train(
             with locked(shared, wait=True) if processes.leads() else nullcontext():
                 start = _pretrain(recipe, config, shared, device, progress, track)
         trainer = Trainer(data.with_classes(config.classes), config, device)
-        course = _restore(trainer, out, start)
+        course = _restore(trainer, out, start, patience_kimg)
         keeper = Keeper(out, trainer, track)
         steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
         tick_steps = max(1, int(TICK_KIMG * 1000 / recipe.batch))
@@ -189,7 +190,8 @@ def train(
             if closing:
                 with tick.pause():
                     keeper.show()
-            if done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS:
+            due = done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS
+            if due and (closing or trainer.is_finite()):  # what a rollback is to undo is not kept
                 with tick.pause():
                     course.seconds = tick.seconds
                     keeper.state(asdict(course))
@@ -334,8 +336,19 @@ class _Course:
             entry["event"] = f"ended: no improvement since {self.best_kimg:.3f} kimg"
 
 
-def _restore(trainer: Trainer, out: Path, start: Path | None) -> _Course:
-    """Load the saved state if there is one; otherwise take what fits from the run `start`."""
+def _resolved(recipe: Recipe, kimg: float, out: Path) -> Recipe:
+    """Return `recipe` with what follows from its length written out, as the run in `out` has it if it has begun."""
+    resolved, begun = recipe.resolved(kimg), recorded(out)
+    derived = [name for name in type(recipe).model_fields if getattr(resolved, name) != getattr(recipe, name)]
+    kept = begun.get("recipe", {}) if isinstance(begun.get("recipe"), dict) else {}
+    return resolved.model_copy(update={name: kept[name] for name in derived if isinstance(kept.get(name), float)})
+
+
+def _restore(trainer: Trainer, out: Path, start: Path | None, patience_kimg: float | None) -> _Course:
+    """Load the saved state if there is one; otherwise take what fits from the run `start`.
+
+    A run that has ended for want of patience goes on where more is given, or none is asked for.
+    """
     if not (out / STATE).is_file():
         if start is not None:
             moved = transfer(trainer, start)
@@ -344,7 +357,10 @@ def _restore(trainer: Trainer, out: Path, start: Path | None) -> _Course:
         return _Course()
     state = load_state(out / STATE, trainer.device)
     trainer.load_state_dict(state)
-    return _Course(**state["course"])
+    course = _Course(**state["course"])
+    waited = trainer.kimg - course.best_kimg
+    course.ended = course.ended and patience_kimg is not None and waited >= patience_kimg
+    return course
 
 
 def _is_finite(entry: Entry) -> bool:

@@ -203,4 +203,4 @@ class Trainer:
         for name in ("generator", "discriminator", "ema", "objective"):
             getattr(self, name).load_state_dict(state[name])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))  # it would go on in these very tensors
