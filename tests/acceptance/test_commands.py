@@ -100,7 +100,19 @@ def test_train_and_generate_say_what_is_wrong(images, run, tmp_path):
     assert "did you mean 'dark'" in refused(
         "train", images, "--gan", "stylegan2", "--out", tmp_path / "x", "--class", "drk"
     )
+    train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "x", *TINY)
+    assert "adam_betas" in refused(*train, "--set", "adam_betas=[1.5,0.9]")
+    assert "not a value in YAML" in refused(*train, "--set", "kimg=2024-99-99")
+    assert "not enough memory" in refused("generate", run, "--out", tmp_path / "x", "-n", 10**14)
     assert not (tmp_path / "x").exists()
+
+
+def test_one_class_starts_from_the_run_of_that_class(images, tmp_path):
+    train = ("train", images, "--gan", "stylegan2", "--kimg", 0.004, *TINY)
+    assert sonosynth(*train, "--per-class", "--out", tmp_path / "each").exit_code == 0
+    told = sonosynth(*train, "--class", "dark", "--from", tmp_path / "each", "--out", tmp_path / "dark")
+    assert told.exit_code == 0, told.output
+    assert "left as initialised: nothing" in told.stderr
 
 
 def test_pretraining_by_recipe_is_told_and_started_from(images, run, tmp_path):

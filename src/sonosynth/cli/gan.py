@@ -74,6 +74,7 @@ def train(
     from sonosynth.gan.tracking import TensorBoard
     from sonosynth.gan.train import train as train_one
     from sonosynth.gan.train import train_mode
+    from sonosynth.gan.transfer import source_of
     from sonosynth.metrics.snapshots import distance_to
     from sonosynth.processes import leads, started
 
@@ -122,6 +123,7 @@ def train(
             "track": track,
         }
         if class_name is not None:
+            how["start"] = source_of(start, class_name) if start else None
             train_one(images, recipe, out, conditional=False, distance=distance_to(images), **how)
         else:
             train_mode(images, recipe, out, mode=mode, distance_to=distance_to, **how)
@@ -145,7 +147,7 @@ def _settings(given: list[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         try:
             settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # such as a date that no calendar has
             raise RecipeError(f"--set {word}: '{value}' is not a value in YAML; put text into quotes") from error
         if not equals or not key:
             raise RecipeError(f"--set {word}: give it as KEY=VALUE, for example --set channel_base=2048")

@@ -57,6 +57,9 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as error:
             print("interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
             raise typer.Exit(130) from error
+        except MemoryError as error:
+            told = one_line(str(error)) or "no more is to be had"
+            raise _mendable(f"not enough memory ({told}); ask for fewer images, or smaller ones") from error
         except OSError as error:
             if error.errno not in _MENDABLE:
                 raise

@@ -36,6 +36,8 @@ def _on_or_off(value: Any) -> Any:
     return value
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+"""What a moving average keeps in a step."""
 Compile = Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)]
 
 
@@ -92,7 +94,7 @@ class Recipe(BaseModel, ABC):
     )
     ema_rampup: float = Field(gt=0, description="that half-life is at most this share of the images shown so far")
     learning_rate: float = Field(gt=0, description="of Adam, for both networks")
-    adam_betas: tuple[float, float] = Field(description="decay rates of Adam's two moments")
+    adam_betas: tuple[Decay, Decay] = Field(description="decay rates of Adam's two moments")
     compile: Compile = setting(
         "auto",
         f"ours: compiling pays after about that many kimg; `auto` is `on` for runs of at least {COMPILE_KIMG:g} kimg",

@@ -20,7 +20,7 @@ from sonosynth.gan.augment import Augmentation, DiffAugment
 from sonosynth.gan.controller import AdaController, scaled_ada_kimg
 from sonosynth.gan.game import Objective
 from sonosynth.gan.losses import StyleGAN2Objective
-from sonosynth.gan.recipe import DiffAugmentPolicy, Recipe, adam, setting
+from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Recipe, adam, setting
 
 DIFFAUGMENT = ("brightness", "contrast", "translation", "cutout")
 
@@ -56,7 +56,7 @@ class StyleGAN2Recipe(Recipe):
     )
 
     learning_rate: float = setting(0.0025, "Karras 2020b, below 1024 px", gt=0)
-    adam_betas: tuple[float, float] = setting((0.0, 0.99), "Karras 2019")
+    adam_betas: tuple[Decay, Decay] = setting((0.0, 0.99), "Karras 2019")
     r1_gamma: float | None = setting(
         None, "Karras 2020b, authors' `auto`: 0.0002 · size² / batch", "weight γ of the R1 penalty", ge=0
     )
@@ -196,7 +196,7 @@ class FastGANRecipe(Recipe):
     ngf: int = setting(64, "Liu 2021, authors' default", "width of the generator", ge=4, multiple_of=4)
     ndf: int = setting(64, "Liu 2021, authors' default", "width of the discriminator", ge=4, multiple_of=4)
     learning_rate: float = setting(2e-4, "Liu 2021", gt=0)
-    adam_betas: tuple[float, float] = setting((0.5, 0.999), "Liu 2021, authors' default")
+    adam_betas: tuple[Decay, Decay] = setting((0.5, 0.999), "Liu 2021, authors' default")
     perceptual: Literal["efficientnet-lite0", "l1"] = setting(
         "efficientnet-lite0",
         "ours: in place of LPIPS with VGG of Liu 2021",
@@ -257,7 +257,7 @@ class ProjectedRecipe(Recipe):
         224, "Sauer 2021, authors' default", "side of the images that the frozen network sees", ge=128, multiple_of=32
     )
     learning_rate: float = setting(2e-4, "Sauer 2021", gt=0)
-    adam_betas: tuple[float, float] = setting((0.0, 0.99), "Sauer 2021, authors' default")
+    adam_betas: tuple[Decay, Decay] = setting((0.0, 0.99), "Sauer 2021, authors' default")
     diffaugment: DiffAugmentPolicy = setting(
         DIFFAUGMENT,
         "Sauer 2021: colour, translation, cutout (Zhao 2020)",

@@ -62,7 +62,7 @@ def load_design(path: Path) -> StudyDesign:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror}); give the path of a study file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or a date that no calendar has
         raise StudyError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     return parse_design(raw, str(path))
 
