@@ -13,6 +13,8 @@ from typer.testing import CliRunner, Result
 from conftest import blobs
 from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
+from sonosynth.gan.recipes import make_recipe
+from sonosynth.gan.train import train_mode
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 
@@ -108,8 +110,9 @@ def test_train_and_generate_say_what_is_wrong(images, run, tmp_path):
 
 
 def test_one_class_starts_from_the_run_of_that_class(images, tmp_path):
+    recipe = make_recipe("stylegan2", channel_base=512, channel_max=8, z_dim=8, w_dim=8, batch=4)
+    train_mode(ImageSet.load(images), recipe, tmp_path / "each", kimg=0.004, mode="per_class")
     train = ("train", images, "--gan", "stylegan2", "--kimg", 0.004, *TINY)
-    assert sonosynth(*train, "--per-class", "--out", tmp_path / "each").exit_code == 0
     told = sonosynth(*train, "--class", "dark", "--from", tmp_path / "each", "--out", tmp_path / "dark")
     assert told.exit_code == 0, told.output
     assert "left as initialised: nothing" in told.stderr
@@ -155,7 +158,7 @@ def test_plan_lists_cells_and_time_and_status_counts(images, tmp_path):
         "gans": [gan],
         "training": {"kimg": 4000},
         "scores": {"features": ["random-conv"]},
-        "classifiers": QUICK | {"arms": ["real"]},
+        "classifiers": QUICK | {"arms": ["real", "real+classical"]},
     }
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(raw))
@@ -165,7 +168,7 @@ def test_plan_lists_cells_and_time_and_status_counts(images, tmp_path):
     assert "warning: that is long" in told.stderr
     assert "power: 1 draw of the training subsets: a description only, no test" in told.stdout
     planned = json.loads(sonosynth("study", "plan", path, "--out", tmp_path / "out", "--json").stdout)
-    assert [cell["kind"] for cell in planned["cells"]] == ["classify", "train", "score"]
+    assert [cell["kind"] for cell in planned["cells"]] == ["classify", "classify", "train", "score"]
     assert planned["seconds"] > 4 * 3600
     assert (planned["power"]["draws"], planned["power"]["single"]) == (1, None)
     assert not (tmp_path / "out").exists()

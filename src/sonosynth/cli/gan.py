@@ -128,7 +128,8 @@ def train(
         else:
             train_mode(images, recipe, out, mode=mode, distance_to=distance_to, **how)
     if not begun:
-        typer.echo(f"{out} is already trained for {length:g} kimg, or ended by --patience: nothing to do", err=True)
+        ended = f"{out} is already trained for {length:g} kimg, or ended by --patience"
+        typer.echo(f"{ended}: nothing to do; more of either goes on", err=True)
     for told in sorted(out.rglob(TRANSFER)):
         moved = read_json(told)
         left, source = ", ".join(moved["left"]) or "nothing", start or "pretraining"
@@ -191,6 +192,7 @@ def generate(
     }
     with progress_bar("generating") as tell:
         made = make(run, n, original_shape=original_shape, progress=tell, **how)
+    typer.echo(", ".join(f"{count} {name}" for name, count in made.class_counts.items()), err=True)
     with atomic_directory(out) as beside:
         made.save(beside)
         if grid:
