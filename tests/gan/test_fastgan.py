@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sonosynth.data.phantom import phantom
 from sonosynth.draws import Draws
 from sonosynth.engine import autocast
 from sonosynth.gan.blocks import GatedConv2d, SkipLayerExcitation, SpectralConv2d, UpBlock, gated
@@ -365,6 +366,17 @@ def test_reconstruction_teaches_the_discriminator_to_encode_images():
         optimizer.zero_grad()
         distances.append(float(statistics["reconstruction"]))
     assert distances[-1] < 0.5 * distances[0]
+
+
+def test_perceptual_gradients_are_those_of_full_precision():
+    sharp = torch.from_numpy(phantom(2, 64).images)[:, None].float() / 127.5 - 1
+    gradients = []
+    for low_precision in (False, True):
+        blurred = F.avg_pool2d(sharp, 3, 1, 1).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+            value = perceptual_distance("efficientnet-lite0", CPU)(blurred, sharp)
+        gradients.append(torch.autograd.grad(value, blurred)[0].flatten())
+    assert F.cosine_similarity(*gradients, dim=0) > 0.99
 
 
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "l1"])

@@ -33,7 +33,7 @@ from sonosynth.gan.blocks import (
 )
 from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.hinge import HingeObjective
-from sonosynth.gan.layers import LeakyReLU, leaky_relu
+from sonosynth.gan.layers import LeakyReLU, full_precision, leaky_relu
 from sonosynth.gan.lecam import LeCam
 
 # Feature maps of the discriminator at a resolution, as multiples of its width setting.
@@ -390,11 +390,13 @@ class FrozenFeatureDistance:
         return torch.stack(distances).mean()
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        pixels = (images * 127.5 + (127.5 - self._mean)) / self._std
+        pixels = (images.float() * 127.5 + (127.5 - self._mean)) / self._std
         if pixels.shape[2] < 32:  # the smallest that the network takes
             pixels = F.interpolate(pixels, size=(32, 32), mode="bilinear")
-        maps = self._backbone(pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last), scales=3)
-        return [F.normalize(x.float(), dim=1, eps=1e-6) for x in maps]
+        pixels = pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        with full_precision(pixels):  # as in Projected GAN; of phantoms, bfloat16 gives other gradients (cosine 0.78)
+            maps = self._backbone(pixels, scales=3)
+        return [F.normalize(x, dim=1, eps=1e-6) for x in maps]
 
 
 def l1_pyramid(images: Tensor, target: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from sonosynth.gan.transfer import fingerprint, source_of, transfer
 TICK_KIMG = 0.5  # a log line, and a distance to the training images
 DISTANCE_IMAGES = 128  # generated for that distance, from the same latents every time
 MAX_ROLLBACKS = 3
-SAVE_SECONDS = 60.0  # between saved states; resuming is exact from any of them
+SAVE_SECONDS = 60.0  # between saved states; resuming is exact from any of them, unless the rest of that tick diverges
 GRIDS = 8  # sample grids over a run
 
 Distance = Callable[[np.ndarray], float]
