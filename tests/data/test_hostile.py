@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -32,10 +31,6 @@ for source in sys.argv[1:]:  # each in a process of its own, which has everythin
         app(["data", "info", source])
     print("exit status", os.waitstatus_to_exitcode(os.wait()[1]), file=sys.stderr, flush=True)
 """
-
-
-def there(case: Case) -> bool:
-    return case.module is None or find_spec(case.module) is not None
 
 
 def sonosynth(*arguments: object) -> Result:
@@ -95,10 +90,10 @@ def prepared(source: Path, folder: Path, *more: str) -> Result:
 
 
 def test_the_corpus_is_large_and_told_apart() -> None:
-    assert len({case.name for case in CASES}) == len(CASES) and len([case for case in CASES if there(case)]) >= 60
+    assert len({case.name for case in CASES}) == len(CASES) >= 60
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if there(case)])
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
 def test_every_case_ends_as_it_must(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = make(case, tmp_path / "case")
     plain = prepared(source, tmp_path / "plain")
@@ -127,11 +122,6 @@ def check(case: Case, result: Result, stops: bool) -> None:
 
 def words(result: Result) -> str:
     return " ".join(result.stdout.split())
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if not there(case)])
-def test_cases_without_a_reader_can_be_made(case: Case, tmp_path: Path) -> None:
-    assert make(case, tmp_path / "case").exists()
 
 
 def test_nothing_but_the_line_reaches_the_terminal(tmp_path: Path) -> None:

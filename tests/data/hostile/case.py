@@ -23,7 +23,6 @@ class Case:
         skipped: files that ``--skip-unreadable`` leaves out and counts; 0 where it changes nothing.
         tells: a pattern that ``data info`` must print where the source is read, spaces and line ends being one space.
         large: whether it takes seconds, and is given to one command only.
-        module: the case is run only where this module is there.
         either: whether the reader may also read it; what it may never do is the same for all.
     """
 
@@ -35,7 +34,6 @@ class Case:
     info_reads: bool = False
     tells: str | None = None
     large: bool = False
-    module: str | None = None
     either: bool = False
 
 

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from hostile.case import Case, encoded, put, sound
 
-DICOM, NPZ, CLIPS = "sonosynth.data.dicom", "sonosynth.data.arrays", "sonosynth.data.clips"
-
 # ---------------------------------------------------------------------------------------------------- DICOM
 
 
@@ -91,7 +89,7 @@ def _dicom_case(name: str, what: str, content: Callable[[], bytes]) -> Case:
             put(folder / place, dicom(SOPInstanceUID=f"1.2.3.{seed}", PatientID=f"P{seed}"))
         put(folder / "a" / "bad.dcm", content())
 
-    return Case(f"dicom-{name}", f"DICOM: {what}", build, r"bad\.dcm", skipped=1, module=DICOM, either=True)
+    return Case(f"dicom-{name}", f"DICOM: {what}", build, r"bad\.dcm", skipped=1, either=True)
 
 
 # ---------------------------------------------------------------------------------------------------- MedMNIST files
@@ -166,7 +164,7 @@ def _npz_case(name: str, what: str, content: Callable[[], bytes]) -> Case:
     def build(folder: Path) -> Path:
         return put(folder / "bad.npz", content())
 
-    return Case(f"npz-{name}", f"MedMNIST: {what}", build, r"bad\.npz", module=NPZ, either=True)
+    return Case(f"npz-{name}", f"MedMNIST: {what}", build, r"bad\.npz", either=True)
 
 
 # ---------------------------------------------------------------------------------------------------- clips
@@ -205,7 +203,7 @@ def _clip_case(name: str, what: str, suffix: str, content: Callable[[], bytes]) 
         sound(folder)
         put(folder / "a" / f"bad{suffix}", content())
 
-    return Case(f"clip-{name}", f"clip: {what}", build, rf"bad\{suffix}", skipped=1, module=CLIPS, either=True)
+    return Case(f"clip-{name}", f"clip: {what}", build, rf"bad\{suffix}", skipped=1, either=True)
 
 
 CASES = [
