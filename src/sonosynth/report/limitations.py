@@ -90,7 +90,8 @@ def _unit(record: StudyRecord, few: bool) -> str:
         return (
             "Splits of one data set overlap; the correction by the ratio of test to training images is approximate "
             "(Nadeau and Bengio 2003). Intervals and p-values aim at splits of other samples of such images. Seeds are "
-            "averaged in a split; their noise enters through the splits."
+            "averaged in a split; their noise enters through the splits, but for what one seed does alike in all of "
+            "them."
         )
     if few:
         covers = (
@@ -105,5 +106,6 @@ def _unit(record: StudyRecord, few: bool) -> str:
         )
     return (
         "Draws of one pool overlap, the more the larger the subset: intervals and p-values speak of other draws of "
-        "this pool. Seeds are averaged in a draw; their noise enters through the draws."
+        "this pool. Seeds are averaged in a draw; their noise enters through the draws, but for what one seed does "
+        "alike in all of them."
     )

@@ -1,4 +1,4 @@
-"""Files of formats whose readers may not be there: each group is run only where its reader can be imported.
+"""Files of formats with readers of their own: DICOM, arrays and clips.
 
 Which line a reader says is its own affair, so these cases ask only that there is one, that it names the file, and that
 nothing hangs or is left behind.
