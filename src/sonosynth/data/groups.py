@@ -95,7 +95,9 @@ def with_groups(
     # What is unreadable stays, without a group, so that it is counted when it is left out.
     nothing = (None, False)
     items = [replace(item, group=rows.get(name, nothing)[0]) for item, name in zip(source.items, places, strict=True)]
-    if source.kind == "image set" and not all(_is_whole(item.group) for item in items if item.group is not None):
+    if source.kind == "image set" and any(
+        item.group is not None and whole_number(item.group) is None for item in items
+    ):
         numbers: dict[str | None, str | None] = {None: None}  # an image set has whole numbers for groups
         items = [replace(item, group=numbers.setdefault(item.group, str(len(numbers)))) for item in items]
     listed = [item.group for item in items if item.group is not None]
@@ -120,11 +122,12 @@ def with_groups(
     return replace(source, items=tuple(items)), notes
 
 
-def _is_whole(group: str) -> bool:
+def whole_number(group: str) -> int | None:
+    """Return `group` as the number of a group in an image set; None if it is no whole number of 64 bits."""
     try:
-        return bool(np.int64(int(group)) == int(group))
+        return int(np.int64(int(group)))
     except (ValueError, OverflowError):
-        return False
+        return None
 
 
 def members(groups: np.ndarray) -> list[np.ndarray]:

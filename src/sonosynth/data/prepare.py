@@ -11,6 +11,7 @@ import numpy as np
 import PIL
 
 from sonosynth.data.fitting import Fit, Geometry, around, fitted
+from sonosynth.data.groups import whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.overlays import without_overlays
 from sonosynth.data.pictures import LARGEST, SUFFIXES
@@ -177,13 +178,13 @@ def group_numbers(report: SourceReport) -> np.ndarray:
 
 
 def _whole(report: SourceReport, item: SourceItem) -> int:
-    try:
-        return int(np.int64(int(item.group or "")))
-    except (ValueError, OverflowError) as error:
+    number = whole_number(item.group or "")
+    if number is None:
         raise ManifestError(
             f"{report.source.root / MANIFEST}: group '{item.group or ''}' of '{item.id}' is not a whole number "
             "of 64 bits; number the groups, or remove the columns id and synthetic to have them numbered"
-        ) from error
+        )
+    return number
 
 
 # ---------------------------------------------------------------------------------------------------- the record

@@ -167,8 +167,7 @@ def reduction_text(reduction: Reduction) -> str:
 
 
 def _draws(record: StudyRecord) -> str:
-    numbers, unit = record.finished_draws.values(), record.unit
-    most = max(numbers, default=0)
+    numbers, most, unit = record.finished_draws.values(), record.most_draws, record.unit
     where, these = ("of the training subset a size", "subsets") if unit == "draw" else ("of the images", "splits")
     if most == 0:
         return ""

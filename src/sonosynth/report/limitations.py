@@ -36,7 +36,7 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
         )
     few, unit = not record.is_tested, record.unit
     if few:
-        number = f"One {unit}" if max(record.finished_draws.values(), default=0) < 2 else f"Two {unit}s"
+        number = f"One {unit}" if record.most_draws < 2 else f"Two {unit}s"
         where, these = ("", "splits") if unit == "split" else (" of the training subsets a size", "subsets")
         found.append(f"{number}{where}: a description of these {these}, not a test of a hypothesis.")
     elif record.untested_sizes:

@@ -142,9 +142,14 @@ class StudyRecord:
         return {size: len(draws) for size, draws in sorted(found.items())}
 
     @property
+    def most_draws(self) -> int:
+        """The largest of `finished_draws`; 0 without any."""
+        return max(self.finished_draws.values(), default=0)
+
+    @property
     def is_tested(self) -> bool:
         """Whether any size has draws enough, finished, for a test."""
-        return max(self.finished_draws.values(), default=0) >= FEWEST_DRAWS
+        return self.most_draws >= FEWEST_DRAWS
 
     @property
     def untested_sizes(self) -> str:

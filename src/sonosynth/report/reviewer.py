@@ -87,8 +87,8 @@ def _intervals(record: StudyRecord) -> str:
     if record.splits is not None:
         if not record.is_tested:
             return "There are none: fewer than three splits have finished."
-        n_splits = max(record.finished_draws.values())
-        return f"t over up to {n_splits} splits, corrected for their overlap (Nadeau and Bengio); seeds averaged.{few}"
+        number = record.most_draws
+        return f"t over up to {number} splits, corrected for their overlap (Nadeau and Bengio); seeds averaged.{few}"
     if record.is_tested:
         return f"t, with draws and test groups as crossed random factors; seeds averaged in a draw.{few}"
     return f"t over {record.beside_draws}; with fewer than three draws they hold for these training subsets alone."

@@ -120,16 +120,17 @@ def _relative(a: Scores, b: Scores, level: float) -> Interval | None:
         estimate = (b - (1 + r) * a).estimate()
         return float(np.abs(estimate.value) - estimate.margin(level))
 
-    if np.isnan(contradiction(value)):
+    excess = contradiction(value)
+    if np.isnan(excess):
         return Interval(value, np.nan, np.nan)
+    if excess >= 0:  # no margin at all
+        return Interval(value, value, value)
     limits = [_edge(contradiction, value, sign) for sign in (-1, 1)]
     return None if None in limits else Interval(value, *limits).within(-1.0, np.inf)  # type: ignore[arg-type]
 
 
 def _edge(contradiction: Callable[[float], float], value: float, sign: int) -> float | None:
     inside, step = value, 2.0**-7
-    if contradiction(inside) >= 0:  # no margin at all
-        return value
     while step < _WIDEST:
         outside = value + sign * step
         excess = contradiction(outside)
