@@ -26,7 +26,7 @@ from sonosynth.classify.fitting import Fitted
 from sonosynth.cli.demo import PER_CLASS, SIZE, STUDY
 from sonosynth.data.phantom import phantom
 from sonosynth.features import FeatureExtractor
-from sonosynth.gan import sample, train
+from sonosynth.gan import course, sample
 from sonosynth.gan.keeper import Keeper
 from sonosynth.gan.trainer import Trainer
 from sonosynth.metrics import scorecard
@@ -38,7 +38,7 @@ from sonosynth.study.store import Store
 WORK: tuple[tuple[str, Any, str], ...] = (
     ("training", Trainer, "step"),
     ("sampling", sample, "synthesise"),
-    ("sampling", train, "synthesise"),
+    ("sampling", course, "synthesise"),
     ("sampling", Keeper, "grid"),
     ("embedding", FeatureExtractor, "__call__"),
     ("classification", classifying, "fit"),
@@ -106,7 +106,7 @@ def measure(kimg: float | None, folder: Path) -> list[dict[str, Any]]:
     phantom(PER_CLASS, SIZE).save(folder / "phantoms")
     text = STUDY.replace("PHANTOMS", str(folder / "phantoms"))
     if kimg is not None:
-        text = text.replace("kimg: 4", f"kimg: {kimg:g}")
+        text = text.replace("kimg: 5", f"kimg: {kimg:g}")
     file = folder / "study.yaml"
     file.write_text(text, encoding="utf-8")
     watch = Stopwatch()

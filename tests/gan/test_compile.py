@@ -74,8 +74,9 @@ def test_a_compiled_step_is_the_step(name, small_set, traced):
 
 
 def test_a_compiled_run_resumes_exactly_and_says_how_long_compiling_took(small_set, tmp_path, monkeypatch):
-    narrow = NARROW["stylegan2-ada"] | {"path_length_weight": 0, "r1_gamma": 0}
-    recipe = make_recipe("stylegan2-ada", **narrow, compile="on")
+    # What else there is to compile is traced in the test above; machine code of all of it would take minutes.
+    narrow = NARROW["stylegan2-ada"] | {"ada_kimg": None, "path_length_weight": 0, "r1_gamma": 0}
+    recipe = make_recipe("stylegan2", **narrow, compile="on")
 
     def keep(done, total, latest):
         if round(done * 1000) == 28:
@@ -122,9 +123,8 @@ def test_bfloat16_changes_a_run_less_than_another_seed_does():
         return np.array([*np.mean(losses[10:], axis=0), made.mean() / 255, made.std() / 255])
 
     with bfloat16(True):
-        fast = [outcome(seed) for seed in range(2)]
+        fast = outcome(0)
     with bfloat16(False):
         slow = [outcome(seed) for seed in range(3)]
     spread = np.maximum(np.ptp(slow, axis=0), 0.02)
-    for low, full in zip(fast, slow, strict=False):
-        assert (np.abs(low - full) < spread / 2).all(), (fast, slow)
+    assert (np.abs(fast - slow[0]) < spread / 2).all(), (fast, slow)

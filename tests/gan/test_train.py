@@ -14,6 +14,7 @@ from sonosynth.files import locked
 from sonosynth.gan import keeper
 from sonosynth.gan import train as train_module
 from sonosynth.gan.checkpoint import load_generator
+from sonosynth.gan.course import DISTANCE_IMAGES
 from sonosynth.gan.recipes import RECIPES, make_recipe
 from sonosynth.gan.sample import class_sequence, generate, interpolate, tile
 from sonosynth.gan.train import run_config, train, train_mode
@@ -275,7 +276,7 @@ def test_the_best_snapshot_is_kept_and_patience_ends_the_run(small_set, tmp_path
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["kid_train"] for line in lines] == [3.0, 1.0, 2.0, 2.5]
     assert lines[-1]["event"] == "ended: no improvement since 0.040 kimg"
-    assert seen[0] == (train_module.DISTANCE_IMAGES, 32, 32)
+    assert seen[0] == (DISTANCE_IMAGES, 32, 32)
     straight = train(small_set, tiny(), tmp_path / "straight", kimg=0.04, conditional=True)
     best, last = (
         load_generator(path, CPU)[0] for path in (run / "best.safetensors", straight / "generator.safetensors")

@@ -7,16 +7,14 @@ resolution links to or decodes to exists where both ends exist. So a generator o
 and a discriminator of 32 px has none either. Networks of 256 and 512 px are the published ones, with one channel.
 """
 
-from collections.abc import Callable
 from itertools import pairwise
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.engine import autocast
-from sonosynth.features import load_backbone
 from sonosynth.gan.augment import diffaugment
 from sonosynth.gan.blocks import (
     GENERATOR_WIDTHS,
@@ -33,8 +31,9 @@ from sonosynth.gan.blocks import (
 )
 from sonosynth.gan.game import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.hinge import HingeObjective
-from sonosynth.gan.layers import LeakyReLU, full_precision, leaky_relu
+from sonosynth.gan.layers import LeakyReLU, leaky_relu
 from sonosynth.gan.lecam import LeCam
+from sonosynth.gan.perceptual import PerceptualDistance
 
 # Feature maps of the discriminator at a resolution, as multiples of its width setting.
 DISCRIMINATOR_WIDTHS = {8: 8, 16: 4, 32: 2, 64: 1, 128: 0.5, 256: 0.25}
@@ -42,9 +41,6 @@ SMALL_WIDTHS = {8: 4, 16: 2, 32: 1, 64: 0.5}  # of the branch that sees the smal
 DECODER_WIDTHS = {16: 2, 32: 1, 64: 1, 128: 0.5}
 
 NOISY = (8, 32, 128, 512)  # resolutions of the generator with two convolutions, each followed by noise
-
-PerceptualDistance = Callable[[Tensor, Tensor], Tensor]
-"""Called as ``distance(images, target)`` with images ``[N, 1, h, w]`` in [-1, 1]; returns the mean over the batch."""
 
 
 def small_size(size: int) -> int:
@@ -275,7 +271,7 @@ class FastGANObjective(HingeObjective):
         generator: the generator.
         discriminator: the discriminator.
         augmentation: operations of DiffAugment on real and generated images, small ones with draws of their own.
-        perceptual: distance of a reconstruction and its target; see `perceptual_distance`.
+        perceptual: distance of a reconstruction and its target; see `perceptual.perceptual_distance`.
         reconstruction_weight: factor of the three distances. The authors sum them over batches of 8: 8 here.
         lecam: regularisation of the discriminator.
     """
@@ -357,49 +353,3 @@ class FastGANObjective(HingeObjective):
         z, noise = draws.normal(n, self.generator.z_dim), draws.normal(n, self.generator.noise_length)
         image, small = self._synthesise(z, batch.fake_labels, noise)
         return diffaugment(image, self.augmentation, draws), diffaugment(small, self.augmentation, draws)
-
-
-def perceptual_distance(name: Literal["efficientnet-lite0", "l1"], device: torch.device) -> PerceptualDistance:
-    """Return a distance of two batches of images, which stands for LPIPS (Zhang et al. 2018) of the authors.
-
-    ``efficientnet-lite0`` compares features of a frozen network at strides 4, 8 and 16 as LPIPS does, without weights
-    learned from people's judgements: each position's features are scaled to unit length, and squared differences are
-    summed over channels and averaged over positions and strides. It is not the network of the Fréchet distance.
-    ``l1`` needs no network: mean absolute differences at full, half and quarter size, averaged.
-
-    Raises:
-        FeatureError: weights that are missing or damaged.
-    """
-    return l1_pyramid if name == "l1" else FrozenFeatureDistance(device)
-
-
-class FrozenFeatureDistance:
-    """The distance ``efficientnet-lite0`` of `perceptual_distance`."""
-
-    def __init__(self, device: torch.device):
-        network, backbone = load_backbone()
-        self._mean, self._std = network.mean[0], network.std[0]
-        self._backbone = backbone.to(device).eval()
-
-    def __call__(self, images: Tensor, target: Tensor) -> Tensor:
-        """Return the float32 mean distance of images ``[N, 1, h, w]`` in [-1, 1]; no gradient reaches `target`."""
-        with torch.no_grad():
-            wanted = self._features(target)
-        found = self._features(images)
-        distances = [(a - b).square().sum(dim=1).mean() for a, b in zip(found, wanted, strict=True)]
-        return torch.stack(distances).mean()
-
-    def _features(self, images: Tensor) -> list[Tensor]:
-        pixels = (images.float() * 127.5 + (127.5 - self._mean)) / self._std
-        if pixels.shape[2] < 32:  # the smallest that the network takes
-            pixels = F.interpolate(pixels, size=(32, 32), mode="bilinear")
-        pixels = pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        with full_precision(pixels):  # as in Projected GAN; of phantoms, bfloat16 gives other gradients (cosine 0.78)
-            maps = self._backbone(pixels, scales=3)
-        return [F.normalize(x, dim=1, eps=1e-6) for x in maps]
-
-
-def l1_pyramid(images: Tensor, target: Tensor) -> Tensor:
-    """Return the distance ``l1`` of `perceptual_distance`."""
-    difference = images - target
-    return torch.stack([F.avg_pool2d(difference, k).abs().mean() for k in (1, 2, 4)]).mean()

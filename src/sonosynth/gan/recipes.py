@@ -20,6 +20,7 @@ from sonosynth.gan.augment import Augmentation, DiffAugment
 from sonosynth.gan.controller import AdaController, scaled_ada_kimg
 from sonosynth.gan.game import Objective
 from sonosynth.gan.losses import StyleGAN2Objective
+from sonosynth.gan.perceptual import perceptual_distance
 from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Recipe, adam, setting
 
 DIFFAUGMENT = ("brightness", "contrast", "translation", "cutout")
@@ -228,7 +229,7 @@ class FastGANRecipe(Recipe):
             generator,
             discriminator,
             augmentation=self.diffaugment,
-            perceptual=fastgan.perceptual_distance(self.perceptual, device),
+            perceptual=perceptual_distance(self.perceptual, device),
             reconstruction_weight=self.reconstruction_weight,
             lecam=self._lecam(generator),
         )

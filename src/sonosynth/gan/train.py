@@ -2,23 +2,21 @@
 
 import copy
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 
 from sonosynth import processes
 from sonosynth.data.frame import common_frame
 from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import can_compile, default_device
-from sonosynth.errors import ClassError, DivergenceError, RecipeError, RunError
+from sonosynth.errors import ClassError, RecipeError, RunError
 from sonosynth.files import folder_names, is_vacant, locked, write_json
 from sonosynth.gan.checkpoint import (
     PRETRAINING,
@@ -30,23 +28,19 @@ from sonosynth.gan.checkpoint import (
     load_state,
     recorded,
 )
+from sonosynth.gan.course import Course, Distance, is_finite, roll_back
+from sonosynth.gan.interrupt import deferred_interrupt
 from sonosynth.gan.keeper import Keeper
 from sonosynth.gan.pretrain import pretraining_for
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.sample import class_sequence, synthesise
 from sonosynth.gan.tick import Entry, Tick
 from sonosynth.gan.tracking import Track
 from sonosynth.gan.trainer import Trainer
 from sonosynth.gan.transfer import fingerprint, source_of, transfer
 
 TICK_KIMG = 0.5  # a log line, and a distance to the training images
-DISTANCE_IMAGES = 128  # generated for that distance, from the same latents every time
-MAX_ROLLBACKS = 3
 SAVE_SECONDS = 60.0  # between saved states; resuming is exact from any of them, unless the rest of that tick diverges
 GRIDS = 8  # sample grids over a run
-
-Distance = Callable[[np.ndarray], float]
-"""Takes generated uint8 images ``[N, H, W]`` and returns their distance to the training images; smaller is better."""
 
 Progress = Callable[[float, float, Mapping[str, Any]], None]
 """Called as ``progress(kimg_done, kimg_total, latest)``; `latest` is the last log line."""
@@ -104,7 +98,7 @@ def train(
     own that goes on just so.
 
     A loss or weight that is not finite takes the run back to its last good log line, with new random draws; after
-    `MAX_ROLLBACKS` of these the run ends.
+    `course.MAX_ROLLBACKS` of these the run ends.
 
     Args:
         data: training images; of one class unless `conditional`.
@@ -147,7 +141,7 @@ def train(
     if processes.leads():
         claim_run(out, config)
     processes.wait_for_all()
-    with locked(out) if processes.leads() else nullcontext(), _deferred_interrupt() as interrupted:
+    with locked(out) if processes.leads() else nullcontext(), deferred_interrupt() as interrupted:
         if recipe.pretrain_kimg and not (out / STATE).is_file():
             shared = pretraining or out / PRETRAINING
             # Runs that share it may be side by side: one pretrains, the others wait and find it done.
@@ -156,51 +150,72 @@ def train(
         trainer = Trainer(data.with_classes(config.classes), config, device)
         course = _restore(trainer, out, start, patience_kimg)
         keeper = Keeper(out, trainer, track)
-        steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
-        tick_steps = max(1, int(TICK_KIMG * 1000 / recipe.batch))
-        grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
-        good = copy.deepcopy(trainer.state_dict())
-        tick = Tick(recipe.batch, course.seconds)
-        saved = time.monotonic()
-        if progress and trainer.step_count < steps:
-            progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
-        event: str | None = None
-        if recipe.compiles(kimg) and trainer.step_count < steps and not course.ended:
+        judge = partial(course.judge, trainer, keeper, distance=distance, patience_kimg=patience_kimg)
+        if (steps := math.ceil(round(kimg * 1000 / recipe.batch, 6))) > trainer.step_count and not course.ended:
+            compiles = recipe.compiles(kimg)
+            _advance(trainer, course, keeper, steps, judge, interrupted, progress, compiles=compiles)
+    return out
+
+
+def _advance(
+    trainer: Trainer,
+    course: Course,
+    keeper: Keeper,
+    steps: int,
+    judge: Callable[[Entry], None],
+    interrupted: Callable[[], bool],
+    progress: Progress | None,
+    *,
+    compiles: bool,
+) -> None:
+    """Train to step number `steps`, or until `course` has ended.
+
+    Raises:
+        DivergenceError: the run became non-finite too often.
+        KeyboardInterrupt: after saving the state.
+    """
+    batch = trainer.config.recipe.batch
+    tick_steps = max(1, int(TICK_KIMG * 1000 / batch))
+    grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
+    good = copy.deepcopy(trainer.state_dict())
+    tick = Tick(batch, course.seconds)
+    saved = time.monotonic()
+    event: str | None = None
+    if progress:
+        progress(trainer.kimg, steps * batch / 1000, tick.latest)
+    if compiles:
+        with tick.pause():
+            began = time.perf_counter()
+            trainer.compile()
+            event = f"compiled in {time.perf_counter() - began:.0f} s"
+    while trainer.step_count < steps and not course.ended:
+        closing = (trainer.step_count + 1) % tick_steps == 0 or trainer.step_count + 1 == steps
+        tick.add(trainer.step(gradient_norms=closing))
+        done, stop = trainer.step_count, _stops(interrupted, closing, trainer.device)
+        if closing:
+            entry = tick.close(trainer.kimg)
+            entry["event"], event = event, None
             with tick.pause():
-                began = time.perf_counter()
-                trainer.compile()
-                event = f"compiled in {time.perf_counter() - began:.0f} s"
-        while trainer.step_count < steps and not course.ended:
-            closing = (trainer.step_count + 1) % tick_steps == 0 or trainer.step_count + 1 == steps
-            tick.add(trainer.step(gradient_norms=closing))
-            done, stop = trainer.step_count, _stops(interrupted, closing, device)
-            if closing:
-                entry = tick.close(trainer.kimg)
-                entry["event"], event = event, None
-                with tick.pause():
-                    if _is_finite(entry) and trainer.is_finite():
-                        course.judge(trainer, distance, patience_kimg, keeper, entry)
-                        good = copy.deepcopy(trainer.state_dict())
-                    else:
-                        _roll_back(trainer, good, entry)
-                    keeper.line(entry)
+                if is_finite(entry) and trainer.is_finite():
+                    judge(entry)
+                    good = copy.deepcopy(trainer.state_dict())
+                else:
+                    roll_back(trainer, good, entry)
+                keeper.line(entry)
+        with tick.pause():
             if done in grid_steps:
-                with tick.pause():
-                    keeper.grid()
+                keeper.grid()
             if closing:
-                with tick.pause():
-                    keeper.show()
+                keeper.show()
             due = done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS
             if due and (closing or trainer.is_finite()):  # what a rollback is to undo is not kept
-                with tick.pause():
-                    course.seconds = tick.seconds
-                    keeper.state(asdict(course))
+                course.seconds = tick.seconds
+                keeper.state(asdict(course))
                 saved = time.monotonic()
-            if progress:
-                progress(trainer.kimg, steps * recipe.batch / 1000, tick.latest)
-            if stop:
-                raise KeyboardInterrupt
-    return out
+        if progress:
+            progress(trainer.kimg, steps * batch / 1000, tick.latest)
+        if stop:
+            raise KeyboardInterrupt
 
 
 def train_mode(
@@ -296,46 +311,6 @@ def _pretrain(
     )
 
 
-@dataclass
-class _Course:
-    """How a run has gone so far, apart from its networks.
-
-    Attributes:
-        seconds: spent in training steps.
-        best: smallest distance to the training images so far.
-        best_kimg: when that was.
-        ended: the distance has not improved for too long.
-    """
-
-    seconds: float = 0.0
-    best: float = math.inf
-    best_kimg: float = 0.0
-    ended: bool = False
-
-    def judge(
-        self,
-        trainer: Trainer,
-        distance: Distance | None,
-        patience_kimg: float | None,
-        keeper: Keeper,
-        entry: Entry,
-    ) -> None:
-        """Measure the averaged generator, keep it if it is the best so far, and note both in `entry`."""
-        if distance is None:
-            return
-        config, value = trainer.config, math.nan
-        if processes.leads():
-            labels = class_sequence(config.class_counts, DISTANCE_IMAGES)
-            value = distance(synthesise(trainer.ema, labels, conditional=config.conditional, seed=0))
-        entry["kid_train"] = value = processes.from_leader(value, trainer.device)
-        if value < self.best:
-            self.best, self.best_kimg = value, trainer.kimg
-            keeper.best()
-        elif patience_kimg is not None and trainer.kimg - self.best_kimg >= patience_kimg:
-            self.ended = True
-            entry["event"] = f"ended: no improvement since {self.best_kimg:.3f} kimg"
-
-
 def _resolved(recipe: Recipe, kimg: float, out: Path) -> Recipe:
     """Return `recipe` with what follows from its length written out, as the run in `out` has it if it has begun."""
     resolved, begun = recipe.resolved(kimg), recorded(out)
@@ -344,7 +319,7 @@ def _resolved(recipe: Recipe, kimg: float, out: Path) -> Recipe:
     return resolved.model_copy(update={name: kept[name] for name in derived if isinstance(kept.get(name), float)})
 
 
-def _restore(trainer: Trainer, out: Path, start: Path | None, patience_kimg: float | None) -> _Course:
+def _restore(trainer: Trainer, out: Path, start: Path | None, patience_kimg: float | None) -> Course:
     """Load the saved state if there is one; otherwise take what fits from the run `start`.
 
     A run that has ended for want of patience goes on where more is given, or none is asked for.
@@ -354,39 +329,13 @@ def _restore(trainer: Trainer, out: Path, start: Path | None, patience_kimg: flo
             moved = transfer(trainer, start)
             if processes.leads():
                 write_json(out / TRANSFER, asdict(moved))
-        return _Course()
+        return Course()
     state = load_state(out / STATE, trainer.device)
     trainer.load_state_dict(state)
-    course = _Course(**state["course"])
+    course = Course(**state["course"])
     waited = trainer.kimg - course.best_kimg
     course.ended = course.ended and patience_kimg is not None and waited >= patience_kimg
     return course
-
-
-def _is_finite(entry: Entry) -> bool:
-    return all(math.isfinite(value) for value in entry.values() if isinstance(value, float))
-
-
-def _roll_back(trainer: Trainer, good: dict[str, Any], entry: Entry) -> None:
-    """Return `trainer` to the state `good` with new random draws, and note it in `entry`.
-
-    Raises:
-        DivergenceError: it has happened too often.
-    """
-    wrong = [name for name, value in entry.items() if isinstance(value, float) and not math.isfinite(value)]
-    what = f"{wrong[0]} was not finite" if wrong else "a weight was not finite"
-    rollbacks, kimg = trainer.rollbacks + 1, trainer.kimg
-    if rollbacks > MAX_ROLLBACKS:
-        raise DivergenceError(
-            f"{what} at {kimg:.3f} kimg, for the {rollbacks}th time; lower learning_rate (or, where the recipe has it, "
-            "raise r1_gamma) and start a new run"
-        )
-    trainer.load_state_dict(good)
-    trainer.rollbacks = rollbacks
-    for name in wrong:
-        entry[name] = None
-    entry["event"] = f"rolled back from {kimg:.3f} kimg: {what} ({rollbacks} of {MAX_ROLLBACKS})"
-    entry["kimg"] = trainer.kimg
 
 
 def _stops(interrupted: Callable[[], bool], closing: bool, device: torch.device) -> bool:
@@ -394,29 +343,3 @@ def _stops(interrupted: Callable[[], bool], closing: bool, device: torch.device)
     if processes.share().count == 1:
         return interrupted()
     return closing and processes.any_process(interrupted(), device)
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed, so that a step is never cut in half.
-
-    Where interrupts are ignored, as by a background job, they stay so.
-    """
-    pressed = False
-
-    def remember(signum: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield lambda: False
-        return
-    try:
-        previous = signal.signal(signal.SIGINT, remember)
-    except ValueError:  # not the main thread, which alone receives signals
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, previous)
