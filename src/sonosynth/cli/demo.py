@@ -11,8 +11,8 @@ data: {source: PHANTOMS, size: 64}
 split: {test_fraction: 0.25, sizes: [30, 120], draws: 1, seed: 0}
 gans:
   - {base: stylegan2, channel_base: 1024, batch: 8}
-  - {base: stylegan2-diffaug, channel_base: 1024, batch: 8}
-training: {kimg: 4, mode: conditional, seeds: [0]}
+  - {base: fastgan, ngf: 16, ndf: 16}
+training: {kimg: 5, mode: conditional, seeds: [0]}
 scores: {features: [inception], n_synthetic: 150}
 classifiers:
   networks: [resnet18]
