@@ -78,8 +78,14 @@ def run(raw: dict, directory: Path, workers: int) -> Log:
     return log
 
 
-def test_workers_make_the_same_tables(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the workers; this process has one thread already
+@pytest.fixture
+def ready_workers(monkeypatch):
+    """Workers that have everything imported when they begin, on one thread each like this process."""
+    context = forked.context()
+    monkeypatch.setattr("sonosynth.study.workers.multiprocessing.get_context", lambda method: context)
+
+
+def test_workers_make_the_same_tables(tmp_path, ready_workers):
     pretrained = [TINY_GAN | {"name": name, "pretrain_kimg": 0.012, "pretrain_images": 2} for name in ("one", "two")]
     raw = design_of(tmp_path, [TINY_GAN, *pretrained])
     alone, shared = run(raw, tmp_path / "alone", 1), run(raw, tmp_path / "shared", 3)
@@ -97,9 +103,7 @@ def test_workers_make_the_same_tables(tmp_path, monkeypatch):
     assert sum(isinstance(cell, TrainCell) for cell in cells) == 3
 
 
-def test_an_error_in_a_worker_is_told_and_the_rest_goes_on_later(tmp_path, monkeypatch):
-    context = forked.context()
-    monkeypatch.setattr("sonosynth.study.workers.multiprocessing.get_context", lambda method: context)
+def test_an_error_in_a_worker_is_told_and_the_rest_goes_on_later(tmp_path, ready_workers):
     raw = design_of(tmp_path)
     design = parse_design(raw, "study.yaml")
     store = Store(tmp_path / "out")

@@ -127,7 +127,7 @@ def generate(
     device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ImageSet:
-    """Return `n` synthetic images of a run.
+    """Return `n` synthetic images of a run; to make several sets, `Sampler` reads it only once.
 
     Args:
         run: directory of one run, or of one run a class.
@@ -144,40 +144,83 @@ def generate(
         RunError: `run` holds no such generator, or its training images had no common `original_shape`.
         ClassError: `class_name` is not one that the generator knows.
     """
-    device = device or default_device()
-    players, classes = _players(run, snapshot, device)
-    frames = {config.frame for _, config in players}
-    frame = frames.pop() if len(frames) == 1 else None
-    if original_shape and frame is None:
-        raise RunError(f"{run}: its training images had several shapes, or none on record, so none can be restored")
-    counts = [count for _, config in players for count in config.class_counts]
-    if class_name is not None:
-        _known_class(run, class_name, classes)
-    labels = class_sequence(counts, n) if class_name is None else np.full(n, classes.index(class_name))
-    images = np.empty((n, players[0][1].size, players[0][1].size), dtype=np.uint8)
-    done, first = 0, 0
-    for network, config in players:
-        mine = np.flatnonzero((labels >= first) & (labels < first + len(config.classes)))
-        tell = functools.partial(lambda before, i, _: progress(before + i, n) if progress else None, done)
-        images[mine] = synthesise(
-            network,
-            labels[mine] - first,
-            conditional=config.conditional,
-            seed=seed,
-            truncation=truncation,
-            progress=tell,
+    sampler = Sampler(run, snapshot, device)
+    return sampler.generate(n, class_name, truncation, seed, original_shape=original_shape, progress=progress)
+
+
+class Sampler:
+    """The generators of a run, one or one a class, ready to make images; arguments as in `generate`.
+
+    Raises:
+        RunError: `run` holds no such generator.
+    """
+
+    def __init__(self, run: Path, snapshot: Snapshot = "last", device: torch.device | None = None):
+        self._run, device = run, device or default_device()
+        self._players = [load_generator(path, device) for path in generator_files(run, snapshot)]
+        self.classes = tuple(name for _, config in self._players for name in config.classes)
+
+    def generate(
+        self,
+        n: int,
+        class_name: str | None = None,
+        truncation: float = 1.0,
+        seed: int = 0,
+        *,
+        original_shape: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ImageSet:
+        """Return `n` images; arguments and errors as in the function `generate`."""
+        frames = {config.frame for _, config in self._players}
+        frame = frames.pop() if len(frames) == 1 else None
+        if original_shape and frame is None:
+            raise RunError(
+                f"{self._run}: its training images had several shapes, or none on record, so none can be restored"
+            )
+        counts = [count for _, config in self._players for count in config.class_counts]
+        labels = class_sequence(counts, n) if class_name is None else np.full(n, self._number(class_name))
+        size = self._players[0][1].size
+        images = np.empty((n, size, size), dtype=np.uint8)
+        done, first = 0, 0
+        for network, config in self._players:
+            mine = np.flatnonzero((labels >= first) & (labels < first + len(config.classes)))
+            tell = functools.partial(lambda before, i, _: progress(before + i, n) if progress else None, done)
+            images[mine] = synthesise(
+                network,
+                labels[mine] - first,
+                conditional=config.conditional,
+                seed=seed,
+                truncation=truncation,
+                progress=tell,
+            )
+            done, first = done + len(mine), first + len(config.classes)
+        made = ImageSet(
+            images=images,
+            labels=labels,
+            classes=self.classes,
+            groups=np.arange(n),
+            ids=tuple(f"synthetic-{i:06d}" for i in range(n)),
+            synthetic=True,
+            extra={"seed": (str(seed),) * n, "index": tuple(str(i) for i in range(n))},
         )
-        done, first = done + len(mine), first + len(config.classes)
-    made = ImageSet(
-        images=images,
-        labels=labels,
-        classes=classes,
-        groups=np.arange(n),
-        ids=tuple(f"synthetic-{i:06d}" for i in range(n)),
-        synthetic=True,
-        extra={"seed": (str(seed),) * n, "index": tuple(str(i) for i in range(n))},
-    )
-    return restored(made, frame) if original_shape and frame is not None else made
+        return restored(made, frame) if original_shape and frame is not None else made
+
+    def player(self, class_name: str | None) -> tuple[GeneratorNetwork, RunConfig, int]:
+        """Return the generator of a class, the first if not given, its configuration, and the number of the class.
+
+        Raises:
+            ClassError: the run does not know the class.
+        """
+        name = class_name if class_name is not None else self.classes[0]
+        self._number(name)
+        network, config = next(player for player in self._players if name in player[1].classes)
+        return network, config, config.classes.index(name)
+
+    def _number(self, name: str) -> int:
+        if name not in self.classes:
+            known = ", ".join(self.classes)
+            raise ClassError(f"{self._run} makes no class '{name}'{nearest(name, self.classes)}; known: {known}")
+        return self.classes.index(name)
 
 
 @torch.no_grad()
@@ -209,7 +252,7 @@ def interpolate(
         RunError: `run` holds no such generator.
         ClassError: `class_name` is not one that the generator knows.
     """
-    network, config, label = _player_of(run, class_name, snapshot, device or default_device())
+    network, config, label = Sampler(run, snapshot, device).player(class_name)
     device = next(network.parameters()).device
     z, noise = (x.to(device) for x in next(_latents(network, seed, [np.full(4, label)], device)))
     images = []
@@ -226,29 +269,6 @@ def interpolate(
 def _spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
     angle = torch.arccos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
     return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
-
-
-def _players(
-    run: Path, snapshot: Snapshot, device: torch.device
-) -> tuple[list[tuple[GeneratorNetwork, RunConfig]], tuple[str, ...]]:
-    """Return the generators of `run` with their configurations, and the classes of all of them."""
-    players = [load_generator(path, device) for path in generator_files(run, snapshot)]
-    return players, tuple(name for _, config in players for name in config.classes)
-
-
-def _player_of(
-    run: Path, class_name: str | None, snapshot: Snapshot, device: torch.device
-) -> tuple[GeneratorNetwork, RunConfig, int]:
-    players, classes = _players(run, snapshot, device)
-    name = _known_class(run, class_name, classes) if class_name is not None else classes[0]
-    network, config = next(player for player in players if name in player[1].classes)
-    return network, config, config.classes.index(name)
-
-
-def _known_class(run: Path, name: str, classes: tuple[str, ...]) -> str:
-    if name not in classes:
-        raise ClassError(f"{run} makes no class '{name}'{nearest(name, classes)}; known: {', '.join(classes)}")
-    return name
 
 
 def _as_uint8(images: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ images, and what is compared differs in nothing else. Images that are scored are
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sonosynth.classify.filters import Filtered, confidence_filter, distance_fil
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.features import embed
-from sonosynth.gan.sample import generate
+from sonosynth.gan.sample import Sampler
 from sonosynth.metrics.manifold import coverage
 from sonosynth.seeds import numpy_generator, seed_of
 from sonosynth.study.cells import ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
@@ -36,7 +37,7 @@ class Supply:
         if cell.generation.seed is None:
             _, others = _halves(self._folders[cell.generation.gan])
             return others.subset(np.arange(len(others))[-cell.n_synthetic :])
-        return self._generated(cell, cell.n_synthetic, "score")
+        return self._maker(cell, "score")(cell.n_synthetic, None)
 
     def to_classify(self, cell: ClassifyCell, train: ImageSet) -> ImageSet:
         """Return the images that are added to those of `train`, or test the classifier.
@@ -74,22 +75,21 @@ class Supply:
         assert cell.generation is not None
         if cell.generation.seed is None:
             return _first_of_folder(self._folders[cell.generation.gan], cell.generation.gan, counts)
+        make = self._maker(cell, "classify")
         wanted = [(name, int(n)) for name, n in zip(train.classes, counts, strict=True) if n]
-        made = [self._generated(cell, n, "classify", name).with_classes(train.classes) for name, n in wanted]
+        made = [make(n, name).with_classes(train.classes) for name, n in wanted]
         return ImageSet.concatenate([replace(train.subset([]), synthetic=True), *made])
 
-    def _generated(
-        self, cell: ScoreCell | FilterCell | ClassifyCell, n: int, purpose: str, class_name: str | None = None
-    ) -> ImageSet:
+    def _maker(
+        self, cell: ScoreCell | FilterCell | ClassifyCell, purpose: str
+    ) -> Callable[[int, str | None], ImageSet]:
+        """Return what makes so many images for `purpose`, of one class or of all."""
         trained = trained_for(cell)
         assert trained is not None and cell.truncation is not None
-        return generate(
-            self._store.run(trained),
-            n,
-            class_name=class_name,
+        return partial(
+            Sampler(self._store.run(trained), trained.generation.snapshot).generate,
             truncation=cell.truncation,
             seed=seed_for(trained, purpose),
-            snapshot=trained.generation.snapshot,
             progress=lambda done, total: self._tell(done, total, "generating"),
         )
 

@@ -15,7 +15,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, read_config
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import recipe_from_dict
-from sonosynth.gan.sample import generate
+from sonosynth.gan.sample import Sampler
 from sonosynth.gan.train import train_mode
 from sonosynth.metrics.scorecard import scorecard
 from sonosynth.metrics.scores import as_json
@@ -90,8 +90,8 @@ class _Work:
         gallery = self.store.gallery(cell)
         if not gallery.is_dir():
             names = [name for name, count in self.data.subset_of(cell).class_counts.items() if count]
-            how: dict[str, Any] = {"seed": seed_for(cell, "gallery"), "snapshot": generation.snapshot}
-            sets = [generate(run, GALLERY_PER_CLASS, class_name=name, **how) for name in names]
+            sampler, own = Sampler(run, generation.snapshot), seed_for(cell, "gallery")
+            sets = [sampler.generate(GALLERY_PER_CLASS, name, seed=own) for name in names]
             ImageSet.concatenate(sets).save(gallery)
         record = _training_record(out)
         if generation.patience_kimg is None:
