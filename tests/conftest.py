@@ -65,8 +65,3 @@ def leave_out_drawing(patch: pytest.MonkeyPatch) -> None:
 def undrawn(monkeypatch):
     """Leave out the slow end of the report's figures."""
     leave_out_drawing(monkeypatch)
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than cores, as some tests wait for processes that they started or killed."""
-    return (os.cpu_count() or 1) + 1

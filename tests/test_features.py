@@ -105,6 +105,7 @@ def test_pixels_are_resized_like_pillow_resizes_floats(shape):
         np.testing.assert_allclose(channel.numpy(), expected, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.real_images
 def test_frechet_distance_of_real_images_is_that_of_the_torchscript_by_hand(real_images):
     paths = sorted((real_images / "Dataset_BUSI_with_GT" / "benign").glob("benign (*).png"))[:40:2]

@@ -41,6 +41,7 @@ def test_the_difference_is_the_paired_t_test_with_a_wider_error():
     assert ours.covers == "splits"
 
 
+@pytest.mark.slow
 def test_it_holds_its_level_where_the_plain_one_does_not():
     random, n = np.random.default_rng(9), 300
     ours = plain = 0

@@ -162,6 +162,7 @@ def test_intervals_cover_the_truth(random, n_draws):
     assert 0.92 <= covered / n <= 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [25, 200])
 def test_equal_arms_are_rarely_told_apart(size):
     random, n = np.random.default_rng(size), 400

@@ -188,6 +188,7 @@ def test_a_full_disk_is_one_line(images, run, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_state_that_cannot_be_written_is_one_line_and_the_run_goes_on_later(images, tmp_path):
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.004, "--conditional", *TINY)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -57,6 +57,7 @@ def macro_f1(phantoms, arm: str, synthetic: ImageSet | None, steps: int) -> floa
     return float(np.mean(found))
 
 
+@pytest.mark.slow
 def test_fresh_images_help_and_copies_are_worth_what_oversampling_is(phantoms):
     train, fresh, _ = phantoms
     real = macro_f1(phantoms, "real", None, 100)

@@ -163,6 +163,7 @@ def test_what_an_audit_left_out_needs_no_row(tmp_path):
     assert "no row for 1 of 6 images" in str(CliRunner().invoke(app, command).exception)
 
 
+@pytest.mark.slow
 def test_overlays_can_be_filled_while_preparing(folder, tmp_path):
     out = tmp_path / "out"
     done = CliRunner().invoke(app, ["prepare", str(folder), "--out", str(out), "--size", "64", "--mask-overlays"])
@@ -208,6 +209,7 @@ def test_copies_do_not_count_twice():
     assert apart.p < 0.01 and copies.n == 91 and copies.p > 0.2
 
 
+@pytest.mark.slow
 def test_the_shortcut_classifier_knows_chance():
     rng = np.random.default_rng(1)
     labels, groups = np.repeat([0, 1], 60), np.arange(120)
@@ -219,6 +221,7 @@ def test_the_shortcut_classifier_knows_chance():
     assert shortcut_classifier({"noise": labels * 1.0}, labels, np.repeat([0, 1], 60)) is None
 
 
+@pytest.mark.slow
 def test_patients_with_images_of_both_classes_hide_no_shortcut():
     rng = np.random.default_rng(2)
     labels, groups = np.tile([0, 1], 60), np.repeat(np.arange(60), 2)

@@ -116,6 +116,7 @@ def test_fewer_tiles_must_agree_better():
     assert 0.3 < values[-1] < 0.5 < values[0] < 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.real_images
 @pytest.mark.skipif("SONOSYNTH_DATA" not in os.environ, reason="needs SONOSYNTH_DATA")
 def test_real_images():

@@ -89,6 +89,7 @@ def damaged(draw: st.DrawFn, whole: bytes, most: int = 6) -> bytes:
     return bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [pytest.param(content, id=name) for name, content in WHOLE.items()])
 def test_a_damaged_picture_gives_pixels_or_a_line(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "x.png"
@@ -180,6 +181,7 @@ def test_a_damaged_table_gives_rows_or_a_line(folder: Path, table: bytes) -> Non
     reads_or_says_why(folder, table)
 
 
+@pytest.mark.slow
 @settings(FUZZ, max_examples=400)
 @given(st.data())
 def test_what_a_table_says_comes_back_or_gives_a_line(folder: Path, data: st.DataObject) -> None:

@@ -93,7 +93,9 @@ def test_the_corpus_is_large_and_told_apart() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 60
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.large else []) for case in CASES]
+)
 def test_every_case_ends_as_it_must(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = make(case, tmp_path / "case")
     plain = prepared(source, tmp_path / "plain")

@@ -31,6 +31,7 @@ def with_calipers(grey: np.ndarray, ends: list[tuple[int, int]], diagonal: bool 
     return np.asarray(picture)
 
 
+@pytest.mark.slow
 def test_bare_tissue_has_no_overlays(tissue):
     for grey in tissue:
         found = find_overlays(grey)

@@ -73,10 +73,10 @@ def test_a_compiled_step_is_the_step(name, small_set, traced):
         torch.testing.assert_close(found[key], value, rtol=0.05, atol=0.02, msg=lambda text, key=key: f"{key}: {text}")
 
 
+@pytest.mark.slow
 def test_a_compiled_run_resumes_exactly_and_says_how_long_compiling_took(small_set, tmp_path, monkeypatch):
-    # What else there is to compile is traced in the test above; machine code of all of it would take minutes.
-    narrow = NARROW["stylegan2-ada"] | {"ada_kimg": None, "path_length_weight": 0, "r1_gamma": 0}
-    recipe = make_recipe("stylegan2", **narrow, compile="on")
+    narrow = NARROW["stylegan2-ada"] | {"path_length_weight": 0, "r1_gamma": 0}
+    recipe = make_recipe("stylegan2-ada", **narrow, compile="on")
 
     def keep(done, total, latest):
         if round(done * 1000) == 28:
@@ -112,6 +112,7 @@ def test_an_activation_differentiated_twice_makes_no_zeros_without_memory():
     assert "aten.mm" in seen.names and "aten._efficientzerotensor" not in seen.names
 
 
+@pytest.mark.slow
 def test_bfloat16_changes_a_run_less_than_another_seed_does():
     data = blobs(24, 32)
     recipe = make_recipe("stylegan2", **{**NARROW["stylegan2-ada"], "ada_kimg": None}, ada_policy=None)

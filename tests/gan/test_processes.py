@@ -157,6 +157,7 @@ def test_train_with_devices_and_go_on_with_one(tmp_path):
         assert shared["reconstruction"] == pytest.approx(alone["reconstruction"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_processes_and_the_run_goes_on(tmp_path):
     blobs(10).save(tmp_path / "data")
     words = [*WORDS, tmp_path / "data", "--out", tmp_path / "run", "--conditional", "--kimg", "2"]

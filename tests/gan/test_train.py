@@ -39,12 +39,8 @@ def tiny(name: str = "stylegan2-diffaug", **settings):
 LECAM = {"lecam_weight": 0.3, "lecam_decay": 0.9}  # once in every family
 
 
-# A run of one class differs from one of all in its networks alone, which recipes with pretraining share with others.
-@pytest.mark.parametrize(
-    ("name", "conditional"),
-    [(name, conditional) for name, recipe in RECIPES.items() for conditional in (True, False)
-     if conditional or not recipe.pretrain_kimg],
-)  # fmt: skip
+@pytest.mark.parametrize("conditional", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", list(RECIPES))
 def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path):
     data = small_set if conditional else small_set.of_class("dark")
     with_lecam = conditional and name in ("stylegan2-ada", "fastgan", "projected")
@@ -292,6 +288,7 @@ def test_the_best_snapshot_is_kept_and_patience_ends_the_run(small_set, tmp_path
     assert len(seen) == 5 and len((run / "log.jsonl").read_text().splitlines()) == 5
 
 
+@pytest.mark.slow
 def test_a_short_run_learns_the_brightness_of_its_classes(tmp_path):
     data = blobs(32)
     train(data, tiny("stylegan2", learning_rate=0.005), tmp_path / "run", kimg=0.6, conditional=True)

@@ -97,6 +97,7 @@ def test_too_few_images_and_wrong_arrays_are_refused():
 
 
 class TestInterval:
+    @pytest.mark.slow
     def test_covers_the_expected_distance_at_this_size(self):
         pairs = [(features(60, 40, 2 * s), 1.1 * features(60, 40, 2 * s + 1, 0.2)) for s in range(120)]
         expected = np.mean([frechet_distance(x, y) for x, y in pairs])

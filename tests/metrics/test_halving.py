@@ -84,6 +84,7 @@ def test_divergence_near_its_bound_is_covered():
     assert covered["as share"] < covered["as divergence"] - 0.03
 
 
+@pytest.mark.slow
 class TestOfDistances:
     @pytest.mark.parametrize("extrapolate", [False, True])
     @pytest.mark.parametrize("n", [20, 200])

@@ -99,6 +99,7 @@ class TestDistanceRatio:
         assert value(0.2) / value(0) == pytest.approx(0.8, abs=0.04)
         assert value(1) == 0
 
+    @pytest.mark.slow
     def test_interval_holds_the_mean_over_repeats(self):
         values, intervals = [], []
         index = np.arange(40)

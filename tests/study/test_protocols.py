@@ -140,6 +140,7 @@ def test_without_groups_there_is_one_protocol(source, tmp_path):
         run(tmp_path / "other", source, drop_conflicts=True)
 
 
+@pytest.mark.slow
 def test_a_test_set_of_ones_own_may_not_hold_near_copies_of_training_images(tmp_path):
     two, rng = ("benign", "normal"), np.random.default_rng(0)
     known, strangers = phantom(4, 128, seed=1, classes=two), phantom(2, 128, seed=2, classes=two)

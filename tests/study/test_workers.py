@@ -82,7 +82,7 @@ def run(raw: dict, directory: Path, workers: int) -> Log:
 def ready_workers(monkeypatch):
     """Workers that have everything imported when they begin, on one thread each like this process."""
     context = forked.context()
-    monkeypatch.setattr("sonosynth.study.workers.multiprocessing.get_context", lambda method: context)
+    monkeypatch.setattr("sonosynth.study.workers.multiprocessing.get_context", lambda method=None: context)
 
 
 def test_workers_make_the_same_tables(tmp_path, ready_workers):
@@ -115,7 +115,7 @@ def test_an_error_in_a_worker_is_told_and_the_rest_goes_on_later(tmp_path, ready
     assert len(finished) == len(prepare_study(design, store).cells(design))
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_study_that_is_cut_leaves_no_worker_behind_and_goes_on(how, tmp_path):
     raw, cut = design_of(tmp_path, kimg=0.3), tmp_path / "cut"
     process = forked.begin(run, raw, cut, 2, errors=tmp_path / "errors")
