@@ -1,4 +1,4 @@
-"""``sonosynth demo``: the whole product on simulated images, in minutes."""
+"""``sonosynth demo``: the whole product on simulated images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +30,7 @@ def demo(
         "demo"
     ),
 ) -> None:
-    """Make simulated images, run a small study on them, and write its report: minutes on two CPU cores.
+    """Make simulated images, run a small study on them, and write its report: half an hour on two slow CPU cores.
 
     The last line printed is the path of the report.
     """
