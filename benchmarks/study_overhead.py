@@ -9,6 +9,7 @@ figures and the report. The bar is 3 %.
 """
 
 import argparse
+import re
 import statistics
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def measure(kimg: float | None, folder: Path) -> list[dict[str, Any]]:
     phantom(PER_CLASS, SIZE).save(folder / "phantoms")
     text = STUDY.replace("PHANTOMS", str(folder / "phantoms"))
     if kimg is not None:
-        text = text.replace("kimg: 5", f"kimg: {kimg:g}")
+        text = re.sub(r"kimg: [\d.]+", f"kimg: {kimg:g}", text)
     file = folder / "study.yaml"
     file.write_text(text, encoding="utf-8")
     watch = Stopwatch()
