@@ -5,9 +5,9 @@
 A training is 150 steps of 32 images of 64 pixels with ResNet-18, and the predictions of 195 test images: one of the 216
 of the classifier study on BUSI. Times are CPU seconds of one process, so that other work on the machine counts little
 (it still takes cache and memory bandwidth, and slows what is measured); an hour has one process a core, each with one
-thread. Ways to train:
+thread. Beside them stands the rate of a matrix product of all cores, in the precision of training. Ways to train:
 
-- `one by one`: what `sonosynth` does; `classical` augments too;
+- `one by one`: `fit`, as a study calls it; `classical` augments too;
 - `as in MONAI`: without the matrix products of the last stage;
 - `stacked`: four seeds in one step, by `torch.func.vmap`, which makes grouped convolutions of the convolutions;
 - `compiled`: the network through `torch.compile`; its compilation is divided over the trainings of a core;
@@ -20,6 +20,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from bench import line, save
-from sonosynth.classify.augmentation import classical_augmentation
 from sonosynth.classify.fitting import fit
 from sonosynth.classify.networks import build_network
 from sonosynth.classify.settings import Training
 from sonosynth.data.imageset import ImageSet
-from sonosynth.draws import Draws
-from sonosynth.engine import compiled, keep_freed_memory
+from sonosynth.engine import autocast, compiled, keep_freed_memory
+from train_step import matmul_rate
 
 STEPS, BATCH, PX, TEST_IMAGES, TRAININGS, STACK = 150, 32, 64, 195, 216, 4
 BAR_MINUTES = 75
@@ -49,6 +49,7 @@ COLUMNS = (
     ("training_s", "{:>11.1f}"),
     ("an_hour", "{:>8.0f}"),
     ("all_minutes", "{:>12.0f}"),
+    ("gflops_matmul", "{:>14.0f}"),
 )
 Step = Callable[[], object]
 
@@ -65,16 +66,15 @@ def batch() -> tuple[Tensor, Tensor]:
     return x, torch.arange(BATCH) % 3
 
 
-def stepper(model: nn.Module, forward: Callable[[Tensor], Tensor], classical: bool = False) -> Step:
-    """Return one step of training as `classify.fitting` does it."""
+def stepper(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Step:
+    """Return one step of training another network than `classify.fitting` does."""
     x, labels = batch()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
     def step() -> None:
-        seen = x
-        if classical:
-            seen = classical_augmentation(x.sigmoid(), Draws(0, "benchmark", 0, x.device))
-        loss = F.cross_entropy(forward(seen.contiguous(memory_format=torch.channels_last)), labels)
+        with autocast(x.device):
+            logits = forward(x)
+        loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -97,7 +97,12 @@ def stacked() -> Step:
 
     gradients = vmap(grad(loss))
     x, labels = (torch.stack([part] * STACK) for part in batch())
-    return lambda: gradients(parameters, x, labels)
+
+    def step() -> None:
+        with autocast(x.device):
+            gradients(parameters, x, labels)
+
+    return step
 
 
 def median_seconds(step: Step, repeats: int, clock: Callable[[], float] = time.process_time) -> float:
@@ -130,7 +135,15 @@ def measure(way: str, repeats: int) -> tuple[float, float]:
         both = 2 * median_seconds(stepper(ours, ours), repeats, time.perf_counter)
         torch.set_num_threads(1)
         return both, 0.0
-    return median_seconds(stepper(ours, ours, classical="classical" in way), repeats), 0.0
+    return as_in_a_study(way == "classical", repeats), 0.0
+
+
+def as_in_a_study(classical: bool, repeats: int) -> float:
+    """Return the median CPU time of a step of `fit` after one to warm up."""
+    times: list[float] = []
+    training = Training(steps=repeats + 2, batch=BATCH)
+    fit(some_images(100), classical=classical, training=training, progress=lambda *_: times.append(time.process_time()))
+    return statistics.median(after - before for before, after in pairwise(times[1:]))
 
 
 def _cpu_with_children() -> float:
@@ -160,6 +173,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--out", type=Path, help="a JSON file; lines of other ways stay in it")
     arguments = parser.parse_args()
+    rate = matmul_rate(torch.device("cpu"))
     torch.set_num_threads(1)
     keep_freed_memory()
     rest = beside_steps()
@@ -177,6 +191,7 @@ def main() -> None:
                 "training_s": training,
                 "an_hour": TRAININGS * 3600 / all_seconds,
                 "all_minutes": all_seconds / 60,
+                "gflops_matmul": rate / 1e9,
             }
         )
         print(line(COLUMNS, rows[-1]), flush=True)
