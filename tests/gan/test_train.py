@@ -13,7 +13,7 @@ from sonosynth.errors import ClassError, DivergenceError, OutputError, RecipeErr
 from sonosynth.files import locked
 from sonosynth.gan import keeper
 from sonosynth.gan import train as train_module
-from sonosynth.gan.checkpoint import load_generator
+from sonosynth.gan.checkpoint import load_generator, save_generator
 from sonosynth.gan.course import DISTANCE_IMAGES
 from sonosynth.gan.recipes import RECIPES, make_recipe
 from sonosynth.gan.sample import class_sequence, generate, interpolate, tile
@@ -162,6 +162,35 @@ def test_damaged_state_is_one_clear_line(small_set, tmp_path):
     (run / "state.pt").write_bytes(b"not a state")
     with pytest.raises(RunError, match=r"state\.pt is damaged .* remove it"):
         train(small_set, tiny(), run, kimg=0.008, conditional=True)
+
+
+def test_weights_of_other_networks_are_one_clear_line(small_set, tmp_path):
+    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    state = torch.load(run / "state.pt", weights_only=True)
+    for changed in (state | {"course": {"colour": 1}}, {k: v for k, v in state.items() if k != "ema"}):
+        torch.save(changed, run / "state.pt")
+        with pytest.raises(RunError, match=r"state\.pt is no state of this run.* remove it"):
+            train(small_set, tiny(), run, kimg=0.008, conditional=True)
+    torch.save({"weights": torch.zeros(3)}, run / "state.pt")
+    with pytest.raises(RunError, match=r"state\.pt is no state of a run; remove it"):
+        train(small_set, tiny(), tmp_path / "next", kimg=0.004, conditional=True, start=run)
+    _, config = load_generator(run / "generator.safetensors", CPU)
+    save_generator(run / "generator.safetensors", torch.nn.Linear(2, 2), config, 0.004)
+    with pytest.raises(RunError, match=r"generator\.safetensors does not hold the weights"):
+        generate(run, 2)
+
+
+def test_generators_of_one_class_each_draw_other_latents(small_set, tmp_path):
+    run = tmp_path / "run"
+    train_mode(small_set, tiny(), run, kimg=0.004, mode="per_class")
+    network, _ = load_generator(run / "dark" / "generator.safetensors", CPU)
+    _, other = load_generator(run / "light" / "generator.safetensors", CPU)
+    save_generator(run / "light" / "generator.safetensors", network, other, 0.004)  # as two fine-tuned ones may be
+    made = generate(run, 8)
+    dark, light = (made.images[made.labels == label] for label in (0, 1))
+    assert not any(np.array_equal(a, b) for a, b in zip(dark, light, strict=True))
+    assert np.array_equal(dark, generate(run, 4, class_name="dark").images)
+    assert np.array_equal(light, generate(run, 4, class_name="light").images)
 
 
 def test_images_that_do_not_fit_are_refused(tmp_path):

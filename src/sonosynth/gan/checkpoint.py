@@ -91,7 +91,13 @@ def load_generator(path: Path, device: torch.device) -> tuple[GeneratorNetwork, 
     """Read what `save_generator` wrote. Raises RunError if `path` is not such a file."""
     config, tensors = _read(path, device)
     network = config.recipe.build_generator(config.size, config.n_classes).to(device)
-    network.load_state_dict(tensors)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RunError(
+            f"{path} does not hold the weights of the generator that it names; take it from its run again, or make "
+            "images with the version of sonosynth that trained it"
+        ) from error
     return network.eval().requires_grad_(False), config
 
 

@@ -45,16 +45,18 @@ Latents = tuple[Tensor, Tensor]
 
 
 def _latents(
-    network: GeneratorNetwork, seed: int, labels: Sequence[np.ndarray], device: torch.device
+    network: GeneratorNetwork, seed: int, labels: Sequence[np.ndarray], device: torch.device, first_class: int = 0
 ) -> Iterator[Latents]:
     """Yield the latents of every chunk of `labels`, on the CPU; threads draw the next chunk meanwhile.
 
-    Every image has a random sequence of its own. One thread alone would draw more slowly than a GPU makes images.
+    Every image has a random sequence of its own, named by its class too: generators of one class each, which begin from
+    the same weights, would otherwise make pairs of like images. One thread alone would draw more slowly than a GPU
+    makes images.
     """
 
     def draw(latents: Latents, chunk: np.ndarray, start: int, rows: range) -> None:
         for row in rows:
-            own = generator(seed, "sample", int(chunk[row]), start + row)
+            own = generator(seed, "sample", first_class + int(chunk[row]), start + row)
             for drawn in latents:
                 torch.randn(drawn.shape[1], generator=own, out=drawn[row])
 
@@ -86,9 +88,13 @@ def synthesise(
     conditional: bool,
     seed: int,
     truncation: float = 1.0,
+    first_class: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Return uint8 images ``[N, H, W]``; image i depends on (seed, its label, i) and the weights alone."""
+    """Return uint8 images ``[N, H, W]``; image i depends on (seed, its class, i) and the weights alone.
+
+    `labels` are those of `network`, and `first_class` is the number of its first class among all of the images to make.
+    """
     device = next(network.parameters()).device
     images = np.empty((len(labels), network.size, network.size), dtype=np.uint8)
     # Always as many a pass, so that rounding cannot depend on how many images were asked for.
@@ -102,7 +108,8 @@ def synthesise(
             progress(done, len(labels))
 
     last: tuple[int, Callable[[], Tensor]] | None = None
-    for i, (chunk, latents) in enumerate(zip(chunks, _latents(network, seed, chunks, device), strict=True)):
+    latents_of = _latents(network, seed, chunks, device, first_class)
+    for i, (chunk, latents) in enumerate(zip(chunks, latents_of, strict=True)):
         z, noise, of_class = (on_device(x, device) for x in (*latents, torch.from_numpy(chunk)))
         with autocast(device):
             made = network(z, of_class if conditional else None, noise, truncation)
@@ -191,6 +198,7 @@ class Sampler:
                 conditional=config.conditional,
                 seed=seed,
                 truncation=truncation,
+                first_class=first,
                 progress=tell,
             )
             done, first = done + len(mine), first + len(config.classes)

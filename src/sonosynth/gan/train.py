@@ -331,8 +331,13 @@ def _restore(trainer: Trainer, out: Path, start: Path | None, patience_kimg: flo
                 write_json(out / TRANSFER, asdict(moved))
         return Course()
     state = load_state(out / STATE, trainer.device)
-    trainer.load_state_dict(state)
-    course = Course(**state["course"])
+    try:
+        trainer.load_state_dict(state)
+        course = Course(**state["course"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"{out / STATE} is no state of this run, or of another version; remove it to start this run again"
+        ) from error
     waited = trainer.kimg - course.best_kimg
     course.ended = course.ended and patience_kimg is not None and waited >= patience_kimg
     return course

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sonosynth.errors import RunError
 from sonosynth.gan.checkpoint import STATE, load_generator, load_state, read_config
 from sonosynth.gan.sample import generator_files
 from sonosynth.gan.trainer import Trainer
@@ -41,7 +42,7 @@ def transfer(trainer: Trainer, run: Path) -> Transfer:
     """Copy the averaged generator of `run`, and its discriminator where its state is still there, into `trainer`.
 
     Raises:
-        RunError: `run` holds no generator.
+        RunError: `run` holds no generator, or a file in the place of its state.
     """
     (file,) = generator_files(run)
     generator, _ = load_generator(file, trainer.device)
@@ -50,7 +51,10 @@ def transfer(trainer: Trainer, run: Path) -> Transfer:
     _copy(weights, trainer.ema, "generator")
     judge = {}
     if (run / STATE).is_file():
-        judge = load_state(run / STATE, trainer.device)["discriminator"]
+        state = load_state(run / STATE, trainer.device)
+        if "discriminator" not in state:
+            raise RunError(f"{run / STATE} is no state of a run; remove it to start from the generator alone")
+        judge = state["discriminator"]
     more_taken, more_left = _copy(judge, trainer.discriminator, "discriminator")
     return Transfer(fingerprint(run), (*taken, *more_taken), (*left, *more_left))
 
