@@ -135,6 +135,16 @@ def test_truncation_moves_styles_towards_their_mean():
     assert none.std(dim=0).max() < 1e-5 < full.std(dim=0).max()
 
 
+def test_the_mean_style_begins_with_the_first_batch():
+    torch.manual_seed(0)
+    mapping = Generator(32, channel_base=512, channel_max=16, z_dim=16, w_dim=16).mapping
+    first, second = torch.randn(2, 8, 16) + 3
+    mapping.update_mean(first)
+    torch.testing.assert_close(mapping.w_mean, first.mean(dim=0))
+    mapping.update_mean(second, decay=0.75)
+    torch.testing.assert_close(mapping.w_mean, 0.75 * first.mean(dim=0) + 0.25 * second.mean(dim=0))
+
+
 def test_noise_length_counts_one_value_a_pixel_of_every_layer():
     assert Generator(32, channel_base=512).noise_length == 16 + 2 * (64 + 256 + 1024)
     assert math.log2(Generator(64, channel_base=512).resolutions[-1]) == 6

@@ -67,9 +67,10 @@ class MappingNetwork(nn.Module):
         return w
 
     @torch.no_grad()
-    def update_mean(self, w: Tensor, decay: float = 0.998) -> None:
-        """Move `w_mean` towards the mean of ``w [N, w_dim]``, of all processes."""
-        self.w_mean.lerp_(processes.mean(w.detach().mean(dim=0)), 1 - decay)
+    def update_mean(self, w: Tensor, decay: float = 0.995) -> None:
+        """Move `w_mean` towards the mean of ``w [N, w_dim]``, of all processes; it begins with the first such mean."""
+        mean = processes.mean(w.detach().mean(dim=0))
+        self.w_mean.copy_(torch.where(self.w_mean.any(), self.w_mean.lerp(mean, 1 - decay), mean))
 
 
 def _normalised(x: Tensor) -> Tensor:
