@@ -60,7 +60,8 @@ def train(
 ) -> None:
     """Train a generator on DATA, or one a class.
 
-    Prints the run directory. Interrupt it at any time: the same command goes on to the identical result.
+    Prints the run directory. Interrupt it at any time: the same command goes on to the identical result
+    (on a GPU, whose sums have no fixed order, to rounding).
     """
     from contextlib import nullcontext
 

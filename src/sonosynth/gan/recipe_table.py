@@ -31,6 +31,21 @@ ADA_OPENING = """\
 The settings inside `ada_policy`; what is not given stays at its default: `--set 'ada_policy={rotation_degrees: 10}'`.
 """
 
+DEPARTURES = """\
+## Departures
+
+Beyond what the tables say, published figures stand for other settings or code than these:
+
+- `stylegan2-diffaug` has the settings of `stylegan2`. The few-shot runs of Zhao 2020 have γ = 10 at 256 px, no
+  path-length regularisation and mirrored images: `--set r1_gamma=10 path_length_weight=0 mirror=true`.
+- The class of a conditional `stylegan2` reaches the discriminator through `mapping_layers` layers; in the authors' code
+  there are 8, whatever the generator has.
+- `fastgan` has the hinge loss of the paper; the authors' code draws its margins between 0.8 and 1.
+- `projected` mixes scales as the paper says, by a 3×3 convolution before doubling the size; in the authors' code it is
+  a 1×1 convolution after it.
+- No paper has conditional FastGAN; Projected GAN's authors have it in code alone.
+"""
+
 SOURCES = """\
 ## Sources
 
@@ -42,7 +57,7 @@ def page() -> str:
     """Return the whole page as Markdown."""
     families = [_family(name, family) for name, family in FAMILIES.items()]
     papers = "\n".join(f"- {short}: {paper}." for short, paper in sorted(all_papers().items()))
-    return "\n".join([OPENING, _networks(), *families, _ada(), SOURCES, papers, ""])
+    return "\n".join([OPENING, _networks(), *families, _ada(), DEPARTURES, SOURCES, papers, ""])
 
 
 def all_papers() -> dict[str, str]:
