@@ -1,6 +1,7 @@
 """Device, precision, generators and provenance: the only file that asks "cuda or cpu?"."""
 
 import ctypes
+import gc
 import importlib.metadata
 import os
 import platform
@@ -71,10 +72,21 @@ def keep_freed_memory() -> None:
 
     Otherwise every large tensor of a step on the CPU is mapped anew, a page fault for every 4 KiB.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.libc_ver()[0] == "glibc" else None
-    if mallopt is not None:
+    if mallopt := _c_function("mallopt"):
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_M_MMAP_MAX, 0)
+
+
+def return_freed_memory() -> None:
+    """Collect garbage, and give what this process has kept but does not use back to the system."""
+    gc.collect()
+    if trim := _c_function("malloc_trim"):
+        trim(0)
+
+
+def _c_function(name: str) -> Callable[..., int] | None:
+    """Return a function of glibc; None where the C library is another."""
+    return getattr(ctypes.CDLL(None), name, None) if platform.libc_ver()[0] == "glibc" else None
 
 
 def share_cores(workers: int) -> None:

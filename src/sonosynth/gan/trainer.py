@@ -12,7 +12,16 @@ from torch import Tensor
 from sonosynth import processes
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import begin_compiling, compiled, keep_freed_memory, next_step, on_device, runs_ahead, seconds
+from sonosynth.engine import (
+    begin_compiling,
+    compiled,
+    keep_freed_memory,
+    next_step,
+    on_device,
+    return_freed_memory,
+    runs_ahead,
+    seconds,
+)
 from sonosynth.gan.checkpoint import RunConfig
 from sonosynth.gan.game import Batch, Phase
 from sonosynth.seeds import seed_of
@@ -110,6 +119,7 @@ class Trainer:
         for phase in self.phases:
             self._take_gradients(phase)
             self.optimizers[phase.player].zero_grad(set_to_none=True)
+            return_freed_memory()  # the compiler leaves some 300 MiB
         self.objective.load_state_dict(kept)
         torch._foreach_copy_(buffers, copies)
 
