@@ -41,6 +41,14 @@ def test_added_images_can_balance_the_classes():
     assert extra_counts(train, 1.3, "balanced").sum() == 65
 
 
+def test_images_that_stand_alone_are_balanced_among_themselves():
+    train = unbalanced(14, 7, 4, 0)
+    assert extra_counts(train, 0.5, "balanced", alone=True).tolist() == [4, 4, 4, 0]
+    assert extra_counts(train, 1, "balanced", alone=True).tolist() == [9, 8, 8, 0]
+    assert (extra_counts(train, 0.5, alone=True) == extra_counts(train, 0.5)).all()
+    assert {name for name, arm in ARMS.items() if arm.synthetic_alone} == {"synthetic-only", "test-on-synthetic"}
+
+
 def test_synthetic_images_are_drawn_by_class_without_replacement():
     synthetic = unbalanced(10, 10)
     drawn = draw_synthetic(synthetic, np.array([7, 2]), seed=0)

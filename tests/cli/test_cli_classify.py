@@ -75,6 +75,15 @@ def test_oversampling_and_testing_on_synthetic_images_are_told(folders):
     assert "16 real + 0 synthetic training images, 40 synthetic test images" in result.stdout
 
 
+def test_synthetic_images_that_stand_alone_are_balanced_among_themselves(folders, tmp_path):
+    images = blobs(8)
+    images.subset(np.flatnonzero((images.labels == 0) | (np.arange(16) < 8))).save(tmp_path / "train")
+    chosen = ["--synthetic", folders["synthetic"], "--arm", "test-on-synthetic", "--ratio", "0.5", "--fill", "balanced"]
+    result = result_of(folders | {"train": str(tmp_path / "train")}, *chosen, "--json")
+    assert result.exit_code == 0, result.output
+    assert np.bincount(json.loads(result.stdout)["labels"]).tolist() == [3, 3]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -12,7 +12,7 @@ from monitor import Told
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json, write_json
-from sonosynth.study.cells import needed_by
+from sonosynth.study.cells import format_of, needed_by
 from sonosynth.study.design import parse_design
 from sonosynth.study.power import sight
 from sonosynth.study.prepared import prepare_study
@@ -144,6 +144,26 @@ def test_filtered_images_are_the_first_that_pass_and_fill_balances_classes(folde
             order = kept[name] if by else range(len(stream))
             assert np.array_equal(used, stream[list(order)[: len(used)]])
     assert len(made[0.5, "proportional", None]) == 6 and not np.array_equal(kept["light"], np.arange(40))
+
+
+def test_images_that_stand_alone_are_balanced_and_no_old_result_is_taken_for_theirs(folder, finished):
+    design = parse_design(plain(folder, fill=["balanced", "proportional"]), "study.yaml")
+    data = prepare_study(design)
+    supply = Supply(Store(finished), data.folders, lambda done, total, text: None)
+    (train,) = (subset.images for subset in data.subsets)
+    assert train.class_counts == {"dark": 4, "light": 8}
+    cells = [cell for cell in data.cells(design) if cell.kind == "classify"]
+    alone = [cell for cell in cells if cell.arm in ("synthetic-only", "test-on-synthetic") and cell.fill == "balanced"]
+    assert [(cell.arm, cell.ratio) for cell in alone] == [
+        ("synthetic-only", 0.5),
+        ("synthetic-only", 2),
+        ("test-on-synthetic", 2),
+    ]
+    for cell in alone:
+        assert set(supply.to_classify(cell, train).class_counts.values()) == {cell.ratio * 6}
+    assert {cell.format for cell in alone} == {3}
+    assert {cell.format for cell in cells if cell not in alone and cell.filter is None} == {2}
+    assert all(format_of(cell.kind, cell.describe()) == cell.format for cell in data.cells(design))
 
 
 def test_validation_images_are_in_no_subset_and_choose_the_weights(folder, tmp_path):

@@ -12,7 +12,8 @@ from sonosynth.errors import SonosynthError, nearest
 from sonosynth.seeds import numpy_generator
 
 Fill = Literal["proportional", "balanced"]
-"""In which proportions of classes images are added to the real ones: theirs, or such that the union is balanced."""
+"""In which proportions of classes images are added to the real ones: theirs, or such that the union is balanced;
+images that stand without real ones are then balanced among themselves."""
 FILLS: tuple[Fill, ...] = get_args(Fill)
 
 
@@ -39,6 +40,11 @@ class Arm:
     oversampled: bool = False
     trains_on: Literal["both", "real", "synthetic"] = "both"
     tests_on: Literal["real", "synthetic"] = "real"
+
+    @property
+    def synthetic_alone(self) -> bool:
+        """Whether its synthetic images, if any, stand without real ones, and train or test the classifier alone."""
+        return self.trains_on != "both"
 
 
 ARMS: dict[str, Arm] = {
@@ -72,7 +78,7 @@ def find_fill(name: str) -> Fill:
     raise ArmError(f"unknown way to fill classes '{name}'{nearest(name, FILLS)}; known: {', '.join(FILLS)}")
 
 
-def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional") -> np.ndarray:
+def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional", alone: bool = False) -> np.ndarray:
     """Return how many images of each class are added to `train`, int64 ``[n_classes]``.
 
     Their sum is ``ratio`` times the number of real images, rounded, at least 1.
@@ -83,6 +89,8 @@ def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional") -> 
         fill: "proportional": the proportions of `train` (as near as whole images allow, by `split.apportion`);
             "balanced": the classes with fewest images first, so that the union has as many of each class as the sum
             allows. What is too little to make all classes equal goes to the rarest.
+        alone: they are not added but stand without the real ones: "balanced" then makes the classes of `train` equal
+            among themselves, and of what is left over the first have one more.
 
     Raises:
         ArmError: `ratio` is not above 0.
@@ -94,10 +102,11 @@ def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional") -> 
     if fill == "proportional":
         pool = counts * (1 + math.ceil(ratio))  # the same proportions, and no class runs out
         return np.asarray(apportion(pool, [total], least=0)[0])
-    present, filled = counts > 0, counts.copy()
+    present, before = counts > 0, counts * (not alone)
+    filled = before.copy()
     for _ in range(total):
         filled[np.flatnonzero(present)[filled[present].argmin()]] += 1
-    return filled - counts
+    return filled - before
 
 
 def draw_synthetic(synthetic: ImageSet, counts: np.ndarray, seed: int) -> ImageSet:

@@ -85,7 +85,7 @@ def classify(
         if filter_by is not None:
             filtered = _filter(real, extra, filter_by, filter_quantile, network, training, seed)
             extra = extra.subset(filtered.kept)
-        extra = _share(real, extra, ratio, fill, seed)
+        extra = _share(real, extra, ratio, fill, chosen.synthetic_alone, seed)
     with progress_bar("training") as tell:
         result = run(
             real,
@@ -139,13 +139,13 @@ def _filter(
     return filtered
 
 
-def _share(real: "ImageSet", extra: "ImageSet", ratio: float | None, fill: str, seed: int) -> "ImageSet":
+def _share(real: "ImageSet", extra: "ImageSet", ratio: float | None, fill: str, alone: bool, seed: int) -> "ImageSet":
     """Return the synthetic images that are used, and tell how many of them are copies."""
     from sonosynth.classify.arms import ArmError, draw_synthetic, extra_counts, find_fill
     from sonosynth.data.split import shared_images
 
     if ratio is not None:
-        extra = draw_synthetic(extra, extra_counts(real, ratio, find_fill(fill)), seed)
+        extra = draw_synthetic(extra, extra_counts(real, ratio, find_fill(fill), alone), seed)
     elif fill != "proportional":
         raise ArmError(f"--fill {fill} chooses among synthetic images; say with --ratio how many are used")
     if copies := len(shared_images(real, extra)):

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -41,13 +41,9 @@ class Generation:
 
 @dataclass(frozen=True)
 class Cell:
-    """What all cells have: the subset they work on, named by size and draw and pinned by its fingerprint.
-
-    `format` is raised when the meaning of a kind of cell changes, so that old results are not taken for new ones.
-    """
+    """What all cells have: the subset they work on, named by size and draw and pinned by its fingerprint."""
 
     kind: ClassVar[str]
-    format: ClassVar[int] = 1
 
     size: int
     draw: int
@@ -61,6 +57,11 @@ class Cell:
             plain |= {"gan": generation["gan"], "mode": generation["mode"]}
             plain["seed" if "seed" not in plain else "gan_seed"] = generation["seed"]
         return {"kind": self.kind, **plain}
+
+    @property
+    def format(self) -> int:
+        """What `format_of` says of it."""
+        return format_of(self.kind, vars(self))
 
     @property
     def hash(self) -> str:
@@ -89,7 +90,6 @@ class ScoreCell(Cell):
     """
 
     kind: ClassVar[str] = "score"
-    format: ClassVar[int] = 2
     generation: Generation
     truncation: float | None
     held_out: str
@@ -146,7 +146,6 @@ class ClassifyCell(Cell):
     """
 
     kind: ClassVar[str] = "classify"
-    format: ClassVar[int] = 2
     generation: Generation | None
     held_out: str
     network: str
@@ -184,9 +183,19 @@ class NaiveCell(ClassifyCell):
 
 
 AnyCell = TrainCell | ScoreCell | FilterCell | ClassifyCell
-FORMATS: dict[str, int] = {
-    kind.kind: kind.format for kind in (TrainCell, ScoreCell, FilterCell, ClassifyCell, NaiveCell)
-}
+
+
+def format_of(kind: str, cell: Mapping[str, Any]) -> int:
+    """Return a number that is raised when the meaning of a cell changes: no old result is taken for a new one.
+
+    It is part of the hash, so a change of some cells of a kind leaves the others their names. `cell` holds the fields
+    of one, or its description in a result file.
+    """
+    if kind in (ClassifyCell.kind, NaiveCell.kind):
+        arm = ARMS.get(cell.get("arm", ""))
+        balanced_alone = arm is not None and arm.synthetic_alone and cell.get("fill") == "balanced"
+        return 3 if balanced_alone else 2  # 3: classes equal among themselves
+    return 2 if kind == ScoreCell.kind else 1
 
 
 @dataclass(frozen=True)

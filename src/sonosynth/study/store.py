@@ -12,7 +12,7 @@ from sonosynth.engine import provenance
 from sonosynth.errors import OutputError, StudyError
 from sonosynth.files import atomic_file, is_vacant, read_json, write_json, write_text
 from sonosynth.gan.checkpoint import GENERATOR, STATE
-from sonosynth.study.cells import FORMATS, AnyCell, ClassifyCell, Generation, NaiveCell, trained_for
+from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, NaiveCell, format_of, trained_for
 from sonosynth.study.design import StudyDesign, load_design
 
 STUDY_FILE = "study.yaml"
@@ -110,7 +110,9 @@ class Store:
         planned = {self._path(cell).name for cell in cells}
         others = [path for path in (self.directory / "cells").glob("*.json") if path.name not in planned]
         found = [(read_json(path), path.name.partition("-")[0]) for path in others]
-        counts = Counter(kind for content, kind in found if content.get("format", 1) < FORMATS.get(kind, 1))
+        counts = Counter(
+            kind for content, kind in found if content.get("format", 1) < format_of(kind, content.get("cell", {}))
+        )
         return [
             f"{count} results of kind '{kind}' are of an earlier version of sonosynth, which did this work in another "
             "way; they stay in cells/, and what the study asks for is made anew"

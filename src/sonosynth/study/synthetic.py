@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.classify.arms import extra_counts
+from sonosynth.classify.arms import ARMS, extra_counts
 from sonosynth.classify.filters import Filtered, confidence_filter, distance_filter
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
@@ -49,7 +49,7 @@ class Supply:
             StudyError: a folder has too few.
         """
         assert cell.generation is not None and cell.ratio is not None and cell.fill is not None
-        counts = extra_counts(train, cell.ratio, cell.fill)
+        counts = extra_counts(train, cell.ratio, cell.fill, ARMS[cell.arm].synthetic_alone)
         if cell.filter is None:
             return self._first(cell, train, counts)
         result = self._store.result(cell.filter)
