@@ -5,7 +5,7 @@ import pytest
 
 from conftest import blobs
 from sonosynth.classify import filters
-from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter, score_filter
+from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter, folds_of_groups, score_filter
 from sonosynth.classify.settings import Training
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import ClassError, LeakageError
@@ -64,6 +64,16 @@ def test_judges_never_see_the_groups_that_set_the_threshold(monkeypatch):
     assert not set.intersection(*seen)  # every group is left out once
 
 
+def test_a_class_that_one_fold_holds_alone_is_named():
+    one, other = np.repeat([0, 1, 2], 10), np.array([*np.repeat([0, 1, 2], 5), 3])  # the two of class 3 go together
+    labels, groups = np.concatenate([one, other, other]), np.repeat([0, 1, 2], [30, 16, 16])
+    train = ImageSet(np.zeros((62, 4, 4), np.uint8), labels, tuple("abcd"), groups, tuple(map(str, range(62))))
+    with pytest.raises(FilterError, match="of 2 folds of whole groups one holds all training images of class 'd'"):
+        folds_of_groups(train)
+    with pytest.raises(FilterError, match="two folds or more, not 1"):
+        folds_of_groups(train, folds=1)
+
+
 def test_distance_drops_what_lies_farther_than_real_images_do():
     train, near = blobs(20), blobs(10, seed=2)
     odd = near.images.copy()
@@ -111,7 +121,7 @@ def test_bad_input_is_named():
     with pytest.raises(ClassError, match="class 'light' has synthetic images and no training image"):
         confidence_filter(train.of_class("dark"), synthetic)
     one_group = ImageSet(**{**vars(train), "groups": train.labels})
-    with pytest.raises(FilterError, match="a single group"):
+    with pytest.raises(FilterError, match="class 'dark' has a single group"):
         confidence_filter(one_group, synthetic)
     with pytest.raises(FilterError, match="class 'dark' has a single group"):
         distance_filter(one_group, synthetic, flat(train), flat(synthetic))

@@ -1,5 +1,6 @@
 """Arms, ratios, fill, filters, truncation and validation as factors of a study."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,19 @@ def test_images_that_stand_alone_are_balanced_and_no_old_result_is_taken_for_the
     assert {cell.format for cell in alone} == {3}
     assert {cell.format for cell in cells if cell not in alone and cell.filter is None} == {2}
     assert all(format_of(cell.kind, cell.describe()) == cell.format for cell in data.cells(design))
+
+
+@pytest.mark.parametrize("name", ["distance", "confidence"])
+def test_a_filter_without_groups_enough_is_refused_before_anything_runs(folder, tmp_path, name):
+    images = ImageSet.load(folder / "real")
+    groups, dark = images.groups.copy(), np.flatnonzero(images.labels == 0)
+    groups[dark] = 1000 + np.arange(len(dark)) // 4
+    replace(images, groups=groups).save(tmp_path / "real")
+    raw = plain(folder, filters=["none", name]) | {"data": {"source": str(tmp_path / "real"), "size": 32}}
+    with pytest.raises(StudyError, match="size 12, draw 0: class 'dark' has a single group of training images"):
+        run(raw, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert cells_of(raw | {"classifiers": raw["classifiers"] | {"arms": ["real", "synthetic-only"]}})
 
 
 def test_validation_images_are_in_no_subset_and_choose_the_weights(folder, tmp_path):

@@ -237,8 +237,11 @@ def test_a_folder_made_elsewhere_takes_the_place_of_a_generator(source, tmp_path
     assert gallery.synthetic and all(5 <= n <= 8 for n in gallery.class_counts.values())
     assert not shared_images(blobs(30), gallery) and len(shared_images(made, gallery)) == len(gallery)
     raw["classifiers"]["ratios"] = [6.0]
-    with pytest.raises(StudyError, match=r"'theirs': a classifier needs 48 .* half of the folder is 40"):
+    with pytest.raises(
+        StudyError, match=r"'theirs', size 8, draw 0: a classifier needs 48 .* half of the folder is 40"
+    ):
         run(raw, tmp_path / "greedy")
+    assert not (tmp_path / "greedy").exists()
 
 
 def test_an_own_test_set_is_used_and_may_not_share_images(source, tmp_path):

@@ -84,34 +84,59 @@ def confidence_filter(
         progress: called as ``progress(step, steps)`` over all classifiers.
 
     Raises:
-        FilterError: a quantile out of range, or a class with fewer than two groups of training images.
+        FilterError: a quantile out of range, or as for `folds_of_groups`.
         ClassError, LeakageError: as for `distance_filter`.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
     _check(train, synthetic, quantile)
-    labels = np.unique(train.labels)
-    groups = min(len(np.unique(train.groups[train.labels == label])) for label in labels)
-    if groups < 2 or folds < 2:
-        raise FilterError("a class has a single group of training images; a confidence filter needs two of each class")
-    folds = min(folds, groups)
-    division = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
-    parts = list(division.split(np.zeros(len(train)), train.labels, train.groups))
+    parts = folds_of_groups(train, folds, seed)
     real, made = np.full(len(train), np.nan), np.zeros(len(synthetic))
     for i, (rest, fold) in enumerate(parts):
 
         def tell(step: int, steps: int, i: int = i) -> None:
             if progress:
-                progress(i * steps + step, folds * steps)
+                progress(i * steps + step, len(parts) * steps)
 
-        seen = train.subset(rest)
-        if len(np.unique(seen.labels)) < len(labels):
-            raise FilterError(f"{folds} folds of whole groups leave a class out; use fewer folds or add images")
-        judge = fit(seen, classical=True, network=network, training=training, seed=seed, progress=tell)
+        judge = fit(train.subset(rest), classical=True, network=network, training=training, seed=seed, progress=tell)
         real[fold] = _of_own_class(judge.predict(train.images[fold]), train.labels[fold])
-        made += _of_own_class(judge.predict(synthetic.images), synthetic.labels) / folds
+        made += _of_own_class(judge.predict(synthetic.images), synthetic.labels) / len(parts)
     thresholds = _by_class(train, real, quantile)
     return _filtered(synthetic, made >= thresholds[synthetic.labels], thresholds)
+
+
+def folds_of_groups(train: ImageSet, folds: int = FOLDS, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Divide training images into folds of whole groups, fewer of them where a class has fewer groups.
+
+    Returns:
+        For each fold the indices of all other images, from which its judge learns, and of its own.
+
+    Raises:
+        FilterError: fewer than two folds, a class of a single group, or one of which a fold leaves nothing to learn.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if folds < 2:
+        raise FilterError(f"a confidence filter needs two folds or more, not {folds}")
+    check_groups(train)
+    labels = np.unique(train.labels)
+    folds = min(folds, *(len(np.unique(train.groups[train.labels == label])) for label in labels))
+    division = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
+    parts = list(division.split(np.zeros(len(train)), train.labels, train.groups))
+    for rest, _ in parts:
+        for label in np.setdiff1d(labels, train.labels[rest]):
+            raise FilterError(
+                f"of {folds} folds of whole groups one holds all training images of class '{train.classes[label]}', so "
+                "that its judge learns nothing of it; a confidence filter needs images of other groups"
+            )
+    return parts
+
+
+def check_groups(train: ImageSet) -> None:
+    """Raise FilterError, which names the class, if all training images of one are of a single group."""
+    for label in np.unique(train.labels):
+        if len(np.unique(train.groups[train.labels == label])) < 2:
+            raise FilterError(
+                f"class '{train.classes[label]}' has a single group of training images; a filter needs two of each"
+            )
 
 
 def distance_filter(
@@ -144,13 +169,10 @@ def distance_filter(
     shapes = (len(train), len(synthetic), train_features.shape[1:])
     if shapes != (len(train_features), len(synthetic_features), synthetic_features.shape[1:]):
         raise FilterError("features and images do not belong together; give one vector an image, of one network")
+    check_groups(train)
     real, made = np.full(len(train), np.nan), np.full(len(synthetic), np.nan)
     for label in np.unique(train.labels):
         own, other = np.flatnonzero(train.labels == label), np.flatnonzero(synthetic.labels == label)
-        if len(np.unique(train.groups[own])) < 2:
-            raise FilterError(
-                f"class '{train.classes[label]}' has a single group of training images; a distance filter needs two"
-            )
         between = cdist(train_features[own], train_features[own])
         between[train.groups[own][:, None] == train.groups[own]] = np.inf
         real[own] = between.min(axis=1)

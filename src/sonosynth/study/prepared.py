@@ -21,6 +21,7 @@ from sonosynth.study.cells import AnyCell, Division, NaiveCell, Subset, plan_cel
 from sonosynth.study.design import StudyDesign, expand
 from sonosynth.study.sections import GanEntry
 from sonosynth.study.store import Store
+from sonosynth.study.synthetic import check_supply
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,14 @@ class StudyData:
     audit: Mapping[str, bytes] = field(default_factory=dict)
 
     def cells(self, design: StudyDesign) -> list[AnyCell]:
-        """Return the cells of `design` on these images."""
-        return plan_cells(design, self.divisions, self.folders, self.naive)
+        """Return the cells of `design` on these images.
+
+        Raises:
+            StudyError: there are too few images, or groups of them, for one of the cells.
+        """
+        cells = plan_cells(design, self.divisions, self.folders, self.naive)
+        check_supply(cells, self.subset_of, self.folders)
+        return cells
 
     @property
     def subsets(self) -> list[Subset]:

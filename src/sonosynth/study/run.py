@@ -52,19 +52,20 @@ def run_study(
         workers: processes that do cells side by side, sharing the GPU or the cores of this machine.
 
     Raises:
-        SonosynthError: see `prepare_study` and the cells' own work; nothing is written before the images are read.
+        SonosynthError: see `prepare_study`, `StudyData.cells` and the cells' own work; nothing is written before the
+            images are read.
         OutputError: another process runs this study.
         KeyboardInterrupt: after the state of a run in training has been saved.
     """
     store.check(design)
     data = prepare_study(design, store)
+    cells = data.cells(design)
     with locked(store.directory):
         remove_leftovers(store.directory)
         store.claim(design, text)
         for line in data.notes:
             monitor.note(line)
         _keep_data(design, data, store, command)
-        cells = data.cells(design)
         for line in store.outdated(cells):
             monitor.note(line)
         _run_cells(cells, data, store, monitor, workers)

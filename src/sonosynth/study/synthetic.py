@@ -4,7 +4,7 @@ The images for classifiers are one sequence a class, so a larger ratio, another 
 images, and what is compared differs in nothing else. Images that are scored are never among them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,21 @@ from typing import Any
 import numpy as np
 
 from sonosynth.classify.arms import ARMS, extra_counts
-from sonosynth.classify.filters import Filtered, confidence_filter, distance_filter
+from sonosynth.classify.filters import (
+    Filtered,
+    FilterError,
+    check_groups,
+    confidence_filter,
+    distance_filter,
+    folds_of_groups,
+)
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.features import embed
 from sonosynth.gan.sample import Sampler
 from sonosynth.metrics.manifold import coverage
 from sonosynth.seeds import numpy_generator, seed_of
-from sonosynth.study.cells import ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
+from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
 from sonosynth.study.store import Store
 
 Tell = Callable[[float, float, str], None]
@@ -43,13 +50,9 @@ class Supply:
         """Return the images that are added to those of `train`, or test the classifier.
 
         Of each class as many as ratio and fill ask for, or all that passed the filter where those are fewer: the number
-        stands in the result.
-
-        Raises:
-            StudyError: a folder has too few.
+        stands in the result. Folders have enough, by `check_supply`.
         """
-        assert cell.generation is not None and cell.ratio is not None and cell.fill is not None
-        counts = extra_counts(train, cell.ratio, cell.fill, ARMS[cell.arm].synthetic_alone)
+        counts = _counts(cell, train)
         if cell.filter is None:
             return self._first(cell, train, counts)
         result = self._store.result(cell.filter)
@@ -74,7 +77,7 @@ class Supply:
         """Return the first ``counts[c]`` images for classifiers of each class c, class by class."""
         assert cell.generation is not None
         if cell.generation.seed is None:
-            return _first_of_folder(self._folders[cell.generation.gan], cell.generation.gan, counts)
+            return _first_of_folder(self._folders[cell.generation.gan], counts)
         make = self._maker(cell, "classify")
         wanted = [(name, int(n)) for name, n in zip(train.classes, counts, strict=True) if n]
         made = [make(n, name).with_classes(train.classes) for name, n in wanted]
@@ -92,6 +95,54 @@ class Supply:
             seed=seed_for(trained, purpose),
             progress=lambda done, total: self._tell(done, total, "generating"),
         )
+
+
+def check_supply(
+    cells: Sequence[AnyCell], train_of: Callable[[AnyCell], ImageSet], folders: Mapping[str, ImageSet]
+) -> None:
+    """Check, before anything runs, that folders and training subsets have what the cells will ask of them.
+
+    A cell that fails stops all that come after it, each time the study is run.
+
+    Args:
+        cells: of the study.
+        train_of: takes a cell and returns its training images.
+        folders: synthetic images made elsewhere, by GAN name.
+
+    Raises:
+        StudyError: a folder has too few images for a classifier, or a subset too few groups for a filter.
+    """
+    filters = {(c.size, c.draw, c.by, c.generation.seed): c for c in cells if isinstance(c, FilterCell)}
+    for judging in filters.values():
+        _check_groups(judging, train_of(judging))
+    takers = {
+        (c.size, c.draw, c.generation.gan, c.ratio, c.fill, ARMS[c.arm].synthetic_alone): c
+        for c in cells
+        if isinstance(c, ClassifyCell) and c.generation and c.generation.seed is None and c.filter is None
+    }
+    for (size, draw, name, *_), taking in takers.items():
+        _check_half(folders[name], f"GAN '{name}', size {size}, draw {draw}", _counts(taking, train_of(taking)))
+
+
+def _check_groups(cell: FilterCell, train: ImageSet) -> None:
+    try:
+        if cell.by == "confidence":
+            folds_of_groups(train, seed=_seed_of_judges(cell))
+        else:
+            check_groups(train)
+    except FilterError as error:
+        at = f"classifiers.filters, size {cell.size}, draw {cell.draw}"
+        raise StudyError(f"{at}: {error}; raise split.sizes or leave the filter out") from error
+
+
+def _counts(cell: ClassifyCell, train: ImageSet) -> np.ndarray:
+    """Return how many synthetic images of each class `cell` asks for."""
+    assert cell.ratio is not None and cell.fill is not None
+    return extra_counts(train, cell.ratio, cell.fill, ARMS[cell.arm].synthetic_alone)
+
+
+def _seed_of_judges(cell: FilterCell) -> int:
+    return seed_of(cell.generation.seed or 0, "filter", cell.size, cell.draw)
 
 
 def seed_for(cell: TrainCell, purpose: str) -> int:
@@ -122,7 +173,7 @@ def judge(cell: FilterCell, train: ImageSet, made: ImageSet, cache: Path, tell: 
             quantile=cell.quantile,
             network=cell.network,
             training=cell.training,
-            seed=seed_of(cell.generation.seed or 0, "filter", cell.size, cell.draw),
+            seed=_seed_of_judges(cell),
             progress=lambda step, steps: tell(step, steps, f"judges, step {step} of {steps}"),
         )
     else:
@@ -157,14 +208,19 @@ def _halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
     return images.subset(ours), images.subset(rest)
 
 
-def _first_of_folder(images: ImageSet, name: str, counts: np.ndarray) -> ImageSet:
+def _check_half(images: ImageSet, whose: str, counts: np.ndarray) -> None:
+    """Raise StudyError unless half of a folder has ``counts[c]`` images of each class c."""
+    there = np.bincount(images.labels, minlength=len(images.classes)) // 2
+    for label, (own, count) in enumerate(zip(there, counts, strict=True)):
+        if count > own:
+            raise StudyError(
+                f"{whose}: a classifier needs {counts.sum()} of its synthetic images, {count} of them of class "
+                f"'{images.classes[label]}', apart from those that are scored, and half of the folder is "
+                f"{there.sum()}, {own} of them of that class; add images or lower classifiers.ratios or split.sizes"
+            )
+
+
+def _first_of_folder(images: ImageSet, counts: np.ndarray) -> ImageSet:
     ours, _ = _halves(images)
     places = [np.flatnonzero(ours.labels == label) for label in range(len(ours.classes))]
-    for label, (place, count) in enumerate(zip(places, counts, strict=True)):
-        if count > len(place):
-            raise StudyError(
-                f"GAN '{name}': a classifier needs {counts.sum()} of its synthetic images, {count} of them of class "
-                f"'{images.classes[label]}', apart from those that are scored, and half of the folder is {len(ours)}, "
-                f"{len(place)} of them of that class; add images or lower classifiers.ratios or split.sizes"
-            )
     return ours.subset(np.concatenate([place[:count] for place, count in zip(places, counts, strict=True)]))
