@@ -13,6 +13,7 @@ from monitor import Told
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json, write_json
+from sonosynth.statistics import f1_interval
 from sonosynth.study.cells import format_of, needed_by
 from sonosynth.study.design import parse_design
 from sonosynth.study.power import sight
@@ -248,3 +249,17 @@ def test_a_plan_says_what_the_design_can_see(folder):
     assert seen(3, [12, 20], **alone).comparisons == 2
     trained = {"gans": [GAN, GAN | {"name": "other"}], "training": {"truncation": [1.0, 0.7], "kimg": 0.01}}
     assert seen(3, [12, 20], **trained).comparisons == 8
+
+
+def test_a_plan_promises_nothing_where_a_class_is_tested_by_one_group(folder, tmp_path):
+    test = blobs(20, seed=9)
+    one_patient = np.where(test.labels == 1, 1000, test.groups)
+    replace(test, groups=one_patient).save(tmp_path / "test")
+    design = parse_design(plain(folder, {"test": str(tmp_path / "test"), "draws": 3}), "study.yaml")
+    seen = sight(design, prepare_study(design))
+    assert (seen.groups, seen.single, seen.corrected, seen.lone_class) == (21, None, None, "light")
+    (line,) = seen.lines()
+    assert line.startswith("power: all test images of class 'light' are of one group: a description only")
+    predictions = np.stack([test.labels, 1 - test.labels, test.labels])[:, None]
+    interval = f1_interval(test.labels, one_patient, predictions, 2)
+    assert np.isnan([interval.low, interval.high]).all()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sonosynth.classify.arms import ARMS
+from sonosynth.data.imageset import ImageSet
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     FEWEST_DRAWS,
@@ -33,6 +34,7 @@ class Sight:
         single: of macro F1, absolute, found with a chance of `POWER` by one two-sided test at 5 %; None: no test.
         corrected: the same where it is the first of `comparisons` tests under Holm's correction; None: no test.
         repeated: whether every draw is of a split with test images of its own.
+        lone_class: one whose test images are all of one group, so that no interval or test comes out; None without one.
     """
 
     draws: int
@@ -42,6 +44,7 @@ class Sight:
     single: float | None
     corrected: float | None
     repeated: bool = False
+    lone_class: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with what was assumed."""
@@ -51,6 +54,11 @@ class Sight:
         """Return what is told before the study runs."""
         if self.groups < 2 and not self.repeated:
             return ["power: all test images are of one group: a description only, no test; others are needed"]
+        if self.lone_class is not None:
+            return [
+                f"power: all test images of class '{self.lone_class}' are of one group: a description only, neither "
+                "intervals nor a test; others of that class are needed"
+            ]
         unit = "split of the images" if self.repeated else "draw of the training subsets"
         if self.draws > 1:
             unit = unit.replace(" ", "s ", 1)
@@ -79,15 +87,24 @@ def sight(design: StudyDesign, data: StudyData) -> Sight | None:
     n_groups = min(len(np.unique(test.groups)) for test in tests)
     numbers = (n_splits or design.split.draws, len(plan.seeds), n_groups)
     spread = None
+    lone_class = _of_one_group(tests[0]) if n_splits is None else None
     if n_splits is not None:
         n_test = float(np.mean([len(test) for test in tests]))
         spread = repeated_splits_error(BUSI_COMPONENTS, *numbers, n_test / data.smallest_training_part)
-    elif n_groups >= 2:
+    elif n_groups >= 2 and lone_class is None:
         spread = fixed_test_error(BUSI_COMPONENTS, *numbers)
     single, corrected = (
         None if spread is None else smallest_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
     )
-    return Sight(*numbers, comparisons, single, corrected, repeated=n_splits is not None)
+    return Sight(*numbers, comparisons, single, corrected, n_splits is not None, lone_class)
+
+
+def _of_one_group(test: ImageSet) -> str | None:
+    """Return the first class whose images in `test` are all of one group: without that group it has no F1."""
+    for label, name in enumerate(test.classes):
+        if len(np.unique(test.groups[test.labels == label])) == 1:
+            return name
+    return None
 
 
 def _comparisons(design: StudyDesign) -> int:
