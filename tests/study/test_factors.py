@@ -90,6 +90,12 @@ def test_arms_have_the_factors_that_mean_something_to_them(folder):
         before.add(cell.hash)
 
 
+@pytest.mark.parametrize("changes", [{"networks": []}, {"arms": ["real", "synthetic-only"]}])
+def test_nothing_is_filtered_where_no_classifier_takes_it(folder, changes):
+    cells = cells_of(plain(folder, filters=["none", "distance", "confidence"], **changes))
+    assert {cell.kind for cell in cells} == ({"score"} if "networks" in changes else {"score", "classify"})
+
+
 def test_levels_that_are_added_leave_the_cells_of_the_others_alone(folder):
     few = cells_of(plain(folder, ratios=[2], fill="proportional", filters="none", arms=["real", "real+synthetic"]))
     many = cells_of(plain(folder))

@@ -320,13 +320,13 @@ def _synthetic_cells(design: StudyDesign, source: dict[str, Any], judged: dict[s
         n_synthetic=scores.n_synthetic,
         parts=scores.parts,
     )
-    arms = [arm for arm in plan.arms if ARMS[arm].synthetic]
-    filters = {entry: _filter_cell(design, source, entry) for entry in plan.filters}
-    if any(ARMS[arm].trains_on == "both" for arm in arms):
-        yield from (cell for cell in filters.values() if cell is not None)
+    arms = [arm for arm in plan.arms if ARMS[arm].synthetic] if plan.trains else []
+    filtered = any(not ARMS[arm].synthetic_alone for arm in arms)
+    filters = [_filter_cell(design, source, entry) for entry in plan.filters] if filtered else []
+    yield from (cell for cell in filters if cell is not None)
     common = source | judged | {"training": plan.training}
     for network, arm in itertools.product(plan.networks, arms):
-        factors = itertools.product(plan.ratios, plan.fill, filters.values())
+        factors = itertools.product(plan.ratios, plan.fill, filters)
         if ARMS[arm].trains_on == "synthetic":  # filters may leave too little to train on
             factors = itertools.product(plan.ratios, plan.fill, [None])
         elif ARMS[arm].tests_on == "synthetic":  # the ratio only says how many test it: the most
