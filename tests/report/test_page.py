@@ -233,6 +233,18 @@ def test_images_made_elsewhere_and_an_own_test_set(tmp_path, undrawn):
     assert "samples" in page.ids
 
 
+def test_what_was_told_while_images_were_scored_is_listed(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(20,), draws=2)
+    assert "Notes on the images that were scored" not in read(write_report(study))[1]  # earlier versions kept none
+    for path in cells_of(study, "score"):
+        content = read_json(path)
+        content["result"]["notes"] = ["class proportions of <b> are others"]
+        write_json(path, content)
+    _, text = read(write_report(study))
+    assert "Notes on the images that were scored (1)" in text
+    assert "fastgan, size 20, draw 0, seed 0; fastgan, size 20, draw 1, seed 0: class proportions of <b> are" in text
+
+
 def test_two_draws_two_ratios_and_classes_apart(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=2, ratios=(0.5, 2.0), per_class=True, gans=("fastgan",), sizes=(20,))
     page, text = read(write_report(study))

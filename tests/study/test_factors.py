@@ -13,6 +13,7 @@ from monitor import Told
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json, write_json
+from sonosynth.report.record import StudyRecord
 from sonosynth.statistics import f1_interval
 from sonosynth.study.cells import format_of, needed_by
 from sonosynth.study.design import parse_design
@@ -187,6 +188,34 @@ def test_a_filter_without_groups_enough_is_refused_before_anything_runs(folder, 
     assert cells_of(raw | {"classifiers": raw["classifiers"] | {"arms": ["real", "synthetic-only"]}})
 
 
+def test_images_made_elsewhere_are_scored_in_the_proportions_of_the_training_images(folder, tmp_path):
+    def scored(made: Path, n: int) -> tuple[dict[str, int], list[str]]:
+        raw = plain(folder, networks=[], gans=[{"folder": str(made), "name": "theirs"}])
+        raw["scores"]["n_synthetic"] = n
+        out = tmp_path / f"{made.name}-{n}"
+        run(raw, out)
+        record = StudyRecord.load(out)
+        (n_scored,) = {
+            row.n_synthetic for row in record.scores if row.class_ == "all" and row.metric == "frechet_distance"
+        }
+        design = parse_design(raw, "study.yaml")
+        data = prepare_study(design, Store(out))
+        (cell,) = data.cells(design)
+        images = Supply(Store(out), data.folders, lambda done, total, text: None).to_score(cell, data.subset_of(cell))
+        assert n_scored == len(images) and cell.format == 3
+        return images.class_counts, [note.text for note in record.score_notes]
+
+    assert scored(folder / "made", 30) == ({"dark": 10, "light": 20}, [])  # as 4 and 8 training images stand
+    counts, (fewer,) = scored(folder / "made", 500)
+    assert counts == {"dark": 20, "light": 40}
+    assert fewer.startswith("60 images are scored where 500 were asked for")
+    made = ImageSet.load(folder / "made")
+    made.subset(np.flatnonzero((made.labels == 0) | (np.arange(160) < 8))).save(tmp_path / "few")
+    counts, (mix, fewer) = scored(tmp_path / "few", 30)
+    assert counts == {"dark": 10, "light": 2}
+    assert mix.startswith("class proportions of the synthetic images (dark 83 %, light 17 %)")
+
+
 def test_validation_images_are_in_no_subset_and_choose_the_weights(folder, tmp_path):
     raw = plain(folder, {"validation_fraction": 0.25, "draws": 2}, arms=["real"], gans=[])
     run(raw, tmp_path / "run")
@@ -218,7 +247,11 @@ def test_truncation_needs_no_second_generator_and_narrows_images(folder, tmp_pat
     design = parse_design(raw, "study.yaml")
     data = prepare_study(design, Store(tmp_path / "run"))
     supply = Supply(Store(tmp_path / "run"), {}, lambda done, total, text: None)
-    scored = {cell.truncation: supply.to_score(cell) for cell in data.cells(design) if cell.kind == "score"}
+    scored = {
+        cell.truncation: supply.to_score(cell, data.subset_of(cell))
+        for cell in data.cells(design)
+        if cell.kind == "score"
+    }
     spread = {psi: made.of_class("light").images.std(axis=0).mean() for psi, made in scored.items()}
     assert spread[0.0] < spread[1.0]
     assert set(pd.read_csv(tmp_path / "run" / "scores.csv").truncation) == {0.0, 1.0}

@@ -172,8 +172,8 @@ def test_scored_and_classifier_images_differ(source, finished):
     data, store = prepare_study(design, Store(finished)), Store(finished)
     cells = [cell for cell in data.cells(design) if cell.size == 16]
     supply = Supply(store, {}, lambda done, total, text: None)
-    scored = supply.to_score(next(cell for cell in cells if cell.kind == "score"))
     train = next(subset.images for subset in data.subsets if subset.size == 16)
+    scored = supply.to_score(next(cell for cell in cells if cell.kind == "score"), train)
     used = supply.to_classify(next(cell for cell in cells if cell.kind == "classify" and cell.generation), train)
     assert (len(scored), len(used)) == (20, 16)
     assert not shared_images(scored, used)

@@ -99,6 +99,15 @@ def other_scores(record: StudyRecord, order: Sequence[Generator]) -> list[dict[s
     ]
 
 
+def score_notes(record: StudyRecord, order: Sequence[Generator]) -> list[str]:
+    """Return what was told while images were scored, each thing once, with the runs that it was told of."""
+    found: dict[str, list[str]] = {}
+    for note in record.score_notes:
+        run = f"{note.generator.label(order)}, size {note.size}, {record.unit} {note.draw}"
+        found.setdefault(note.text, []).append(run if note.seed is None else f"{run}, seed {note.seed}")
+    return [f"{'; '.join(runs)}: {text}" for text, runs in found.items()]
+
+
 def reduction_row(reduction: Reduction, order: Sequence[Generator]) -> dict[str, Any]:
     """Return one reduction of the Fréchet distance."""
     d, base = reduction.distance, reduction.baseline

@@ -16,6 +16,7 @@ from sonosynth.report.results import (
     ClassifierRun,
     Fields,
     FilterRun,
+    ScoreNote,
     StudyScore,
     TrainRun,
     machine_in_words,
@@ -53,6 +54,7 @@ class StudyRecord:
         subsets: the training subsets by size, then draw.
         training: the trained generators, and images made elsewhere.
         scores: the scores of synthetic images.
+        score_notes: what was told while they were scored; earlier versions kept nothing of it.
         classifiers: the classifier runs on the test set.
         on_synthetic: classifier runs on synthetic images instead, whose scores compare with no others.
         naive: classifier runs on the split that ignores groups.
@@ -76,6 +78,7 @@ class StudyRecord:
     subsets: tuple[Subset, ...]
     training: tuple[TrainRun, ...]
     scores: tuple[StudyScore, ...]
+    score_notes: tuple[ScoreNote, ...]
     classifiers: tuple[ClassifierRun, ...]
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]

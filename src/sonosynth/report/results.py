@@ -79,6 +79,17 @@ class StudyScore(Score):
 
 
 @dataclass(frozen=True)
+class ScoreNote:
+    """What was told while the images of one generator were scored: of their classes, their number, or copies."""
+
+    generator: Generator
+    size: int
+    draw: int
+    seed: int | None
+    text: str
+
+
+@dataclass(frozen=True)
 class ClassifierRun:
     """One trained classifier.
 
@@ -171,6 +182,7 @@ class Results:
 
     training: tuple[TrainRun, ...]
     scores: tuple[StudyScore, ...]
+    score_notes: tuple[ScoreNote, ...]
     classifiers: tuple[ClassifierRun, ...]
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
@@ -194,6 +206,7 @@ def read_results(
     """
     training: list[TrainRun] = []
     scores: list[StudyScore] = []
+    score_notes: list[ScoreNote] = []
     classifiers: list[ClassifierRun] = []
     naive: list[ClassifierRun] = []
     filters: list[FilterRun] = []
@@ -215,6 +228,7 @@ def read_results(
             training.append(_train_run(study_dir, cell, result))
         elif kind == "score":
             scores += [_score(cell, Fields(file, row)) for row in result.required("scores")]
+            score_notes += [_score_note(cell, text) for text in result.optional("notes") or ()]
             if (gallery := result.optional("gallery")) is not None:
                 training.append(_train_run(study_dir, cell, Fields(file, {"gallery": gallery})))
         elif kind == "filter":
@@ -229,6 +243,7 @@ def read_results(
     return Results(
         training=tuple(sorted(training, key=lambda t: (t.gan, t.mode or "", t.size, t.draw, t.seed or 0))),
         scores=tuple(sorted(scores, key=lambda s: (s.gan, s.mode or "", s.size, s.draw, s.seed or 0))),
+        score_notes=tuple(sorted(score_notes, key=lambda n: (n.generator, n.size, n.draw, n.seed or 0))),
         classifiers=tuple(run for run in classifiers if run.tested_on == "real"),
         on_synthetic=tuple(run for run in classifiers if run.tested_on != "real"),
         naive=tuple(sorted(naive, key=_classifier_order)),
@@ -297,6 +312,16 @@ def _score(cell: Fields, row: Fields) -> StudyScore:
         n_synthetic=row.required("n_synthetic"),
         note=row.optional("note") or "",
         truncation=_truncation(cell),
+    )
+
+
+def _score_note(cell: Fields, text: str) -> ScoreNote:
+    return ScoreNote(
+        generator=Generator(cell.required("gan"), cell.optional("mode") or "", _truncation(cell)),
+        size=cell.required("size"),
+        draw=cell.required("draw"),
+        seed=cell.optional("seed"),
+        text=text,
     )
 
 

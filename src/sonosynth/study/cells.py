@@ -195,7 +195,9 @@ def format_of(kind: str, cell: Mapping[str, Any]) -> int:
         arm = ARMS.get(cell.get("arm", ""))
         balanced_alone = arm is not None and arm.synthetic_alone and cell.get("fill") == "balanced"
         return 3 if balanced_alone else 2  # 3: classes equal among themselves
-    return 2 if kind == ScoreCell.kind else 1
+    if kind == ScoreCell.kind:
+        return 3 if cell.get("truncation") is None else 2  # 3: of a folder, in the proportions of the training images
+    return 1
 
 
 @dataclass(frozen=True)

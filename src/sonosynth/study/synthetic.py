@@ -24,7 +24,8 @@ from sonosynth.classify.filters import (
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.features import embed
-from sonosynth.gan.sample import Sampler
+from sonosynth.gan.sample import Sampler, class_sequence
+from sonosynth.metrics.comparisons import MIN_FLOOR
 from sonosynth.metrics.manifold import coverage
 from sonosynth.seeds import numpy_generator, seed_of
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
@@ -39,11 +40,14 @@ class Supply:
     def __init__(self, store: Store, folders: Mapping[str, ImageSet], tell: Tell):
         self._store, self._folders, self._tell = store, folders, tell
 
-    def to_score(self, cell: ScoreCell) -> ImageSet:
-        """Return the images that `cell` scores, in the proportions of the training images."""
+    def to_score(self, cell: ScoreCell, train: ImageSet) -> ImageSet:
+        """Return the images that `cell` scores, in the proportions of the training images.
+
+        A folder may have fewer than are asked for, and too few of one class for those proportions.
+        """
         if cell.generation.seed is None:
             _, others = _halves(self._folders[cell.generation.gan])
-            return others.subset(np.arange(len(others))[-cell.n_synthetic :])
+            return _in_proportion(others, np.bincount(train.labels, minlength=len(train.classes)), cell.n_synthetic)
         return self._maker(cell, "score")(cell.n_synthetic, None)
 
     def to_classify(self, cell: ClassifyCell, train: ImageSet) -> ImageSet:
@@ -206,6 +210,19 @@ def _halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
     ours = np.concatenate([members[: len(members) // 2] for members in by_class])
     rest = order[~np.isin(order, ours)]
     return images.subset(ours), images.subset(rest)
+
+
+def _in_proportion(images: ImageSet, counts: np.ndarray, n: int) -> ImageSet:
+    """Return `n` of `images` in the proportions of `counts`, or as many as the class allows that runs out first.
+
+    Where those would be too few for a floor, up to as many of each class as `n` images would have.
+    """
+    there = np.bincount(images.labels, minlength=len(images.classes))
+    labels = class_sequence(np.where(there > 0, counts, 0).tolist(), n)
+    used = np.cumsum(labels[:, None] == np.arange(len(there)), axis=0)
+    enough = int((used <= there).all(axis=1).sum())
+    wanted = used[-1 if enough < MIN_FLOOR else enough - 1]
+    return images.subset(np.concatenate([np.flatnonzero(images.labels == c)[:k] for c, k in enumerate(wanted)]))
 
 
 def _check_half(images: ImageSet, whose: str, counts: np.ndarray) -> None:

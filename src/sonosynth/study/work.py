@@ -17,7 +17,7 @@ from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import recipe_from_dict
 from sonosynth.gan.sample import Sampler
 from sonosynth.gan.train import train_mode
-from sonosynth.metrics.scorecard import scorecard
+from sonosynth.metrics.scorecard import full_scorecard
 from sonosynth.metrics.scores import as_json
 from sonosynth.metrics.snapshots import distance_to
 from sonosynth.seeds import seed_of
@@ -99,9 +99,10 @@ class _Work:
         return {"gallery": str(gallery.relative_to(self.store.directory)), **record}
 
     def score(self, cell: ScoreCell) -> dict[str, Any]:
-        synthetic = self.supply.to_score(cell).with_classes(self.data.images.classes)
-        scores = scorecard(
-            self.data.subset_of(cell),
+        subset = self.data.subset_of(cell)
+        synthetic = self.supply.to_score(cell, subset).with_classes(self.data.images.classes)
+        card = full_scorecard(
+            subset,
             synthetic,
             self.data.division_of(cell).held_out,
             features=cell.features,
@@ -109,7 +110,13 @@ class _Work:
             progress=lambda done, total: self.tell(done, total, "embedding"),
             parts=cell.parts,
         )
-        result: dict[str, Any] = {"scores": [as_json(score) for score in scores]}
+        notes = list(card.notes)
+        if len(synthetic) < cell.n_synthetic:
+            notes.append(
+                f"{len(synthetic)} images are scored where {cell.n_synthetic} were asked for: the half of the folder "
+                "that is for scores allows no more"
+            )
+        result: dict[str, Any] = {"scores": [as_json(score) for score in card.scores], "notes": notes}
         if cell.generation.seed is None:  # no train cell keeps images to look at
             gallery = self.store.gallery(cell)
             if not gallery.is_dir():
