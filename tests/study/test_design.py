@@ -116,6 +116,10 @@ def test_an_own_test_set_replaces_the_fraction():
         ({"classifiers": {"filters": [{"by": "distance", "quantil": 0.2}]}}, "'quantil' .* .did you mean 'quantile'"),
         ({"classifiers": {"filters": [{"by": "none", "quantile": 0.2}]}}, "'none' takes no settings"),
         ({"classifiers": {"filters": ["distance", {"by": "distance", "candidates": 9}]}}, "stands more than once"),
+        (
+            {"classifiers": {"filters": ["distance"], "ratios": [1, 5]}},
+            "'distance' judges 5 candidates .* where 5 are to",
+        ),
         ({"classifiers": {"batch": 1}}, "classifiers.batch"),
         ({"classifiers": {"balance": "weight"}}, "classifiers.balance: .*'weights'"),
     ],

@@ -175,6 +175,24 @@ def test_images_that_stand_alone_are_balanced_and_no_old_result_is_taken_for_the
     assert all(format_of(cell.kind, cell.describe()) == cell.format for cell in data.cells(design))
 
 
+def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, finished, monkeypatch):
+    kept = {"dark": [0, 2, 4], "light": list(range(40))}
+    monkeypatch.setattr(Store, "result", lambda store, cell: {"kept": kept})
+    design = parse_design(plain(folder), "study.yaml")
+    data = prepare_study(design, Store(finished))
+    supply = Supply(Store(finished), data.folders, lambda done, total, text: None)
+    (train,) = (subset.images for subset in data.subsets)
+    cells = [cell for cell in data.cells(design) if cell.kind == "classify" and cell.filter is not None]
+    made = {(cell.ratio, cell.fill): supply.to_classify(cell, train).class_counts for cell in cells}
+    assert made == {
+        (0.5, "proportional"): {"dark": 2, "light": 4},
+        (2, "proportional"): {"dark": 3, "light": 6},
+        (0.5, "balanced"): {"dark": 3, "light": 0},
+        (2, "balanced"): {"dark": 3, "light": 2},
+    }
+    assert {cell.format for cell in cells} == {3}  # of older ones it cannot be seen whether they were cut
+
+
 @pytest.mark.parametrize("name", ["distance", "confidence"])
 def test_a_filter_without_groups_enough_is_refused_before_anything_runs(folder, tmp_path, name):
     images = ImageSet.load(folder / "real")

@@ -297,3 +297,14 @@ class ClassifiersSection(Section):
         if any(ratio <= 0 for ratio in ratios):
             raise ValueError("ratios of synthetic to real images must be above 0")
         return ratios
+
+    @model_validator(mode="after")
+    def _candidates_suffice(self) -> "ClassifiersSection":
+        most = max(self.ratios)
+        for entry in self.filters:
+            if entry.by != NO_FILTER and entry.candidates <= most:
+                raise ValueError(
+                    f"the filter '{entry.by}' judges {entry.candidates} candidates a real image where {most:g} are "
+                    "to pass (ratios); raise its candidates above that"
+                )
+        return self

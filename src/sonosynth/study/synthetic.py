@@ -53,17 +53,17 @@ class Supply:
     def to_classify(self, cell: ClassifyCell, train: ImageSet) -> ImageSet:
         """Return the images that are added to those of `train`, or test the classifier.
 
-        Of each class as many as ratio and fill ask for, or all that passed the filter where those are fewer: the number
-        stands in the result. Folders have enough, by `check_supply`.
+        Of each class as many as ratio and fill ask for; where too few of one passed the filter, all classes are cut by
+        its share, and the number stands in the result. Folders have enough, by `check_supply`.
         """
         counts = _counts(cell, train)
         if cell.filter is None:
             return self._first(cell, train, counts)
         result = self._store.result(cell.filter)
         assert result is not None
-        kept = [
-            np.asarray(result["kept"][name][:n], dtype=np.int64) for name, n in zip(train.classes, counts, strict=True)
-        ]
+        passed = [np.asarray(result["kept"][name], dtype=np.int64) for name in train.classes]
+        counts = _cut(counts, np.array([len(index) for index in passed]))
+        kept = [index[:n] for index, n in zip(passed, counts, strict=True)]
         needed = np.array([index.max(initial=-1) + 1 for index in kept])
         made, starts = self._first(cell, train, needed), np.cumsum(needed) - needed
         return made.subset(np.concatenate([start + index for start, index in zip(starts, kept, strict=True)]))
@@ -143,6 +143,13 @@ def _counts(cell: ClassifyCell, train: ImageSet) -> np.ndarray:
     """Return how many synthetic images of each class `cell` asks for."""
     assert cell.ratio is not None and cell.fill is not None
     return extra_counts(train, cell.ratio, cell.fill, ARMS[cell.arm].synthetic_alone)
+
+
+def _cut(counts: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Return `counts`, in the same proportions as far as whole images allow, and nowhere more than are `there`."""
+    asked = np.flatnonzero(counts)
+    least = asked[(there[asked] / counts[asked]).argmin()]
+    return counts if there[least] >= counts[least] else counts * there[least] // counts[least]
 
 
 def _seed_of_judges(cell: FilterCell) -> int:
