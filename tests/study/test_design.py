@@ -62,6 +62,7 @@ def test_arms_filters_and_networks_of_a_file_that_names_few():
 def test_an_own_test_set_replaces_the_fraction():
     read = design(split={"test": "elsewhere", "sizes": [50]})
     assert read.split.test_fraction is None
+    assert design(split={"test": "elsewhere", "sizes": [50], "naive": False}).split.naive_sizes(grouped=True) == ()
     assert design(split={"sizes": [50]}).split.test_fraction == 0.25
 
 
@@ -108,6 +109,7 @@ def test_an_own_test_set_replaces_the_fraction():
         ({"training": {"seeds": []}}, "training.seeds"),
         ({"training": {"truncation": 1.2}}, "training.truncation.0: .*less than or equal to 1"),
         ({"split": {"sizes": [50], "naive": [60]}}, "naive names the size 60"),
+        ({"split": {"sizes": [50], "test": "x", "naive": [50]}}, "split: test and naive exclude each other"),
         ({"split": {"sizes": [50], "validation_fraction": 1}}, "split.validation_fraction: .*less than 1"),
         ({"classifiers": {"networks": ["monai:DenseNet120"]}}, "no classifier network 'monai:DenseNet120' .did you"),
         ({"classifiers": {"fill": "balancd"}}, "classifiers.fill.0: .*'balanced'"),

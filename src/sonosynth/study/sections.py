@@ -130,6 +130,15 @@ class SplitSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _naive_divides_the_source(self) -> "SplitSection":
+        if self.test is not None and self.naive:
+            raise ValueError(
+                "test and naive exclude each other: a split without groups has test images of data.source; leave out "
+                "one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _naive_sizes_are_sizes(self) -> "SplitSection":
         for size in self.naive if isinstance(self.naive, tuple) else ():
             if size not in self.sizes:
