@@ -135,6 +135,19 @@ def test_filters_tell_what_passes_and_what_that_costs(finished):
     assert len(f1) == 4 and f1.n_synthetic.le(f1.ratio * 12).all()
 
 
+def test_tables_of_what_a_study_no_longer_asks_for_do_not_stay(folder, tmp_path):
+    asked = plain(
+        folder, {"naive": True}, arms=["real", "real+synthetic"], filters="distance", ratios=[1], fill="balanced"
+    )
+    run(asked, tmp_path / "run")
+    tables = {path.name for path in (tmp_path / "run").glob("*.csv")}
+    assert tables == {"scores.csv", "f1.csv", "filters.csv", "protocols.csv"}
+    asked["split"].pop("naive")
+    asked["classifiers"]["filters"] = "none"
+    run(asked, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").glob("*.csv")} == {"scores.csv", "f1.csv"}
+
+
 def test_filtered_images_are_the_first_that_pass_and_fill_balances_classes(folder, finished):
     raw = plain(folder)
     design = parse_design(raw, "study.yaml")

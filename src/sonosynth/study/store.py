@@ -12,7 +12,7 @@ from sonosynth.engine import provenance
 from sonosynth.errors import OutputError, StudyError
 from sonosynth.files import atomic_file, is_vacant, read_json, write_json, write_text
 from sonosynth.gan.checkpoint import GENERATOR, STATE
-from sonosynth.study.cells import AnyCell, ClassifyCell, Generation, NaiveCell, format_of, trained_for
+from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, Generation, NaiveCell, format_of, trained_for
 from sonosynth.study.design import StudyDesign, load_design
 
 STUDY_FILE = "study.yaml"
@@ -167,6 +167,7 @@ class Store:
         Where synthetic images are filtered, `filters.csv` says how many pass and what that costs. Where some cells
         ignore the groups, `protocols.csv` has their scores beside those of the arms without synthetic images on the
         split of the study.
+        Neither stays where the study file asks for it no longer.
         """
         scores: list[dict[str, Any]] = []
         f1: list[dict[str, Any]] = []
@@ -191,10 +192,15 @@ class Store:
                     protocols += [{"protocol": protocol, **value} for value in values]
         self._write_table(SCORES_CSV, scores, SCORE_COLUMNS)
         self._write_table(F1_CSV, f1, F1_COLUMNS)
-        if any(cell.kind == "filter" for cell in cells):
-            self._write_table(FILTERS_CSV, filters, FILTER_COLUMNS)
-        if any(isinstance(cell, NaiveCell) for cell in cells):
-            self._write_table(PROTOCOLS_CSV, protocols, PROTOCOL_COLUMNS)
+        planned = {cell.kind for cell in cells}
+        for kind, name, rows, columns in (
+            (FilterCell.kind, FILTERS_CSV, filters, FILTER_COLUMNS),
+            (NaiveCell.kind, PROTOCOLS_CSV, protocols, PROTOCOL_COLUMNS),
+        ):
+            if kind in planned:
+                self._write_table(name, rows, columns)
+            else:  # the study file may have asked for it before
+                (self.directory / name).unlink(missing_ok=True)
 
     def _write_table(self, name: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         table = pd.DataFrame(rows, columns=list(columns), dtype=object)
