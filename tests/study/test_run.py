@@ -11,8 +11,10 @@ import yaml
 from PIL import Image
 
 from conftest import blobs
+from dicom_files import dataset, write
 from monitor import Told
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.readers import read_source
 from sonosynth.data.split import shared_images
 from sonosynth.errors import ClassError, LeakageError, OutputError, RunError, SplitError, StudyError
 from sonosynth.files import locked, read_json
@@ -22,6 +24,7 @@ from sonosynth.study.design import StudyDesign, parse_design
 from sonosynth.study.estimate import estimate
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
+from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
 from sonosynth.study.synthetic import Supply
 from tiny_classifier import QUICK
@@ -252,6 +255,39 @@ def test_an_own_test_set_is_used_and_may_not_share_images(source, tmp_path):
     assert json.loads((tmp_path / "study" / "split.json").read_text())["test"] is None
     with pytest.raises(LeakageError, match=r"60 images of split\.test are also images of data\.source"):
         run(plain(source, split={"test": str(source), "sizes": [8]}, gans=[]), tmp_path / "leaky")
+
+
+def test_patients_named_alike_in_an_own_test_set_are_told(source, tmp_path):
+    def named(images: ImageSet, folder: Path, first: int) -> None:
+        images.save(folder)
+        table = pd.read_csv(folder / "manifest.csv")[["path", "label"]]
+        table["group"] = [f"patient {first + i}" for i in range(len(table))]
+        table.to_csv(folder / "manifest.csv", index=False)
+
+    named(ImageSet.load(source), tmp_path / "real", 0)
+    named(blobs(6, seed=9), tmp_path / "test", 55)
+    quick = {"gans": [], "classifiers": QUICK | {"arms": ["real"]}}
+    raw = plain(tmp_path / "real", split={"test": str(tmp_path / "test"), "sizes": [8]}, **quick)
+    for _ in range(2):  # at first, and from the record
+        _, monitor = run(raw, tmp_path / "study")
+        (note,) = [note for note in monitor.notes if "are called like groups of data.source" in note]
+        assert note.startswith("5 groups of split.test") and "patient 5" not in note
+    (tmp_path / "apart").mkdir()
+    named(blobs(6, seed=9), tmp_path / "apart" / "test", 60)
+    raw["split"]["test"] = str(tmp_path / "apart" / "test")
+    assert not any("called like" in note for note in prepare_study(parse_design(raw, "study.yaml")).notes)
+
+
+def test_patients_of_dicom_headers_are_compared_and_running_numbers_are_not(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (6, 1, 24, 32), dtype=np.uint8)
+    places = ("ours/a/1.dcm", "ours/b/2.dcm", "test/a/3.dcm", "test/b/4.dcm", "other/a/5.dcm", "other/b/6.dcm")
+    for place, pixels, patient in zip(places, noise, ("P-1", "P-2", "P-7", "P-2", "P-8", "P-9"), strict=True):
+        write(tmp_path / place, dataset(pixels, PatientID=patient))
+    ours, test, other = (read_source(tmp_path / name) for name in ("ours", "test", "other"))
+    assert {item.group for item in ours.items} == {item.group for item in other.items} == {"1", "2"}
+    (line,) = shared_groups(ours, test, ours.classes)
+    assert line.startswith("1 groups of split.test") and "that of '4' like that of '2'" in line and "P-2" not in line
+    assert shared_groups(ours, test, ["a"]) == shared_groups(ours, other, ours.classes) == []
 
 
 def test_bad_data_writes_nothing(source, tmp_path):

@@ -20,6 +20,7 @@ from sonosynth.seeds import seed_of
 from sonosynth.study.cells import AnyCell, Division, NaiveCell, Subset, plan_cells
 from sonosynth.study.design import StudyDesign, expand
 from sonosynth.study.sections import GanEntry
+from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import check_supply
 
@@ -95,7 +96,8 @@ def prepare_study(
         raise ClassError(f"a study needs at least two classes, {design.data.source} has '{images.classes[0]}' alone")
     check_class_names(images.classes)
     check_real(images, "images of data.source")
-    own = _own_test_set(design, images, store) if design.split.test is not None else None
+    own, shared = _own_test_set(design, images, store) if design.split.test is not None else (None, [])
+    told["notes"] += shared
     divisions = _divisions(design, images, own)
     folders = {gan.name: _folder(gan, design, images, own) for gan in design.gans if gan.folder}
     return StudyData(images, divisions, folders, **told, naive=_naive(design, images))
@@ -253,13 +255,14 @@ def _still(
     return []
 
 
-def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) -> ImageSet:
+def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) -> tuple[ImageSet, list[str]]:
+    """Return the user's own test images, and lines to tell of them where nothing is kept of the study yet."""
     assert design.split.test is not None
     if store is not None and store.test.is_dir():
         kept = store.provenance()["data"]
         own = design.split.test
         _still(own, lambda: read_source(expand(own)), kept.get("test_files"), store.test)
-        return ImageSet.load(store.test).with_classes(images.classes)
+        return ImageSet.load(store.test).with_classes(images.classes), []
     source = read_source(expand(design.split.test))
     data = design.data
     test, _ = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
@@ -270,10 +273,12 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     check_apart(images, test, roles, remedy)
     if data.grouped:  # who asks for near copies to be kept together means these as well
         used = set(images.ids)  # copies under two labels may have been left out
-        shared = [pair for pair in shared_frames(read_source(expand(data.source)), source) if pair[0] in used]
-        if shared:
-            raise LeakageError(leak(shared, (roles[0], f"{roles[1]} (near copies, crops or flips)"), remedy))
-    return test
+        near = [pair for pair in shared_frames(read_source(expand(data.source)), source) if pair[0] in used]
+        if near:
+            raise LeakageError(leak(near, (roles[0], f"{roles[1]} (near copies, crops or flips)"), remedy))
+    if store is not None and store.data.is_dir():
+        return test, []  # it has been told, and the source need not be there any more
+    return test, shared_groups(read_source(expand(data.source)), source, images.classes)
 
 
 def _folder(gan: GanEntry, design: StudyDesign, images: ImageSet, own_test: ImageSet | None) -> ImageSet:
