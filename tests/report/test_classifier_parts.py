@@ -18,7 +18,7 @@ from sonosynth.report.learning import curves, real_worth
 from sonosynth.report.page import write_report
 from sonosynth.report.pairs import pairs
 from sonosynth.report.power import detectable
-from sonosynth.report.record import StudyRecord
+from sonosynth.report.record import StudyRecord, few_draws
 from sonosynth.report.results import Generator
 from sonosynth.report.reviewer import reviewers_questions
 from sonosynth.report.wording import p_text
@@ -243,12 +243,46 @@ def test_planned_draws_are_no_finished_ones(tmp_path, undrawn):
 def test_a_size_with_too_few_draws_is_named(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10, 20))
     _, text = read(write_report(without(study, lambda cell: cell["size"] == 20 and cell["draw"] > 0)))
-    assert "cover other draws and other test groups (at size 20 other test groups and seeds alone);" in text
+    assert "cover other draws and other test groups (at size 20: other test groups and seeds alone);" in text
     assert "as at size 20, intervals cover other test groups and seeds only" in text
     assert "Fewer than three draws have finished at size 20: a description" in text
-    assert (
-        "At size 20 there are too few draws for that." in text and "over test groups and seeds only at size 20" in text
-    )
+    assert "At size 20, there are too few draws for that." in text
+    assert "over test groups and seeds only at size 20" in text
+
+
+def test_draws_that_no_two_arms_share_make_no_test(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10, 20))
+    record = StudyRecord.load(without(study, lambda cell: cell["draw"] == 2 and cell["arm"] != "real"))
+    assert (max(record.finished_draws), record.shared_draws, record.is_tested) == (3, 2, False)
+    _, text = read(write_report(study))
+    assert "Two draws of the training subset a size, of some arms more: this supports a description" in text
+    assert "Intervals of fewer than three draws cover other test groups and seeds; other training subsets" in text
+    assert "Two draws of the training subsets a size, of some arms more: a description of these subsets" in text
+    assert "Holm’s method over sizes and generators, intervals" not in text and "crossed random factors; s" not in text
+    assert "No draw that two" in few_draws(replace(record, classifiers=one_arm_a_size(record)), "")
+
+
+def one_arm_a_size(record):
+    """Return the runs of one arm at size 10 and of another at size 20."""
+    return tuple(run for run in record.classifiers if (run.arm, run.size) in (("real", 10), ("real+classical", 20)))
+
+
+def test_arms_with_too_few_draws_are_named_beside_others_that_have_them(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10, 20))
+    without(study, lambda cell: cell["size"] == 20 and cell["draw"] == 2 and cell["gan"] is not None)
+    _, text = read(write_report(study))
+    assert "other test groups (at size 20, of some arms: other test groups and seeds alone);" in text
+    assert "as at size 20, of some arms, intervals cover other test groups and seeds only" in text
+    assert "Fewer than three draws have finished at size 20, of some arms: a description" in text
+    without(study, lambda cell: cell["size"] == 10 and cell["draw"] > 0)
+    assert StudyRecord.load(study).untested_sizes == "10 and 20, of every or some arms"
+
+
+def test_a_draw_that_lacks_seeds_is_not_finished(tmp_path):
+    study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10,))
+    assert StudyRecord.load(study).is_tested
+    record = StudyRecord.load(without(study, lambda cell: cell["draw"] == 2 and cell["seed"] == 1))
+    assert set(record.finished_draws) == {2} and not record.is_tested
 
 
 def call_all_one_class(study, size):

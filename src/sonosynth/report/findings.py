@@ -16,7 +16,7 @@ from sonosynth.report.f1_findings import (
 )
 from sonosynth.report.learning import RealWorth
 from sonosynth.report.power import Detectable
-from sonosynth.report.record import StudyRecord
+from sonosynth.report.record import StudyRecord, few_draws
 from sonosynth.report.results import Generator
 from sonosynth.report.tables import FRECHET, HELD_OUT, KERNEL, Distance, feature_order
 from sonosynth.report.wording import decimals_for, interval_text, joined, percent, span
@@ -167,16 +167,16 @@ def reduction_text(reduction: Reduction) -> str:
 
 
 def _draws(record: StudyRecord) -> str:
-    numbers, most, unit = record.finished_draws.values(), record.most_draws, record.unit
+    numbers, unit = record.finished_draws, record.unit
     where, these = ("of the training subset a size", "subsets") if unit == "draw" else ("of the images", "splits")
-    if most == 0:
+    if not numbers:
         return ""
-    if most < FEWEST_DRAWS:
-        what = f"One {unit}" if most == 1 else f"Two {unit}s"
-        text = f"{what} {where}: this supports a description of these {these}, not a test."
+    if not record.is_tested:
+        text = f"{few_draws(record, f' {where}')}: this supports a description of these {these}, not a test."
         if unit == "draw":
             others = record.beside_draws if record.classifiers else "images"
-            text += f" Intervals cover other {others}; other training subsets could turn out differently."
+            some = "" if max(numbers) < FEWEST_DRAWS else " of fewer than three draws"
+            text += f" Intervals{some} cover other {others}; other training subsets could turn out differently."
         return text
     if not record.classifiers:
         return (
@@ -186,7 +186,7 @@ def _draws(record: StudyRecord) -> str:
     covers = "cover other draws and other test groups" if unit == "draw" else "aim at splits of other such images"
     if record.untested_sizes:
         beside = f"other {record.beside_draws} alone" if unit == "draw" else "nothing, as there are none"
-        covers += f" (at size {record.untested_sizes} {beside})"
+        covers += f" (at size {record.untested_sizes}: {beside})"
     return (
         f"{span(numbers)} {unit}s {where}. Intervals {covers}; p-values are adjusted by Holm’s method over sizes and "
         "generators, intervals are not adjusted."

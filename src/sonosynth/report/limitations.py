@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sonosynth.report.record import StudyRecord
+from sonosynth.report.record import StudyRecord, few_draws
 from sonosynth.report.tables import FRECHET
 from sonosynth.report.wording import span
 
@@ -36,9 +36,8 @@ def limitations(record: StudyRecord, n_comparisons: int) -> list[str]:
         )
     few, unit = not record.is_tested, record.unit
     if few:
-        number = f"One {unit}" if record.most_draws < 2 else f"Two {unit}s"
         where, these = ("", "splits") if unit == "split" else (" of the training subsets a size", "subsets")
-        found.append(f"{number}{where}: a description of these {these}, not a test of a hypothesis.")
+        found.append(f"{few_draws(record, where)}: a description of these {these}, not a test of a hypothesis.")
     elif record.untested_sizes:
         found.append(
             f"Fewer than three {unit}s have finished at size {record.untested_sizes}: a description, not a test of a "

@@ -1,10 +1,11 @@
 """All that a report shows, read from a study directory: finished cells, the data, the split and the provenance."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -26,6 +27,8 @@ from sonosynth.report.results import (
 from sonosynth.report.wording import counted, joined, span
 from sonosynth.statistics import FEWEST_DRAWS, Splits
 from sonosynth.study.design import StudyDesign, load_design
+
+_Column = TypeVar("_Column", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -136,29 +139,48 @@ class StudyRecord:
         """How many draws of the training subset there are, or of repeated splits, each with one draw."""
         return len({subset.draw for subset in self.subsets})
 
-    @property
-    def finished_draws(self) -> dict[int, int]:
-        """How many draws, or splits, of each size have a finished classifier; all of them while none has."""
-        found: dict[int, set[int]] = {}
-        for one in self.classifiers or self.subsets:
-            found.setdefault(one.size, set()).add(one.draw)
-        return {size: len(draws) for size, draws in sorted(found.items())}
+    @cached_property
+    def _draws(self) -> dict[int, dict[Hashable, set[int]]]:
+        """The finished draws, or splits, of each size and series (see `tables.Series`); all while no classifier has."""
+        runs: dict[tuple[int, Hashable], dict[int, set[Hashable]]] = {}
+        for subset in () if self.classifiers else self.subsets:
+            runs.setdefault((subset.size, None), {}).setdefault(subset.draw, set()).add(None)
+        for run in self.classifiers:
+            series = run.network, run.arm, run.generator, run.ratio, tuple(sorted(run.factors.items()))
+            runs.setdefault((run.size, series), {}).setdefault(run.draw, set()).add((run.gan_seed, run.seed))
+        found: dict[int, dict[Hashable, set[int]]] = {size: {} for size in sorted({size for size, _ in runs})}
+        for (size, one), by_draw in runs.items():
+            found[size][one] = set(rectangle(by_draw)[0])
+        return found
 
     @property
-    def most_draws(self) -> int:
-        """The largest of `finished_draws`; 0 without any."""
-        return max(self.finished_draws.values(), default=0)
+    def finished_draws(self) -> tuple[int, ...]:
+        """How many draws, or splits, every series of classifiers has finished, size by size; all while none has."""
+        return tuple(len(draws) for of_size in self._draws.values() for draws in of_size.values())
+
+    @property
+    def shared_draws(self) -> int:
+        """The most draws that two series have both finished at one size, or that one has where there is no other."""
+        if len({series for of_size in self._draws.values() for series in of_size}) < 2:
+            return max(self.finished_draws, default=0)
+        pairs = (pair for of_size in self._draws.values() for pair in itertools.combinations(of_size.values(), 2))
+        return max((len(a & b) for a, b in pairs), default=0)
 
     @property
     def is_tested(self) -> bool:
-        """Whether any size has draws enough, finished, for a test."""
-        return self.most_draws >= FEWEST_DRAWS
+        """Whether two series have, at any size, draws enough in common for a test."""
+        return self.shared_draws >= FEWEST_DRAWS
 
     @property
     def untested_sizes(self) -> str:
-        """The sizes that have too few finished draws for a test, in words; empty where all have, or none has."""
-        few = [str(size) for size, n in self.finished_draws.items() if n < FEWEST_DRAWS]
-        return joined(few) if self.is_tested else ""
+        """The sizes where series have too few finished draws for a test, in words; empty without any, or any test."""
+        few = {size: [len(draws) < FEWEST_DRAWS for draws in of_size.values()] for size, of_size in self._draws.items()}
+        lacking = {size: series for size, series in few.items() if any(series)}
+        if not (lacking and self.is_tested):
+            return ""
+        every = [all(series) for series in lacking.values()]
+        arms = "" if all(every) else ", of every or some arms" if any(every) else ", of some arms"
+        return joined([str(size) for size in lacking]) + arms
 
     def test_of(self, draw: int) -> ImageSet:
         """Return the test images of one draw: those of its split where splits are repeated."""
@@ -214,6 +236,29 @@ def groups_in_words(record: StudyRecord) -> str:
     """Return how many groups of test images there are, in words; with repeated splits, the fewest to the most."""
     numbers = record.test_groups
     return counted(numbers[0], "group") if len(set(numbers)) == 1 else f"{span(numbers)} groups"
+
+
+def few_draws(record: StudyRecord, where: str) -> str:
+    """Return how many draws, or splits, there are to compare series by, fewer than a test needs; `where` says of what.
+
+    E.g. ``"Two draws of the training subset"``.
+    """
+    shared = record.shared_draws
+    if shared == 0:
+        return f"No {record.unit}{where} that two arms have in common"
+    more = ", of some arms more" if max(record.finished_draws) > shared else ""
+    return f"{'One' if shared == 1 else 'Two'} {record.unit}{'' if shared == 1 else 's'}{where}{more}"
+
+
+def rectangle(rows: Mapping[int, Collection[_Column]]) -> tuple[list[int], list[_Column]]:
+    """Return rows, ascending, and the columns that all of them have: the most cells, on a tie the most rows."""
+    best: tuple[list[int], list[_Column]] = ([], [])
+    for columns in sorted({frozenset(c) for c in rows.values()}, key=lambda c: sorted(map(repr, c))):
+        full = sorted(row for row, have in rows.items() if columns <= set(have))
+        size, best_size = len(full) * len(columns), len(best[0]) * len(best[1])
+        if (size, len(full)) > (best_size, len(best[0])):
+            best = full, list(columns)
+    return best
 
 
 def _bases(design: StudyDesign, entries: list[Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from sonosynth.report.contrasts import Contrast
 from sonosynth.report.power import WANTED, Detectable
 from sonosynth.report.record import StudyRecord, groups_in_words
 from sonosynth.report.wording import counted, joined, listed, number, span
+from sonosynth.statistics import FEWEST_DRAWS
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
 
@@ -81,13 +82,13 @@ def _groups(record: StudyRecord) -> str:
 
 
 def _intervals(record: StudyRecord) -> str:
-    few = (
-        f" At size {record.untested_sizes} there are too few {record.unit}s for that." if record.untested_sizes else ""
-    )
+    sizes, unit = record.untested_sizes, record.unit
+    few = f" At size {sizes}, there are too few {unit}s for that." if sizes else ""
     if record.splits is not None:
         if not record.is_tested:
-            return "There are none: fewer than three splits have finished."
-        number = record.most_draws
+            some = max(record.finished_draws) >= FEWEST_DRAWS
+            return f"There are none{' where' if some else ':'} fewer than three splits have finished."
+        number = max(record.finished_draws)
         return f"t over up to {number} splits, corrected for their overlap (Nadeau and Bengio); seeds averaged.{few}"
     if record.is_tested:
         return f"t, with draws and test groups as crossed random factors; seeds averaged in a draw.{few}"

@@ -1,9 +1,8 @@
 """What the report's tables and figures show: distances per generator, F1 per arm, the effect of leakage."""
 
 import itertools
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from sonosynth.metrics.comparisons import TRAIN as TRAIN
 from sonosynth.metrics.scores import AT_FLOOR as AT_FLOOR
 from sonosynth.metrics.scores import PIXELS
 from sonosynth.report.record import StudyRecord
+from sonosynth.report.record import rectangle as rectangle
 from sonosynth.report.results import ClassifierRun, Generator, StudyScore
 from sonosynth.report.wording import span
 from sonosynth.statistics import (
@@ -29,8 +29,6 @@ FRECHET, KERNEL = "frechet_distance", "kernel_distance"
 LEVEL = 0.95
 _UNTOLD = {"fill": {"proportional"}, "filter": set[str]()}  # levels that go without saying
 _NEEDS = {"fill": "ratio", "filter": "gan"}  # what a run has if the factor means anything to it
-
-_Column = TypeVar("_Column", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -300,14 +298,3 @@ def _across(record: StudyRecord, size: int, draws: Sequence[int]) -> float:
         if subset.size == size and subset.draw in draws
     ]
     return float(np.mean(shares))
-
-
-def rectangle(rows: Mapping[int, Collection[_Column]]) -> tuple[list[int], list[_Column]]:
-    """Return rows, ascending, and the columns that all of them have: the most cells, on a tie the most rows."""
-    best: tuple[list[int], list[_Column]] = ([], [])
-    for columns in sorted({frozenset(c) for c in rows.values()}, key=lambda c: sorted(map(repr, c))):
-        full = sorted(row for row, have in rows.items() if columns <= set(have))
-        size, best_size = len(full) * len(columns), len(best[0]) * len(best[1])
-        if (size, len(full)) > (best_size, len(best[0])):
-            best = full, list(columns)
-    return best
