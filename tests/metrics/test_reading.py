@@ -195,6 +195,9 @@ class TestMemorisation:
         assert c_t(-1.0, -2.9, 1.0) == ("as real", "no sign of copying (C_T above −3)")
         assert c_t(-2.0, -4.0, 0.0)[1].endswith("; below −3 is possible")
         assert c_t(4.0, 2.0, 6.0)[0] == "beyond"
+        assert c_t(-3.4, -8.0, 1.2) == ("unclear", "too few images to say: −8.0 to 1.2, and 0 is no copying")
+        assert c_t(3.4, -1.2, 8.0)[0] == "unclear"
+        assert (c_t(-3.4, None, None)[0], c_t(3.4, None, None)[0]) == ("off", "beyond")
 
 
 class TestNothingToSay:

@@ -261,12 +261,15 @@ def _differing(score: Score, expected: float, tolerance: float) -> str:
 
 
 def _data_copying(score: Score, value: float) -> Reading:
-    if value < _COPYING:
+    low, high = (value if end is None else end for end in (score.low, score.high))
+    if value < _COPYING and high < 0:
         return Reading("off", "nearer to training images than new real images are (C_T below −3): copies")
-    if value > -_COPYING:
+    if value > -_COPYING and low > 0:
         return Reading("beyond", "farther from training images than new real images are: no copies, but not like them")
-    near = score.low is not None and score.low < _COPYING
-    return Reading("as real", "no sign of copying (C_T above −3)" + ("; below −3 is possible" if near else ""))
+    if abs(value) > -_COPYING:
+        return Reading("unclear", f"{_TOO_FEW}: {low:.1f} to {high:.1f}, and 0 is no copying".replace("-", "\N{MINUS SIGN}"))
+    possible = "; below −3 is possible" if low < _COPYING else ""
+    return Reading("as real", f"no sign of copying (C_T above −3){possible}")
 
 
 def _near_copies(score: Score, value: float) -> Reading:
