@@ -129,6 +129,12 @@ class TestShares:
         score, at_floor = row("density", 0.9, 0.8, 1.0, 0.9, 1.2)
         assert at_size_of_floor(score, at_floor).high == pytest.approx(1.3)
         assert isnan(at_size_of_floor(replace(score, low=None), at_floor).low)
+        score, at_floor = row("axial_width_distance", 0.3, 0.05, 0.55, 0.3, 0.2)
+        assert at_size_of_floor(score, at_floor).low == 0.0
+        score, at_floor = row("kernel_distance", 0.001, -0.002, 0.004, 0.0, -0.001)
+        assert at_size_of_floor(score, at_floor).low == pytest.approx(-0.004)
+        score, at_floor = row("membership_auc", 0.9, 0.85, 0.95, 0.5, 0.97)
+        assert at_size_of_floor(score, at_floor).high == 1.0
 
 
 class TestMemorisation:

@@ -225,6 +225,29 @@ def test_scores_by_pixels_are_columns_beside_those_of_features(tmp_path, undrawn
     assert found["membership AUC"].startswith("0.52") and found["AUC, pixels"].startswith("0.61")
 
 
+def test_a_value_beside_its_floor_stands_with_its_own_interval(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(20,), draws=1)
+    (path,) = cells_of(study, "score")
+    cell = read_json(path)
+    common = {"class": "all", "n_synthetic": 500, "floor": 0.83, "floor_n": 30}
+    recall = common | {"features": "inception", "reference": "held-out", "metric": "recall", "n_real": 98}
+    copies = {"features": "pixels", "reference": "train", "metric": "near_copies", "floor": 0.0, "floor_n": 98}
+    authenticity = recall | {"reference": "train", "floor_n": 25, "low": 0.6, "high": 0.8}
+    cell["result"]["scores"] += [
+        recall | {"value": 0.15, "low": 0.10, "high": 0.22},
+        recall | {"metric": "recall_at_floor_n", "value": 0.30, "low": None, "high": None, "n_real": 30},
+        *({**authenticity, "metric": name, "value": 0.7} for name in ("authenticity", "authenticity_at_floor_n")),
+        common | copies | {"value": 0.004, "low": 0.0, "high": 0.014, "n_real": 118},
+    ]
+    write_json(path, cell)
+    page, text = read(write_report(study))
+    (titles,) = [row for row in page.rows if "recall" in row]
+    (values,) = [row for row in page.rows if any(value.startswith("0.30 /") for value in row)]
+    found = dict(zip(titles, values, strict=True))
+    assert (found["recall"], found["near-copies"], found["m"]) == ("0.30 / 0.83", "0.004 / 0.000", "30 / 25")
+    assert "0.30 / 0.83[0.25, 0.37]" in text and "0.004 / 0.000[0.000, 0.014]" in text
+
+
 def test_images_made_elsewhere_and_an_own_test_set(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=("from-folder",), sizes=(20,), mode=None, own_test=True)
     page, text = read(write_report(study))

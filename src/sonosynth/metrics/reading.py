@@ -30,6 +30,8 @@ _TIMES = (1.5, 3.0)
 """Distances: up to so many times the floor, the upper end of an interval goes unmentioned; above, nothing is said."""
 _GAP = (0.1, 0.25)
 """Shares, ratios and areas: the same for how far the worse end of an interval is from the floor."""
+_SIGNED = ("kernel_distance", "gaussian_kernel_distance", "frechet_distance_infinity", "data_copying")
+"""Metrics that may be below zero."""
 _COPYING = -3.0
 """C_T below tells of copying (Meehan et al., AISTATS 2020)."""
 _SIGNIFICANT = 0.025
@@ -139,7 +141,9 @@ def at_size_of_floor(score: Score, at_floor: Score | None) -> Interval:
     if score.low is None or score.high is None:
         return Interval(there, nan, nan)
     low, high = score.low + there - value, score.high + there - value
-    return Interval(there, max(low, 0.0), min(high, 1.0)) if _bounded(score) else Interval(there, low, high)
+    if score.metric not in _SIGNED:
+        low = max(low, 0.0)
+    return Interval(there, low, min(high, 1.0) if _bounded(score) or score.metric == "membership_auc" else high)
 
 
 def with_floor_rows(scores: Sequence[Score]) -> list[tuple[Score, Score | None]]:
@@ -267,7 +271,8 @@ def _data_copying(score: Score, value: float) -> Reading:
     if value > -_COPYING and low > 0:
         return Reading("beyond", "farther from training images than new real images are: no copies, but not like them")
     if abs(value) > -_COPYING:
-        return Reading("unclear", f"{_TOO_FEW}: {low:.1f} to {high:.1f}, and 0 is no copying".replace("-", "\N{MINUS SIGN}"))
+        ends = f"{low:.1f} to {high:.1f}".replace("-", "\N{MINUS SIGN}")
+        return Reading("unclear", f"{_TOO_FEW}: {ends}, and 0 is no copying")
     possible = "; below −3 is possible" if low < _COPYING else ""
     return Reading("as real", f"no sign of copying (C_T above −3){possible}")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from sonosynth.metrics.comparisons import ALL
 from sonosynth.metrics.families import BETTER
+from sonosynth.metrics.reading import at_size_of_floor
 from sonosynth.metrics.scores import AT_FLOOR, PIXELS
 from sonosynth.report.record import StudyRecord
 from sonosynth.report.results import Generator, StudyScore
@@ -75,21 +76,23 @@ def _table(
         cells = [_cell(scores, column, features) for column in columns]
         if any(cell["value"] != "–" for cell in cells):
             run = f"{draw} / {or_dash(seed)}"
-            rows.append({"size": size, "generator": generator.label(order), "run": run, "cells": cells})
+            m = " / ".join(dict.fromkeys(str(cell["m"]) for cell in cells if cell["m"] is not None)) or "–"
+            rows.append({"size": size, "generator": generator.label(order), "run": run, "m": m, "cells": cells})
     return {"titles": [column.title for column in columns], "rows": rows} if rows else None
 
 
-def _cell(scores: dict[tuple[str, str, str], StudyScore], column: _Column, features: str) -> dict[str, str]:
-    """Return the value, recomputed at the size of the floor where there is one; its interval; and the floor."""
+def _cell(scores: dict[tuple[str, str, str], StudyScore], column: _Column, features: str) -> dict[str, Any]:
+    """Return the value, at the size m of the floor where it was recomputed, with its interval; the floor; and m."""
     where = PIXELS if column.pixels else features
     full = scores.get((column.metric, column.reference, where))
-    small = scores.get((column.metric + AT_FLOOR, column.reference, where), full)
-    if full is None or full.value is None or small is None:
-        return {"value": "–", "interval": "", "floor": ""}
-    places = column.decimals
-    interval = "" if full.low is None else f"[{number(full.low, places)}, {number(full.high, places)}]"
+    if full is None or full.value is None:
+        return {"value": "–", "interval": "", "floor": "", "m": None}
+    small = scores.get((column.metric + AT_FLOOR, column.reference, where))
+    there, places = at_size_of_floor(full, small), column.decimals
+    known = full.low is not None and full.high is not None
     return {
-        "value": number(small.value if full.floor is not None else full.value, places),
-        "interval": interval,
+        "value": number(there.value, places),
+        "interval": f"[{number(there.low, places)}, {number(there.high, places)}]" if known else "",
         "floor": number(full.floor, places),
+        "m": None if small is None else small.floor_n,
     }
