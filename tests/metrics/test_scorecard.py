@@ -13,6 +13,7 @@ from sonosynth.metrics.families import BETTER, PARTS
 from sonosynth.metrics.frechet import frechet_distance, frechet_interval
 from sonosynth.metrics.kernel import gaussian_kernel_distance, kernel_distance, kernel_interval
 from sonosynth.metrics.manifold import coverage, density, precision, recall
+from sonosynth.metrics.realism import UNITS
 from sonosynth.metrics.scorecard import full_scorecard, scorecard
 from sonosynth.metrics.scores import AT_FLOOR, Score, read_scores, write_scores
 from sonosynth.metrics.sets import common_classes
@@ -318,3 +319,15 @@ class TestTold:
         black = replace(train, images=np.zeros_like(train.images), synthetic=True)
         rows = scorecard(train, black, parts=("realism",))
         assert rows and all(row.value is None and "speckle" in row.note and row.low is None for row in rows)
+
+    def test_those_without_speckle_among_others_are_left_out_and_counted(self, fast):
+        train, synthetic = (image_set({"a": 50}, seed, px=32) for seed in (0, 1))
+        pixels = synthetic.images.copy()
+        pixels[:20] = 0
+        rows = scorecard(train, replace(synthetic, images=pixels), parts=("realism",))
+        assert [replace(row, note="") for row in rows] == scorecard(
+            train, synthetic.subset(np.arange(20, 50)), parts=("realism",)
+        )
+        assert {(row.n_synthetic, row.floor_n) for row in rows if row.metric in UNITS} == {(30, 25)}
+        note = "20 of 50 synthetic images have no speckle that can be measured, left out"
+        assert {(row.metric in UNITS, row.note) for row in rows} == {(True, note), (False, "")}

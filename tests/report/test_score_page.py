@@ -246,8 +246,16 @@ class TestPage:
         found = scored((train, replace(made, images=pixels), held_out), parts=("realism",), features=())
         text = write_score_page(found, tmp_path / "a.html", {}).read_text()
         assert "Without speckle that could be measured: 3 synthetic images." in text
+        (verdict,) = verdicts(found, judged_rows(found))
+        left_out = "3 of 24 synthetic images have no speckle that can be measured, left out"
+        assert verdict.sentences[-1].text == left_out
         black = scored((train, replace(made, images=0 * pixels), held_out), parts=("realism",), features=())
         assert "at least 2 in each set" in write_score_page(black, tmp_path / "b.html", {}).read_text()
+        (verdict,) = verdicts(black, judged_rows(black))
+        assert (verdict.state, verdict.headline) == ("none", "Not known")
+        (sentence,) = verdict.sentences
+        assert sentence.text.startswith("24 and 0 images with speckle that can be measured")
+        assert sentence.numbers.startswith("speckle contrast, Nakagami shape m, axial width")
 
     def test_unknown_roles_are_refused(self, card, tmp_path):
         with pytest.raises(ValueError, match="not compared: training"):

@@ -1,7 +1,7 @@
 """Which images a row of the scorecard compares, and the draws behind its floor."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,11 @@ class Comparison:
     synthetic_images: np.ndarray
     real_images: np.ndarray
     groups: np.ndarray
+
+    def of(self, kept: np.ndarray) -> "Comparison":
+        """Return the comparison of those images alone that are `kept`, bool, of all sets."""
+        parts = {name: getattr(self, name) for name in ("reference_images", "synthetic_images", "real_images")}
+        return replace(self, **{name: images[kept[images]] for name, images in parts.items()})
 
     def seed(self, seed: int) -> int:
         """Return a seed of this comparison's own."""

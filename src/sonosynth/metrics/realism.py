@@ -55,8 +55,8 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray) -> float:
     n, m = len(x), len(y)
     if min(n, m) < 2:
         raise ClassError(
-            f"{n} and {m} images with speckle that can be measured: a distance needs at least 2 in each set; are the "
-            "others black, white or flat?"
+            f"{n} and {m} images with speckle that can be measured: a distance needs at least 2 in each set; the "
+            "others are black, white or flat"
         )
     of_x, of_y, weights = _quantiles(n, m)
     return float(np.abs(x[of_x] - y[of_y]).mean(1) @ weights)

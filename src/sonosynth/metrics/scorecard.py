@@ -140,10 +140,10 @@ def full_scorecard(
     if "realism" in parts:
         if min(train.size) >= MIN_SIZE:
             realism = Realism.joined([realism_measures(part.images, cache=cache) for part in aligned.values()])
-            family = realism_family(realism_values(realism))
+            scores += _realism_rows(realism, found, seed)
         else:
             family = missing(UNITS, f"images of {size_text(train.size)} pixels are too small to measure speckle in")
-        scores += _rows([family], PIXELS, found, draws, seed)
+            scores += _rows([family], PIXELS, found, draws, seed)
     if mark:
         scores = [replace(row, note="; ".join(filter(None, (row.note, mark)))) for row in scores]
     told = (*notes, *resized, *([mark] if mark else ()), *exact_copies(aligned))
@@ -282,6 +282,25 @@ def _roles(
         for c in found
         if c.reference == TRAIN
     ]
+
+
+def _realism_rows(measures: Realism, found: Sequence[Comparison], seed: int) -> list[Score]:
+    """Return the rows of realism: of images that have measures alone, with a note of how many have none."""
+    kept = [c.of(measures.measured) for c in found]
+    notes = {(c.reference, c.class_): _left_out(c, k) for c, k in zip(found, kept, strict=True)}
+    family = realism_family(realism_values(measures))
+    rows = _rows([family], PIXELS, kept, [c.floor_draws(seed) for c in kept], seed)
+    noted = [row.metric in UNITS and row.value is not None for row in rows]
+    return [replace(r, note=notes[r.reference, r.class_]) if n else r for r, n in zip(rows, noted, strict=True)]
+
+
+def _left_out(c: Comparison, kept: Comparison) -> str:
+    sides = (
+        ("real", c.reference_images, kept.reference_images),
+        ("synthetic", c.synthetic_images, kept.synthetic_images),
+    )
+    left = [f"{len(a) - len(b)} of {len(a)} {kind} images" for kind, a, b in sides if len(b) < len(a)]
+    return f"{' and '.join(left)} have no speckle that can be measured, left out" if left else ""
 
 
 def _measured_rows(one: Measured, features: str, c: Comparison) -> list[Score]:

@@ -128,14 +128,19 @@ def _realism(rows: Sequence[Judged], real: str) -> Verdict | None:
     if not rows:
         return None
     state, sentences = _worst(rows), []
+    valued = [row for row in rows if row.score.value is not None]
     for one in _WORST_FIRST:
-        names = [_in_a_sentence(row) for row in rows if row.reading.state == one]
+        names = [_in_a_sentence(row) for row in valued if row.reading.state == one]
         if names:
             sentences.append(Sentence(f"{_REALISM[one]}: {joined(names)}"))
+    for text in dict.fromkeys(row.reading.text for row in rows if row.score.value is None):
+        names = [_in_a_sentence(row) for row in rows if row.reading.text == text]
+        sentences.append(Sentence(text, joined(names)))
+    sentences += [Sentence(note) for note in dict.fromkeys(row.score.note for row in valued) if note]
     off = sum(row.reading.state == "off" for row in rows)
     of_all = f"{off} of {len(rows)} measures above the floor"
     headline = of_all if off else "No difference found" if state == "as real" else _REALISM[state]
-    return Verdict(f"Like {real} as ultrasound?", state, headline, tuple(sentences))
+    return Verdict(f"Like {real} as ultrasound?", state, headline if valued else "Not known", tuple(sentences))
 
 
 def _in_a_sentence(row: Judged) -> str:
