@@ -55,6 +55,11 @@ def rows(record):
     return tables.f1_rows(record)
 
 
+def all_contrasts(study):
+    record = StudyRecord.load(study)
+    return contrasts(tables.f1_rows(record), record.design)
+
+
 def row_of(rows, arm, size, gan=None, ratio=None):
     return next(
         row
@@ -64,8 +69,8 @@ def row_of(rows, arm, size, gan=None, ratio=None):
     )
 
 
-def test_every_arm_meets_its_baselines(rows):
-    pairs = {(c.row.series.arm, c.baseline.series.arm) for c in contrasts(rows)}
+def test_every_arm_meets_its_baselines(record, rows):
+    pairs = {(c.row.series.arm, c.baseline.series.arm) for c in contrasts(rows, record.design)}
     assert pairs == {
         ("real+classical", "real"),
         ("oversampled", "real"),
@@ -76,21 +81,21 @@ def test_every_arm_meets_its_baselines(rows):
         ("real+classical+synthetic", "oversampled"),
         ("synthetic-only", "real"),
     }
-    for c in contrasts(rows):
+    for c in contrasts(rows, record.design):
         assert c.row.size == c.baseline.size
         if c.baseline.series.arm == "oversampled":
             assert c.row.series.ratio == c.baseline.series.ratio
-    assert {(c.row.series.arm, c.baseline.series.arm) for c in contrasts(rows) if c.asked} == {
+    assert {(c.row.series.arm, c.baseline.series.arm) for c in contrasts(rows, record.design) if c.asked} == {
         ("real+synthetic", "real"),
         ("real+classical+synthetic", "real+classical"),
     }
-    assert {c.row.series.arm for c in contrasts(rows) if c.same_volume} == {"real+synthetic"}
+    assert {c.row.series.arm for c in contrasts(rows, record.design) if c.same_volume} == {"real+synthetic"}
 
 
 def test_p_values_are_adjusted_over_sizes_and_generators(record, rows):
     family = [
         c
-        for c in contrasts(rows)
+        for c in contrasts(rows, record.design)
         if (c.row.series.arm, c.baseline.series.arm, c.row.series.ratio) == ("real+synthetic", "real", 2.0)
     ]
     assert [(c.row.size, c.row.series.generator.gan) for c in family] == [
@@ -106,8 +111,26 @@ def test_p_values_are_adjusted_over_sizes_and_generators(record, rows):
     assert max(c.adjusted - c.difference.p_value for c in family) > 0
 
 
+def test_comparisons_that_have_not_finished_count_in_their_family(tmp_path):
+    study = write_fake_study(tmp_path, draws=3, sizes=(10, 20, 40), arms=("real", "real+classical", "real+synthetic"))
+    whole = {key(c): c for c in all_contrasts(study)}
+    assert {(c.asked, c.family) for c in whole.values()} == {(True, 6), (False, 3)}
+    found = all_contrasts(without(study, lambda cell: cell["size"] > 10))
+    assert len(found) == 3 and {(c.asked, c.family) for c in found} == {(True, 6), (False, 3)}
+    for asked, n in ((True, 6), (False, 3)):
+        p = [c.difference.p_value for c in found if c.asked == asked]
+        assert [c.adjusted for c in found if c.asked == asked] == pytest.approx(
+            holm(p + [1.0] * (n - len(p)))[: len(p)]
+        )
+    assert all(c.adjusted >= whole[key(c)].adjusted for c in found)
+
+
+def key(c):
+    return c.row.series, c.row.size, c.baseline.series
+
+
 def test_pairs_are_of_one_draw_and_seed_and_adjusted_among_themselves(record, rows):
-    c = next(c for c in contrasts(rows) if c.asked and c.row.size == 20)
+    c = next(c for c in contrasts(rows, record.design) if c.asked and c.row.size == 20)
     (found,) = pairs(record, [c])
     seeds = [seed for _, seed in c.row.runs]
     assert len(found.tests) == len(c.draws) * len(seeds)
@@ -125,14 +148,14 @@ def test_pairs_are_of_one_draw_and_seed_and_adjusted_among_themselves(record, ro
 
 
 def test_pairs_need_a_seed_that_both_arms_have(record, rows):
-    c = next(c for c in contrasts(rows) if c.asked)
+    c = next(c for c in contrasts(rows, record.design) if c.asked)
     apart = replace(c, baseline=replace(c.baseline, runs=tuple((None, 90 + seed) for _, seed in c.baseline.runs)))
     assert pairs(record, [apart]) == []
 
 
 def test_two_draws_have_no_p_value_but_a_reason(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=2, gans=("fastgan",), sizes=(10, 20))
-    found = contrasts(tables.f1_rows(StudyRecord.load(study)))
+    found = all_contrasts(study)
     assert {c.adjusted for c in found} == {None} and {c.difference.p_value for c in found} == {None}
     _, text = read(write_report(study))
     assert "No p-value: two draws of the training subset: a description, not a test; three are needed." in text
@@ -183,7 +206,7 @@ def test_curves_leave_out_sizes_that_lack_draws(tmp_path):
 
 
 def test_power_is_of_the_study_itself(record, rows):
-    small, large = detectable(record, contrasts(rows))
+    small, large = detectable(record, contrasts(rows, record.design))
     assert (small.size, large.size, small.draws, small.seeds, small.family) == (10, 20, 3, 2, 4)
     assert small.pairs == 8 and small.tested_draws == 3  # two arms, two generators, two ratios
     assert 0 < small.alone < small.in_family < 1
@@ -194,7 +217,7 @@ def test_power_is_of_the_study_itself(record, rows):
 def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path):
     study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10,))
     record = StudyRecord.load(study)
-    (found,) = detectable(record, contrasts(tables.f1_rows(record)))
+    (found,) = detectable(record, contrasts(tables.f1_rows(record), record.design))
     groups = len(np.unique(record.tests[0].groups))
     assert found.alone == pytest.approx(minimum_detectable_difference(BUSI_COMPONENTS, 3, 2, groups))
     assert (found.pairs, found.draws, found.tested_draws) == (0, 1, 3)
@@ -303,7 +326,7 @@ def call_all_one_class(study, size):
 def test_arms_that_call_everything_one_class_know_no_variance(tmp_path, several):
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(10, 20), **several)
     record = StudyRecord.load(call_all_one_class(study, 10))
-    small, large = detectable(record, contrasts(tables.f1_rows(record)))
+    small, large = detectable(record, contrasts(tables.f1_rows(record), record.design))
     assert small.pairs == 0 and large.pairs == 2 and 0.01 < small.alone < 1
     assert "vary too little" in power_sentences([small, large])[0]
 
@@ -311,12 +334,12 @@ def test_arms_that_call_everything_one_class_know_no_variance(tmp_path, several)
 def test_what_filters_left_is_not_of_the_same_volume(tmp_path):
     arms = ("real", "oversampled", "real+synthetic")
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(20,), arms=arms, ratios=(2.0,))
-    assert any(c.same_volume for c in contrasts(tables.f1_rows(StudyRecord.load(study))))
+    assert any(c.same_volume for c in all_contrasts(study))
     for path in cells_of(study, "classify"):
         content = read_json(path)
         if content["cell"]["gan"]:
             write_json(path, content | {"cell": content["cell"] | {"filter": "distance", "filter_quantile": 0.1}})
-    found = contrasts(tables.f1_rows(StudyRecord.load(study)))
+    found = all_contrasts(study)
     assert any(c.baseline.series.arm == "oversampled" for c in found) and not any(c.same_volume for c in found)
 
 
@@ -378,7 +401,7 @@ def test_unknown_arms_and_new_factors_do_not_mix_or_break(tmp_path, undrawn):
         ("real+future+synthetic", "", 1.0),
     ]
     assert all(len(row.runs) == 2 for row in rows)
-    assert {c.baseline.series.arm for c in contrasts(rows)} == {"real"}
+    assert {c.baseline.series.arm for c in contrasts(rows, record.design)} == {"real"}
     _, text = read(write_report(study))
     assert "real+future+synthetic" in text and "fastgan, ψ 0.7" in text and "filter confidence 0.1" in text
     assert len(learning_figures(curves(rows), "resnet18", tables.generators(record), tmp_path)) == 3
@@ -412,7 +435,7 @@ def test_filters_show_what_they_accept_and_what_it_costs(tmp_path):
 
 
 def test_reviewers_find_their_answers(study, record, rows, tmp_path, undrawn):
-    found = contrasts(rows)
+    found = contrasts(rows, record.design)
     answers = {q["question"]: q["answer"] for q in reviewers_questions(record, found, detectable(record, found))}
     assert answers["How many images?"] == "Training 10 and 20; test 30 in 15 groups, the same for every arm."
     assert answers["Which draws and seeds?"] == "3 draws a size, GAN seeds 0, classifier seeds 0, 1; split seed 11."

@@ -50,7 +50,7 @@ def test_every_split_is_judged_by_its_own_images(record, rows):
 
 
 def test_differences_are_those_of_the_corrected_resampled_t_test(record, rows):
-    c = next(c for c in contrasts(rows) if c.asked and c.row.size == 10)
+    c = next(c for c in contrasts(rows, record.design) if c.asked and c.row.size == 10)
     difference = c.row.macro.whole - c.baseline.macro.whole
     share = np.mean([len(test) for test in record.tests]) / (len(record.data) - max(map(len, record.tests)))
     error = np.sqrt((1 / SPLITS + share) * difference.var(ddof=1))
@@ -62,7 +62,7 @@ def test_differences_are_those_of_the_corrected_resampled_t_test(record, rows):
 
 
 def test_curves_worth_pairs_and_power_stand_on_splits_too(record, rows):
-    found = contrasts(rows)
+    found = contrasts(rows, record.design)
     assert all(curve.curve.covers == "splits" and len(curve.draws) == SPLITS for curve in curves(rows))
     assert real_worth(rows)
     assert all(len(pair.tests) == SPLITS * 2 for pair in pairs(record, found))
@@ -85,7 +85,7 @@ def test_page_speaks_of_splits(study, undrawn):
 def test_two_splits_are_described(tmp_path, undrawn):
     study = write_fake_study(tmp_path, repeats=2, gans=("fastgan",), sizes=(10,))
     record = StudyRecord.load(study)
-    found = contrasts(tables.f1_rows(record))
+    found = contrasts(tables.f1_rows(record), record.design)
     assert {c.difference.p_value for c in found} == {None}
     (power,) = detectable(record, found)
     assert (power.pairs, power.draws, power.tested_draws) == (0, 2, 3) and 0 < power.alone < 1

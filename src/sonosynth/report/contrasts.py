@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from sonosynth.report.tables import LEVEL, F1Row, Series
 from sonosynth.statistics import Difference, Scores, holm, score_difference
+from sonosynth.study.design import StudyDesign
 
 BASELINE = "real"
 SAME_VOLUME = "oversampled"
@@ -21,7 +22,7 @@ class Contrast:
         baseline: the arm it is compared with.
         draws: draws that both have.
         difference: what `row` gains.
-        family: how many comparisons there are of these two arms over sizes and generators, this one among them.
+        family: how many comparisons the study asks for of these two arms, over sizes and generators.
         adjusted: the p-value by Holm's method among these; None where it has none.
     """
 
@@ -44,12 +45,12 @@ class Contrast:
         return whole and (self.row.series.arm, self.baseline.series.arm) == (BASELINE + ADDED, SAME_VOLUME)
 
 
-def contrasts(rows: Sequence[F1Row]) -> list[Contrast]:
+def contrasts(rows: Sequence[F1Row], design: StudyDesign) -> list[Contrast]:
     """Return every arm against `real`, and arms with synthetic images against the same arm without them and against
     copies of real images.
 
     The family of Holm's adjustment is all sizes and generators of two arms, of one network, ratio and level of further
-    factors.
+    factors, finished or not: those of `design`.
     """
     found = []
     for _, of_arm in itertools.groupby(rows, lambda row: (row.series.network, row.size, row.series.arm)):
@@ -58,7 +59,7 @@ def contrasts(rows: Sequence[F1Row]) -> list[Contrast]:
             pairs = [(row, r) for row in members for r in rows if r.series.arm == arm and r.size == row.size]
             comparable = [(row, r) for row, r in pairs if r.series.generator is None and row.series.contains(r.series)]
             found += [c for row, r in comparable if (c := _contrast(row, r)) is not None]
-    return _adjusted(found)
+    return _adjusted(found, design)
 
 
 def _baselines(series: Series) -> list[str]:
@@ -80,7 +81,7 @@ def of_draws(row: F1Row, draws: Sequence[int]) -> Scores:
     return row.macro.of_draws([row.draws.index(draw) for draw in draws])
 
 
-def _adjusted(contrasts: list[Contrast]) -> list[Contrast]:
+def _adjusted(contrasts: list[Contrast], design: StudyDesign) -> list[Contrast]:
     families: dict[tuple[object, ...], list[int]] = {}
     for i, c in enumerate(contrasts):
         series = c.row.series
@@ -90,8 +91,10 @@ def _adjusted(contrasts: list[Contrast]) -> list[Contrast]:
     for members in families.values():
         # What is not tested, or not finished, counts as if it showed nothing: the bracket on the page holds for all.
         known = [contrasts[i].difference.p_value for i in members]
-        adjusted = holm([1.0 if p is None else p for p in known])
+        planned = design.family(contrasts[members[0]].row.series.generator is not None)
+        unfinished = [1.0] * (planned - len(members))
+        adjusted = holm([1.0 if p is None else p for p in known] + unfinished)
         for i in members:
             p_value = None if contrasts[i].difference.p_value is None else adjusted[members.index(i)]
-            found[i] = replace(contrasts[i], family=len(members), adjusted=p_value)
+            found[i] = replace(contrasts[i], family=max(planned, len(members)), adjusted=p_value)
     return found

@@ -119,7 +119,7 @@ def _classifiers(
     record: StudyRecord, distances: Sequence[tables.Distance], order: Sequence[Generator], figure_dir: Path
 ) -> dict[str, Any]:
     rows = tables.f1_rows(record)
-    differences, found_curves, worths = contrasts(rows), curves(rows), real_worth(rows)
+    differences, found_curves, worths = contrasts(rows, record.design), curves(rows), real_worth(rows)
     power = detectable(record, differences)
     found = findings(record, order, distances, differences, worths, power)
     ratios = sorted({r.ratio for r in record.classifiers if r.ratio is not None})

@@ -39,6 +39,15 @@ class StudyDesign(Section):
                 raise ValueError(f"two GANs are called '{name}'; give one of them another 'name'")
         return gans
 
+    def family(self, synthetic: bool) -> int:
+        """Return how many comparisons of the same two arms Holm's method adjusts together: sizes and any generators.
+
+        A generator counts once for each truncation, and only if the images of an arm are `synthetic`.
+        """
+        truncations = len(self.training.truncation)
+        sources = sum(1 if gan.recipe is None else truncations for gan in self.gans) if synthetic else 1
+        return len(self.split.sizes) * sources
+
     def kimg_of(self, gan: GanEntry) -> float:
         """Return the training length of `gan`: its own setting, else the study's, else the recipe's default."""
         assert gan.recipe is not None

@@ -108,7 +108,7 @@ def _of_one_group(test: ImageSet) -> str | None:
 
 
 def _comparisons(design: StudyDesign) -> int:
-    """Return over how many comparisons of the same two arms Holm's method goes: all sizes, and all generators if any.
+    """Return over how many comparisons of the same two arms Holm's method goes; see `StudyDesign.family`.
 
     0 where no arm has another to be compared with: ``real``, or itself without synthetic images.
     """
@@ -118,7 +118,4 @@ def _comparisons(design: StudyDesign) -> int:
         if ARMS[name].tests_on == "real" and (design.gans or not ARMS[name].synthetic)
     }
     compared = [name for name in tested if tested & {"real", name.removesuffix("+synthetic")} - {name}]
-    if not any(ARMS[name].synthetic for name in compared):
-        return len(design.split.sizes) if compared else 0
-    sources = sum(1 if gan.recipe is None else len(design.training.truncation) for gan in design.gans)
-    return len(design.split.sizes) * sources
+    return design.family(any(ARMS[name].synthetic for name in compared)) if compared else 0
