@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from html_page import read
@@ -11,7 +12,7 @@ from made_up_study import cells_of, write_fake_study
 from sonosynth.cli.report import report as report_command
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json, write_json
-from sonosynth.report import findings, tables, wording
+from sonosynth.report import figures, findings, tables, wording
 from sonosynth.report.page import write_report
 from sonosynth.report.record import StudyRecord
 from sonosynth.report.results import Generator, StudyScore
@@ -166,6 +167,25 @@ def test_overlap_is_said():
     unknown = distance("b", 0.03, None, None)
     assert "not settled" in findings._closest([unknown, near], order)[0]
     assert "no other generator" in findings._closest([near], order)[0]
+
+
+def test_floors_of_other_numbers_of_images_stand_at_their_own_marks():
+    def floors(*of_gans):
+        found = []
+        for gan, floor, m in of_gans:
+            row = ("kernel_distance", "f", "held-out", "all", 0.1, 0.08, 0.12, floor, m, 100, 500)
+            score = StudyScore(*row, gan=gan, mode=None, size=20, draw=0, seed=0)
+            found.append(tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,)))
+        panel = Figure().subplots()
+        figures._distance_panel(panel, found, "kernel_distance", [20], [d.generator for d in found])
+        lines = [line.get_segments()[0] for line in panel.collections if line.get_label() == "floor at m"]
+        return [(left.round(3), right.round(3), y.round(4)) for (left, y), (right, _) in lines]
+
+    assert floors(("a", 0.02, 50), ("b", 0.03, 50)) == [(-0.36, 0.36, 0.025)]
+    assert floors(("a", 0.02, 50), ("b", 0.03, 20), ("c", None, None)) == [
+        (-0.075, -0.015, 0.02),
+        (-0.005, 0.055, 0.03),
+    ]
 
 
 def test_phantoms_are_never_called_patients(tmp_path, undrawn):

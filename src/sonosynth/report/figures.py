@@ -143,11 +143,22 @@ def _distance_panel(
             points(panel, marks, colour, marker, filled, label, joined=filled)
     if any(d.metric == metric + AT_FLOOR for d in distances):
         panel.plot([], [], marker="o", ms=4.5, mec="#555555", mfc="white", lw=0, label="hollow: recomputed at m")
-    label = "floor at m"
     for i, size in enumerate(sizes):
-        chosen = [d for d in distances if d.metric == metric and d.size == size]
-        floors = [s.floor for d in chosen for s in d.scores if s.floor is not None]
-        if floors:
-            panel.hlines(np.mean(floors), i - 0.36, i + 0.36, colors="#555555", linestyles="--", lw=1.3, label=label)
+        _floors(panel, [d for d in distances if (d.metric, d.size) == (metric, size)], i, present)
     size_axis(panel, sizes)
     panel.axhline(0, color="#999999", lw=0.8, zorder=1)  # the panels of a row share their limits, which must include 0
+
+
+def _floors(panel: Any, distances: Sequence[Distance], at: int, present: Sequence[Generator]) -> None:
+    """Draw the mean floor of all generators, or one at the marks of each where they are of other numbers of images."""
+    of = {d.generator: [(s.floor_n, s.floor) for s in d.scores if s.floor is not None] for d in distances}
+    every = [pair for pairs in of.values() for pair in pairs]
+    alike = len({frozenset(n for n, _ in pairs) for pairs in of.values() if pairs}) == 1
+    spans = [(every, at - 0.36, at + 0.36)] if alike else []
+    for k, generator in enumerate(() if alike else present):
+        middle = at + dodge(k, len(present)) + 0.025  # between the filled and the hollow mark
+        spans.append((of.get(generator, []), middle - 0.03, middle + 0.03))
+    for pairs, left, right in spans:
+        if pairs:
+            floor = np.mean([floor for _, floor in pairs])
+            panel.hlines(floor, left, right, colors="#555555", linestyles="--", lw=1.3, label="floor at m")
