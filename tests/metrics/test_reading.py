@@ -106,6 +106,14 @@ class TestShares:
             in (read("authenticity", 0.5, 0.45, 0.55, 0.7, 0.5, "train")[1])
         )
 
+    def test_more_than_real_images_is_no_praise_beside_training_images(self):
+        more = f"more {{}} lie among synthetic images (97{PERCENT}) than would among other real ones (80{PERCENT})"
+        assert read("recall", 0.97, 0.95, 0.99, 0.8, 0.97) == ("beyond", more.format("held-out images"))
+        copies = more.format("training images") + "; look for copies"
+        assert read("recall", 0.97, 0.95, 0.99, 0.8, 0.97, "train") == ("beyond", copies)
+        assert read("authenticity", 0.97, 0.95, 0.99, 0.8, 0.97, "train")[1].startswith("fewer images lie too near")
+        assert "copies" not in read("authenticity", 0.97, 0.95, 0.99, 0.8, 0.97, "train")[1]
+
     def test_full_sets_may_be_below_a_floor_that_is_met_at_its_size(self):
         assert read("beta_recall", 0.38, 0.31, 0.46, 0.48, 0.48)[0] == "as real"
 

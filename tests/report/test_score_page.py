@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import blobs
 from sonosynth.data.phantom import phantom
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.families import BETTER
@@ -184,6 +185,13 @@ class TestVerdicts:
         assert "Near-copies, pixels: 0.167 [0.0" in memory.sentences[0].numbers
         assert len(page.verdicts) == 4
         assert any("off" in classes and "4 of 24 are near-copies" in text for classes, text in page.verdicts)
+
+    def test_copies_are_no_praise_of_diversity(self):
+        train = of_role(blobs(60), "train", 0)
+        found = scored((train, of_role(train, "made", 2, True)), parts=("diversity",))
+        (verdict,) = verdicts(found, judged_rows(found))
+        assert (verdict.state, verdict.headline) == ("beyond", "Above real images")
+        assert any(sentence.text.endswith("; look for copies") for sentence in verdict.sentences)
 
     def test_blurred_images_are_called_unlike_ultrasound(self, sets):
         train, made, held_out = sets

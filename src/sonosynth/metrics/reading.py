@@ -53,7 +53,7 @@ _SHARES: Mapping[str, tuple[str, str, str]] = {
     "recall": (
         "synthetic images reach as much of the variety of {reference} as other real images do",
         "part of the variety of {reference} is missing: {value} of it is reached, by other real images {floor}",
-        "synthetic images are spread wider than real ones: {value} of {reference} lie among them, of others {floor}",
+        "more {reference} lie among synthetic images ({value}) than would among other real ones ({floor})",
     ),
     "density": (
         "packed among {reference} as densely as other real images",
@@ -217,7 +217,10 @@ def _share(score: Score, there: Interval, real: float) -> Reading:
     if there.high < real:
         return Reading("off", below)
     if there.low > real:
-        return Reading("off" if BETTER[score.metric] == "neither" else "beyond", above)
+        if BETTER[score.metric] == "neither":
+            return Reading("off", above)
+        copies = "; look for copies" if score.reference == TRAIN and score.metric != "authenticity" else ""
+        return Reading("beyond", above + copies)
     gap = real - there.low
     if gap > _GAP[1]:
         return Reading(

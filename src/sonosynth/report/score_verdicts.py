@@ -21,7 +21,7 @@ _CLOSENESS: Mapping[State, str] = {
 }
 _DIVERSITY: Mapping[State, str] = {
     "off": "Less diverse than real images",
-    "beyond": "Spread wider than real images",
+    "beyond": "Above real images",
     "unclear": "Too few images to say",
     "as real": "No loss of diversity found",
     "none": "Not known",
