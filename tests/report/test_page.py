@@ -143,6 +143,21 @@ def test_a_reduction_is_against_plain_stylegan2_or_the_first_that_begins_from_it
     assert baselines("narrow", "wide", "fastgan") == ("narrow", [("narrow", "wide"), ("narrow", "fastgan")])
 
 
+def test_the_published_distance_is_compared_in_its_own_features(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, sizes=(20,), arms=())
+    path = study / "study.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("  - inception\n", "  - efficientnet-lite0\n  - inception\n"), encoding="utf-8")
+    for path in cells_of(study, "score"):
+        content = read_json(path)
+        others = [row | {"features": "efficientnet-lite0", "value": 1.0} for row in content["result"]["scores"]]
+        write_json(path, content | {"result": {"scores": others + content["result"]["scores"]}})
+    _, text = read(write_report(study))
+    assert "held-out images in efficientnet-lite0 features, which is unbiased" in text
+    assert "Fréchet distance in inception features to the held-out images, relative to stylegan2 at the same" in text
+    assert "Reduction of the Fréchet distance against stylegan2. In inception features" in text
+
+
 def test_a_generator_of_another_mode_is_named_as_the_reason(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=("stylegan2", "fastgan"), sizes=(20,), arms=())
     for path in (*cells_of(study, "train"), *cells_of(study, "score")):

@@ -22,6 +22,8 @@ from sonosynth.report.tables import FRECHET, HELD_OUT, KERNEL, Distance, feature
 from sonosynth.report.wording import decimals_for, interval_text, joined, percent, span
 from sonosynth.statistics import FEWEST_DRAWS, Interval
 
+CLAIMED = "inception"  # the feature network of the published distances
+
 
 @dataclass(frozen=True)
 class Reduction:
@@ -58,7 +60,9 @@ def findings(
     """Return the findings of a record."""
     features = feature_order(record)
     primary = [d for d in distances if features and d.features == features[0] and d.reference == HELD_OUT]
-    reductions = _reductions(record, [d for d in primary if d.metric == FRECHET])
+    network = CLAIMED if CLAIMED in features else next(iter(features), "")
+    frechet = [d for d in distances if (d.metric, d.features, d.reference) == (FRECHET, network, HELD_OUT)]
+    reductions = _reductions(record, frechet)
     return Findings(
         closest=_closest([d for d in primary if d.metric == KERNEL and d.interval is not None], order),
         f1=f1_sentences(contrasts),
@@ -122,15 +126,16 @@ def _claims(
     if reductions:
         best = max(reductions, key=lambda r: r.relative.value)
         first = (
-            f"Fréchet distance to the held-out images, relative to {record.baseline_gan} at the same size: the largest "
-            f"reduction here, chosen after the fact, is {_plain_percent(best.relative)} "
-            f"({best.distance.generator.label(order)}, size {best.distance.size}). The table below holds all."
+            f"Fréchet distance in {best.distance.features} features to the held-out images, relative to "
+            f"{record.baseline_gan} at the same size: the largest reduction here, chosen after the fact, is "
+            f"{_plain_percent(best.relative)} ({best.distance.generator.label(order)}, size {best.distance.size}). The "
+            "table below holds all."
         )
     else:
         first = (
-            "Fréchet distance relative to stylegan2: no figure of our own, because the finished part of this study "
-            "does not hold both stylegan2 and another generator at one size, of the same mode and truncation, scored "
-            "against held-out images."
+            f"Fréchet distance relative to {record.baseline_gan}: no figure of our own, because the finished part of "
+            f"this study does not hold both {record.baseline_gan} and another generator at one size, of the same mode "
+            "and truncation, scored against held-out images."
         )
     small = [
         c
