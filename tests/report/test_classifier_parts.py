@@ -454,6 +454,18 @@ def test_reviewers_find_their_answers(study, record, rows, tmp_path, undrawn):
     assert "They compare with no other table" in text and "Cohen’s d" in text
 
 
+def test_that_patience_chose_the_length_of_runs_is_told(record):
+    def tuned(**training):
+        design = record.design.model_copy(update={"training": record.design.training.model_copy(update=training)})
+        questions = reviewers_questions(replace(record, design=design), [], [])
+        return next(q["answer"] for q in questions if q["question"] == "What was tuned on what?")
+
+    assert tuned().endswith("; generators: the last weights.")
+    chosen = ", the length of each run chosen by distance to the training subset."
+    assert tuned(patience_kimg=20.0).endswith(f"; generators: the last weights{chosen}")
+    assert tuned(patience_kimg=20.0, snapshot="best").endswith(f"the weights nearest to the training subset{chosen}")
+
+
 def test_dropped_duplicates_are_told_first(study, tmp_path):
     record = StudyRecord.load(study)
     note = "19 images dropped: copies that carry different labels"

@@ -324,8 +324,13 @@ def test_unfinished_study(tmp_path, undrawn):
     assert f"This study is not finished: {len(left)} of {len(left) + 25} cells." in text
     assert "scores of stylegan2 at size 20" in text
     assert "resnet18, arm real, at size 40" in text
+    assert "Classifiers (resnet18) were then trained with and without synthetic images" in text
     assert "left out of the figures and tables" in text
     assert "distances" not in page.ids and "samples" in page.ids
+    for path in cells_of(study, "classify"):
+        if read_json(path)["cell"]["gan"] is not None:
+            path.unlink()
+    assert "Classifiers (resnet18) were trained for 200 steps each" in read(write_report(study))[1]
 
 
 def test_nothing_finished_yet(tmp_path):

@@ -60,8 +60,10 @@ def _choices(record: StudyRecord) -> str:
         chosen = "its weights chosen on validation images that no generator saw" if validated else "no selection"
         parts.append(f"each classifier {record.design.classifiers.steps} steps, {chosen}")
     if record.trained:
-        best = record.design.training.snapshot == "best"
-        parts.append(f"generators: {'the weights nearest to the training subset' if best else 'the last weights'}")
+        training = record.design.training
+        kept = "the weights nearest to the training subset" if training.snapshot == "best" else "the last weights"
+        chosen = ", the length of each run chosen by distance to the training subset"
+        parts.append(f"generators: {kept}{'' if training.patience_kimg is None else chosen}")
     if record.filters:
         parts.append("filters: training images alone")
     return f"{'; '.join(parts)}."
