@@ -186,7 +186,10 @@ class TestInfinity:
 
     def test_no_value_with_few_or_too_large_groups(self):
         x, y = features(40, 4, 0), features(40, 4, 1)
-        assert frechet_infinity(x, y, np.arange(40) % 4).reason == "fewer than 5 groups of images in a set"
+        assert frechet_infinity(x, y, np.arange(40) % 7).reason == "7 groups of images in a set, but 4 features need 8"
+        assert frechet_infinity(x, y, np.arange(40) % 8).value is not None
+        narrow = frechet_infinity(x[:, :1], y[:, :1], groups_y=np.arange(40) % 4)
+        assert narrow.reason == "4 groups of images in a set, but 1 features need 5"
         one_large = np.maximum(np.arange(40) - 36, 0)
         found = frechet_infinity(x, y, np.maximum(one_large, 0), np.arange(40))
         assert found.value is None and found.reason

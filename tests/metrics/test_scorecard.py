@@ -10,7 +10,7 @@ from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.alpha_precision import authenticity
 from sonosynth.metrics.comparisons import FLOOR_DRAWS, comparisons
 from sonosynth.metrics.families import BETTER, PARTS
-from sonosynth.metrics.frechet import frechet_distance, frechet_interval
+from sonosynth.metrics.frechet import frechet_distance, frechet_infinity, frechet_interval
 from sonosynth.metrics.kernel import gaussian_kernel_distance, kernel_distance, kernel_interval
 from sonosynth.metrics.manifold import coverage, density, precision, recall
 from sonosynth.metrics.realism import UNITS
@@ -331,3 +331,14 @@ class TestTold:
         assert {(row.n_synthetic, row.floor_n) for row in rows if row.metric in UNITS} == {(30, 25)}
         note = "20 of 50 synthetic images have no speckle that can be measured, left out"
         assert {(row.metric in UNITS, row.note) for row in rows} == {(True, note), (False, "")}
+
+
+def test_the_seed_reaches_the_draws_of_the_limit(fast):
+    train, synthetic = image_set({"a": 130}, 0), image_set({"a": 130}, 1, 100, synthetic=True)
+    x, y = (pixels_as_features(part).astype(float) for part in (train, synthetic))
+    limits = []
+    for seed in (0, 3):
+        rows = scorecard(train, synthetic, parts=("distances",), seed=seed)
+        limits.append(next(row.value for row in rows if row.metric == "frechet_distance_infinity"))
+        assert limits[-1] == pytest.approx(frechet_infinity(x, y, seed=seed).value, rel=1e-6)
+    assert limits[0] != limits[1]

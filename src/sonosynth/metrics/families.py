@@ -84,8 +84,11 @@ class Family:
     floors: bool = True
 
 
-def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[Part]) -> list[Family]:
-    """Return the families of `parts` that compare `features`, float64 ``[N, D]``, of images of `groups` ``[N]``."""
+def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[Part], seed: int = 0) -> list[Family]:
+    """Return the families of `parts` that compare `features`, float64 ``[N, D]``, of images of `groups` ``[N]``.
+
+    `seed` is of the draws that a value rests on, not of those of intervals.
+    """
     families = []
     if "distances" in parts:
         gram = features @ features.T
@@ -95,7 +98,7 @@ def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[P
                 lambda i, j: frechet_from_gram(gram, i, j),
                 lambda c, seed, value: frechet_interval_from_gram(value, gram, *_sides(c), seed=seed),
             ),
-            _infinity(features, groups),
+            _infinity(features, groups, seed),
             _kernel("kernel_distance", polynomial_kernel(gram, features.shape[1])),
             _kernel("gaussian_kernel_distance", gaussian_kernel(gram)),
         ]
@@ -150,11 +153,11 @@ def _kernel(name: str, kernel: np.ndarray) -> Family:
     )
 
 
-def _infinity(features: np.ndarray, groups: np.ndarray) -> Family:
+def _infinity(features: np.ndarray, groups: np.ndarray, seed: int) -> Family:
     name = "frechet_distance_infinity"
 
     def measure(i: np.ndarray, j: np.ndarray) -> Values:
-        found = frechet_infinity(features[i], features[j], groups[i], groups[j])
+        found = frechet_infinity(features[i], features[j], groups[i], groups[j], seed)
         return Values({name: found.value}, {name: found.reason} if found.reason else {})
 
     return Family(measure, lambda c, seed, _: {}, floors=False)

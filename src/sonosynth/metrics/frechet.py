@@ -11,7 +11,7 @@ from sonosynth.metrics.subsampling import MIN_GROUPS, Interval, fewest, whole_gr
 from sonosynth.seeds import numpy_generator
 
 IMAGES_A_FEATURE = 2
-"""Below so many images a feature in either set, nothing is extrapolated."""
+"""Below so many images, and groups of them, a feature in either set, nothing is extrapolated."""
 SIZES = 5
 """Sizes, from half the images to all, that an extrapolation rests on."""
 DRAWS_A_SIZE = 5
@@ -178,8 +178,8 @@ def frechet_infinity(
     The bias of the distance is nearly proportional to 1 / N (Chong and Forsyth, "Effectively Unbiased FID and Inception
     Score", CVPR 2020). Both sets are subsampled together without replacement, by whole groups, to `SIZES` sizes from a
     half to all, equally spaced in 1 / N; the value at 1 / N = 0 of the line of least squares through the mean distance
-    at each size is returned. Below ``IMAGES_A_FEATURE * D`` images in either set the bias is no longer so simple, and
-    there is no value.
+    at each size is returned. Below ``IMAGES_A_FEATURE * D`` images or groups in either set the bias is no longer so
+    simple, and there is no value.
 
     Args:
         x: features.
@@ -199,8 +199,9 @@ def frechet_infinity(
             None, f"{len(x)} and {len(y)} images, but {x.shape[1]} features need {needed} images in each set"
         )
     groups = [np.arange(len(z)) if g is None else g for z, g in ((x, groups_x), (y, groups_y))]
-    if fewest(groups) < MIN_GROUPS:
-        return Extrapolation(None, f"fewer than {MIN_GROUPS} groups of images in a set")
+    few, enough = fewest(groups), max(needed, MIN_GROUPS)
+    if few < enough:
+        return Extrapolation(None, f"{few} groups of images in a set, but {x.shape[1]} features need {enough}")
     rng = numpy_generator(seed, "frechet infinity")
     inverse, distances = [1.0], [frechet_distance(x, y)]
     for size in np.linspace(2, 1, SIZES)[:-1]:

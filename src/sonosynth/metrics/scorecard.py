@@ -129,7 +129,7 @@ def full_scorecard(
     for name in features:
         embedded[name] = np.concatenate([embed(part, name, cache, counter.of(len(part))) for part in aligned.values()])
         joint = embedded[name].astype(np.float64)
-        families = feature_families(joint, found[0].groups, parts)
+        families = feature_families(joint, found[0].groups, parts, seed)
         scores += _rows(families, name, found, draws, seed)
         if "memorisation" in parts:
             scores += _remembered(name, joint, aligned, found, seed)

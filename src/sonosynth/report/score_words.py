@@ -46,8 +46,8 @@ WORDS: Mapping[str, Words] = {
     "frechet_distance_infinity": Words(
         "Fréchet distance, n → ∞",
         DISTANCES,
-        "The Fréchet distance extrapolated to infinitely many images, only where each set has twice as many images as "
-        "there are features.",
+        "The Fréchet distance extrapolated to infinitely many images, only where each set has twice as many images, "
+        "and groups of them, as there are features.",
         "Chong and Forsyth, CVPR 2020",
     ),
     "kernel_distance": Words(
