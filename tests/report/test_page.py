@@ -12,7 +12,7 @@ from made_up_study import cells_of, write_fake_study
 from sonosynth.cli.report import report as report_command
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json, write_json
-from sonosynth.report import figures, findings, tables, wording
+from sonosynth.report import drawing, figures, findings, tables, wording
 from sonosynth.report.page import write_report
 from sonosynth.report.record import StudyRecord
 from sonosynth.report.results import Generator, StudyScore
@@ -429,3 +429,8 @@ def test_numbers(value, expected):
 def test_percent():
     assert wording.percent(Interval(0.07, -0.021, 0.153)) == "+7.0\N{NO-BREAK SPACE}% [−2.1, +15.3]"
     assert wording.percent(None) == "–"
+
+
+def test_many_generators_differ_in_colour_or_mark():
+    order = [Generator(f"gan-{i}") for i in range(42)]
+    assert len({(drawing.colour_of(one, order), drawing.marker_of(one, order)) for one in order}) == 42

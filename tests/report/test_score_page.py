@@ -14,6 +14,7 @@ from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.reading import reading, with_floor_rows
 from sonosynth.metrics.scorecard import full_scorecard
 from sonosynth.metrics.scores import Score
+from sonosynth.report import score_figures
 from sonosynth.report.score_page import write_score_page
 from sonosynth.report.score_verdicts import floor_text, judged_rows, value_text, verdicts
 from sonosynth.report.score_words import PARTS, WORDS
@@ -209,6 +210,9 @@ class TestPage:
         again = write_score_page(card, tmp_path / "score.html", SOURCES, 5, "sonosynth score")
         assert again.read_text() == page.text
         assert {link.removeprefix("#") for link in page.links if link.startswith("#")} <= page.ids
+
+    def test_sets_differ_in_their_lines_where_there_is_no_colour(self):
+        assert len({dash for _, _, dash in score_figures._ROLES.values()}) == 3
 
     def test_names_are_escaped_and_phantoms_called_so(self, page):
         assert "images/&lt;new&gt;" in page.text and "<new>" not in page.text

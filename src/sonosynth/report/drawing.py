@@ -17,7 +17,7 @@ from sonosynth.statistics import Interval
 
 # Okabe and Ito's palette for colour-blind readers without its yellow, which is too pale in print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one more than colours, or both would come round together
 STYLE = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
@@ -48,6 +48,11 @@ class Picture:
 def colour_of(generator: Generator | None, order: Sequence[Generator]) -> str:
     """Return the colour that stands for `generator` in every figure; near-black for no generator."""
     return "#222222" if generator is None else _COLOURS[order.index(generator) % len(_COLOURS)]
+
+
+def marker_of(generator: Generator, order: Sequence[Generator]) -> str:
+    """Return the mark that stands for `generator`; with its colour it is told from all others."""
+    return _MARKERS[order.index(generator) % len(_MARKERS)]
 
 
 def points(

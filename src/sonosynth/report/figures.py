@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.report.drawing import (
-    MARKERS,
     STYLE,
     WIDTH,
     Picture,
@@ -19,6 +18,7 @@ from sonosynth.report.drawing import (
     dodge,
     finish,
     legend,
+    marker_of,
     named_sizes,
     points,
     size_axis,
@@ -131,7 +131,7 @@ def _distance_panel(
 ) -> None:
     present = [g for g in order if any(d.generator == g for d in distances)]
     for k, generator in enumerate(present):
-        colour, marker = colour_of(generator, order), MARKERS[order.index(generator) % len(MARKERS)]
+        colour, marker = colour_of(generator, order), marker_of(generator, order)
         aside = dodge(k, len(present))
         for suffix, filled in (("", True), (AT_FLOOR, False)):
             marks = [

@@ -19,7 +19,7 @@ from sonosynth.report.score_words import DIVERSITY, REALISM, WORDS
 _ROLES: Mapping[str, tuple[str, str, str]] = {  # label, colour, dash
     TRAIN: ("training", "#0072B2", "-"),
     HELD_OUT: ("held-out", "#009E73", "--"),
-    SYNTHETIC: ("synthetic", "#D55E00", "-"),
+    SYNTHETIC: ("synthetic", "#D55E00", "-."),
 }
 _MARKERS = {TRAIN: "o", HELD_OUT: "s"}
 _KERNELS = ("kernel_distance", "gaussian_kernel_distance")
