@@ -14,7 +14,7 @@ hundred images, and returns pairs above fixed limits, not the similarity of ever
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import log
+from math import exp, log, sqrt
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,7 @@ from sonosynth.kept import kept_array, kept_path
 MIN_REAL = 20
 """No threshold is set from fewer real images."""
 FALSE_RATE = 1e-4
-"""Share of real images that the tail fitted to real images puts above the threshold."""
+"""Share of real images that the tail fitted to real images puts above the threshold; see `false_rate`."""
 CEILING = 0.75
 """The threshold is never above: copies stay clear of it, even where the real images hold copies unknown to anyone."""
 
@@ -165,6 +165,17 @@ def threshold(similarity: np.ndarray) -> float:
     scale = (upper - lower) / (_gumbel(0.75) - _gumbel(0.25))
     tail = median + scale * (_gumbel(1 - FALSE_RATE) - _gumbel(0.5))
     return float(min(max(tail, similarity.max()), CEILING))
+
+
+def false_rate(n_real: int) -> float:
+    """Return what share of real images a `threshold` set on `n_real` of them may let through instead of `FALSE_RATE`.
+
+    The quartiles of few images hardly know the tail. Under the Gumbel distribution, 97 of 100 thresholds let through
+    less than this share: 0.9 % for 20 images, 0.07 % for 100. A one-sided binomial test against it at 2.5 % calls at
+    most 1.5 % of generators that copy nothing copiers, simulated for 20 to 1000 real and 100 to 2000 synthetic images,
+    all independent; against `FALSE_RATE` itself it was 11 % for 20 and 500, and 28 % for 20 and 2000.
+    """
+    return min(FALSE_RATE * exp(20 / sqrt(n_real)), 1.0)
 
 
 def share(

@@ -13,7 +13,7 @@ from scipy.stats import binomtest, fisher_exact
 
 from sonosynth.metrics.comparisons import HELD_OUT, TRAIN
 from sonosynth.metrics.families import BETTER
-from sonosynth.metrics.near_copies import FALSE_RATE
+from sonosynth.metrics.near_copies import false_rate
 from sonosynth.metrics.scores import AT_FLOOR, Score
 from sonosynth.statistics import Interval
 
@@ -283,7 +283,7 @@ def _data_copying(score: Score, value: float) -> Reading:
 def _near_copies(score: Score, value: float) -> Reading:
     """Return how many images are copies, and whether that is more than real images would be.
 
-    By Fisher's exact test, or, where no real image reaches the threshold, by that share which it was set for.
+    By Fisher's exact test, or, where no real image reaches the threshold, against the share that it may let through.
     """
     n = score.n_synthetic
     copies = round(value * n)
@@ -298,7 +298,7 @@ def _near_copies(score: Score, value: float) -> Reading:
     real = round(score.floor * score.floor_n)
     text += f"; of real images, {real} of {score.floor_n} would be"
     table = [[copies, n - copies], [real, score.floor_n - real]]
-    test = fisher_exact(table, "greater") if real else binomtest(copies, n, FALSE_RATE, "greater")
+    test = fisher_exact(table, "greater") if real else binomtest(copies, n, false_rate(score.floor_n), "greater")
     if test.pvalue < _SIGNIFICANT:
         return Reading("off", text)
     if value <= score.floor:
