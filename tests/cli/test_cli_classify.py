@@ -12,7 +12,7 @@ from sonosynth.classify.networks import NetworkError
 from sonosynth.classify.settings import TrainingError
 from sonosynth.cli.classify import classify
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import SonosynthError
+from sonosynth.errors import ClassError, SonosynthError
 from tiny_classifier import tiny_network as tiny_network
 
 app = typer.Typer()
@@ -82,6 +82,16 @@ def test_synthetic_images_that_stand_alone_are_balanced_among_themselves(folders
     result = result_of(folders | {"train": str(tmp_path / "train")}, *chosen, "--json")
     assert result.exit_code == 0, result.output
     assert np.bincount(json.loads(result.stdout)["labels"]).tolist() == [3, 3]
+
+
+def test_images_of_a_class_that_training_lacks_are_refused(folders, tmp_path):
+    three = str(tmp_path / "three")
+    blobs(4, seed=7, classes=("dark", "grey", "light")).save(tmp_path / "three")
+    for option, arm in (("--test", "real"), ("--validation", "real"), ("--synthetic", "real+synthetic")):
+        problem = result_of(folders, "--arm", arm, option, three).exception
+        assert isinstance(problem, ClassError)
+        assert f"{three} has 4 of class 'grey', and the training images are of dark, light alone" in str(problem)
+        assert f"remove those {option[2:]} images, or train on their class too" in str(problem)
 
 
 @pytest.mark.parametrize(

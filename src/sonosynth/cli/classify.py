@@ -79,9 +79,11 @@ def classify(
     if synthetic is None and ratio is not None and not (chosen.synthetic or chosen.oversampled):
         raise ArmError("--ratio counts synthetic images; give --synthetic, or leave --ratio out")
     real = load_image_set(train)
+    tested = _like(real, test, "test")
+    chooses = None if validation is None else _like(real, validation, "validation")
     extra, filtered = None, None
     if synthetic is not None:
-        extra = load_image_set(synthetic).with_classes(real.classes)
+        extra = _like(real, synthetic, "synthetic")
         if filter_by is not None:
             filtered = _filter(real, extra, filter_by, filter_quantile, network, training, seed)
             extra = extra.subset(filtered.kept)
@@ -89,12 +91,12 @@ def classify(
     with progress_bar("training") as tell:
         result = run(
             real,
-            load_image_set(test).with_classes(real.classes),
+            tested,
             chosen,
             synthetic=extra,
             ratio=1.0 if ratio is None else ratio,
             fill=filling,
-            validation=None if validation is None else load_image_set(validation).with_classes(real.classes),
+            validation=chooses,
             network=network,
             training=training,
             seed=seed,
@@ -112,6 +114,21 @@ def classify(
     _show(arm, result, real.classes)
     if out is not None:
         typer.echo(str(out))
+
+
+def _like(real: "ImageSet", path: Path, role: str) -> "ImageSet":
+    """Return the images at `path` with the classes of `real`. Raises ClassError where some are of other classes."""
+    from sonosynth.data.prepare import load_image_set
+    from sonosynth.data.split import other_classes
+    from sonosynth.errors import ClassError
+
+    images = load_image_set(path)
+    if others := other_classes(images.class_counts, real.classes):
+        raise ClassError(
+            f"{path} has {others}, and the training images are of {', '.join(real.classes)} alone; remove those {role} "
+            "images, or train on their class too"
+        )
+    return images.with_classes(real.classes)
 
 
 def _filter(

@@ -1,6 +1,6 @@
 """Dividing images into a held-out test set and nested training subsets, never dividing a group."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,14 @@ def check_classes(first: ImageSet, second: ImageSet) -> None:
     """Raise ClassError, which names both, unless the sets have the same classes in the same order."""
     if first.classes != second.classes:
         raise ClassError(f"the sets have different classes: {', '.join(first.classes)} and {', '.join(second.classes)}")
+
+
+def other_classes(counts: Mapping[str, int], classes: Sequence[str]) -> str:
+    """Return which images are of none of `classes`, such as "12 of class 'normal'"; an empty string if none are.
+
+    `counts` is the number of images of each class.
+    """
+    return ", ".join(f"{n} of class '{name}'" for name, n in sorted(counts.items()) if n and name not in classes)
 
 
 def check_apart(first: ImageSet, second: ImageSet, roles: tuple[str, str], remedy: str) -> None:
