@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -271,7 +272,7 @@ def test_patients_named_alike_in_an_own_test_set_are_told(source, tmp_path):
     for _ in range(2):  # at first, and from the record
         _, monitor = run(raw, tmp_path / "study")
         (note,) = [note for note in monitor.notes if "are called like groups of data.source" in note]
-        assert note.startswith("5 groups of split.test") and "patient 5" not in note
+        assert note.startswith("test images: 5 groups of split.test") and "patient 5" not in note
     (tmp_path / "apart").mkdir()
     named(blobs(6, seed=9), tmp_path / "apart" / "test", 60)
     raw["split"]["test"] = str(tmp_path / "apart" / "test")
@@ -288,6 +289,56 @@ def test_patients_of_dicom_headers_are_compared_and_running_numbers_are_not(tmp_
     (line,) = shared_groups(ours, test, ours.classes)
     assert line.startswith("1 groups of split.test") and "that of '4' like that of '2'" in line and "P-2" not in line
     assert shared_groups(ours, test, ["a"]) == shared_groups(ours, other, ours.classes) == []
+
+
+def test_images_of_classes_that_the_study_lacks_are_refused_unless_it_leaves_them_out(source, tmp_path):
+    three = blobs(6, seed=9, classes=("dark", "grey", "light"))
+    three.save(tmp_path / "test")
+    replace(three, images=255 - three.images, synthetic=True).save(tmp_path / "made")
+    tested = {"split": {"test": str(tmp_path / "test"), "sizes": [8]}, "gans": []}
+    made = {"split": {"sizes": [8]}, "gans": [{"folder": str(tmp_path / "made"), "name": "theirs"}]}
+    for changes, folder, who in ((tested, "test", "test images"), (made, "made", "GAN 'theirs'")):
+        raw = plain(source, **changes)
+        with pytest.raises(ClassError, match=f"{folder} has 6 of class 'grey', and data.source has dark, light alone"):
+            prepare_study(parse_design(raw, "study.yaml"))
+        raw["data"] |= {"classes": ["dark", "light"]}
+        data = prepare_study(parse_design(raw, "study.yaml"))
+        assert f"{who}: left out, since data.classes does not name it: 6 of class 'grey'" in data.notes
+        other = data.folders["theirs"] if data.folders else data.divisions[0].held_out
+        assert other.class_counts == {"dark": 6, "light": 6}
+
+
+def test_what_is_told_of_test_images_and_folders_is_told_once(source, tmp_path):
+    blobs(6, size=16, seed=9).save(tmp_path / "test")
+    ImageSet(**{**vars(blobs(20, size=16, seed=5)), "synthetic": True}).save(tmp_path / "made")
+    how = {"split": {"test": str(tmp_path / "test"), "sizes": [8]}, "classifiers": QUICK | {"arms": ["real"]}}
+    raw = plain(source, gans=[{"folder": str(tmp_path / "made"), "name": "theirs"}], **how)
+    expected = {
+        "test images: enlarges 12 of 12 images: 32 px is more than they have",
+        "GAN 'theirs': enlarges 40 of 40 images: 32 px is more than they have",
+    }
+    for _ in range(2):
+        _, monitor = run(raw, tmp_path / "study")
+        assert expected <= set(monitor.notes) and len(monitor.notes) == len(set(monitor.notes))
+    assert expected <= set(read_json(tmp_path / "study" / "provenance.json")["data"]["notes"])
+    shutil.rmtree(tmp_path / "test")
+    _, monitor = run(raw, tmp_path / "study")
+    assert any(note.startswith("test images: the images prepared before") for note in monitor.notes)
+
+
+def test_images_made_elsewhere_need_no_masks_where_real_ones_are_cropped_around_theirs(tmp_path):
+    for image, label in zip(blobs(12).images, np.arange(24) % 2, strict=True):
+        folder = tmp_path / "real" / ("dark", "light")[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(folder.iterdir()))
+        Image.fromarray(image).save(folder / f"{number}.png")
+        Image.fromarray(np.full((32, 32), 255, np.uint8)).save(folder / f"{number}_mask.png")
+    made = ImageSet(**{**vars(blobs(20, seed=5)), "synthetic": True})
+    made.save(tmp_path / "made")
+    raw = plain(tmp_path / "real", gans=[{"folder": str(tmp_path / "made"), "name": "theirs"}], split={"sizes": [8]})
+    raw["data"] |= {"fit": "mask"}
+    folders = prepare_study(parse_design(raw, "study.yaml")).folders
+    assert np.array_equal(folders["theirs"].images, made.images)
 
 
 def test_bad_data_writes_nothing(source, tmp_path):

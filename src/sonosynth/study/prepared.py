@@ -1,6 +1,7 @@
 """The images of a study: read and prepared once, then divided into test images and training subsets."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from sonosynth.data.audit import audit, shared_frames, write_tables
+from sonosynth.data.fitting import Fit
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import Source, read_source
-from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets
+from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets, other_classes
 from sonosynth.errors import ClassError, LeakageError, SonosynthError, SplitError, StudyError
 from sonosynth.metrics.sets import check_class_names
 from sonosynth.seeds import seed_of
@@ -96,11 +98,16 @@ def prepare_study(
         raise ClassError(f"a study needs at least two classes, {design.data.source} has '{images.classes[0]}' alone")
     check_class_names(images.classes)
     check_real(images, "images of data.source")
-    own, shared = _own_test_set(design, images, store) if design.split.test is not None else (None, [])
-    told["notes"] += shared
+    own, more = _own_test_set(design, images, store) if design.split.test is not None else (None, list[str]())
+    notes = [*told.pop("notes"), *(f"test images: {line}" for line in more)]
     divisions = _divisions(design, images, own)
-    folders = {gan.name: _folder(gan, design, images, own) for gan in design.gans if gan.folder}
-    return StudyData(images, divisions, folders, **told, naive=_naive(design, images))
+    folders: dict[str, ImageSet] = {}
+    for gan in design.gans:
+        if gan.folder:
+            folders[gan.name], more = _folder(gan, design, images, own)
+            notes += [f"GAN '{gan.name}': {line}" for line in more]
+    notes = list(dict.fromkeys(notes))  # a study that goes on knows some already
+    return StudyData(images, divisions, folders, notes, **told, naive=_naive(design, images))
 
 
 def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None) -> tuple[Division, ...]:
@@ -255,17 +262,32 @@ def _still(
     return []
 
 
+def _beside(given: str, design: StudyDesign, images: ImageSet) -> tuple[Source, list[str]]:
+    """Return the source `given`, which stands beside `data.source`, and a line on what of it is left out.
+
+    Raises:
+        ClassError: it has images of other classes than the study, and `data.classes` does not say which ones to take.
+    """
+    source = read_source(expand(given))
+    others = other_classes(Counter(item.label for item in source.items), images.classes)
+    if others and design.data.classes is None:
+        raise ClassError(
+            f"{given} has {others}, and data.source has {', '.join(images.classes)} alone; remove those images, or "
+            "name the classes to take in data.classes"
+        )
+    return source, [f"left out, since data.classes does not name it: {others}"] if others else []
+
+
 def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) -> tuple[ImageSet, list[str]]:
-    """Return the user's own test images, and lines to tell of them where nothing is kept of the study yet."""
     assert design.split.test is not None
     if store is not None and store.test.is_dir():
         kept = store.provenance()["data"]
         own = design.split.test
-        _still(own, lambda: read_source(expand(own)), kept.get("test_files"), store.test)
-        return ImageSet.load(store.test).with_classes(images.classes), []
-    source = read_source(expand(design.split.test))
+        told = _still(own, lambda: read_source(expand(own)), kept.get("test_files"), store.test)
+        return ImageSet.load(store.test).with_classes(images.classes), told
+    source, told = _beside(design.split.test, design, images)
     data = design.data
-    test, _ = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
+    test, notes = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
     if store is not None and store.has_begun:
         _check_as_before(store, "test_fingerprint", test)
     check_real(test, "images of split.test")
@@ -276,16 +298,21 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
         near = [pair for pair in shared_frames(read_source(expand(data.source)), source) if pair[0] in used]
         if near:
             raise LeakageError(leak(near, (roles[0], f"{roles[1]} (near copies, crops or flips)"), remedy))
-    if store is not None and store.data.is_dir():
-        return test, []  # it has been told, and the source need not be there any more
-    return test, shared_groups(read_source(expand(data.source)), source, images.classes)
+    told += notes
+    if store is None or not store.data.is_dir():  # otherwise it has been told, and the source may be gone
+        told += shared_groups(read_source(expand(data.source)), source, images.classes)
+    return test, told
 
 
-def _folder(gan: GanEntry, design: StudyDesign, images: ImageSet, own_test: ImageSet | None) -> ImageSet:
+def _folder(
+    gan: GanEntry, design: StudyDesign, images: ImageSet, own_test: ImageSet | None
+) -> tuple[ImageSet, list[str]]:
     assert gan.folder is not None
-    made, _ = prepare(read_source(expand(gan.folder)), design.data.size, design.data.fit, classes=images.classes)
+    source, told = _beside(gan.folder, design, images)
+    fit: Fit = "stretch" if design.data.fit == "mask" else design.data.fit  # generated images have no masks
+    made, notes = prepare(source, design.data.size, fit, classes=images.classes)
     roles = "real images of this study", f"images of GAN '{gan.name}'"
     for real in (images, own_test):
         if real is not None:
             check_apart(real, made, roles, "give generated images")
-    return made
+    return made, [*told, *notes]
