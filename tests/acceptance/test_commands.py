@@ -6,6 +6,7 @@ import resource
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -186,6 +187,34 @@ def test_a_full_disk_is_one_line(images, run, tmp_path, monkeypatch):
     assert "the disk is full" in refused(
         "train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 1 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes\nframe #0"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_full_gpu_is_one_line(images, tmp_path, monkeypatch, error):
+    def full(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("sonosynth.gan.train.train_mode", full)
+    train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)
+    line = refused(*train)
+    assert "not enough memory" in line and "take a smaller batch" in line
+    assert str(error)[:30] in line and "frame" not in line and "capacity" not in line
+
+
+def test_other_errors_of_pytorch_are_no_mistake_of_the_user(images, tmp_path, monkeypatch):
+    def broken(*arguments: object, **options: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("sonosynth.gan.train.train_mode", broken)
+    result = sonosynth("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, *TINY)
+    assert result.exit_code == 1 and isinstance(result.exception, RuntimeError)
 
 
 @pytest.mark.slow

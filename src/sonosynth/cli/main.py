@@ -29,6 +29,8 @@ _MENDABLE = {
     errno.ENOTDIR: "part of the path is a file; give another path",
     errno.ENAMETOOLONG: "the name is too long; give a shorter one",
 }
+# What PyTorch says in a RuntimeError when a GPU, or the main memory, is full.
+_OUT_OF_MEMORY = ("out of memory", "memory: you tried to allocate", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 # Of the click that typer carries, which is not the user's click.
@@ -60,6 +62,13 @@ class _Commands(TyperGroup):
         except MemoryError as error:
             told = one_line(str(error)) or "no more is to be had"
             raise _mendable(f"not enough memory ({told}); ask for fewer images, or smaller ones") from error
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _OUT_OF_MEMORY):
+                raise
+            told = one_line(re.split(r"\. GPU |\n", str(error))[0])  # without the advice to programmers
+            raise _mendable(
+                f"not enough memory ({told}); take a smaller batch, fewer or smaller images, or fewer --workers"
+            ) from error
         except OSError as error:
             if error.errno not in _MENDABLE:
                 raise
