@@ -1,6 +1,8 @@
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +191,28 @@ def test_unreadable_files_stop_or_are_counted(tmp_path: Path) -> None:
         prepare(read_source(tmp_path), 16)
     data, notes = prepare(read_source(tmp_path), 16, skip_unreadable=True)
     assert len(data) == 2 and any(note.startswith("1 unreadable files left out") for note in notes)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_file_that_cannot_be_opened_is_named_or_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    source, plain = folder(tmp_path, a=[(20, 20), (20, 21), (20, 22)]), open
+
+    def refused(file: Any, *arguments: Any, **options: Any) -> Any:
+        if str(file).endswith("(2).png"):
+            raise OSError(number, os.strerror(number), str(file))
+        return plain(file, *arguments, **options)
+
+    monkeypatch.setattr("io.open", refused)
+    monkeypatch.setattr("builtins.open", refused)
+    whole = source_fingerprint(source)  # the commands ask for it first
+    with pytest.raises(UnreadableImageError, match=rf"\(2\)\.png: .*{os.strerror(number)}; replace .*skip-unreadable"):
+        prepare(source, 16)
+    data, notes = prepare(source, 16, skip_unreadable=True)
+    assert len(data) == 2 and any(note.startswith("1 unreadable files left out") for note in notes)
+    monkeypatch.undo()
+    assert source_fingerprint(source) != whole
 
 
 def test_an_image_whose_mask_is_unreadable_is_left_out_when_asked(tmp_path: Path) -> None:

@@ -295,11 +295,14 @@ def source_fingerprint(source: Source, masks: bool = False) -> str:
 
 
 def _file_digest(path: Path) -> bytes:
-    # A broken link, or a picture too large to be one, is reported when it is decoded.
-    if not path.is_file() or (path.suffix.lower() in SUFFIXES and path.stat().st_size > LARGEST):
+    # A broken link, a picture too large to be one, or a file that cannot be opened is reported when it is decoded.
+    try:
+        if not path.is_file() or (path.suffix.lower() in SUFFIXES and path.stat().st_size > LARGEST):
+            return b""
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
         return b""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def save_once(
