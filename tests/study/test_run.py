@@ -341,6 +341,31 @@ def test_images_made_elsewhere_need_no_masks_where_real_ones_are_cropped_around_
     assert np.array_equal(folders["theirs"].images, made.images)
 
 
+def test_damaged_files_of_a_study_are_named(source, finished, tmp_path):
+    directory = tmp_path / "merged"
+    shutil.copytree(finished, directory)
+    raw = plain(source)
+    cell = next((directory / "cells").glob("classify-*.json"))
+    whole = cell.read_text()
+    for text, what in (("<<<<<<< HEAD\n" + whole, "Expecting value"), ("[]", "no object with 'result'")):
+        cell.write_text(text)
+        with pytest.raises(StudyError, match=rf"{cell.name} is damaged \(.*{what}.*\); remove it and run"):
+            run(raw, directory)
+        with pytest.raises(StudyError, match=rf"{cell.name} is damaged"):
+            Store(directory).outdated([])
+    cell.unlink()
+    _, monitor = run(raw, directory)
+    assert monitor.fresh == ["classify"]
+    provenance = directory / "provenance.json"
+    provenance.write_bytes(b"\xff{}")
+    design = parse_design(raw, "study.yaml")
+    with pytest.raises(StudyError, match=r"provenance\.json is damaged \(.*\); restore it, or choose another --out"):
+        prepare_study(design, Store(directory))
+    provenance.unlink()
+    with pytest.raises(StudyError, match=r"provenance\.json is missing; restore it"):
+        prepare_study(design, Store(directory))
+
+
 def test_bad_data_writes_nothing(source, tmp_path):
     blobs(20).of_class("dark").save(tmp_path / "one")
     with pytest.raises(ClassError, match="at least two classes"):

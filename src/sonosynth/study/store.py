@@ -58,8 +58,8 @@ class Store:
         return self._provenance.is_file()
 
     def provenance(self) -> Any:
-        """Return where the study began, with which images."""
-        return read_json(self._provenance)
+        """Return where the study began, with which images. Raises StudyError if that is damaged."""
+        return _object(self._provenance, "data", "restore it, or choose another --out")
 
     def save_provenance(self, record: dict[str, Any]) -> None:
         """Store where the study begins."""
@@ -93,9 +93,9 @@ class Store:
         return self.directory / "cells" / f"{cell.kind}-{cell.hash}.json"
 
     def result(self, cell: AnyCell) -> Any:
-        """Return the result of `cell`, or None if it has not been finished."""
+        """Return the result of `cell`, or None if it has not been finished. Raises StudyError if it is damaged."""
         path = self._path(cell)
-        return read_json(path)["result"] if path.is_file() else None
+        return _object(path, "result")["result"] if path.is_file() else None
 
     def save(self, cell: AnyCell, result: dict[str, Any]) -> None:
         """Store the result of a finished cell, and the machine that made it: a study may have been on several."""
@@ -109,7 +109,7 @@ class Store:
         """
         planned = {self._path(cell).name for cell in cells}
         others = [path for path in (self.directory / "cells").glob("*.json") if path.name not in planned]
-        found = [(read_json(path), path.name.partition("-")[0]) for path in others]
+        found = [(_object(path, "result"), path.name.partition("-")[0]) for path in others]
         counts = Counter(
             kind for content, kind in found if content.get("format", 1) < format_of(kind, content.get("cell", {}))
         )
@@ -206,6 +206,19 @@ class Store:
         table = pd.DataFrame(rows, columns=list(columns), dtype=object)
         with atomic_file(self.directory / name) as beside:
             table.to_csv(beside, index=False, lineterminator="\n")
+
+
+def _object(path: Path, key: str, remedy: str = "remove it and run the study again") -> dict[str, Any]:
+    """Return the JSON object with `key` that a store wrote to `path`. Raises StudyError, with the `remedy`."""
+    try:
+        content = read_json(path)
+    except FileNotFoundError as error:
+        raise StudyError(f"{path} is missing; {remedy}") from error
+    except ValueError as error:  # no JSON, or no text
+        raise StudyError(f"{path} is damaged ({error}); {remedy}") from error
+    if not isinstance(content, dict) or key not in content:
+        raise StudyError(f"{path} is damaged (it is no object with '{key}'); {remedy}")
+    return content
 
 
 def _filter_rows(cell: dict[str, Any], result: dict[str, Any]) -> Iterator[dict[str, Any]]:
