@@ -3,9 +3,10 @@ import pytest
 
 from conftest import blobs
 from sonosynth.classify.arms import ARMS, ArmError, find_arm
+from sonosynth.classify.filters import confidence_filter
 from sonosynth.classify.train import Training, classify
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, LeakageError, MixedSizesError
+from sonosynth.errors import ClassError, DivergenceError, LeakageError, MixedSizesError
 from tiny_classifier import tiny_network as tiny_network
 
 SHORT = Training(steps=30, batch=16)
@@ -69,6 +70,15 @@ def test_a_validation_set_chooses_the_weights_and_nothing_else():
         classify(train, test, ARMS["real"], validation=test, network="tiny", training=SHORT)
     with pytest.raises(LeakageError, match="validation images are marked as synthetic"):
         classify(train, test, ARMS["real"], validation=made(validation), network="tiny", training=SHORT)
+
+
+def test_a_training_that_diverged_says_what_to_lower():
+    train, test, wild = blobs(12), blobs(15, seed=1), Training(steps=30, batch=16, learning_rate=1e30)
+    for validation in (None, blobs(8, seed=2)):
+        with pytest.raises(DivergenceError, match="became non-finite; lower its learning_rate: --learning-rate"):
+            classify(train, test, ARMS["real"], validation=validation, network="tiny", training=wild)
+    with pytest.raises(DivergenceError):
+        confidence_filter(train, made(blobs(4, seed=3)), network="tiny", training=wild)
 
 
 def test_bad_input_is_named():

@@ -86,6 +86,7 @@ def confidence_filter(
     Raises:
         FilterError: a quantile out of range, or as for `folds_of_groups`.
         ClassError, LeakageError: as for `distance_filter`.
+        DivergenceError: the training of a classifier became non-finite.
     """
     _check(train, synthetic, quantile)
     parts = folds_of_groups(train, folds, seed)

@@ -16,6 +16,7 @@ from sonosynth.classify.settings import DEFAULTS, Training
 from sonosynth.data.imageset import ImageSet
 from sonosynth.draws import Draws, shuffled_indices
 from sonosynth.engine import autocast, default_device, keep_freed_memory, on_device
+from sonosynth.errors import DivergenceError
 from sonosynth.seeds import seed_of
 
 PREDICT_CHUNK = 128
@@ -62,13 +63,22 @@ class Fitted:
 
     @torch.no_grad()
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities, float64 ``[N, n_classes]``, of uint8 `images` ``[N, H, W]``."""
+        """Return probabilities, float64 ``[N, n_classes]``, of uint8 `images` ``[N, H, W]``.
+
+        Raises:
+            DivergenceError: they are not finite, since the training was not.
+        """
         was_training = self.model.training
         self.model.eval()
         chunks = torch.split(torch.from_numpy(images.copy()).to(self.device), PREDICT_CHUNK)
         logits = torch.cat([self.model(self.normalise(chunk[:, None].float() / 255)) for chunk in chunks])
         self.model.train(was_training)
         probabilities: np.ndarray = logits.double().softmax(dim=1).cpu().numpy()
+        if not np.isfinite(probabilities).all():
+            raise DivergenceError(
+                "the training of a classifier became non-finite; lower its learning_rate: --learning-rate of a "
+                "command, classifiers.learning_rate of a study"
+            )
         return probabilities
 
 
@@ -167,7 +177,10 @@ class _Choice:
             return
         from sklearn.metrics import f1_score
 
-        predicted = self.fitted.predict(self.validation.images).argmax(axis=1)
+        try:
+            predicted = self.fitted.predict(self.validation.images).argmax(axis=1)
+        except DivergenceError:
+            return  # such weights are never the best
         score = f1_score(self.validation.labels, predicted, average="macro", zero_division=0)
         if score >= self._score:
             self._score, self.step = score, step

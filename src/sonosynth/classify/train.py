@@ -52,6 +52,7 @@ def classify(
         MixedSizesError: the sets are not of one size.
         ArmError: the arm needs synthetic images and there are none, or it uses none and there are some.
         NetworkError: the network is unknown or cannot be used for such images.
+        DivergenceError: the training became non-finite.
     """
     from sklearn.metrics import confusion_matrix
 
