@@ -212,6 +212,15 @@ def test_phantoms_are_never_called_patients(tmp_path, undrawn):
     assert "no other generator to compare with" in text and "cannot say" in text
 
 
+def test_a_page_with_real_images_says_so(report, tmp_path, undrawn):
+    said = "This page contains real images"
+    _, text = read(report)
+    assert said in text and "Synthetic images show no patient; near-copies may." in text
+    how = {"gans": ("stylegan2",), "sizes": (20,), "arms": ("real",)}
+    assert said not in read(write_report(write_fake_study(tmp_path / "phantoms", origin="phantom", **how)))[1]
+    assert said not in read(write_report(write_fake_study(tmp_path / "bare", gans=(), arms=("real",))))[1]
+
+
 def test_without_any_generator(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=(), arms=("real", "real+classical"))
     page, text = read(write_report(study))

@@ -218,6 +218,14 @@ class TestPage:
         assert "images/&lt;new&gt;" in page.text and "<new>" not in page.text
         assert any("Simulated phantoms" in banner for banner in page.banners)
 
+    def test_a_page_with_real_images_says_so(self, card, page, tmp_path):
+        said = "This page contains real images"
+        assert said not in page.text
+        real = card.sets | {"train": replace(card.sets["train"], extra={})}
+        assert said in write_score_page(replace(card, sets=real), tmp_path / "real.html", {}).read_text()
+        bare = replace(card, sets=real, copies=None, features={})
+        assert said not in write_score_page(bare, tmp_path / "bare.html", {}).read_text()
+
     def test_notes_are_banners(self, sets, tmp_path):
         train, made, held_out = sets
         exact = made.images.copy()

@@ -62,6 +62,7 @@ def _context(
 ) -> dict[str, Any]:
     rows = judged_rows(card)
     spaces = list(dict.fromkeys(row.score.features for row in rows))
+    shown = gallery(card, seed)
     overviews = [(name, score_figures.overview(rows, name)) for name in spaces]
     versions = provenance.get("versions") or {}
     return {
@@ -76,7 +77,9 @@ def _context(
         "has_held_out": HELD_OUT in card.sets,
         "notes": card.notes,
         "verdicts": verdicts(card, rows),
-        "gallery": gallery(card, seed),
+        "gallery": shown,
+        "shows_real": shown is not None
+        and any(not part.simulated for role, part in card.sets.items() if role != SYNTHETIC),
         "copies": card.copies,
         "most_copies": COPIES,
         "overviews": [(name, picture) for name, picture in overviews if picture],
