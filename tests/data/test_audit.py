@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -96,6 +97,9 @@ def test_command_writes_once_and_never_over_an_edited_table(folder, found, tmp_p
     page = (out / "audit.html").read_text(encoding="utf-8")
     assert page.count('class="cluster wrong"') == 1 and page.count('class="cluster"') == 3
     assert "http" not in page.replace("http-equiv", "")
+    told = re.sub(r'base64,[^"]+', "", "".join(path.read_text(encoding="utf-8") for path in out.iterdir()))
+    assert any("BREAST" in word for overlays in found.overlays for word in overlays.words)
+    assert "BREAST" not in told and re.search(r"<br>\d words?</figcaption>", told)
     with (out / "duplicates.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == ("path_a", "path_b", "kind", "similarity", "labels")

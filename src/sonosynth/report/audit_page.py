@@ -11,6 +11,7 @@ from sonosynth.data.audit import Audit
 from sonosynth.data.overlays import Overlays
 from sonosynth.files import write_text
 from sonosynth.report.render import picture_uri, render
+from sonosynth.report.wording import counted
 
 PAGE = "audit.html"
 _CLUSTERS = 300  # shown with pictures; all of them stand in the tables
@@ -103,7 +104,8 @@ def _drawn(found: Audit, images: Sequence[int]) -> dict[str, Any]:
     picked = [images[round(k * (len(images) - 1) / (_SHOWN // 2 - 1))] for k in range(_SHOWN // 2)] if images else []
     shown = []
     for i in dict.fromkeys(picked):
-        figure = _figure(found, i, ", ".join(found.overlays[i].words))
+        words = found.overlays[i].words
+        figure = _figure(found, i, counted(len(words), "word") if words else "")  # not as text: it may name a patient
         figure["uri"] = _uri(_outlined(found.pictures[i], found.overlays[i], found.report.images[i].width))
         shown.append(figure)
     return {"n": len(images), "figures": shown}
