@@ -279,6 +279,22 @@ def test_nothing_that_identifies_a_patient_comes_out(tmp_path: Path) -> None:
     assert_nothing_told(told.output + made.output + written + repr(read_source(tmp_path / "in")))
 
 
+@pytest.mark.parametrize(
+    ("header", "row"), [("path,label", "x.dcm,a"), ("path,label,group,id,synthetic", "x.dcm,a,1,s,0")]
+)
+def test_columns_that_may_tell_who_a_patient_is_are_left_out(tmp_path: Path, header: str, row: str) -> None:
+    telling = ["AcquisitionDateTime", "Series Time", "study_time", "OperatorsName", "PerformingPhysicianName"]
+    telling += ["Patient's Address", "PatientTelephoneNumbers", "InstitutionAddress", "FrameOfReferenceUID"]
+    telling += ["DeviceSerialNumber", "IssuerOfPatientID", "patient_id", "Referring Physician", "PatientBirthTime"]
+    harmless = ["PatientAge", "patient_sex", "Patient's Size", "PatientWeight", "age", "side", "birads", "Manufacturer"]
+    write(tmp_path / "x.dcm", dataset(noise(1)))
+    values = ["v"] * len(telling + harmless)
+    (tmp_path / "manifest.csv").write_text(f"{','.join([header, *telling, *harmless])}\n{','.join([row, *values])}\n")
+    source = read_source(tmp_path)
+    assert set(harmless) <= set(source.items[0].extra) and not set(telling) & set(source.items[0].extra)
+    assert has_note(source, f"may tell who a patient is left out: {', '.join(telling)}")
+
+
 def test_damaged_headers_are_not_quoted(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],

@@ -4,7 +4,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
+
+from pydicom.datadict import dictionary_VR, keyword_dict
 
 from sonosynth.data.cautions import formulas, links_out
 from sonosynth.data.contents import spread
@@ -17,14 +20,15 @@ from sonosynth.errors import ManifestError, UnreadableImageError, nearest
 LABELS = "labels.csv"
 _IMAGE_SET_COLUMNS = frozenset(("path", "label", "group", "id", "synthetic"))
 _UID = "sop_instance_uid"
-# Columns named after DICOM tags that tell who a patient is, without "_", "-" and spaces. They are never copied.
-_IDENTIFYING = frozenset(
-    (
-        "sopinstanceuid", "studyinstanceuid", "seriesinstanceuid", "patientid", "patientname", "patientbirthdate",
-        "patientsname", "patientsbirthdate", "otherpatientids", "accessionnumber", "studydate", "studyid",
-        "seriesdate", "acquisitiondate", "contentdate", "institutionname", "referringphysicianname",
-    )
-)  # fmt: skip
+# Columns that may tell who a patient is, by their names without "_", "-" and spaces; beside DICOM files they are not
+# copied. They are called like a DICOM element of a name, date, time or UID, begin like those of people and places, or
+# are one of a few more. What a patient is like is kept.
+_TELLING_VR = frozenset(("PN", "DA", "TM", "DT", "UI"))
+_TELLING = re.compile(
+    r"patient(?!s?(age|sex|gender|size|height|weight|bmi|position|orientation))"
+    r"|institution|operator|physician|referring|performing|otherpatientid|issuerofpatientid|accessionnumber|studyid$"
+    r"|admissionid|deviceserialnumber|stationname"
+)
 _Rows = list[tuple[int, dict[str, str]]]
 
 
@@ -47,7 +51,7 @@ def read_manifest(path: Path) -> Source:
             raise ManifestError(f"{path}, line {line}: no label for '{row['path']}'; fill it in or remove the line")
     whole = set(header) >= _IMAGE_SET_COLUMNS
     kept = {name: name for name in header if name and name not in {*_IMAGE_SET_COLUMNS, _UID}}
-    private = [] if whole else [name for name in header if _identifies(name)]
+    private = [name for name in header if _identifies(name)]
     if private and any(is_dicom(root / place) for place in places):
         kept = {name: name for name in kept if name not in private}
     else:
@@ -68,7 +72,7 @@ def read_manifest(path: Path) -> Source:
     ]
     notes = [] if whole else _manifest_notes(path, header, kept, files)
     if private:
-        notes.append(f"columns that tell who a patient is left out: {', '.join(private)}")
+        notes.append(f"columns that may tell who a patient is left out: {', '.join(private)}")
     items, more = spread(root, files, listed=True)
     classes = tuple(sorted({item.label for item in items}))
     synthetic = _synthetic(path, rows) if "synthetic" in header else False
@@ -78,7 +82,14 @@ def read_manifest(path: Path) -> Source:
 
 
 def _identifies(column: str) -> bool:
-    return re.sub(r"[\W_]", "", column.casefold()) in _IDENTIFYING
+    name = re.sub(r"[\W_]", "", column.casefold())
+    return bool(_TELLING.match(name)) or name in _telling_elements()
+
+
+@cache
+def _telling_elements() -> frozenset[str]:
+    elements = ((keyword, dictionary_VR(tag)) for keyword, tag in keyword_dict.items() if keyword)
+    return frozenset(keyword.casefold() for keyword, kind in elements if kind in _TELLING_VR)
 
 
 @quiet()
