@@ -66,6 +66,16 @@ def check_output(path: Path, *, directory: bool = False) -> None:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
 
 
+def check_folder(path: Path, option: str) -> None:
+    """Raise OutputError, which names `option`, unless files can be written to the folder `path`, which may be new."""
+    try:
+        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another {option}") from error
+
+
 def is_vacant(path: Path) -> bool:
     """Return whether `path` can be claimed: not there, or a directory with nothing but what a killed claim left."""
     if not path.exists():

@@ -109,3 +109,16 @@ def test_exchanged_or_overlapping_sets_are_refused(tmp_path):
 def test_an_out_that_is_a_folder_is_told_before_any_work(tmp_path):
     result = CliRunner().invoke(app, ["nowhere", "nothing", "--out", str(tmp_path)])
     assert isinstance(result.exception, OutputError) and "is a folder" in str(result.exception)
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    told = "choose another --cache, or SONOSYNTH_CACHE"
+    for cache in (tmp_path / "file", tmp_path / "file" / "in" / "it"):
+        result = CliRunner().invoke(app, ["nowhere", "nothing", "--cache", str(cache)])
+        assert isinstance(result.exception, OutputError) and told in str(result.exception)
+    monkeypatch.setenv("SONOSYNTH_CACHE", str(tmp_path / "file"))
+    assert told in str(CliRunner().invoke(app, ["nowhere", "nothing"]).exception)
+    monkeypatch.setenv("SONOSYNTH_CACHE", str(tmp_path / "new" / "cache"))
+    assert "nowhere" in str(CliRunner().invoke(app, ["nowhere", "nothing"]).exception)
+    assert not (tmp_path / "new").exists()

@@ -58,13 +58,15 @@ def score(
     from sonosynth.data.prepare import load_image_set
     from sonosynth.engine import provenance
     from sonosynth.features import check_features
-    from sonosynth.files import check_output, user_cache
+    from sonosynth.files import check_folder, check_output, user_cache
     from sonosynth.metrics.scorecard import full_scorecard
     from sonosynth.metrics.scores import as_json, write_scores
     from sonosynth.report.score_page import write_score_page
 
     for path in filter(None, (out, page)):
         check_output(path)
+    kept = cache or user_cache() / "features"
+    check_folder(kept, "--cache, or SONOSYNTH_CACHE")
     parts = _parts(only)
     names = tuple(dict.fromkeys(features or ("inception",)))
     sets = [load_image_set(path) if path else None for path in (real, synthetic, held_out)]
@@ -73,7 +75,6 @@ def score(
     with progress_bar("weights") as progress:
         check_features(names, progress)
     with progress_bar("scoring") as progress:
-        kept = cache or user_cache() / "features"
         card = full_scorecard(train, made, unseen, names, seed, kept, progress, parts, allow_shared)
     for note in card.notes:
         typer.echo(f"note: {note}", err=True)
