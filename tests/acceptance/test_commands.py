@@ -251,6 +251,7 @@ def test_an_out_that_cannot_be_made_is_one_line(images, tmp_path):
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "batch=["), "not a value in YAML"),
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "=3"), "give it as KEY=VALUE"),
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "base=x"), "no setting 'base'"),
+        (("train", "IMAGES", "--gan", "fastgan", "--out", "OUT", "--class", "dark", "--conditional"), "leave one of"),
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--kimg", "inf"), "above 0, not inf"),
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "IMAGES", "--kimg", 1), "is not empty and holds"),
         (("classify", "IMAGES", "--test", "IMAGES", "--arm", "real", "--ratio", 1), "give --synthetic"),

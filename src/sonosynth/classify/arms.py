@@ -78,6 +78,16 @@ def find_fill(name: str) -> Fill:
     raise ArmError(f"unknown way to fill classes '{name}'{nearest(name, FILLS)}; known: {', '.join(FILLS)}")
 
 
+def check_synthetic(arm: Arm, given: bool) -> None:
+    """Raise ArmError unless synthetic images are `given` to an arm that needs them, and to no other."""
+    if arm.synthetic and not given:
+        raise ArmError(f"arm '{arm.name}' needs synthetic images; give --synthetic")
+    if not arm.synthetic and given:
+        other = f"{arm.name}+synthetic"
+        choose = f"choose '{other}', or " if other in ARMS else ""
+        raise ArmError(f"arm '{arm.name}' uses no synthetic images; {choose}leave --synthetic out")
+
+
 def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional", alone: bool = False) -> np.ndarray:
     """Return how many images of each class are added to `train`, int64 ``[n_classes]``.
 
@@ -168,12 +178,7 @@ def training_images(
     Raises:
         ArmError: the arm needs synthetic images and there are none, or it uses none and there are some.
     """
-    if arm.synthetic and synthetic is None:
-        raise ArmError(f"arm '{arm.name}' needs synthetic images; give --synthetic")
-    if not arm.synthetic and synthetic is not None:
-        raise ArmError(
-            f"arm '{arm.name}' uses no synthetic images; choose '{arm.name}+synthetic', or leave --synthetic out"
-        )
+    check_synthetic(arm, synthetic is not None)
     if arm.trains_on == "synthetic" and synthetic is not None:
         return synthetic
     if arm.trains_on == "real":

@@ -194,7 +194,7 @@ def score_filter(synthetic: ImageSet, scores: np.ndarray, *, quantile: float) ->
     Raises:
         FilterError: a quantile out of range, or scores that are not one finite number an image.
     """
-    _check_quantile(quantile)
+    check_quantile(quantile)
     if scores.shape != (len(synthetic),) or not np.isfinite(scores).all():
         raise FilterError(f"scores of {len(synthetic)} synthetic images must be as many finite numbers")
     thresholds = _by_class(synthetic, scores, quantile)
@@ -202,7 +202,7 @@ def score_filter(synthetic: ImageSet, scores: np.ndarray, *, quantile: float) ->
 
 
 def _check(train: ImageSet, synthetic: ImageSet, quantile: float) -> None:
-    _check_quantile(quantile)
+    check_quantile(quantile)
     check_real(train, "training images")
     check_classes(train, synthetic)
     for label in np.unique(synthetic.labels):
@@ -213,7 +213,8 @@ def _check(train: ImageSet, synthetic: ImageSet, quantile: float) -> None:
             )
 
 
-def _check_quantile(quantile: float) -> None:
+def check_quantile(quantile: float) -> None:
+    """Raise FilterError unless `quantile` is a share of real images that a filter may drop."""
     if not 0 <= quantile < 1:
         raise FilterError(f"the quantile of a filter must be 0 or more and below 1, not {quantile}")
 

@@ -9,6 +9,7 @@ import typer
 from sonosynth.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from sonosynth.classify.arms import Arm
     from sonosynth.classify.filters import Filtered
     from sonosynth.classify.scores import Classification
     from sonosynth.classify.settings import Training
@@ -34,7 +35,9 @@ def classify(
     filter_by: Annotated[
         str | None, typer.Option("--filter", help="drop synthetic images by classifier confidence or by distance")
     ] = None,
-    filter_quantile: Annotated[float, typer.Option(help="share of real images that such a filter would drop")] = 0.1,
+    filter_quantile: Annotated[
+        float | None, typer.Option(help="share of real images that such a filter would drop [0.1]")
+    ] = None,
     validation: Annotated[Path | None, typer.Option(help="real images that choose the step; default: the last")] = None,
     network: Annotated[
         str, typer.Option(help="resnet18, densenet121, efficientnet-lite0, or one of MONAI, as monai:NAME")
@@ -51,8 +54,8 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Train a classifier on TRAIN, with or without synthetic images, and score it on other real images."""
-    from sonosynth.classify.arms import ArmError, find_arm, find_fill
-    from sonosynth.classify.filters import find_filter
+    from sonosynth.classify.arms import find_arm, find_fill
+    from sonosynth.classify.filters import QUANTILE
     from sonosynth.classify.networks import find_network
     from sonosynth.classify.settings import Training
     from sonosynth.classify.train import classify as run
@@ -70,14 +73,10 @@ def classify(
         label_smoothing=label_smoothing,
         dropout=dropout,
     )
-    if filter_by is not None:
-        find_filter(filter_by)
+    _check_options(chosen, synthetic is not None, ratio, fill, filter_by, filter_quantile)
+    quantile = QUANTILE if filter_quantile is None else filter_quantile
     if out is not None:
         check_output(out)
-    if synthetic is None and filter_by is not None:
-        raise ArmError("--filter drops synthetic images; give --synthetic, or leave --filter out")
-    if synthetic is None and ratio is not None and not (chosen.synthetic or chosen.oversampled):
-        raise ArmError("--ratio counts synthetic images; give --synthetic, or leave --ratio out")
     real = load_image_set(train)
     tested = _like(real, test, "test")
     chooses = None if validation is None else _like(real, validation, "validation")
@@ -85,7 +84,7 @@ def classify(
     if synthetic is not None:
         extra = _like(real, synthetic, "synthetic")
         if filter_by is not None:
-            filtered = _filter(real, extra, filter_by, filter_quantile, network, training, seed)
+            filtered = _filter(real, extra, filter_by, quantile, network, training, seed)
             extra = extra.subset(filtered.kept)
         extra = _share(real, extra, ratio, fill, chosen.synthetic_alone, seed)
     with progress_bar("training") as tell:
@@ -105,7 +104,7 @@ def classify(
     plain: dict[str, Any] = {"arm": arm, "network": network, "steps": steps, "seed": seed, "classes": real.classes}
     plain |= {"training": training.to_dict(), **result.to_dict()}
     if filtered is not None:
-        plain["filter"] = {"by": filter_by, "quantile": filter_quantile, **filtered.to_dict()}
+        plain["filter"] = {"by": filter_by, "quantile": quantile, **filtered.to_dict()}
     if out is not None:
         write_json(out, plain)
     if as_json:
@@ -114,6 +113,31 @@ def classify(
     _show(arm, result, real.classes)
     if out is not None:
         typer.echo(str(out))
+
+
+def _check_options(
+    arm: "Arm", synthetic: bool, ratio: float | None, fill: str, filter_by: str | None, quantile: float | None
+) -> None:
+    """Raise where an option would do nothing, or arm and images do not belong together: before any work."""
+    from sonosynth.classify.arms import ArmError, check_synthetic
+    from sonosynth.classify.filters import FilterError, check_quantile, find_filter
+
+    if filter_by is not None:
+        find_filter(filter_by)
+        if not synthetic:
+            raise ArmError("--filter drops synthetic images; give --synthetic, or leave --filter out")
+    elif quantile is not None:
+        raise FilterError("--filter-quantile belongs to a filter; give --filter, or leave --filter-quantile out")
+    if quantile is not None:
+        check_quantile(quantile)
+    if not (synthetic or arm.synthetic or arm.oversampled):
+        if ratio is not None:
+            raise ArmError("--ratio counts synthetic images; give --synthetic, or leave --ratio out")
+        if fill != "proportional":
+            raise ArmError(f"--fill chooses among added images, and arm '{arm.name}' adds none; leave --fill out")
+    check_synthetic(arm, synthetic)
+    if synthetic and ratio is None and fill != "proportional":
+        raise ArmError(f"--fill {fill} chooses among synthetic images; say with --ratio how many are used")
 
 
 def _like(real: "ImageSet", path: Path, role: str) -> "ImageSet":
@@ -158,13 +182,11 @@ def _filter(
 
 def _share(real: "ImageSet", extra: "ImageSet", ratio: float | None, fill: str, alone: bool, seed: int) -> "ImageSet":
     """Return the synthetic images that are used, and tell how many of them are copies."""
-    from sonosynth.classify.arms import ArmError, draw_synthetic, extra_counts, find_fill
+    from sonosynth.classify.arms import draw_synthetic, extra_counts, find_fill
     from sonosynth.data.split import shared_images
 
     if ratio is not None:
         extra = draw_synthetic(extra, extra_counts(real, ratio, find_fill(fill), alone), seed)
-    elif fill != "proportional":
-        raise ArmError(f"--fill {fill} chooses among synthetic images; say with --ratio how many are used")
     if copies := len(shared_images(real, extra)):
         typer.echo(f"note: {copies} of {len(extra)} synthetic images are exact copies of training images", err=True)
     return extra

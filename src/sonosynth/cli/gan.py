@@ -68,6 +68,7 @@ def train(
     from sonosynth.data.prepare import load_image_set
     from sonosynth.data.split import nested_subsets
     from sonosynth.engine import precision
+    from sonosynth.errors import RecipeError
     from sonosynth.files import read_json
     from sonosynth.gan.checkpoint import TRANSFER
     from sonosynth.gan.pretrain import announcement
@@ -79,6 +80,8 @@ def train(
     from sonosynth.metrics.snapshots import distance_to
     from sonosynth.processes import leads, started
 
+    if class_name is not None and conditional:
+        raise RecipeError("--class trains on one class alone, and --conditional on all of them; leave one of them out")
     recipe = make_recipe(gan, **_settings(settings or []))
     images = load_image_set(data)
     if class_name is not None:
