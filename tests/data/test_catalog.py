@@ -142,6 +142,13 @@ def test_a_folder_that_holds_something_is_left_alone(server, tmp_path):
     assert not server.asked and [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_link_that_leads_to_itself_is_told(server, tmp_path):
+    (tmp_path / "out").symlink_to("out")
+    with pytest.raises(OutputError, match="leads to itself"):
+        fetch(served(server, "BUSI"), tmp_path / "out", SHORT)
+    assert not server.asked
+
+
 CHANGES = {
     "no table": ("BUS-BRA", {"BUSBRA/readme.txt": b""}, r"no bus_data\.csv where"),
     "no column": ("BUS-BRA", {"BUSBRA/bus_data.csv": b"ID,Pathology\na,benign\n"}, "lacks the column 'Case'"),

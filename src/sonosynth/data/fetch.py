@@ -1,6 +1,7 @@
 """Fetching a public data set: download, verify, unpack, and make it a SOURCE, in one atomic step."""
 
 import glob
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def fetch(entry: PublicSet, out: Path, patience: Patience | None = None, progres
         ArchiveError: an archive is damaged or not safe.
         OutputError: `out` holds something else, was changed since, or cannot be written.
     """
-    out = out.resolve()
+    out = Path(os.path.realpath(out))  # Path.resolve raises where a link leads to itself
     if (out / RECORD).is_file():
         return _done_before(entry, out)
     check_output(out, directory=True)
