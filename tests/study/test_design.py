@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from sonosynth.classify.settings import DEFAULTS
+from sonosynth.cli.demo import demo_study
 from sonosynth.errors import StudyError
 from sonosynth.study.design import expand, load_design, parse_design
 
@@ -151,3 +152,9 @@ def test_environment_variables_in_sources(monkeypatch):
     monkeypatch.delenv("SOMEWHERE")
     with pytest.raises(StudyError, match="not set"):
         expand("$SOMEWHERE/busi")
+
+
+@pytest.mark.parametrize("name", ["a, b", "a #b", "{a}", "a: b", "$HOME", "a$$b", "it's", '"x"', "über 😀", "\\u"])
+def test_the_study_of_the_demo_finds_its_phantoms_whatever_their_folder_is_called(name):
+    read = parse_design(yaml.safe_load(demo_study(Path(name) / "phantoms")), "study.yaml")
+    assert expand(read.data.source) == Path(name) / "phantoms" and read.data.size == 64

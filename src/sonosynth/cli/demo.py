@@ -25,6 +25,14 @@ PER_CLASS = 80
 SIZE = 64
 
 
+def demo_study(phantoms: Path) -> str:
+    """Return the study file of the demo, whose images are in `phantoms`."""
+    import yaml
+
+    source = str(phantoms).replace("$", "$$")  # as `design.expand` reads it
+    return STUDY.replace("PHANTOMS", yaml.safe_dump(source, default_style='"', width=float("inf")).strip())
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="folder for phantoms, study and report; run it again to go on")] = Path(
         "demo"
@@ -45,6 +53,6 @@ def demo(
     typer.echo(f"simulating {PER_CLASS} images a class in {phantoms}", err=True)
     arguments = {"command": "phantom", "per_class": PER_CLASS, "size": SIZE, "seed": 0}
     save_once(phantoms, arguments, lambda: (phantom(PER_CLASS, SIZE), []))
-    write_text(study, STUDY.replace("PHANTOMS", str(phantoms)))
+    write_text(study, demo_study(phantoms))
     report = run_to_report(load_design(study), study.read_text(encoding="utf-8"), out / "study")
     typer.echo(str(report))

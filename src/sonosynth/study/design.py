@@ -115,12 +115,13 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def expand(source: str) -> Path:
-    """Return the path of a `source`, with environment variables and ``~`` expanded.
+    """Return the path of a `source`, with environment variables and ``~`` expanded; ``$$`` stands for a dollar sign.
 
     Raises:
         StudyError: a variable is not set.
     """
-    expanded = os.path.expandvars(os.path.expanduser(source))  # noqa: PTH111 - pathlib does not expand variables
-    if "$" in expanded:
-        raise StudyError(f"source '{source}': the environment variable in it is not set")
-    return Path(expanded)
+    home = os.path.expanduser(source)  # noqa: PTH111 - that of pathlib raises where there is no such user
+    parts = [os.path.expandvars(part) for part in home.split("$$")]
+    if any("$" in part for part in parts):
+        raise StudyError(f"source '{source}': the environment variable in it is not set; a dollar sign is written $$")
+    return Path("$".join(parts))
