@@ -217,6 +217,25 @@ def test_other_errors_of_pytorch_are_no_mistake_of_the_user(images, tmp_path, mo
     assert result.exit_code == 1 and isinstance(result.exception, RuntimeError)
 
 
+def test_an_interrupt_says_whether_the_command_goes_on(images, run, tmp_path, monkeypatch):
+    def pressed(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("gan.train.train_mode", "gan.sample.generate", "data.prepare.save_once", "study.design.load_design"):
+        monkeypatch.setattr(f"sonosynth.{place}", pressed)
+    train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)
+    goes_on, begins = "what was finished is kept, and the same command goes on", "the same command begins anew"
+    for words, told in (
+        (train, goes_on),
+        (("study", "run", "x.yaml"), goes_on),
+        (("study", "plan", "x.yaml"), begins),
+        (("data", "prepare", images, "--out", tmp_path / "x"), begins),
+        (("generate", run, "--out", tmp_path / "x", "-n", 4), begins),
+    ):
+        result = sonosynth(*words)
+        assert result.exit_code == 130 and result.stderr.splitlines()[-1].startswith(f"interrupted; {told}"), words
+
+
 @pytest.mark.slow
 def test_a_state_that_cannot_be_written_is_one_line_and_the_run_goes_on_later(images, tmp_path):
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.004, "--conditional", *TINY)

@@ -31,6 +31,8 @@ _MENDABLE = {
 }
 # What PyTorch says in a RuntimeError when a GPU, or the main memory, is full.
 _OUT_OF_MEMORY = ("out of memory", "memory: you tried to allocate", "CUBLAS_STATUS_ALLOC_FAILED")
+_GOING_ON = ("demo", "train", "score", "study run", "data fetch")  # where they were interrupted
+_COMMAND = "sonosynth.command"
 
 
 # Of the click that typer carries, which is not the user's click.
@@ -49,6 +51,10 @@ class _Commands(TyperGroup):
             return status
         sys.exit(status if isinstance(status, int) else 0)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_COMMAND] = " ".join(args[: 2 if args[:1] in (["data"], ["study"]) else 1])
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged files, which get their one line
         logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -57,7 +63,10 @@ class _Commands(TyperGroup):
         except SonosynthError as error:
             raise _mendable(str(error)) from error
         except KeyboardInterrupt as error:
-            print("interrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+            goes_on = ctx.meta[_COMMAND] in _GOING_ON
+            kept = "what was finished is kept, and the same command goes on from there"
+            left = kept if goes_on else "the same command begins anew"
+            print(f"interrupted; {left}", file=sys.stderr)
             raise typer.Exit(130) from error
         except MemoryError as error:
             told = one_line(str(error)) or "no more is to be had"
