@@ -82,6 +82,9 @@ def test_from_a_folder_of_photographs_to_scores_and_a_classifier(tmp_path):
     assert Image.open(tmp_path / "shown" / "grid.png").size == (320, 32)
     assert Image.open(tmp_path / "shown" / "interpolation.png").size == (12 * 32, 32)
     assert Image.open(tmp_path / "shown" / "interpolation.gif").n_frames > 1
+    sheets = [*(tmp_path / "shown").glob("*.png"), *(run / "samples").glob("*.png")]
+    assert len(sheets) > 2 and all("synthetic" in Image.open(path).info["Source"] for path in sheets)
+    assert b"synthetic" in Image.open(tmp_path / "shown" / "interpolation.gif").info["comment"]
     assert ImageSet.load(tmp_path / "shown").class_counts == {"cyst": 4}
     scored = sonosynth("score", prepared, made, "--out", tmp_path / "score.json", "--json")
     assert scored.exit_code == 0, scored.output

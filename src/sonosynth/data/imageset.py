@@ -16,6 +16,8 @@ from sonosynth.files import atomic_directory, folder_names, safe_name, same_file
 
 MANIFEST = "manifest.csv"
 _OWN_COLUMNS = ("path", "label", "group", "id", "synthetic")
+SYNTHETIC = "synthetic ultrasound image made by sonosynth; not a patient's"
+"""What is written into files of synthetic images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +136,7 @@ class ImageSet:
         """
         with atomic_directory(directory) as beside:
             paths = self.file_names()
-            marks = PngImagePlugin.PngInfo()
-            if self.synthetic:
-                marks.add_text("Source", "synthetic ultrasound image made by sonosynth; not a patient's")
+            marks = synthetic_mark() if self.synthetic else None
             for image, path in zip(self.images, paths, strict=True):
                 (beside / path).parent.mkdir(exist_ok=True)
                 Image.fromarray(image).save(beside / path, pnginfo=marks)
@@ -215,6 +215,13 @@ class ImageSet:
             synthetic=all(part.synthetic for part in parts),
             extra={name: tuple(v for part in parts for v in part.extra[name]) for name in sorted(shared)},
         )
+
+
+def synthetic_mark() -> PngImagePlugin.PngInfo:
+    """Return what a PNG of synthetic images says of itself: a text called "Source"."""
+    marks = PngImagePlugin.PngInfo()
+    marks.add_text("Source", SYNTHETIC)
+    return marks
 
 
 class _Rows:

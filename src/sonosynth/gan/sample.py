@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sonosynth.data.frame import restored
-from sonosynth.data.imageset import ImageSet
+from sonosynth.data.imageset import SYNTHETIC, ImageSet, synthetic_mark
 from sonosynth.engine import autocast, default_device, fetched, generator, on_device, samples_a_pass, staging
 from sonosynth.errors import ClassError, RunError, nearest
 from sonosynth.files import atomic_file
@@ -309,7 +309,7 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def save_animation(images: np.ndarray, path: Path, seconds: float = 6.0) -> None:
-    """Write uint8 images ``[N, H, W]`` as a GIF that repeats without end."""
+    """Write synthetic uint8 images ``[N, H, W]`` as a GIF that repeats without end and says what they are."""
     pictures = [Image.fromarray(image) for image in images]
     with atomic_file(path) as beside:
         pictures[0].save(
@@ -319,13 +319,14 @@ def save_animation(images: np.ndarray, path: Path, seconds: float = 6.0) -> None
             append_images=pictures[1:],
             duration=max(20, round(1000 * seconds / len(images))),
             loop=0,
+            comment=SYNTHETIC,
         )
 
 
 def save_sheet(images: np.ndarray, path: Path, columns: int) -> None:
-    """Write uint8 images ``[N, H, W]`` row by row as one PNG of `columns` columns."""
+    """Write synthetic uint8 images ``[N, H, W]`` row by row as one PNG of `columns` columns that says what they are."""
     with atomic_file(path) as beside:
-        Image.fromarray(tile(images, columns)).save(beside, format="PNG")
+        Image.fromarray(tile(images, columns)).save(beside, format="PNG", pnginfo=synthetic_mark())
 
 
 def save_sample_grid(network: GeneratorNetwork, config: RunConfig, path: Path, columns: int = 8) -> None:
