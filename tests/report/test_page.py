@@ -63,6 +63,13 @@ def test_figures_stand_on_disk_too(report):
     assert names == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf")}
 
 
+def test_tables_are_where_the_page_says(report):
+    _, text = read(report)
+    assert "f1.csv of the study directory" in text
+    assert "the same directory gives the same page. The numbers also stand in its scores.csv" in text
+    assert not list(report.parent.glob("*.csv"))
+
+
 def test_same_study_gives_the_same_page(study, report, tmp_path):
     again = write_report(study, tmp_path)
     assert again.read_bytes() == report.read_bytes()

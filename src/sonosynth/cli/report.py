@@ -8,7 +8,7 @@ import typer
 
 def report(
     study_dir: Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="directory that 'study run' wrote")],
-    out: Annotated[Path | None, typer.Option(help="where to write; STUDY_DIR if not given")] = None,
+    out: Annotated[Path | None, typer.Option(help="where to write; STUDY_DIR, where tables stay, if not given")] = None,
 ) -> None:
     """Write report.html, one self-contained page, and its figures as PNG and PDF.
 
