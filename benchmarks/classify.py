@@ -9,7 +9,8 @@ thread. Beside them stands the rate of a matrix product of all cores, in the pre
 
 - `one by one`: `fit`, as a study calls it; `classical` augments too;
 - `as in MONAI`: without the matrix products of the last stage;
-- `stacked`: four seeds in one step, by `torch.func.vmap`, which makes grouped convolutions of the convolutions;
+- `stacked`: four seeds in one step, by `torch.func.vmap`, which makes grouped convolutions of the convolutions; always
+  in float32, since PyTorch 2.13 takes no such gradient under autocast;
 - `compiled`: the network through `torch.compile`; its compilation is divided over the trainings of a core;
 - `two threads`: one process that uses both cores: wall-clock seconds, twice; only where asked for, on an idle machine.
 """
@@ -93,9 +94,7 @@ def stacked() -> Step:
             module.num_batches_tracked = None
 
     def loss(own: dict[str, Tensor], x: Tensor, labels: Tensor) -> Tensor:
-        with autocast(x.device):
-            logits = functional_call(base, own, (x,))
-        return F.cross_entropy(logits.float(), labels)
+        return F.cross_entropy(functional_call(base, own, (x,)), labels)
 
     gradients = vmap(grad(loss))
     x, labels = (torch.stack([part] * STACK) for part in batch())
