@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sonosynth.seeds import seed_of
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 _bfloat16: bool | None = None  # None: where the processor has it
 _records_graphs = False  # whether compiled functions are CUDA graphs
@@ -131,6 +131,8 @@ def begin_compiling() -> None:
     What is compiled takes `has_bfloat16` for a constant; to say so earlier would import the compiler, which takes
     seconds.
     """
+    if mallopt := _c_function("mallopt"):
+        mallopt(_M_ARENA_MAX, 1)  # heaps of the compiler's threads would stay, some 20 MiB
     torch.compiler.reset()
     torch.compiler.assume_constant_result(has_bfloat16)  # type: ignore[no-untyped-call]
 
