@@ -14,6 +14,7 @@ from sonosynth.report.classifier_figures import learning_figures
 from sonosynth.report.classifier_tables import filter_rows, network_part, on_synthetic, worth_row
 from sonosynth.report.contrasts import contrasts
 from sonosynth.report.f1_findings import power_sentences, worth_sentences
+from sonosynth.report.findings import findings
 from sonosynth.report.learning import curves, real_worth
 from sonosynth.report.page import write_report
 from sonosynth.report.pairs import pairs
@@ -489,3 +490,13 @@ def test_the_largest_rectangle_is_kept():
 @pytest.mark.parametrize(("p", "expected"), [(None, "–"), (0.0004, "< 0.001"), (0.0312, "0.031"), (1.0, "1.000")])
 def test_p_values_in_words(p, expected):
     assert p_text(p) == expected
+
+
+def test_a_ratio_to_a_score_near_zero_is_told_as_no_ratio(record, rows):
+    found = contrasts(rows, record.design)
+    order = tables.generators(record)
+    assert "below 100 real images: the largest relative" in findings(record, order, [], found, [], []).claims[1]
+    unbounded = [replace(c, difference=replace(c.difference, relative=None)) for c in found]
+    told = findings(record, order, [], unbounded, [], []).claims[1]
+    assert "no figure of our own, because the F1 of real images alone is nowhere clearly above zero" in told
+    assert "holds no such finished pair" in findings(record, order, [], [], [], []).claims[1]

@@ -143,22 +143,21 @@ def _claims(
         if c.row.series.generator is not None
         and c.baseline.series.arm == BASELINE
         and c.asked
-        and c.difference.relative is not None
         and max((len(s.indices) for s in record.subsets if s.size == c.row.size), default=c.row.size) < 100
     ]
-    if small:
-        top = max(small, key=lambda c: c.difference.relative.value if c.difference.relative else 0)
-        second = (
-            "F1 with real and synthetic against real images alone, below 100 real images: the largest relative "
-            f"difference here, chosen after the fact, is {percent(top.difference.relative)} "
+    second = "F1 with real and synthetic against real images alone, below 100 real images: "
+    with_ratio = [(c.difference.relative, c) for c in small if c.difference.relative is not None]
+    if with_ratio:
+        relative, top = max(with_ratio, key=lambda found: found[0].value)
+        second += (
+            f"the largest relative difference here, chosen after the fact, is {percent(relative)} "
             f"(absolute {interval_text(top.difference.absolute, 3, sign=True)}; {where(top, order)})."
         )
+    elif small:
+        second += "no figure of our own, because the F1 of real images alone is nowhere clearly above zero."
     else:
         reason = "holds no such finished pair" if record.design.classifiers.trains else "trains no classifiers"
-        second = (
-            "F1 with real and synthetic against real images alone, below 100 real images: no figure of our own, "
-            f"because this study {reason}."
-        )
+        second += f"no figure of our own, because this study {reason}."
     return [first, second]
 
 
