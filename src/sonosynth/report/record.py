@@ -12,16 +12,15 @@ import yaml
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
+from sonosynth.report.fields import Fields, read_object
 from sonosynth.report.results import (
     UNRECORDED,
     ClassifierRun,
-    Fields,
     FilterRun,
     ScoreNote,
     StudyScore,
     TrainRun,
     machine_in_words,
-    read_object,
     read_results,
 )
 from sonosynth.report.wording import counted, joined, span

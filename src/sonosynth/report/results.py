@@ -1,6 +1,5 @@
 """Results of finished cells: trained generators, scores of synthetic images, classifier runs."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ import numpy as np
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
-from sonosynth.files import read_json
 from sonosynth.metrics.scores import Score
+from sonosynth.report.fields import Fields, read_object
 
 _FACTORS = ("fill", "filter", "validation")  # of a classifier's training
 _KEY = (
@@ -153,26 +152,6 @@ class FilterRun:
     lost_coverage: float | None
 
 
-class Fields:
-    """Fields of one JSON object; a missing one is an error that names the file."""
-
-    def __init__(self, file: Path, values: object) -> None:
-        if not isinstance(values, dict):
-            raise StudyError(f"{file}: a JSON object is needed where {type(values).__name__} stands; remove the file")
-        self.file, self.values = file, values
-
-    def required(self, name: str) -> Any:
-        """Return the field. Raises StudyError if it is absent."""
-        if name not in self.values:
-            raise StudyError(f"{self.file} lacks the field '{name}'; remove the file and run the study again")
-        return self.values[name]
-
-    def optional(self, name: str) -> Any:
-        """Return the field, or None where it is absent or empty."""
-        value = self.values.get(name)
-        return None if value == "" else value
-
-
 @dataclass(frozen=True)
 class Results:
     """What the finished cells of a study hold; see `StudyRecord` for the lists.
@@ -260,14 +239,6 @@ def machine_in_words(machine: Mapping[str, Any] | None) -> str:
     parts = [machine.get("device"), machine.get("precision")]
     parts += [f"{name} {versions[name]}" for name in ("sonosynth", "torch") if name in versions]
     return ", ".join(str(part) for part in parts if part)
-
-
-def read_object(path: Path) -> Any:
-    """Return the content of a JSON file. Raises StudyError if it is damaged."""
-    try:
-        return read_json(path)
-    except json.JSONDecodeError as error:
-        raise StudyError(f"{path} is damaged ({error}); remove it and run the study again") from error
 
 
 def _classifier_order(run: ClassifierRun) -> tuple[object, ...]:

@@ -1,0 +1,36 @@
+"""JSON files of a study directory, read field by field: what is damaged or absent is named with its file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sonosynth.errors import StudyError
+from sonosynth.files import read_json
+
+
+class Fields:
+    """Fields of one JSON object; a missing one is an error that names the file."""
+
+    def __init__(self, file: Path, values: object) -> None:
+        if not isinstance(values, dict):
+            raise StudyError(f"{file}: a JSON object is needed where {type(values).__name__} stands; remove the file")
+        self.file, self.values = file, values
+
+    def required(self, name: str) -> Any:
+        """Return the field. Raises StudyError if it is absent."""
+        if name not in self.values:
+            raise StudyError(f"{self.file} lacks the field '{name}'; remove the file and run the study again")
+        return self.values[name]
+
+    def optional(self, name: str) -> Any:
+        """Return the field, or None where it is absent or empty."""
+        value = self.values.get(name)
+        return None if value == "" else value
+
+
+def read_object(path: Path) -> Any:
+    """Return the content of a JSON file. Raises StudyError if it is damaged."""
+    try:
+        return read_json(path)
+    except json.JSONDecodeError as error:
+        raise StudyError(f"{path} is damaged ({error}); remove it and run the study again") from error
