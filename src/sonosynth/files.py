@@ -59,9 +59,7 @@ def check_output(path: Path, *, directory: bool = False) -> None:
             raise OutputError(f"{path} is {what}, which cannot be replaced; give the name of a folder in it")
         if target.parent.is_dir():
             _beside(target).exists()  # which says whether the name is too long
-        there = next(parent for parent in target.parents if parent.exists())
-        with tempfile.TemporaryFile(dir=there):
-            pass
+        _try_to_write(target.parent)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
 
@@ -69,11 +67,16 @@ def check_output(path: Path, *, directory: bool = False) -> None:
 def check_folder(path: Path, option: str) -> None:
     """Raise OutputError, which names `option`, unless files can be written to the folder `path`, which may be new."""
     try:
-        there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-        with tempfile.TemporaryFile(dir=there):
-            pass
+        _try_to_write(path.absolute())
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another {option}") from error
+
+
+def _try_to_write(folder: Path) -> None:
+    """Raise OSError unless files can be written to `folder`, or to what is there of the way to it."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    with tempfile.TemporaryFile(dir=there):
+        pass
 
 
 def is_vacant(path: Path) -> bool:

@@ -118,12 +118,11 @@ def folds_of_groups(train: ImageSet, folds: int = FOLDS, seed: int = 0) -> list[
     if folds < 2:
         raise FilterError(f"a confidence filter needs two folds or more, not {folds}")
     check_groups(train)
-    labels = np.unique(train.labels)
-    folds = min(folds, *(len(np.unique(train.groups[train.labels == label])) for label in labels))
+    folds = min(folds, *(n for n in train.group_counts.values() if n))
     division = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
     parts = list(division.split(np.zeros(len(train)), train.labels, train.groups))
     for rest, _ in parts:
-        for label in np.setdiff1d(labels, train.labels[rest]):
+        for label in np.setdiff1d(train.labels, train.labels[rest]):
             raise FilterError(
                 f"of {folds} folds of whole groups one holds all training images of class '{train.classes[label]}', so "
                 "that its judge learns nothing of it; a confidence filter needs images of other groups"
@@ -133,11 +132,9 @@ def folds_of_groups(train: ImageSet, folds: int = FOLDS, seed: int = 0) -> list[
 
 def check_groups(train: ImageSet) -> None:
     """Raise FilterError, which names the class, if all training images of one are of a single group."""
-    for label in np.unique(train.labels):
-        if len(np.unique(train.groups[train.labels == label])) < 2:
-            raise FilterError(
-                f"class '{train.classes[label]}' has a single group of training images; a filter needs two of each"
-            )
+    for name, n in train.group_counts.items():
+        if n == 1:
+            raise FilterError(f"class '{name}' has a single group of training images; a filter needs two of each")
 
 
 def distance_filter(

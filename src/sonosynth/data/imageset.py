@@ -77,6 +77,11 @@ class ImageSet:
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
+    @property
+    def group_counts(self) -> dict[str, int]:
+        """Number of groups that have images of each class."""
+        return {name: len(np.unique(self.groups[self.labels == label])) for label, name in enumerate(self.classes)}
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":
         """Return the images at `indices`, in that order; classes keep their numbers."""
         index = np.asarray(indices, dtype=np.int64)

@@ -12,7 +12,6 @@ import yaml
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
-from sonosynth.report.fields import Fields, read_object
 from sonosynth.report.results import (
     UNRECORDED,
     ClassifierRun,
@@ -26,6 +25,7 @@ from sonosynth.report.results import (
 from sonosynth.report.wording import counted, joined, span
 from sonosynth.statistics import FEWEST_DRAWS, Splits
 from sonosynth.study.design import StudyDesign, load_design
+from sonosynth.study.fields import Fields, read_object
 
 _Column = TypeVar("_Column", bound=Hashable)
 

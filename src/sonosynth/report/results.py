@@ -11,7 +11,7 @@ import numpy as np
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
 from sonosynth.metrics.scores import Score
-from sonosynth.report.fields import Fields, read_object
+from sonosynth.study.fields import Fields, read_object
 
 _FACTORS = ("fill", "filter", "validation")  # of a classifier's training
 _KEY = (

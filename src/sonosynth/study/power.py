@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from sonosynth.classify.arms import ARMS
-from sonosynth.data.imageset import ImageSet
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     FEWEST_DRAWS,
@@ -87,7 +86,9 @@ def sight(design: StudyDesign, data: StudyData) -> Sight | None:
     n_groups = min(len(np.unique(test.groups)) for test in tests)
     numbers = (n_splits or design.split.draws, len(plan.seeds), n_groups)
     spread = None
-    lone_class = _of_one_group(tests[0]) if n_splits is None else None
+    lone_class = None
+    if n_splits is None:  # without its only group, a class has no F1
+        lone_class = next((name for name, n in tests[0].group_counts.items() if n == 1), None)
     if n_splits is not None:
         n_test = float(np.mean([len(test) for test in tests]))
         spread = repeated_splits_error(BUSI_COMPONENTS, *numbers, n_test / data.smallest_training_part)
@@ -97,14 +98,6 @@ def sight(design: StudyDesign, data: StudyData) -> Sight | None:
         None if spread is None else smallest_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
     )
     return Sight(*numbers, comparisons, single, corrected, n_splits is not None, lone_class)
-
-
-def _of_one_group(test: ImageSet) -> str | None:
-    """Return the first class whose images in `test` are all of one group: without that group it has no F1."""
-    for label, name in enumerate(test.classes):
-        if len(np.unique(test.groups[test.labels == label])) == 1:
-            return name
-    return None
 
 
 def _comparisons(design: StudyDesign) -> int:

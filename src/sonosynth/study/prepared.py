@@ -293,14 +293,16 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     check_real(test, "images of split.test")
     roles, remedy = ("images of data.source", "images of split.test"), "remove them from one of the two"
     check_apart(images, test, roles, remedy)
-    if data.grouped:  # who asks for near copies to be kept together means these as well
+    known = store is not None and store.data.is_dir()  # then it has been told, and the source may be gone
+    ours = read_source(expand(data.source)) if data.grouped or not known else None
+    if data.grouped and ours:  # who asks for near copies to be kept together means these as well
         used = set(images.ids)  # copies under two labels may have been left out
-        near = [pair for pair in shared_frames(read_source(expand(data.source)), source) if pair[0] in used]
+        near = [pair for pair in shared_frames(ours, source) if pair[0] in used]
         if near:
             raise LeakageError(leak(near, (roles[0], f"{roles[1]} (near copies, crops or flips)"), remedy))
     told += notes
-    if store is None or not store.data.is_dir():  # otherwise it has been told, and the source may be gone
-        told += shared_groups(read_source(expand(data.source)), source, images.classes)
+    if ours and not known:
+        told += shared_groups(ours, source, images.classes)
     return test, told
 
 

@@ -10,10 +10,11 @@ import pandas as pd
 
 from sonosynth.engine import provenance
 from sonosynth.errors import OutputError, StudyError
-from sonosynth.files import atomic_file, is_vacant, read_json, write_json, write_text
+from sonosynth.files import atomic_file, is_vacant, write_json, write_text
 from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, Generation, NaiveCell, format_of, trained_for
 from sonosynth.study.design import StudyDesign, load_design
+from sonosynth.study.fields import AGAIN, read_object
 
 STUDY_FILE = "study.yaml"
 SCORES_CSV = "scores.csv"
@@ -208,14 +209,9 @@ class Store:
             table.to_csv(beside, index=False, lineterminator="\n")
 
 
-def _object(path: Path, key: str, remedy: str = "remove it and run the study again") -> dict[str, Any]:
+def _object(path: Path, key: str, remedy: str = AGAIN) -> dict[str, Any]:
     """Return the JSON object with `key` that a store wrote to `path`. Raises StudyError, with the `remedy`."""
-    try:
-        content = read_json(path)
-    except FileNotFoundError as error:
-        raise StudyError(f"{path} is missing; {remedy}") from error
-    except ValueError as error:  # no JSON, or no text
-        raise StudyError(f"{path} is damaged ({error}); {remedy}") from error
+    content = read_object(path, remedy)
     if not isinstance(content, dict) or key not in content:
         raise StudyError(f"{path} is damaged (it is no object with '{key}'); {remedy}")
     return content

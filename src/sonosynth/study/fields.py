@@ -1,11 +1,12 @@
 """JSON files of a study directory, read field by field: what is damaged or absent is named with its file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from sonosynth.errors import StudyError
 from sonosynth.files import read_json
+
+AGAIN = "remove it and run the study again"
 
 
 class Fields:
@@ -28,9 +29,11 @@ class Fields:
         return None if value == "" else value
 
 
-def read_object(path: Path) -> Any:
-    """Return the content of a JSON file. Raises StudyError if it is damaged."""
+def read_object(path: Path, remedy: str = AGAIN) -> Any:
+    """Return the content of a JSON file. Raises StudyError, with the `remedy`, if it is missing or damaged."""
     try:
         return read_json(path)
-    except json.JSONDecodeError as error:
-        raise StudyError(f"{path} is damaged ({error}); remove it and run the study again") from error
+    except FileNotFoundError as error:
+        raise StudyError(f"{path} is missing; {remedy}") from error
+    except ValueError as error:  # no JSON, or no text
+        raise StudyError(f"{path} is damaged ({error}); {remedy}") from error
