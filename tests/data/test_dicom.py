@@ -25,7 +25,7 @@ from dicom_files import LOSSLESS, coded, dataset, encapsulated, jpeg, region, wr
 from sonosynth.data.dicom_pixels import DicomFile, coded_size
 from sonosynth.data.pictures import COLOUR, Picture
 from sonosynth.data.readers import SourceItem, decode
-from sonosynth.data.source import Source
+from sonosynth.data.source import ReadOptions, Source
 from sonosynth.errors import SourceError, UnreadableImageError
 
 RNG = np.random.default_rng(0)
@@ -362,7 +362,7 @@ def test_damaged_files_give_pixels_or_an_error(
     for at, change in flips:
         content[132 + int(at * (len(content) - 132))] ^= change
     (folder / "x.dcm").write_bytes(content[: int(len(content) * share)])
-    items, notes = spread(folder, [SourceItem(folder / "x.dcm", "a", None, "")], listed=True)
+    items, notes = spread(folder, [SourceItem(folder / "x.dcm", "a", None, "")], True, ReadOptions())
     source = Source("DICOM folder", folder, items[:50], ("a",), tuple(notes))
     try:
         _, pictures = decode_all(source, lambda item, picture: picture, skip_unreadable=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sonosynth.cli.options import ForceDicom, GroupColumn, LabelColumn, PathColumn, SkipUnreadable, Source
 from sonosynth.errors import OutputError, one_line
 
 if TYPE_CHECKING:
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
 
 
 def audit(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Images, as for 'data prepare'.")],
+    source: Source,
     out: Annotated[Path, typer.Option(help="Folder for audit.html, duplicates.csv and groups.csv.")],
     sizes: Annotated[
         list[int] | None, typer.Option("--size", min=4, help="A data-set size of a planned study; may be repeated.")
     ] = None,
-    skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave files that cannot be decoded out, and count them.")
-    ] = False,
+    skip_unreadable: SkipUnreadable = False,
+    path: PathColumn = None,
+    label: LabelColumn = None,
+    group: GroupColumn = None,
+    force_dicom: ForceDicom = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
 ) -> None:
     """Look for what spoils a study: duplicates, conflicting labels, shortcuts, bad images.
@@ -33,11 +36,11 @@ def audit(
     from sonosynth.data.audit import AUDIT, already_audited, write_tables
     from sonosynth.data.audit import audit as look
     from sonosynth.data.prepare import source_fingerprint
-    from sonosynth.data.readers import read_source
+    from sonosynth.data.readers import ReadOptions, read_source
     from sonosynth.files import atomic_directory, check_output, read_json, write_json
     from sonosynth.report.audit_page import PAGE, write_audit_page
 
-    images = read_source(source)
+    images = read_source(source, ReadOptions(path, label, group, force_dicom))
     # A table or a file of arrays says itself what its images are, so what else lies beside it does not matter.
     inside = Path(os.path.realpath(out)).is_relative_to(images.root.resolve())  # out may be a link to itself
     if source.is_dir() and inside:

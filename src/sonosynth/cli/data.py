@@ -10,6 +10,7 @@ import typer
 
 from sonosynth.cli.audit import audit
 from sonosynth.cli.fetch import fetch
+from sonosynth.cli.options import ForceDicom, GroupColumn, LabelColumn, PathColumn, SkipUnreadable, Source
 from sonosynth.errors import one_line
 
 if TYPE_CHECKING:
@@ -33,18 +34,7 @@ class Fit(StrEnum):
     MASK = "mask"
 
 
-Source = Annotated[
-    Path,
-    typer.Argument(
-        metavar="SOURCE",
-        help="Folder with one folder a class (pictures, clips, DICOM files), in BUSI layout, image set, manifest.csv, "
-        "or .npz file.",
-    ),
-]
 Out = Annotated[Path, typer.Option(help="Folder to write; must be empty or not there.")]
-SkipUnreadable = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Leave files that cannot be decoded out, and count them.")
-]
 
 
 @app.command()
@@ -52,13 +42,17 @@ def info(
     source: Source,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     skip_unreadable: SkipUnreadable = False,
+    path: PathColumn = None,
+    label: LabelColumn = None,
+    group: GroupColumn = None,
+    force_dicom: ForceDicom = False,
 ) -> None:
     """Say what SOURCE is: layout, classes, sizes, pixel formats, groups, exact copies, and what was left out."""
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.readers import read_source, scan
+    from sonosynth.data.readers import ReadOptions, read_source, scan
 
     with progress_bar("reading") as progress:
-        report = scan(read_source(source), skip_unreadable, progress)
+        report = scan(read_source(source, ReadOptions(path, label, group, force_dicom)), skip_unreadable, progress)
     if as_json:
         typer.echo(json.dumps(report.summary(), indent=1))
     else:
@@ -87,16 +81,20 @@ def prepare(
         bool, typer.Option("--mask-overlays", help="Fill burned-in words and calipers from their surroundings.")
     ] = False,
     skip_unreadable: SkipUnreadable = False,
+    path: PathColumn = None,
+    label: LabelColumn = None,
+    group: GroupColumn = None,
+    force_dicom: ForceDicom = False,
 ) -> None:
     """Bring all images of SOURCE to one size and grey, with a manifest that records how."""
     from sonosynth.cli.progress import progress_bar
     from sonosynth.data.groups import with_groups
     from sonosynth.data.prepare import prepare as prepared
     from sonosynth.data.prepare import save_once, source_fingerprint
-    from sonosynth.data.readers import read_source
+    from sonosynth.data.readers import ReadOptions, read_source
     from sonosynth.errors import SourceError
 
-    found, told = read_source(source), list[str]()
+    found, told = read_source(source, ReadOptions(path, label, group, force_dicom)), list[str]()
     if groups is not None:
         found, told = with_groups(found, groups, drop_conflicts, skip_unreadable)
     elif drop_conflicts:

@@ -10,7 +10,7 @@ from typing import Protocol
 from sonosynth.data import arrays, clips, dicom
 from sonosynth.data.dicom_pixels import DicomFile
 from sonosynth.data.pictures import Picture, decode_file
-from sonosynth.data.source import SourceItem, distinct_ids, named
+from sonosynth.data.source import ReadOptions, SourceItem, distinct_ids, named
 from sonosynth.errors import SourceError, UnreadableImageError
 
 _KEPT_OPEN = 4  # files; `readers` works with four threads at most, each on one file
@@ -35,7 +35,9 @@ class _Content:
 
 
 @dicom.quiet()
-def spread(root: Path, files: Sequence[SourceItem], listed: bool) -> tuple[tuple[SourceItem, ...], list[str]]:
+def spread(
+    root: Path, files: Sequence[SourceItem], listed: bool, options: ReadOptions
+) -> tuple[tuple[SourceItem, ...], list[str]]:
     """Return one item for each image in `files`, and lines to tell the user.
 
     Frames of one file, and DICOM files of one patient (of one study where no patient is given), share a group: a
@@ -46,11 +48,12 @@ def spread(root: Path, files: Sequence[SourceItem], listed: bool) -> tuple[tuple
         root: the folder that all paths lie under.
         files: one item a file; items without id are named after their files.
         listed: whether a manifest lists them, so that files without images are kept, as errors, and not left out.
+        options: how the files are to be read.
 
     Raises:
         SourceError: two images would have one name.
     """
-    pairs = [(item, _content(item.path)) for item in files]
+    pairs = [(item, _content(item.path, options)) for item in files]
     added = {name for _, content in pairs for name in content.columns}
     added |= {"frame"} if any(content.frames != (None,) for _, content in pairs) else set()
     taken = [name for name in (files[0].extra if files else ()) if name in added]
@@ -99,7 +102,7 @@ def _names(root: Path, items: Sequence[SourceItem]) -> list[str]:
     return names
 
 
-def _content(path: Path) -> _Content:
+def _content(path: Path, options: ReadOptions) -> _Content:
     suffix = path.suffix.lower()
     try:
         if suffix in clips.SUFFIXES or suffix == ".gif":
@@ -162,7 +165,8 @@ class OpenFiles:
     For any number of threads; frames of one file are decoded one at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: ReadOptions) -> None:
+        self._options = options
         self._lock = threading.Lock()
         self._files: OrderedDict[Path, _Opened] = OrderedDict()
 

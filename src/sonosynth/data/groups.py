@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.data.readers import Source, SourceItem, decode, named
+from sonosynth.data.readers import ReadOptions, Source, SourceItem, decode, named
 from sonosynth.data.tables import read_table
 from sonosynth.errors import ClassError, ManifestError, UnreadableImageError, nearest
 from sonosynth.files import atomic_file
@@ -86,7 +86,7 @@ def with_groups(
     places = [place(item, source.root) for item in source.items]
     rows = _rows(path, bool(drop_conflicts), set(places))
     absent = [(item, name) for item, name in zip(source.items, places, strict=True) if name not in rows]
-    missing = [name for item, name in absent if not (skip_unreadable and _is_unreadable(item))]
+    missing = [name for item, name in absent if not (skip_unreadable and _is_unreadable(item, source.options))]
     if missing:
         raise ManifestError(
             f"{path} has no row for {len(missing)} of {len(places)} images of {source.root}: {named(missing, 3)}; "
@@ -136,9 +136,9 @@ def members(groups: np.ndarray) -> list[np.ndarray]:
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
 
 
-def _is_unreadable(item: SourceItem) -> bool:
+def _is_unreadable(item: SourceItem, options: ReadOptions) -> bool:
     try:
-        decode(item)
+        decode(item, options)
     except UnreadableImageError:
         return True
     return False

@@ -10,13 +10,13 @@ from sonosynth.data.dicom import dicom_files, is_dicom
 from sonosynth.data.folder import Folder
 from sonosynth.data.imageset import MANIFEST
 from sonosynth.data.manifests import LABELS, read_manifest
-from sonosynth.data.source import Source, SourceItem, alike, named, natural_key, suffixes
+from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named, natural_key, suffixes
 from sonosynth.errors import SourceError
 
-__all__ = ["Source", "SourceItem", "named", "natural_key", "read_source"]
+__all__ = ["ReadOptions", "Source", "SourceItem", "named", "natural_key", "read_source"]
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     """Find the labelled images under `path`, of which nothing is decoded.
 
     `path` is a folder in BUSI layout, a folder with one folder a class, a manifest.csv or the folder it lies in, or an
@@ -27,12 +27,17 @@ def read_source(path: Path) -> Source:
     named ``NAME_mask.png`` or ``NAME_mask_1.png`` are masks and left out. In subfolders of class folders only DICOM
     files are looked for.
 
+    Args:
+        path: the folder or file.
+        options: what the user says of it.
+
     Raises:
         SourceError: `path` does not exist, holds no images in class folders, or is not an .npz file that is read.
         ManifestError: the manifest lacks columns, names a missing file, one file twice, or a file elsewhere.
     """
+    options = options or ReadOptions()
     if path.is_file() and path.suffix.lower() == ".csv":
-        return read_manifest(path)
+        return read_manifest(path, options)
     if path.is_file() and path.suffix.lower() == SUFFIX:
         return read_npz(path)
     if not path.is_dir():
@@ -43,16 +48,16 @@ def read_source(path: Path) -> Source:
     manifest = path / MANIFEST
     # A link to nothing is a mistake to tell, not a folder without a manifest.
     if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
-        return read_manifest(manifest)
+        return read_manifest(manifest, options)
     if (path / LABELS).is_file() and dicom_files(path):
-        return read_manifest(path / LABELS)
-    return _read_folders(path)
+        return read_manifest(path / LABELS, options)
+    return _read_folders(path, options)
 
 
 # ---------------------------------------------------------------------------------------------------- folders
 
 
-def _read_folders(root: Path) -> Source:
+def _read_folders(root: Path, options: ReadOptions) -> Source:
     here = Folder(root)
     found = {folder.name: Folder(folder, nested=True) for folder in sorted(here.folders)}
     classes = tuple(name for name, folder in found.items() if folder.images)
@@ -76,7 +81,7 @@ def _read_folders(root: Path) -> Source:
         notes.append(f"{unpaired} files are named like masks but their images are not beside them: counted as images")
     notes += [*_folder_notes(here, found, classes), *links_out(root, (path for path, _ in pairs))]
     items, more = spread(
-        root, [SourceItem(path, label, None, "", masks=marks.get(path, ())) for path, label in pairs], listed=False
+        root, [SourceItem(path, label, None, "", masks=marks.get(path, ())) for path, label in pairs], False, options
     )
     left = {item.label for item in items}
     if not left:
@@ -86,7 +91,7 @@ def _read_folders(root: Path) -> Source:
     all_dicom = all(is_dicom(path) for path, _ in pairs)
     notes += [*more, *alike(classes), *formulas((item.id, item.label) for item in items)]
     kind = "DICOM folder" if all_dicom else "BUSI layout" if busi else "image folder"
-    return Source(kind, root, items, classes, tuple(notes))
+    return Source(kind, root, items, classes, tuple(notes), options=options)
 
 
 def _folder_notes(here: Folder, found: Mapping[str, Folder], classes: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from sonosynth.data.cautions import formulas, links_out
 from sonosynth.data.contents import spread
 from sonosynth.data.dicom import dicom_files, is_dicom, quiet, read_header
 from sonosynth.data.folder import Folder
-from sonosynth.data.source import Source, SourceItem, alike
+from sonosynth.data.source import ReadOptions, Source, SourceItem, alike
 from sonosynth.data.tables import read_table
 from sonosynth.errors import ManifestError, UnreadableImageError, nearest
 
@@ -32,7 +32,7 @@ _TELLING = re.compile(
 _Rows = list[tuple[int, dict[str, str]]]
 
 
-def read_manifest(path: Path) -> Source:
+def read_manifest(path: Path, options: ReadOptions) -> Source:
     """Return the images that the table at `path` lists.
 
     Raises:
@@ -73,12 +73,12 @@ def read_manifest(path: Path) -> Source:
     notes = [] if whole else _manifest_notes(path, header, kept, files)
     if private:
         notes.append(f"columns that may tell who a patient is left out: {', '.join(private)}")
-    items, more = spread(root, files, listed=True)
+    items, more = spread(root, files, True, options)
     classes = tuple(sorted({item.label for item in items}))
     synthetic = _synthetic(path, rows) if "synthetic" in header else False
     notes += [*more, *alike(classes), *links_out(root, [path, *(item.path for item in files)])]
     notes += formulas((item.id, item.label, item.group or "", *item.extra.values()) for item in items)
-    return Source("image set" if whole else "manifest", root, items, classes, tuple(notes), synthetic)
+    return Source("image set" if whole else "manifest", root, items, classes, tuple(notes), synthetic, options)
 
 
 def _identifies(column: str) -> bool:

@@ -12,13 +12,14 @@ import numpy as np
 
 from sonosynth.data.contents import OpenFiles
 from sonosynth.data.dicom import quiet
-from sonosynth.data.layouts import Source, SourceItem, named, read_source
+from sonosynth.data.layouts import ReadOptions, Source, SourceItem, named, read_source
 from sonosynth.data.pictures import COLOUR, HOW_TO_SKIP, Picture
 from sonosynth.errors import ClassError, SourceError, UnreadableImageError, one_line
 
 __all__ = [
     "ImageFacts",
     "Picture",
+    "ReadOptions",
     "Source",
     "SourceItem",
     "SourceReport",
@@ -33,12 +34,12 @@ _T = TypeVar("_T")
 
 
 @quiet()
-def decode(item: SourceItem) -> Picture:
+def decode(item: SourceItem, options: ReadOptions | None = None) -> Picture:
     """Decode one image to grey pixels, by the rules of `decode_file`, `DicomFile`, `Clip` or `Arrays`.
 
     Raises UnreadableImageError. To decode many images, `decode_all` opens each file only once.
     """
-    return OpenFiles().picture(item)
+    return OpenFiles(options or ReadOptions()).picture(item)
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def decode_all(
         digest = hashlib.blake2b(f"{width}x{height} ".encode() + picture.grey.tobytes(), digest_size=16).hexdigest()
         return ImageFacts(item, width, height, picture.original_mode, picture.note, digest), value
 
-    files = OpenFiles()
+    files = OpenFiles(source.options)
     facts, values, unreadable = [], [], []
     pool = ThreadPoolExecutor(_THREADS)
     try:

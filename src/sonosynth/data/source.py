@@ -10,6 +10,23 @@ from sonosynth.errors import SourceError
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """What a user says of a source that the files do not say themselves.
+
+    Attributes:
+        path: column of a table that names the file of each image; None: "path".
+        label: column that gives the class; None: "label".
+        group: column that gives the patient, or another unit that must not be divided; None: "group", if there is one.
+        force_dicom: read DICOM files that lack the preamble, as implicit or explicit little endian.
+    """
+
+    path: str | None = None
+    label: str | None = None
+    group: str | None = None
+    force_dicom: bool = False
+
+
+@dataclass(frozen=True)
 class SourceItem:
     """One image of a source.
 
@@ -44,6 +61,7 @@ class Source:
         classes: names of the classes, sorted.
         notes: lines to tell the user: what was left out and why, what was kept beyond the contract.
         synthetic: whether a manifest says that the images were generated.
+        options: how it was read, and how its files are to be decoded.
     """
 
     kind: str
@@ -52,6 +70,7 @@ class Source:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+    options: ReadOptions = ReadOptions()
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

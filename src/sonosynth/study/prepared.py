@@ -204,7 +204,7 @@ def _check_as_before(store: Store, name: str, images: ImageSet) -> None:
 
 def _source(design: StudyDesign) -> tuple[Source, list[str]]:
     """Return the source, with the groups of a table if the study names one, and lines to tell the user."""
-    return _grouped(design, read_source(expand(design.data.source)))
+    return _grouped(design, read_source(expand(design.data.source), design.data.options))
 
 
 def _grouped(design: StudyDesign, source: Source) -> tuple[Source, list[str]]:
@@ -236,7 +236,9 @@ def _unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]
     groups = design.data.groups
     if groups not in ("source", "audit") and not expand(groups).is_file():
         return [f"the groups of {groups} that were used before are kept, for the table is no longer there"]
-    return _still(design.data.source, lambda: read_source(expand(design.data.source)), before, kept, design)
+    return _still(
+        design.data.source, lambda: read_source(expand(design.data.source), design.data.options), before, kept, design
+    )
 
 
 def _still(
@@ -268,7 +270,7 @@ def _beside(given: str, design: StudyDesign, images: ImageSet) -> tuple[Source, 
     Raises:
         ClassError: it has images of other classes than the study, and `data.classes` does not say which ones to take.
     """
-    source = read_source(expand(given))
+    source = read_source(expand(given), design.data.options)
     others = other_classes(Counter(item.label for item in source.items), images.classes)
     if others and design.data.classes is None:
         raise ClassError(
@@ -283,7 +285,7 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     if store is not None and store.test.is_dir():
         kept = store.provenance()["data"]
         own = design.split.test
-        told = _still(own, lambda: read_source(expand(own)), kept.get("test_files"), store.test)
+        told = _still(own, lambda: read_source(expand(own), design.data.options), kept.get("test_files"), store.test)
         return ImageSet.load(store.test).with_classes(images.classes), told
     source, told = _beside(design.split.test, design, images)
     data = design.data
@@ -294,7 +296,7 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     roles, remedy = ("images of data.source", "images of split.test"), "remove them from one of the two"
     check_apart(images, test, roles, remedy)
     known = store is not None and store.data.is_dir()  # then it has been told, and the source may be gone
-    ours = read_source(expand(data.source)) if data.grouped or not known else None
+    ours = read_source(expand(data.source), data.options) if data.grouped or not known else None
     if data.grouped and ours:  # who asks for near copies to be kept together means these as well
         used = set(images.ids)  # copies under two labels may have been left out
         near = [pair for pair in shared_frames(ours, source) if pair[0] in used]

@@ -136,7 +136,7 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
             "files": data.files,
         }
         if design.split.test is not None:
-            kept["data"]["test_files"] = source_fingerprint(read_source(expand(design.split.test)))
+            kept["data"]["test_files"] = source_fingerprint(read_source(expand(design.split.test), design.data.options))
             kept["data"]["test_fingerprint"] = data.divisions[0].held_out.fingerprint()
         store.save_provenance(kept)
     for name, content in data.audit.items():

@@ -17,6 +17,7 @@ from sonosynth.classify.arms import DEFAULT_ARMS, FILLS, Fill, find_arm
 from sonosynth.classify.filters import FILTERS, QUANTILE
 from sonosynth.classify.networks import find_network
 from sonosynth.classify.settings import DEFAULTS, Balance, Schedule, Training
+from sonosynth.data.source import ReadOptions
 from sonosynth.errors import nearest
 from sonosynth.features import known_features
 from sonosynth.gan.recipe import Recipe
@@ -62,16 +63,31 @@ _Name = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 _Psi = Annotated[float, Field(ge=0, le=1)]
 
 
+class ColumnsSection(Section):
+    """Which columns of the user's own table name the files, the classes and the groups (patients)."""
+
+    path: str | None = None
+    label: str | None = None
+    group: str | None = None
+
+
 class DataSection(Section):
     """Which images, and how they are prepared."""
 
     source: _Path
+    columns: ColumnsSection = ColumnsSection()  # of a table whose columns are called otherwise
+    force_dicom: bool = False  # DICOM files without preamble
     size: Literal[32, 64, 128, 256, 512] = 64
     fit: Literal["stretch", "pad", "crop", "mask"] = "stretch"
     mask_overlays: bool = False
     groups: _Path = "source"  # of the source itself; "audit": duplicates too; else a groups.csv
     drop_conflicts: bool | None = None  # None: where groups are not the source's own
     classes: tuple[str, ...] | None = None  # None: all, sorted by name
+
+    @property
+    def options(self) -> ReadOptions:
+        """How `source` is read."""
+        return ReadOptions(**self.columns.model_dump(), force_dicom=self.force_dicom)
 
     @property
     def grouped(self) -> bool:
