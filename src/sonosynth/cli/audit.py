@@ -93,7 +93,7 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    from sonosynth.report.wording import counted
+    from sonosynth.text import counted
 
     clusters, shortcut = found["clusters"], found["shortcut_f1"]
     typer.echo(f"images      {found['images']} in {counted(found['groups'], 'group')}")

@@ -11,7 +11,7 @@ from sonosynth.data.audit import Audit
 from sonosynth.data.overlays import Overlays
 from sonosynth.files import write_text
 from sonosynth.report.render import picture_uri, render
-from sonosynth.report.wording import counted
+from sonosynth.text import counted
 
 PAGE = "audit.html"
 _CLUSTERS = 300  # shown with pictures; all of them stand in the tables

@@ -9,8 +9,9 @@ from sonosynth.report.learning import RealWorth
 from sonosynth.report.power import WANTED, Detectable
 from sonosynth.report.results import Generator
 from sonosynth.report.tables import LEVEL, Series
-from sonosynth.report.wording import counted, interval_text, joined, number, p_text, percent, span, verdict
+from sonosynth.report.wording import interval_text, joined, number, p_text, percent, span, verdict
 from sonosynth.statistics import FEWEST_DRAWS
+from sonosynth.text import counted
 
 WRITTEN_OUT = 12  # comparisons listed among the findings; of more, only a summary
 UNSETTLED = "not settled"

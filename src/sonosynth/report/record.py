@@ -22,10 +22,11 @@ from sonosynth.report.results import (
     machine_in_words,
     read_results,
 )
-from sonosynth.report.wording import counted, joined, span
+from sonosynth.report.wording import joined, span
 from sonosynth.statistics import FEWEST_DRAWS, Splits
 from sonosynth.study.design import StudyDesign, load_design
 from sonosynth.study.fields import Fields, read_object
+from sonosynth.text import counted
 
 _Column = TypeVar("_Column", bound=Hashable)
 

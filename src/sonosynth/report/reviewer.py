@@ -7,8 +7,9 @@ from sonosynth.report.classifier_tables import no_p_values
 from sonosynth.report.contrasts import Contrast
 from sonosynth.report.power import WANTED, Detectable
 from sonosynth.report.record import StudyRecord, groups_in_words
-from sonosynth.report.wording import counted, joined, listed, number, span
+from sonosynth.report.wording import joined, listed, number, span
 from sonosynth.statistics import FEWEST_DRAWS
+from sonosynth.text import counted
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
 

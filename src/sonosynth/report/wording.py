@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from sonosynth.statistics import Interval
+from sonosynth.text import counted
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -55,11 +56,6 @@ def verdict(difference: Interval) -> str:
     if not np.isfinite([difference.low, difference.high]).all():
         return "–"
     return "above 0" if difference.low > 0 else "below 0" if difference.high < 0 else "spans 0"
-
-
-def counted(n: int, noun: str, plural: str = "") -> str:
-    """Return ``"1 draw"`` or ``"3 draws"``."""
-    return f"{n} {noun if n == 1 else plural or noun + 's'}"
 
 
 def spent(noun: str, seconds: Sequence[float]) -> str:

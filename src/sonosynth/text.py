@@ -1,0 +1,13 @@
+"""Words of messages, notes, tables and pages that all parts of the package use."""
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Return a number and its noun: ``"1 image"``, ``"0 images"``, ``"3 images"``.
+
+    Args:
+        n: the number.
+        noun: for one; a verb may follow it.
+        plural: for all other numbers; `noun` with an "s" if not given. With a verb, both are needed:
+            ``counted(n, "image has", "images have")``.
+    """
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
