@@ -15,6 +15,12 @@ def png(seed: int) -> bytes:
     return buffer.getvalue()
 
 
+def mask_png() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.pad(np.full((4, 6), 255, np.uint8), ((3, 5), (4, 6)))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def zipped(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -61,7 +67,7 @@ FAKES: dict[str, dict[str, bytes]] = {
     "BUSI": {
         "Dataset_BUSI.zip": zipped(
             {
-                f"Dataset_BUSI_with_GT/{name}/{name} ({i}){mask}.png": png(i)
+                f"Dataset_BUSI_with_GT/{name}/{name} ({i}){mask}.png": mask_png() if mask else png(i)
                 for name in ("benign", "malignant", "normal")
                 for i in (1, 2)
                 for mask in ("", "_mask")
@@ -75,7 +81,7 @@ FAKES: dict[str, dict[str, bytes]] = {
                 b"bus_0001-l,1,Fibroadenoma,benign,4,GE,left\nbus_0001-r,1,Fibroadenoma,benign,4,GE,right\n"
                 b"bus_0002-l,2,IDC,malignant,5,GE,left\n",
                 **{f"BUSBRA/Images/bus_{name}.png": png(i) for i, name in enumerate(("0001-l", "0001-r", "0002-l"))},
-                **{f"BUSBRA/Masks/mask_{name}.png": png(9) for name in ("0001-l", "0001-r", "0002-l")},
+                **{f"BUSBRA/Masks/mask_{name}.png": mask_png() for name in ("0001-l", "0001-r", "0002-l")},
             }
         )
     },
@@ -85,7 +91,7 @@ FAKES: dict[str, dict[str, bytes]] = {
                 f"{UCLM}/INFO.csv": "\ufeffImage;Size;Label;Doppler;Marks\r\nALWI_000.png;1;Normal;No;No\r\n"
                 "ALWI_001.png;1;Benign;No;No\r\nANAT_000.png;1;Malignant;No;Yes\r\n".encode(),
                 **{
-                    f"{UCLM}/{folder}/{name}.png": png(i)
+                    f"{UCLM}/{folder}/{name}.png": mask_png() if folder == "masks" else png(i)
                     for folder in ("images", "masks")
                     for i, name in enumerate(("ALWI_000", "ALWI_001", "ANAT_000"))
                 },
@@ -94,7 +100,11 @@ FAKES: dict[str, dict[str, bytes]] = {
     },
     "BrEaST": {
         f"{BREAST}-Dec-15-2023.zip": zipped(
-            {f"{BREAST}/case00{i}{mask}.png": png(i) for i in (1, 2, 3) for mask in ("", "_tumor")}
+            {
+                f"{BREAST}/case00{i}{mask}.png": mask_png() if mask else png(i)
+                for i in (1, 2, 3)
+                for mask in ("", "_tumor")
+            }
         ),
         "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx": workbook(
             [
@@ -109,7 +119,7 @@ FAKES: dict[str, dict[str, bytes]] = {
     "HC18": {
         "training_set.zip": zipped(
             {
-                f"training_set/{name}{end}.png": png(i)
+                f"training_set/{name}{end}.png": mask_png() if end else png(i)
                 for i, name in enumerate(("000_HC", "010_HC", "010_2HC"))
                 for end in ("", "_Annotation")
             }

@@ -108,7 +108,7 @@ def test_what_is_no_image_is_left_out_and_told(tmp_path: Path) -> None:
     assert has_note(source, "DICOMDIR ignored") and has_note(
         source, "1 DICOM files say that identifying text is burned"
     )
-    assert has_note(source, "1 files that are not images left out", "README")
+    assert has_note(source, "1 file that is not an image left out", "README")
     (tmp_path / "a" / "x.dcm").unlink()
     with pytest.raises(SourceError, match="only other DICOM objects"):
         read_source(tmp_path)
@@ -173,7 +173,7 @@ def test_labels_by_uid(tmp_path: Path, name: str) -> None:
         ("2", "m", "2", ""),
     ]
     assert not any(uid in repr(source) for uid in uids)
-    assert has_note(source, "1 image files beside the listed ones")
+    assert has_note(source, "1 image file beside the listed ones")
 
 
 def test_labels_by_path_with_groups_of_their_own(tmp_path: Path) -> None:

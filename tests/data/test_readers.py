@@ -17,6 +17,14 @@ def png(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10)) -> Path:
     return path
 
 
+def mask(path: Path, size: tuple[int, int] = (12, 10), value: int = 255) -> Path:
+    """Write an ellipse of `value` on black, of `size` (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    x, y = np.meshgrid(np.linspace(-1, 1, size[0]), np.linspace(-1, 1, size[1]))
+    Image.fromarray(np.where(x**2 + (2 * y) ** 2 < 0.5, np.uint8(value), np.uint8(0))).save(path)
+    return path
+
+
 def has_note(source: Source, *parts: str) -> bool:
     return any(all(part in note for part in parts) for note in source.notes)
 
@@ -24,28 +32,26 @@ def has_note(source: Source, *parts: str) -> bool:
 def test_busi_layout(tmp_path: Path) -> None:
     for i, number in enumerate([10, 2, 1]):
         png(tmp_path / "benign" / f"benign ({number}).png", i)
-        png(tmp_path / "benign" / f"benign ({number})_mask.png", i)
-    png(tmp_path / "benign" / "benign (2)_mask_1.png")
+        mask(tmp_path / "benign" / f"benign ({number})_mask.png")
+    mask(tmp_path / "benign" / "benign (2)_mask_1.png")
     png(tmp_path / "normal" / "normal (1).png", 9)
-    png(tmp_path / "normal" / "normal (7)_mask.png")  # its image is gone
+    mask(tmp_path / "normal" / "normal (7)_mask.png")  # its image is gone
     source = read_source(tmp_path)
     assert source.kind == "BUSI layout" and source.classes == ("benign", "normal") and source.root == tmp_path
     assert [item.id for item in source.items] == ["benign (1)", "benign (2)", "benign (10)", "normal (1)"]
     assert [item.label for item in source.items] == ["benign"] * 3 + ["normal"]
     assert {item.group for item in source.items} == {None}
-    assert source.notes == ("5 masks left out",)
-
-
-def test_masks_in_a_folder_of_their_own_are_told(tmp_path: Path) -> None:
-    png(tmp_path / "images" / "a.png")
-    png(tmp_path / "masks" / "a_mask.png")
-    source = read_source(tmp_path)
-    assert source.kind == "image folder" and has_note(source, "1 files are named like masks")
+    assert [len(item.masks) for item in source.items] == [1, 2, 1, 0]
+    assert source.notes == (
+        "4 masks paired with 3 images",
+        "1 mask without an image left out: normal (7)_mask.png",
+    )
 
 
 def test_a_class_of_masks_alone_beside_masked_images_is_an_error(tmp_path: Path) -> None:
-    for name in ("benign/a.png", "benign/a_mask.png", "normal/b_mask.png"):
-        png(tmp_path / name)
+    png(tmp_path / "benign" / "a.png")
+    for name in ("benign/a_mask.png", "normal/b_mask.png"):
+        mask(tmp_path / name)
     with pytest.raises(SourceError, match="normal holds only masks"):
         read_source(tmp_path)
 
@@ -61,12 +67,12 @@ def test_image_folder_tells_what_it_leaves_out(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     source = read_source(tmp_path)
     assert source.kind == "image folder" and source.classes == ("a", "b")
-    assert [item.id for item in source.items] == ["a/1", "b/1"]
-    assert has_note(source, "1 images outside the class folders", "stray.png")
-    assert has_note(source, "4 files that are not images", ".txt (1)", ".db (1)", ".csv (1)", ".md (1)")
-    assert has_note(source, "2 hidden files")
-    assert has_note(source, "1 folders inside class folders not looked into", "a/old")
-    assert has_note(source, "1 folders without images are not classes", "empty")
+    assert [(item.id, item.group) for item in source.items] == [("a/1", None), ("a/old/2", "old"), ("b/1", None)]
+    assert has_note(source, "1 image outside the class folders", "stray.png")
+    assert has_note(source, "3 files that are not images", ".txt (1)", ".csv (1)", ".md (1)")
+    assert has_note(source, "3 hidden or system files")
+    assert has_note(source, "1 image in subfolders of class folders", "1 group")
+    assert has_note(source, "1 folder without images is not a class: empty")
 
 
 def test_ids_are_distinct_even_if_only_the_suffix_differs(tmp_path: Path) -> None:
@@ -142,7 +148,7 @@ def test_manifest_with_groups_and_further_columns(tmp_path: Path) -> None:
         ]
         assert has_note(source, "further manifest columns kept: age")
         assert has_note(source, "1 of 2 images have no group")
-        assert has_note(source, "1 image files beside the listed ones are not in manifest.csv")
+        assert has_note(source, "1 image file beside the listed ones is not in manifest.csv")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -165,7 +171,7 @@ def test_manifest_as_spreadsheets_write_it(tmp_path: Path, encoding: str, newlin
         ("path;label\na.png;x\n", r"lacks the column 'path' \(separated by ';'\? use ','\)"),
         ("path,label\n", "has no rows"),
         ("path,label,label\na.png,x,y\n", "column 'label' more than once"),
-        ("path,label\na.png,x\nb.png\n", "line 3: 1 fields where the first line has 2"),
+        ("path,label\na.png,x\nb.png\n", "line 3: 1 field where the first line has 2"),
         ("path,label\na.png,x\nc.png,x\nd.png,x\n", r"line 3: no file 'c\.png' .*\(and 1 more\)"),
         ("path,label\na.png,x\nb.png,x\n./a.png,y\n", r"line 4: 'a\.png' is already on line 2"),
         ("path,label\n/etc/a.png,x\n", "line 2: '/etc/a.png' is outside"),
@@ -296,8 +302,92 @@ def test_decode_reads_one_item(tmp_path: Path) -> None:
 @pytest.mark.skipif("SONOSYNTH_DATA" not in os.environ, reason="SONOSYNTH_DATA is not set")
 def test_busi_itself() -> None:
     source = read_source(Path(os.environ["SONOSYNTH_DATA"]) / "Dataset_BUSI_with_GT")
-    assert source.kind == "BUSI layout" and "798 masks left out" in source.notes
+    assert source.kind == "BUSI layout" and "798 masks paired with 780 images" in source.notes
     report = scan(source)
     assert report.class_counts == {"benign": 437, "malignant": 210, "normal": 133}
     assert len(report.conversions()["colour overlay"]) == 15
     assert report.summary()["conflicts"] == [["benign/benign (433)", "malignant/malignant (145)"]]
+
+
+# ---------------------------------------------------------------------------------------------------- subfolders
+
+
+def test_subfolders_of_class_folders_are_groups(tmp_path: Path) -> None:
+    for name in (
+        "benign/p1/0.png",
+        "benign/p1/t2/1.png",
+        "benign/p2/0.png",
+        "malignant/p1/0.png",
+        "malignant/p3/0.png",
+    ):
+        png(tmp_path / name, len(name))
+    source = read_source(tmp_path)
+    assert source.classes == ("benign", "malignant")
+    assert [(item.label, item.group) for item in source.items] == [
+        ("benign", "p1"),
+        ("benign", "p1"),
+        ("benign", "p2"),
+        ("malignant", "p1"),
+        ("malignant", "p3"),
+    ]
+    assert has_note(
+        source, "5 images in subfolders of class folders", "3 groups", "in several classes is one group: p1"
+    )
+
+
+def test_a_subfolder_that_is_called_images_says_nothing_of_a_patient(tmp_path: Path) -> None:
+    for name in ("a/images/1.png", "a/images/p7/2.png", "b/PNG/1.png"):
+        png(tmp_path / name, len(name))
+    assert [item.group for item in read_source(tmp_path).items] == [None, "p7", None]
+
+
+def test_a_data_set_of_one_class_is_not_read_with_its_classes_as_patients(tmp_path: Path) -> None:
+    for name in ("BUSI/benign/1.png", "BUSI/malignant/1.png"):
+        png(tmp_path / name)
+    with pytest.raises(SourceError, match=r"BUSI has, in its subfolders: benign, malignant; give that folder"):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("parts", "study"),
+    [
+        (("train", "val", "test"), r"data\.source: .*train and split\.test: .*test"),
+        (("Training", "Testing"), r"data\.source: .*Training and split\.test: .*Testing"),
+        (("fold1", "fold2"), r"data\.source: .*fold1"),
+        (("hospital A", "hospital B"), r"data\.source: .*hospital A"),
+    ],
+)
+def test_parts_of_a_data_set_are_all_named(tmp_path: Path, parts: tuple[str, ...], study: str) -> None:
+    for part in parts:
+        for label in ("benign", "malignant"):
+            png(tmp_path / part / label / "1.png")
+    with pytest.raises(SourceError, match=study) as caught:
+        read_source(tmp_path)
+    assert all(str(tmp_path / part) in str(caught.value) for part in parts)
+
+
+def test_parts_that_are_prepared_sets(tmp_path: Path) -> None:
+    for part in ("one", "other"):
+        png(tmp_path / part / "p1" / "1.png")
+        png(tmp_path / part / "p2" / "1.png")
+        (tmp_path / part / "manifest.csv").write_text("path,label\np1/1.png,a\np2/1.png,b\n")
+    with pytest.raises(SourceError, match="as parts of a data set; give one of them as SOURCE"):
+        read_source(tmp_path)
+
+
+def test_parts_without_classes(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        png(tmp_path / part / "1.png")
+    with pytest.raises(SourceError, match="nothing says of what class their images are"):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["@eaDir", "__MACOSX", ".AppleDouble", "lost+found", "$RECYCLE.BIN", "System Volume Information"],
+)
+def test_what_systems_put_beside_the_images_is_no_class(tmp_path: Path, name: str) -> None:
+    for folder in ("a", "b", name, f"a/{name}"):
+        png(tmp_path / folder / "1.png")
+    source = read_source(tmp_path)
+    assert source.classes == ("a", "b") and len(source.items) == 2 and has_note(source, "2 hidden or system files")

@@ -157,3 +157,52 @@ def test_a_test_set_of_ones_own_may_not_hold_near_copies_of_training_images(tmp_
         prepare_study(asked("copies", "audit"))
     assert len(prepare_study(asked("strangers", "audit")).divisions[0].held_out) == 4
     assert len(prepare_study(asked("copies", "source")).divisions[0].held_out) == 8
+
+
+# ---------------------------------------------------------------------------------------------------- tables of others
+
+
+def public_table(folder: Path, seed: int) -> Path:
+    """24 images of two classes and six patients, in a table whose columns are called otherwise."""
+    rng, rows = np.random.default_rng(seed), ["ID,Case,Pathology"]
+    for i in range(24):
+        (folder / "Images").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(folder / "Images" / f"{seed}-{i}.png")
+        rows.append(f"{seed}-{i},P{seed}-{i // 4},{'benign' if i // 4 % 2 else 'malignant'}")
+    (folder / "table.csv").write_text("\n".join(rows) + "\n")
+    return folder / "table.csv"
+
+
+def table_study(tmp_path: Path, columns: dict[str, str], test: Path) -> dict:
+    table = public_table(tmp_path / "train", 1)
+    return {
+        "name": "table",
+        "data": {"source": str(table), "size": 32, "columns": columns},
+        "split": {"sizes": [8], "test": str(test)},
+        "classifiers": QUICK | {"arms": ["real"], "seeds": [0]},
+    }
+
+
+COLUMNS = {"path": "ID", "label": "Pathology", "group": "Case"}
+
+
+def test_columns_of_a_table_reach_the_study_and_its_own_test_set(tmp_path):
+    raw = table_study(tmp_path, COLUMNS, public_table(tmp_path / "test", 2))
+    data = prepare_study(parse_design(raw, "study"))
+    assert len(np.unique(data.images.groups)) == len(np.unique(data.divisions[0].held_out.groups)) == 6
+    assert not any("repeats" in note for note in data.notes)
+
+
+def test_a_test_folder_beside_a_table_needs_no_columns(tmp_path):
+    for i, name in enumerate(("benign", "malignant") * 4):
+        (tmp_path / "test" / name).mkdir(parents=True, exist_ok=True)
+        grey = np.random.default_rng(90 + i).integers(0, 256, (32, 32), dtype=np.uint8)
+        Image.fromarray(grey).save(tmp_path / "test" / name / f"{i}.png")
+    data = prepare_study(parse_design(table_study(tmp_path, COLUMNS, tmp_path / "test"), "study"))
+    assert len(data.divisions[0].held_out) == 8
+
+
+def test_a_column_of_patients_that_is_not_used_is_told_in_the_plan(tmp_path):
+    raw = table_study(tmp_path, {"path": "ID", "label": "Pathology"}, public_table(tmp_path / "test", 2))
+    notes = prepare_study(parse_design(raw, "study")).notes
+    assert any("column 'Case' repeats: use it as group with --group Case (data.columns.group" in n for n in notes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sonosynth.cli.options import ForceDicom, GroupColumn, LabelColumn, PathColumn, SkipUnreadable, Source
+from sonosynth.cli.options import ForceDicom, GroupColumn, LabelColumn, PathColumn, SkipUnreadable, Source, as_words
 from sonosynth.errors import OutputError, one_line
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def audit(
     from sonosynth.files import atomic_directory, check_output, read_json, write_json
     from sonosynth.report.audit_page import PAGE, write_audit_page
 
-    images = read_source(source, ReadOptions(path, label, group, force_dicom))
+    options = ReadOptions(path, label, group, force_dicom)
+    images = read_source(source, options)
     # A table or a file of arrays says itself what its images are, so what else lies beside it does not matter.
     inside = Path(os.path.realpath(out)).is_relative_to(images.root.resolve())  # out may be a link to itself
     if source.is_dir() and inside:
@@ -56,7 +57,7 @@ def audit(
     drop = " --drop-conflicts" if found.conflicts else ""
     skip = " --skip-unreadable" if skip_unreadable else ""
     command = (
-        f"sonosynth data prepare {shlex.quote(str(source))} --out DIR --size 128 "
+        f"sonosynth data prepare {shlex.quote(str(source))}{as_words(options)} --out DIR --size 128 "
         f"--groups {shlex.quote(str(out / 'groups.csv'))}{drop}{skip}"
     )
     summary = _summary(found) | {"next": command}

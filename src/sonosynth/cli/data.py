@@ -10,7 +10,7 @@ import typer
 
 from sonosynth.cli.audit import audit
 from sonosynth.cli.fetch import fetch
-from sonosynth.cli.options import ForceDicom, GroupColumn, LabelColumn, PathColumn, SkipUnreadable, Source
+from sonosynth.cli.options import ForceDicom, GroupColumn, LabelColumn, PathColumn, SkipUnreadable, Source, as_words
 from sonosynth.errors import one_line
 
 if TYPE_CHECKING:
@@ -51,12 +51,14 @@ def info(
     from sonosynth.cli.progress import progress_bar
     from sonosynth.data.readers import ReadOptions, read_source, scan
 
+    options = ReadOptions(path, label, group, force_dicom)
     with progress_bar("reading") as progress:
-        report = scan(read_source(source, ReadOptions(path, label, group, force_dicom)), skip_unreadable, progress)
+        report = scan(read_source(source, options), skip_unreadable, progress)
     if as_json:
         typer.echo(json.dumps(report.summary(), indent=1))
     else:
-        _print_summary(source, report.summary(), skip_unreadable)
+        skip = " --skip-unreadable" if skip_unreadable else ""
+        _print_summary(report.summary(), f"{shlex.quote(str(source))}{as_words(options)} --out DIR --size 128{skip}")
 
 
 @app.command()
@@ -175,7 +177,7 @@ def phantom(
     _print_written(out, data, notes, new)
 
 
-def _print_summary(source: Path, summary: dict[str, Any], skip_unreadable: bool) -> None:
+def _print_summary(summary: dict[str, Any], arguments: str) -> None:
     classes = ", ".join(f"{name} {count}" for name, count in summary["classes"].items())
     modes = ", ".join(f"{name} {count}" for name, count in summary["modes"].items())
     ready = summary["kind"] == "image set" and summary["sizes"] == 1
@@ -189,12 +191,7 @@ def _print_summary(source: Path, summary: dict[str, Any], skip_unreadable: bool)
         "exact copies": summary["exact_copies"],
     }
     _print_table(rows, summary["notes"])
-    skip = " --skip-unreadable" if skip_unreadable else ""
-    typer.echo(
-        "ready to use as it is"
-        if ready
-        else one_line(f"next: sonosynth data prepare {shlex.quote(str(source))} --out DIR --size 128{skip}")
-    )
+    typer.echo("ready to use as it is" if ready else one_line(f"next: sonosynth data prepare {arguments}"))
 
 
 def _range(spread: dict[str, float], digits: int) -> str:

@@ -1,9 +1,13 @@
 """Options that several commands share: what a user says of a source of images."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from sonosynth.data.readers import ReadOptions
 
 Source = Annotated[
     Path,
@@ -27,3 +31,10 @@ GroupColumn = Annotated[
     typer.Option("--group", metavar="COLUMN", help="Column of the table that gives the patient: never divided."),
 ]
 ForceDicom = Annotated[bool, typer.Option("--force-dicom", help="Read DICOM files without preamble, as little endian.")]
+
+
+def as_words(options: "ReadOptions") -> str:
+    """Return `options` as they are typed, each after a space; nothing where none is given."""
+    given = {name.replace("_", "-"): value for name, value in vars(options).items() if value not in (None, False)}
+    words = [f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in given.items()]
+    return "".join(f" {word}" for word in words)

@@ -1,12 +1,11 @@
 """One folder of a source, its entries sorted into images, other files and subfolders."""
 
-import re
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from sonosynth.data import clips, dicom, pictures
 from sonosynth.data.source import check_name, entries
-
-_MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?", re.IGNORECASE)
 
 
 def is_image(path: Path) -> bool:
@@ -18,15 +17,16 @@ class Folder:
     """The entries of one folder, in natural order.
 
     Attributes:
-        images: pictures, clips and DICOM files; with `nested`, also the DICOM files of its subfolders at any depth.
+        images: pictures, clips and DICOM files in the folder itself.
+        below: the same of each subfolder, at any depth; subfolders without any are not listed.
         side: files that are none of these.
-        hidden: files and folders whose names begin with a dot.
+        hidden: files and folders that a system or a program keeps for itself (see `source.entries`).
         folders: subfolders.
-        looked_into: those of `folders` that hold DICOM files.
+        linked: those of `folders` that are links, which are not looked into.
     """
 
     def __init__(self, path: Path, nested: bool = False) -> None:
-        """List `path`. Raises SourceError if it cannot be listed or a name is not text."""
+        """List `path`, and if `nested` its subfolders. Raises SourceError if it cannot, or a name is not text."""
         shown, self.hidden = entries(path)
         self.folders = [entry for entry in shown if entry.is_dir()]
         # A broken link counts as an image, so that it is named as unreadable and not lost.
@@ -34,17 +34,40 @@ class Folder:
         self.images = [entry for entry in files if is_image(entry)]
         images = set(self.images)
         self.side = [entry for entry in files if entry not in images]
-        below = {sub: dicom.dicom_files(sub) for sub in self.folders if nested and not sub.is_symlink()}
-        self.looked_into = [sub for sub, found in below.items() if found]
-        self.images += [file for found in below.values() for file in found]
-        for entry in (path, *self.images) if self.images else ():
+        self.below: dict[Path, list[Path]] = {}
+        self.linked = [sub for sub in self.folders if nested and (sub.is_symlink() or _leads_up(path))]
+        for sub in self.folders if nested else ():
+            if sub not in self.linked and (found := list(images_below(sub))):
+                self.below[sub] = found
+        for entry in (path, *self.images) if self.all_images else ():
             check_name(entry)
 
-    def stems(self) -> set[str]:
-        """Return the names of the images without suffix."""
-        return {path.stem for path in self.images}
+    @property
+    def all_images(self) -> list[Path]:
+        """Images in the folder and below."""
+        return [*self.images, *(image for found in self.below.values() for image in found)]
 
-    def masks(self) -> dict[Path, str]:
-        """Return the files named like masks with the stem of the image each belongs to."""
-        matches = {path: _MASK.fullmatch(path.stem) for path in self.images}
-        return {path: match["image"] for path, match in matches.items() if match}
+
+def images_below(folder: Path) -> Iterable[Path]:
+    """Yield the images in `folder` and below, in natural order; hidden ones and linked folders are left out.
+
+    Raises SourceError if a folder cannot be listed, or a name on the way to an image is not text.
+    """
+    waiting = entries(folder)[0][::-1]
+    checked = set()
+    while waiting:
+        entry = waiting.pop()
+        if entry.is_dir():
+            waiting += [] if entry.is_symlink() else entries(entry)[0][::-1]
+        elif is_image(entry):
+            for place in (entry, *entry.parents):
+                if place in checked or place == folder.parent:
+                    break
+                check_name(place)
+                checked.add(place)
+            yield entry
+
+
+def _leads_up(folder: Path) -> bool:
+    """Return whether `folder` is a link to a folder above it, so that looking into it would never come to an end."""
+    return folder.is_symlink() and Path(os.path.realpath(folder.parent)).is_relative_to(os.path.realpath(folder))

@@ -1,5 +1,6 @@
 """From a folder, a manifest or a file of arrays to a list of labelled images; nothing is decoded here."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,13 +8,30 @@ from sonosynth.data.arrays import SUFFIX, read_npz
 from sonosynth.data.cautions import formulas, links_out
 from sonosynth.data.contents import spread
 from sonosynth.data.dicom import dicom_files, is_dicom
-from sonosynth.data.folder import Folder
+from sonosynth.data.folder import Folder, images_below
 from sonosynth.data.imageset import MANIFEST
-from sonosynth.data.manifests import LABELS, read_manifest
+from sonosynth.data.manifests import (
+    DATASET_JSON,
+    LABELS,
+    dataset_json_labels,
+    names_images,
+    read_dataset_json,
+    read_manifest,
+)
+from sonosynth.data.masks import find_masks, is_images_folder, masks_apart
 from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named, natural_key, suffixes
 from sonosynth.errors import SourceError
+from sonosynth.text import counted
 
 __all__ = ["ReadOptions", "Source", "SourceItem", "named", "natural_key", "read_source"]
+
+# What people call the parts of a data set that was divided before.
+_PART = re.compile(
+    r"(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval(uation)?|hold[_\-. ]?out|(fold|split|part)[_\-. ]?\d+)"
+    r"([_\-. ]?(sets?|data|images?))?",
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"\d")
 
 
 def read_source(path: Path, options: ReadOptions | None = None) -> Source:
@@ -23,9 +41,9 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     .npz file (see `arrays.read_npz`). In folders lie pictures, clips (of which a few frames are taken, see `clips`) and
     DICOM files (every frame is taken, see `dicom`); docs/reference/sources.md has all rules.
 
-    A manifest wins over folders, and so does a table of labels (labels.csv) beside DICOM files. In BUSI layout files
-    named ``NAME_mask.png`` or ``NAME_mask_1.png`` are masks and left out. In subfolders of class folders only DICOM
-    files are looked for.
+    A manifest wins over folders, and so do a table of labels (labels.csv) and StyleGAN's dataset.json. Masks are paired
+    with their images, by their names, places and content (see `masks`). In subfolders of class folders every image is
+    read, with the subfolder as its group; DICOM files say themselves of which patient they are.
 
     Args:
         path: the folder or file.
@@ -38,7 +56,10 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     options = options or ReadOptions()
     if path.is_file() and path.suffix.lower() == ".csv":
         return read_manifest(path, options)
+    if path.is_file() and path.name == DATASET_JSON:
+        return read_dataset_json(path, options)
     if path.is_file() and path.suffix.lower() == SUFFIX:
+        _check_no_columns(path, options)
         return read_npz(path)
     if not path.is_dir():
         what = "is neither a folder nor a manifest.csv nor an .npz file" if path.exists() else "does not exist"
@@ -49,87 +70,188 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     # A link to nothing is a mistake to tell, not a folder without a manifest.
     if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
         return read_manifest(manifest, options)
-    if (path / LABELS).is_file() and dicom_files(path):
-        return read_manifest(path / LABELS, options)
-    return _read_folders(path, options)
+    return _read_table_in(path, options) or _read_folders(path, options)
+
+
+def _read_table_in(root: Path, options: ReadOptions) -> Source | None:
+    """Return the images that a table in the folder `root` lists, if there is one that is meant to. Raises SourceError.
+
+    Where there are class folders, a table without columns for files and classes is about something else.
+    """
+    here = Folder(root)
+    tables = [path for path in here.side if path.suffix.lower() == ".csv"]
+    labels = [path for path in tables if path.name == LABELS]
+    if options.columns and not labels:
+        labels = tables
+        if len(labels) > 1:
+            raise SourceError(
+                f"{root} holds {len(labels)} tables: {named((p.name for p in labels), 5)}; give one as SOURCE"
+            )
+    if labels and (here.images or options.columns or dicom_files(root) or names_images(labels[0], options)):
+        return read_manifest(labels[0], options)
+    labelled = root / DATASET_JSON
+    if labelled.is_file() and (dataset_json_labels(labelled) is not None or not any(map(_holds_images, here.folders))):
+        return read_dataset_json(labelled, options)
+    return None
+
+
+def _holds_images(folder: Path) -> bool:
+    return next(iter(images_below(folder)), None) is not None
 
 
 # ---------------------------------------------------------------------------------------------------- folders
 
 
 def _read_folders(root: Path, options: ReadOptions) -> Source:
+    _check_no_columns(root, options)
     here = Folder(root)
-    found = {folder.name: Folder(folder, nested=True) for folder in sorted(here.folders)}
-    classes = tuple(name for name, folder in found.items() if folder.images)
-    if not classes:
-        raise SourceError(_nothing_in(root, here, found))
-    masks = {name: found[name].masks() for name in classes}
-    busi = any(
-        path.stem != stem and stem in found[name].stems() for name in classes for path, stem in masks[name].items()
-    )
-    left_out = {path for name in classes for path in masks[name]} if busi else set()
-    pairs = [(path, name) for name in classes for path in found[name].images if path not in left_out]
-    if len({name for _, name in pairs}) < len(classes):
-        only = next(name for name in classes if name not in {label for _, label in pairs})
-        raise SourceError(f"{root / only} holds only masks; put the masks beside their images or outside {root}")
-    notes = [f"{len(left_out)} masks left out"] if left_out else []
-    marks = {
-        path: tuple(mask for mask, stem in masks[name].items() if stem == path.stem) for path, name in pairs if busi
+    found = {folder.name: Folder(folder, nested=True) for folder in here.folders}
+    apart = masks_apart(root, [path for folder in found.values() for path in folder.all_images])
+    base, masks_in = root, set(apart)
+    left = [name for name, folder in found.items() if set(folder.all_images) - masks_in]
+    _check_parts(root, {name: found[name] for name in left}, masks_in)
+    if apart and len(left) == 1 and is_images_folder(left[0]) and not found[left[0]].images:
+        base = root / left[0]  # images/CLASS and masks/CLASS
+        found = {folder.name: Folder(folder, nested=True) for folder in found[left[0]].folders}
+    pictures = {
+        name: there
+        for name, folder in sorted(found.items())
+        if (there := [path for path in folder.all_images if path not in masks_in])
     }
-    unpaired = sum(map(len, masks.values())) - len(left_out)
-    if unpaired:
-        notes.append(f"{unpaired} files are named like masks but their images are not beside them: counted as images")
-    notes += [*_folder_notes(here, found, classes), *links_out(root, (path for path, _ in pairs))]
-    items, more = spread(
-        root, [SourceItem(path, label, None, "", masks=marks.get(path, ())) for path, label in pairs], False, options
-    )
-    left = {item.label for item in items}
-    if not left:
+    if not pictures:
+        raise SourceError(_nothing_in(root, here, found))
+    if (
+        len(pictures) == 1
+        and not (only := found[next(iter(pictures))]).images
+        and not all(map(is_dicom, only.all_images))
+    ):
+        raise SourceError(
+            f"{root} has no images in its folders, but {base / next(iter(pictures))} has, in its subfolders: "
+            f"{named((sub.name for sub in only.below), 5)}; give that folder instead if these are the classes"
+        )
+    masks = find_masks([path for there in pictures.values() for path in there], apart)
+    files = [
+        SourceItem(path, name, _patient(base / name, path), "", masks=masks.of.get(path, ()))
+        for name, there in pictures.items()
+        for path in there
+        if path not in masks.files
+    ]
+    if bare := [name for name in pictures if name not in {item.label for item in files}]:
+        raise SourceError(f"{base / bare[0]} holds only masks; put the masks beside their images or outside {root}")
+    beside = any(mask.parent == image.parent for image, of in masks.of.items() for mask in of)
+    notes = [*masks.notes(), *_folder_notes(here, found, files), *links_out(root, (item.path for item in files))]
+    items, more = spread(root, files, False, options)
+    held = {item.label for item in items}
+    if not held:
         raise SourceError(f"{root} holds no images, only other DICOM objects; give a folder with images")
-    notes += [f"class '{name}' holds no images, only other DICOM objects" for name in classes if name not in left]
-    classes = tuple(name for name in classes if name in left)
-    all_dicom = all(is_dicom(path) for path, _ in pairs)
+    notes += [f"class '{name}' holds no images, only other DICOM objects" for name in pictures if name not in held]
+    classes = tuple(name for name in pictures if name in held)
     notes += [*more, *alike(classes), *formulas((item.id, item.label) for item in items)]
-    kind = "DICOM folder" if all_dicom else "BUSI layout" if busi else "image folder"
+    all_dicom = all(is_dicom(item.path) for item in files)
+    kind = "DICOM folder" if all_dicom else "BUSI layout" if beside else "image folder"
     return Source(kind, root, items, classes, tuple(notes), options=options)
 
 
-def _folder_notes(here: Folder, found: Mapping[str, Folder], classes: Sequence[str]) -> list[str]:
+def _check_no_columns(path: Path, options: ReadOptions) -> None:
+    if options.columns:
+        asked = " ".join(f"--{name} {column}" for name, column in options.columns.items())
+        raise SourceError(f"{path} is no table, so it has no columns for {asked}; give a table (.csv) of its images")
+
+
+def _patient(folder: Path, path: Path) -> str | None:
+    """Return the subfolder of class folder `folder` in which `path` lies, if it says which patient that is.
+
+    DICOM files say so themselves, and a folder called "images" tells nothing.
+    """
+    subfolders = path.relative_to(folder).parts[:-1]
+    return next((name for name in subfolders if not is_images_folder(name)), None) if not is_dicom(path) else None
+
+
+def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) -> None:
+    """Raise SourceError if the folders `holding` images are parts of a data set, such as train and test."""
+    below = {name: folder for name, folder in holding.items() if not folder.images}
+    parts = [name for name in below if _PART.fullmatch(name) or (root / name / MANIFEST).is_file()]
+    subfolders = [
+        {sub.name for sub, files in folder.below.items() if not (is_images_folder(sub.name) or masks.issuperset(files))}
+        for folder in below.values()
+    ]
+    same = len(below) > 1 and all(names == subfolders[0] for names in subfolders) and len(subfolders[0]) > 1
+    if same and len(below) == len(holding) and not any(_NUMBERED.search(name) for name in subfolders[0]):
+        parts = list(below)  # the same classes in each: hospitals, say
+    if not parts and len(holding) > 1 and all(map(_PART.fullmatch, holding)):
+        raise SourceError(
+            f"{root}: the folders {named(holding)} are parts of a data set, and nothing says of what class their "
+            "images are; put the images into one folder a class in each, or list them in a manifest.csv (path,label)"
+        )
+    if not parts or not all(name in parts or _PART.fullmatch(name) for name in holding):
+        return
+    order = sorted(parts, key=lambda name: (not name.casefold().startswith("train"), name))
+    test = next((name for name in order[1:] if name.casefold().startswith(("test", "hold"))), None)
+    places = " and ".join(filter(None, (named(map(str, (root / name for name in order[:-1]))), str(root / order[-1]))))
+    study = f"; in a study, give data.source: {root / order[0]}" + (f" and split.test: {root / test}" if test else "")
+    have = "has" if len(order) == 1 else "have, as parts of a data set"
+    raise SourceError(
+        f"{root} has no images in its folders, but {places} {have}; give one of them as SOURCE"
+        f"{study if len(order) > 1 else ''}"
+    )
+
+
+def _folder_notes(here: Folder, found: Mapping[str, Folder], files: Sequence[SourceItem]) -> list[str]:
     notes = []
     side = [path for folder in (here, *found.values()) for path in folder.side]
     hidden = [path for folder in (here, *found.values()) for path in folder.hidden]
-    nested = [
-        f"{name}/{sub.name}" for name in classes for sub in found[name].folders if sub not in found[name].looked_into
-    ]
-    bare = [name for name in found if name not in classes]
+    bare = [name for name, folder in found.items() if not folder.all_images]
     if here.images:
         notes.append(
-            f"{len(here.images)} images outside the class folders left out: {named(p.name for p in here.images)}"
+            f"{counted(len(here.images), 'image')} outside the class folders left out: "
+            f"{named((path.name for path in here.images), 3)}"
         )
     if side:
-        notes.append(f"{len(side)} files that are not images left out: {suffixes(side)}")
+        are = counted(len(side), "file that is not an image", "files that are not images")
+        notes.append(f"{are} left out: {suffixes(side)}")
+    if tables := [path.name for path in here.side if path.suffix.lower() == ".csv"]:
+        notes.append(
+            f"{named(tables, 3)} not read: if it lists the images, give it as SOURCE and name its columns with --path, "
+            "--label and --group"
+        )
     if hidden:
-        notes.append(f"{len(hidden)} hidden files left out")
-    if nested:
-        notes.append(f"{len(nested)} folders inside class folders not looked into: {named(nested)}")
+        notes.append(f"{counted(len(hidden), 'hidden or system file')} left out")
     if bare:
-        notes.append(f"{len(bare)} folders without images are not classes: {named(bare)}")
+        are = counted(len(bare), "folder without images is not a class", "folders without images are not classes")
+        notes.append(f"{are}: {named(bare, 5)}")
+    if linked := [f"{name}/{sub.name}" for name, folder in found.items() for sub in folder.linked]:
+        notes.append(
+            f"{counted(len(linked), 'linked folder')} inside class folders not looked into: {named(linked, 5)}"
+        )
+    labels: dict[str, set[str]] = {}
+    for item in files:
+        if item.group is not None:
+            labels.setdefault(item.group, set()).add(item.label)
+    if labels:
+        several = [name for name, of in labels.items() if len(of) > 1]
+        same = f"; a subfolder of the same name in several classes is one group: {named(several, 3)}" if several else ""
+        notes.append(
+            f"{counted(sum(item.group is not None for item in files), 'image')} in subfolders of class folders: each "
+            f"subfolder is a group (a patient), {counted(len(labels), 'group')}{same}"
+        )
     return notes
 
 
 def _nothing_in(root: Path, here: Folder, found: Mapping[str, Folder]) -> str:
     if here.images and all(is_dicom(path) for path in here.images):
         return (
-            f"{root}: {len(here.images)} DICOM files lie in the folder itself and nothing says what they show; put "
-            f"them into one folder a class, or add a {LABELS} with the columns path,label or sop_instance_uid,label"
+            f"{root}: {counted(len(here.images), 'DICOM file lies', 'DICOM files lie')} in the folder itself and "
+            "nothing says what they show; put them into one folder a class, or add a "
+            f"{LABELS} with the columns path,label or sop_instance_uid,label"
         )
     if here.images:
         return (
-            f"{root}: {len(here.images)} images lie in the folder itself; give the folder above it if this is one "
-            "class, else put them into one folder a class or list them in a manifest.csv (path,label)"
+            f"{root}: {counted(len(here.images), 'image lies', 'images lie')} in the folder itself; give the folder "
+            "above it if this is one class, else put them into one folder a class or list them in a manifest.csv "
+            "(path,label)"
         )
-    for name, folder in found.items():
-        if (root / name / MANIFEST).is_file() or any(Folder(sub).images for sub in folder.folders):
+    for name in found:
+        if (root / name / MANIFEST).is_file():
             return f"{root} has no images in its folders, but {root / name} has; give that folder instead"
     side = [path for folder in (here, *found.values()) for path in folder.side]
     what = f" (only {suffixes(side)})" if side else ""

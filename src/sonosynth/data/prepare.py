@@ -116,9 +116,7 @@ def _mask_note(report: SourceReport, marked: Sequence[bool]) -> str:
     """Return what to know of crops around lesions; raise SourceError where the source marks none."""
     if not any(marked):
         there = any(image.item.masks for image in report.images)
-        why = (
-            "all its masks are empty" if there else "there are no masks in BUSI layout (NAME_mask.png beside NAME.png)"
-        )
+        why = "all its masks are empty" if there else "there are no masks (such as NAME_mask.png beside NAME.png)"
         raise SourceError(f"{report.source.root} marks no lesion: {why}; use another --fit")
     bare = Counter(image.item.label for image, found in zip(report.images, marked, strict=True) if not found)
     without = ", ".join(f"{count} {name}" for name, count in sorted(bare.items()))

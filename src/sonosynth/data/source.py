@@ -1,12 +1,20 @@
 """The value that readers return, `Source`, and what all of them share: folders, natural order, distinct names."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sonosynth.errors import SourceError
+from sonosynth.files import same_file
+
+# What systems, network drives and programs put beside the files of a user, without case.
+_SYSTEM = frozenset((
+    "__macosx", "@eadir", "#recycle", "#snapshot", "lost+found", "$recycle.bin", "system volume information",
+    "network trash folder", "temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,12 @@ class ReadOptions:
     label: str | None = None
     group: str | None = None
     force_dicom: bool = False
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that are named, by what they give."""
+        given = {"path": self.path, "label": self.label, "group": self.group}
+        return {name: column for name, column in given.items() if column is not None}
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,10 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 
 
 def entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return what lies in `folder`, in natural order: what is shown and what is hidden. Raises SourceError."""
+    """Return what lies in `folder`, in natural order: what is shown, and what is hidden or a system's own.
+
+    Raises SourceError if it cannot be listed.
+    """
     try:
         found = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
     except OSError as error:
@@ -90,7 +107,7 @@ def entries(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name == "__MACOSX"
+    return path.name.startswith(".") or path.name.casefold() in _SYSTEM
 
 
 def check_name(path: Path) -> None:
@@ -120,10 +137,14 @@ def _stem(path: Path) -> str:
 
 
 def alike(classes: Sequence[str]) -> list[str]:
-    """Return a line about class names that differ only in case, if there are any."""
-    counts = Counter(name.casefold() for name in classes)
-    same = [name for name in classes if counts[name.casefold()] > 1]
-    return [f"class names that differ only in case are separate classes: {named(same)}"] if same else []
+    """Return a line about class names that differ only in case or in how accents are composed, if there are any."""
+    counts = Counter(same_file(name) for name in classes)
+    same = [name for name in classes if counts[same_file(name)] > 1]
+    if not same:
+        return []
+    composed = [name for name in same if unicodedata.normalize("NFC", name) != name]
+    how = "how accents are composed (NFC or NFD), though they look the same," if composed else "case"
+    return [f"class names that differ only in {how} are separate classes: {named(same)}; rename one if they are one"]
 
 
 def suffixes(paths: Iterable[Path]) -> str:

@@ -21,6 +21,13 @@ def read_table(path: Path, advice: str) -> tuple[list[str], list[tuple[int, list
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
+            if len(header) in (1, 2) and header[0].casefold().startswith("sep="):
+                raise ManifestError(
+                    f"{path} begins with the line '{','.join(header)}', which spreadsheets write for themselves; "
+                    "remove that line, and save the table with commas"
+                )
+            if len(header) == 1 and "\t" in header[0]:
+                raise ManifestError(f"{path} is separated by tabs; save it as 'CSV UTF-8', separated by commas")
             return header, [(reader.line_num, cells) for cells in reader if any(cells)]
     except OSError as error:
         raise ManifestError(f"{path} cannot be read ({error.strerror}); {advice}") from error

@@ -12,7 +12,8 @@ import numpy as np
 from sonosynth.data.audit import audit, shared_frames, write_tables
 from sonosynth.data.fitting import Fit
 from sonosynth.data.groups import with_groups
-from sonosynth.data.imageset import ImageSet
+from sonosynth.data.imageset import MANIFEST, ImageSet
+from sonosynth.data.manifests import LABELS
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import Source, read_source
 from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets, other_classes
@@ -264,20 +265,27 @@ def _still(
     return []
 
 
-def _beside(given: str, design: StudyDesign, images: ImageSet) -> tuple[Source, list[str]]:
-    """Return the source `given`, which stands beside `data.source`, and a line on what of it is left out.
+def read_test_set(given: str, design: StudyDesign) -> Source:
+    """Read `given`, a test set of the user's own, as `data.source` is read; `data.columns` are those of a table."""
+    path, options = expand(given), design.data.options
+    if path.suffix.lower() == ".csv" or any((path / name).is_file() for name in (MANIFEST, LABELS)):
+        return read_source(path, options)
+    return read_source(path, replace(options, path=None, label=None, group=None))
+
+
+def _left_out(source: Source, given: str, design: StudyDesign, images: ImageSet) -> list[str]:
+    """Return a line on which images of `source`, read from `given`, are of no class of the study.
 
     Raises:
         ClassError: it has images of other classes than the study, and `data.classes` does not say which ones to take.
     """
-    source = read_source(expand(given), design.data.options)
     others = other_classes(Counter(item.label for item in source.items), images.classes)
     if others and design.data.classes is None:
         raise ClassError(
             f"{given} has {others}, and data.source has {', '.join(images.classes)} alone; remove those images, or "
             "name the classes to take in data.classes"
         )
-    return source, [f"left out, since data.classes does not name it: {others}"] if others else []
+    return [f"left out, since data.classes does not name it: {others}"] if others else []
 
 
 def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) -> tuple[ImageSet, list[str]]:
@@ -285,9 +293,10 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     if store is not None and store.test.is_dir():
         kept = store.provenance()["data"]
         own = design.split.test
-        told = _still(own, lambda: read_source(expand(own), design.data.options), kept.get("test_files"), store.test)
+        told = _still(own, lambda: read_test_set(own, design), kept.get("test_files"), store.test)
         return ImageSet.load(store.test).with_classes(images.classes), told
-    source, told = _beside(design.split.test, design, images)
+    source = read_test_set(design.split.test, design)
+    told = _left_out(source, design.split.test, design, images)
     data = design.data
     test, notes = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
     if store is not None and store.has_begun:
@@ -312,7 +321,8 @@ def _folder(
     gan: GanEntry, design: StudyDesign, images: ImageSet, own_test: ImageSet | None
 ) -> tuple[ImageSet, list[str]]:
     assert gan.folder is not None
-    source, told = _beside(gan.folder, design, images)
+    source = read_source(expand(gan.folder))
+    told = _left_out(source, gan.folder, design, images)
     fit: Fit = "stretch" if design.data.fit == "mask" else design.data.fit  # generated images have no masks
     made, notes = prepare(source, design.data.size, fit, classes=images.classes)
     roles = "real images of this study", f"images of GAN '{gan.name}'"

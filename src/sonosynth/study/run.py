@@ -7,12 +7,11 @@ from functools import partial
 from typing import Any, Protocol
 
 from sonosynth.data.prepare import source_fingerprint
-from sonosynth.data.readers import read_source
 from sonosynth.engine import provenance
 from sonosynth.files import atomic_file, locked, remove_leftovers, write_json
 from sonosynth.study.cells import AnyCell, Division, TrainCell
-from sonosynth.study.design import StudyDesign, expand
-from sonosynth.study.prepared import StudyData, prepare_study
+from sonosynth.study.design import StudyDesign
+from sonosynth.study.prepared import StudyData, prepare_study, read_test_set
 from sonosynth.study.store import Store
 from sonosynth.study.work import do_cell
 from sonosynth.study.workers import Tell, in_workers
@@ -136,7 +135,7 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
             "files": data.files,
         }
         if design.split.test is not None:
-            kept["data"]["test_files"] = source_fingerprint(read_source(expand(design.split.test), design.data.options))
+            kept["data"]["test_files"] = source_fingerprint(read_test_set(design.split.test, design))
             kept["data"]["test_fingerprint"] = data.divisions[0].held_out.fingerprint()
         store.save_provenance(kept)
     for name, content in data.audit.items():

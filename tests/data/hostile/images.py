@@ -216,7 +216,7 @@ CASES = [
         "png-as-txt",
         "a sound PNG named .txt",
         one_bad("other.txt", PNG),
-        r"1 files that are not images left out: \.txt",
+        r"1 file that is not an image left out: \.txt",
     ),
     _fine("trailing", "a sound PNG with a zip behind it", one_bad("more.png", PNG + b"PK\x03\x04")),
     _fine("one-pixel", "one pixel", one_bad("dot.png", encoded(size=(1, 1))), "1 to 24"),

@@ -54,7 +54,8 @@ CASES = [
         "csv-quotes", "every cell in quotes", "\n".join(f'"{a}","{b}"' for a, b in (r.split(",") for r in GOOD.split()))
     ),
     a_line("csv-semicolons", "separated by semicolons", GOOD.replace(",", ";"), "separated by ';'"),
-    a_line("csv-tabs", "separated by tabs", GOOD.replace(",", "\t"), "lacks the column 'path'"),
+    a_line("csv-tabs", "separated by tabs", GOOD.replace(",", "\t"), "separated by tabs; save it as 'CSV UTF-8'"),
+    a_line("csv-sep", "the line that spreadsheets need", "sep=,\n" + GOOD, "remove that line"),
     a_line("csv-utf-16", "in UTF-16, as 'Unicode text' is saved", GOOD, "UTF-8", encoding="utf-16"),
     a_line("csv-latin-1", "in Latin-1", GOOD.replace("x", "gutartig (ä)"), "UTF-8", encoding="latin-1"),
     a_line("csv-empty", "no bytes at all", "", "lacks the column 'path'"),
@@ -84,7 +85,7 @@ CASES = [
         "path,label\n\x1b]0;owned\x07.png,x\n",
         r"no file '\\x1b\]0;owned\\x07",
     ),
-    a_line("csv-ragged", "rows of several lengths", GOOD + "a/1.png\n", "line 6: 1 fields"),
+    a_line("csv-ragged", "rows of several lengths", GOOD + "a/1.png\n", "line 6: 1 field "),
     a_line(
         "csv-synthetic",
         "marked as both real and synthetic",
