@@ -41,7 +41,7 @@ def notes(source: Source) -> str:
     "name",
     ["{}_mask", "{}_mask_1", "{}-mask", "{} mask", "mask_{}", "{}_GT", "GT_{}", "{}_gt2", "{}_seg", "{}_segmentation",
      "{}_label", "{}_Annotation", "{}_tumor", "{}_other1", "{}_lesion", "{}_groundtruth", "{}_ground_truth",
-     "{}_mask(1)", "{}_contour", "{}_anything", "anything_{}"],
+     "{}_mask(1)", "{}_contour", "{}_anything", "anything_{}", "{}Mask", "{}Anything", "Anything{}"],
 )  # fmt: skip
 def test_masks_named_as_the_field_names_them(tmp_path: Path, name: str) -> None:
     for label in ("benign", "malignant"):
@@ -52,6 +52,17 @@ def test_masks_named_as_the_field_names_them(tmp_path: Path, name: str) -> None:
     assert len(source.items) == 4 and "4 masks paired with 4 images" in notes(source)
     for item in source.items:
         assert [path.stem for path in item.masks] == [name.format(item.path.stem)]
+
+
+@pytest.mark.parametrize("name", ["mask", "label", "seg_1"])
+def test_one_image_and_its_mask_in_a_folder_per_patient(tmp_path: Path, name: str) -> None:
+    for label in ("benign", "malignant"):
+        for patient in ("p1", "p2"):
+            speckle(tmp_path / label / patient / "image.png", len(label))
+            mask(tmp_path / label / patient / f"{name}.png")
+    source = read_source(tmp_path)
+    assert [(item.path.name, item.group) for item in source.items] == [("image.png", "p1"), ("image.png", "p2")] * 2
+    assert all([path.stem for path in item.masks] == [name] for item in source.items)
 
 
 @pytest.mark.parametrize("how", ["empty", "1 bit", "0 and 1", "three lesions", "jpeg", "resampled", "other size"])
@@ -78,7 +89,8 @@ def test_an_image_that_is_named_like_a_mask_stays_an_image(tmp_path: Path) -> No
     speckle(tmp_path / "a" / "tumor_1.png", 3)
     source = read_source(tmp_path)
     assert [item.id for item in source.items] == ["tumor_1", "x", "x_lesion"]
-    assert "2 files are named like masks but look like images: counted as images" in notes(source)
+    told = "2 files are named like masks but look like images: counted as images: tumor_1.png, x_lesion.png"
+    assert told in notes(source)
 
 
 def test_a_mask_without_its_image_is_left_out_and_counted(tmp_path: Path) -> None:

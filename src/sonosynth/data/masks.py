@@ -22,6 +22,9 @@ _WORDS = (
 _CERTAIN = re.compile(r"(.*[_\-. ])?(masks?|gt|ground[_ -]?truth|seg|segmentations?|annotations?)([_\-. ].*)?", re.I)
 _AFTER = re.compile(rf"(?P<image>.+?)[_\-. ]+(?:{_WORDS})(?:[_\-. ]?\(?\d+\)?)?", re.I)
 _BEFORE = re.compile(rf"(?:{_WORDS})[_\-. ]+(?P<image>.+)", re.I)
+_WORD_ALONE = re.compile(rf"(?:{_WORDS})[_\-. ]?\(?\d*\)?", re.I)
+# Where one word ends and the next begins: separators, digits beside letters, a capital after a small letter.
+_SEAMS = re.compile(r"[_\-. ]+|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)|(?<=[a-z])(?=[A-Z])")
 _FOLDER = re.compile(r"(masks?|labels?|annotations?|annots?|gts?|ground[_ -]?truths?|segs?|segmentations?)", re.I)
 _TWIN_FOLDER = re.compile(rf"(?P<image>.+?)[_\-. ]+(?:{_WORDS})", re.I)
 _IMAGES_FOLDER = re.compile(r"(images?|imgs?|pictures?|pics?|frames?|data|raw|original(s|_images?)?|png|jpe?g)", re.I)
@@ -79,9 +82,10 @@ def find_masks(
     """Find the masks among `pictures`, and pair them, and those that lie `apart`, with their images.
 
     A file of the same folder is the mask of an image if it is named after it (``NAME_mask``, ``NAME_GT_2``,
-    ``mask_NAME``, ...) and looks like a mask: at most eight grey levels, or two that JPEG or resampling blurred. Under
-    any other name that extends the image's, or under the same name with another suffix, it is one if it has two grey
-    levels exactly and the size of the image, which has more. Only files that are named after another one are opened.
+    ``mask_NAME``, ..., or ``mask`` beside a single image) and looks like a mask: at most eight grey levels, or two that
+    JPEG or resampling blurred. Under any other name that extends the image's, or under the same name with another
+    suffix, it is one if it has two grey levels exactly and the size of the image, which has more. Only files that are
+    named like masks or after another file are opened.
 
     Args:
         pictures: files that may be images or masks.
@@ -93,23 +97,27 @@ def find_masks(
     index: dict[tuple[Path, str], list[Path]] = {}
     for path in kinds:
         index.setdefault((path.parent, path.stem.casefold()), []).append(path)
-    named = {
-        path: _neighbour(path, _cores(path.stem), index) for path in kinds if path not in images and _cores(path.stem)
-    }
-    extended = {
-        path: other
-        for path in kinds
-        if path not in named
-        and path not in images
-        and (other := _neighbour(path, _shorter(path.stem), index))
-        and _may_have_two_levels(path)
-    }
+    single = _single_images(kinds)
+    named: dict[Path, Path | None] = {}
+    extended: dict[Path, Path] = {}
+    for path in kinds:
+        if path in images:
+            continue
+        if _is_called_mask(path.stem):
+            only = single.get(path.parent) if _WORD_ALONE.fullmatch(path.stem) else None
+            image = _neighbour(path, _cores(path.stem), index) or only
+            if image or _may_have_two_levels(path):
+                named[path] = image
+        elif (other := _neighbour(path, [path.stem.casefold(), *_parts(path.stem)], index)) and (
+            _may_have_two_levels(path)
+        ):
+            extended[path] = other
     looks = dict(zip([*named, *extended], _looks([*named, *extended]), strict=True))
     of: dict[Path, list[Path]] = {}
     alone, like_images = [], []
     for path, image in named.items():
         if not looks[path].like_mask:
-            like_images.append(path)
+            like_images += [path] if image else []
         elif image is not None:
             of.setdefault(image, []).append(path)
         elif looks[path].levels > 1 or _CERTAIN.fullmatch(path.stem):
@@ -214,10 +222,23 @@ def _cores(stem: str) -> list[str]:
     return [match["image"].casefold() for match in matches if match]
 
 
-def _shorter(stem: str) -> list[str]:
-    """Return `stem` itself, and what it says before and after each of its separators, without case."""
-    parts = [(stem[: match.start()], stem[match.end() :]) for match in re.finditer(r"[_\-. ]+", stem)]
-    return [stem.casefold(), *(part.casefold() for pair in parts for part in pair if part)]
+def _is_called_mask(stem: str) -> bool:
+    return bool(_cores(stem) or _WORD_ALONE.fullmatch(stem))
+
+
+def _single_images(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Return the image of each folder that holds a single file which is not called a mask."""
+    images: dict[Path, list[Path]] = {}
+    for path in paths:
+        if not _is_called_mask(path.stem):
+            images.setdefault(path.parent, []).append(path)
+    return {folder: found[0] for folder, found in images.items() if len(found) == 1}
+
+
+def _parts(stem: str) -> list[str]:
+    """Return what `stem` says before and after each place where one of its words ends, without case."""
+    parts = [(stem[: seam.start()], stem[seam.end() :]) for seam in _SEAMS.finditer(stem)]
+    return [part.casefold() for pair in parts for part in pair if part]
 
 
 def _neighbour(path: Path, stems: Iterable[str], index: Mapping[tuple[Path, str], Sequence[Path]]) -> Path | None:
@@ -268,7 +289,7 @@ def _pair_apart(masks: Sequence[Path], images: Sequence[Path]) -> Iterable[tuple
     by_ending: dict[str, list[Path]] = {}
     for image in images if masks else ():
         by_stem.setdefault(image.stem.casefold(), []).append(image)
-        for part in _shorter(image.stem)[1:]:
+        for part in _parts(image.stem)[1::2]:
             by_ending.setdefault(part, []).append(image)
     for mask in masks:
         stem, cores = mask.stem.casefold(), _cores(mask.stem)
