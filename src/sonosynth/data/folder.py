@@ -9,9 +9,9 @@ from sonosynth.data.source import check_name, entries
 _MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?", re.IGNORECASE)
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: Path, force_dicom: bool = False) -> bool:
     """Return whether the name of `path` is that of a picture or a clip, or it is a DICOM file. Raises SourceError."""
-    return path.suffix.lower() in pictures.SUFFIXES | clips.SUFFIXES or dicom.is_dicom(path)
+    return path.suffix.lower() in pictures.SUFFIXES | clips.SUFFIXES or dicom.is_dicom(path, force_dicom)
 
 
 class Folder:
@@ -25,16 +25,16 @@ class Folder:
         looked_into: those of `folders` that hold DICOM files.
     """
 
-    def __init__(self, path: Path, nested: bool = False) -> None:
-        """List `path`. Raises SourceError if it cannot be listed or a name is not text."""
+    def __init__(self, path: Path, nested: bool = False, force_dicom: bool = False) -> None:
+        """List `path`; `force_dicom`: see `is_dicom`. Raises SourceError if that fails or a name is not text."""
         shown, self.hidden = entries(path)
         self.folders = [entry for entry in shown if entry.is_dir()]
         # A broken link counts as an image, so that it is named as unreadable and not lost.
         files = [entry for entry in shown if not entry.is_dir()]
-        self.images = [entry for entry in files if is_image(entry)]
+        self.images = [entry for entry in files if is_image(entry, force_dicom)]
         images = set(self.images)
         self.side = [entry for entry in files if entry not in images]
-        below = {sub: dicom.dicom_files(sub) for sub in self.folders if nested and not sub.is_symlink()}
+        below = {sub: dicom.dicom_files(sub, force_dicom) for sub in self.folders if nested and not sub.is_symlink()}
         self.looked_into = [sub for sub, found in below.items() if found]
         self.images += [file for found in below.values() for file in found]
         for entry in (path, *self.images) if self.images else ():

@@ -49,7 +49,7 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     # A link to nothing is a mistake to tell, not a folder without a manifest.
     if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
         return read_manifest(manifest, options)
-    if (path / LABELS).is_file() and dicom_files(path):
+    if (path / LABELS).is_file() and dicom_files(path, options.force_dicom):
         return read_manifest(path / LABELS, options)
     return _read_folders(path, options)
 
@@ -58,11 +58,12 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
 
 
 def _read_folders(root: Path, options: ReadOptions) -> Source:
-    here = Folder(root)
-    found = {folder.name: Folder(folder, nested=True) for folder in sorted(here.folders)}
+    force = options.force_dicom
+    here = Folder(root, force_dicom=force)
+    found = {folder.name: Folder(folder, nested=True, force_dicom=force) for folder in sorted(here.folders)}
     classes = tuple(name for name, folder in found.items() if folder.images)
     if not classes:
-        raise SourceError(_nothing_in(root, here, found))
+        raise SourceError(_nothing_in(root, here, found, force))
     masks = {name: found[name].masks() for name in classes}
     busi = any(
         path.stem != stem and stem in found[name].stems() for name in classes for path, stem in masks[name].items()
@@ -88,7 +89,7 @@ def _read_folders(root: Path, options: ReadOptions) -> Source:
         raise SourceError(f"{root} holds no images, only other DICOM objects; give a folder with images")
     notes += [f"class '{name}' holds no images, only other DICOM objects" for name in classes if name not in left]
     classes = tuple(name for name in classes if name in left)
-    all_dicom = all(is_dicom(path) for path, _ in pairs)
+    all_dicom = all(is_dicom(path, force) for path, _ in pairs)
     notes += [*more, *alike(classes), *formulas((item.id, item.label) for item in items)]
     kind = "DICOM folder" if all_dicom else "BUSI layout" if busi else "image folder"
     return Source(kind, root, items, classes, tuple(notes), options=options)
@@ -117,8 +118,8 @@ def _folder_notes(here: Folder, found: Mapping[str, Folder], classes: Sequence[s
     return notes
 
 
-def _nothing_in(root: Path, here: Folder, found: Mapping[str, Folder]) -> str:
-    if here.images and all(is_dicom(path) for path in here.images):
+def _nothing_in(root: Path, here: Folder, found: Mapping[str, Folder], force: bool) -> str:
+    if here.images and all(is_dicom(path, force) for path in here.images):
         return (
             f"{root}: {len(here.images)} DICOM files lie in the folder itself and nothing says what they show; put "
             f"them into one folder a class, or add a {LABELS} with the columns path,label or sop_instance_uid,label"
@@ -129,7 +130,7 @@ def _nothing_in(root: Path, here: Folder, found: Mapping[str, Folder]) -> str:
             "class, else put them into one folder a class or list them in a manifest.csv (path,label)"
         )
     for name, folder in found.items():
-        if (root / name / MANIFEST).is_file() or any(Folder(sub).images for sub in folder.folders):
+        if (root / name / MANIFEST).is_file() or any(Folder(sub, force_dicom=force).images for sub in folder.folders):
             return f"{root} has no images in its folders, but {root / name} has; give that folder instead"
     side = [path for folder in (here, *found.values()) for path in folder.side]
     what = f" (only {suffixes(side)})" if side else ""

@@ -42,7 +42,7 @@ def read_manifest(path: Path, options: ReadOptions) -> Source:
     header, rows = _table(path)
     root = path.parent
     if "path" not in header:
-        _find_by_uid(path, rows)
+        _find_by_uid(path, rows, options.force_dicom)
     texts = [_place(path, line, row["path"]) for line, row in rows]
     _check_places(path, [line for line, _ in rows], texts)
     places = [PurePosixPath(text) for text in texts]
@@ -52,7 +52,7 @@ def read_manifest(path: Path, options: ReadOptions) -> Source:
     whole = set(header) >= _IMAGE_SET_COLUMNS
     kept = {name: name for name in header if name and name not in {*_IMAGE_SET_COLUMNS, _UID}}
     private = [name for name in header if _identifies(name)]
-    if private and any(is_dicom(root / place) for place in places):
+    if private and any(is_dicom(root / place, options.force_dicom) for place in places):
         kept = {name: name for name in kept if name not in private}
     else:
         private = []
@@ -70,7 +70,7 @@ def read_manifest(path: Path, options: ReadOptions) -> Source:
         )
         for place, identity, (_, row) in zip(places, ids, rows, strict=True)
     ]
-    notes = [] if whole else _manifest_notes(path, header, kept, files)
+    notes = [] if whole else _manifest_notes(path, header, kept, files, options.force_dicom)
     if private:
         notes.append(f"columns that may tell who a patient is left out: {', '.join(private)}")
     items, more = spread(root, files, True, options)
@@ -93,12 +93,12 @@ def _telling_elements() -> frozenset[str]:
 
 
 @quiet()
-def _find_by_uid(path: Path, rows: _Rows) -> None:
+def _find_by_uid(path: Path, rows: _Rows, force: bool) -> None:
     """Add to each row the path of the DICOM file that its UID names. Raises ManifestError, without the UID."""
     found: dict[str, Path] = {}
-    for file in dicom_files(path.parent):
+    for file in dicom_files(path.parent, force):
         try:
-            uid = read_header(file).uid
+            uid = read_header(file, force).uid
         except UnreadableImageError:
             continue  # it cannot be the file of any line; a line without file is an error below
         if uid in found:
@@ -179,7 +179,7 @@ def _synthetic(path: Path, rows: _Rows) -> bool:
 
 
 def _manifest_notes(
-    path: Path, header: Sequence[str], kept: Mapping[str, str], items: Sequence[SourceItem]
+    path: Path, header: Sequence[str], kept: Mapping[str, str], items: Sequence[SourceItem], force: bool
 ) -> list[str]:
     notes = []
     if kept:
@@ -190,7 +190,9 @@ def _manifest_notes(
     if "group" in header and groupless:
         notes.append(f"{groupless} of {len(items)} images have no group: each is a group of its own")
     listed = {item.path for item in items}
-    beside = {file for folder in {item.path.parent for item in items} for file in Folder(folder).images}
+    beside = {
+        file for folder in {item.path.parent for item in items} for file in Folder(folder, force_dicom=force).images
+    }
     if beside - listed:
         notes.append(f"{len(beside - listed)} image files beside the listed ones are not in {path.name}: left out")
     return notes
