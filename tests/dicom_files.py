@@ -192,6 +192,31 @@ def write(path: Path, data: Dataset) -> Path:
     return path
 
 
+def write_unmarked(path: Path, data: Dataset, kind: str) -> Path:
+    """Write `data` to `path` as a file that lacks what a DICOM file begins with.
+
+    Args:
+        path: the file.
+        data: uncompressed.
+        kind: "implicit" or "explicit": the data set alone; "meta": the data set with its file meta information before
+            it; "preamble" or "no mark": the data set after 128 bytes, or after 128 bytes and four that are not DICM;
+            "no syntax": all but the transfer syntax.
+    """
+    whole = write(path, coded(data, ImplicitVRLittleEndian if kind == "implicit" else ExplicitVRLittleEndian))
+    content = whole.read_bytes()
+    body = content[144 + int.from_bytes(content[140:144], "little") :]  # the group of meta information gives its length
+    syntax = b"\2\0\x10\0UI\x14\0" + ExplicitVRLittleEndian.encode() + b"\0"
+    unmarked = {
+        "meta": content[132:],
+        "preamble": bytes(128) + body,
+        "no mark": bytes(132) + body,
+        "no syntax": content.replace(syntax, b"\2\0\x16\0AE\x14\0" + b"SOMEWHERE".ljust(20)),
+    }
+    assert (body[:2] == b"\x08\0" and syntax in content) or kind == "implicit"
+    path.write_bytes(unmarked.get(kind, body))
+    return path
+
+
 def region(left: int, top: int, right: int, bottom: int, delta: float | None = None, **tags: Any) -> Dataset:
     """Return one ultrasound region of two-dimensional tissue; `delta` in centimetres a pixel."""
     item = Dataset()

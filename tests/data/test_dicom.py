@@ -203,6 +203,34 @@ def test_the_largest_region_of_tissue_is_cut_out(tmp_path: Path, photometric: st
     assert np.array_equal(picture.grey, whole[5:16, 3:21]) and "cut to the B-mode region" in (picture.note or "")
 
 
+@pytest.mark.parametrize(
+    ("corners", "place", "taken"),
+    [
+        ([(0, 0, 14, 20), (16, 0, 30, 20)], "left", (0, 0)),
+        ([(16, 0, 30, 20), (1, 0, 15, 20)], "right", (0, 16)),
+        ([(0, 0, 30, 9), (0, 11, 30, 20)], "upper", (0, 0)),
+        ([(0, 11, 30, 20), (0, 0, 30, 9)], "lower", (11, 0)),
+        ([(0, 0, 14, 20), (7, 0, 21, 20)], "first", (0, 0)),
+    ],
+)
+def test_several_regions_of_the_same_size_are_told(
+    tmp_path: Path, corners: list[tuple[int, int, int, int]], place: str, taken: tuple[int, int]
+) -> None:
+    small = region(2, 2, 6, 6)
+    regions = [small, *(region(*corner) for corner in corners), region(*corners[0])]  # one is listed twice
+    picture = read(write(tmp_path / "x.dcm", dataset(GREY, SequenceOfUltrasoundRegions=regions)))
+    height, width = picture.grey.shape
+    assert np.array_equal(picture.grey, GREY[0][taken[0] : taken[0] + height, taken[1] : taken[1] + width])
+    assert f"cut to the {place} one of 2 B-mode regions of about the same size in the header" in (picture.note or "")
+
+
+def test_regions_that_differ_by_a_pixel_are_told_and_others_are_not(tmp_path: Path) -> None:
+    frames = RNG.integers(0, 256, (1, 100, 220), dtype=np.uint8)
+    for second, note in (((110, 0, 219, 98), "the left one of 2"), ((110, 0, 200, 98), "cut to the B-mode region of")):
+        data = dataset(frames, SequenceOfUltrasoundRegions=[region(0, 0, 109, 99), region(*second)])
+        assert note in (read(write(tmp_path / "x.dcm", data)).note or "")
+
+
 def test_a_region_ends_with_the_frame(tmp_path: Path) -> None:
     path = write(tmp_path / "x.dcm", dataset(GREY, SequenceOfUltrasoundRegions=[region(10, 2, 5000, 21)]))
     assert np.array_equal(read(path).grey, GREY[0][2:, 10:])
@@ -240,6 +268,19 @@ def test_colour_bars(name: str) -> None:
     bars = read(Path(get_testdata_file("SC_rgb_rle.dcm", download=False))).grey
     grey = read(path, 0 if "2frame" in name else None).grey
     assert abs(grey[5::10, 50].astype(int) - bars[5::10, 50]).max() <= 2
+
+
+def test_lossless_jpeg_of_another_program() -> None:
+    # Both hold the same bars without loss; the first was written by GDCM.
+    found = read(Path(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False))).grey
+    assert np.array_equal(found, read(Path(get_testdata_file("SC_rgb_rle.dcm", download=False))).grey)
+
+
+@pytest.mark.parametrize("name", ["JPEG-lossy.dcm", "JPGExtended.dcm"])
+def test_extended_jpeg_of_another_program(name: str) -> None:
+    # Two stored values that other decoders give too, by pydicom's own tests: 244 and 95 of 4095.
+    grey = read(Path(get_testdata_file(name, download=False))).grey
+    assert grey.shape == (1024, 256) and (grey[420, 140], grey[230, 120]) == (15, 6)
 
 
 # ---------------------------------------------------------------------------------------------------- errors

@@ -229,7 +229,7 @@ def _imagecodecs(frame: bytes, stream: CodeStream, data: Dataset) -> np.ndarray:
     """Return the values of a JPEG frame, lossless or of 12 bits, cut to the bits stored as native pixels are."""
     import imagecodecs
 
-    if not frame.rstrip(b"\0").endswith(_END):
+    if not frame.rstrip(b"\0\xff").endswith(_END):  # what pads it to an even length
         raise ValueError("no end of image")  # which the decoder fills up without a word
     stored = int(data.BitsStored)
     if stream.kind != _LOSSLESS and stream.precision > stored:

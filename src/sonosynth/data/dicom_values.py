@@ -38,9 +38,10 @@ def monochrome(stored: np.ndarray, data: Dataset, frame: int) -> tuple[np.ndarra
         values, bits = table.of(stored), table.bits
         low, high = 0.0, 2.0**bits - 1
     else:
-        slope, intercept = _numbers(place, "RescaleSlope", 1)[0], _numbers(place, "RescaleIntercept", 0)[0]
-        if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
+        slopes, intercepts = _numbers(place, "RescaleSlope", 1), _numbers(place, "RescaleIntercept", 0)
+        if len(slopes + intercepts) != 2 or slopes[0] == 0 or not np.isfinite(slopes + intercepts).all():
             raise DicomError("its rescale slope is 0, or its rescale slope or intercept is no finite number")
+        slope, intercept = slopes[0], intercepts[0]
         if (slope, intercept) != (1, 0):
             values = stored * slope + intercept
             low, high = sorted((low * slope + intercept, high * slope + intercept))
@@ -69,7 +70,7 @@ def _place(data: Dataset, frame: int, group: str, keywords: tuple[str, ...]) -> 
     own, shared = data.get("PerFrameFunctionalGroupsSequence"), data.get("SharedFunctionalGroupsSequence")
     for groups in (own[frame] if own else None, shared[0] if shared else None):
         items = groups.get(group) if groups is not None else None
-        if items and any(items[0].get(keyword) is not None for keyword in keywords):
+        if items and any(keyword in items[0] for keyword in keywords):
             item: Dataset = items[0]
             return item
     return data
