@@ -217,13 +217,13 @@ def read_dataset(path: Path, pixels: bool, force: bool = False) -> Dataset:
             _check_deflated(path, stored)
             stored.seek(0)
             data = pydicom.dcmread(stored, stop_before_pixels=not pixels)
+        implicit, little_endian = data.original_encoding
+        if force and not transfer_syntax(data) and little_endian:
+            data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        return data
     except DAMAGE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "damaged or cut short"
         raise unreadable(path, reason) from error
-    implicit, little_endian = data.original_encoding
-    if force and not transfer_syntax(data) and little_endian:
-        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    return data
 
 
 def _check_deflated(path: Path, file: BinaryIO) -> None:
@@ -258,13 +258,18 @@ def read_header(path: Path, force: bool = False) -> Header:
             owner=_owner(data),
             uid=_raw(data, _SOP_INSTANCE).decode("ascii", "replace"),
         )
+    except DicomError as error:
+        raise unreadable(path, str(error)) from error
     except DAMAGE as error:
-        raise unreadable(path, "the DICOM header is damaged") from error
+        raise unreadable(path, "its DICOM header holds values that are not valid") from error
 
 
 def frame_count(data: Dataset) -> int:
-    """Return the number of frames that the header of `data` gives; 1 if it gives none."""
-    return int(data.get("NumberOfFrames") or 1)
+    """Return the number of frames that the header of `data` gives; 1 if it gives none. Raises DicomError."""
+    try:
+        return int(data.get("NumberOfFrames") or 1)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise DicomError("its NumberOfFrames (0028,0008) is no whole number") from error
 
 
 def _frames(data: Dataset, size: int) -> int | None:

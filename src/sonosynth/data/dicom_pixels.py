@@ -1,5 +1,7 @@
 """The pixels of a DICOM file as grey pictures, by rules that are written down."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +34,15 @@ class DicomFile:
         """Read `path`; `force` as in `read_dataset`. Raises UnreadableImageError if no frame of it can be decoded."""
         self._path = path
         self._data = read_dataset(path, True, force)
-        try:
+        with _named(path, "", "its header describes the pixels (group 0028) by values that are not valid"):
             _check(self._data)
             self._count = frame_count(self._data)
+        self._damaged = f"is damaged or cut short ({transfer_syntax(self._data).name})"
+        with _named(path, "", self._damaged):
             self._frames = Frames(self._data)
-            check_groups(self._data, self._count)
+        with _named(path, "", "its header marks regions (0018,6011) by values that are not valid"):
             self._region = region_of(self._data)
             self._region_note = region_note(marked(self._data))
-        except DicomError as error:
-            raise unreadable(path, str(error)) from error
-        except DAMAGE as error:
-            raise unreadable(path, "the DICOM header is damaged or lacks what describes the pixels") from error
 
     def picture(self, frame: int | None) -> Picture:
         """Return the B-mode area of frame `frame`, counted from 0, or of the only one.
@@ -59,21 +59,12 @@ class DicomFile:
             raise unreadable(self._path, f"holds {self._count:,} frames, of which none was asked for")
         if frame is not None and not 0 <= frame < self._count:
             raise unreadable(self._path, f"{where}is not there: the header gives {self._count:,} frames")
-        try:
+        with _named(self._path, where, self._damaged):
             values = self._frames.values(frame or 0)
-        except DicomError as error:
-            raise unreadable(self._path, where + str(error)) from error
-        except DAMAGE as error:
-            name = transfer_syntax(self._data).name
-            raise unreadable(self._path, f"{where}is damaged or cut short ({name})") from error
-        try:
+        invalid = "its header gives tables, windows or functional groups that are not valid"
+        with _named(self._path, f"{where}cannot be shown: " if where else "", invalid):
+            check_groups(self._data, self._count)
             grey, notes = self._grey(values, frame or 0)
-        except DicomError as error:
-            raise unreadable(self._path, (f"{where}cannot be shown: " if where else "") + str(error)) from error
-        except DAMAGE as error:
-            raise unreadable(
-                self._path, f"{where}cannot be shown: the header's tables or windows are no valid ones"
-            ) from error
         kind = f"DICOM {self._data.PhotometricInterpretation} {self._data.BitsStored}-bit"
         return Picture(grey, kind, "; ".join([*notes, self._region_note]))
 
@@ -92,6 +83,17 @@ class DicomFile:
             notes.append(f"{bits} bits a colour scaled to 8")
         grey, note = from_colours(cut, photometric)
         return grey, [*notes, note]
+
+
+@contextmanager
+def _named(path: Path, before: str, otherwise: str) -> Iterator[None]:
+    """Turn what is raised inside into an UnreadableImageError of `path`: `before` and why, or `otherwise`."""
+    try:
+        yield
+    except DicomError as error:
+        raise unreadable(path, f"{before}{error}") from error
+    except DAMAGE as error:
+        raise unreadable(path, f"{before}{otherwise}") from error
 
 
 def _check(data: Dataset) -> None:
