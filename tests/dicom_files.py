@@ -198,9 +198,9 @@ def write_unmarked(path: Path, data: Dataset, kind: str) -> Path:
     Args:
         path: the file.
         data: uncompressed.
-        kind: "implicit" or "explicit": the data set alone; "meta": the data set with its file meta information before
-            it; "preamble" or "no mark": the data set after 128 bytes, or after 128 bytes and four that are not DICM;
-            "no syntax": all but the transfer syntax.
+        kind: "implicit" or "explicit": the data set alone; "meta" or "mark": with its file meta information, or with
+            that and DICM before it; "preamble" or "no mark": after 128 bytes, or after 128 bytes and four that are not
+            DICM; "no syntax": all but the transfer syntax.
     """
     whole = write(path, coded(data, ImplicitVRLittleEndian if kind == "implicit" else ExplicitVRLittleEndian))
     content = whole.read_bytes()
@@ -208,6 +208,7 @@ def write_unmarked(path: Path, data: Dataset, kind: str) -> Path:
     syntax = b"\2\0\x10\0UI\x14\0" + ExplicitVRLittleEndian.encode() + b"\0"
     unmarked = {
         "meta": content[132:],
+        "mark": content[128:],
         "preamble": bytes(128) + body,
         "no mark": bytes(132) + body,
         "no syntax": content.replace(syntax, b"\2\0\x16\0AE\x14\0" + b"SOMEWHERE".ljust(20)),

@@ -232,7 +232,7 @@ def test_columns_of_the_user_give_way(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------- without the mark
 
-KINDS = ("implicit", "explicit", "meta", "preamble", "no mark")
+KINDS = ("implicit", "explicit", "meta", "mark", "preamble", "no mark")
 FORCED = ReadOptions(force_dicom=True)
 
 

@@ -172,7 +172,7 @@ def by_libjpeg(values: np.ndarray, bits: int, predictor: int) -> bytes:
 
 @pytest.mark.parametrize("predictor", range(1, 8))
 @pytest.mark.parametrize("components", [1, 3])
-@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("bits", [4, 8, 10, 12, 16])
 def test_lossless_jpeg_is_exact(tmp_path: Path, bits: int, components: int, predictor: int) -> None:
     values = noise(bits, components)
     kept = (values >> 2) << 2

@@ -154,10 +154,11 @@ def _is_marked(head: bytes) -> bool:
 def _unmarked_start(head: bytes) -> int | None:
     """Return where the data set of a DICOM file without the mark begins, given its first 140 bytes, or None.
 
-    At once, after a preamble of 128 bytes, or after four bytes more that should be the mark; with an element of one of
-    the first groups in little endian, that gives a type (explicit) or else a length that such an element may have.
+    At once, perhaps after the mark, after a preamble of 128 bytes, or after four bytes more that should be the mark;
+    with an element of one of the first groups in little endian, that gives a type (explicit) or else a length that such
+    an element may have.
     """
-    for start in (0, len(_PREAMBLE), _BODY):
+    for start in (len(_MAGIC) if head.startswith(_MAGIC) else 0, len(_PREAMBLE), _BODY):
         element = head[start : start + 8]
         if len(element) < 8 or int.from_bytes(element[:2], "little") not in _FIRST_GROUPS:
             continue

@@ -40,7 +40,8 @@ class DicomFile:
         self._damaged = f"is damaged or cut short ({transfer_syntax(self._data).name})"
         with _named(path, "", self._damaged):
             self._frames = Frames(self._data)
-        with _named(path, "", "its header marks regions (0018,6011) by values that are not valid"):
+        with _named(path, "", "its header gives regions (0018,6011) or functional groups that are not valid"):
+            check_groups(self._data, self._count)
             self._region = region_of(self._data)
             self._region_note = region_note(marked(self._data))
 
@@ -54,16 +55,15 @@ class DicomFile:
         Raises:
             UnreadableImageError: the frame is missing, damaged, or not of the size that the header gives.
         """
-        where = "" if frame is None else f"frame {frame} "
+        where = "" if frame is None else f"frame {frame}"
         if frame is None and self._count > 1:
             raise unreadable(self._path, f"holds {self._count:,} frames, of which none was asked for")
         if frame is not None and not 0 <= frame < self._count:
-            raise unreadable(self._path, f"{where}is not there: the header gives {self._count:,} frames")
-        with _named(self._path, where, self._damaged):
+            raise unreadable(self._path, f"{where} is not there: the header gives {self._count:,} frames")
+        with _named(self._path, f"{where} " if where else "", self._damaged):
             values = self._frames.values(frame or 0)
-        invalid = "its header gives tables, windows or functional groups that are not valid"
-        with _named(self._path, f"{where}cannot be shown: " if where else "", invalid):
-            check_groups(self._data, self._count)
+        own = where and "PerFrameFunctionalGroupsSequence" in self._data  # else all frames are refused by one line
+        with _named(self._path, f"{where}: " if own else "", "its header gives tables or windows that are not valid"):
             grey, notes = self._grey(values, frame or 0)
         kind = f"DICOM {self._data.PhotometricInterpretation} {self._data.BitsStored}-bit"
         return Picture(grey, kind, "; ".join([*notes, self._region_note]))
