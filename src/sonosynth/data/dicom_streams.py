@@ -42,14 +42,13 @@ class Frames:
         self._syntax = transfer_syntax(data)
         self._pieces: list[list[slice]] = []
         count = frame_count(data)
-        encapsulated = self._syntax.is_encapsulated
-        if encapsulated != (
-            data.PixelData.startswith(_ITEM_TAG) if encapsulated else data["PixelData"].is_undefined_length
-        ):
-            raise DicomError(f"its pixels are {'un' * encapsulated}compressed, which its transfer syntax does not say")
         if not self._syntax.is_encapsulated:
+            if data["PixelData"].is_undefined_length:
+                raise DicomError("its pixels are compressed, which its transfer syntax does not say")
             _check_native(data, count)
             return
+        if not data.PixelData.startswith(_ITEM_TAG):
+            raise DicomError("its pixels are uncompressed, which its transfer syntax does not say")
         pieces, named = list(_pieces(data)), _offsets(data)
         self._pieces = _frames([piece[:2] for piece in pieces])
         if len(self._pieces) != count:
@@ -74,11 +73,9 @@ class Frames:
         elif self._syntax != RLELossless:
             raise DicomError("has no JPEG header")
         decoder = DECODERS[self._syntax]
-        if self._syntax == JPEGExtended12Bit and (
-            int(self._data.BitsStored) != 8 or (stream and stream.precision != 8)
-        ):
+        if self._syntax == JPEGExtended12Bit and stream and {stream.precision, int(self._data.BitsStored)} != {8}:
             decoder = IMAGECODECS  # for Pillow decodes 8 bits alone
-        if decoder == IMAGECODECS and stream is not None:
+        if decoder == IMAGECODECS and stream:
             return _imagecodecs(frame, stream, self._data)
         options = as_pixel_options(self._data, number_of_frames=1, pixel_keyword="PixelData")
         options.pop("extended_offsets", None)

@@ -13,6 +13,7 @@ from sonosynth.data.cautions import formulas, links_out
 from sonosynth.data.contents import spread
 from sonosynth.data.dicom import dicom_files, is_dicom, quiet, read_header
 from sonosynth.data.folder import Folder
+from sonosynth.data.pictures import HOW_TO_SKIP
 from sonosynth.data.source import ReadOptions, Source, SourceItem, alike
 from sonosynth.data.tables import read_table
 from sonosynth.errors import ManifestError, UnreadableImageError, nearest
@@ -95,12 +96,13 @@ def _telling_elements() -> frozenset[str]:
 @quiet()
 def _find_by_uid(path: Path, rows: _Rows, force: bool) -> None:
     """Add to each row the path of the DICOM file that its UID names. Raises ManifestError, without the UID."""
-    found: dict[str, Path] = {}
+    found, unread = dict[str, Path](), list[str]()
     for file in dicom_files(path.parent, force):
         try:
             uid = read_header(file, force).uid
-        except UnreadableImageError:
-            continue  # it cannot be the file of any line; a line without file is an error below
+        except UnreadableImageError as error:  # told below, if the file of a line is not found
+            unread.append(str(error).removesuffix(HOW_TO_SKIP))
+            continue
         if uid in found:
             both = " and ".join(str(other.relative_to(path.parent)) for other in (found[uid], file))
             raise ManifestError(f"{path}: {both} have one SOP instance UID; remove one, or give paths instead of UIDs")
@@ -108,9 +110,10 @@ def _find_by_uid(path: Path, rows: _Rows, force: bool) -> None:
             found[uid] = file
     for line, row in rows:
         if (uid := row.pop(_UID)) not in found:
+            more = f"; {len(unread)} of its DICOM files cannot be read, the first: {unread[0]}" if unread else ""
             raise ManifestError(
                 f"{path}, line {line}: no DICOM file in {path.parent} has this SOP instance UID; correct it, restore "
-                "the file, or remove the line"
+                f"the file, or remove the line{more}"
             )
         row["path"] = found[uid].relative_to(path.parent).as_posix()
 
