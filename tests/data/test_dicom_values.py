@@ -109,6 +109,12 @@ def test_the_first_value_that_a_palette_maps(tmp_path: Path, first: int) -> None
     assert np.array_equal(picture.grey, ENTRIES[(stored[0].astype(int) - first).clip(0, 99)])
 
 
+def test_a_palette_of_65536_entries(tmp_path: Path) -> None:
+    stored = RNG.integers(0, 65536, (1, 21, 31), dtype=np.uint16)
+    data = palette(dataset(stored, "PALETTE COLOR"), [0, 0, 16], words(np.arange(65536)[::-1]))
+    assert np.array_equal(read(tmp_path / "x.dcm", data).grey, np.rint((65535 - stored[0].astype(int)) / 257))
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 @ORDERS
 def test_segmented_palettes(tmp_path: Path, syntax: UID, bits: int) -> None:
@@ -363,7 +369,7 @@ def test_functional_groups_of_another_number_of_frames(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------- depth
 
-UNUSED = "values use less than a sixteenth of the 16 bits that the header states"
+UNUSED = "little contrast: values use less than a sixteenth of the 16 bits that the header states"
 
 
 @pytest.mark.parametrize(("largest", "told"), [(4095, True), (4096, False), (65535, False)])
