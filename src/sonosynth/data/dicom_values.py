@@ -88,10 +88,9 @@ def check_groups(data: Dataset, frames: int) -> None:
 def unused_bits(stored: np.ndarray, bits: int) -> list[str]:
     """Return a note if `stored` uses so little of the range of `bits` bits that the header may state too many."""
     used = int(stored.max()) - min(int(stored.min()), 0)
-    wide = bits > 8 and used < 2.0**bits / 16
-    return (
-        [f"little contrast: values use less than a sixteenth of the {bits} bits that the header states"] if wide else []
-    )
+    if bits <= 8 or used >= 2.0**bits / 16:
+        return []
+    return [f"little contrast: values use less than a sixteenth of the {bits} bits that the header states"]
 
 
 def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
