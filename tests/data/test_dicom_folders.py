@@ -7,12 +7,13 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import ComprehensiveSRStorage, MediaStorageDirectoryStorage, RLELossless
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from dicom_files import coded, dataset, region, write
+from dicom_files import coded, dataset, region, write, write_unmarked
 from sonosynth.cli.main import app
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import Source, decode, read_source, scan
+from sonosynth.data.source import ReadOptions
 from sonosynth.errors import ManifestError, SourceError, UnreadableImageError
 
 
@@ -136,7 +137,7 @@ def test_a_number_of_frames_that_cannot_be(tmp_path: Path) -> None:
     write(tmp_path / "a" / "x.dcm", data)
     source = read_source(tmp_path)
     assert len(source.items) == 1
-    with pytest.raises(UnreadableImageError, match="2,000,000,000 frames, more than the file can hold"):
+    with pytest.raises(UnreadableImageError, match="gives 2,000,000,000 frames, the pixel data hold 2"):
         scan(source)
 
 
@@ -227,6 +228,113 @@ def test_columns_of_the_user_give_way(tmp_path: Path) -> None:
         ("scan_f0001", "1", "7"),
     ]
     assert has_note(source, "begin with 'source_': frame")
+
+
+# ---------------------------------------------------------------------------------------------------- without the mark
+
+KINDS = ("implicit", "explicit", "meta", "mark", "preamble", "no mark")
+FORCED = ReadOptions(force_dicom=True)
+
+
+def told(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "no syntax"])
+def test_files_without_the_mark_are_read_with_one_option(tmp_path: Path, kind: str) -> None:
+    for i, name in enumerate(["a/1.dcm", "a/2.IMA", "b/3.dcm"]):
+        write_unmarked(tmp_path / name, dataset(noise(i), PatientID=f"P{i // 2}"), kind)
+    source = read_source(tmp_path, FORCED)
+    assert source.kind == "DICOM folder" and [item.group for item in source.items] == ["1", "1", "2"]
+    for i, item in enumerate(source.items):
+        assert np.array_equal(decode(item, FORCED).grey, noise(i)[0])
+    with pytest.raises(UnreadableImageError, match=r"--force-dicom .*data\.force_dicom: true") as error:
+        scan(read_source(tmp_path))
+    assert "\n" not in str(error.value) and "a/1.dcm: " in str(error.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_without_mark_and_suffix_are_images_with_that_option_alone(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "a" / "x.dcm", dataset(noise(0)))
+    for i, name in enumerate(["a/IM0001", "a/study/1.2.840.7"], 1):
+        write_unmarked(tmp_path / name, dataset(noise(i)), kind)
+    (tmp_path / "a" / "README").write_text("text " * 100)
+    (tmp_path / "a" / "short").write_bytes(b"\x08")
+    (tmp_path / "a" / "zeros").write_bytes(bytes(500))
+    assert [item.id for item in read_source(tmp_path).items] == ["x"]
+    assert has_note(read_source(tmp_path), "4 files that are not images left out")
+    source = read_source(tmp_path, FORCED)
+    assert [item.id for item in source.items] == ["IM0001", "x", "1.2.840.7"]
+    assert has_note(source, "3 files that are not images left out")
+    assert len(scan(source).images) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"text " * 100, b"\x08", bytes(500), b"\x89PNG\r\n\x1a\n" + bytes(200)])
+def test_what_is_no_dicom_file_is_named_with_or_without_the_option(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.dcm").write_bytes(content)
+    for force in ([], ["--force-dicom"]):
+        result = told("data", "info", tmp_path, *force)
+        assert result.exit_code == 2 and "x.dcm: " in result.output and "Traceback" not in result.output
+        assert "empty file" in result.output or "not a DICOM file" in " ".join(result.output.split())
+
+
+def test_a_file_that_only_begins_like_one_is_named(tmp_path: Path) -> None:
+    whole = write_unmarked(tmp_path / "a" / "x.dcm", dataset(noise(0)), "explicit").read_bytes()
+    for content in (whole[:8] + b"text " * 100, whole[:200], whole[:8]):
+        (tmp_path / "a" / "x.dcm").write_bytes(content)
+        result = told("data", "info", tmp_path, "--force-dicom")
+        assert result.exit_code == 2 and "x.dcm: " in result.output and "Traceback" not in result.output
+
+
+def test_compressed_pixels_of_unknown_syntax_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a" / "x.dcm", coded(dataset(noise(0)), RLELossless))
+    content = path.read_bytes()
+    path.write_bytes(content[144 + int.from_bytes(content[140:144], "little") :])
+    with pytest.raises(UnreadableImageError, match="its pixels are compressed, which its transfer syntax does not say"):
+        scan(read_source(tmp_path, FORCED))
+    path.write_bytes(content[132:])  # with the meta information that names it
+    assert np.array_equal(decode(read_source(tmp_path, FORCED).items[0], FORCED).grey, noise(0)[0])
+
+
+@pytest.mark.parametrize("kind", ["implicit", "explicit"])
+def test_labels_by_uid_of_files_without_the_mark(tmp_path: Path, kind: str) -> None:
+    uids = []
+    for i, name in enumerate(["1.dcm", "sub/2", "sub/3.7"]):
+        data = dataset(noise(i))
+        write_unmarked(tmp_path / name, data, kind)
+        uids.append(str(data.SOPInstanceUID))
+    rows = "".join(f"{uid},{'ab'[i % 2]},S\n" for i, uid in enumerate(uids))
+    (tmp_path / "labels.csv").write_text(f"sop_instance_uid,label,StudyID\n{rows}")
+    source = read_source(tmp_path, FORCED)
+    assert [(item.id, item.label) for item in source.items] == [("1", "a"), ("2", "b"), ("3.7", "a")]
+    assert has_note(source, "may tell who a patient is left out", "StudyID") and len(scan(source).images) == 3
+    with pytest.raises(ManifestError, match=r"no DICOM file in .*; 1 of its DICOM files .*1\.dcm: .* --force-dicom"):
+        read_source(tmp_path / "labels.csv")
+
+
+def test_the_option_on_the_command_line(tmp_path: Path) -> None:
+    for i, name in enumerate(["a/1.dcm", "b/2.dcm"]):
+        write_unmarked(tmp_path / "in" / name, dataset(noise(i)), "implicit")
+    for command in (("info",), ("prepare", "--out", tmp_path / "out", "--size", 16)):
+        place = (command[0], tmp_path / "in", *command[1:])
+        refused = told("data", *place)
+        assert refused.exit_code == 2 and "--force-dicom" in " ".join(refused.output.split())
+        assert told("data", *place, "--force-dicom").exit_code == 0
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2
+
+
+# ---------------------------------------------------------------------------------------------------- depth
+
+
+def test_different_depths_are_told(tmp_path: Path) -> None:
+    for name, bits in (("a/1.dcm", 12), ("a/2.dcm", 12), ("b/3.dcm", 16)):
+        write(tmp_path / name, dataset(noise(1).astype(np.uint16) * 16, BitsStored=bits, HighBit=bits - 1))
+    report = scan(read_source(tmp_path))
+    assert any("DICOM headers state different depths (12, 16 bits)" in note for note in report.notes())
+    assert report.images[0].digest == report.images[1].digest != report.images[2].digest
+    (tmp_path / "b" / "3.dcm").unlink()
+    assert not has_note(read_source(tmp_path), "different depths")
 
 
 # ---------------------------------------------------------------------------------------------------- privacy

@@ -12,12 +12,20 @@ import yaml
 from PIL import Image
 
 from conftest import blobs
-from dicom_files import dataset, write
+from dicom_files import dataset, write, write_unmarked
 from monitor import Told
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.readers import read_source
+from sonosynth.data.readers import ReadOptions, read_source
 from sonosynth.data.split import shared_images
-from sonosynth.errors import ClassError, LeakageError, OutputError, RunError, SplitError, StudyError
+from sonosynth.errors import (
+    ClassError,
+    LeakageError,
+    OutputError,
+    RunError,
+    SplitError,
+    StudyError,
+    UnreadableImageError,
+)
 from sonosynth.files import locked, read_json
 from sonosynth.gan.sample import generate
 from sonosynth.report.record import StudyRecord
@@ -289,6 +297,23 @@ def test_patients_of_dicom_headers_are_compared_and_running_numbers_are_not(tmp_
     (line,) = shared_groups(ours, test, ours.classes)
     assert line.startswith("1 groups of split.test") and "that of '4' like that of '2'" in line and "P-2" not in line
     assert shared_groups(ours, test, ["a"]) == shared_groups(ours, other, ours.classes) == []
+
+
+def test_dicom_files_without_the_mark_are_read_where_the_study_says_so(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 6, 1, 24, 32), dtype=np.uint8)
+    for label, images in zip("ab", noise, strict=True):
+        for number, pixels in enumerate(images):
+            data = dataset(pixels, PatientID=f"{label}{number}")
+            write_unmarked(tmp_path / "in" / label / f"{number}.dcm", data, "implicit")
+    raw = plain(tmp_path / "in", split={"sizes": [8]}, gans=[])
+    with pytest.raises(UnreadableImageError, match=r"data\.force_dicom: true"):
+        prepare_study(parse_design(raw, "study.yaml"))
+    raw["data"]["force_dicom"] = True
+    data = prepare_study(parse_design(raw, "study.yaml"))
+    assert data.images.class_counts == {"a": 6, "b": 6}
+    source = read_source(tmp_path / "in", ReadOptions(force_dicom=True))
+    (line,) = shared_groups(source, source, source.classes)
+    assert line.startswith("12 groups of split.test")
 
 
 def test_images_of_classes_that_the_study_lacks_are_refused_unless_it_leaves_them_out(source, tmp_path):

@@ -4,6 +4,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,12 +27,14 @@ class _Content:
         owner: equal for files of one group; None where nothing is known.
         columns: what the manifest tells of each image.
         remark: what the user is told of the file.
+        depth: bits of a stored value, as a DICOM header states them.
     """
 
     frames: Sequence[int | None] = (None,)
     owner: Hashable = field(default=None, repr=False)
     columns: Mapping[str, str] = field(default_factory=dict)
     remark: str | None = None
+    depth: int | None = None
 
 
 @dicom.quiet()
@@ -108,15 +111,16 @@ def _content(path: Path, options: ReadOptions) -> _Content:
         if suffix in clips.SUFFIXES or suffix == ".gif":
             count = clips.count_frames(path)
             return _Content() if suffix == ".gif" and count == 1 else _Content(clips.chosen(count), path, remark=_CLIP)
-        if not dicom.is_dicom(path):
+        if not dicom.is_dicom(path, options.force_dicom):
             return _Content()
-        header = dicom.read_header(path)
+        header = dicom.read_header(path, options.force_dicom)
     except UnreadableImageError:
         return _Content()  # raised again, and told or counted, when the file is decoded
     if not header.image:
         return _Content((), remark=dicom.DIRECTORY if path.name.upper() == dicom.DIRECTORY else _REPORT)
     frames = range(header.frames) if header.frames else (None,)
-    return _Content(frames, header.owner or path, header.columns(), _BURNED_IN if header.burned_in else None)
+    remark = _BURNED_IN if header.burned_in else None
+    return _Content(frames, header.owner or path, header.columns(), remark, header.depth)
 
 
 def _notes(files: Sequence[tuple[Path, _Content]], listed: bool) -> list[str]:
@@ -143,6 +147,11 @@ def _notes(files: Sequence[tuple[Path, _Content]], listed: bool) -> list[str]:
         notes.append(
             "all DICOM files carry one and the same patient, so all are one group; if that comes from anonymising, "
             "give a manifest with a column 'group'"
+        )
+    if len(depths := sorted({content.depth for _, content in files if content.depth})) > 1:
+        notes.append(
+            f"DICOM headers state different depths ({', '.join(map(str, depths))} bits): each image is scaled by its "
+            "own, so equal stored values do not give equal greys"
         )
     if remarks[_BURNED_IN]:
         notes.append(
@@ -172,7 +181,7 @@ class OpenFiles:
 
     def picture(self, item: SourceItem) -> Picture:
         """Return the picture of `item`. Raises UnreadableImageError."""
-        kind = _container(item)
+        kind = _container(item, self._options)
         if kind is None:
             return decode_file(item.path)
         with self._lock:
@@ -203,10 +212,11 @@ class _Opened:
             return self._file.picture(frame)
 
 
-def _container(item: SourceItem) -> Callable[[Path], _Container] | None:
+def _container(item: SourceItem, options: ReadOptions) -> Callable[[Path], _Container] | None:
     suffix = item.path.suffix.lower()
     if suffix == arrays.SUFFIX:
         return arrays.Arrays
     if suffix in clips.SUFFIXES or (suffix == ".gif" and item.frame is not None):
         return clips.Clip
-    return DicomFile if dicom.is_dicom(item.path) else None
+    force = options.force_dicom
+    return partial(DicomFile, force=force) if dicom.is_dicom(item.path, force) else None

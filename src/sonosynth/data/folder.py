@@ -8,9 +8,9 @@ from sonosynth.data import clips, dicom, pictures
 from sonosynth.data.source import check_name, entries
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: Path, force_dicom: bool) -> bool:
     """Return whether the name of `path` is that of a picture or a clip, or it is a DICOM file. Raises SourceError."""
-    return path.suffix.lower() in pictures.SUFFIXES | clips.SUFFIXES or dicom.is_dicom(path)
+    return path.suffix.lower() in pictures.SUFFIXES | clips.SUFFIXES or dicom.is_dicom(path, force_dicom)
 
 
 class Folder:
@@ -25,19 +25,22 @@ class Folder:
         linked: those of `folders` that are links, which are not looked into.
     """
 
-    def __init__(self, path: Path, nested: bool = False) -> None:
-        """List `path`, and if `nested` its subfolders. Raises SourceError if it cannot, or a name is not text."""
+    def __init__(self, path: Path, force_dicom: bool, nested: bool = False) -> None:
+        """List `path`, and if `nested` its subfolders; `force_dicom`: see `is_dicom`.
+
+        Raises SourceError if a folder cannot be listed, or a name is not text.
+        """
         shown, self.hidden = entries(path)
         self.folders = [entry for entry in shown if entry.is_dir()]
         # A broken link counts as an image, so that it is named as unreadable and not lost.
         files = [entry for entry in shown if not entry.is_dir()]
-        self.images = [entry for entry in files if is_image(entry)]
+        self.images = [entry for entry in files if is_image(entry, force_dicom)]
         images = set(self.images)
         self.side = [entry for entry in files if entry not in images]
         self.below: dict[Path, list[Path]] = {}
         self.linked = [sub for sub in self.folders if nested and (sub.is_symlink() or _leads_up(path))]
         for sub in self.folders if nested else ():
-            if sub not in self.linked and (found := list(images_below(sub))):
+            if sub not in self.linked and (found := list(images_below(sub, force_dicom))):
                 self.below[sub] = found
         for entry in (path, *self.images) if self.all_images else ():
             check_name(entry)
@@ -48,7 +51,7 @@ class Folder:
         return [*self.images, *(image for found in self.below.values() for image in found)]
 
 
-def images_below(folder: Path) -> Iterable[Path]:
+def images_below(folder: Path, force_dicom: bool) -> Iterable[Path]:
     """Yield the images in `folder` and below, in natural order; hidden ones and linked folders are left out.
 
     Raises SourceError if a folder cannot be listed, or a name on the way to an image is not text.
@@ -59,7 +62,7 @@ def images_below(folder: Path) -> Iterable[Path]:
         entry = waiting.pop()
         if entry.is_dir():
             waiting += [] if entry.is_symlink() else entries(entry)[0][::-1]
-        elif is_image(entry):
+        elif is_image(entry, force_dicom):
             for place in (entry, *entry.parents):
                 if place in checked or place == folder.parent:
                     break

@@ -78,7 +78,8 @@ def _read_table_in(root: Path, options: ReadOptions) -> Source | None:
 
     Where there are class folders, a table without columns for files and classes is about something else.
     """
-    here = Folder(root)
+    force = options.force_dicom
+    here = Folder(root, force)
     tables = [path for path in here.side if path.suffix.lower() == ".csv"]
     labels = [path for path in tables if path.name == LABELS]
     if options.columns and not labels:
@@ -87,16 +88,18 @@ def _read_table_in(root: Path, options: ReadOptions) -> Source | None:
             raise SourceError(
                 f"{root} holds {len(labels)} tables: {named((p.name for p in labels), 5)}; give one as SOURCE"
             )
-    if labels and (here.images or options.columns or dicom_files(root) or names_images(labels[0], options)):
+    if labels and (here.images or options.columns or dicom_files(root, force) or names_images(labels[0], options)):
         return read_manifest(labels[0], options)
     labelled = root / DATASET_JSON
-    if labelled.is_file() and (dataset_json_labels(labelled) is not None or not any(map(_holds_images, here.folders))):
+    if labelled.is_file() and (
+        dataset_json_labels(labelled) is not None or not any(_holds_images(folder, force) for folder in here.folders)
+    ):
         return read_dataset_json(labelled, options)
     return None
 
 
-def _holds_images(folder: Path) -> bool:
-    return next(iter(images_below(folder)), None) is not None
+def _holds_images(folder: Path, force: bool) -> bool:
+    return next(iter(images_below(folder, force)), None) is not None
 
 
 # ---------------------------------------------------------------------------------------------------- folders
@@ -104,26 +107,27 @@ def _holds_images(folder: Path) -> bool:
 
 def _read_folders(root: Path, options: ReadOptions) -> Source:
     _check_no_columns(root, options)
-    here = Folder(root)
-    found = {folder.name: Folder(folder, nested=True) for folder in here.folders}
+    force = options.force_dicom
+    here = Folder(root, force)
+    found = {folder.name: Folder(folder, force, nested=True) for folder in here.folders}
     apart = masks_apart(root, [path for folder in found.values() for path in folder.all_images])
     base, masks_in = root, set(apart)
     left = [name for name, folder in found.items() if set(folder.all_images) - masks_in]
     _check_parts(root, {name: found[name] for name in left}, masks_in)
     if apart and len(left) == 1 and is_images_folder(left[0]) and not found[left[0]].images:
         base = root / left[0]  # images/CLASS and masks/CLASS
-        found = {folder.name: Folder(folder, nested=True) for folder in found[left[0]].folders}
+        found = {folder.name: Folder(folder, force, nested=True) for folder in found[left[0]].folders}
     pictures = {
         name: there
         for name, folder in sorted(found.items())
         if (there := [path for path in folder.all_images if path not in masks_in])
     }
     if not pictures:
-        raise SourceError(_nothing_in(root, here, found))
+        raise SourceError(_nothing_in(root, here, found, force))
     if (
         len(pictures) == 1
         and not (only := found[next(iter(pictures))]).images
-        and not all(map(is_dicom, only.all_images))
+        and not all(is_dicom(p, force) for p in only.all_images)
     ):
         raise SourceError(
             f"{root} has no images in its folders, but {base / next(iter(pictures))} has, in its subfolders: "
@@ -131,7 +135,7 @@ def _read_folders(root: Path, options: ReadOptions) -> Source:
         )
     masks = find_masks([path for there in pictures.values() for path in there], apart)
     files = [
-        SourceItem(path, name, _patient(base / name, path), "", masks=masks.of.get(path, ()))
+        SourceItem(path, name, _patient(base / name, path, force), "", masks=masks.of.get(path, ()))
         for name, there in pictures.items()
         for path in there
         if path not in masks.files
@@ -147,7 +151,7 @@ def _read_folders(root: Path, options: ReadOptions) -> Source:
     notes += [f"class '{name}' holds no images, only other DICOM objects" for name in pictures if name not in held]
     classes = tuple(name for name in pictures if name in held)
     notes += [*more, *alike(classes), *formulas((item.id, item.label) for item in items)]
-    all_dicom = all(is_dicom(item.path) for item in files)
+    all_dicom = all(is_dicom(item.path, force) for item in files)
     kind = "DICOM folder" if all_dicom else "BUSI layout" if beside else "image folder"
     return Source(kind, root, items, classes, tuple(notes), options=options)
 
@@ -158,13 +162,15 @@ def _check_no_columns(path: Path, options: ReadOptions) -> None:
         raise SourceError(f"{path} is no table, so it has no columns for {asked}; give a table (.csv) of its images")
 
 
-def _patient(folder: Path, path: Path) -> str | None:
+def _patient(folder: Path, path: Path, force: bool) -> str | None:
     """Return the subfolder of class folder `folder` in which `path` lies, if it says which patient that is.
 
     DICOM files say so themselves, and a folder called "images" tells nothing.
     """
     subfolders = path.relative_to(folder).parts[:-1]
-    return next((name for name in subfolders if not is_images_folder(name)), None) if not is_dicom(path) else None
+    return (
+        next((name for name in subfolders if not is_images_folder(name)), None) if not is_dicom(path, force) else None
+    )
 
 
 def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) -> None:
@@ -237,8 +243,8 @@ def _folder_notes(here: Folder, found: Mapping[str, Folder], files: Sequence[Sou
     return notes
 
 
-def _nothing_in(root: Path, here: Folder, found: Mapping[str, Folder]) -> str:
-    if here.images and all(is_dicom(path) for path in here.images):
+def _nothing_in(root: Path, here: Folder, found: Mapping[str, Folder], force: bool) -> str:
+    if here.images and all(is_dicom(path, force) for path in here.images):
         return (
             f"{root}: {counted(len(here.images), 'DICOM file lies', 'DICOM files lie')} in the folder itself and "
             "nothing says what they show; put them into one folder a class, or add a "

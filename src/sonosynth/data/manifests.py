@@ -14,6 +14,7 @@ from sonosynth.data.contents import spread
 from sonosynth.data.dicom import SUFFIXES, dicom_files, is_dicom, quiet, read_header
 from sonosynth.data.folder import Folder, images_below
 from sonosynth.data.masks import MaskSearch, find_masks, in_mask_folder, mask_folders_near, masks_apart
+from sonosynth.data.pictures import HOW_TO_SKIP
 from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named
 from sonosynth.data.tables import read_table
 from sonosynth.errors import ManifestError, UnreadableImageError
@@ -98,9 +99,9 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
     """Return the images of a table at `path`, given its columns and rows. Raises as `read_manifest` does."""
     root = path.parent
     whole = set(header) >= _IMAGE_SET_COLUMNS
-    files = _Files(root)
+    files = _Files(root, options.force_dicom)
     if columns.path is None:
-        texts = _find_by_uid(path, rows)
+        texts = _find_by_uid(path, rows, options.force_dicom)
     else:
         texts = [_place(path, where, row[columns.path], files if columns.searched else None) for where, row in rows]
     _check_places(path, [where for where, _ in rows], texts)
@@ -113,7 +114,7 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
                 else f"no label for '{text}'"
             )
             raise ManifestError(f"{path}, {where}: {what}; fill it in or remove the line")
-    beside_dicom = any(is_dicom(root / place) for place in places)
+    beside_dicom = any(is_dicom(root / place, options.force_dicom) for place in places)
     private = identifying(header) if beside_dicom else []
     kept = _kept(header, columns, private)
     ids = [row.get("id", "") for _, row in rows]
@@ -128,7 +129,7 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
     ]
     notes = [*columns.notes]
     if not whole:
-        masks, unlisted = _masks(path, header, rows, items, files)
+        masks, unlisted = _masks(path, header, rows, items, files, options.force_dicom)
         items = [replace(item, masks=masks.of.get(item.path, ())) for item in items]
         notes += [*_manifest_notes(path, header, columns, kept, items, unlisted), *masks.notes()]
     if private:
@@ -167,12 +168,12 @@ def _groups(values: Sequence[str], renumber: bool, whole: bool) -> list[str | No
 
 
 def _masks(
-    path: Path, header: Sequence[str], rows: _Rows, items: Sequence[SourceItem], files: "_Files"
+    path: Path, header: Sequence[str], rows: _Rows, items: Sequence[SourceItem], files: "_Files", force: bool
 ) -> tuple[MaskSearch, list[Path]]:
     """Return the masks of `items`, and the images beside them that the table does not list."""
     root, listed = path.parent, {item.path for item in items}
     folders = list(dict.fromkeys(item.path.parent for item in items))
-    beside = [file for folder in folders for file in Folder(folder).images if file not in listed]
+    beside = [file for folder in folders for file in Folder(folder, force).images if file not in listed]
     of: dict[Path, tuple[Path, ...]] = {}
     for column in mask_columns(header):
         cells = [[text.strip() for text in row[column].replace("|", ";").split(";")] for _, row in rows]
@@ -189,7 +190,12 @@ def _masks(
     if of:
         given = {mask for masks in of.values() for mask in masks}
         return MaskSearch({image: masks for image, masks in of.items() if masks}), [p for p in beside if p not in given]
-    near = [file for folder in mask_folders_near(root, folders) for file in images_below(folder) if file not in listed]
+    near = [
+        file
+        for folder in mask_folders_near(root, folders)
+        for file in images_below(folder, force)
+        if file not in listed
+    ]
     apart = masks_apart(root, dict.fromkeys(near))
     search = find_masks([*listed, *(file for file in beside if file not in set(apart))], apart, images=listed)
     masks = MaskSearch({item.path: search.of[item.path] for item in items if item.path in search.of}, search.alone)
@@ -202,8 +208,8 @@ def _masks(
 class _Files:
     """The image files below a folder by their names, for tables that give no more. Listed when first asked."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, force_dicom: bool) -> None:
+        self._root, self._force_dicom = root, force_dicom
         self._places: dict[str, list[str]] | None = None
 
     def find(self, text: str) -> list[str]:
@@ -216,7 +222,7 @@ class _Files:
             return [place]
         if self._places is None:
             self._places = {}
-            for image in images_below(self._root):
+            for image in images_below(self._root, self._force_dicom):
                 found = image.relative_to(self._root)
                 for name in {found.as_posix(), found.with_suffix("").as_posix(), found.name, found.stem}:
                     self._places.setdefault(name, []).append(found.as_posix())
@@ -226,14 +232,15 @@ class _Files:
 
 
 @quiet()
-def _find_by_uid(path: Path, rows: _Rows) -> list[str]:
+def _find_by_uid(path: Path, rows: _Rows, force: bool) -> list[str]:
     """Return the path of the DICOM file that the UID of each row names. Raises ManifestError, without the UID."""
-    found: dict[str, Path] = {}
-    for file in dicom_files(path.parent):
+    found, unread = dict[str, Path](), list[str]()
+    for file in dicom_files(path.parent, force):
         try:
-            uid = read_header(file).uid
-        except UnreadableImageError:
-            continue  # it cannot be the file of any line; a line without file is an error below
+            uid = read_header(file, force).uid
+        except UnreadableImageError as error:  # told below, if the file of a line is not found
+            unread.append(str(error).removesuffix(HOW_TO_SKIP))
+            continue
         if uid in found:
             both = " and ".join(str(other.relative_to(path.parent)) for other in (found[uid], file))
             raise ManifestError(f"{path}: {both} have one SOP instance UID; remove one, or give paths instead of UIDs")
@@ -241,9 +248,10 @@ def _find_by_uid(path: Path, rows: _Rows) -> list[str]:
             found[uid] = file
     for where, row in rows:
         if row[UID] not in found:
+            more = f"; {len(unread)} of its DICOM files cannot be read, the first: {unread[0]}" if unread else ""
             raise ManifestError(
                 f"{path}, {where}: no DICOM file in {path.parent} has this SOP instance UID; correct it, restore "
-                "the file, or remove the line"
+                f"the file, or remove the line{more}"
             )
     return [found[row[UID]].relative_to(path.parent).as_posix() for _, row in rows]
 

@@ -33,11 +33,12 @@ def shared_groups(ours: Source, test: Source, classes: Collection[str]) -> list[
 def _named(source: Source, classes: Collection[str]) -> dict[Hashable, str]:
     """Return what the source calls its groups, each with the id of one of its images."""
     found: dict[Hashable, str] = {}
+    force = source.options.force_dicom
     for item in source.items:
-        headed = is_dicom(item.path)
+        headed = is_dicom(item.path, force)
         counted = headed or (item.frame is not None and source.kind == "manifest")  # a reader may have numbered these
         name = item.extra.get("source_group") if source.kind == "image set" else item.group
-        names: list[Hashable] = [read_header(item.path).owner] if headed else []
+        names: list[Hashable] = [read_header(item.path, force).owner] if headed else []
         if source.kind == "image set" or (source.kind in _NAMES_GROUPS and not (counted and str(name).isdigit())):
             names.append(name)
         for one in names:
