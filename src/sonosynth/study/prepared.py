@@ -228,7 +228,7 @@ def _audited(
         f"audit: {len(clusters)} clusters of duplicates hold {sum(map(len, clusters))} of {len(found.labels)} images, "
         f"{len(found.conflicts)} of them with two labels"
     )
-    return source, [summary, *told], tables
+    return source, [summary, *(f"audit: {line}" for line in found.storage), *told], tables
 
 
 def _unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]:
