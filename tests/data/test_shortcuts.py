@@ -64,6 +64,15 @@ def test_format_that_stands_for_the_class_is_told_everywhere(tmp_path, pictures)
     assert '<td class="n">JPEG 100.0 %</td><td class="n">PNG 100.0 %</td>' in page
 
 
+def test_an_audit_of_a_prepared_set_knows_the_files_it_came_from(tmp_path, pictures):
+    source = written(tmp_path / "set", pictures, as_jpeg_or_png)
+    made = CliRunner().invoke(app, ["prepare", str(source), "--out", str(tmp_path / "out"), "--size", "32"])
+    assert made.exit_code == 0, made.output
+    lines, found = told(tmp_path / "out", tmp_path / "audit")
+    assert "file format tells the classes apart: JPEG 100 % of a, 0 % of b" in lines[1]
+    assert found["shortcut_f1"]["value"] == 1
+
+
 def test_a_source_of_one_format_shows_nothing_new(tmp_path, pictures):
     lines, found = told(written(tmp_path / "set", pictures, as_png), tmp_path / "audit")
     assert len(lines) == 1 and found["storage"] == []

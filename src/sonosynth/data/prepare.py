@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 import PIL
 
+from sonosynth.data import encoding
 from sonosynth.data.fitting import Fit, Geometry, around, fitted
 from sonosynth.data.groups import whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
@@ -57,8 +58,9 @@ def prepare(
     `crop_left`, `crop_top`, `crop_width`, `crop_height` (original pixels), `scale_x`, `scale_y` (prepared pixels an
     original pixel), `offset_x` and `offset_y` (prepared pixels; see `Geometry`), beside those that the reader adds:
     `frame` of a file with several, and of DICOM files `region_left` and so on, the cut-out that counts as the original
-    here. The record of an image that was prepared before is carried on. An image set of that size already is passed
-    through as it is.
+    here. The columns `original_format` and so on (`encoding.COLUMNS`) say how the original file stores its pixels. The
+    record of an image that was prepared before is carried on. An image set of that size already is passed through as
+    it is.
 
     Args:
         source: what `read_source` found.
@@ -106,7 +108,7 @@ def prepare(
     if enlarged:
         notes.append(f"enlarges {enlarged} of {len(values)} images: {size} px is more than they have")
     columns, renamed = _recorded(report, fit, geometries)
-    columns |= overlaid
+    columns |= overlaid | _stored(report, columns)
     if renamed:
         notes.append(f"columns of yours that the record needs now begin with 'source_': {', '.join(renamed)}")
     return _image_set(report, images, columns), notes
@@ -129,6 +131,8 @@ def _mask_note(report: SourceReport, marked: Sequence[bool]) -> str:
 def load_image_set(path: Path) -> ImageSet:
     """Return the image set at `path`: a prepared one, or any source whose images all have one size.
 
+    The columns `encoding.COLUMNS` say how the files store their pixels, of a prepared set how the original files did.
+
     Raises:
         SourceError: as `read_source`; an unreadable file is always an error here.
         MixedSizesError: images of several sizes; `sonosynth data prepare` makes them one.
@@ -141,7 +145,8 @@ def load_image_set(path: Path) -> ImageSet:
             f"{path}: '{first.item.id}' is {a[1]} × {a[0]} and '{second.item.id}' is {b[1]} × {b[0]} "
             f"({len(report.sizes)} sizes in all); run 'sonosynth data prepare' on it first"
         )
-    return _image_set(report, np.stack(images), _columns(report))
+    columns = _columns(report)
+    return _image_set(report, np.stack(images), columns | _stored(report, columns))
 
 
 def group_numbers(report: SourceReport) -> np.ndarray:
@@ -194,7 +199,7 @@ def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[
     """Return the user's columns with the record's, and which of the user's had to be renamed."""
     columns = _columns(report)
     earlier = _earlier_scales(report, columns)
-    renamed = [] if earlier else [name for name in _RECORD if name in columns]
+    renamed = [] if earlier else [name for name in (*_RECORD, *encoding.COLUMNS) if name in columns]
     kept = {(f"source_{name}" if name in renamed else name): values for name, values in columns.items()}
     if not earlier:
         rows = [
@@ -205,6 +210,17 @@ def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[
         steps = [geometry.scale_x if name.endswith("x") else geometry.scale_y for geometry in how]
         kept[name] = tuple(f"{number * step:.10g}" for number, step in zip(numbers, steps, strict=True))
     return kept, renamed
+
+
+def _stored(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return the columns that say how the original files store their pixels, unless `columns` has them.
+
+    Empty for a set that an older version prepared: its own files do not say what they were made from.
+    """
+    if not columns.keys().isdisjoint(encoding.COLUMNS):
+        return {}
+    found = encoding.encodings(report.source.items, report.source.options)
+    return encoding.as_columns(found) if any(found) else {}
 
 
 def _earlier_scales(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
