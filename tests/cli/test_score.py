@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from sonosynth.cli.score import score
@@ -122,3 +123,26 @@ def test_a_cache_that_cannot_be_written_is_told_before_any_work(tmp_path, monkey
     monkeypatch.setenv("SONOSYNTH_CACHE", str(tmp_path / "new" / "cache"))
     assert "nowhere" in str(CliRunner().invoke(app, ["nowhere", "nothing"]).exception)
     assert not (tmp_path / "new").exists()
+
+
+def test_real_jpeg_and_synthetic_png_are_told_in_table_file_and_page(tmp_path):
+    rng = np.random.default_rng(0)
+    for role, suffix in (("real", "jpg"), ("held", "jpg"), ("made", "png")):
+        for k in range(40):
+            path = tmp_path / role / "ab"[k % 2] / f"{k}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (32, 32), dtype=np.uint8)).save(path, quality=60)
+    out, page = tmp_path / "score.json", tmp_path / "score.html"
+    real, made, held = (str(tmp_path / role) for role in ("real", "made", "held"))
+    asked = [real, made, "--held-out", held, "--only", "distances", "--out", str(out), "--page", str(page)]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.output
+    line = (
+        "JPEG in 100 % of the training images (quality about 60), 100 % of the held-out images (quality about 60), 0 %"
+    )
+    assert f"note: the sets differ in compression: {line} of the synthetic images" in result.stderr
+    assert "the sets differ in compression" in result.stdout
+    assert all("the sets differ in compression" in row.note for row in read_scores(out))
+    assert line in page.read_text(encoding="utf-8")
+    alike = CliRunner().invoke(app, [real, held, "--only", "distances"])
+    assert alike.exit_code == 0 and "compression" not in alike.output

@@ -65,7 +65,7 @@ def test_the_record_says_where_all_came_from_and_equal_fetches_are_equal(server,
         fetch(entry, tmp_path / out, SHORT)
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
     record = json.loads((tmp_path / "one" / RECORD).read_text())
-    for name in ("name", "licence", "citation", "doi", "page"):
+    for name in ("name", "licence", "weights", "citation", "doi", "page"):
         assert record[name] == getattr(entry, name)
     contents = FAKES["BrEaST"]
     assert [file["sha256"] for file in record["downloads"]] == [
@@ -215,12 +215,25 @@ def test_entries_are_complete_and_well_formed():
     for entry in CATALOGUE:
         assert entry.licence and entry.citation and entry.layout and entry.doi.startswith("10.")
         assert entry.page.startswith("https://") and entry.images > 0
+        assert 1 <= entry.weights.count(". ") + entry.weights.endswith(".") <= 2
         for file in entry.files:
             assert file.url.startswith("https://") and Path(file.name).name == file.name
             assert file.archive == file.name.endswith(".zip")
             if file.checksum is not None:
                 kind, found = file.checksum.split(":")
                 assert len(found) == digits[kind] and set(found) <= set("0123456789abcdef")
+
+
+def test_what_weights_may_be_used_for_follows_from_the_licence():
+    for entry in CATALOGUE:
+        if "CC BY-NC" in entry.licence:
+            assert entry.weights.startswith("Not for commercial use")
+        elif entry.licence.startswith("none stated"):
+            assert "ask the authors" in entry.weights
+        else:
+            assert entry.weights.startswith("May be published") and any(w in entry.weights for w in ("credit", "cit"))
+    assert public_set("BUS-UCLM").licence.startswith("CC BY-NC 4.0")
+    assert "notice" in public_set("BUS-BRA").licence and "CC BY" not in public_set("BUS-BRA").licence
 
 
 def test_an_unknown_name_names_the_nearest():
@@ -234,14 +247,14 @@ def test_an_unknown_name_names_the_nearest():
 
 def call(*arguments: object) -> Result:
     words = ["data", "fetch", *(str(argument) for argument in arguments)]
-    return CliRunner().invoke(app, words, env={"COLUMNS": "250"})
+    return CliRunner().invoke(app, words, env={"COLUMNS": "500"})
 
 
 def test_without_a_name_all_are_listed():
     result = call()
     assert result.exit_code == 0
     for entry in CATALOGUE:
-        assert entry.name in result.stdout and entry.licence in result.stdout
+        assert all(text in result.stdout for text in (entry.name, entry.licence, entry.weights))
     assert "size not published" in result.stdout and "none published" in result.stdout
     listed = json.loads(call("--json").stdout)
     assert [entry["name"] for entry in listed] == [entry.name for entry in CATALOGUE]
@@ -255,7 +268,11 @@ def test_fetch_shows_the_licence_first_and_says_what_to_do_next(server, tmp_path
     result = call(name.lower(), "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     text = result.stdout
-    assert text.index(entry.licence) < text.index("wrote") and entry.doi in text and entry.layout in text
+    assert (
+        text.index(entry.licence) < text.index(entry.weights) < text.index("wrote")
+        and entry.doi in text
+        and entry.layout in text
+    )
     assert f"next: sonosynth data info {(tmp_path / 'out').resolve()}" in text
     for file in entry.files:
         found = hashlib.sha256(FAKES[name][file.name]).hexdigest()

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sonosynth.data.encoding import COLUMNS, encodings
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import PREPARE, fitted, load_image_set, prepare, save_once, source_fingerprint
-from sonosynth.data.readers import Source, read_source
+from sonosynth.data.readers import ReadOptions, Source, read_source
 from sonosynth.errors import (
     ClassError,
     ManifestError,
@@ -111,6 +112,8 @@ def test_record_of_each_image(tmp_path: Path) -> None:
     assert not data.synthetic and data.ids == ("benign (1)", "normal (1)") and len(set(data.groups)) == 2
     first = {name: column[0] for name, column in data.extra.items()}
     assert first.pop("scale_x") == first.pop("scale_y") == "0.5333333333"
+    size = (tmp_path / "benign" / "benign (1).png").stat().st_size
+    assert float(first.pop("original_bytes_per_pixel")) == pytest.approx(size / (40 * 30), rel=1e-5)
     assert first == {
         "original_path": "benign/benign (1).png",
         "original_width": "40",
@@ -123,7 +126,57 @@ def test_record_of_each_image(tmp_path: Path) -> None:
         "crop_height": "30",
         "offset_x": "0",
         "offset_y": "0",
+        "original_format": "PNG",
+        "original_lossy": "0",
+        "original_quality": "",
+        "original_bits": "8",
     }
+
+
+def test_how_the_originals_were_stored_is_kept_through_every_step(tmp_path: Path) -> None:
+    for name, suffix in (("a", "jpg"), ("b", "png")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for k in range(2):
+            Image.fromarray(noise((24, 40), k + 2 * (name == "b"))).save(
+                tmp_path / "in" / name / f"{k}.{suffix}", quality=40
+            )
+    data, _ = prepare(read_source(tmp_path / "in"), 16)
+    assert tuple(data.extra)[-5:] == COLUMNS
+    data.save(tmp_path / "16")
+    prepare(read_source(tmp_path / "16"), 8)[0].save(tmp_path / "8")
+    for place in ("in", "16", "8"):
+        kept = load_image_set(tmp_path / place).extra
+        assert kept["original_format"] == ("JPEG", "JPEG", "PNG", "PNG"), place
+        assert kept["original_lossy"] == ("1", "1", "0", "0") and kept["original_quality"] == ("40", "40", "", "")
+        found = encodings(read_source(tmp_path / place).items, ReadOptions())
+        assert [e and e.format for e in found] == ["JPEG", "JPEG", "PNG", "PNG"]
+
+
+def test_a_set_that_an_older_version_prepared_is_still_done_and_does_not_claim_to_be_png(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", a=[(40, 30), (31, 30)])
+    arguments = {"source": source_fingerprint(source), "size": 16}
+
+    def build() -> tuple[ImageSet, list[str]]:
+        data, notes = prepare(source, 16)
+        return replace(data, extra={name: v for name, v in data.extra.items() if name not in COLUMNS}), notes
+
+    save_once(tmp_path / "16", arguments, build)
+    before = (tmp_path / "16" / "manifest.csv").read_text()
+    _, _, new = save_once(tmp_path / "16", arguments, lambda: prepare(source, 16))
+    assert not new and (tmp_path / "16" / "manifest.csv").read_text() == before
+    old = read_source(tmp_path / "16")
+    assert encodings(old.items, ReadOptions()) == [None, None]
+    smaller, _ = prepare(old, 8)
+    assert "original_path" in smaller.extra and not set(COLUMNS) & smaller.extra.keys()
+    assert not set(COLUMNS) & load_image_set(tmp_path / "16").extra.keys()
+
+
+def test_a_column_of_the_user_that_is_called_like_the_record_is_renamed(tmp_path: Path) -> None:
+    png(tmp_path / "x.png", 0)
+    (tmp_path / "manifest.csv").write_text("path,label,original_format\nx.png,a,film\n")
+    data, notes = prepare(read_source(tmp_path), 16)
+    assert data.extra["source_original_format"] == ("film",) and data.extra["original_format"] == ("PNG",)
+    assert any("source_" in note and "original_format" in note for note in notes)
 
 
 def test_prepared_set_survives_the_disk(tmp_path: Path) -> None:
@@ -190,7 +243,7 @@ def test_unreadable_files_stop_or_are_counted(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError, match=r"bad\.png"):
         prepare(read_source(tmp_path), 16)
     data, notes = prepare(read_source(tmp_path), 16, skip_unreadable=True)
-    assert len(data) == 2 and any(note.startswith("1 unreadable files left out") for note in notes)
+    assert len(data) == 2 and any(note.startswith("1 unreadable file left out") for note in notes)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
@@ -210,7 +263,7 @@ def test_a_file_that_cannot_be_opened_is_named_or_left_out(
     with pytest.raises(UnreadableImageError, match=rf"\(2\)\.png: .*{os.strerror(number)}; replace .*skip-unreadable"):
         prepare(source, 16)
     data, notes = prepare(source, 16, skip_unreadable=True)
-    assert len(data) == 2 and any(note.startswith("1 unreadable files left out") for note in notes)
+    assert len(data) == 2 and any(note.startswith("1 unreadable file left out") for note in notes)
     monkeypatch.undo()
     assert source_fingerprint(source) != whole
 
@@ -223,7 +276,7 @@ def test_an_image_whose_mask_is_unreadable_is_left_out_when_asked(tmp_path: Path
     with pytest.raises(UnreadableImageError, match=r"a \(3\)_mask.png: empty file"):
         prepare(read_source(tmp_path), 16, "mask")
     data, notes = prepare(read_source(tmp_path), 16, "mask", skip_unreadable=True)
-    assert data.ids == ("a (1)", "a (2)") and notes[1].startswith("1 unreadable files left out: ")
+    assert data.ids == ("a (1)", "a (2)") and notes[1].startswith("1 unreadable file left out: ")
 
 
 def test_masks_of_zeros_and_ones_mark_as_others_do(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sonosynth.data.encoding import Encoding, as_columns
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import ClassError, FeatureError, LeakageError, SourceError
 from sonosynth.metrics import scorecard as module
@@ -16,7 +17,7 @@ from sonosynth.metrics.manifold import coverage, density, precision, recall
 from sonosynth.metrics.realism import UNITS
 from sonosynth.metrics.scorecard import full_scorecard, scorecard
 from sonosynth.metrics.scores import AT_FLOOR, Score, read_scores, write_scores
-from sonosynth.metrics.sets import common_classes
+from sonosynth.metrics.sets import common_classes, compression_note
 
 KEYS = {
     "metric", "features", "reference", "class", "value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic",
@@ -199,7 +200,7 @@ class TestClasses:
 
 class TestMistakes:
     def test_too_few_images(self):
-        with pytest.raises(ClassError, match="the synthetic set has 1 images to compare; a distance needs at least 2"):
+        with pytest.raises(ClassError, match="the synthetic set has 1 image to compare; a distance needs at least 2"):
             distances(image_set({"a": 5}, 0), image_set({"a": 1}, 1))
 
     def test_an_unknown_network_is_told_before_any_work(self, monkeypatch):
@@ -342,3 +343,77 @@ def test_the_seed_reaches_the_draws_of_the_limit(fast):
         limits.append(next(row.value for row in rows if row.metric == "frechet_distance_infinity"))
         assert limits[-1] == pytest.approx(frechet_infinity(x, y, seed=seed).value, rel=1e-6)
     assert limits[0] != limits[1]
+
+
+def stored(part: ImageSet, encodings: list[Encoding]) -> ImageSet:
+    return replace(part, extra=as_columns([encodings[k % len(encodings)] for k in range(len(part))]))
+
+
+JPEG, JPEG_30, PNG = Encoding("JPEG", True, 75, 8), Encoding("JPEG", True, 30, 8), Encoding("PNG", False, None, 8)
+
+
+@pytest.mark.parametrize(
+    ("train", "synthetic", "held_out", "told"),
+    [
+        ([JPEG], [PNG], None, "JPEG in 100 % of the training images (quality about 75), 0 % of the synthetic images;"),
+        ([PNG], [JPEG], None, "JPEG in 0 % of the training images, 100 % of the synthetic images (quality about 75);"),
+        (
+            [JPEG],
+            [JPEG],
+            [PNG],
+            "JPEG in 100 % of the training images (quality about 75), 0 % of the held-out images, 100 % of the "
+            "synthetic images (quality about 75);",
+        ),
+        (
+            [JPEG],
+            [JPEG_30],
+            None,
+            "JPEG in 100 % of the training images (quality about 75), 100 % of the synthetic images (quality about 30)",
+        ),
+        ([JPEG, PNG], [PNG], None, "JPEG in 50 % of the training images (quality about 75), 0 % of the synthetic"),
+        (
+            [Encoding("DICOM JPEG 2000 Image Compression", True), JPEG],
+            [PNG],
+            None,
+            "lossy compression in 100 % of the training images (quality about 75), 0 % of the synthetic",
+        ),
+        ([JPEG], [JPEG], [JPEG], ""),
+        ([JPEG, PNG], [PNG, JPEG], [PNG, JPEG, PNG], ""),
+        ([PNG], [Encoding("TIFF (LZW)", False)], [Encoding("BMP", False)], ""),
+    ],
+)
+def test_sets_that_differ_in_compression_are_told(fast, train, synthetic, held_out, told):
+    sets = [stored(image_set(COUNTS, k), how) if how else None for k, how in enumerate((train, synthetic, held_out))]
+    card = full_scorecard(*sets, parts=("distances",))
+    notes = [note for note in card.notes if note.startswith("the sets differ in compression: ")]
+    assert len(notes) == bool(told) and all(told in note for note in notes)
+    assert all(("the sets differ in compression" in row.note) == bool(told) for row in card.scores)
+
+
+def test_generated_png_images_of_a_set_that_was_jpeg_are_the_ordinary_case(fast):
+    train, held_out = stored(image_set(COUNTS, 0), [JPEG]), stored(image_set(COUNTS, 1), [JPEG])
+    made = image_set(COUNTS, 2, synthetic=True)
+    for synthetic in (made, stored(made, [PNG])):
+        card = full_scorecard(train, synthetic, held_out, parts=("distances",))
+        assert not any("compression" in text for text in (*card.notes, *(row.note for row in card.scores)))
+    other = full_scorecard(train, made, stored(image_set(COUNTS, 1), [PNG]), parts=("distances",))
+    (note,) = [note for note in other.notes if "compression" in note]
+    assert "0 % of the held-out images" in note and "synthetic" not in note
+    sent_as_jpeg = full_scorecard(held_out, stored(made, [JPEG_30]), parts=("distances",))
+    assert any("synthetic images (quality about 30)" in note for note in sent_as_jpeg.notes)
+
+
+def test_chance_differences_in_compression_are_not_told(fast):
+    rng = np.random.default_rng(0)
+    mixed = [Encoding("JPEG", True, quality, 8) for quality in (60, 75, 90)] + [PNG] * 3
+    told = 0
+    for _ in range(100):
+        parts = [image_set({"a": 40}, k) for k in range(3)]
+        encoded = [replace(p, extra=as_columns([mixed[k] for k in rng.integers(0, 6, 40)])) for p in parts]
+        told += bool(compression_note(dict(zip(("train", "synthetic", "held-out"), encoded, strict=True))))
+    assert told <= 6  # six comparisons at 0.01 each, of which three are conditional on a difference of 10 in quality
+
+
+def test_sets_without_record_are_not_judged(fast):
+    train = stored(image_set(COUNTS, 0), [JPEG])
+    assert not any("compression" in note for note in full_scorecard(train, image_set(COUNTS, 2)).notes)

@@ -109,7 +109,7 @@ def results_alone(finished, tmp_path) -> Path:
 def test_a_study_goes_on_from_its_results_alone(source, finished, results_alone):
     _, monitor = run(plain(source), results_alone)
     assert sorted(monitor.fresh) == ["classify", "score", "train"]
-    assert any("1 generators" in note and "1 results" in note for note in monitor.notes)
+    assert any("1 generator whose" in note and "1 result that rests on it" in note for note in monitor.notes)
     assert (results_alone / "f1.csv").read_bytes() == (finished / "f1.csv").read_bytes()
     made_on = [read_json(path)["made_on"] for path in (results_alone / "cells").glob("*.json")]
     assert len(made_on) == 8 and all(machine["versions"]["torch"] for machine in made_on)
@@ -235,6 +235,28 @@ def test_another_split_or_a_strangers_folder_is_refused(source, finished, tmp_pa
         run(plain(source), tmp_path)
 
 
+def test_a_folder_made_elsewhere_that_differs_in_compression_is_told(tmp_path):
+    def pictures(images: ImageSet, folder: Path, suffix: str) -> str:
+        for k, grey in enumerate(images.images):
+            path = folder / images.classes[images.labels[k]] / f"{k}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(grey).save(path, quality=70)
+        return str(folder)
+
+    real, made = pictures(blobs(30), tmp_path / "real", "jpg"), pictures(blobs(40, seed=7), tmp_path / "made", "png")
+    gans = [{"folder": made, "name": "theirs"}]
+    raw = plain(Path(real), gans=gans, split={"sizes": [8]}, classifiers=QUICK | {"arms": ["real"]})
+    run(raw, tmp_path / "study")
+    run(raw, tmp_path / "study")  # from its own copy of the images, which says it as well
+    (scored,) = (read_json(path)["result"] for path in (tmp_path / "study" / "cells").glob("score-*.json"))
+    (note,) = [note for note in scored["notes"] if "compression" in note]
+    assert "JPEG in 100 % of the training images (quality about 70), 100 % of the held-out images" in note
+    assert note.endswith("0 % of the synthetic images; its marks move every distance")
+    assert [
+        shown.text for shown in StudyRecord.load(tmp_path / "study").score_notes if "compression" in shown.text
+    ] == [note]
+
+
 def test_a_folder_made_elsewhere_takes_the_place_of_a_generator(source, tmp_path):
     made = ImageSet(**{**vars(blobs(40, seed=5)), "synthetic": True})
     made.save(tmp_path / "made")
@@ -295,7 +317,11 @@ def test_patients_of_dicom_headers_are_compared_and_running_numbers_are_not(tmp_
     ours, test, other = (read_source(tmp_path / name) for name in ("ours", "test", "other"))
     assert {item.group for item in ours.items} == {item.group for item in other.items} == {"1", "2"}
     (line,) = shared_groups(ours, test, ours.classes)
-    assert line.startswith("1 groups of split.test") and "that of '4' like that of '2'" in line and "P-2" not in line
+    assert (
+        line.startswith("1 group of split.test is called")
+        and "that of '4' like that of '2'" in line
+        and "P-2" not in line
+    )
     assert shared_groups(ours, test, ["a"]) == shared_groups(ours, other, ours.classes) == []
 
 

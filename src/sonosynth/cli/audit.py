@@ -82,6 +82,7 @@ def _summary(found: "Audit") -> dict[str, Any]:
             {"name": a.name, "values": dict(a.values), "effect": a.effect, "p": a.p, "n": a.n}
             for a in found.associations
         ],
+        "storage": found.storage,
         "shortcut_f1": shortcut and {"value": shortcut.f1, "chance": shortcut.chance, "high": shortcut.chance_high},
         "oddities": {name: [names[i] for i in images] for name, images in found.oddities().items()},
         "outliers": [names[i] for i in found.outliers],
@@ -99,15 +100,17 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
     clusters, shortcut = found["clusters"], found["shortcut_f1"]
     typer.echo(f"images      {found['images']} in {counted(found['groups'], 'group')}")
     known = f", {found['known']} of them within one group of the source" if found["known"] else ""
-    typer.echo(f"duplicates  {counted(len(clusters), 'cluster')} of {sum(map(len, clusters))} images{known}")
+    typer.echo(f"duplicates  {counted(len(clusters), 'cluster')} of {counted(sum(map(len, clusters)), 'image')}{known}")
     typer.echo(f"conflicts   {counted(len(found['conflicts']), 'cluster')} with two labels")
     if shortcut:
         verdict = ": the classes can be told apart without looking at tissue"
         typer.echo(
-            f"shortcuts   macro-F1 {shortcut['value']:.2f} from overlays and frames alone (chance "
+            f"shortcuts   macro-F1 {shortcut['value']:.2f} from overlays, frames and storage alone (chance "
             f"{shortcut['chance']:.2f}, at most {shortcut['high']:.2f} in 19 of 20)"
             f"{verdict if shortcut['value'] > shortcut['high'] else ''}"
         )
+    for line in found.get("storage", []):  # an audit of an older version has none
+        typer.echo(one_line(f"shortcuts   {line}"))
     for name, images in found["oddities"].items():
         typer.echo(f"quality     {len(images)} {name}")
     for note in found["notes"]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sonosynth.text import counted
+
 if TYPE_CHECKING:
     from sonosynth.data.catalog import PublicSet
 
@@ -20,7 +22,8 @@ def fetch(
 ) -> None:
     """Download a public data set, verify it and unpack it, ready to be a SOURCE; or list what there is.
 
-    Its licence is shown first. The same command goes on with a broken download, and does nothing where all is there.
+    Its licence is shown first, with what it says of weights trained on the images. The same command goes on with a
+    broken download, and does nothing where all is there.
     """
     from sonosynth.data.catalog import public_set
 
@@ -41,8 +44,9 @@ def _fetch(entry: "PublicSet", out: Path, as_json: bool) -> None:
     from sonosynth.data.fetch import fetch as fetched
 
     for heading, text in (
-        ("data set", f"{entry.name}: {entry.title}; {entry.images} images"),
+        ("data set", f"{entry.name}: {entry.title}; {counted(entry.images, 'image')}"),
         ("licence", entry.licence),
+        ("weights", entry.weights),
         ("cite", f"{entry.citation}. doi {entry.doi}"),
         ("download", f"{entry.page} ({size_of(entry.size)})"),
         ("labels", entry.layout),
@@ -71,9 +75,12 @@ def _list(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "images", "what", "download", "checksum", "licence", box=None, pad_edge=False)
+    files = Table("name", "images", "what", "download", "checksum", box=None, pad_edge=False)
+    terms = Table("name", "licence", "weights trained on it", box=None, pad_edge=False)
     for entry in CATALOGUE:
         published = {"all": "published", "some": "partly published", "none": "none published"}[entry.checksums]
-        table.add_row(entry.name, str(entry.images), entry.title, size_of(entry.size), published, entry.licence)
-    Console(markup=False, highlight=False).print(table)
+        files.add_row(entry.name, str(entry.images), entry.title, size_of(entry.size), published)
+        terms.add_row(entry.name, entry.licence, entry.weights)
+    console = Console(markup=False, highlight=False)
+    console.print(files, "", terms, sep="\n")
     typer.echo("fetch one with: sonosynth data fetch NAME --out DIR")

@@ -114,7 +114,11 @@ def _tables(scores: "Sequence[Score]", by_class: bool) -> "list[Table]":
     from sonosynth.metrics.scores import PIXELS
 
     titles = {name: "pixels" if name == PIXELS else f"{name} features" for name in {row.features for row in scores}}
-    tables = {name: Table(title=titles[name]) for name in dict.fromkeys(row.features for row in scores)}
+    of_all = set.intersection(*({*row.note.split("; ")} for row in scores)) - {""}  # what is to be known of every value
+    caption = "; ".join(sorted(of_all)) or None
+    tables = {
+        name: Table(title=titles[name], caption=caption) for name in dict.fromkeys(row.features for row in scores)
+    }
     for table in tables.values():
         for heading in ("metric", "to", *(["class"] if by_class else [])):
             table.add_column(heading, no_wrap=True)

@@ -14,21 +14,28 @@ from typing import Any
 import numpy as np
 
 from sonosynth.data.duplicates import Duplicate, View, find_duplicates, view
+from sonosynth.data.encoding import Encoding, encodings
 from sonosynth.data.groups import Clusters, members, place, write_groups
 from sonosynth.data.overlays import Overlays, find_overlays
 from sonosynth.data.pictures import COLOUR, Picture, to_side
 from sonosynth.data.prepare import group_numbers
 from sonosynth.data.quality import Quality, measure_quality, outlyingness, unusual
 from sonosynth.data.readers import Source, SourceItem, SourceReport, decode_all, named
-from sonosynth.data.shortcuts import Association, ShortcutClassifier, associations, shortcut_classifier
+from sonosynth.data.shortcuts import STRONG, Association, ShortcutClassifier, associations, shortcut_classifier
 from sonosynth.errors import OutputError
 from sonosynth.files import atomic_file, read_json
+from sonosynth.text import agreeing, counted
 
 AUDIT = "audit.json"
 _THUMB = 200  # pixels of the longest side of the pictures that are kept to be shown
 _FEATURES = "efficientnet-lite0"
 _FEATURE_PX = 128
 _FAR = 1.6  # times the ordinary distance to its neighbours makes an outlier
+STORAGE = ("file format", "compression", "bit depth", "JPEG quality")
+"""Properties of files that say nothing of tissue."""
+FILE_SIZE = "file size, bytes per pixel"
+_SURE = 0.05  # p-value, after correction
+_NAMED = 3  # names in a note
 _FEW = 10  # groups of a class below which a study cannot say much
 
 Array = np.ndarray[Any, Any]
@@ -45,9 +52,10 @@ class Audit:
         groups: int64 ``[N]``: images that belong together, by the source's own groups or as duplicates.
         overlays: words, calipers and borders.
         quality: numbers of each image.
+        encodings: how the file of each image stores it; None where a prepared set does not say it.
         outlying: float ``[N]``: distance to the nearest images of other groups, 1 is ordinary; empty if not measured.
         associations: what goes with the class, the surest first.
-        shortcut: what a classifier makes of overlays and frames alone; None if there are too few images.
+        shortcut: what a classifier makes of overlays, frames and storage alone; None if there are too few images.
         pictures: uint8 thumbnails of different shapes.
         notes: lines to tell the user.
     """
@@ -57,6 +65,7 @@ class Audit:
     groups: Array
     overlays: tuple[Overlays, ...]
     quality: tuple[Quality, ...]
+    encodings: tuple[Encoding | None, ...]
     outlying: Array
     associations: tuple[Association, ...]
     shortcut: ShortcutClassifier | None
@@ -94,6 +103,17 @@ class Audit:
         """Images far from all images of other groups, the farthest first."""
         far = np.flatnonzero(self.outlying > _FAR) if len(self.outlying) else np.zeros(0, int)
         return sorted(far.tolist(), key=lambda i: -self.outlying[i])
+
+    @property
+    def storage(self) -> list[str]:
+        """Sentences on how the storage of the files differs between the classes; none where it does not.
+
+        File size depends on what an image shows, so it counts only where it tells the classes apart by itself.
+        """
+        found = {row.name: row for row in self.associations if row.p < _SURE}
+        told = [found[name].sentence() for name in STORAGE if name in found]
+        size = found.get(FILE_SIZE)
+        return told or ([size.sentence()] if size and size.effect >= STRONG else [])
 
     def oddities(self) -> dict[str, list[int]]:
         """Return images by what is odd about them: shape, saturation, blur, empty rows."""
@@ -153,7 +173,8 @@ def audit(
         joined.join(pair.a, pair.b)
     groups = joined.numbers()
     labels = np.array([source.classes.index(image.item.label) for image in report.images])
-    found, forest = _shortcuts(report, overlays, quality, labels, groups)
+    stored = encodings([image.item for image in report.images], source.options)
+    found, forest = _shortcuts(report, overlays, quality, stored, labels, groups)
     outlying = _outlying(np.stack(squares), groups, tell)
     return Audit(
         report,
@@ -161,6 +182,7 @@ def audit(
         groups,
         tuple(overlays),
         tuple(quality),
+        tuple(stored),
         outlying,
         tuple(found),
         forest,
@@ -210,7 +232,12 @@ def _outlying(squares: Array, groups: Array, tell: Progress) -> Array:
 
 
 def _shortcuts(
-    report: SourceReport, overlays: Sequence[Overlays], quality: Sequence[Quality], labels: Array, groups: Array
+    report: SourceReport,
+    overlays: Sequence[Overlays],
+    quality: Sequence[Quality],
+    stored: Sequence[Encoding | None],
+    labels: Array,
+    groups: Array,
 ) -> tuple[list[Association], ShortcutClassifier | None]:
     drawn = {
         "burned-in words": np.array([bool(o.words) for o in overlays]),
@@ -220,21 +247,33 @@ def _shortcuts(
     }
     frame = {
         "aspect ratio (width/height)": np.array([q.aspect for q in quality]),
+        "width, pixels": np.array([float(q.width) for q in quality]),
         "height, pixels": np.array([float(q.height) for q in quality]),
     }
+    storage = {
+        "file format": np.array([e.format if e else "" for e in stored]),
+        "compression": np.array([("lossy" if e.lossy else "lossless") if e else "" for e in stored]),
+        "bit depth": np.array([f"{e.bits} bits per channel" if e and e.bits else "" for e in stored]),
+        "JPEG quality": np.array([float(e.quality) if e and e.quality else np.nan for e in stored]),
+    }
+    if len(set(zip(storage["file format"], storage["compression"], strict=True))) == len(set(storage["file format"])):
+        del storage["compression"]  # the format says it all
+    if len(np.unique(storage["JPEG quality"])) < 2:
+        del storage["JPEG quality"]  # NaN counts as one value
     looks = {
         "mean grey level": np.array([q.mean for q in quality]),
         "contrast, grey levels": np.array([q.contrast for q in quality]),
         "sharpness": np.array([q.sharpness for q in quality]),
         "share of black pixels": np.array([q.black for q in quality]),
+        FILE_SIZE: np.array([e.bytes_per_pixel if e and e.bytes_per_pixel else np.nan for e in stored]),
     }
-    found = associations(drawn | frame | looks, labels, groups, report.source.classes)
-    counted = {
+    found = associations(drawn | frame | storage | looks, labels, groups, report.source.classes)
+    numbers = {
         "number of words": np.array([float(len(o.words)) for o in overlays]),
         "number of calipers": np.array([float(len(o.calipers)) for o in overlays]),
         **{f"border {i}": np.array([float(o.border[i]) for o in overlays]) for i in range(4)},
     }
-    return found, shortcut_classifier(drawn | frame | counted, labels, groups)
+    return found, shortcut_classifier(drawn | frame | storage | numbers, labels, groups)
 
 
 def _notes(report: SourceReport, groups: Array, labels: Array, sizes: Sequence[int]) -> list[str]:
@@ -246,18 +285,20 @@ def _notes(report: SourceReport, groups: Array, labels: Array, sizes: Sequence[i
             names[number].append(image.item.group)
     joined = [" + ".join(several) for several in names.values() if len(several) > 1]
     if joined:
-        notes.append(f"the source's own groups that show one frame, and are joined: {named(joined)}")
+        more = " (groups.csv has all)" if len(joined) > _NAMED else ""
+        notes.append(f"the source's own groups that show one frame, and are joined: {named(joined, _NAMED)}{more}")
     classes = report.source.classes
     counts = {name: len(np.unique(groups[labels == i])) for i, name in enumerate(classes)}
     notes += [
-        f"class '{name}' has {count} group{'s' if count > 1 else ''}: hardly enough for a test set and training images"
+        f"class '{name}' has {counted(count, 'group')}: hardly enough for a test set and training images"
         for name, count in counts.items()
         if count < _FEW
     ]
     images = Counter(labels.tolist())
     for size in sizes:
         if size > len(labels):
-            notes.append(f"size {size} is more than the {len(labels)} images there are")
+            there = f"{counted(len(labels), 'image')} there {agreeing(len(labels), 'is', 'are')}"
+            notes.append(f"size {size} is more than the {there}")
             continue
         short = [f"{c} {images[i] * size / len(labels):.1f}" for i, c in enumerate(classes)
                  if images[i] * size / len(labels) < 5]  # fmt: skip

@@ -43,6 +43,7 @@ class PublicSet:
         images: number of images, as published.
         classes: their labels, as published or, where there are none, what stands for them.
         licence: the terms of use, with where they are stated if that is not plain.
+        weights: what may be done with weights trained on the images, as far as the licence says; no legal advice.
         citation: the article to cite.
         doi: of the article.
         page: where a person finds and downloads the data.
@@ -58,6 +59,7 @@ class PublicSet:
     images: int
     classes: tuple[str, ...]
     licence: str
+    weights: str
     citation: str
     doi: str
     page: str
@@ -90,6 +92,10 @@ def public_set(name: str) -> PublicSet:
     return names[name.casefold()]
 
 
+_UNSETTLED = "Whether trained weights are adapted material is not settled in law"
+_CC_BY = (
+    f"May be published, also for commercial use, with credit to the data set. {_UNSETTLED}: credit is due either way."
+)
 _TCIA = "https://www.cancerimagingarchive.net/wp-content/uploads"
 
 CATALOGUE = (
@@ -99,6 +105,8 @@ CATALOGUE = (
         images=780,
         classes=("benign", "malignant", "normal"),
         licence="none stated with the files; the article that publishes them is open access under CC BY 4.0",
+        weights="No licence says it: ask the authors before you publish weights or use them commercially. The licence "
+        "of the article is not said to hold for the images.",
         citation="Al-Dhabyani W, Gomaa M, Khaled H, Fahmy A. Dataset of breast ultrasound images. "
         "Data in Brief 28:104863, 2020",
         doi="10.1016/j.dib.2019.104863",
@@ -113,7 +121,10 @@ CATALOGUE = (
         title="breast, biopsy-proven, with masks",
         images=1875,
         classes=("benign", "malignant"),
-        licence="CC BY 4.0; the archive asks to cite the article",
+        licence="its own, of 2023, in the archive: free use, copying, modification and publishing, provided that "
+        "documents and papers that use the data cite the article and that the notice goes along",
+        weights="May be published with a citation of the article and the notice of the licence, which allows use, "
+        "modification and publishing.",
         citation="Gómez-Flores W, Gregorio-Calas MJ, Coelho de Albuquerque Pereira W. BUS-BRA: A breast ultrasound "
         "dataset for assessing computer-aided diagnosis systems. Medical Physics 51(4):3110-3123, 2024",
         doi="10.1002/mp.16812",
@@ -137,8 +148,10 @@ CATALOGUE = (
         title="breast, sequences of 38 patients, with masks",
         images=683,
         classes=("benign", "malignant", "normal"),
-        licence="CC BY 4.0, as the authors' repository says; some who use it name CC BY-NC: read the page of the "
-        "version you publish with",
+        licence="CC BY-NC 4.0, as LICENSE.md of the authors' repository (noeliavallez/BUS-UCLM-Dataset) says; copies "
+        "elsewhere name CC BY 4.0: keep to the stricter one unless the authors tell you otherwise",
+        weights="Not for commercial use; for other use they may be published with credit and under the same limit. "
+        f"{_UNSETTLED}, so ask the authors before any commercial use.",
         citation="Vallez N, Bueno G, Deniz O, Rienda MA, Pastor C. BUS-UCLM: Breast ultrasound lesion segmentation "
         "dataset. Scientific Data 12, 2025",
         doi="10.1038/s41597-025-04562-3",
@@ -162,6 +175,7 @@ CATALOGUE = (
         images=256,
         classes=("benign", "malignant", "normal"),
         licence="CC BY 4.0",
+        weights=_CC_BY,
         citation="Pawłowska A, Ćwierz-Pieńkowska A, Domalik A, Jaguś D, Kasprzak P, Matkowski R, Fura Ł, Nowicki A, "
         "Żołek N. Curated benchmark dataset for ultrasound based breast lesion analysis. Scientific Data 11, 2024",
         doi="10.1038/s41597-024-02984-z",
@@ -188,6 +202,8 @@ CATALOGUE = (
         images=780,
         classes=("malignant", "normal, benign"),
         licence="CC BY 4.0",
+        weights="May be published with credit to MedMNIST and to BUSI, by the licence of MedMNIST. BUSI, from which "
+        "the images come, states no licence: ask its authors before any commercial use.",
         citation="Yang J, Shi R, Wei D, Liu Z, Zhao L, Ke B, Pfister H, Ni B. MedMNIST v2: A large-scale lightweight "
         "benchmark for 2D and 3D biomedical image classification. Scientific Data 10:41, 2023",
         doi="10.1038/s41597-022-01721-8",
@@ -211,6 +227,7 @@ CATALOGUE = (
         images=999,
         classes=("fetal head",),
         licence="CC BY 4.0",
+        weights=_CC_BY,
         citation="van den Heuvel TLA, de Bruijn D, de Korte CL, van Ginneken B. Automated measurement of fetal head "
         "circumference using 2D ultrasound images. PLOS ONE 13(8):e0200412, 2018",
         doi="10.1371/journal.pone.0200412",

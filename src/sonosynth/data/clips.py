@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset((".avi", ".mkv", ".mov", ".mp4"))
 # Neighbouring frames are nearly alike, and a clip is one patient: more frames add weight to it but hardly anything new.
 MOST_FRAMES = 10
+_LOSSY = 2  # AV_CODEC_PROP_LOSSY of FFmpeg
 _RIFF, _AVI, _MATROSKA = b"RIFF", b"AVI ", b"\x1a\x45\xdf\xa3"
 _QUICKTIME = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
@@ -110,6 +111,25 @@ def _picture(frame: "VideoFrame") -> Picture:
         return Picture(frame.to_ndarray(), kind, None)
     grey, note = from_colours(frame.to_ndarray(format="rgb24"), frame.format.name)
     return Picture(grey, kind, note)
+
+
+def stored_as(path: Path) -> tuple[str, bool, float]:
+    """Return the codec of the clip at `path`, whether it loses detail, and bytes per pixel, over all frames.
+
+    Raises:
+        UnreadableImageError: as `count_frames`.
+    """
+    from av import FFmpegError
+
+    frames = count_frames(path)
+    try:
+        with _opened(path) as container:
+            stream = container.streams.video[0]
+            codec = stream.codec_context.codec
+            size = path.stat().st_size / (stream.width * stream.height * frames)
+            return codec.name, bool(codec.properties & _LOSSY), size
+    except (FFmpegError, *DAMAGE) as error:
+        raise damaged(path, error) from error
 
 
 def _opened(path: Path) -> "InputContainer":

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from sonosynth import __version__
 from sonosynth.errors import FetchError, OutputError
 from sonosynth.files import read_json, write_json
+from sonosynth.text import counted
 
 if TYPE_CHECKING:
     from sonosynth.data.catalog import RemoteFile
@@ -110,7 +111,7 @@ class _Resume:
                     failures += 1
                     if failures >= self.patience.attempts:
                         kept = f"; {self._have()} bytes are kept" if self._have() else ""
-                        raise FetchError(f"{url}: {error}, {failures} times in a row{kept}") from error
+                        raise FetchError(f"{url}: {error}, {counted(failures, 'time')} in a row{kept}") from error
                     pause = max(error.pause, self.patience.backoff * 2 ** (failures - 1))
                     self._tell(self._have(), None, f"{error}; trying again")
                     time.sleep(min(pause, self.patience.longest))

@@ -39,8 +39,9 @@ def fetch(entry: PublicSet, out: Path, patience: Patience | None = None, progres
 
     What is downloaded waits in ``OUT.download`` beside it, where a broken download is continued by the same call and
     where a person may put a file that the server does not give to programs. ``source.json`` records addresses,
-    licence, citation, the SHA-256 of what came and the size of each unpacked file, and no time, so that equal fetches
-    give equal folders. Where `out` holds the set already, its files are looked for and nothing is downloaded.
+    licence, what it says of trained weights, citation, the SHA-256 of what came and the size of each unpacked file, and
+    no time, so that equal fetches give equal folders. Where `out` holds the set already, its files are looked for and
+    nothing is downloaded.
 
     Args:
         entry: one of ``catalog.CATALOGUE``.
@@ -148,6 +149,7 @@ def _record(entry: PublicSet, paths: list[Path], sizes: Mapping[str, int]) -> di
     return {
         "name": entry.name,
         "licence": entry.licence,
+        "weights": entry.weights,
         "citation": entry.citation,
         "doi": entry.doi,
         "data_doi": entry.data_doi,

@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 import PIL
 
+from sonosynth.data import encoding
 from sonosynth.data.fitting import Fit, Geometry, around, fitted
 from sonosynth.data.groups import whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
@@ -18,6 +19,7 @@ from sonosynth.data.pictures import LARGEST, SUFFIXES
 from sonosynth.data.readers import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
 from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError, nearest
 from sonosynth.files import atomic_directory, check_output, read_json, write_json
+from sonosynth.text import agreeing, counted
 
 PREPARE = "prepare.json"
 SIZES = range(8, 2049)
@@ -57,8 +59,9 @@ def prepare(
     `crop_left`, `crop_top`, `crop_width`, `crop_height` (original pixels), `scale_x`, `scale_y` (prepared pixels an
     original pixel), `offset_x` and `offset_y` (prepared pixels; see `Geometry`), beside those that the reader adds:
     `frame` of a file with several, and of DICOM files `region_left` and so on, the cut-out that counts as the original
-    here. The record of an image that was prepared before is carried on. An image set of that size already is passed
-    through as it is.
+    here. The columns `original_format` and so on (`encoding.COLUMNS`) say how the original file stores its pixels. The
+    record of an image that was prepared before is carried on. An image set of that size already is passed through as
+    it is.
 
     Args:
         source: what `read_source` found.
@@ -93,7 +96,7 @@ def prepare(
     if fit == "mask":
         notes.append(_mask_note(report, [marked for *_, marked in values]))
     if mask_overlays:
-        notes.append(f"words or calipers filled: {sum(v[2] > 0 for v in values)} of {len(values)} images")
+        notes.append(f"words or calipers filled: {sum(v[2] > 0 for v in values)} of {counted(len(values), 'image')}")
     overlaid = {"overlay_pixels": tuple(str(filled) for _, _, filled, _ in values)} if mask_overlays else {}
     if source.kind == "image set" and set(report.sizes) == {(size, size)}:
         columns = _columns(report)
@@ -104,9 +107,10 @@ def prepare(
     geometries = [geometry for _, geometry, *_ in values]
     enlarged = sum(geometry.scale_x > 1 or geometry.scale_y > 1 for geometry in geometries)
     if enlarged:
-        notes.append(f"enlarges {enlarged} of {len(values)} images: {size} px is more than they have")
+        have = agreeing(enlarged, "it has", "they have")
+        notes.append(f"enlarges {enlarged} of {counted(len(values), 'image')}: {size} px is more than {have}")
     columns, renamed = _recorded(report, fit, geometries)
-    columns |= overlaid
+    columns |= overlaid | _stored(report, columns)
     if renamed:
         notes.append(f"columns of yours that the record needs now begin with 'source_': {', '.join(renamed)}")
     return _image_set(report, images, columns), notes
@@ -120,12 +124,14 @@ def _mask_note(report: SourceReport, marked: Sequence[bool]) -> str:
         raise SourceError(f"{report.source.root} marks no lesion: {why}; use another --fit")
     bare = Counter(image.item.label for image, found in zip(report.images, marked, strict=True) if not found)
     without = ", ".join(f"{count} {name}" for name, count in sorted(bare.items()))
-    note = f"cropped around the marked lesion: {sum(marked)} of {len(marked)} images"
+    note = f"cropped around the marked lesion: {sum(marked)} of {counted(len(marked), 'image')}"
     return f"{note}; in the middle: {without}, which can tell the classes apart by magnification" if bare else note
 
 
 def load_image_set(path: Path) -> ImageSet:
     """Return the image set at `path`: a prepared one, or any source whose images all have one size.
+
+    The columns `encoding.COLUMNS` say how the files store their pixels, of a prepared set how the original files did.
 
     Raises:
         SourceError: as `read_source`; an unreadable file is always an error here.
@@ -139,7 +145,8 @@ def load_image_set(path: Path) -> ImageSet:
             f"{path}: '{first.item.id}' is {a[1]} × {a[0]} and '{second.item.id}' is {b[1]} × {b[0]} "
             f"({len(report.sizes)} sizes in all); run 'sonosynth data prepare' on it first"
         )
-    return _image_set(report, np.stack(images), _columns(report))
+    columns = _columns(report)
+    return _image_set(report, np.stack(images), columns | _stored(report, columns))
 
 
 def group_numbers(report: SourceReport) -> np.ndarray:
@@ -192,7 +199,7 @@ def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[
     """Return the user's columns with the record's, and which of the user's had to be renamed."""
     columns = _columns(report)
     earlier = _earlier_scales(report, columns)
-    renamed = [] if earlier else [name for name in _RECORD if name in columns]
+    renamed = [] if earlier else [name for name in (*_RECORD, *encoding.COLUMNS) if name in columns]
     kept = {(f"source_{name}" if name in renamed else name): values for name, values in columns.items()}
     if not earlier:
         rows = [
@@ -203,6 +210,17 @@ def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[
         steps = [geometry.scale_x if name.endswith("x") else geometry.scale_y for geometry in how]
         kept[name] = tuple(f"{number * step:.10g}" for number, step in zip(numbers, steps, strict=True))
     return kept, renamed
+
+
+def _stored(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return the columns that say how the original files store their pixels, unless `columns` has them.
+
+    Empty for a set that an older version prepared: its own files do not say what they were made from.
+    """
+    if not columns.keys().isdisjoint(encoding.COLUMNS):
+        return {}
+    found = encoding.encodings(report.source.items, report.source.options)
+    return encoding.as_columns(found) if any(found) else {}
 
 
 def _earlier_scales(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:

@@ -1,4 +1,4 @@
-"""What could tell the classes apart without looking at tissue: words, calipers, colour, borders, brightness.
+"""What could tell the classes apart without looking at tissue: words, calipers, colour, borders, brightness, storage.
 
 Every test takes one image of each group, so that copies do not count twice: the first, or where a group holds several
 classes (copies under two labels, a patient with two lesions) one at random, so that no class is favoured. P-values are
@@ -7,7 +7,7 @@ corrected by Holm's method over all properties.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -19,6 +19,9 @@ _PERMUTATIONS = 2000
 _FOLDS = 5
 _GROUPS = 10  # of every class, below which the forest is not grown
 _CHANCE_RUNS = 20
+_KINDS_SHOWN = 4
+STRONG = 0.5
+"""The effect from which on a property is said to tell the classes apart."""
 
 Array = np.ndarray[Any, Any]
 
@@ -29,22 +32,54 @@ class Association:
 
     Attributes:
         name: of the property.
-        values: for each class, the share of images that have it, or its median.
-        effect: Cramér's V for a property that is there or not, else epsilon squared (Kruskal and Wallis): 0 to 1.
+        values: for each class with images for which the property is known: the share of images that have it; or its
+            median; or, of a property of several kinds, the share of each kind.
+        effect: Cramér's V for a property that is there or not, or of several kinds, else epsilon squared (Kruskal and
+            Wallis): 0 to 1.
         p: probability of so strong an association if there were none, after Holm.
-        n: images tested, one a group.
+        n: images tested, one per group.
     """
 
     name: str
-    values: Mapping[str, float]
+    values: Mapping[str, float | Mapping[str, float]]
     effect: float
     p: float
     n: int
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of a property that has several, sorted; none for other properties."""
+        return sorted({kind for value in self.values.values() if isinstance(value, Mapping) for kind in value})
+
+    def sentence(self) -> str:
+        """Return in one sentence how a property of several kinds, or a number, differs between the classes."""
+        verb = "tells the classes apart" if self.effect >= STRONG else "differs between the classes"
+        if not (kinds := self.kinds):
+            parts = ["median " + ", ".join(f"{value:.3g} in {name}" for name, value in self.values.items())]
+        else:  # of two, the one that the first class has more of; the other is what is left
+            first = next(value for value in self.values.values() if isinstance(value, Mapping))
+            leading = max(kinds, key=lambda kind: first.get(kind, 0))
+            shown = [leading] if len(kinds) == 2 else kinds[:_KINDS_SHOWN]
+            parts = [f"{kind} {self._shares(kind)}" for kind in shown]
+            parts += [f"and {len(kinds) - _KINDS_SHOWN} more"] if len(kinds) > _KINDS_SHOWN else []
+        return f"{self.name} {verb}: {'; '.join(parts)} ({self.measure} {self.effect:.2f}, p {self._p_text()})"
+
+    @property
+    def measure(self) -> str:
+        """The name of `effect`, of a property of several kinds or a number."""
+        return "Cramér's V" if self.kinds else "ε²"
+
+    def _shares(self, kind: str) -> str:
+        rows = ((name, value) for name, value in self.values.items() if isinstance(value, Mapping))
+        return ", ".join(f"{100 * value.get(kind, 0):.0f} % of {name}" for name, value in rows)
+
+    def _p_text(self) -> str:
+        return "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
+
 
 @dataclass(frozen=True)
 class ShortcutClassifier:
-    """What a classifier makes of overlays and frames alone.
+    """What a classifier makes of overlays, frames and storage alone.
 
     Attributes:
         f1: macro-F1 over grouped folds.
@@ -71,8 +106,11 @@ def associations(
 ) -> list[Association]:
     """Test every property that differs between images against the label; the smallest p first.
 
+    Images for which a property is not known do not count for it; it is left out where that leaves a single class.
+
     Args:
-        properties: by name, bool ``[N]`` (there or not) or numbers ``[N]``.
+        properties: by name, bool ``[N]`` (there or not), kinds as text ``[N]`` (empty where not known) or numbers
+            ``[N]`` (NaN where not known).
         labels: int ``[N]``.
         groups: int ``[N]``.
         classes: names of the labels.
@@ -80,15 +118,25 @@ def associations(
     one = _one_of_each(labels, groups)
     found = []
     for name, values in properties.items():
-        if np.ptp(values.astype(float)) == 0:
+        known = values != "" if values.dtype.kind == "U" else ~np.isnan(values.astype(float))
+        tested = one[known[one]]
+        if len(np.unique(values[known])) < 2 or len(np.unique(labels[tested])) < 2:
             continue
-        shown = {c: float((np.mean if values.dtype == bool else np.median)(values[labels == i]))
-                 for i, c in enumerate(classes) if (labels == i).any()}  # fmt: skip
-        effect, p = (_there if values.dtype == bool else _ranked)(values[one], labels[one])
-        found.append((name, shown, effect, p))
-    corrected = _holm([p for *_, p in found])
-    rows = [Association(*row[:3], p=p, n=len(one)) for row, p in zip(found, corrected, strict=True)]
+        shown = {c: _summary(values[known & (labels == i)])
+                 for i, c in enumerate(classes) if (known & (labels == i)).any()}  # fmt: skip
+        effect, p = (_ranked if values.dtype.kind in "if" else _of_kinds)(values[tested], labels[tested])
+        found.append((name, shown, effect, p, len(tested)))
+    corrected = _holm([p for *_, p, _ in found])
+    rows = [Association(*row[:3], p=p, n=row[-1]) for row, p in zip(found, corrected, strict=True)]
     return sorted(rows, key=lambda row: (row.p, -row.effect, row.name))
+
+
+def _summary(values: Array) -> float | dict[str, float]:
+    """Return the share of true values, the share of each kind, or the median."""
+    if values.dtype.kind != "U":
+        return float((np.mean if values.dtype == bool else np.median)(values))
+    kinds, counts = np.unique(values, return_counts=True)
+    return {str(kind): int(count) / len(values) for kind, count in zip(kinds, counts, strict=True)}
 
 
 def _one_of_each(labels: Array, groups: Array) -> Array:
@@ -96,26 +144,23 @@ def _one_of_each(labels: Array, groups: Array) -> Array:
     return np.array([of[0] if len(set(labels[of])) == 1 else rng.choice(of) for of in members(groups)])
 
 
-def _there(has: Array, labels: Array) -> tuple[float, float]:
+def _of_kinds(kinds: Array, labels: Array) -> tuple[float, float]:
     """Return Cramér's V and the p-value of a permutation test of chi squared."""
-    if has.all() or not has.any() or len(np.unique(labels)) < 2:
+    (_, kinds), (_, labels) = (np.unique(values, return_inverse=True) for values in (kinds, labels))
+    shape = int(kinds.max()) + 1, int(labels.max()) + 1
+    if min(shape) < 2:
         return 0.0, 1.0
-    _, codes = np.unique(labels, return_inverse=True)
-    sizes = np.bincount(codes)
-    expected = sizes * has.mean()
+    expected = np.outer(np.bincount(kinds), np.bincount(labels)) / len(labels)
 
-    def chi2(counts: Array) -> Array:
-        apart = (counts - expected) ** 2
-        return cast(Array, (apart / expected + apart / (sizes - expected)).sum(axis=-1))
+    def chi2(of_kinds: Array, of_labels: Array) -> float:
+        counts = np.bincount(of_kinds * shape[1] + of_labels, minlength=expected.size).reshape(shape)
+        return float(((counts - expected) ** 2 / expected).sum())
 
     rng = numpy_generator("audit", "permutations")
-    observed = float(chi2(np.bincount(codes[has], minlength=len(sizes))))
-    shuffled = np.stack([
-        np.bincount(codes[rng.permutation(len(codes))[: int(has.sum())]], minlength=len(sizes))
-        for _ in range(_PERMUTATIONS)
-    ])  # fmt: skip
-    p = (1 + int((chi2(shuffled) >= observed - 1e-9).sum())) / (1 + _PERMUTATIONS)
-    return float(np.sqrt(observed / len(codes))), p
+    observed, ordered = chi2(kinds, labels), np.sort(kinds)[::-1]
+    shuffled = np.array([chi2(ordered, labels[rng.permutation(len(labels))]) for _ in range(_PERMUTATIONS)])
+    p = (1 + int((shuffled >= observed - 1e-9).sum())) / (1 + _PERMUTATIONS)
+    return float(np.sqrt(observed / (len(labels) * (min(shape) - 1)))), p
 
 
 def _ranked(values: Array, labels: Array) -> tuple[float, float]:
@@ -139,7 +184,8 @@ def _holm(p: Sequence[float]) -> list[float]:
 def shortcut_classifier(properties: Mapping[str, Array], labels: Array, groups: Array) -> ShortcutClassifier | None:
     """Return how well a random forest tells the classes apart by `properties` alone, in grouped folds.
 
-    None if a class has fewer than ten groups, or there is one class.
+    None if a class has fewer than ten groups, or there is one class. The properties are those of `associations`; a
+    property of several kinds is a column per kind but the first, so one of a single kind changes nothing.
     """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.metrics import f1_score
@@ -148,7 +194,7 @@ def shortcut_classifier(properties: Mapping[str, Array], labels: Array, groups: 
     n_groups = [len(np.unique(groups[labels == label])) for label in np.unique(labels)]
     if len(n_groups) < 2 or min(n_groups) < _GROUPS:
         return None
-    table = np.stack([np.asarray(values, dtype=float) for values in properties.values()], axis=1)
+    table = np.stack([column for values in properties.values() for column in _columns(values)], axis=1)
     folds = list(StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0).split(table, labels, groups))
 
     def score(truth: Array) -> float:
@@ -167,6 +213,12 @@ def shortcut_classifier(properties: Mapping[str, Array], labels: Array, groups: 
         len(labels),
         len(np.unique(groups)),
     )
+
+
+def _columns(values: Array) -> list[Array]:
+    if values.dtype.kind == "U":
+        return [(values == kind).astype(float) for kind in np.unique(values)[1:]]
+    return [values.astype(float)]  # a forest divides by NaN too
 
 
 def _shuffled(labels: Array, groups: Array, rng: np.random.Generator) -> Array:

@@ -25,10 +25,21 @@ from sonosynth.metrics.memorisation import Measured, memorisation, near_copy_row
 from sonosynth.metrics.near_copies import NearCopies, near_copies
 from sonosynth.metrics.realism import UNITS, realism_values
 from sonosynth.metrics.scores import AT_FLOOR, PIXELS, Score
-from sonosynth.metrics.sets import check_roles, common_classes, exact_copies, of_classes, one_size, size_text
+from sonosynth.metrics.sets import (
+    check_roles,
+    common_classes,
+    compression_note,
+    exact_copies,
+    of_classes,
+    one_size,
+    size_text,
+)
 from sonosynth.metrics.speckle import MIN_SIZE, Realism, realism_measures
 from sonosynth.metrics.subsampling import Interval
 from sonosynth.metrics.threads import a_core_each
+from sonosynth.text import agreeing, counted
+
+_COMPRESSION = "the sets differ in compression"  # at every row; the whole line stands among the notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +105,8 @@ def full_scorecard(
     the mean over m synthetic and m reference images, over as many draws. Classes with fewer than `MIN_CLASS` images in
     either set have no rows of their own. Values at different n_real or n_synthetic must not be compared.
 
-    Images of another size are brought to that of `train` with an antialiased filter, which a note tells.
+    Images of another size are brought to that of `train` with an antialiased filter, which a note tells. Sets that
+    differ in lossy compression are told too, and every row says so (`sets.compression_note`).
 
     Args:
         train: the images that the generator saw.
@@ -119,7 +131,9 @@ def full_scorecard(
     aligned = {name: of_classes(part, classes) for name, part in sets.items()}
     for name, part in aligned.items():
         if len(part) < 2:
-            raise ClassError(f"the {name} set has {len(part)} images to compare; a distance needs at least 2")
+            raise ClassError(
+                f"the {name} set has {counted(len(part), 'image')} to compare; a distance needs at least 2"
+            )
     for name in features:
         feature_network(name)
     counter = _Counter(progress, len(features) * sum(map(len, aligned.values())))
@@ -144,9 +158,11 @@ def full_scorecard(
         else:
             family = missing(UNITS, f"images of {size_text(train.size)} pixels are too small to measure speckle in")
             scores += _rows([family], PIXELS, found, draws, seed)
-    if mark:
-        scores = [replace(row, note="; ".join(filter(None, (row.note, mark)))) for row in scores]
-    told = (*notes, *resized, *([mark] if mark else ()), *exact_copies(aligned))
+    compression = compression_note(aligned)
+    marks = [*([mark] if mark else ()), *([_COMPRESSION] if compression else ())]
+    if marks:
+        scores = [replace(row, note="; ".join(filter(None, (row.note, *marks)))) for row in scores]
+    told = (*notes, *resized, *filter(None, (mark, compression)), *exact_copies(aligned))
     return Scorecard(_ordered(scores, [*features, PIXELS]), told, aligned, embedded, copies, realism)
 
 
@@ -299,8 +315,11 @@ def _left_out(c: Comparison, kept: Comparison) -> str:
         ("real", c.reference_images, kept.reference_images),
         ("synthetic", c.synthetic_images, kept.synthetic_images),
     )
-    left = [f"{len(a) - len(b)} of {len(a)} {kind} images" for kind, a, b in sides if len(b) < len(a)]
-    return f"{' and '.join(left)} have no speckle that can be measured, left out" if left else ""
+    left = [(len(a) - len(b), counted(len(a), f"{kind} image")) for kind, a, b in sides if len(b) < len(a)]
+    if not left:
+        return ""
+    have = agreeing(sum(n for n, _ in left), "has", "have")
+    return f"{' and '.join(f'{n} of {of_all}' for n, of_all in left)} {have} no speckle that can be measured, left out"
 
 
 def _measured_rows(one: Measured, features: str, c: Comparison) -> list[Score]:

@@ -1,14 +1,23 @@
 """What may be compared in a scorecard: sets of real and synthetic images, brought to one size and the same classes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
+import scipy.stats
 
+from sonosynth.data.encoding import Encoding, from_columns
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_apart, check_real, shared_images
 from sonosynth.errors import ClassError
 from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
+from sonosynth.text import agreeing, counted
+
+_ROLES = {TRAIN: "training", HELD_OUT: "held-out", SYNTHETIC: "synthetic"}
+_SURE = 0.01  # p-value below which the compression of two sets counts as different
+_QUALITY_STEP = 10  # between median JPEG qualities
 
 
 def common_classes(
@@ -54,7 +63,9 @@ def check_roles(train: ImageSet, held_out: ImageSet | None, allow_shared: bool =
     check_real(held_out, "held-out images")
     if allow_shared:
         shared = len(shared_images(train, held_out))
-        return f"{shared} of {len(held_out)} held-out images are also training images" if shared else ""
+        of_all = counted(len(held_out), "held-out image")
+        also = agreeing(shared, "is also a training image", "are also training images")
+        return f"{shared} of {of_all} {also}" if shared else ""
     remedy = (
         "a distance to images that the generator saw says nothing about new ones: remove them from one set, or allow "
         "them with --allow-shared"
@@ -88,9 +99,50 @@ def exact_copies(sets: Mapping[str, ImageSet]) -> list[str]:
         copies = len(shared_images(sets[name], synthetic)) if name in sets else 0
         whole = ": this is the distance of a set to itself" if copies == len(synthetic) else ""
         if copies:
-            role = "training" if name == TRAIN else name
-            told.append(f"{copies} of {len(synthetic)} synthetic images are exact copies of {role} images{whole}")
+            of_all = counted(len(synthetic), "synthetic image")
+            are = agreeing(copies, "is an exact copy of a", "are exact copies of")
+            noun = agreeing(copies, "image", "images")
+            told.append(f"{copies} of {of_all} {are} {_ROLES[name]} {noun}{whole}")
     return told
+
+
+def compression_note(sets: Mapping[str, ImageSet]) -> str:
+    """Return a line that tells where sets differ in lossy compression, empty where they do not or nothing is known.
+
+    Sets differ where the shares of images with lossy compression differ by more than 5 points and Fisher's exact test
+    gives p < 0.01 (or all of one set and none of the other are compressed), or where the median JPEG qualities differ
+    by 10 or more with p < 0.01 (Mann and Whitney). Images that sonosynth generated are not compared: they are never
+    compressed with loss, whatever the generator was trained on.
+    """
+    stored = {role: [e for e in from_columns(part.extra, part.ids) if e] for role, part in sets.items()}
+    if sets[SYNTHETIC].synthetic and not any(encoding.lossy for encoding in stored[SYNTHETIC]):
+        del stored[SYNTHETIC]
+    stored = {role: found for role, found in stored.items() if found}
+    if not any(_differ(a, b) for a, b in combinations(stored.values(), 2)):
+        return ""
+    formats = {encoding.format for found in stored.values() for encoding in found if encoding.lossy}
+    kind = "JPEG" if all(re.search("JPEG(?! 2000|-LS)", name) for name in formats) else "lossy compression"
+    parts = [_lossy_text(found, _ROLES[role]) for role, found in stored.items()]
+    return f"the sets differ in compression: {kind} in {', '.join(parts)}; its marks move every distance"
+
+
+def _differ(a: Sequence[Encoding], b: Sequence[Encoding]) -> bool:
+    lossy, sizes = np.array([sum(e.lossy for e in found) for found in (a, b)]), np.array([len(a), len(b)])
+    shares = lossy / sizes
+    if abs(shares[0] - shares[1]) > 0.05 and (
+        set(shares) == {0, 1} or scipy.stats.fisher_exact([lossy, sizes - lossy]).pvalue < _SURE
+    ):
+        return True
+    qualities = [[e.quality for e in found if e.quality] for found in (a, b)]
+    if not all(qualities) or abs(np.median(qualities[0]) - np.median(qualities[1])) < _QUALITY_STEP:
+        return False
+    return bool(scipy.stats.mannwhitneyu(*qualities).pvalue < _SURE)
+
+
+def _lossy_text(found: Sequence[Encoding], role: str) -> str:
+    qualities = [encoding.quality for encoding in found if encoding.quality]
+    quality = f" (quality about {np.median(qualities):.0f})" if qualities else ""
+    return f"{100 * np.mean([encoding.lossy for encoding in found]):.0f} % of the {role} images{quality}"
 
 
 def of_classes(part: ImageSet, classes: Sequence[str]) -> ImageSet:

@@ -1,6 +1,6 @@
 """``audit.html``: what an audit found, with pictures, in one self-contained page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from sonosynth.data.audit import Audit
 from sonosynth.data.overlays import Overlays
+from sonosynth.data.shortcuts import Association
 from sonosynth.files import write_text
 from sonosynth.report.render import picture_uri, render
 from sonosynth.text import counted
@@ -50,6 +51,7 @@ def _context(found: Audit, command: str) -> dict[str, Any]:
         "not_shown": max(0, len(apart) - _CLUSTERS),
         "associations": [_association(found, row) for row in found.associations],
         "shortcut": found.shortcut,
+        "storage": found.storage,
         "with_words": _drawn(found, [i for i, o in enumerate(found.overlays) if o.words]),
         "with_calipers": _drawn(found, [i for i, o in enumerate(found.overlays) if o.calipers]),
         "classes": _classes(found),
@@ -79,24 +81,32 @@ def _cluster(found: Audit, members: Sequence[int]) -> dict[str, Any]:
     return {
         "figures": [_figure(found, i) for i in members],
         "labels": sorted({found.report.images[i].item.label for i in members}),
-        "range": f"{len(pairs)} pairs, similarity {min(p.similarity for p in pairs):.2f} to "
+        "range": f"{counted(len(pairs), 'pair')}, similarity {min(p.similarity for p in pairs):.2f} to "
         f"{max(p.similarity for p in pairs):.2f}",
         "pairs": [f"{names[p.a]} and {names[p.b]}: {_KINDS[p.kind]}, {p.similarity:.2f}" for p in pairs],
         "name": f"group {found.groups[members[0]]}",
     }
 
 
-def _association(found: Audit, row: Any) -> dict[str, Any]:
+def _association(found: Audit, row: Association) -> dict[str, Any]:
     share = row.name in _SHARES
     values = [row.values.get(c) for c in found.report.source.classes]
     return {
         "name": row.name,
-        "values": ["–" if v is None else f"{100 * v:.1f} %" if share else f"{v:.3g}" for v in values],
+        "values": ["–" if v is None else _value(v, share) for v in values],
         "effect": f"{row.effect:.2f}",
         "p": "< 0.001" if row.p < 0.001 else f"{row.p:.3f}",
         "n": row.n,
         "suspect": row.p < 0.05,
     }
+
+
+def _value(value: float | Mapping[str, float], share: bool) -> str:
+    """Return a median, a share, or the shares of several kinds, the commonest first."""
+    if isinstance(value, Mapping):
+        ordered = sorted(value.items(), key=lambda of_kind: (-of_kind[1], of_kind[0]))
+        return ", ".join(f"{kind} {100 * part:.1f} %" for kind, part in ordered)
+    return f"{100 * value:.1f} %" if share else f"{value:.3g}"
 
 
 def _drawn(found: Audit, images: Sequence[int]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sonosynth.study.sections import GanEntry
 from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import check_supply
+from sonosynth.text import counted
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None)
     tests = [division.test_indices for division in divisions if division.test_indices is not None]
     if len({tuple(test) for test in tests}) < len(tests):
         raise SplitError(
-            f"of {len(tests)} random splits two have the same test images: {len(images)} images in "
-            f"{len(np.unique(images.groups))} groups are too few for so many; lower split.repeats"
+            f"of {len(tests)} random splits two have the same test images: "
+            f"{counted(len(images), 'image')} in {counted(len(np.unique(images.groups)), 'group')} are too few for so "
+            "many; lower split.repeats"
         )
     for label, name in enumerate(images.classes):
         if len({tuple(test[images.labels[test] == label]) for test in tests}) == 1:
@@ -225,11 +227,10 @@ def _audited(
         tables = {path.name: path.read_bytes() for path in sorted(Path(beside).iterdir())}
         source, told = with_groups(source, Path(beside) / "groups.csv", design.data.drops_conflicts)
     clusters = found.clusters
-    summary = (
-        f"audit: {len(clusters)} clusters of duplicates hold {sum(map(len, clusters))} of {len(found.labels)} images, "
-        f"{len(found.conflicts)} of them with two labels"
-    )
-    return source, [summary, *told], tables
+    hold = counted(len(clusters), "cluster of duplicates holds", "clusters of duplicates hold")
+    images = f"{sum(map(len, clusters))} of {counted(len(found.labels), 'image')}"
+    summary = f"audit: {hold} {images}, {len(found.conflicts)} of them with two labels"
+    return source, [summary, *(f"audit: {line}" for line in found.storage), *told], tables
 
 
 def _unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]:
