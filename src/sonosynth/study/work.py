@@ -12,6 +12,7 @@ import numpy as np
 from sonosynth.classify.arms import ARMS
 from sonosynth.classify.train import classify
 from sonosynth.data.imageset import ImageSet
+from sonosynth.files import remove_file
 from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, read_config
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import recipe_from_dict
@@ -51,7 +52,7 @@ def do_cell(data: StudyData, store: Store, cell: AnyCell, tell: Tell) -> float:
 def _drop_states(run: Path) -> None:
     """Remove what only an unfinished run needs; it is ten times the size of the generator."""
     for state in (run / STATE, *run.glob(f"*/{STATE}")):
-        state.unlink(missing_ok=True)
+        remove_file(state)
 
 
 class _Work:
