@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from conftest import blobs
 from monitor import Told
+from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import StudyError
+from sonosynth.errors import SplitError, StudyError
 from sonosynth.files import read_json, write_json
 from sonosynth.report.record import StudyRecord
 from sonosynth.statistics import f1_interval
@@ -319,6 +321,50 @@ def test_a_plan_says_what_the_design_can_see(folder):
     assert seen(3, [12, 20], **alone).comparisons == 2
     trained = {"gans": [GAN, GAN | {"name": "other"}], "training": {"truncation": [1.0, 0.7], "kimg": 0.01}}
     assert seen(3, [12, 20], **trained).comparisons == 8
+
+
+def two_groups(folder, tmp_path, sizes):
+    """Return data whose class 'dark' has two groups, of 4 and of 12 images."""
+    images = ImageSet.load(folder / "real")
+    dark = np.flatnonzero(images.labels == 0)
+    groups = images.groups.copy()
+    groups[dark[:4]], groups[dark[4:]] = 1000, 1001
+    replace(images, groups=groups).save(tmp_path / "real")
+    raw = plain(folder, {"sizes": sizes, "draws": 2}, gans=[], arms=["real"])
+    return raw | {"data": {"source": str(tmp_path / "real"), "size": 32}}
+
+
+def test_a_class_of_one_training_group_is_told_in_one_line(folder, tmp_path):
+    raw = two_groups(folder, tmp_path, [8, 12])
+    data = prepare_study(parse_design(raw, "study.yaml"))
+    (line,) = data.lone_groups
+    count = data.subsets[0].images.class_counts["dark"]
+    assert line.startswith(f"class 'dark' has one group ({count} images) in the training subset of size 8, draw 0, and")
+    assert "and in 3 of the other 3 subsets" in line
+    assert run(raw, tmp_path / "run").notes.count(line) == 1
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
+    plan = CliRunner().invoke(app, ["study", "plan", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run")])
+    assert plan.stdout.count(line) == 1
+    assert not prepare_study(parse_design(plain(folder), "study.yaml")).lone_groups
+
+
+def test_test_images_leave_what_validation_and_subsets_need(folder, tmp_path):
+    # Of class 'dark' there are groups of 1 and of 5 images: whichever order comes first, 5 must stay for training.
+    images = ImageSet.load(folder / "real").subset(range(30))
+    dark = np.flatnonzero(images.labels == 0)[:6]
+    light = np.flatnonzero(images.labels == 1)
+    groups = np.arange(len(images))
+    groups[dark[1:]] = groups[dark[1]]
+    kept = np.sort(np.concatenate([dark, light]))
+    replace(images, groups=groups).subset(kept).save(tmp_path / "real")
+    for seed in range(6):
+        raw = plain(folder, {"seed": seed, "sizes": [8]}, gans=[], arms=["real"])
+        raw |= {"data": {"source": str(tmp_path / "real"), "size": 32}}
+        data = prepare_study(parse_design(raw, "study.yaml"))
+        assert data.divisions[0].held_out.class_counts["dark"] == 1
+    raw["split"] |= {"validation_fraction": 0.3}
+    with pytest.raises(SplitError, match=r"class 'dark' is too small .* 5 of 6 images and 1 of 2 groups .* 3 and 2 "):
+        prepare_study(parse_design(raw, "study.yaml"))
 
 
 def test_a_plan_promises_nothing_where_a_class_is_tested_by_one_group(folder, tmp_path):
