@@ -132,8 +132,10 @@ class _Work:
     def classify(self, cell: ClassifyCell) -> dict[str, Any]:
         subset, division = self.data.subset_of(cell), self.data.division_of(cell)
         added: dict[str, Any] = {}
+        told: dict[str, Any] = {}
         if cell.generation is not None:
             added["synthetic"] = self.supply.to_classify(cell, subset)
+            told = self.supply.short_of(cell, subset)
         elif cell.ratio is not None:
             added = {"ratio": cell.ratio, "fill": cell.fill}
         result = classify(
@@ -148,7 +150,7 @@ class _Work:
             progress=lambda done, total: self.tell(done, total, f"step {done} of {total}"),
         )
         n_validation = 0 if division.validation is None else len(division.validation)
-        return result.to_dict() | {"n_validation": n_validation}
+        return result.to_dict() | {"n_validation": n_validation} | told
 
 
 def recipe_of(generation: Generation) -> Recipe:
