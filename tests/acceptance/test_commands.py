@@ -127,7 +127,13 @@ def test_one_generator_per_class_is_checked_as_a_whole_and_a_longer_run_says_wha
     images.subset([*range(0, 12, 2), 1]).save(tmp_path / "few")
     train = ("train", "--gan", "stylegan2-ada", "--no-tensorboard", "--per-class", *TINY, "--out", tmp_path / "run")
     assert "there is 1 of class 'light'" in refused(*train, tmp_path / "few", "--kimg", 0.004)
-    assert not (tmp_path / "run").exists()
+    study = {"name": "few", "data": {"source": str(tmp_path / "few"), "size": 32}, "split": {"sizes": [4]}}
+    study |= {"gans": ["stylegan2"], "training": {"mode": "per_class"}}
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(study))
+    for command in ("plan", "run"):
+        line = refused("study", command, tmp_path / "few.yaml", "--out", tmp_path / "study")
+        assert "class 'light' has a single group (1 images), which cannot be on both sides" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "few.yaml"]
     images.save(tmp_path / "images")
     told = [sonosynth(*train, tmp_path / "images", "--kimg", kimg).stderr for kimg in (0.004, 0.008)]
     assert "note: ada_kimg" not in told[0] and told[1].count("note: ada_kimg = 0.001 is kept") == 1
