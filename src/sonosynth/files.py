@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
+from sonosynth import streams
 from sonosynth.errors import OutputError
 
 _LOCK = ".lock"
-_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+_NOT_VALUES = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")  # the keys << and =
 _LONGEST = 200  # bytes of a name made by `safe_name`; file systems take 255, and a suffix is still to come
 # Names that Windows keeps for devices, with any suffix.
 DEVICE_NAMES = frozenset(("CON", "PRN", "AUX", "NUL", *(f"{kind}{i}" for kind in ("COM", "LPT") for i in range(1, 10))))
@@ -33,8 +35,9 @@ def user_cache() -> Path:
 
 
 def _make_directory(path: Path) -> None:
+    check_kinds(path, ())
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        _followed(path).mkdir(parents=True, exist_ok=True)  # a link to a folder that is not there yet is no obstacle
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
@@ -44,15 +47,19 @@ def _make_directory(path: Path) -> None:
 def check_output(path: Path, *, directory: bool = False) -> None:
     """Raise OutputError unless a file (or a new `directory`) can be written at `path`; ask before long work.
 
-    A file may replace a file; a directory must not be there yet, or be empty. Nothing is left behind.
+    A file may replace a file, and is written into a stream (see `streams`); a directory must not be there yet, or be
+    empty. Nothing is left behind.
     """
     try:
-        target = _followed(path) if directory else path.absolute()
-        if directory and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise OutputError(f"{path} already exists and is not empty; choose another --out or remove it first")
-        if not directory and path.is_dir():
+        if directory:
+            _check_vacant(path)
+        elif streams.is_stream(path):
+            streams.check(path)
+            return
+        elif path.is_dir():
             raise OutputError(f"{path} is a folder; give the name of a file to write")
-        if directory and target.is_symlink():
+        target = _followed(path)
+        if target.is_symlink():
             raise OutputError(f"{path} is a link that leads to itself; choose another --out")
         if directory and (target == Path.cwd() or target.is_mount()):
             what = "the current folder" if target == Path.cwd() else "a mount point"
@@ -70,6 +77,31 @@ def check_folder(path: Path, option: str) -> None:
         _try_to_write(path.absolute())
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another {option}") from error
+
+
+def _check_vacant(path: Path) -> None:
+    """Raise OutputError if anything but an empty directory is at `path`."""
+    if (kind := streams.kind(path)) is not None:
+        raise OutputError(f"{path} is a {kind}; give the name of a folder")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{path} already exists and is not empty; choose another --out or remove it first")
+
+
+def check_kinds(directory: Path, files: Iterable[str], folders: Iterable[str] = ()) -> None:
+    """Raise OutputError if `directory` or one of `folders` in it is no folder, or one of `files` no ordinary file.
+
+    Links are followed, and what is not there is in order.
+    """
+    for path in (directory, *(directory / name for name in folders)):
+        if path.exists() and not path.is_dir():
+            raise OutputError(
+                f"{path} is a {streams.kind(path) or 'file'} where a folder is needed; choose another --out"
+            )
+    for path in (directory / name for name in files):
+        if path.exists() and not path.is_file():
+            raise OutputError(
+                f"{path} is a {streams.kind(path) or 'folder'} where a file is needed; choose another --out"
+            )
 
 
 def _try_to_write(folder: Path) -> None:
@@ -107,9 +139,8 @@ def refusal(path: Path, most: int) -> str | None:
     Raises OSError where there is none.
     """
     found = path.stat()
-    kind = stat.S_IFMT(found.st_mode)
-    if kind != stat.S_IFREG:
-        return f"not a file but a {_KINDS.get(kind, 'device')}"
+    if not stat.S_ISREG(found.st_mode):
+        return f"not a file but a {'folder' if stat.S_ISDIR(found.st_mode) else streams.kind(path) or 'device'}"
     return f"larger than {most >> 20:,} MiB" if found.st_size > most else None
 
 
@@ -157,20 +188,33 @@ def _beside(path: Path) -> Path:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on error removed.
+    """Yield a temporary path; on success its content is at `path`, on error `path` is as it was.
+
+    The temporary file is beside `path`, is synced and renamed to it. A link is followed: it stays, and the file that it
+    leads to is replaced or made. Into a stream (a device, a pipe, an open descriptor such as ``/dev/stdout``) the
+    content is written at the end; it is neither replaced nor removed.
 
     Raises:
-        OutputError: the folder of `path` cannot be made, or `path` is a folder.
+        OutputError: the folder of `path` cannot be made, or `path` is a folder, a link that leads to itself, or a
+            stream that cannot be written.
     """
-    _make_directory(path.parent)
+    if streams.is_stream(path):
+        with tempfile.TemporaryDirectory() as elsewhere:
+            yield (written := Path(elsewhere) / "content")
+            streams.write(path, written)
+        return
+    target = _followed(path)
+    _make_directory(target.parent)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file to write")
-    beside = _beside(path)
+    if target.is_symlink():
+        raise OutputError(f"{path} is a link that leads to itself; choose another --out")
+    beside = _beside(target)
     try:
         yield beside
         with beside.open("rb") as file:
             os.fsync(file.fileno())
-        beside.replace(path)
+        beside.replace(target)
     except OSError as error:
         error.filename = error.filename or str(path)  # a failed write does not name its file
         raise
@@ -187,8 +231,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: `path` exists and is not an empty directory, or cannot be made; nothing there is touched.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(f"{path} already exists and is not empty; choose another --out or remove it first")
+    _check_vacant(path)
     path = _followed(path)
     _make_directory(path.parent)
     beside = _beside(path)
@@ -211,7 +254,16 @@ def remove_leftovers(directory: Path) -> None:
     Call it only where no other process writes there.
     """
     for path in sorted(directory.rglob(".*.tmp")):
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else remove_file(path)
+
+
+def remove_file(path: Path) -> None:
+    """Remove the ordinary file, or the link to one, at `path`; what is of another kind stays, as is what is not there.
+
+    Raises OSError where it cannot be removed.
+    """
+    if path.is_file() and not streams.is_stream(path):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -228,3 +280,56 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
 def read_json(path: Path) -> Any:
     """Return the JSON value in `path`."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain value of a YAML document. A merge key (``<<``) is followed, and its values can be overridden.
+
+    Raises:
+        DuplicateKeyError: a key stands twice in one mapping.
+        yaml.YAMLError: the text is not YAML.
+        ValueError: a date that no calendar has.
+    """
+    return yaml.load(text, _Loader)
+
+
+class DuplicateKeyError(yaml.YAMLError):
+    """A key stands twice in one mapping, of which PyYAML alone would use the last without a word."""
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # no key of a plain mapping, as will be said
+            name = key.value if key.tag in _NOT_VALUES else self.construct_object(key)
+            line = key.start_mark.line + 1
+            if name in lines:
+                raise DuplicateKeyError(
+                    f"line {line}: the key '{key.value}' stands twice in one mapping, first in line {lines[name]}; "
+                    "remove one of the two"
+                )
+            lines[name] = line
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put what a merge key brings before the keys that override it; of several mappings, the first wins.
+
+        So says https://yaml.org/type/merge.html; in PyYAML 6.0.4 the last of several wins where names are long.
+        """
+        merges = [value for key, value in node.value if key.tag == _NOT_VALUES[0]]
+        node.value = [pair for pair in node.value if pair[0].tag != _NOT_VALUES[0]]
+        super().flatten_mapping(node)
+        for value in merges:
+            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(source, yaml.MappingNode):
+                    where = f"line {source.start_mark.line + 1}"
+                    raise yaml.YAMLError(f"{where}: a merge key (<<) takes a mapping, or a list of mappings")
+                self.flatten_mapping(source)
+                node.value = list({_same_key(key): (key, value) for key, value in source.value + node.value}.values())
+
+
+def _same_key(key: yaml.Node) -> object:
+    return (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)

@@ -122,6 +122,23 @@ def test_one_class_starts_from_the_run_of_that_class(images, tmp_path):
     assert "left as initialised: nothing" in told.stderr
 
 
+def test_one_generator_per_class_is_checked_as_a_whole_and_a_longer_run_says_what_it_keeps(tmp_path):
+    images = blobs(6)
+    images.subset([*range(0, 12, 2), 1]).save(tmp_path / "few")
+    train = ("train", "--gan", "stylegan2-ada", "--no-tensorboard", "--per-class", *TINY, "--out", tmp_path / "run")
+    assert "there is 1 of class 'light'" in refused(*train, tmp_path / "few", "--kimg", 0.004)
+    study = {"name": "few", "data": {"source": str(tmp_path / "few"), "size": 32}, "split": {"sizes": [4]}}
+    study |= {"gans": ["stylegan2"], "training": {"mode": "per_class"}}
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(study))
+    for command in ("plan", "run"):
+        line = refused("study", command, tmp_path / "few.yaml", "--out", tmp_path / "study")
+        assert "class 'light' has a single group (1 images), which cannot be on both sides" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "few.yaml"]
+    images.save(tmp_path / "images")
+    told = [sonosynth(*train, tmp_path / "images", "--kimg", kimg).stderr for kimg in (0.004, 0.008)]
+    assert "note: ada_kimg" not in told[0] and told[1].count("note: ada_kimg = 0.001 is kept") == 1
+
+
 def test_pretraining_by_recipe_is_told_and_started_from(images, run, tmp_path):
     gan = ("--gan", "stylegan2-diffaug+phantom", "--set", "pretrain_kimg=0.008", "--set", "pretrain_images=2")
     told = sonosynth("train", images, *gan, "--out", tmp_path / "run", "--kimg", 0.004, "--conditional", *TINY)
@@ -271,6 +288,7 @@ def test_an_out_that_cannot_be_made_is_one_line(images, tmp_path):
         (("--nonsense",), "no such option: --nonsense"),
         (("data", "prepare"), "missing argument 'SOURCE'; see 'sonosynth data prepare --help'"),
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "batch=["), "not a value in YAML"),
+        (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "x={a: 1, a: 2}"), "key 'a' stands twice"),
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "=3"), "give it as KEY=VALUE"),
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--set", "base=x"), "no setting 'base'"),
         (("train", "IMAGES", "--gan", "fastgan", "--out", "OUT", "--class", "dark", "--conditional"), "leave one of"),

@@ -33,8 +33,9 @@ def folders(tmp_path_factory):
     return {name: str(base / name) for name in sets}
 
 
-def result_of(folders, *arguments: str):
-    return CliRunner().invoke(app, [folders["train"], "--test", folders["test"], *SHORT, *arguments])
+def result_of(folders, *arguments: str, catch: bool = True):
+    asked = [folders["train"], "--test", folders["test"], *SHORT, *arguments]
+    return CliRunner().invoke(app, asked, catch_exceptions=catch)
 
 
 def test_all_settings_reach_the_training(folders):
@@ -66,6 +67,19 @@ def test_synthetic_images_are_filtered_and_drawn_by_class(folders):
         assert plain["n_synthetic"] == 8 and plain["filter"]["by"] == name
         assert 0.4 < plain["filter"]["acceptance"] <= 0.75
         assert "synthetic images stay (dark" in result.stderr
+
+
+def test_a_filter_that_leaves_nothing_or_too_little_of_a_class_is_refused(folders, tmp_path):
+    made = blobs(20, seed=3)
+    dark_alone = np.where(made.labels == 1, 0, 255)[:, None, None].astype(np.uint8)  # "light" images are black
+    odd = np.where((made.labels == 1)[:, None, None], np.broadcast_to(dark_alone, made.images.shape), made.images)
+    ImageSet(**{**vars(made), "images": odd, "synthetic": True}).save(tmp_path / "odd")
+    asked = ["--synthetic", str(tmp_path / "odd"), "--arm", "real+synthetic", "--filter", "confidence"]
+    with pytest.raises(FilterError, match=r"'confidence' leaves none of 20 synthetic images of class 'light'.*is 0.1"):
+        result_of(folders, *asked, catch=False)
+    asked = ["--synthetic", folders["synthetic"], "--arm", "real+synthetic", "--filter", "distance", "--ratio", "2.4"]
+    with pytest.raises(ArmError, match=r"after the filter, .* synthetic images of class .* are needed and there are "):
+        result_of(folders, *asked, catch=False)
 
 
 def test_oversampling_and_testing_on_synthetic_images_are_told(folders):

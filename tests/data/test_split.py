@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sonosynth.data import split
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import apportion, held_out, nested_subsets
 from sonosynth.errors import ClassError, SplitError
@@ -14,7 +15,7 @@ def labelled(labels: list[int] | np.ndarray, groups: list[int] | np.ndarray | No
     n = len(labels)
     numbers = np.arange(n) if groups is None else np.asarray(groups)
     ids = tuple(map(str, range(n)))
-    classes = ("benign", "malignant", "normal")[:k]
+    classes = ("benign", "malignant", "normal", "unsure")[:k]
     return ImageSet(np.zeros((n, 1, 1), np.uint8), np.asarray(labels, np.int64), classes, numbers, ids)
 
 
@@ -97,6 +98,67 @@ def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
     with pytest.raises(SplitError, match="cannot be on both sides: its images share groups"):
         # Each group holds one of two classes' last images: whichever goes, a class is empty on one side.
         held_out(labelled([0, 1, 0, 2, 1, 2], [0, 0, 1, 1, 2, 2]), 0.3, 0)
+
+
+def exists(data: ImageSet, leave: int = 1, leave_groups: int = 1) -> bool:
+    """Return whether whole groups can be divided so that every class is on both sides, by trying all divisions."""
+    groups = np.unique(data.groups)
+    images = np.array([per_class(data, np.flatnonzero(data.groups == group)) for group in groups])
+    taken = np.arange(2 ** len(groups))[:, None] >> np.arange(len(groups)) & 1
+    test, left = taken @ images, (1 - taken) @ images
+    return bool(((test >= 1) & (left >= leave) & ((1 - taken) @ (images > 0) >= leave_groups)).all(axis=1).any())
+
+
+@pytest.mark.parametrize("tries", [1, split.TRIES])
+@pytest.mark.parametrize(("leave", "leave_groups"), [(1, 1), (2, 1), (3, 2)])
+def test_a_division_is_found_if_and_only_if_one_exists(
+    tries: int, leave: int, leave_groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split, "TRIES", tries)
+    rng = np.random.default_rng(leave)
+    found = refused = 0
+    for seed in range(250):
+        n = int(rng.integers(8, 20))
+        data = labelled(rng.integers(0, 3, n), rng.integers(0, rng.integers(4, 9), n))
+        if not exists(data, leave, leave_groups):
+            with pytest.raises((SplitError, ClassError), match=r"leave (a|the) class out|leave it out"):
+                held_out(data, 0.3, seed, leave=leave, leave_groups=leave_groups)
+            refused += 1
+            continue
+        train, test = held_out(data, 0.3, seed, leave=leave, leave_groups=leave_groups)
+        assert not set(data.groups[train]) & set(data.groups[test]) and len(train) + len(test) == n
+        assert per_class(data, test).min() >= 1 and per_class(data, train).min() >= leave
+        assert min(data.subset(train).group_counts.values()) >= leave_groups
+        found += 1
+    assert found > 60 and refused > 20
+
+
+def test_a_division_that_one_order_misses_is_found_by_others() -> None:
+    # Groups of two classes in a ring of four: only every other one has all classes on both sides.
+    data = labelled([0, 1, 1, 2, 2, 3, 3, 0], [0, 0, 1, 1, 2, 2, 3, 3], k=4)
+    tests = {tuple(np.unique(data.groups[held_out(data, 0.5, seed)[1]])) for seed in range(30)}
+    assert tests == {(0, 2), (1, 3)}
+
+
+def test_the_first_order_decides_where_it_succeeds() -> None:
+    # As this version and all earlier ones divide; studies that have begun rest on it.
+    rng = np.random.default_rng(7)
+    data = labelled(rng.integers(0, 3, 40), rng.integers(0, 20, 40))
+    assert held_out(data, 0.3, 0)[1].tolist() == [0, 1, 13, 20, 21, 22, 23, 26, 31, 32, 33, 34]
+    assert held_out(data, 0.3, 1, leave=3, leave_groups=2)[1].tolist() == [
+        *(0, 2, 11, 13, 14, 16, 19, 21, 26, 32, 34, 37)
+    ]
+
+
+def test_what_was_not_found_is_no_claim_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = labelled([0, 1, 0, 2, 1, 2], [0, 0, 1, 1, 2, 2])
+    with pytest.raises(SplitError, match="and no division of whole groups has one image of every class for testing"):
+        held_out(data, 0.3, 0)
+    monkeypatch.setattr("sonosynth.data.split._Pool.solve", lambda *_: None)
+    with pytest.raises(SplitError, match=r"was found in 50 tries .* whether one exists is not known; try another seed"):
+        held_out(data, 0.3, 0)
+    with pytest.raises(SplitError, match=r"'benign' is too small .* 1 of 2 images and 1 of 2 groups are left"):
+        held_out(labelled([0, 0, 1, 1, 1, 1], k=2), 0.3, 0, leave=2)
 
 
 def test_a_group_larger_than_the_test_set_is_left_if_there_are_others() -> None:

@@ -17,7 +17,7 @@ from sonosynth.gan.checkpoint import load_generator, save_generator
 from sonosynth.gan.course import DISTANCE_IMAGES
 from sonosynth.gan.recipes import RECIPES, make_recipe
 from sonosynth.gan.sample import class_sequence, generate, interpolate, tile
-from sonosynth.gan.train import run_config, train, train_mode
+from sonosynth.gan.train import kept_settings, run_config, train, train_mode
 from sonosynth.gan.trainer import Trainer, TrainingImages
 from sonosynth.gan.transfer import source_of
 
@@ -271,6 +271,27 @@ def test_what_is_not_finite_is_not_kept_between_log_lines(small_set, tmp_path, m
     weights, _ = load_generator(run / "generator.safetensors", CPU)
     assert all(p.isfinite().all() for p in weights.parameters())
     assert sum("rolled back" in line for line in (run / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_every_class_is_checked_before_the_first_is_trained(small_set, tmp_path):
+    one = small_set.subset([*range(0, 20, 2), 1])  # a single image of class "light", which comes last
+    with pytest.raises(ClassError, match=r"there is 1 of class 'light'; add images, leave the class out, or .*--cond"):
+        train_mode(one, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")
+    assert not list(tmp_path.iterdir())
+    run = train(small_set.of_class("light"), tiny(), tmp_path / "run" / "light", kimg=0.004, conditional=False, seed=3)
+    with pytest.raises(RunError, match=r"light belongs to another run \(its seed is 3"):
+        train_mode(small_set, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")
+    assert [path.name for path in run.parent.iterdir()] == ["light"]
+
+
+def test_what_a_longer_run_keeps_of_a_shorter_one_is_said(small_set, tmp_path):
+    recipe = tiny("stylegan2-ada", ada_kimg=None)
+    run = train(small_set, recipe, tmp_path / "run", kimg=0.008, conditional=True)
+    (line,) = kept_settings(recipe, 0.016, [run, run])
+    assert line.startswith("ada_kimg = 0.002 is kept") and line.endswith("a new run of 0.016 kimg would have 0.004")
+    assert kept_settings(recipe, 0.008, [run]) == kept_settings(recipe, 1, [tmp_path / "new"]) == []
+    fixed = tiny("stylegan2-ada", ada_kimg=0.1)
+    assert kept_settings(fixed, 0.016, [train(small_set, fixed, tmp_path / "b", kimg=0.008, conditional=True)]) == []
 
 
 def test_a_longer_run_goes_on_at_the_pace_of_its_augmentation(small_set, tmp_path):

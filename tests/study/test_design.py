@@ -158,3 +158,17 @@ def test_environment_variables_in_sources(monkeypatch):
 def test_the_study_of_the_demo_finds_its_phantoms_whatever_their_folder_is_called(name):
     read = parse_design(yaml.safe_load(demo_study(Path(name) / "phantoms")), "study.yaml")
     assert expand(read.data.source) == Path(name) / "phantoms" and read.data.size == 64
+
+
+def test_a_key_that_stands_twice_is_an_error_and_merge_keys_work(tmp_path):
+    path = tmp_path / "study.yaml"
+    text = "name: x\ndata: {source: y}\nsplit: {sizes: [50]}\nclassifiers:\n  steps: 20\n"
+    path.write_text(f"{text}  steps: 30\n")
+    with pytest.raises(StudyError, match=r"study\.yaml, line 6: the key 'steps' stands twice.* first in line 5"):
+        load_design(path)
+    path.write_text(f"{text}split: {{sizes: [60]}}\n")
+    with pytest.raises(StudyError, match="line 6: the key 'split' stands twice in one mapping, first in line 3"):
+        load_design(path)
+    shared = "gans: [&tiny {base: stylegan2, batch: 4}, {<<: *tiny, name: other, batch: 8}]\n"
+    path.write_text(text + shared)
+    assert [gan.recipe.batch for gan in load_design(path).gans] == [4, 8]

@@ -7,12 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from conftest import blobs
 from monitor import Told
+from sonosynth.classify.filters import _filtered
+from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import StudyError
+from sonosynth.errors import SplitError, StudyError
 from sonosynth.files import read_json, write_json
+from sonosynth.report.page import write_report
 from sonosynth.report.record import StudyRecord
 from sonosynth.statistics import f1_interval
 from sonosynth.study.cells import format_of, needed_by
@@ -203,7 +207,51 @@ def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, 
         (0.5, "balanced"): {"dark": 3, "light": 0},
         (2, "balanced"): {"dark": 3, "light": 2},
     }
-    assert {cell.format for cell in cells} == {3}  # of older ones it cannot be seen whether they were cut
+    assert {cell.format for cell in cells} == {4}  # of older ones it cannot be seen whether they were cut
+    told = {(cell.ratio, cell.fill): supply.short_of(cell, train) for cell in cells}
+    assert told[0.5, "proportional"] == {} and told[2, "proportional"]["unfiltered"] == []
+    (note,) = told[2, "proportional"]["notes"]
+    assert note.startswith(
+        "the filter distance left 3 candidates of class 'dark' where ratio 2, fill proportional, asks for 8"
+    )
+    assert note.endswith("from 24 synthetic images to 9")
+
+
+def test_a_class_of_which_a_filter_leaves_nothing_is_used_unfiltered_and_that_is_said(folder, tmp_path, monkeypatch):
+    def nothing_light(train, made, *_, **__):
+        return _filtered(made, (made.labels == 0) | (train.classes[1] != "light"), np.zeros(2))
+
+    monkeypatch.setattr("sonosynth.study.synthetic.distance_filter", nothing_light)
+    raw = plain(folder, filters=["none", "distance"], arms=["real", "real+synthetic"])
+    run(raw, tmp_path / "run")
+    results = [read_json(path) for path in (tmp_path / "run" / "cells").glob("classify-*.json")]
+    filtered = [content for content in results if content["cell"]["filter"]]
+    assert len(filtered) == 4
+    for content in filtered:
+        cell, result = content["cell"], content["result"]
+        assert result["n_synthetic"] == 12 * cell["ratio"] and result["unfiltered"] == ["light"]
+        assert result["notes"][0].startswith("none of 40 candidates of class 'light' passed the filter distance")
+    assert not any("notes" in content["result"] for content in results if not content["cell"]["filter"])
+    data, store = prepare_study(parse_design(raw, "study.yaml"), Store(tmp_path / "run")), Store(tmp_path / "run")
+    supply = Supply(store, data.folders, lambda done, total, text: None)
+    (train,) = (subset.images for subset in data.subsets)
+    cells = [
+        cell for cell in data.cells(parse_design(raw, "study.yaml")) if cell.kind == "classify" and cell.generation
+    ]
+    made = {(c.ratio, c.fill, c.filter is None): supply.to_classify(c, train).class_counts for c in cells}
+    for ratio, fill, _ in made:
+        assert made[ratio, fill, True] == made[ratio, fill, False]
+    page = write_report(tmp_path / "run").read_text()
+    assert page.count("none of 40 candidates of class &#39;light&#39; passed the filter distance") == 1
+    assert pd.read_csv(tmp_path / "run" / "filters.csv").set_index("class").accepted["light"] == 0
+
+
+def test_a_folder_without_a_class_is_refused_for_filters_too(folder, tmp_path):
+    made = ImageSet.load(folder / "made")
+    made.subset(np.flatnonzero((made.labels == 0) | (np.arange(len(made)) < 2))).save(tmp_path / "made")
+    gans = [{"folder": str(tmp_path / "made"), "name": "theirs"}]
+    with pytest.raises(StudyError, match="0 of them of that class; add images"):
+        cells_of(plain(folder, gans=gans, filters=["distance"], arms=["real+synthetic"]))
 
 
 @pytest.mark.parametrize("name", ["distance", "confidence"])
@@ -319,6 +367,50 @@ def test_a_plan_says_what_the_design_can_see(folder):
     assert seen(3, [12, 20], **alone).comparisons == 2
     trained = {"gans": [GAN, GAN | {"name": "other"}], "training": {"truncation": [1.0, 0.7], "kimg": 0.01}}
     assert seen(3, [12, 20], **trained).comparisons == 8
+
+
+def two_groups(folder, tmp_path, sizes):
+    """Return data whose class 'dark' has two groups, of 4 and of 12 images."""
+    images = ImageSet.load(folder / "real")
+    dark = np.flatnonzero(images.labels == 0)
+    groups = images.groups.copy()
+    groups[dark[:4]], groups[dark[4:]] = 1000, 1001
+    replace(images, groups=groups).save(tmp_path / "real")
+    raw = plain(folder, {"sizes": sizes, "draws": 2}, gans=[], arms=["real"])
+    return raw | {"data": {"source": str(tmp_path / "real"), "size": 32}}
+
+
+def test_a_class_of_one_training_group_is_told_in_one_line(folder, tmp_path):
+    raw = two_groups(folder, tmp_path, [8, 12])
+    data = prepare_study(parse_design(raw, "study.yaml"))
+    (line,) = data.lone_groups
+    count = data.subsets[0].images.class_counts["dark"]
+    assert line.startswith(f"class 'dark' has one group ({count} images) in the training subset of size 8, draw 0, and")
+    assert "and in 3 of the other 3 subsets" in line
+    assert run(raw, tmp_path / "run").notes.count(line) == 1
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(raw))
+    plan = CliRunner().invoke(app, ["study", "plan", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run")])
+    assert plan.stdout.count(line) == 1
+    assert not prepare_study(parse_design(plain(folder), "study.yaml")).lone_groups
+
+
+def test_test_images_leave_what_validation_and_subsets_need(folder, tmp_path):
+    # Of class 'dark' there are groups of 1 and of 5 images: whichever order comes first, 5 must stay for training.
+    images = ImageSet.load(folder / "real").subset(range(30))
+    dark = np.flatnonzero(images.labels == 0)[:6]
+    light = np.flatnonzero(images.labels == 1)
+    groups = np.arange(len(images))
+    groups[dark[1:]] = groups[dark[1]]
+    kept = np.sort(np.concatenate([dark, light]))
+    replace(images, groups=groups).subset(kept).save(tmp_path / "real")
+    for seed in range(6):
+        raw = plain(folder, {"seed": seed, "sizes": [8]}, gans=[], arms=["real"])
+        raw |= {"data": {"source": str(tmp_path / "real"), "size": 32}}
+        data = prepare_study(parse_design(raw, "study.yaml"))
+        assert data.divisions[0].held_out.class_counts["dark"] == 1
+    raw["split"] |= {"validation_fraction": 0.3}
+    with pytest.raises(SplitError, match=r"class 'dark' is too small .* 5 of 6 images and 1 of 2 groups .* 3 and 2 "):
+        prepare_study(parse_design(raw, "study.yaml"))
 
 
 def test_a_plan_promises_nothing_where_a_class_is_tested_by_one_group(folder, tmp_path):

@@ -102,6 +102,13 @@ def test_too_few_images_for_so_many_splits_are_refused(tmp_path):
         prepare_study(parse_design(raw, "study.yaml"))
 
 
+def test_splits_that_coincide_are_drawn_again(tmp_path):
+    images = blobs(8)
+    replace(images, groups=images.groups // 4).save(tmp_path / "four")  # four groups, one of which is for testing
+    data = prepare_study(parse_design(plain(tmp_path / "four", repeats=4, sizes=[4]), "study.yaml"))
+    assert len({tuple(division.test_indices) for division in data.divisions}) == 4
+
+
 def test_a_class_that_is_tested_by_the_same_images_always_is_refused(tmp_path):
     images = blobs(12)
     light = np.flatnonzero(images.labels == 1)

@@ -47,6 +47,11 @@ class Filtered:
     acceptance_by_class: dict[str, float]
     threshold: dict[str, float]
 
+    @property
+    def emptied(self) -> list[str]:
+        """The classes that have synthetic images, none of which stays."""
+        return [name for name, share in self.acceptance_by_class.items() if not share]
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, without the indices."""
         return {

@@ -55,7 +55,7 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Train a classifier on TRAIN, with or without synthetic images, and score it on other real images."""
-    from sonosynth.classify.arms import find_arm, find_fill
+    from sonosynth.classify.arms import ArmError, find_arm, find_fill
     from sonosynth.classify.filters import QUANTILE
     from sonosynth.classify.networks import find_network
     from sonosynth.classify.settings import Training
@@ -87,7 +87,12 @@ def classify(
         if filter_by is not None:
             filtered = _filter(real, extra, filter_by, quantile, network, training, seed)
             extra = extra.subset(filtered.kept)
-        extra = _share(real, extra, ratio, fill, chosen.synthetic_alone, seed)
+        try:
+            extra = _share(real, extra, ratio, fill, chosen.synthetic_alone, seed)
+        except ArmError as error:
+            if filtered is None:
+                raise
+            raise ArmError(f"after the filter, {error}; or lower --filter-quantile") from error
     with progress_bar("training") as tell:
         result = run(
             real,
@@ -165,8 +170,8 @@ def _filter(
     training: "Training",
     seed: int,
 ) -> "Filtered":
-    """Return what the filter keeps, and say how much that is."""
-    from sonosynth.classify.filters import confidence_filter, distance_filter
+    """Return what the filter keeps, and say how much that is. Raises FilterError if that is nothing of a class."""
+    from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter
     from sonosynth.features import embed
 
     with progress_bar("filtering") as tell:
@@ -176,6 +181,12 @@ def _filter(
         else:
             features = (embed(images, DISTANCE_FEATURES, progress=tell) for images in (real, extra))
             filtered = distance_filter(real, extra, *features, quantile=quantile)
+    for class_name in filtered.emptied:
+        raise FilterError(
+            f"the filter '{name}' leaves none of {extra.class_counts[class_name]} synthetic images of class "
+            f"'{class_name}', so the classes would be trained on in other proportions than meant; lower "
+            f"--filter-quantile (it is {quantile:g}), give other synthetic images, or leave --filter out"
+        )
     by_class = ", ".join(f"{name} {share:.0%}" for name, share in filtered.acceptance_by_class.items())
     of_all = counted(len(extra), "synthetic image")
     stay = agreeing(len(filtered.kept), "stays", "stay")

@@ -71,12 +71,12 @@ def train(
     from sonosynth.engine import precision
     from sonosynth.errors import RecipeError
     from sonosynth.files import read_json
-    from sonosynth.gan.checkpoint import TRANSFER
+    from sonosynth.gan.checkpoint import RECIPE, TRANSFER
     from sonosynth.gan.pretrain import announcement
     from sonosynth.gan.recipes import make_recipe
     from sonosynth.gan.tracking import TensorBoard
+    from sonosynth.gan.train import kept_settings, train_mode
     from sonosynth.gan.train import train as train_one
-    from sonosynth.gan.train import train_mode
     from sonosynth.gan.transfer import source_of
     from sonosynth.metrics.snapshots import distance_to
     from sonosynth.processes import leads, started
@@ -100,7 +100,9 @@ def train(
         f"mode {'one class' if class_name is not None else mode}"
     )
     first = announcement(recipe, present, class_name is None and mode == "conditional")
-    plan = "\n".join([*first, plan, recipe.compile_plan(length)])
+    runs = [path.parent for path in (out / RECIPE, *sorted(out.glob(f"*/{RECIPE}"))) if path.is_file()]
+    kept = [f"note: {line}" for line in kept_settings(recipe, length, runs)]
+    plan = "\n".join([*first, plan, recipe.compile_plan(length), *kept])
     recipe.check_share(devices * nodes)
     begun = False
     with (
@@ -148,12 +150,15 @@ def _settings(given: list[str]) -> dict[str, Any]:
     import yaml
 
     from sonosynth.errors import RecipeError
+    from sonosynth.files import DuplicateKeyError, parse_yaml
 
     settings = {}
     for word in given:
         key, equals, value = word.partition("=")
         try:
-            settings[key] = yaml.safe_load(value)
+            settings[key] = parse_yaml(value)
+        except DuplicateKeyError as error:
+            raise RecipeError(f"--set {word}: {error}") from error
         except (yaml.YAMLError, ValueError) as error:  # such as a date that no calendar has
             raise RecipeError(f"--set {word}: '{value}' is not a value in YAML; put text into quotes") from error
         if not equals or not key:

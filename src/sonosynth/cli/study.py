@@ -59,7 +59,7 @@ def plan(
         whole = {"cells": described, "work": work, "seconds": round(total, 1), "power": seen and seen.to_dict()}
         typer.echo(json.dumps(whole, indent=1))
         return
-    for line in [*data.notes, *store.outdated(cells)]:
+    for line in [*data.notes, *data.lone_groups, *store.outdated(cells)]:
         typer.echo(f"note: {line}")
     for cell in cells:
         typer.echo(f"{'to do' if cell.hash in to_do else 'done':<6} {cell.hash}  {cell.label()}")

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from scipy.sparse import csr_array, eye_array, hstack
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import ClassError, LeakageError, SplitError
 from sonosynth.seeds import numpy_generator
 
-_LEAST = 2  # images of each class in a training subset
+TRIES = 50  # random orders of the groups
+LEAST = 2  # images of each class in a training subset
+_INFEASIBLE = 2  # a status of scipy.optimize.milp
+_MOST_NODES = 1000  # of the search tree of an integer programme, whose time would otherwise have no bound
 
 # A group as pairs of class number and count; most groups have one pair.
 _Group = tuple[tuple[int, int], ...]
@@ -58,39 +62,64 @@ def leak(shared: Sequence[tuple[str, str]], roles: tuple[str, str], remedy: str)
     return f"{len(shared)} {roles[1]} are also {roles[0]}: {some}{more}; {remedy}"
 
 
-def held_out(data: ImageSet, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out(
+    data: ImageSet, test_fraction: float, seed: int, *, leave: int = 1, leave_groups: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Divide `data` into training and test images: whole groups, each class in proportion as near as groups allow.
 
     With singleton groups the test set holds exactly ``round(test_fraction * N)`` images (at least one of each class on
     either side), apportioned to the classes by `apportion`. The same arguments give the same division.
 
+    Groups are taken in a random order. Where that leaves a class on one side alone, as happens where groups hold
+    images of several classes, other orders are tried, and then the division is computed by integer programming.
+
+    Args:
+        data: the images.
+        test_fraction: share of the images in the test set.
+        seed: of the order.
+        leave: images of each class that stay for training at least.
+        leave_groups: groups of each class that stay for training at least.
+
     Returns:
         Indices of the training and of the test images, each int64 and ascending.
 
     Raises:
-        SplitError: `test_fraction` is not between 0 and 1, or a class cannot be on both sides.
+        SplitError: `test_fraction` is not between 0 and 1, no such division exists, or none was found.
         ClassError: a class has no image.
     """
     if not 0 < test_fraction < 1:
         raise SplitError(f"test fraction must be between 0 and 1, not {test_fraction}")
     pool = _Pool(data, np.arange(len(data)), numpy_generator(seed, "held-out"))
-    for name, count, members in zip(data.classes, pool.counts, pool.groups_of_class(), strict=True):
-        if count == 0:
-            raise ClassError(f"class '{name}' has no image; leave it out before dividing the data")
-        if members < 2:
-            raise SplitError(
-                f"class '{name}' has a single group ({count} images), which cannot be on both sides; "
-                "add images of another group or leave the class out"
-            )
+    pool.check_each_class(data.classes, leave, leave_groups)
     classes = len(data.classes)
     total = min(max(round(test_fraction * len(data)), classes), len(data) - classes)
     target = apportion(pool.counts, [total], least=1, spare=1)[0]
-    pool.fill(target, most=pool.counts - 1)
-    pool.top_up(np.ones(classes, dtype=np.int64), most=pool.counts - 1)
-    for name, have in zip(data.classes, pool.have, strict=True):
-        if have < 1:
-            raise SplitError(f"class '{name}' cannot be on both sides: its images share groups with the other classes")
-    return pool.indices(taken=False), pool.indices(taken=True)
+    for attempt in range(TRIES):
+        if attempt:
+            pool.begin_anew(numpy_generator(seed, "held-out", attempt))
+        most = pool.counts - (leave if attempt else 1)
+        pool.fill(target, most=most)
+        pool.top_up(np.ones(classes, dtype=np.int64), most=most)
+        if not len(pool.lacking(leave, leave_groups)):
+            return pool.indices(taken=False), pool.indices(taken=True)
+    lacking = pool.lacking(leave, leave_groups)
+    exists = pool.solve(target, leave, leave_groups, numpy_generator(seed, "held-out", TRIES))
+    if exists:
+        return pool.indices(taken=False), pool.indices(taken=True)
+    kept = f"{leave} images of {leave_groups} groups for training" if leave_groups > 1 else f"{leave} for training"
+    wanted = f"one image of every class for testing and {kept}"
+    if exists is None:
+        raise SplitError(
+            f"no division of whole groups that has {wanted} was found in {TRIES} tries (class "
+            f"'{data.classes[lacking[0]]}' was missing on one side in the last), and whether one exists is not known; "
+            "try another seed, or leave the class out"
+        )
+    sharing = pool.sharing()  # there are some: a class that shares no group can be divided alone
+    name = data.classes[next((label for label in lacking if label in sharing), sharing[0])]
+    raise SplitError(
+        f"class '{name}' cannot be on both sides: its images share groups with the other classes, and no division of "
+        f"whole groups has {wanted}; add images of other groups or leave a class out"
+    )
 
 
 def nested_subsets(
@@ -122,9 +151,9 @@ def nested_subsets(
     pool = _Pool(data, index, numpy_generator(seed, "subset", draw))
     ascending = sorted({int(size) for size in sizes})
     _check_pool(data.classes, pool.counts, ascending)
-    least = np.full(len(data.classes), _LEAST)
+    least = np.full(len(data.classes), LEAST)
     subsets = {}
-    for size, target in zip(ascending, apportion(pool.counts, ascending, least=_LEAST), strict=True):
+    for size, target in zip(ascending, apportion(pool.counts, ascending, least=LEAST), strict=True):
         pool.fill(target, most=pool.counts)
         pool.top_up(least, most=pool.counts)
         subsets[size] = pool.indices(taken=True)
@@ -159,18 +188,18 @@ def _check_pool(classes: Sequence[str], counts: np.ndarray, sizes: Sequence[int]
     there = ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
     total = int(counts.sum())
     for name, count in zip(classes, counts, strict=True):
-        if count < _LEAST:
+        if count < LEAST:
             raise ClassError(
-                f"class '{name}' has {count} of the {total} images to draw from; a subset needs {_LEAST}: "
+                f"class '{name}' has {count} of the {total} images to draw from; a subset needs {LEAST}: "
                 "add images or leave the class out"
             )
     for size in sizes:
         if size > total:
             raise SplitError(f"a subset of {size} images was asked for, but there are {total} ({there})")
-        if size < _LEAST * len(classes):
+        if size < LEAST * len(classes):
             raise SplitError(
-                f"a subset of {size} images cannot hold {_LEAST} of each of {len(classes)} classes ({there}); "
-                f"the smallest size is {_LEAST * len(classes)}"
+                f"a subset of {size} images cannot hold {LEAST} of each of {len(classes)} classes ({there}); "
+                f"the smallest size is {LEAST * len(classes)}"
             )
 
 
@@ -183,8 +212,12 @@ class _Pool:
         _, self._group = np.unique(data.groups[self._index], return_inverse=True)
         labels = data.labels[self._index]
         self.counts = np.bincount(labels, minlength=len(data.classes)).astype(np.int64)
-        self.have = np.zeros_like(self.counts)
         self._groups = self._count(labels)
+        self.begin_anew(rng)
+
+    def begin_anew(self, rng: np.random.Generator) -> None:
+        """Put all groups back, in a new random order."""
+        self.have = np.zeros_like(self.counts)
         self._taken = np.zeros(len(self._groups), dtype=bool)
         self._waiting: list[int] = rng.permutation(len(self._groups)).tolist()
 
@@ -195,10 +228,74 @@ class _Pool:
             groups[group].append((label, count))
         return [tuple(group) for group in groups]
 
-    def groups_of_class(self) -> list[int]:
-        """Return the number of groups that hold images of each class."""
-        owners = [label for group in self._groups for label, _ in group]
-        return [int(number) for number in np.bincount(owners, minlength=len(self.counts))]
+    def _matrix(self) -> csr_array:
+        """Return the images of each class in each group, ``[classes, groups]``."""
+        cells = [(label, group, n) for group, part in enumerate(self._groups) for label, n in part]
+        labels, groups, counts = np.array(cells, dtype=np.int64).reshape(-1, 3).T
+        return csr_array((counts, (labels, groups)), shape=(len(self.counts), len(self._groups)))
+
+    def check_each_class(self, classes: Sequence[str], leave: int, leave_groups: int) -> None:
+        """Raise SplitError, or ClassError, for a class that could not be on both sides even if it were the only one."""
+        sizes: list[list[int]] = [[] for _ in classes]
+        for group in self._groups:
+            for label, count in group:
+                sizes[label].append(count)
+        for name, counts in zip(classes, sizes, strict=True):
+            if not counts:
+                raise ClassError(f"class '{name}' has no image; leave it out before dividing the data")
+            if len(counts) < 2:
+                raise SplitError(
+                    f"class '{name}' has a single group ({sum(counts)} images), which cannot be on both sides; "
+                    "add images of another group or leave the class out"
+                )
+            if len(counts) - 1 < leave_groups or sum(counts) - min(counts) < leave:
+                raise SplitError(
+                    f"class '{name}' is too small to be on both sides: without its smallest group, "
+                    f"{sum(counts) - min(counts)} of {sum(counts)} images and {len(counts) - 1} of {len(counts)} "
+                    f"groups are left for training, and {leave} and {leave_groups} are needed; add images of another "
+                    "group or leave the class out"
+                )
+
+    def sharing(self) -> list[int]:
+        """Return the classes that have images in a group of several classes."""
+        return sorted({label for group in self._groups if len(group) > 1 for label, _ in group})
+
+    def lacking(self, leave: int, leave_groups: int) -> np.ndarray:
+        """Return the classes of which nothing was taken, or too little is left."""
+        left = (self._matrix()[:, ~self._taken] > 0).sum(axis=1)
+        return np.flatnonzero((self.have < 1) | (self.counts - self.have < leave) | (left < leave_groups))
+
+    def solve(self, target: np.ndarray, leave: int, leave_groups: int, rng: np.random.Generator) -> bool | None:
+        """Take the groups that come nearest to `target`, such that no class is lacking, by integer programming.
+
+        Which of equally good groups are taken is random. HiGHS, by way of SciPy, solves the programme.
+
+        Returns:
+            Whether there are such groups; None where that was not found out.
+        """
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        images = self._matrix()
+        classes, groups = images.shape
+        misses, nothing = eye_array(classes), csr_array((classes, classes))
+        members = (images > 0).astype(np.int64)
+        solved = milp(
+            np.concatenate([rng.uniform(0, 0.5 / groups, groups), np.ones(classes)]),
+            integrality=np.repeat([1, 0], [groups, classes]),
+            bounds=Bounds(0, np.repeat([1, np.inf], [groups, classes])),
+            constraints=[
+                LinearConstraint(hstack([images, nothing]), 1, self.counts - leave),
+                LinearConstraint(hstack([members, nothing]), 0, members.sum(axis=1) - leave_groups),
+                LinearConstraint(hstack([images, -misses]), -np.inf, target),
+                LinearConstraint(hstack([images, misses]), target, np.inf),
+            ],
+            options={"node_limit": _MOST_NODES, "mip_rel_gap": 0.01},
+        )
+        if solved.x is None:
+            return False if solved.status == _INFEASIBLE else None
+        self._taken = solved.x[:groups] > 0.5
+        self.have = images @ self._taken.astype(np.int64)
+        return True
 
     def indices(self, taken: bool) -> np.ndarray:
         """Return the images of the groups that were taken, or of the others, ascending."""

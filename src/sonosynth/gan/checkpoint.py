@@ -14,7 +14,7 @@ from torch import nn
 
 from sonosynth.data.frame import Frame
 from sonosynth.errors import RunError, one_line
-from sonosynth.files import atomic_file, is_vacant, write_text
+from sonosynth.files import atomic_file, check_kinds, is_vacant, parse_yaml, write_text
 from sonosynth.gan.game import GeneratorNetwork
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import recipe_from_dict
@@ -27,6 +27,7 @@ LOG = "log.jsonl"
 SAMPLES = "samples"
 TRANSFER = "transfer.json"
 PRETRAINING = "pretraining"
+EVENTS = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def recorded(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
         raise RunError(f"{path} is damaged ({one_line(str(error))}); choose another --out") from error
     if not isinstance(found, dict):
@@ -136,23 +137,30 @@ def recorded(directory: Path) -> dict[str, Any]:
     return found
 
 
-def claim_run(directory: Path, config: RunConfig) -> None:
-    """Make `directory` the run of `config`, or check that it is.
+def check_run(directory: Path, config: RunConfig) -> None:
+    """Check that `directory` is the run of `config`, or can be made it; write nothing.
 
     Raises:
         RunError: it holds another run, or files that are not a run's.
+        OutputError: it is no folder, or a file or folder of the run is a device, a pipe or a socket.
     """
-    path = directory / RECIPE
-    if path.is_file():
-        found = recorded(directory)
-        if found != config.to_dict():
-            raise RunError(
-                f"{directory} belongs to another run ({_difference(found, config.to_dict())}); choose another --out"
-            )
+    check_kinds(directory, (RECIPE, STATE, LOG, GENERATOR, BEST, TRANSFER), (SAMPLES, EVENTS, PRETRAINING))
+    if not (directory / RECIPE).is_file():
+        if not is_vacant(directory):
+            raise RunError(f"{directory} is not empty and holds no run; choose another --out")
         return
-    if not is_vacant(directory):
-        raise RunError(f"{directory} is not empty and holds no run; choose another --out")
-    write_text(path, yaml.safe_dump(config.to_dict(), sort_keys=True))
+    found = recorded(directory)
+    if found != config.to_dict():
+        raise RunError(
+            f"{directory} belongs to another run ({_difference(found, config.to_dict())}); choose another --out"
+        )
+
+
+def claim_run(directory: Path, config: RunConfig) -> None:
+    """Make `directory` the run of `config`, unless it is; raises like `check_run`."""
+    check_run(directory, config)
+    if not (directory / RECIPE).is_file():
+        write_text(directory / RECIPE, yaml.safe_dump(config.to_dict(), sort_keys=True))
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str:

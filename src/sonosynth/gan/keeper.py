@@ -46,10 +46,15 @@ class Keeper:
         if self._writes:
             save_generator(self._out / BEST, self._trainer.ema, self._trainer.config, self._trainer.kimg)
 
-    def state(self, course: dict[str, Any]) -> None:
-        """Write the averaged generator, and all that an exact resume needs: the networks' state, and `course`."""
+    def state(self, course: dict[str, Any], interval: dict[str, Any]) -> None:
+        """Write the averaged generator, and all that an exact resume needs.
+
+        Args:
+            course: how the run has gone.
+            interval: what `Tick.state_dict` returns: the sums of the log line to come.
+        """
         if self._writes:
             trainer = self._trainer
             # The generator first: a run whose state says that it is done has its last generator.
             save_generator(self._out / GENERATOR, trainer.ema, trainer.config, trainer.kimg)
-            save_state(self._out / STATE, trainer.state_dict() | {"course": course})
+            save_state(self._out / STATE, trainer.state_dict() | {"course": course, "interval": interval})

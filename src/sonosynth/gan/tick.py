@@ -1,8 +1,9 @@
-"""What is known of a run between two log lines: statistics that stay on the device, and the time spent in steps."""
+"""What is known of a run since its last regular log line: sums that stay on the device, and the time spent in steps."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,15 @@ Entry = dict[str, float | str | None]
 
 
 class Tick:
-    """Collects statistics between two log lines without waiting for the device, and the time spent in steps alone."""
+    """Collects statistics between regular log lines without waiting for the device, and the time spent in steps alone.
+
+    The sums are part of a run's state: a resumed run logs the means that an uninterrupted one would have logged. The
+    speed is that of the steps since the last line or the resume.
+
+    Args:
+        batch: images of one step.
+        seconds: spent in steps before.
+    """
 
     def __init__(self, batch: int, seconds: float):
         self._batch, self._total = batch, seconds
@@ -44,15 +53,33 @@ class Tick:
             total, count = self._sums.get(name, (torch.zeros_like(value), 0))
             self._sums[name] = (total + value, count + 1)
 
-    def close(self, kimg: float) -> Entry:
-        """Return the log line: means since the last one, over all processes; waits for the device."""
-        totals = [(total / count).float() for total, count in self._sums.values()]
-        means = dict(zip(self._sums, processes.mean(torch.stack(totals)).tolist(), strict=True))
+    def close(self, kimg: float, once: dict[str, Tensor], *, regular: bool = True) -> Entry:
+        """Return the log line: means since the last regular one, over all processes; waits for the device.
+
+        Args:
+            kimg: thousands of images shown.
+            once: statistics of the last step alone.
+            regular: the next line begins anew. The line at the end of a run is not regular where it falls within an
+                interval: a longer run that goes on from there has the lines that it would have had without this one.
+        """
+        processes.average_([*(total for total, _ in self._sums.values()), *once.values()])
+        values = {name: total / count for name, (total, count) in self._sums.items()} | once
+        means = dict(zip(values, torch.stack([value.float() for value in values.values()]).tolist(), strict=True))
         seconds = self.seconds
         rate = self._images / (seconds - self._opening)
-        self._sums, self._images, self._opening = {}, 0, seconds
+        self._images, self._opening = 0, seconds
+        if regular:
+            self._sums = {}
         entry: Entry = {"kimg": round(kimg, 6), "seconds": seconds, "img_per_s": rate}
         entry |= dict.fromkeys(("r1", "augment_p", "kid_train", "event"))
         entry |= means
         self.latest = entry
         return entry
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums since the last regular log line, and how many steps are in each."""
+        return {name: (total.clone(), count) for name, (total, count) in self._sums.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the sums that `state_dict` returned."""
+        self._sums = {name: (total.clone(), int(count)) for name, (total, count) in state.items()}

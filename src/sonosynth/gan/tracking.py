@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 
 from sonosynth.errors import TrackingError
-from sonosynth.gan.checkpoint import LOG, SAMPLES
-
-EVENTS = "tensorboard"
+from sonosynth.files import remove_file
+from sonosynth.gan.checkpoint import EVENTS, LOG, SAMPLES
 
 Track = Callable[[Path], None]
 """Called with the run directory after every log line, once the line and any sample grid are on disk."""
@@ -72,7 +71,7 @@ class TensorBoard:
     def _begin(self, run: Path, seconds: float) -> None:
         self.close()
         for old in (run / EVENTS).glob("events.out.tfevents.*"):
-            old.unlink()
+            remove_file(old)
         # The purge is for a TensorBoard that is open now and has read the old file.
         self._writer = self._make_writer(str(run / EVENTS), purge_step=0)
         self._run, self._shown, self._grids, self._step = run, [], set(), 0

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -17,13 +17,14 @@ from sonosynth.data.frame import common_frame
 from sonosynth.data.imageset import ImageSet
 from sonosynth.engine import can_compile, default_device
 from sonosynth.errors import ClassError, RecipeError, RunError
-from sonosynth.files import folder_names, is_vacant, locked, write_json
+from sonosynth.files import check_kinds, folder_names, is_vacant, locked, write_json
 from sonosynth.gan.checkpoint import (
     PRETRAINING,
     RECIPE,
     STATE,
     TRANSFER,
     RunConfig,
+    check_run,
     claim_run,
     load_state,
     recorded,
@@ -35,7 +36,7 @@ from sonosynth.gan.pretrain import pretraining_for
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.tick import Entry, Tick
 from sonosynth.gan.tracking import Track
-from sonosynth.gan.trainer import Trainer
+from sonosynth.gan.trainer import GRADIENT_NORM, Trainer
 from sonosynth.gan.transfer import fingerprint, source_of, transfer
 
 TICK_KIMG = 0.5  # a log line, and a distance to the training images
@@ -59,9 +60,13 @@ def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int, 
             f"a generator needs square images of 32, 64, 128, 256 or 512 pixels, not {width}×{height}; "
             "run 'sonosynth data prepare' with --size"
         )
-    if len(data) < 2:
-        raise ClassError(f"a generator needs at least two training images, there is {len(data)}")
     counts = {name: count for name, count in data.class_counts.items() if count}
+    if len(data) < 2:
+        of_class = "".join(f" of class '{name}'" for name in counts)
+        raise ClassError(
+            f"a generator needs at least two training images, there is {len(data)}{of_class}; add images"
+            + ("" if conditional else ", leave the class out, or train one generator for all classes (--conditional)")
+        )
     return RunConfig(
         recipe=recipe,
         size=width,
@@ -148,18 +153,21 @@ def train(
             with locked(shared, wait=True) if processes.leads() else nullcontext():
                 start = _pretrain(recipe, config, shared, device, progress, track)
         trainer = Trainer(data.with_classes(config.classes), config, device)
-        course = _restore(trainer, out, start, patience_kimg)
+        course, interval = _restore(trainer, out, start, patience_kimg)
         keeper = Keeper(out, trainer, track)
         judge = partial(course.judge, trainer, keeper, distance=distance, patience_kimg=patience_kimg)
         if (steps := math.ceil(round(kimg * 1000 / recipe.batch, 6))) > trainer.step_count and not course.ended:
             compiles = recipe.compiles(kimg)
-            _advance(trainer, course, keeper, steps, judge, interrupted, progress, compiles=compiles)
+            tick = Tick(recipe.batch, course.seconds)
+            tick.load_state_dict(interval)
+            _advance(trainer, course, tick, keeper, steps, judge, interrupted, progress, compiles=compiles)
     return out
 
 
 def _advance(
     trainer: Trainer,
     course: Course,
+    tick: Tick,
     keeper: Keeper,
     steps: int,
     judge: Callable[[Entry], None],
@@ -177,8 +185,7 @@ def _advance(
     batch = trainer.config.recipe.batch
     tick_steps = max(1, int(TICK_KIMG * 1000 / batch))
     grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
-    good = copy.deepcopy(trainer.state_dict())
-    tick = Tick(batch, course.seconds)
+    good, good_sums = copy.deepcopy(trainer.state_dict()), tick.state_dict()
     saved = time.monotonic()
     event: str | None = None
     if progress:
@@ -189,18 +196,22 @@ def _advance(
             trainer.compile()
             event = f"compiled in {time.perf_counter() - began:.0f} s"
     while trainer.step_count < steps and not course.ended:
-        closing = (trainer.step_count + 1) % tick_steps == 0 or trainer.step_count + 1 == steps
-        tick.add(trainer.step(gradient_norms=closing))
+        regular = (trainer.step_count + 1) % tick_steps == 0
+        closing = regular or trainer.step_count + 1 == steps
+        statistics = trainer.step(gradient_norms=closing)
+        norms = {name: statistics.pop(name) for name in list(statistics) if name.startswith(GRADIENT_NORM)}
+        tick.add(statistics)
         done, stop = trainer.step_count, _stops(interrupted, closing, trainer.device)
         if closing:
-            entry = tick.close(trainer.kimg)
+            entry = tick.close(trainer.kimg, norms, regular=regular)
             entry["event"], event = event, None
             with tick.pause():
                 if is_finite(entry) and trainer.is_finite():
                     judge(entry)
-                    good = copy.deepcopy(trainer.state_dict())
+                    good, good_sums = copy.deepcopy(trainer.state_dict()), tick.state_dict()
                 else:
                     roll_back(trainer, good, entry)
+                    tick.load_state_dict(good_sums)
                 keeper.line(entry)
         with tick.pause():
             if done in grid_steps:
@@ -208,9 +219,10 @@ def _advance(
             if closing:
                 keeper.show()
             due = done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS
-            if due and (closing or trainer.is_finite()):  # what a rollback is to undo is not kept
+            # What a rollback is to undo is not kept, and several processes bring their sums together at log lines only.
+            if due and (closing or (processes.share().count == 1 and trainer.is_finite())):
                 course.seconds = tick.seconds
-                keeper.state(asdict(course))
+                keeper.state(asdict(course), tick.state_dict())
                 saved = time.monotonic()
         if progress:
             progress(trainer.kimg, steps * batch / 1000, tick.latest)
@@ -238,10 +250,11 @@ def train_mode(
 
     In mode ``conditional`` that is one run in `out`; in mode ``per_class`` one run a class in its folders, `kimg` each,
     named after the classes by `files.folder_names`. `distance_to` makes the `distance` of `train` from the training
-    images of a run.
+    images of a run. Every run is checked before the first is trained.
 
     Raises:
-        RunError: as `train`; nothing is written if `out` holds anything but runs of these classes.
+        RunError, ClassError, OutputError: as `train`, for any of the runs; nothing is written then, nor if `out` holds
+            anything but runs of these classes.
     """
     if mode == "conditional":
         parts: dict[Path, tuple[str | None, ImageSet]] = {out: (None, data)}
@@ -249,6 +262,9 @@ def train_mode(
         folders = folder_names((name for name, count in data.class_counts.items() if count), reserved=[PRETRAINING])
         _check_runs(out, set(folders.values()))
         parts = {out / folder: (name, data.of_class(name)) for name, folder in folders.items()}
+        for run, (name, part) in parts.items():
+            begin = source_of(start, name) if start else None
+            check_run(run, run_config(part, _resolved(recipe, kimg, run), conditional=False, seed=seed, start=begin))
     return [
         train(
             part,
@@ -273,6 +289,8 @@ def _check_runs(out: Path, folders: set[str]) -> None:
     """Raise RunError unless `out` is free for one run a class in `folders`, or holds nothing but these."""
     if is_vacant(out):
         return
+    if not out.is_file():  # a file is told below
+        check_kinds(out, (RECIPE,), (PRETRAINING,))
     if (out / RECIPE).is_file():
         raise RunError(f"{out} is not empty and holds a single run, not one a class; choose another --out")
     for name in sorted({path.name for path in out.iterdir()} - {PRETRAINING}) if out.is_dir() else [out.name]:
@@ -319,28 +337,50 @@ def _resolved(recipe: Recipe, kimg: float, out: Path) -> Recipe:
     return resolved.model_copy(update={name: kept[name] for name in derived if isinstance(kept.get(name), float)})
 
 
-def _restore(trainer: Trainer, out: Path, start: Path | None, patience_kimg: float | None) -> Course:
+def kept_settings(recipe: Recipe, kimg: float, runs: Iterable[Path]) -> list[str]:
+    """Return a line for every setting that follows from the length of a run and that one of `runs` has otherwise.
+
+    Such a run began with another length than `kimg`, and goes on with the value of its beginning.
+    """
+    fresh, lines = recipe.resolved(kimg), list[str]()
+    for run in runs:
+        kept = _resolved(recipe, kimg, run)
+        lines += [
+            f"{name} = {getattr(kept, name):g} is kept, with which this run began; a new run of {kimg:g} kimg would "
+            f"have {getattr(fresh, name):g}"
+            for name in type(recipe).model_fields
+            if getattr(kept, name) != getattr(fresh, name)
+        ]
+    return list(dict.fromkeys(lines))
+
+
+def _restore(
+    trainer: Trainer, out: Path, start: Path | None, patience_kimg: float | None
+) -> tuple[Course, dict[str, Any]]:
     """Load the saved state if there is one; otherwise take what fits from the run `start`.
 
     A run that has ended for want of patience goes on where more is given, or none is asked for.
+
+    Returns:
+        How the run has gone, and the sums of the log line to come; states of earlier versions have none.
     """
     if not (out / STATE).is_file():
         if start is not None:
             moved = transfer(trainer, start)
             if processes.leads():
                 write_json(out / TRANSFER, asdict(moved))
-        return Course()
+        return Course(), {}
     state = load_state(out / STATE, trainer.device)
     try:
         trainer.load_state_dict(state)
-        course = Course(**state["course"])
+        course, interval = Course(**state["course"]), dict(state.get("interval", {}))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{out / STATE} is no state of this run, or of another version; remove it to start this run again"
         ) from error
     waited = trainer.kimg - course.best_kimg
     course.ended = course.ended and patience_kimg is not None and waited >= patience_kimg
-    return course
+    return course, interval
 
 
 def _stops(interrupted: Callable[[], bool], closing: bool, device: torch.device) -> bool:

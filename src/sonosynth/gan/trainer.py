@@ -26,6 +26,8 @@ from sonosynth.gan.checkpoint import RunConfig
 from sonosynth.gan.game import Batch, Phase
 from sonosynth.seeds import seed_of
 
+GRADIENT_NORM = "gradient_norm_"  # begins the names of statistics that are taken in some steps only
+
 
 class TrainingImages:
     """A small data set on the device as one uint8 tensor, served in shuffled epochs.
@@ -148,7 +150,7 @@ class Trainer:
         statistics = self._take_gradients(phase)
         if gradient_norm:
             gradients = [p.grad for p in self.trained[phase.player] if p.grad is not None]
-            statistics[f"gradient_norm_{phase.name}"] = torch.nn.utils.get_total_norm(gradients)
+            statistics[f"{GRADIENT_NORM}{phase.name}"] = torch.nn.utils.get_total_norm(gradients)
         optimizer = self.optimizers[phase.player]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

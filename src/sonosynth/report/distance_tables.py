@@ -7,7 +7,7 @@ from typing import Any
 from sonosynth.report import figures, tables
 from sonosynth.report.findings import Reduction, reduction_text
 from sonosynth.report.record import StudyRecord
-from sonosynth.report.results import Generator, StudyScore
+from sonosynth.report.results import Generator, ScoreNote, StudyScore
 from sonosynth.report.scorecard_tables import known
 from sonosynth.report.tables import AT_FLOOR, FRECHET, KERNEL, Distance
 from sonosynth.report.wording import decimals_for, interval_text, number, or_dash, span
@@ -99,10 +99,10 @@ def other_scores(record: StudyRecord, order: Sequence[Generator]) -> list[dict[s
     ]
 
 
-def score_notes(record: StudyRecord, order: Sequence[Generator]) -> list[str]:
-    """Return what was told while images were scored, each thing once, with the runs that it was told of."""
+def told_notes(record: StudyRecord, notes: Sequence[ScoreNote], order: Sequence[Generator]) -> list[str]:
+    """Return what was told in `notes`, each thing once, with the runs that it was told of."""
     found: dict[str, list[str]] = {}
-    for note in record.score_notes:
+    for note in notes:
         run = f"{note.generator.label(order)}, size {note.size}, {record.unit} {note.draw}"
         found.setdefault(note.text, []).append(run if note.seed is None else f"{run}, seed {note.seed}")
     return [f"{'; '.join(runs)}: {text}" for text, runs in found.items()]

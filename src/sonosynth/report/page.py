@@ -24,7 +24,7 @@ from sonosynth.report.classifier_tables import (
     worth_row,
 )
 from sonosynth.report.contrasts import contrasts
-from sonosynth.report.distance_tables import distance_part, other_scores, reduction_row, score_notes
+from sonosynth.report.distance_tables import distance_part, other_scores, reduction_row, told_notes
 from sonosynth.report.f1_findings import WRITTEN_OUT
 from sonosynth.report.findings import findings
 from sonosynth.report.learning import curves, real_worth
@@ -111,7 +111,7 @@ def _distances(
         "worth_parts": [(name, table) for name in features if (table := worth_table(record, name, order))],
         "realism": realism_table(record, order),
         "other_scores": other_scores(record, order),
-        "score_notes": score_notes(record, order),
+        "score_notes": told_notes(record, record.score_notes, order),
     }
 
 
@@ -145,6 +145,7 @@ def _classifiers(
         "wanted": f"{WANTED:.0%}",
         "on_synthetic": on_synthetic(record, order),
         "filters": filter_rows(record, order),
+        "filter_notes": told_notes(record, record.filter_notes, order),
         "leakage": [leakage_row(row) for row in tables.leakage(record, rows)],
         "written_out": WRITTEN_OUT,
         "arms": [(arm, _ARM_TEXT.get(arm, "")) for arm in tables.arm_order(record)],

@@ -62,6 +62,7 @@ class StudyRecord:
         on_synthetic: classifier runs on synthetic images instead, whose scores compare with no others.
         naive: classifier runs on the split that ignores groups.
         filters: what filters of synthetic images kept.
+        filter_notes: what was done where they left too few of a class.
         naive_test: the test images of that split, or None.
         naive_split: positions in `data` of those images, and of its training subsets by size, then draw.
         made_on: how many cells each machine made, by its description.
@@ -86,6 +87,7 @@ class StudyRecord:
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
     filters: tuple[FilterRun, ...]
+    filter_notes: tuple[ScoreNote, ...]
     made_on: Mapping[str, int]
     naive_test: ImageSet | None
     naive_split: tuple[np.ndarray, tuple[Subset, ...]] | None

@@ -79,7 +79,7 @@ class StudyScore(Score):
 
 @dataclass(frozen=True)
 class ScoreNote:
-    """What was told while the images of one generator were scored: of their classes, their number, or copies."""
+    """What was told while images of one generator were scored (of their classes, number, copies), or were filtered."""
 
     generator: Generator
     size: int
@@ -166,6 +166,7 @@ class Results:
     on_synthetic: tuple[ClassifierRun, ...]
     naive: tuple[ClassifierRun, ...]
     filters: tuple[FilterRun, ...]
+    filter_notes: tuple[ScoreNote, ...]
     made_on: Mapping[str, int]
 
 
@@ -189,6 +190,7 @@ def read_results(
     classifiers: list[ClassifierRun] = []
     naive: list[ClassifierRun] = []
     filters: list[FilterRun] = []
+    filter_notes: set[ScoreNote] = set()  # several classifiers have the same
     machines: Counter[str] = Counter()
     known: dict[str, Path] = {}
     for file in files:
@@ -207,13 +209,14 @@ def read_results(
             training.append(_train_run(study_dir, cell, result))
         elif kind == "score":
             scores += [_score(cell, Fields(file, row)) for row in result.required("scores")]
-            score_notes += [_score_note(cell, text) for text in result.optional("notes") or ()]
+            score_notes += [_note(cell, "seed", text) for text in result.optional("notes") or ()]
             if (gallery := result.optional("gallery")) is not None:
                 training.append(_train_run(study_dir, cell, Fields(file, {"gallery": gallery})))
         elif kind == "filter":
             filters.append(_filter_run(cell, result))
         elif kind == "classify":
             classifiers.append(_classifier_run(file, cell, result, test_of(cell.required("draw"))))
+            filter_notes |= {_note(cell, "gan_seed", text) for text in result.optional("notes") or ()}
         elif kind == "naive" and naive_test is not None:
             naive.append(_classifier_run(file, cell, result, naive_test))
         else:
@@ -222,11 +225,12 @@ def read_results(
     return Results(
         training=tuple(sorted(training, key=lambda t: (t.gan, t.mode or "", t.size, t.draw, t.seed or 0))),
         scores=tuple(sorted(scores, key=lambda s: (s.gan, s.mode or "", s.size, s.draw, s.seed or 0))),
-        score_notes=tuple(sorted(score_notes, key=lambda n: (n.generator, n.size, n.draw, n.seed or 0))),
+        score_notes=tuple(sorted(score_notes, key=_note_order)),
         classifiers=tuple(run for run in classifiers if run.tested_on == "real"),
         on_synthetic=tuple(run for run in classifiers if run.tested_on != "real"),
         naive=tuple(sorted(naive, key=_classifier_order)),
         filters=tuple(sorted(filters, key=lambda f: (f.generator, f.level, f.size, f.draw, f.seed or 0))),
+        filter_notes=tuple(sorted(filter_notes, key=lambda note: (*_note_order(note), note.text))),
         made_on=dict(machines.most_common()),
     )
 
@@ -239,6 +243,10 @@ def machine_in_words(machine: Mapping[str, Any] | None) -> str:
     parts = [machine.get("device"), machine.get("precision")]
     parts += [f"{name} {versions[name]}" for name in ("sonosynth", "torch") if name in versions]
     return ", ".join(str(part) for part in parts if part)
+
+
+def _note_order(note: ScoreNote) -> tuple[Any, ...]:
+    return note.generator, note.size, note.draw, note.seed or 0
 
 
 def _classifier_order(run: ClassifierRun) -> tuple[object, ...]:
@@ -286,12 +294,12 @@ def _score(cell: Fields, row: Fields) -> StudyScore:
     )
 
 
-def _score_note(cell: Fields, text: str) -> ScoreNote:
+def _note(cell: Fields, seed: str, text: str) -> ScoreNote:
     return ScoreNote(
         generator=Generator(cell.required("gan"), cell.optional("mode") or "", _truncation(cell)),
         size=cell.required("size"),
         draw=cell.required("draw"),
-        seed=cell.optional("seed"),
+        seed=cell.optional(seed),
         text=text,
     )
 

@@ -194,8 +194,9 @@ def format_of(kind: str, cell: Mapping[str, Any]) -> int:
     if kind in (ClassifyCell.kind, NaiveCell.kind):
         arm = ARMS.get(cell.get("arm", ""))
         balanced_alone = arm is not None and arm.synthetic_alone and cell.get("fill") == "balanced"
-        # 3: balanced among themselves; or in their proportions even where a filter leaves too few of a class
-        return 3 if balanced_alone or cell.get("filter") is not None else 2
+        if cell.get("filter") is not None:
+            return 4  # 3: in their proportions even where it leaves too few of a class; 4: also where it leaves none
+        return 3 if balanced_alone else 2  # 3: balanced among themselves
     if kind == ScoreCell.kind:
         return 3 if cell.get("truncation") is None else 2  # 3: of a folder, in the proportions of the training images
     return 1

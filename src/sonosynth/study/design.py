@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from sonosynth.errors import SonosynthError, StudyError, nearest
+from sonosynth.files import DuplicateKeyError, parse_yaml
 from sonosynth.study.sections import (
     ClassifiersSection,
     DataSection,
@@ -65,12 +66,15 @@ def load_design(path: Path) -> StudyDesign:
     """Read a study file.
 
     Raises:
-        StudyError: the file is missing, is not YAML, or has an unknown key or a wrong value; the message names it.
+        StudyError: the file is missing, is not YAML, or has an unknown key, a key twice or a wrong value; the message
+            names it.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror}); give the path of a study file") from error
+    except DuplicateKeyError as error:
+        raise StudyError(f"{path}, {error}") from error
     except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or a date that no calendar has
         raise StudyError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     return parse_design(raw, str(path))

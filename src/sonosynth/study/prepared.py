@@ -16,7 +16,7 @@ from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.manifests import LABELS
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers import Source, read_source
-from sonosynth.data.split import check_apart, check_real, held_out, leak, nested_subsets, other_classes
+from sonosynth.data.split import LEAST, TRIES, check_apart, check_real, held_out, leak, nested_subsets, other_classes
 from sonosynth.errors import ClassError, LeakageError, SonosynthError, SplitError, StudyError
 from sonosynth.metrics.sets import check_class_names
 from sonosynth.seeds import seed_of
@@ -69,6 +69,21 @@ class StudyData:
         return [subset for division in self.divisions for subset in division.subsets]
 
     @property
+    def lone_groups(self) -> list[str]:
+        """A line for each class of which some training subset has a single group, such as one patient."""
+        lines = []
+        for name in self.images.classes:
+            alone = [subset for subset in self.subsets if subset.images.group_counts[name] == 1]
+            if alone:
+                first, count = alone[0], alone[0].images.class_counts[name]
+                more = f", and in {len(alone) - 1} of the other {len(self.subsets) - 1} subsets" if alone[1:] else ""
+                lines.append(
+                    f"class '{name}' has one group ({count} images) in the training subset of size {first.size}, draw "
+                    f"{first.draw}{more}: what is learnt of the class may be of one patient alone"
+                )
+        return lines
+
+    @property
     def smallest_training_part(self) -> int:
         """Images from which training subsets are drawn, of several divisions the fewest."""
         apart = [(d.test_indices, d.validation_indices) for d in self.divisions]
@@ -116,21 +131,30 @@ def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None)
     plan = design.split
     if plan.repeats is None:
         return (_divided(design, images, plan.seed, range(plan.draws), own_test),)
-    divisions = tuple(_divided(design, images, seed_of(plan.seed, "repeat", r), (r,)) for r in range(plan.repeats))
-    tests = [division.test_indices for division in divisions if division.test_indices is not None]
-    if len({tuple(test) for test in tests}) < len(tests):
-        raise SplitError(
-            f"of {len(tests)} random splits two have the same test images: "
-            f"{counted(len(images), 'image')} in {counted(len(np.unique(images.groups)), 'group')} are too few for so "
-            "many; lower split.repeats"
-        )
+    divisions: list[Division] = []
+    tests: list[np.ndarray] = []
+    for r in range(plan.repeats):
+        for attempt in range(TRIES):
+            seed = seed_of(plan.seed, "repeat", r, *([attempt] if attempt else []))
+            division = _divided(design, images, seed, (r,))
+            assert division.test_indices is not None
+            if not any(np.array_equal(division.test_indices, test) for test in tests):
+                break
+        else:
+            raise SplitError(
+                f"of {plan.repeats} random splits number {r + 1} has the test images of an earlier one, in each of "
+                f"{TRIES} tries: there are {counted(len(images), 'image')} in "
+                f"{counted(len(np.unique(images.groups)), 'group')}; lower split.repeats"
+            )
+        divisions.append(division)
+        tests.append(division.test_indices)
     for label, name in enumerate(images.classes):
         if len({tuple(test[images.labels[test] == label]) for test in tests}) == 1:
             raise SplitError(
                 f"class '{name}' has the same test images in each of {len(tests)} random splits, so that they say "
                 "nothing of other images of it; use split.draws instead of split.repeats, or leave the class out"
             )
-    return divisions
+    return tuple(divisions)
 
 
 def _divided(
@@ -144,11 +168,21 @@ def _divided(
     pool, test, tested = np.arange(len(images)), None, own_test
     if tested is None:
         assert plan.test_fraction is not None
-        pool, test = held_out(images, plan.test_fraction, seed)
+        # Subsets need two images of each class, and validation images another one, of another group.
+        leave, leave_groups = (LEAST, 1) if plan.validation_fraction is None else (LEAST + 1, 2)
+        pool, test = held_out(images, plan.test_fraction, seed, leave=leave, leave_groups=leave_groups)
         tested = images.subset(test)
     chooses = None
     if plan.validation_fraction is not None:
-        rest, aside = held_out(images.subset(pool), plan.validation_fraction, seed_of(seed, "validation"))
+        try:
+            rest, aside = held_out(
+                images.subset(pool), plan.validation_fraction, seed_of(seed, "validation"), leave=LEAST
+            )
+        except SplitError as error:
+            raise SplitError(
+                f"validation images, of the {len(pool)} that are not test images: {error}; or change split.seed, for "
+                "other test images"
+            ) from error
         pool, chooses = pool[rest], pool[aside]
     subsets = [
         Subset(size, draw, indices, images.subset(indices))

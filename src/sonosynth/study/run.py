@@ -63,7 +63,7 @@ def run_study(
     with locked(store.directory):
         remove_leftovers(store.directory)
         store.claim(design, text)
-        for line in data.notes:
+        for line in (*data.notes, *data.lone_groups):
             monitor.note(line)
         _keep_data(design, data, store, command)
         for line in store.outdated(cells):

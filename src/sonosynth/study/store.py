@@ -10,7 +10,7 @@ import pandas as pd
 
 from sonosynth.engine import provenance
 from sonosynth.errors import OutputError, StudyError
-from sonosynth.files import atomic_file, is_vacant, write_json, write_text
+from sonosynth.files import atomic_file, check_kinds, is_vacant, remove_file, write_json, write_text
 from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, Generation, NaiveCell, format_of, trained_for
 from sonosynth.study.design import StudyDesign, load_design
@@ -22,6 +22,8 @@ SCORES_CSV = "scores.csv"
 F1_CSV = "f1.csv"
 PROTOCOLS_CSV = "protocols.csv"
 FILTERS_CSV = "filters.csv"
+_FILES = (STUDY_FILE, SCORES_CSV, F1_CSV, PROTOCOLS_CSV, FILTERS_CSV, "plan.json", "provenance.json", "split.json")
+_FOLDERS = ("audit", "cells", "data", "features", "galleries", "pretraining", "runs", "test")
 
 SCORE_COLUMNS = (
     *("gan", "mode", "size", "draw", "seed", "features", "reference", "class", "metric"),
@@ -73,6 +75,7 @@ class Store:
         Sizes, draws, generators, scores and classifiers may differ: cells that are new run, and old results stay.
         """
         path = self.directory / STUDY_FILE
+        check_kinds(self.directory, _FILES, _FOLDERS)
         if path.is_file():
             found = load_design(path)
             for section in ("name", "data", "split"):
@@ -145,7 +148,7 @@ class Store:
 
     def forget(self, cell: AnyCell) -> None:
         """Remove the result of `cell` and its gallery, so that what is half done again never counts as done."""
-        self._path(cell).unlink(missing_ok=True)
+        remove_file(self._path(cell))
         shutil.rmtree(self.gallery(cell), ignore_errors=True)
 
     def run(self, cell: AnyCell) -> Path:
@@ -203,7 +206,7 @@ class Store:
             if kind in planned:
                 self._write_table(name, rows, columns)
             else:  # the study file may have asked for it before
-                (self.directory / name).unlink(missing_ok=True)
+                remove_file(self.directory / name)
 
     def _write_table(self, name: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         table = pd.DataFrame(rows, columns=list(columns), dtype=object)

@@ -5,7 +5,7 @@ images, and what is compared differs in nothing else. Images that are scored are
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,15 @@ from sonosynth.study.store import Store
 Tell = Callable[[float, float, str], None]
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """Which candidates of each class are used, by number; the classes that are not filtered; and what is to be told."""
+
+    images: list[np.ndarray]
+    unfiltered: list[str]
+    notes: list[str]
+
+
 class Supply:
     """Makes the synthetic images of cells, or takes them from the `folders` made elsewhere, by GAN name."""
 
@@ -53,20 +62,61 @@ class Supply:
     def to_classify(self, cell: ClassifyCell, train: ImageSet) -> ImageSet:
         """Return the images that are added to those of `train`, or test the classifier.
 
-        Of each class as many as ratio and fill ask for; where too few of one passed the filter, all classes are cut by
-        its share, and the number stands in the result. Folders have enough, by `check_supply`.
+        Of each class as many as ratio and fill ask for, and where a filter leaves too few, what `_chosen` says. Folders
+        have enough, by `check_supply`.
         """
         counts = _counts(cell, train)
         if cell.filter is None:
             return self._first(cell, train, counts)
-        result = self._store.result(cell.filter)
-        assert result is not None
-        passed = [np.asarray(result["kept"][name], dtype=np.int64) for name in train.classes]
-        counts = _cut(counts, np.array([len(index) for index in passed]))
-        kept = [index[:n] for index, n in zip(passed, counts, strict=True)]
+        kept = self._chosen(cell, train).images
         needed = np.array([index.max(initial=-1) + 1 for index in kept])
         made, starts = self._first(cell, train, needed), np.cumsum(needed) - needed
         return made.subset(np.concatenate([start + index for start, index in zip(starts, kept, strict=True)]))
+
+    def short_of(self, cell: ClassifyCell, train: ImageSet) -> dict[str, Any]:
+        """Return what the result of `cell` says of a filter that left too few images: nothing where it left enough.
+
+        Returns:
+            `unfiltered`, the names of classes of which no image passed; and `notes`, sentences for the report.
+        """
+        if cell.filter is None:
+            return {}
+        chosen = self._chosen(cell, train)
+        return {"unfiltered": chosen.unfiltered, "notes": chosen.notes} if chosen.notes else {}
+
+    def _chosen(self, cell: ClassifyCell, train: ImageSet) -> "_Chosen":
+        """Return which candidates of each class are used: the first that passed the filter of `cell`.
+
+        Of a class of which none passed, the first candidates stand in, so that classes keep their proportions and their
+        numbers. Where some passed but too few, all classes are cut by the share of the scarcest.
+        """
+        assert cell.filter is not None
+        result = self._store.result(cell.filter)
+        assert result is not None
+        asked = _counts(cell, train)
+        passed = [np.asarray(result["kept"][name], dtype=np.int64) for name in train.classes]
+        notes: list[str] = []
+        unfiltered: list[str] = []
+        for label, name in enumerate(train.classes):
+            if asked[label] and not len(passed[label]):
+                passed[label] = np.arange(result["candidates"][name])
+                unfiltered.append(name)
+                notes.append(
+                    f"none of {len(passed[label])} candidates of class '{name}' passed the filter "
+                    f"{cell.filter.by}: the first of them are used unfiltered, as many as ratio and fill ask for"
+                )
+        there = np.array([len(index) for index in passed])
+        counts = _cut(asked, there)
+        if (counts < asked).any():
+            label = _scarcest(asked, there)
+            name = train.classes[label]
+            left = "there are only" if name in unfiltered else f"the filter {cell.filter.by} left"
+            notes.append(
+                f"{left} {there[label]} candidates of class '{name}' where ratio {cell.ratio:g}, fill {cell.fill}, "
+                f"asks for {asked[label]}: all classes are cut by that share, from {asked.sum()} synthetic images to "
+                f"{counts.sum()}"
+            )
+        return _Chosen([index[:n] for index, n in zip(passed, counts, strict=True)], unfiltered, notes)
 
     def to_filter(self, cell: FilterCell, train: ImageSet) -> ImageSet:
         """Return what a filter judges: equally many of every class in `train`, or all that a folder has of it."""
@@ -120,12 +170,15 @@ def check_supply(
     for judging in filters.values():
         _check_groups(judging, train_of(judging))
     takers = {
-        (c.size, c.draw, c.generation.gan, c.ratio, c.fill, ARMS[c.arm].synthetic_alone): c
+        (c.size, c.draw, c.generation.gan, c.ratio, c.fill, ARMS[c.arm].synthetic_alone, c.filter is None): c
         for c in cells
-        if isinstance(c, ClassifyCell) and c.generation and c.generation.seed is None and c.filter is None
+        if isinstance(c, ClassifyCell) and c.generation and c.generation.seed is None
     }
     for (size, draw, name, *_), taking in takers.items():
-        _check_half(folders[name], f"GAN '{name}', size {size}, draw {draw}", _counts(taking, train_of(taking)))
+        counts = _counts(taking, train_of(taking))
+        if taking.filter is not None:  # which may leave any number but needs something to choose from
+            counts = np.minimum(counts, 1)
+        _check_half(folders[name], f"GAN '{name}', size {size}, draw {draw}", counts)
 
 
 def _check_groups(cell: FilterCell, train: ImageSet) -> None:
@@ -147,9 +200,14 @@ def _counts(cell: ClassifyCell, train: ImageSet) -> np.ndarray:
 
 def _cut(counts: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Return `counts`, in the same proportions as far as whole images allow, and nowhere more than are `there`."""
-    asked = np.flatnonzero(counts)
-    least = asked[(there[asked] / counts[asked]).argmin()]
+    least = _scarcest(counts, there)
     return counts if there[least] >= counts[least] else counts * there[least] // counts[least]
+
+
+def _scarcest(counts: np.ndarray, there: np.ndarray) -> int:
+    """Return the class of which there are fewest for what is asked."""
+    asked = np.flatnonzero(counts)
+    return int(asked[(there[asked] / counts[asked]).argmin()])
 
 
 def _seed_of_judges(cell: FilterCell) -> int:

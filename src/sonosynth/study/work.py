@@ -12,6 +12,7 @@ import numpy as np
 from sonosynth.classify.arms import ARMS
 from sonosynth.classify.train import classify
 from sonosynth.data.imageset import ImageSet
+from sonosynth.files import remove_file
 from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, read_config
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import recipe_from_dict
@@ -52,7 +53,7 @@ def do_cell(data: StudyData, store: Store, cell: AnyCell, tell: Tell) -> float:
 def _drop_states(run: Path) -> None:
     """Remove what only an unfinished run needs; it is ten times the size of the generator."""
     for state in (run / STATE, *run.glob(f"*/{STATE}")):
-        state.unlink(missing_ok=True)
+        remove_file(state)
 
 
 class _Work:
@@ -132,8 +133,10 @@ class _Work:
     def classify(self, cell: ClassifyCell) -> dict[str, Any]:
         subset, division = self.data.subset_of(cell), self.data.division_of(cell)
         added: dict[str, Any] = {}
+        told: dict[str, Any] = {}
         if cell.generation is not None:
             added["synthetic"] = self.supply.to_classify(cell, subset)
+            told = self.supply.short_of(cell, subset)
         elif cell.ratio is not None:
             added = {"ratio": cell.ratio, "fill": cell.fill}
         result = classify(
@@ -148,7 +151,7 @@ class _Work:
             progress=lambda done, total: self.tell(done, total, f"step {done} of {total}"),
         )
         n_validation = 0 if division.validation is None else len(division.validation)
-        return result.to_dict() | {"n_validation": n_validation}
+        return result.to_dict() | {"n_validation": n_validation} | told
 
 
 def recipe_of(generation: Generation) -> Recipe:
