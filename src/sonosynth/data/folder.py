@@ -3,23 +3,25 @@
 import re
 from pathlib import Path
 
-from sonosynth.data import clips, dicom, pictures
+from sonosynth.data import clips, dicom, pictures, volumes
 from sonosynth.data.source import check_name, entries
 
 _MASK = re.compile(r"(?P<image>.+)_mask(_\d+)?", re.IGNORECASE)
 
 
 def is_image(path: Path) -> bool:
-    """Return whether the name of `path` is that of a picture or a clip, or it is a DICOM file. Raises SourceError."""
-    return path.suffix.lower() in pictures.SUFFIXES | clips.SUFFIXES or dicom.is_dicom(path)
+    """Return whether `path` is named as a picture, a clip or a volume, or is a DICOM file. Raises SourceError."""
+    named = path.suffix.lower() in pictures.SUFFIXES | clips.SUFFIXES or volumes.is_volume(path)
+    return named or dicom.is_dicom(path)
 
 
 class Folder:
     """The entries of one folder, in natural order.
 
     Attributes:
-        images: pictures, clips and DICOM files; with `nested`, also the DICOM files of its subfolders at any depth.
-        side: files that are none of these.
+        images: pictures, clips, volumes and DICOM files; with `nested`, also the DICOM files of its subfolders at any
+            depth.
+        side: files that are none of these, and do not hold the pixels of a volume.
         hidden: files and folders whose names begin with a dot.
         folders: subfolders.
         looked_into: those of `folders` that hold DICOM files.
@@ -33,6 +35,7 @@ class Folder:
         files = [entry for entry in shown if not entry.is_dir()]
         self.images = [entry for entry in files if is_image(entry)]
         images = set(self.images)
+        images |= volumes.data_files(self.images)
         self.side = [entry for entry in files if entry not in images]
         below = {sub: dicom.dicom_files(sub) for sub in self.folders if nested and not sub.is_symlink()}
         self.looked_into = [sub for sub, found in below.items() if found]

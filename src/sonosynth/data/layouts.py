@@ -39,7 +39,7 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     if path.is_file() and path.suffix.lower() == ".csv":
         return read_manifest(path, options)
     if path.is_file() and path.suffix.lower() == SUFFIX:
-        return read_npz(path)
+        return read_npz(path, options)
     if not path.is_dir():
         what = "is neither a folder nor a manifest.csv nor an .npz file" if path.exists() else "does not exist"
         if not path.exists() and not path.is_absolute():

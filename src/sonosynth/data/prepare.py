@@ -16,6 +16,7 @@ from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.overlays import without_overlays
 from sonosynth.data.pictures import LARGEST, SUFFIXES
 from sonosynth.data.readers import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
+from sonosynth.data.volumes import data_files
 from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError, nearest
 from sonosynth.files import atomic_directory, check_output, read_json, write_json
 
@@ -287,7 +288,7 @@ def source_fingerprint(source: Source, masks: bool = False) -> str:
             sorted(item.extra.items()),
         )
         digest.update(repr(row).encode())
-        for path in (item.path, *(item.masks if masks else ())):
+        for path in (item.path, *sorted(data_files([item.path])), *(item.masks if masks else ())):
             if path not in contents:
                 contents[path] = _file_digest(path)
             digest.update(contents[path])
