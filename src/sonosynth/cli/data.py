@@ -10,7 +10,17 @@ import typer
 
 from sonosynth.cli.audit import audit
 from sonosynth.cli.fetch import fetch
-from sonosynth.cli.options import ForceDicom, GroupColumn, LabelColumn, PathColumn, SkipUnreadable, Source
+from sonosynth.cli.options import (
+    AcrossAxis,
+    Bits,
+    ForceDicom,
+    GroupColumn,
+    LabelColumn,
+    PathColumn,
+    SkipUnreadable,
+    Source,
+    as_flags,
+)
 from sonosynth.errors import one_line
 
 if TYPE_CHECKING:
@@ -46,17 +56,20 @@ def info(
     label: LabelColumn = None,
     group: GroupColumn = None,
     force_dicom: ForceDicom = False,
+    bits: Bits = None,
+    axis: AcrossAxis = None,
 ) -> None:
     """Say what SOURCE is: layout, classes, sizes, pixel formats, groups, exact copies, and what was left out."""
     from sonosynth.cli.progress import progress_bar
     from sonosynth.data.readers import ReadOptions, read_source, scan
 
+    options = ReadOptions(path, label, group, force_dicom, bits, axis)
     with progress_bar("reading") as progress:
-        report = scan(read_source(source, ReadOptions(path, label, group, force_dicom)), skip_unreadable, progress)
+        report = scan(read_source(source, options), skip_unreadable, progress)
     if as_json:
         typer.echo(json.dumps(report.summary(), indent=1))
     else:
-        _print_summary(source, report.summary(), skip_unreadable)
+        _print_summary(source, report.summary(), as_flags(options) + (" --skip-unreadable" if skip_unreadable else ""))
 
 
 @app.command()
@@ -85,6 +98,8 @@ def prepare(
     label: LabelColumn = None,
     group: GroupColumn = None,
     force_dicom: ForceDicom = False,
+    bits: Bits = None,
+    axis: AcrossAxis = None,
 ) -> None:
     """Bring all images of SOURCE to one size and grey, with a manifest that records how."""
     from sonosynth.cli.progress import progress_bar
@@ -94,7 +109,7 @@ def prepare(
     from sonosynth.data.readers import ReadOptions, read_source
     from sonosynth.errors import SourceError
 
-    found, told = read_source(source, ReadOptions(path, label, group, force_dicom)), list[str]()
+    found, told = read_source(source, ReadOptions(path, label, group, force_dicom, bits, axis)), list[str]()
     if groups is not None:
         found, told = with_groups(found, groups, drop_conflicts, skip_unreadable)
     elif drop_conflicts:
@@ -107,6 +122,7 @@ def prepare(
         "skip_unreadable": skip_unreadable,
     }
     arguments |= {"mask_overlays": True} if mask_overlays else {}
+    arguments |= {name: value for name, value in (("bits", bits), ("axis", axis)) if value is not None}
 
     def build() -> tuple["ImageSet", list[str]]:
         how: dict[str, Any] = {"progress": progress, "mask_overlays": mask_overlays}
@@ -175,7 +191,7 @@ def phantom(
     _print_written(out, data, notes, new)
 
 
-def _print_summary(source: Path, summary: dict[str, Any], skip_unreadable: bool) -> None:
+def _print_summary(source: Path, summary: dict[str, Any], flags: str) -> None:
     classes = ", ".join(f"{name} {count}" for name, count in summary["classes"].items())
     modes = ", ".join(f"{name} {count}" for name, count in summary["modes"].items())
     ready = summary["kind"] == "image set" and summary["sizes"] == 1
@@ -189,11 +205,10 @@ def _print_summary(source: Path, summary: dict[str, Any], skip_unreadable: bool)
         "exact copies": summary["exact_copies"],
     }
     _print_table(rows, summary["notes"])
-    skip = " --skip-unreadable" if skip_unreadable else ""
     typer.echo(
         "ready to use as it is"
         if ready
-        else one_line(f"next: sonosynth data prepare {shlex.quote(str(source))} --out DIR --size 128{skip}")
+        else one_line(f"next: sonosynth data prepare {shlex.quote(str(source))} --out DIR --size 128{flags}")
     )
 
 

@@ -176,8 +176,8 @@ def decode_all(
 ) -> tuple[SourceReport, list[_T]]:
     """Decode every file once; return the report of `scan` and the value of `work` for each readable file.
 
-    The depth of 16-bit values that state none is one for all files of `source`. `work` runs in several threads. Raises
-    as `scan` does.
+    The depth of 16-bit values that state none is one for all files of `source` and its ``depth_from``. `work` runs in
+    several threads. Raises as `scan` does.
     """
 
     def one(item: SourceItem) -> tuple[ImageFacts, _T] | UnreadableImageError:
@@ -190,7 +190,7 @@ def decode_all(
         digest = hashlib.blake2b(f"{width}x{height} ".encode() + picture.grey.tobytes(), digest_size=16).hexdigest()
         return ImageFacts(item, width, height, picture.original_mode, picture.note, digest), value
 
-    files = OpenFiles(source.options, source.items)
+    files = OpenFiles(source.options, [*source.items, *source.depth_from])
     facts, values, unreadable = [], [], []
     pool = ThreadPoolExecutor(THREADS)
     try:

@@ -76,6 +76,7 @@ class Source:
         notes: lines to tell the user: what was left out and why, what was kept beyond the contract.
         synthetic: whether a manifest says that the images were generated.
         options: how it was read, and how its files are to be decoded.
+        depth_from: images of other sources with which `items` share the decision on the depth of 16-bit values.
     """
 
     kind: str
@@ -85,6 +86,7 @@ class Source:
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     options: ReadOptions = ReadOptions()
+    depth_from: tuple[SourceItem, ...] = ()
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
