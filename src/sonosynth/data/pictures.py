@@ -196,7 +196,7 @@ class _PillowFile:
         with _one_at_a_time(*stored.size):
             deep, mode = self._deep()
             if deep is not None and not still:
-                raise ValueError("an animated PNG of 16 bits, which is not read; store its frames as files")
+                raise unreadable(self._path, "an animated PNG of 16 bits, which is not read; store its frames as files")
             if not still:
                 stored.seek(frame + self._first)
             turn = stored.getexif().get(_ORIENTATION, 1)
@@ -234,7 +234,7 @@ class _TiffFile:
         turn = self._tiff.orientation(index)
         more = ["other pages left out: thumbnails, masks, or of another size"] if self._tiff.others else []
         stack = "TIFF stack " if self.count > 1 else ""
-        if reason := too_large(height, width):
+        if reason := too_large(height, width) or too_large(*self._tiff.tile(index)):
             raise unreadable(self._path, reason)
         with _one_at_a_time(width, height):
             deep = self._tiff.deep(index) if self._tiff.is_deep(index) else None
@@ -302,7 +302,8 @@ def _deep_png(file: IO[bytes], stored: Image.Image, significant: int | None) -> 
     from imagecodecs import png_decode
 
     file.seek(0)
-    values = png_decode(file.read())  # a transparent colour (tRNS) comes as a further channel
+    with quiet_decoder():
+        values = png_decode(file.read())  # a transparent colour (tRNS) comes as a further channel
     channels = values.shape[2]
     alpha = values[..., -1] if channels in (2, 4) else None
     colours = values[..., :3] if channels > 2 else values[..., 0]

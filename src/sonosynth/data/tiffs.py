@@ -12,7 +12,9 @@ _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _TRANSPARENCY = 0, 1, 2, 4  # PhotometricInterpretation
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # ExtraSamples
 _COLOUR_MAP, _ORIENTATION = 320, 274
-_MOST_PAGES = 100_000
+_MOST_PAGES, _MOST_SAMPLES = 100_000, 8
+# None, LZW, deflate (two numbers), PackBits, LZMA, Zstandard: their decoders fill no more than the page that is declared.
+_BOUNDED = (1, 5, 8, 32946, 32773, 34925, 50000)
 
 
 def is_tiff(start: bytes) -> bool:
@@ -57,6 +59,10 @@ class Tiff:
         page = self._pages[self.frames[0]]
         return int(page.imagelength), int(page.imagewidth)
 
+    def tile(self, index: int) -> tuple[int, int]:
+        """Return height and width of the tiles of page `index` in pixels, 0 if it has none."""
+        return int(self._pages[index].tilelength), int(self._pages[index].tilewidth)
+
     def orientation(self, index: int) -> int:
         """Return the orientation that page `index` states, 1 to 8; 1 if it states none."""
         value = self._pages[index].tags.valueof(_ORIENTATION, 1)
@@ -84,13 +90,18 @@ class Tiff:
         """
         page = self._pages[index]
         bits, extra = int(page.bitspersample), tuple(int(kind) for kind in page.extrasamples)
-        stored = page.asarray(maxworkers=1)
-        if stored.dtype.kind == "f":
+        if page.compression not in _BOUNDED:
+            raise ValueError(
+                f"compression {int(page.compression)} of {bits} bits is not read; use none, LZW or deflate"
+            )
+        if page.imagedepth != 1 or page.samplesperpixel > _MOST_SAMPLES:
+            raise ValueError(
+                f"pages of several planes, or of more than {_MOST_SAMPLES} samples per pixel, are not read"
+            )
+        if page.dtype is None or page.dtype.kind == "f":
             raise ValueError(UNKNOWN_RANGE)
-        samples, planes = page.shaped[:2]
-        if planes != 1:
-            raise ValueError("a page of several planes in depth")
-        stored = as_deep(stored).reshape(page.shaped)[:, 0]
+        samples = page.shaped[0]
+        stored = as_deep(page.asarray(maxworkers=1)).reshape(page.shaped)[:, 0]
         channels = np.moveaxis(stored[..., 0], 0, -1) if samples > 1 else stored[0]
         colours = 3 if page.photometric == _RGB else 1
         if channels.shape[2] < colours or (colours == 1 and channels.shape[2] > 2):

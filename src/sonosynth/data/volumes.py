@@ -30,6 +30,7 @@ _DETACHED = (".mhd", ".nhdr")
 _LONGEST_HEADER = 1 << 20  # bytes
 _LARGEST_VOLUME = 1 << 31  # bytes of pixels
 _DEFLATE = 1032  # bytes that deflate makes of one byte, at most
+_MOST_DIMENSIONS = 10  # of MetaImage; it prints a warning of more
 _LONG_HEADER = f"a header of more than {_LONGEST_HEADER:,} bytes"
 _TYPES = ("UInt8", "Int8", "UInt16", "Int16", "UInt32", "Int32", "UInt64", "Int64", "Float32", "Float64")
 _reading = threading.Lock()  # one volume at a time, so that threads do not add up their memory
@@ -258,6 +259,8 @@ def _metaimage(path: Path) -> _Storage:
             break
     else:
         raise ValueError("no ElementDataFile in its header")
+    if not fields.get("ndims", "").isdecimal() or int(fields["ndims"]) > _MOST_DIMENSIONS:
+        raise ValueError(f"no NDims of at most {_MOST_DIMENSIONS} in its header")
     name = fields["elementdatafile"]
     file = None if name.upper() == "LOCAL" else _beside(path, name)
     text, packed = fields.get("binarydata", "").lower() == "false", fields.get("compresseddata", "").lower() == "true"
@@ -278,6 +281,9 @@ def _nrrd(path: Path) -> _Storage:
         name, colon, value = line.decode(errors="surrogateescape").partition(": ")
         if colon and not name.startswith("#"):
             fields[name.strip().lower()] = value.strip()
+    else:
+        if length > _LONGEST_HEADER:
+            raise ValueError(_LONG_HEADER)
     data = fields.get("data file", fields.get("datafile"))
     file = None if data is None else _beside(path, data)
     encoding = fields.get("encoding", "").lower()
