@@ -10,7 +10,7 @@ import numpy as np
 from sonosynth.errors import SourceError
 
 BITS = range(8, 17)
-STATED = "more than 8 bits, scaled by the range that the file states"
+STATED = "values scaled by the range that the file states"
 FULL = 65535
 UNKNOWN_RANGE = "pixel values of unknown range; store it with 8 or 16 bits"
 _GUESSES = (255, 4095, FULL)  # 8 bits, the 12 bits of scanners, and 16 bits

@@ -10,10 +10,10 @@ from sonosynth.data.depth import UNKNOWN_RANGE, Deep, as_deep
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it warns of is an error here, or is harmless
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _TRANSPARENCY = 0, 1, 2, 4  # PhotometricInterpretation
-_ASSOCIATED, _UNASSOCIATED = 1, 2  # ExtraSamples
+_UNASSOCIATED = 2  # ExtraSamples; colours with an associated alpha (1) are multiplied by it already
 _COLOUR_MAP, _ORIENTATION = 320, 274
 _MOST_PAGES, _MOST_SAMPLES = 100_000, 8
-# None, LZW, deflate (two numbers), PackBits, LZMA, Zstandard: their decoders fill no more than the page that is declared.
+# None, LZW, deflate (two numbers), PackBits, LZMA, Zstandard: decoded into no more than the page that is declared.
 _BOUNDED = (1, 5, 8, 32946, 32773, 34925, 50000)
 
 
