@@ -29,6 +29,7 @@ _FORMATS = {
 _DETACHED = (".mhd", ".nhdr")
 _LONGEST_HEADER = 1 << 20  # bytes
 _LARGEST_VOLUME = 1 << 31  # bytes of pixels
+_ANY_DEFLATE = zlib.MAX_WBITS | 32  # with the header of gzip or of zlib
 _DEFLATE = 1032  # bytes that deflate makes of one byte, at most
 _MOST_DIMENSIONS = 10  # of MetaImage; it prints a warning of more
 _LONG_HEADER = f"a header of more than {_LONGEST_HEADER:,} bytes"
@@ -160,6 +161,10 @@ def _read(path: Path, pixels: bool) -> tuple[VolumeHeader, np.ndarray]:
             header = _checked(path, reader, sitk, storage)
             if not pixels:
                 return header, np.empty(0)
+            if storage.deflated is not None:
+                begin, before = storage.deflated
+                width = storage.width or np.dtype(header.dtype).itemsize
+                _check_deflated(storage.file or path, begin, before + math.prod(header.size) * width)
             values = sitk.GetArrayFromImage(reader.Execute())
             return header, values.reshape(header.size[::-1])
     except MemoryError as error:
@@ -206,12 +211,15 @@ class _Storage:
         room: the most bytes that its pixels can have, by the length of the file.
         text: whether values are written as text, at least two letters each.
         width: bytes of a stored value, where that is not the width of the values that are read.
+        deflated: of NIfTI and MetaImage files, at which byte a deflated part begins, and how many bytes of it come
+            before the pixels.
     """
 
     file: Path | None
     room: int
     text: bool = False
     width: int | None = None
+    deflated: tuple[int, int] | None = None
 
 
 def _storage(path: Path) -> _Storage:
@@ -245,7 +253,26 @@ def _nifti(path: Path) -> _Storage:
     if not 0 <= begin <= _LONGEST_HEADER:
         raise ValueError(_LONG_HEADER)
     size = path.stat().st_size
-    return _Storage(None, size * _DEFLATE if packed else size - int(begin), width=max(1, bits // 8))
+    room, deflated = (size * _DEFLATE, (0, int(begin))) if packed else (size - int(begin), None)
+    return _Storage(None, room, width=max(1, bits // 8), deflated=deflated)
+
+
+def _check_deflated(file: Path, begin: int, length: int) -> None:
+    """Raise zlib.error or ValueError if `file`, deflated from byte `begin` on, is damaged or inflates to too little.
+
+    SimpleITK reads NIfTI and MetaImage files of that kind without a word, with zeros for what is missing.
+    """
+    inflater, found, rest = zlib.decompressobj(_ANY_DEFLATE), 0, b""
+    with file.open("rb") as stream:
+        stream.seek(begin)
+        while rest := rest or stream.read(1 << 16):
+            found += len(inflater.decompress(rest, 1 << 20))
+            rest = inflater.unconsumed_tail
+            if found >= length and (inflater.eof or found > length + _LONGEST_HEADER):
+                return
+            if inflater.eof:
+                inflater, rest = zlib.decompressobj(_ANY_DEFLATE), inflater.unused_data
+    raise ValueError("cut short")
 
 
 def _metaimage(path: Path) -> _Storage:
@@ -264,8 +291,9 @@ def _metaimage(path: Path) -> _Storage:
     name = fields["elementdatafile"]
     file = None if name.upper() == "LOCAL" else _beside(path, name)
     text, packed = fields.get("binarydata", "").lower() == "false", fields.get("compresseddata", "").lower() == "true"
-    room = (file or path).stat().st_size - (length if file is None else 0)
-    return _Storage(file, room * _DEFLATE if packed else room, text)
+    begin = length if file is None else 0
+    room = (file or path).stat().st_size - begin
+    return _Storage(file, room * _DEFLATE if packed else room, text, deflated=(begin, 0) if packed else None)
 
 
 def _nrrd(path: Path) -> _Storage:
