@@ -4,6 +4,7 @@ import logging
 from typing import IO, cast
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from sonosynth.data.depth import UNKNOWN_RANGE, Deep, as_deep
 
@@ -33,16 +34,20 @@ class Tiff:
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        """Read the tags of all pages. Raises what tifffile raises on damaged files, and ValueError."""
+        """Read the tags of all pages. Raises ValueError, UnidentifiedImageError, and what tifffile raises."""
         from tifffile import TiffFile, TiffPage
 
         self._pages: list[TiffPage] = []
+        seen: set[int] = set()
         for page in TiffFile(file).pages:
+            if page.offset in seen:  # the directories form a loop
+                break
+            seen.add(page.offset)
             if len(self._pages) == _MOST_PAGES:
                 raise ValueError(f"more than {_MOST_PAGES:,} pages")
             self._pages.append(cast(TiffPage, page))
         if not self._pages:
-            raise ValueError("no page")
+            raise UnidentifiedImageError("a TIFF without pages")
         images = [i for i, page in enumerate(self._pages) if not _marked_as_other(page)]
         deepest = max((self._pages[i].bitspersample for i in images), default=1)
         images = [i for i in images if self._pages[i].bitspersample > 1 or deepest == 1] or [0]
