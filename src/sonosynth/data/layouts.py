@@ -20,8 +20,9 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     """Find the labelled images under `path`, of which nothing is decoded.
 
     `path` is a folder in BUSI layout, a folder with one folder a class, a manifest.csv or the folder it lies in, or an
-    .npz file (see `arrays.read_npz`). In folders lie pictures, clips (of which a few frames are taken, see `clips`) and
-    DICOM files (every frame is taken, see `dicom`); docs/reference/sources.md has all rules.
+    .npz file (see `arrays.read_npz`). In folders lie pictures, clips and volumes (of which a few frames or slices are
+    taken, see `clips` and `volumes`) and DICOM files (every frame is taken, see `dicom`); docs/reference/sources.md has
+    all rules.
 
     A manifest wins over folders, and so does a table of labels (labels.csv) beside DICOM files. In BUSI layout files
     named ``NAME_mask.png`` or ``NAME_mask_1.png`` are masks and left out. In subfolders of class folders only DICOM
