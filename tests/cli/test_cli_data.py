@@ -134,3 +134,34 @@ def test_every_fit_is_known_to_prepare() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, sonosynth.cli.data; print([m for m in ('torch', 'pandas', 'numpy', 'PIL') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_bits_and_axis_reach_the_reader_and_the_record(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    volume = np.random.default_rng(0).integers(0, 1000, (4, 6, 9)).astype(np.uint16)
+    for label in "ab":
+        (tmp_path / "source" / label).mkdir(parents=True)
+        sitk.WriteImage(sitk.GetImageFromArray(volume), str(tmp_path / "source" / label / f"{label}.nrrd"))
+    result = call("info", tmp_path / "source", "--bits", 10, "--axis", "x")
+    assert "18 (a 9, b 9)" in result.stdout and "16-bit file with 10-bit values: 18 of 18 images" in result.stdout
+    assert "NRRD uint16 18" in result.stdout and "--bits 10 --axis x" in result.stdout
+    how = ("prepare", tmp_path / "source", "--out", tmp_path / "out", "--size", 16)
+    assert call(*how, "--bits", 10, "--axis", "x").exit_code == 0
+    assert json.loads((tmp_path / "out" / "prepare.json").read_text())["arguments"]["bits"] == 10
+    assert "nothing written" in call(*how, "--bits", 10, "--axis", "x").stdout
+    for other in (("--bits", 11, "--axis", "x"), ("--bits", 10, "--axis", "y"), ("--axis", "x"), ("--bits", 10)):
+        with pytest.raises(OutputError, match="made with other arguments"):
+            call_raising(*how, *other)
+    with pytest.raises(SourceError, match=r"a\.nrrd: the value \d+ is above 511, the largest of 9 bits"):
+        call_raising("audit", tmp_path / "source", "--out", tmp_path / "audit", "--bits", 9)
+
+
+def call_raising(*arguments: object) -> None:
+    error = call(*arguments).exception
+    assert error is not None
+    raise error
+
+
+@pytest.mark.parametrize("wrong", [("--bits", 7), ("--bits", 17), ("--axis", "w")])
+def test_bits_and_axis_are_checked(source: Path, wrong: tuple[str, object]) -> None:
+    assert call("info", source, *wrong).exit_code == 2

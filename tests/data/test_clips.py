@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -91,6 +92,108 @@ def test_animated_gif_is_a_clip_and_a_still_one_is_an_image(tmp_path: Path) -> N
     ]
     assert np.array_equal(pictures(source), frames[[0, 1, 2, 3, 2]])
     assert np.array_equal(decode(source.items[3]).grey, frames[3])
+
+
+def animation(path: Path, frames: np.ndarray, **how: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = "RGB" if path.suffix == ".webp" else "L"
+    first, *rest = [Image.fromarray(frame).convert(mode) for frame in frames]
+    first.save(path, save_all=True, append_images=rest, **how)
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.png", "x.webp", "x.tif"])
+def test_animations_and_stacks_are_sampled_as_clips_are(tmp_path: Path, name: str) -> None:
+    frames = levels(50)
+    animation(tmp_path / "a" / name, frames, **({"lossless": True} if name == "x.webp" else {}))
+    clip(tmp_path / "a" / "y.avi", frames).rename(tmp_path / "a" / "y.AVI")
+    source = read_source(tmp_path)
+    assert [(item.frame, item.group) for item in source.items] == [(i, g) for g in "12" for i in chosen(50)]
+    assert all(np.array_equal(image, frames[chosen(50)[i % 10]]) for i, image in enumerate(pictures(source)))
+    kinds = {"x.gif": "GIF clip", "x.png": "APNG clip", "x.webp": "WebP clip", "x.tif": "TIFF stack"}
+    assert any(mode.startswith(kinds[name]) for mode in scan(source).summary()["modes"])
+
+
+def test_the_default_image_of_an_animated_png_may_be_no_frame(tmp_path: Path) -> None:
+    frames = levels(12)
+    (tmp_path / "a").mkdir()
+    still, path = Image.new("L", (48, 32), 255), tmp_path / "a" / "x.png"
+    still.save(path, save_all=True, append_images=[Image.fromarray(frame) for frame in frames], default_image=True)
+    source = read_source(tmp_path)
+    assert [item.frame for item in source.items] == chosen(12)
+    assert all(np.array_equal(image, frames[i]) for i, image in zip(chosen(12), pictures(source), strict=True))
+    still.save(path, save_all=True, append_images=[Image.fromarray(frames[0])], default_image=True)
+    assert [item.frame for item in read_source(tmp_path).items] == [None]
+
+
+def test_an_animated_png_of_16_bits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    first, *rest = [Image.fromarray(frame.astype(np.uint16) * 257) for frame in levels(3)]
+    first.save(tmp_path / "a" / "x.png", save_all=True, append_images=rest)
+    with pytest.raises(UnreadableImageError, match=r"x\.png: an animated PNG of 16 bits, which is not read"):
+        scan(read_source(tmp_path))
+
+
+def pages(path: Path, *specs: tuple[np.ndarray, int]) -> Path:
+    """Write a TIFF of pages, each with its NewSubfileType."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tifffile.TiffWriter(path) as file:
+        for values, kind in specs:
+            file.write(values, photometric="minisblack", subfiletype=kind, metadata=None)
+    return path
+
+
+FULL = levels(3, (32, 48))
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        [(FULL[0], 0), (FULL[0, ::2, ::2], 1), (FULL[0, ::4, ::4], 1)],
+        [(FULL[0], 0), (FULL[0, ::2, ::2], 0)],
+        [(FULL[0, ::2, ::2], 1), (FULL[0], 0)],
+        [(FULL[0, ::2, ::2], 0), (FULL[0], 0)],
+        [(FULL[0], 0), (FULL[0] > 20, 4)],
+        [(FULL[0], 0), (FULL[0] > 20, 0)],
+        [(FULL[0], 0), (FULL[1], 1)],
+    ],
+    ids=["reduced", "smaller", "reduced first", "smaller first", "mask", "1 bit", "reduced of equal size"],
+)
+def test_thumbnails_and_masks_in_a_tiff_are_no_frames(tmp_path: Path, specs: list[tuple[np.ndarray, int]]) -> None:
+    pages(tmp_path / "a" / "x.tif", *specs)
+    source = read_source(tmp_path)
+    assert [(item.id, item.frame, item.group) for item in source.items] == [("x", None, None)]
+    report, (grey,) = decode_all(source, lambda item, picture: picture.grey)
+    assert np.array_equal(grey, FULL[0])
+    assert list(report.conversions()) == ["other pages left out: thumbnails, masks, or of another size"]
+
+
+def test_pages_of_another_size_in_a_stack_are_told_in_one_line(tmp_path: Path) -> None:
+    pages(tmp_path / "a" / "x.tif", (FULL[0], 0), (FULL[0, ::2, ::2], 1), (FULL[1], 0), (FULL[2], 0), (FULL[2, 1:], 0))
+    source = read_source(tmp_path)
+    assert [item.frame for item in source.items] == [0, 1, 2]
+    assert all(np.array_equal(a, b) for a, b in zip(pictures(source), FULL, strict=True))
+    notes = scan(source).notes()
+    assert len([note for note in notes if note.startswith("other pages left out")]) == 1
+
+
+def test_turned_and_palette_stacks(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    colour_map = np.stack([np.arange(255, -1, -1, dtype=np.uint16)] * 3)  # of 8 bits
+    for compression in (None, "zlib"):
+        tifffile.imwrite(
+            tmp_path / "a" / "x.tif", FULL, photometric="palette", colormap=colour_map, compression=compression,
+            metadata=None, extratags=[(0x0112, 3, 1, 6, False)],
+        )  # fmt: skip
+        for grey, stored in zip(pictures(read_source(tmp_path)), FULL, strict=True):
+            assert np.array_equal(grey, 255 - np.rot90(stored, -1))
+
+
+def test_a_tiff_cut_short_within_its_pages_is_an_error(tmp_path: Path) -> None:
+    path = pages(tmp_path / "a" / "x.tif", *[(frame, 0) for frame in levels(20)])
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(UnreadableImageError, match=r"x\.tif: "):
+        scan(read_source(tmp_path))
 
 
 def test_clips_in_a_manifest_and_colours(tmp_path: Path) -> None:

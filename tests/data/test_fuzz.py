@@ -1,10 +1,15 @@
 """Damaged files and tables give pixels, rows or an error that the user can mend; never anything else."""
 
 import io
+import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from deep_files import png, pnm, tiff
 from hostile.case import encoded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +17,7 @@ from PIL import Image
 
 from sonosynth.data.pictures import decode_file
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers import read_source
+from sonosynth.data.readers import read_source, scan
 from sonosynth.errors import SonosynthError, UnreadableImageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -40,10 +45,21 @@ def sixteen_bits(format: str) -> bytes:
     return buffer.getvalue()
 
 
+def deep_grey(write: Callable[[Path, np.ndarray], object]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "x", np.arange(480, dtype=np.uint16).reshape(20, 24) * 8)
+        return (Path(folder) / "x").read_bytes()
+
+
+def deep_colour(write: Callable[[Path, np.ndarray], object]) -> bytes:
+    return deep_grey(lambda path, values: write(path, np.stack([values, values, values // 2], axis=2)))
+
+
 WHOLE = {
     "png": encoded(),
     "png with a palette": encoded(mode="P"),
     "png with 16 bits": sixteen_bits("PNG"),
+    "png in colour with 16 bits": deep_colour(png),
     "png with EXIF": turned("PNG"),
     "png with frames": several_frames("PNG"),
     "jpeg": encoded(format="JPEG"),
@@ -53,6 +69,8 @@ WHOLE = {
     "tiff": encoded(format="TIFF"),
     "tiff by libtiff": encoded(format="TIFF", compression="tiff_adobe_deflate"),
     "tiff with 16 bits": sixteen_bits("TIFF"),
+    "tiff in colour with 16 bits": deep_colour(partial(tifffile.imwrite, photometric="rgb", compression="lzw")),
+    "tiff with 12 bits": deep_grey(partial(tiff, bits=12, deflate=True)),
     "tiff with frames": several_frames("TIFF"),
     "gif": encoded(format="GIF"),
     "gif with frames": several_frames("GIF"),
@@ -61,6 +79,8 @@ WHOLE = {
     "bmp": encoded(format="BMP"),
     "bmp with a palette": encoded(format="BMP", mode="P"),
     "pgm": encoded(format="PPM"),
+    "ppm with 16 bits": deep_colour(partial(pnm, maxval=4095)),
+    "pgm with 16 bits in words": deep_grey(partial(pnm, maxval=4095, plain=True)),
     "pgm in words": b"P2\n# made by hand\n3 2\n255\n0 10 20\n30 40 255\n",
 }
 
@@ -106,6 +126,29 @@ def test_a_damaged_picture_gives_pixels_or_a_line(tmp_path: Path, whole: bytes) 
             assert str(path) in str(error) and "\n" not in str(error)
         else:
             assert grey.dtype == np.uint8 and grey.ndim == 2 and grey.size
+
+    fuzz()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".nrrd"])
+def test_a_damaged_volume_gives_pixels_or_a_line(tmp_path: Path, suffix: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    path = tmp_path / "a" / f"x{suffix}"
+    path.parent.mkdir()
+    stored = np.random.default_rng(0).integers(0, 256, (3, 6, 9), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(stored), str(path))
+    whole = path.read_bytes()
+    assert len(scan(read_source(tmp_path)).images) == 3
+
+    @FUZZ
+    @given(damaged(whole))
+    def fuzz(content: bytes) -> None:
+        path.write_bytes(content)
+        try:
+            assert scan(read_source(tmp_path)).images
+        except UnreadableImageError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
 
     fuzz()
 

@@ -1,9 +1,11 @@
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from sonosynth.data.pictures import decode_file
@@ -87,12 +89,80 @@ def test_a_transparent_palette_entry_is_black(tmp_path: Path) -> None:
     assert decode_file(write(tmp_path / "x.png", palette, transparency=int(RAMP[5, 5]))).grey[5, 5] == 0
 
 
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+# From stored pixels to upright ones, by EXIF orientation.
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.T,
+    6: lambda stored: stored.T[:, ::-1],
+    7: lambda stored: stored.T[::-1, ::-1],
+    8: lambda stored: stored.T[::-1],
+}
+DEEP = RAMP.astype(np.uint16) * 257
+MAP = np.stack([np.arange(256, dtype=np.uint16) * 257] * 3)
+TIFFS: dict[str, tuple[np.ndarray, dict[str, object], np.ndarray]] = {
+    "grey": (RAMP, {"photometric": "minisblack"}, RAMP),
+    "0 is white": (RAMP, {"photometric": "miniswhite"}, 255 - RAMP),
+    "16 bits": (DEEP, {"photometric": "minisblack"}, RAMP),
+    "16 bits, 0 is white": (DEEP, {"photometric": "miniswhite"}, 255 - RAMP),
+    "RGB": (np.stack([RAMP] * 3, 2), {"photometric": "rgb"}, RAMP),
+    "planar RGB": (np.stack([RAMP] * 3), {"photometric": "rgb", "planarconfig": "separate"}, RAMP),
+    "RGB of 16 bits": (np.stack([DEEP] * 3, 2), {"photometric": "rgb"}, RAMP),
+    "planar RGB of 16 bits": (np.stack([DEEP] * 3), {"photometric": "rgb", "planarconfig": "separate"}, RAMP),
+    "palette": (RAMP, {"photometric": "palette", "colormap": MAP}, RAMP),
+    "bilevel": (RAMP > 100, {"photometric": "minisblack"}, np.where(RAMP > 100, 255, 0)),
+}
+
+
+def check_upright(path: Path, orientation: int, stored: np.ndarray) -> None:
+    picture = decode_file(path)
+    assert np.array_equal(picture.grey, UPRIGHT[orientation](stored))
+    assert ("turned upright by its EXIF orientation" in (picture.note or "")) == (orientation != 1)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits"])
+@pytest.mark.parametrize("kind", TIFFS)
+def test_turned_tiffs(tmp_path: Path, kind: str, compression: str | None, order: str) -> None:
+    values, how, expected = TIFFS[kind]
+    for orientation in UPRIGHT:
+        tags = [(0x0112, 3, 1, orientation, False)]
+        file = {"compression": compression, "byteorder": order, "extratags": tags, "metadata": None}
+        tifffile.imwrite(tmp_path / "x.tif", values, **how, **file)
+        check_upright(tmp_path / "x.tif", orientation, expected)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "group4", "jpeg"])
+def test_turned_tiffs_as_pillow_writes_them(tmp_path: Path, compression: str | None) -> None:
+    picture = Image.fromarray(RAMP > 100 if compression == "group4" else RAMP)
+    stored = np.asarray(Image.open(write(tmp_path / "plain.tif", picture, compression=compression)).convert("L"))
+    for orientation in UPRIGHT:
+        path = write(tmp_path / "x.tif", picture, compression=compression, tiffinfo={0x0112: orientation})
+        check_upright(path, orientation, stored)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "I;16"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, mode: str) -> None:
+    if mode in ("P", "1", "I;16") and suffix != ".png":
+        pytest.skip("not of this format")
+    picture = Image.fromarray(DEEP) if mode == "I;16" else Image.fromarray(RAMP).convert(mode)
+    how = {".webp": {"lossless": True}, ".jpg": {"quality": 95}, ".png": {}}[suffix]
+    stored = decode_file(write(tmp_path / f"plain{suffix}", picture, **how)).grey
+    for orientation in UPRIGHT:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        check_upright(write(tmp_path / f"x{suffix}", picture, exif=exif, **how), orientation, stored)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 77])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    exif[0x0112] = orientation
     picture = decode_file(write(tmp_path / "x.png", Image.fromarray(RAMP), exif=exif))
-    assert np.array_equal(picture.grey, np.rot90(RAMP, -1))
-    assert picture.note == "turned upright by its EXIF orientation"
+    assert np.array_equal(picture.grey, RAMP) and picture.note is None
 
 
 def test_the_first_of_several_frames_is_taken(tmp_path: Path) -> None:

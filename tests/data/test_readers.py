@@ -92,7 +92,7 @@ def test_class_names_that_differ_in_case_are_told(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ([], "holds no images; give"),
-        (["a/scan.nii", "a/scan2.nii", "readme.txt"], r"holds no images \(only \.nii \(2\), \.txt \(1\)\)"),
+        (["a/scan.mat", "a/scan2.mat", "readme.txt"], r"holds no images \(only \.mat \(2\), \.txt \(1\)\)"),
         (["1.png", "2.png"], "2 images lie in the folder itself; give the folder above"),
         (["BUSI/benign/1.png"], "has no images in its folders, but .*BUSI has"),
     ],

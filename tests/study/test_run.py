@@ -22,6 +22,7 @@ from sonosynth.errors import (
     LeakageError,
     OutputError,
     RunError,
+    SourceError,
     SplitError,
     StudyError,
     UnreadableImageError,
@@ -536,3 +537,38 @@ def test_a_study_may_take_the_snapshot_nearest_to_the_training_images(source, tm
     with pytest.raises(RunError, match="is not a sonosynth generator"):
         generate(best.parent, 2)
     assert len(generate(best.parent, 2, snapshot="best")) == 2
+
+
+def deep(folder: Path, top: int, seed: int, count: int = 12) -> Path:
+    """Write two classes of 16-bit PNGs of 32 px with values up to `top`."""
+    random = np.random.default_rng(seed)
+    for label in ("a", "b"):
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            stored = random.integers(0, top + 1, (32, 32)).astype(np.uint16)
+            stored[0, 0] = top
+            Image.fromarray(stored).save(folder / label / f"{label}{seed}_{i}.png")
+    return folder
+
+
+def test_training_and_test_images_have_one_depth(tmp_path):
+    source, test = deep(tmp_path / "source", 3900, 1), deep(tmp_path / "test", 4300, 2, count=6)
+    raw = plain(source, split={"test": str(test), "sizes": [8]}, gans=[])
+    data = prepare_study(parse_design(raw, "study.yaml"))
+    assert data.images.images.max() == round(3900 * 255 / 65535)
+    assert data.divisions[0].held_out.images.max() == round(4300 * 255 / 65535)
+    raw["data"] |= {"bits": 13}
+    data = prepare_study(parse_design(raw, "study.yaml"))
+    assert data.images.images.max() == round(3900 * 255 / 8191)
+    assert data.divisions[0].held_out.images.max() == round(4300 * 255 / 8191)
+    raw["data"] |= {"bits": 12}
+    with pytest.raises(SourceError, match="the value 4300 is above 4095"):
+        prepare_study(parse_design(raw, "study.yaml"))
+
+
+@pytest.mark.parametrize("wrong", [{"bits": 7}, {"bits": 17}, {"axis": "w"}])
+def test_bits_and_axis_of_a_study_are_checked(source, wrong):
+    raw = plain(source)
+    raw["data"] |= wrong
+    with pytest.raises(StudyError, match=f"data.{next(iter(wrong))}"):
+        parse_design(raw, "study.yaml")

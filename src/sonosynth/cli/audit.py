@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sonosynth.cli.options import ForceDicom, GroupColumn, LabelColumn, PathColumn, SkipUnreadable, Source, as_words
+from sonosynth.cli.options import (
+    AcrossAxis,
+    Bits,
+    ForceDicom,
+    GroupColumn,
+    LabelColumn,
+    PathColumn,
+    SkipUnreadable,
+    Source,
+    as_flags,
+)
 from sonosynth.errors import OutputError, one_line
 
 if TYPE_CHECKING:
@@ -26,6 +36,8 @@ def audit(
     label: LabelColumn = None,
     group: GroupColumn = None,
     force_dicom: ForceDicom = False,
+    bits: Bits = None,
+    axis: AcrossAxis = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
 ) -> None:
     """Look for what spoils a study: duplicates, conflicting labels, shortcuts, bad images.
@@ -40,13 +52,15 @@ def audit(
     from sonosynth.files import atomic_directory, check_output, read_json, write_json
     from sonosynth.report.audit_page import PAGE, write_audit_page
 
-    options = ReadOptions(path, label, group, force_dicom)
+    options = ReadOptions(path, label, group, force_dicom, bits, axis)
     images = read_source(source, options)
     # A table or a file of arrays says itself what its images are, so what else lies beside it does not matter.
     inside = Path(os.path.realpath(out)).is_relative_to(images.root.resolve())  # out may be a link to itself
     if source.is_dir() and inside:
         raise OutputError(f"--out {out} lies inside the images; choose a folder outside {images.root}")
-    arguments = {"source": source_fingerprint(images), "sizes": sizes or [], "skip_unreadable": skip_unreadable}
+    arguments: dict[str, Any] = {"source": source_fingerprint(images), "sizes": sizes or []}
+    arguments |= {"skip_unreadable": skip_unreadable}
+    arguments |= {name: value for name, value in (("bits", bits), ("axis", axis)) if value is not None}
     if already_audited(out, arguments):
         _tell(read_json(out / AUDIT)["found"], as_json)
         typer.echo(one_line(f"{out / PAGE} is already done: nothing written"), err=as_json)
@@ -57,7 +71,7 @@ def audit(
     drop = " --drop-conflicts" if found.conflicts else ""
     skip = " --skip-unreadable" if skip_unreadable else ""
     command = (
-        f"sonosynth data prepare {shlex.quote(str(source))}{as_words(options)} --out DIR --size 128 "
+        f"sonosynth data prepare {shlex.quote(str(source))}{as_flags(options)} --out DIR --size 128 "
         f"--groups {shlex.quote(str(out / 'groups.csv'))}{drop}{skip}"
     )
     summary = _summary(found) | {"next": command}

@@ -60,7 +60,7 @@ def classify(
     from sonosynth.classify.networks import find_network
     from sonosynth.classify.settings import Training
     from sonosynth.classify.train import classify as run
-    from sonosynth.data.prepare import load_image_set
+    from sonosynth.data.prepare import load_image_sets
     from sonosynth.files import check_output, write_json
 
     chosen, filling = find_arm(arm), find_fill(fill)
@@ -78,12 +78,14 @@ def classify(
     quantile = QUANTILE if filter_quantile is None else filter_quantile
     if out is not None:
         check_output(out)
-    real = load_image_set(train)
-    tested = _like(real, test, "test")
-    chooses = None if validation is None else _like(real, validation, "validation")
+    given = list(dict.fromkeys(filter(None, [train, test, validation, synthetic])))
+    sets = dict(zip(given, load_image_sets(given), strict=True))
+    real = sets[train]
+    tested = _like(real, sets[test], test, "test")
+    chooses = None if validation is None else _like(real, sets[validation], validation, "validation")
     extra, filtered = None, None
     if synthetic is not None:
-        extra = _like(real, synthetic, "synthetic")
+        extra = _like(real, sets[synthetic], synthetic, "synthetic")
         if filter_by is not None:
             filtered = _filter(real, extra, filter_by, quantile, network, training, seed)
             extra = extra.subset(filtered.kept)
@@ -146,13 +148,11 @@ def _check_options(
         raise ArmError(f"--fill {fill} chooses among synthetic images; say with --ratio how many are used")
 
 
-def _like(real: "ImageSet", path: Path, role: str) -> "ImageSet":
-    """Return the images at `path` with the classes of `real`. Raises ClassError where some are of other classes."""
-    from sonosynth.data.prepare import load_image_set
+def _like(real: "ImageSet", images: "ImageSet", path: Path, role: str) -> "ImageSet":
+    """Return `images` of `path` with the classes of `real`. Raises ClassError where some are of other classes."""
     from sonosynth.data.split import other_classes
     from sonosynth.errors import ClassError
 
-    images = load_image_set(path)
     if others := other_classes(images.class_counts, real.classes):
         raise ClassError(
             f"{path} has {others}, and the training images are of {', '.join(real.classes)} alone; remove those {role} "

@@ -10,7 +10,17 @@ import typer
 
 from sonosynth.cli.audit import audit
 from sonosynth.cli.fetch import fetch
-from sonosynth.cli.options import ForceDicom, GroupColumn, LabelColumn, PathColumn, SkipUnreadable, Source, as_words
+from sonosynth.cli.options import (
+    AcrossAxis,
+    Bits,
+    ForceDicom,
+    GroupColumn,
+    LabelColumn,
+    PathColumn,
+    SkipUnreadable,
+    Source,
+    as_flags,
+)
 from sonosynth.errors import one_line
 
 if TYPE_CHECKING:
@@ -46,19 +56,21 @@ def info(
     label: LabelColumn = None,
     group: GroupColumn = None,
     force_dicom: ForceDicom = False,
+    bits: Bits = None,
+    axis: AcrossAxis = None,
 ) -> None:
     """Say what SOURCE is: layout, classes, sizes, pixel formats, groups, exact copies, and what was left out."""
     from sonosynth.cli.progress import progress_bar
     from sonosynth.data.readers import ReadOptions, read_source, scan
 
-    options = ReadOptions(path, label, group, force_dicom)
+    options = ReadOptions(path, label, group, force_dicom, bits, axis)
     with progress_bar("reading") as progress:
         report = scan(read_source(source, options), skip_unreadable, progress)
     if as_json:
         typer.echo(json.dumps(report.summary(), indent=1))
     else:
         skip = " --skip-unreadable" if skip_unreadable else ""
-        _print_summary(report.summary(), f"{shlex.quote(str(source))}{as_words(options)} --out DIR --size 128{skip}")
+        _print_summary(report.summary(), f"{shlex.quote(str(source))}{as_flags(options)} --out DIR --size 128{skip}")
 
 
 @app.command()
@@ -87,6 +99,8 @@ def prepare(
     label: LabelColumn = None,
     group: GroupColumn = None,
     force_dicom: ForceDicom = False,
+    bits: Bits = None,
+    axis: AcrossAxis = None,
 ) -> None:
     """Bring all images of SOURCE to one size and grey, with a manifest that records how."""
     from sonosynth.cli.progress import progress_bar
@@ -96,7 +110,7 @@ def prepare(
     from sonosynth.data.readers import ReadOptions, read_source
     from sonosynth.errors import SourceError
 
-    found, told = read_source(source, ReadOptions(path, label, group, force_dicom)), list[str]()
+    found, told = read_source(source, ReadOptions(path, label, group, force_dicom, bits, axis)), list[str]()
     if groups is not None:
         found, told = with_groups(found, groups, drop_conflicts, skip_unreadable)
     elif drop_conflicts:
@@ -109,6 +123,7 @@ def prepare(
         "skip_unreadable": skip_unreadable,
     }
     arguments |= {"mask_overlays": True} if mask_overlays else {}
+    arguments |= {name: value for name, value in (("bits", bits), ("axis", axis)) if value is not None}
 
     def build() -> tuple["ImageSet", list[str]]:
         how: dict[str, Any] = {"progress": progress, "mask_overlays": mask_overlays}

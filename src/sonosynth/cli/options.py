@@ -1,20 +1,22 @@
 """Options that several commands share: what a user says of a source of images."""
 
 import shlex
+from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from sonosynth.data.readers import ReadOptions
+    from sonosynth.data.source import ReadOptions
 
 Source = Annotated[
     Path,
     typer.Argument(
         metavar="SOURCE",
-        help="Folder with one folder a class (pictures, clips, DICOM files), in BUSI layout, image set, manifest.csv, "
-        "or .npz file.",
+        help="Folder with one folder a class (pictures, clips, volumes, DICOM files), in BUSI layout, image set, "
+        "manifest.csv, or .npz file.",
     ),
 ]
 SkipUnreadable = Annotated[
@@ -31,10 +33,31 @@ GroupColumn = Annotated[
     typer.Option("--group", metavar="COLUMN", help="Column of the table that gives the patient: never divided."),
 ]
 ForceDicom = Annotated[bool, typer.Option("--force-dicom", help="Read DICOM files without preamble, as little endian.")]
+Bits = Annotated[
+    int | None,
+    typer.Option(
+        "--bits", min=8, max=16, help="Depth of 16-bit values whose files state none. Default: from the values."
+    ),
+]
 
 
-def as_words(options: "ReadOptions") -> str:
-    """Return `options` as they are typed, each after a space; nothing where none is given."""
-    given = {name.replace("_", "-"): value for name, value in vars(options).items() if value not in (None, False)}
-    words = [f"--{name}" if value is True else f"--{name} {shlex.quote(str(value))}" for name, value in given.items()]
-    return "".join(f" {word}" for word in words)
+class Axis(StrEnum):
+    """Axes of a volume, in the order in which they are stored."""
+
+    X = "x"
+    Y = "y"
+    Z = "z"
+
+
+AcrossAxis = Annotated[
+    Axis | None, typer.Option("--axis", help="Axis across which slices of volumes are taken. Default: z, the last.")
+]
+
+
+def as_flags(options: "ReadOptions") -> str:
+    """Return what a command line says to read a source with `options`, with a space before each option."""
+    given = {name: value for name, value in asdict(options).items() if value not in (None, False)}
+    return "".join(
+        f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+        for name, value in given.items()
+    )

@@ -55,7 +55,7 @@ def score(
     """
     from rich.console import Console
 
-    from sonosynth.data.prepare import load_image_set
+    from sonosynth.data.prepare import load_image_sets
     from sonosynth.engine import provenance
     from sonosynth.features import check_features
     from sonosynth.files import check_folder, check_output, user_cache
@@ -69,9 +69,8 @@ def score(
     check_folder(kept, "--cache, or SONOSYNTH_CACHE")
     parts = _parts(only)
     names = tuple(dict.fromkeys(features or ("inception",)))
-    sets = [load_image_set(path) if path else None for path in (real, synthetic, held_out)]
-    train, made, unseen = sets
-    assert train is not None and made is not None
+    train, made, *more = load_image_sets([real, synthetic, *filter(None, [held_out])])
+    unseen = more[0] if more else None
     with progress_bar("weights") as progress:
         check_features(names, progress)
     with progress_bar("scoring") as progress:

@@ -13,8 +13,9 @@ from typing import IO
 
 import numpy as np
 
-from sonosynth.data.pictures import Picture, depth_in_use, from_colours, too_large, unreadable
-from sonosynth.data.source import Source, SourceItem, alike, named
+from sonosynth.data.depth import Deep, Depth
+from sonosynth.data.pictures import Picture, from_colours, from_deep, too_large, unreadable
+from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named
 from sonosynth.errors import SourceError
 
 SUFFIX = ".npz"
@@ -27,7 +28,7 @@ _DAMAGE = (
 _Header = tuple[tuple[int, ...], "np.dtype[np.generic]"]
 
 
-def read_npz(path: Path) -> Source:
+def read_npz(path: Path, options: ReadOptions | None = None) -> Source:
     """Find the labelled images in the .npz file at `path`; the images themselves are not loaded.
 
     Either ``images`` ``[N, H, W]`` or ``[N, H, W, 1 or 3]`` (bool, uint8 or uint16) and ``labels`` ``[N]`` or
@@ -62,14 +63,17 @@ def read_npz(path: Path) -> Source:
     if parts:
         notes.append(f"parts joined and kept in the column 'part': {', '.join(parts)}")
     kind = "MedMNIST file" if parts else "npz file"
-    return Source(kind, path.parent, tuple(items), classes, (*notes, *alike(classes)))
+    return Source(kind, path.parent, tuple(items), classes, (*notes, *alike(classes)), options=options or ReadOptions())
 
 
 class Arrays:
     """The images of one .npz file, loaded when the first of them is asked for."""
 
-    def __init__(self, path: Path) -> None:
-        """Load the images of `path`. Raises UnreadableImageError if the file is damaged or has changed."""
+    def __init__(self, path: Path, bits: int | None = None) -> None:
+        """Load the images of `path`, whose arrays of 16 bits hold `bits` (8 to 16) if the user says so.
+
+        Raises UnreadableImageError if the file is damaged or has changed.
+        """
         self._path = path
         try:
             headers = _headers(path)
@@ -78,14 +82,19 @@ class Arrays:
         except SourceError as error:
             raise unreadable(path, str(error).removeprefix(f"{path} ").removeprefix(f"{path}: ")) from error
         deep = [array for array in self._arrays if array.dtype.itemsize == 2]
-        self._top, self._note = depth_in_use(max((int(array.max(initial=0)) for array in deep), default=0))
+        largest = max((int(array.max(initial=0)) for array in deep), default=0)
+        self._depth = Depth(bits, lambda significant, certain: largest)
 
     def picture(self, frame: int | None) -> Picture:
         """Return image `frame`, counted from 0 through all parts.
 
         8-bit grey is taken as it is, bool becomes 0 and 255; 16 bits are scaled by the full range of the smallest of 8,
         12 and 16 bits that holds the largest value of the whole file, so that its images stay comparable. Colours
-        become ITU-R 601 luma. Raises UnreadableImageError if there is no such image.
+        become ITU-R 601 luma.
+
+        Raises:
+            UnreadableImageError: there is no such image.
+            SourceError: values above the bits that the user gave.
         """
         index = frame or 0
         for array in self._arrays:
@@ -95,16 +104,16 @@ class Arrays:
         raise unreadable(self._path, f"image {frame} is not there")
 
     def _converted(self, values: np.ndarray) -> Picture:
-        kind, notes = f"array {values.dtype}", []
+        kind, notes = f"array {values.dtype}", list[str]()
+        values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+        if values.dtype.itemsize == 2:
+            return from_deep(self._path, Deep(values), self._depth, kind)
         if values.dtype.kind == "b":
             values, notes = values * np.uint8(255), ["1 bit a pixel (a mask?)"]
-        elif values.dtype.itemsize == 2:
-            values, notes = np.rint(values * (255 / self._top)).astype(np.uint8), [self._note]
-        if values.ndim == 3 and values.shape[2] == 3:
+        if values.ndim == 3:
             values, note = from_colours(values, "RGB")
             notes.append(note)
-        grey = np.ascontiguousarray(values.reshape(values.shape[:2]))
-        return Picture(grey, kind, "; ".join(notes) or None)
+        return Picture(np.ascontiguousarray(values), kind, "; ".join(notes) or None)
 
 
 # ---------------------------------------------------------------------------------------------------- headers

@@ -1,10 +1,21 @@
-"""Clips: video files and animated GIFs, of which a few evenly spaced frames become images."""
+"""Clips: video files, animations and TIFF stacks, of which a few evenly spaced frames become images."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sonosynth.data.pictures import DAMAGE, Picture, damaged, from_colours, opened, to_grey, too_large, unreadable
+from sonosynth.data.depth import Depth
+from sonosynth.data.pictures import (
+    DAMAGE,
+    Picture,
+    count_pictures,
+    damaged,
+    from_colours,
+    picture_file,
+    too_large,
+    unreadable,
+)
+from sonosynth.data.pictures import SUFFIXES as PICTURES
 from sonosynth.errors import UnreadableImageError
 
 if TYPE_CHECKING:
@@ -27,14 +38,13 @@ def chosen(count: int) -> list[int]:
 
 
 def count_frames(path: Path) -> int:
-    """Return the number of frames of the clip at `path`; only packets are counted, nothing is decoded.
+    """Return the number of frames of the clip or picture at `path`; nothing is decoded.
 
     Raises:
-        UnreadableImageError: not a clip, damaged, or without frames.
+        UnreadableImageError: no clip and no picture, damaged, or without frames.
     """
-    if path.suffix.lower() == ".gif":
-        with opened(path) as picture:
-            return int(getattr(picture, "n_frames", 1))
+    if path.suffix.lower() in PICTURES:
+        return count_pictures(path)
     from av import FFmpegError
 
     try:
@@ -50,16 +60,25 @@ def count_frames(path: Path) -> int:
 class Clip:
     """The frames that are taken of one clip, decoded in one pass."""
 
-    def __init__(self, path: Path) -> None:
-        """Decode the clip at `path` as far as it can be. Raises UnreadableImageError if it is no clip."""
+    def __init__(self, path: Path, depth: Depth) -> None:
+        """Decode the clip at `path` as far as it can be.
+
+        Raises:
+            UnreadableImageError: it is no clip.
+            SourceError: values of a TIFF stack are above the bits that the user gave.
+        """
         self._path = path
         self._pictures: dict[int, Picture] = {}
         self._error: UnreadableImageError | None = None
         wanted = chosen(count_frames(path))
-        read = _gif_pictures if path.suffix.lower() == ".gif" else _video_pictures
         try:
-            for index, picture in read(path, wanted):
-                self._pictures[index] = picture
+            if path.suffix.lower() in PICTURES:
+                with picture_file(path) as file:
+                    for index in wanted:
+                        self._pictures[index] = file.picture(index, depth)
+            else:
+                for index, picture in _video_pictures(path, wanted):
+                    self._pictures[index] = picture
         except UnreadableImageError as error:
             self._error = error
 
@@ -72,16 +91,6 @@ class Clip:
         if frame in self._pictures:
             return self._pictures[frame]
         raise self._error or unreadable(self._path, f"frame {frame} is not there")
-
-
-def _gif_pictures(path: Path, wanted: list[int]) -> Iterator[tuple[int, Picture]]:
-    with opened(path) as clip:
-        for index in range(wanted[-1] + 1):
-            clip.seek(index)
-            clip.load()
-            if index in wanted:
-                grey, notes = to_grey(clip.copy())
-                yield index, Picture(grey, f"GIF clip {clip.mode}", "; ".join(notes) or None)
 
 
 def _video_pictures(path: Path, wanted: list[int]) -> Iterator[tuple[int, Picture]]:

@@ -1,21 +1,25 @@
 """From files to images: what files with several frames hold, and how one frame is decoded."""
 
+import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from sonosynth.data import arrays, clips, dicom
+from sonosynth.data import arrays, clips, dicom, pictures, volumes
+from sonosynth.data.depth import FULL, Depth
 from sonosynth.data.dicom_pixels import DicomFile
 from sonosynth.data.pictures import Picture, decode_file
-from sonosynth.data.source import ReadOptions, SourceItem, distinct_ids, named
+from sonosynth.data.source import AXES, ReadOptions, SourceItem, distinct_ids, named
 from sonosynth.errors import SourceError, UnreadableImageError
 
-_KEPT_OPEN = 4  # files; `readers` works with four threads at most, each on one file
-_CLIP, _REPORT, _BURNED_IN = "clip", "report", "burned in"
+THREADS = min(4, os.cpu_count() or 1)
+_KEPT_OPEN = 4  # files, as many as there are threads at most, each on one file
+_CLIP, _VOLUME, _REPORT, _BURNED_IN = "clip", "volume", "report", "burned in"
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def spread(
         replace(item, id=name, extra={column: item.extra.get(column, "") for column in columns})
         for item, name in zip(items, _names(root, items), strict=True)
     )
-    notes = _notes([(item.path, content) for item, content in pairs], listed)
+    notes = _notes([(item.path, content) for item, content in pairs], listed, options)
     if taken:
         notes.append(f"columns of yours that the frames need now begin with 'source_': {', '.join(taken)}")
     return named_items, notes
@@ -108,9 +112,13 @@ def _names(root: Path, items: Sequence[SourceItem]) -> list[str]:
 def _content(path: Path, options: ReadOptions) -> _Content:
     suffix = path.suffix.lower()
     try:
-        if suffix in clips.SUFFIXES or suffix == ".gif":
+        if suffix in clips.SUFFIXES | pictures.SUFFIXES:
             count = clips.count_frames(path)
-            return _Content() if suffix == ".gif" and count == 1 else _Content(clips.chosen(count), path, remark=_CLIP)
+            still = count == 1 and suffix in pictures.SUFFIXES
+            return _Content() if still else _Content(clips.chosen(count), path, remark=_CLIP)
+        if volumes.is_volume(path):
+            count = volumes.read_header(path).slices(options.axis)
+            return _Content() if count == 1 else _Content(clips.chosen(count), path, remark=_VOLUME)
         if not dicom.is_dicom(path, options.force_dicom):
             return _Content()
         header = dicom.read_header(path, options.force_dicom)
@@ -123,15 +131,16 @@ def _content(path: Path, options: ReadOptions) -> _Content:
     return _Content(frames, header.owner or path, header.columns(), remark, header.depth)
 
 
-def _notes(files: Sequence[tuple[Path, _Content]], listed: bool) -> list[str]:
+def _notes(files: Sequence[tuple[Path, _Content]], listed: bool, options: ReadOptions) -> list[str]:
     remarks = Counter(content.remark for _, content in files)
     notes = []
-    if clip_count := remarks[_CLIP]:
-        frames = sum(len(content.frames) for _, content in files if content.remark == _CLIP)
-        notes.append(
-            f"{clip_count} clips, each a group: at most {clips.MOST_FRAMES} evenly spaced frames taken of each, for "
-            f"neighbouring ones are nearly alike: {frames} images"
-        )
+    for remark, part in ((_CLIP, "frames"), (_VOLUME, f"slices across {options.axis or AXES[-1]}")):
+        if remarks[remark]:
+            images = sum(len(content.frames) for _, content in files if content.remark == remark)
+            notes.append(
+                f"{remarks[remark]} {remark}s, each a group: at most {clips.MOST_FRAMES} evenly spaced {part} taken of "
+                f"each, for neighbouring ones are nearly alike: {images} images"
+            )
     if remarks[dicom.DIRECTORY] and not listed:
         notes.append(f"{remarks[dicom.DIRECTORY]} DICOMDIR ignored: the files themselves are read")
     if remarks[_REPORT] and not listed:
@@ -174,18 +183,25 @@ class OpenFiles:
     For any number of threads; frames of one file are decoded one at a time.
     """
 
-    def __init__(self, options: ReadOptions) -> None:
+    def __init__(self, options: ReadOptions, items: Sequence[SourceItem]) -> None:
+        """Set how files are read, and which: all of `items` share one decision on the depth of 16-bit values."""
         self._options = options
+        self._depth = Depth(options.bits, partial(_largest, items, options))
         self._lock = threading.Lock()
         self._files: OrderedDict[Path, _Opened] = OrderedDict()
 
     def picture(self, item: SourceItem) -> Picture:
-        """Return the picture of `item`. Raises UnreadableImageError."""
+        """Return the picture of `item`.
+
+        Raises:
+            UnreadableImageError: it cannot be decoded.
+            SourceError: its values are above the bits that the user gave.
+        """
         kind = _container(item, self._options)
         if kind is None:
-            return decode_file(item.path)
+            return decode_file(item.path, self._depth)
         with self._lock:
-            file = self._files.pop(item.path, None) or _Opened(item.path, kind)
+            file = self._files.pop(item.path, None) or _Opened(partial(kind, item, self._depth, self._options))
             self._files[item.path] = file
             while len(self._files) > _KEPT_OPEN:
                 self._files.popitem(last=False)
@@ -195,8 +211,8 @@ class OpenFiles:
 class _Opened:
     """One file, opened at the first use; that it cannot be opened is kept as well, and not tried once a frame."""
 
-    def __init__(self, path: Path, kind: Callable[[Path], _Container]) -> None:
-        self._path, self._kind = path, kind
+    def __init__(self, opener: Callable[[], _Container]) -> None:
+        self._opener = opener
         self._lock = threading.Lock()
         self._file: _Container | UnreadableImageError | None = None
 
@@ -204,7 +220,7 @@ class _Opened:
         with self._lock:
             if self._file is None:
                 try:
-                    self._file = self._kind(self._path)
+                    self._file = self._opener()
                 except UnreadableImageError as error:
                     self._file = error
             if isinstance(self._file, UnreadableImageError):
@@ -212,11 +228,72 @@ class _Opened:
             return self._file.picture(frame)
 
 
-def _container(item: SourceItem, options: ReadOptions) -> Callable[[Path], _Container] | None:
+def _container(item: SourceItem, options: ReadOptions) -> Callable[[SourceItem, Depth, ReadOptions], _Container] | None:
+    """Return what opens the file of `item`, if it is one that may hold several images."""
     suffix = item.path.suffix.lower()
     if suffix == arrays.SUFFIX:
-        return arrays.Arrays
-    if suffix in clips.SUFFIXES or (suffix == ".gif" and item.frame is not None):
-        return clips.Clip
-    force = options.force_dicom
-    return partial(DicomFile, force=force) if dicom.is_dicom(item.path, force) else None
+        return lambda item, depth, options: arrays.Arrays(item.path, options.bits)
+    if volumes.is_volume(item.path):
+        return lambda item, depth, options: volumes.Volume(item.path, options.axis, depth)
+    if suffix in clips.SUFFIXES or (suffix in pictures.SUFFIXES and item.frame is not None):
+        return lambda item, depth, options: clips.Clip(item.path, depth)
+    if dicom.is_dicom(item.path, options.force_dicom):
+        return lambda item, depth, options: DicomFile(item.path, options.force_dicom)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------- depth
+
+
+class _Recorder(Depth):
+    """Keeps the largest value of files that state `significant` bits, and decides nothing."""
+
+    def __init__(self, significant: int | None) -> None:
+        super().__init__()
+        self.largest, self._significant = 0, significant
+
+    def white(self, path: Path, largest: int, significant: int | None = None) -> int:
+        if significant == self._significant:
+            self.largest = max(self.largest, largest)
+        return FULL
+
+
+def _largest(
+    items: Sequence[SourceItem], options: ReadOptions, significant: int | None, certain: Callable[[int], bool]
+) -> int:
+    """Return the largest value of the files of `items` that have 16 bits and state `significant` of them.
+
+    Ends early with the first value that makes the decision `certain`. Files that cannot be read count for nothing
+    here: they are errors, or left out and told, when they are decoded.
+    """
+
+    def of(item: SourceItem) -> int:
+        recorder = _Recorder(significant)
+        try:
+            if _is_undecided(item.path):
+                kind = _container(item, options)
+                if kind is None:
+                    decode_file(item.path, recorder)
+                else:
+                    kind(item, recorder, options)
+        except UnreadableImageError:
+            return recorder.largest
+        return recorder.largest
+
+    largest, files = 0, {item.path: item for item in items}  # a container reads all its frames at once
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        for future in [pool.submit(of, item) for item in files.values()]:
+            largest = max(largest, future.result())
+            if certain(largest):
+                break
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return largest
+
+
+def _is_undecided(path: Path) -> bool:
+    """Return whether `path` may have values of 16 bits without a stated depth. Raises UnreadableImageError."""
+    if volumes.is_volume(path):
+        return volumes.is_undecided(path)
+    return path.suffix.lower() in pictures.SUFFIXES and pictures.is_undecided(path)

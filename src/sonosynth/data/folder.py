@@ -4,22 +4,23 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from sonosynth.data import clips, dicom, pictures
+from sonosynth.data import clips, dicom, pictures, volumes
 from sonosynth.data.source import check_name, entries
 
 
 def is_image(path: Path, force_dicom: bool) -> bool:
-    """Return whether the name of `path` is that of a picture or a clip, or it is a DICOM file. Raises SourceError."""
-    return path.suffix.lower() in pictures.SUFFIXES | clips.SUFFIXES or dicom.is_dicom(path, force_dicom)
+    """Return whether `path` is named as a picture, a clip or a volume, or is a DICOM file. Raises SourceError."""
+    named = path.suffix.lower() in pictures.SUFFIXES | clips.SUFFIXES or volumes.is_volume(path)
+    return named or dicom.is_dicom(path, force_dicom)
 
 
 class Folder:
     """The entries of one folder, in natural order.
 
     Attributes:
-        images: pictures, clips and DICOM files in the folder itself.
+        images: pictures, clips, volumes and DICOM files in the folder itself.
         below: the same of each subfolder, at any depth; subfolders without any are not listed.
-        side: files that are none of these.
+        side: files that are none of these, and do not hold the pixels of a volume.
         hidden: files and folders that a system or a program keeps for itself (see `source.entries`).
         folders: subfolders.
         linked: those of `folders` that are links, which are not looked into.
@@ -36,6 +37,7 @@ class Folder:
         files = [entry for entry in shown if not entry.is_dir()]
         self.images = [entry for entry in files if is_image(entry, force_dicom)]
         images = set(self.images)
+        images |= volumes.data_files(self.images)
         self.side = [entry for entry in files if entry not in images]
         self.below: dict[Path, list[Path]] = {}
         self.linked = [sub for sub in self.folders if nested and (sub.is_symlink() or _leads_up(path))]

@@ -266,7 +266,7 @@ def read_manifest(directory: Path) -> dict[str, list[str]]:
 
 def _read_png(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as picture:
+        with path.open("rb") as file, Image.open(file) as picture:
             return np.asarray(picture.convert("L"))
     except (OSError, SyntaxError, ValueError) as error:
         raise UnreadableImageError(f"{path}: cannot be read as an image ({error}); restore or remove it") from error

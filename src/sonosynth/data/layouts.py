@@ -38,8 +38,9 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     """Find the labelled images under `path`, of which nothing is decoded.
 
     `path` is a folder in BUSI layout, a folder with one folder a class, a manifest.csv or the folder it lies in, or an
-    .npz file (see `arrays.read_npz`). In folders lie pictures, clips (of which a few frames are taken, see `clips`) and
-    DICOM files (every frame is taken, see `dicom`); docs/reference/sources.md has all rules.
+    .npz file (see `arrays.read_npz`). In folders lie pictures, clips and volumes (of which a few frames or slices are
+    taken, see `clips` and `volumes`) and DICOM files (every frame is taken, see `dicom`); docs/reference/sources.md has
+    all rules.
 
     A manifest wins over folders, and so do a table of labels (labels.csv) and StyleGAN's dataset.json. Masks are paired
     with their images, by their names, places and content (see `masks`). In subfolders of class folders every image is
@@ -60,7 +61,7 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
         return read_dataset_json(path, options)
     if path.is_file() and path.suffix.lower() == SUFFIX:
         _check_no_columns(path, options)
-        return read_npz(path)
+        return read_npz(path, options)
     if not path.is_dir():
         what = "is neither a folder nor a manifest.csv nor an .npz file" if path.exists() else "does not exist"
         if not path.exists() and not path.is_absolute():

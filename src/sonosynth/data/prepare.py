@@ -17,6 +17,7 @@ from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.overlays import without_overlays
 from sonosynth.data.pictures import LARGEST, SUFFIXES
 from sonosynth.data.readers import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
+from sonosynth.data.volumes import data_files
 from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError, nearest
 from sonosynth.files import atomic_directory, check_output, read_json, write_json
 from sonosynth.text import agreeing, counted
@@ -137,7 +138,21 @@ def load_image_set(path: Path) -> ImageSet:
         SourceError: as `read_source`; an unreadable file is always an error here.
         MixedSizesError: images of several sizes; `sonosynth data prepare` makes them one.
     """
-    report, images = decode_all(read_source(path), lambda item, picture: picture.grey)
+    return load_image_sets([path])[0]
+
+
+def load_image_sets(paths: Sequence[Path]) -> list[ImageSet]:
+    """Return the image set at each of `paths`; 16-bit values that state no depth are scaled alike in all of them.
+
+    Raises as `load_image_set` does.
+    """
+    sources = [read_source(path) for path in paths]
+    together = tuple(item for source in sources for item in source.items)
+    return [_loaded(path, replace(source, depth_from=together)) for path, source in zip(paths, sources, strict=True)]
+
+
+def _loaded(path: Path, source: Source) -> ImageSet:
+    report, images = decode_all(source, lambda item, picture: picture.grey)
     if len(report.sizes) > 1:
         other = next(i for i, image in enumerate(images) if image.shape != images[0].shape)
         (a, b), (first, second) = (images[0].shape, images[other].shape), (report.images[0], report.images[other])
@@ -303,7 +318,7 @@ def source_fingerprint(source: Source, masks: bool = False) -> str:
             sorted(item.extra.items()),
         )
         digest.update(repr(row).encode())
-        for path in (item.path, *(item.masks if masks else ())):
+        for path in (item.path, *sorted(data_files([item.path])), *(item.masks if masks else ())):
             if path not in contents:
                 contents[path] = _file_digest(path)
             digest.update(contents[path])

@@ -1,7 +1,6 @@
 """Reading a source: what lies there (`read_source`), one picture (`decode`), and what all pictures are (`scan`)."""
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sonosynth.data.contents import OpenFiles
+from sonosynth.data.contents import THREADS, OpenFiles
 from sonosynth.data.dicom import quiet
 from sonosynth.data.layouts import ReadOptions, Source, SourceItem, named, read_source
 from sonosynth.data.pictures import COLOUR, HOW_TO_SKIP, Picture
@@ -31,17 +30,21 @@ __all__ = [
     "scan",
 ]
 _NAMED = 3  # names in a note
-_THREADS = min(4, os.cpu_count() or 1)
 _T = TypeVar("_T")
 
 
 @quiet()
 def decode(item: SourceItem, options: ReadOptions | None = None) -> Picture:
-    """Decode one image to grey pixels, by the rules of `decode_file`, `DicomFile`, `Clip` or `Arrays`.
+    """Decode one image to grey pixels, by the rules of `decode_file`, `DicomFile`, `Clip`, `Volume` or `Arrays`.
 
-    Raises UnreadableImageError. To decode many images, `decode_all` opens each file only once.
+    The depth of 16-bit values that state none is decided from the file of `item` alone, not from its source; give it as
+    ``options.bits`` to have the same one everywhere. To decode many images, `decode_all` opens each file only once.
+
+    Raises:
+        UnreadableImageError: it cannot be decoded.
+        SourceError: its values are above ``options.bits``.
     """
-    return OpenFiles(options or ReadOptions()).picture(item)
+    return OpenFiles(options or ReadOptions(), [item]).picture(item)
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def scan(
 
     Raises:
         UnreadableImageError: a file cannot be decoded and is not to be skipped.
-        SourceError: no file is left.
+        SourceError: no file is left, or values are above the bits that the user gave.
     """
     return decode_all(source, lambda item, picture: None, skip_unreadable, progress)[0]
 
@@ -181,7 +184,8 @@ def decode_all(
 ) -> tuple[SourceReport, list[_T]]:
     """Decode every file once; return the report of `scan` and the value of `work` for each readable file.
 
-    `work` runs in several threads. Raises as `scan` does.
+    The depth of 16-bit values that state none is one for all files of `source` and its ``depth_from``. `work` runs in
+    several threads. Raises as `scan` does.
     """
 
     def one(item: SourceItem) -> tuple[ImageFacts, _T] | UnreadableImageError:
@@ -194,9 +198,9 @@ def decode_all(
         digest = hashlib.blake2b(f"{width}x{height} ".encode() + picture.grey.tobytes(), digest_size=16).hexdigest()
         return ImageFacts(item, width, height, picture.original_mode, picture.note, digest), value
 
-    files = OpenFiles(source.options)
+    files = OpenFiles(source.options, [*source.items, *source.depth_from])
     facts, values, unreadable = [], [], []
-    pool = ThreadPoolExecutor(_THREADS)
+    pool = ThreadPoolExecutor(THREADS)
     try:
         for done, future in enumerate([pool.submit(one, item) for item in source.items], start=1):
             result = future.result()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sonosynth.data.depth import BITS
 from sonosynth.errors import SourceError
 from sonosynth.files import same_file
 
@@ -15,6 +16,9 @@ _SYSTEM = frozenset((
     "__macosx", "@eadir", "#recycle", "#snapshot", "lost+found", "$recycle.bin", "system volume information",
     "network trash folder", "temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__",
 ))  # fmt: skip
+
+AXES = ("x", "y", "z")
+"""Axes of a volume, in the order in which they are stored: x changes fastest."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,22 @@ class ReadOptions:
         label: column that gives the class; None: "label".
         group: column that gives the patient, or another unit that must not be divided; None: "group", if there is one.
         force_dicom: read DICOM files that lack the preamble, as implicit or explicit little endian.
+        bits: depth of 16-bit values whose file states none, 8 to 16; None: decided from all values of the source.
+        axis: axis across which slices of volumes lie, "x", "y" or "z"; None: the last one that is stored, z.
     """
 
     path: str | None = None
     label: str | None = None
     group: str | None = None
     force_dicom: bool = False
+    bits: int | None = None
+    axis: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.bits is not None and self.bits not in BITS:
+            raise SourceError(f"bits must be {BITS[0]} to {BITS[-1]}, not {self.bits}")
+        if self.axis is not None and self.axis not in AXES:
+            raise SourceError(f"axis must be one of {', '.join(AXES)}, not '{self.axis}'")
 
     @property
     def columns(self) -> dict[str, str]:
@@ -76,6 +90,7 @@ class Source:
         notes: lines to tell the user: what was left out and why, what was kept beyond the contract.
         synthetic: whether a manifest says that the images were generated.
         options: how it was read, and how its files are to be decoded.
+        depth_from: images of other sources with which `items` share the decision on the depth of 16-bit values.
     """
 
     kind: str
@@ -85,6 +100,7 @@ class Source:
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     options: ReadOptions = ReadOptions()
+    depth_from: tuple[SourceItem, ...] = ()
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -133,6 +149,8 @@ def distinct_ids(paths: Sequence[Path], frames: Sequence[int | None]) -> list[st
 
 
 def _stem(path: Path) -> str:
+    if path.name.lower().endswith(".nii.gz"):
+        return path.name[: -len(".nii.gz")]
     return path.name if path.suffix[1:].isdigit() else path.stem
 
 

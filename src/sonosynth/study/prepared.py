@@ -15,7 +15,7 @@ from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.manifests import LABELS
 from sonosynth.data.prepare import prepare, source_fingerprint
-from sonosynth.data.readers import Source, read_source
+from sonosynth.data.readers import Source, SourceItem, read_source
 from sonosynth.data.split import LEAST, TRIES, check_apart, check_real, held_out, leak, nested_subsets, other_classes
 from sonosynth.errors import ClassError, LeakageError, SonosynthError, SplitError, StudyError
 from sonosynth.metrics.sets import check_class_names
@@ -215,6 +215,8 @@ def _prepared(
         told = {"notes": notes, "kind": kept["kind"], "files": kept.get("files")}
         return images.with_classes(data.classes or images.classes), told
     source, lines = _source(design)
+    if design.split.test is not None:
+        source = replace(source, depth_from=_trained_or_tested(design, design.split.test))
     files, tables = source_fingerprint(source), dict[str, bytes]()
     if data.groups == "audit":
         source, lines, tables = _audited(design, source, progress)
@@ -223,6 +225,13 @@ def _prepared(
     if store is not None and store.has_begun:
         _check_as_before(store, "fingerprint", images)
     return images, {"notes": [*lines, *notes], "kind": source.kind, "files": files, "audit": tables}
+
+
+def _trained_or_tested(design: StudyDesign, test: str) -> tuple[SourceItem, ...]:
+    """Return the images of `data.source` and of `test`, which share the decision on the depth of 16-bit values."""
+    ours, tested = read_source(expand(design.data.source), design.data.options), read_test_set(test, design)
+    classes = design.data.classes or ours.classes
+    return tuple(item for item in (*ours.items, *tested.items) if item.label in classes)
 
 
 def _check_as_before(store: Store, name: str, images: ImageSet) -> None:
@@ -333,16 +342,23 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     source = read_test_set(design.split.test, design)
     told = _left_out(source, design.split.test, design, images)
     data = design.data
+    known = store is not None and store.data.is_dir()  # then it has been told, and the source may be gone
+    try:
+        source = replace(source, depth_from=_trained_or_tested(design, design.split.test))
+    except SonosynthError as error:
+        if not known:
+            raise
+        told.append(f"the depth of 16-bit values is decided without data.source, which cannot be read again: {error}")
     test, notes = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
     if store is not None and store.has_begun:
         _check_as_before(store, "test_fingerprint", test)
     check_real(test, "images of split.test")
     roles, remedy = ("images of data.source", "images of split.test"), "remove them from one of the two"
     check_apart(images, test, roles, remedy)
-    known = store is not None and store.data.is_dir()  # then it has been told, and the source may be gone
     ours = read_source(expand(data.source), data.options) if data.grouped or not known else None
     if data.grouped and ours:  # who asks for near copies to be kept together means these as well
         used = set(images.ids)  # copies under two labels may have been left out
+        ours = replace(ours, depth_from=source.depth_from)
         near = [pair for pair in shared_frames(ours, source) if pair[0] in used]
         if near:
             raise LeakageError(leak(near, (roles[0], f"{roles[1]} (near copies, crops or flips)"), remedy))

@@ -17,6 +17,7 @@ from sonosynth.classify.arms import DEFAULT_ARMS, FILLS, Fill, find_arm
 from sonosynth.classify.filters import FILTERS, QUANTILE
 from sonosynth.classify.networks import find_network
 from sonosynth.classify.settings import DEFAULTS, Balance, Schedule, Training
+from sonosynth.data.depth import BITS
 from sonosynth.data.source import ReadOptions
 from sonosynth.errors import nearest
 from sonosynth.features import known_features
@@ -78,6 +79,8 @@ class DataSection(Section):
     source: _Path
     columns: ColumnsSection = ColumnsSection()  # of a table whose columns are called otherwise
     force_dicom: bool = False  # DICOM files without preamble
+    bits: int | None = Field(None, ge=BITS[0], le=BITS[-1])  # depth of 16-bit values whose files state none
+    axis: Literal["x", "y", "z"] | None = None  # across which slices of volumes are taken; None: z
     size: Literal[32, 64, 128, 256, 512] = 64
     fit: Literal["stretch", "pad", "crop", "mask"] = "stretch"
     mask_overlays: bool = False
@@ -88,7 +91,8 @@ class DataSection(Section):
     @property
     def options(self) -> ReadOptions:
         """How `source` is read."""
-        return ReadOptions(**self.columns.model_dump(), force_dicom=self.force_dicom)
+        given = self.columns.model_dump()
+        return ReadOptions(**given, force_dicom=self.force_dicom, bits=self.bits, axis=self.axis)
 
     @property
     def grouped(self) -> bool:
