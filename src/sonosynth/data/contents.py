@@ -5,6 +5,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -268,16 +269,14 @@ def _largest(
     """
 
     def of(item: SourceItem) -> int:
-        recorder = _Recorder(significant)
-        try:
-            if _is_undecided(item.path):
-                kind = _container(item, options)
-                if kind is None:
-                    decode_file(item.path, recorder)
-                else:
-                    kind(item, recorder, options)
-        except UnreadableImageError:
-            return recorder.largest
+        recorder, kind = _Recorder(significant), _container(item, options)
+        with suppress(UnreadableImageError):
+            if not _is_undecided(item.path):
+                return 0
+            if kind is None:
+                decode_file(item.path, recorder)
+            else:
+                kind(item, recorder, options)
         return recorder.largest
 
     largest, files = 0, {item.path: item for item in items}  # a container reads all its frames at once
