@@ -52,8 +52,11 @@ def check(path: Path) -> None:
         OutputError: a block device or a socket, a descriptor that is not open for writing, a pipe that nobody reads, or
             a device that cannot be opened.
     """
+    named_pipe = kind(path) == "pipe" and _descriptor(path) is None
+    if named_pipe and _identity(path) in _opened:
+        return
     stream = _open(path)
-    if kind(path) == "pipe" and _descriptor(path) is None:
+    if named_pipe:
         _opened[_identity(path)] = stream
     else:
         os.close(stream)

@@ -8,6 +8,7 @@ from bad_server import CONTENT, SHORT, checksum
 from sonosynth.data.catalog import RemoteFile
 from sonosynth.data.download import _Resume, download
 from sonosynth.errors import FetchError, OutputError
+from special_files import pipe
 
 
 def test_a_download_is_the_file_and_leaves_nothing_else(server, tmp_path):
@@ -17,6 +18,14 @@ def test_a_download_is_the_file_and_leaves_nothing_else(server, tmp_path):
     )
     assert path.read_bytes() == CONTENT and [entry.name for entry in tmp_path.iterdir()] == ["x.bin"]
     assert told[-1] == (len(CONTENT), len(CONTENT)) and told == sorted(told)
+
+
+@pytest.mark.parametrize("name", ["x.bin", "x.bin.part", "x.bin.part.json"])
+def test_a_special_file_is_not_replaced_by_a_download(server, tmp_path, name):
+    pipe(tmp_path / name)
+    with pytest.raises(OutputError, match=f"{name} is a pipe where a file is needed"):
+        download(server.file(checksum=checksum()), tmp_path, SHORT)
+    assert (tmp_path / name).is_fifo() and not server.asked
 
 
 @pytest.mark.parametrize("fault", ["drop", "stall", "503", "429"])

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from sonosynth import __version__
 from sonosynth.errors import FetchError, OutputError
-from sonosynth.files import read_json, write_json
+from sonosynth.files import check_kinds, read_json, write_json
 from sonosynth.text import counted
 
 if TYPE_CHECKING:
@@ -69,10 +69,11 @@ def download(
 
     Raises:
         FetchError: the server cannot be reached, refuses, stalls, or sends something else than was published.
-        OutputError: the disk is too full.
+        OutputError: the disk is too full, or what is there under the name is no ordinary file.
     """
     import pooch
 
+    check_kinds(folder, (file.name, f"{file.name}.part", f"{file.name}.part.json"))
     pooch.get_logger().setLevel("ERROR")
     try:
         path = pooch.retrieve(

@@ -295,7 +295,7 @@ class _Pool:
             return False if solved.status == _INFEASIBLE else None
         self._taken = solved.x[:groups] > 0.5
         self.have = images @ self._taken.astype(np.int64)
-        return True
+        return None if len(self.lacking(leave, leave_groups)) else True  # the solver works with tolerances
 
     def indices(self, taken: bool) -> np.ndarray:
         """Return the images of the groups that were taken, or of the others, ascending."""

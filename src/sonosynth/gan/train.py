@@ -98,8 +98,9 @@ def train(
 ) -> Path:
     """Train one generator on all of `data` and return its run directory.
 
-    The same call again continues an unfinished run to the identical result, and does nothing where the run is done; a
-    larger `kimg` continues a finished one. A recipe with `pretrain_kimg` is trained on phantoms first, in a run of its
+    The same call again continues an unfinished run to the identical result and log lines, and does nothing where the
+    run is done; a larger `kimg` continues a finished one, with settings that follow from the length as they were (see
+    `kept_settings`). A recipe with `pretrain_kimg` is trained on phantoms first, in a run of its
     own that goes on just so.
 
     A loss or weight that is not finite takes the run back to its last good log line, with new random draws; after

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
+from sonosynth.files import parse_yaml
 from sonosynth.report.results import (
     UNRECORDED,
     ClassifierRun,
@@ -214,7 +214,7 @@ class StudyRecord:
         return StudyRecord(
             directory=study_dir,
             design=design,
-            bases=_bases(design, yaml.safe_load(text)["gans"] if design.gans else []),
+            bases=_bases(design, parse_yaml(text)["gans"] if design.gans else []),
             study_text=text,
             provenance=read_object(provenance) if provenance.is_file() else {},
             data=data,
