@@ -243,6 +243,18 @@ def test_scan_reports_sizes_modes_copies_and_conflicts(tmp_path: Path) -> None:
     assert "class 'c' has a single image" in notes
 
 
+def test_notes_name_three_and_say_where_the_others_are(tmp_path: Path) -> None:
+    for k in range(5):
+        png(tmp_path / "a" / f"a{k}.png", k)
+        png(tmp_path / "b" / f"b{k}.png", k)
+    report = scan(read_source(tmp_path))
+    (note,) = [note for note in report.notes() if "different labels" in note]
+    assert note.endswith(
+        "wrong: a/a0 = b/b0, a/a1 = b/b1, a/a2 = b/b2 and 2 more ('sonosynth data info SOURCE --json' lists all)"
+    )
+    assert len(report.summary()["conflicts"]) == 5
+
+
 def test_copies_are_found_by_pixels_whatever_the_file(tmp_path: Path) -> None:
     with Image.open(png(tmp_path / "a" / "1.png")) as picture:
         picture.convert("RGB").save(tmp_path / "a" / "2.bmp")

@@ -42,7 +42,7 @@ def read_npz(path: Path) -> Source:
     headers = _headers(path)
     parts = [part for part in _PARTS if f"{part}_images" in headers]
     if not parts and "images" not in headers:
-        keys = named(headers) or "none"
+        keys = named(headers, 12) or "none"
         raise SourceError(f"{path} holds neither 'images' nor 'train_images' (its arrays: {keys}); rename its arrays")
     items: list[SourceItem] = []
     for part in parts or [""]:

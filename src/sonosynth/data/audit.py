@@ -34,6 +34,7 @@ STORAGE = ("file format", "compression", "bit depth", "JPEG quality")
 """Properties of files that say nothing of tissue."""
 FILE_SIZE = "file size, bytes per pixel"
 _SURE = 0.05  # p-value, after correction
+_NAMED = 3  # names in a note
 _FEW = 10  # groups of a class below which a study cannot say much
 
 Array = np.ndarray[Any, Any]
@@ -283,7 +284,8 @@ def _notes(report: SourceReport, groups: Array, labels: Array, sizes: Sequence[i
             names[number].append(image.item.group)
     joined = [" + ".join(several) for several in names.values() if len(several) > 1]
     if joined:
-        notes.append(f"the source's own groups that show one frame, and are joined: {named(joined)}")
+        more = " (groups.csv has all)" if len(joined) > _NAMED else ""
+        notes.append(f"the source's own groups that show one frame, and are joined: {named(joined, _NAMED)}{more}")
     classes = report.source.classes
     counts = {name: len(np.unique(groups[labels == i])) for i, name in enumerate(classes)}
     notes += [

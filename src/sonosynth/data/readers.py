@@ -31,6 +31,7 @@ __all__ = [
 ]
 _THREADS = min(4, os.cpu_count() or 1)
 _T = TypeVar("_T")
+_NAMED = 3  # names in a note
 
 
 @quiet()
@@ -105,15 +106,16 @@ class SourceReport:
         """Return lines to tell the user: the source's own, then files left out, conversions, copies, small classes."""
         notes = [*self.source.notes]
         if files := list(dict.fromkeys(self.unreadable)):
-            notes.append(f"{len(files)} unreadable files left out: {named(files)}")
+            notes.append(f"{len(files)} unreadable files left out: {named(files, _NAMED)}{_more(files)}")
         for note, ids in self.conversions().items():
-            names = f": {named(ids)}" if note == COLOUR or len(ids) <= 3 else ""
+            names = f": {named(ids, _NAMED)}" if note == COLOUR or len(ids) <= _NAMED else ""
             notes.append(f"{note}: {len(ids)} of {len(self.images)} images{names}")
         if copies := sum(len(cluster) - 1 for cluster in self.duplicates):
             notes.append(f"exact copies of other images, each in one group with its original: {copies}")
         if self.conflicts:
-            pairs = (" = ".join(f"{self._name(i)}" for i in cluster) for cluster in self.conflicts)
-            notes.append(f"copies with different labels, at least one of them wrong: {named(pairs)}")
+            found = [" = ".join(self._name(i) for i in cluster) for cluster in self.conflicts]
+            listed = f"{named(found, _NAMED)}{_more(found)}"
+            notes.append(f"copies with different labels, at least one of them wrong: {listed}")
         if len(self.source.classes) == 1:
             notes.append(f"only one class: {self.source.classes[0]}")
         notes += [f"class '{name}' has a single image" for name, count in self.class_counts.items() if count == 1]
@@ -141,6 +143,11 @@ class SourceReport:
             "unreadable": list(dict.fromkeys(self.unreadable)),
             "notes": self.notes(),
         }
+
+
+def _more(names: Sequence[str]) -> str:
+    """Return where all of `names` stand, if a note shows only some."""
+    return " ('sonosynth data info SOURCE --json' lists all)" if len(names) > _NAMED else ""
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

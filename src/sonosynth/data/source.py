@@ -132,7 +132,7 @@ def suffixes(paths: Iterable[Path]) -> str:
     return ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common(6))
 
 
-def named(names: Iterable[str], limit: int = 12) -> str:
+def named(names: Iterable[str], limit: int = 5) -> str:
     """Return the first `limit` names joined by commas, and how many more there are."""
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
