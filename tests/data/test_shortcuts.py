@@ -64,6 +64,16 @@ def test_format_that_stands_for_the_class_is_told_everywhere(tmp_path, pictures)
     assert '<td class="n">JPEG 100.0 %</td><td class="n">PNG 100.0 %</td>' in page
 
 
+def test_an_audit_of_an_older_version_is_still_shown(tmp_path, pictures):
+    source = written(tmp_path / "set", pictures, as_jpeg_or_png)
+    told(source, tmp_path / "audit")
+    kept = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    del kept["found"]["storage"]
+    (tmp_path / "audit" / "audit.json").write_text(json.dumps(kept))
+    again = CliRunner().invoke(app, ["audit", str(source), "--out", str(tmp_path / "audit")])
+    assert again.exit_code == 0 and "already done" in again.output and "file format" not in again.output
+
+
 def test_an_audit_of_a_prepared_set_knows_the_files_it_came_from(tmp_path, pictures):
     source = written(tmp_path / "set", pictures, as_jpeg_or_png)
     made = CliRunner().invoke(app, ["prepare", str(source), "--out", str(tmp_path / "out"), "--size", "32"])

@@ -227,6 +227,28 @@ def test_another_split_or_a_strangers_folder_is_refused(source, finished, tmp_pa
         run(plain(source), tmp_path)
 
 
+def test_a_folder_made_elsewhere_that_differs_in_compression_is_told(tmp_path):
+    def pictures(images: ImageSet, folder: Path, suffix: str) -> str:
+        for k, grey in enumerate(images.images):
+            path = folder / images.classes[images.labels[k]] / f"{k}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(grey).save(path, quality=70)
+        return str(folder)
+
+    real, made = pictures(blobs(30), tmp_path / "real", "jpg"), pictures(blobs(40, seed=7), tmp_path / "made", "png")
+    gans = [{"folder": made, "name": "theirs"}]
+    raw = plain(Path(real), gans=gans, split={"sizes": [8]}, classifiers=QUICK | {"arms": ["real"]})
+    run(raw, tmp_path / "study")
+    run(raw, tmp_path / "study")  # from its own copy of the images, which says it as well
+    (scored,) = (read_json(path)["result"] for path in (tmp_path / "study" / "cells").glob("score-*.json"))
+    (note,) = [note for note in scored["notes"] if "compression" in note]
+    assert "JPEG in 100 % of the training images (quality about 70), 100 % of the held-out images" in note
+    assert note.endswith("0 % of the synthetic images; its marks move every distance")
+    assert [
+        shown.text for shown in StudyRecord.load(tmp_path / "study").score_notes if "compression" in shown.text
+    ] == [note]
+
+
 def test_a_folder_made_elsewhere_takes_the_place_of_a_generator(source, tmp_path):
     made = ImageSet(**{**vars(blobs(40, seed=5)), "synthetic": True})
     made.save(tmp_path / "made")
