@@ -112,7 +112,7 @@ def test_dicom_names_its_transfer_syntax(tmp_path, syntax):
     path = tmp_path / "x.dcm"
     (coded(data, syntax) if syntax != ExplicitVRLittleEndian else data).save_as(path, enforce_file_format=True)
     found = encoding_of(path)
-    assert (found.format, found.lossy, found.bits) == (f"DICOM ({syntax.name})", False, 8)
+    assert (found.format, found.lossy, found.bits) == (f"DICOM {syntax.name}", False, 8)
     assert found.bytes_per_pixel == path.stat().st_size / (2 * GREY.size)
 
 
@@ -127,8 +127,8 @@ def test_dicom_tells_of_loss_and_of_jpeg_quality(tmp_path):
     )
     dataset(GREY[None], LossyImageCompression="01").save_as(tmp_path / "once.dcm", enforce_file_format=True)
     jpeg, once = encoding_of(tmp_path / "jpeg.dcm"), encoding_of(tmp_path / "once.dcm")
-    assert (jpeg.format, jpeg.lossy, jpeg.quality) == (f"DICOM ({JPEGBaseline8Bit.name})", True, 35)
-    assert (once.format, once.lossy, once.quality) == (f"DICOM ({ExplicitVRLittleEndian.name})", True, None)
+    assert (jpeg.format, jpeg.lossy, jpeg.quality) == (f"DICOM {JPEGBaseline8Bit.name}", True, 35)
+    assert (once.format, once.lossy, once.quality) == (f"DICOM {ExplicitVRLittleEndian.name}", True, None)
 
 
 def test_each_file_is_read_once_and_other_readers_files_are_named_by_their_suffix(tmp_path, monkeypatch):

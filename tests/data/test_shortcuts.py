@@ -141,6 +141,14 @@ def test_several_kinds_are_tested_and_shown_as_shares():
     assert "JPEG 75 % of a, 0 % of b; PNG 0 % of a, 75 % of b; TIFF 25 % of a, 25 % of b" in row.sentence()
 
 
+def test_of_two_kinds_the_one_of_the_first_class_is_told():
+    for first, second in (("lossy", "lossless"), ("lossless", "lossy")):
+        row = associations({"compression": np.where(LABELS == 0, first, second)}, LABELS, GROUPS, "ab")[0]
+        assert row.sentence().startswith(
+            f"compression tells the classes apart: {first} 100 % of a, 0 % of b (Cramér's V"
+        )
+
+
 def test_the_effect_is_that_of_scipy():
     from scipy.stats.contingency import association
 

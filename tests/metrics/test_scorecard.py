@@ -372,7 +372,7 @@ JPEG, JPEG_30, PNG = Encoding("JPEG", True, 75, 8), Encoding("JPEG", True, 30, 8
         ),
         ([JPEG, PNG], [PNG], None, "JPEG in 50 % of the training images (quality about 75), 0 % of the synthetic"),
         (
-            [Encoding("DICOM (JPEG 2000)", True), JPEG],
+            [Encoding("DICOM JPEG 2000 Image Compression", True), JPEG],
             [PNG],
             None,
             "lossy compression in 100 % of the training images (quality about 75), 0 % of the synthetic",

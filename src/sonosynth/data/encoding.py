@@ -45,7 +45,7 @@ class Encoding:
     """How one file stores its pixels.
 
     Attributes:
-        format: such as "JPEG", "PNG", "TIFF (LZW)", "MP4 (h264)", or "DICOM (RLE Lossless)" with its transfer syntax.
+        format: such as "JPEG", "PNG", "TIFF (LZW)", "MP4 (h264)", or "DICOM RLE Lossless" with its transfer syntax.
         lossy: whether the compression loses detail: by the format, or because the DICOM header says so (0028,2110).
         quality: of a JPEG, 1 to 100 on the scale of libjpeg; None for other formats, and where no table is found.
         bits: stored per channel; None if the header of the format is not read for it.
@@ -205,7 +205,7 @@ def _of_dicom(path: Path) -> Encoding:
         raise unreadable(path, "the DICOM header is damaged") from error
     quality = _frame_quality(pixels) if syntax in _JPEG_SYNTAXES else None
     name = syntax.name if syntax and not syntax.is_private else "transfer syntax not given"
-    return Encoding(f"DICOM ({name})", lossy, quality, bits or None, size)
+    return Encoding(f"DICOM {name}", lossy, quality, bits or None, size)
 
 
 def _frame_quality(pixels: bytes) -> int | None:

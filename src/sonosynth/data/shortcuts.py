@@ -56,8 +56,10 @@ class Association:
         verb = "tells the classes apart" if self.effect >= STRONG else "differs between the classes"
         if not (kinds := self.kinds):
             parts = ["median " + ", ".join(f"{value:.3g} in {name}" for name, value in self.values.items())]
-        else:  # of two, the second is what is left
-            shown = kinds[:1] if len(kinds) == 2 else kinds[:_KINDS_SHOWN]
+        else:  # of two, the one that the first class has more of; the other is what is left
+            first = next(value for value in self.values.values() if isinstance(value, Mapping))
+            leading = max(kinds, key=lambda kind: first.get(kind, 0))
+            shown = [leading] if len(kinds) == 2 else kinds[:_KINDS_SHOWN]
             parts = [f"{kind} {self._shares(kind)}" for kind in shown]
             parts += [f"and {len(kinds) - _KINDS_SHOWN} more"] if len(kinds) > _KINDS_SHOWN else []
         return f"{self.name} {verb}: {'; '.join(parts)} ({self.measure} {self.effect:.2f}, p {self._p_text()})"
