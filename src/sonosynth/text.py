@@ -10,4 +10,9 @@ def counted(n: int, noun: str, plural: str = "") -> str:
         plural: for all other numbers; `noun` with an "s" if not given. With a verb, both are needed:
             ``counted(n, "image has", "images have")``.
     """
-    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+    return f"{n} {agreeing(n, noun, plural or noun + 's')}"
+
+
+def agreeing(n: float, singular: str, plural: str) -> str:
+    """Return the word that goes with a number: ``agreeing(1, "is", "are")`` is ``"is"``."""
+    return singular if n == 1 else plural

@@ -55,7 +55,7 @@ def test_info_stops_at_an_unreadable_file_unless_told(source: Path) -> None:
     (source / "benign" / "bad.png").write_text("text")
     assert isinstance(call("info", source).exception, UnreadableImageError)
     result = call("info", source, "--skip-unreadable")
-    assert result.exit_code == 0 and "1 unreadable files left out" in result.stdout
+    assert result.exit_code == 0 and "1 unreadable file left out" in result.stdout
     assert "--size 128 --skip-unreadable" in result.stdout
 
 

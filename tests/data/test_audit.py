@@ -161,7 +161,7 @@ def test_what_an_audit_left_out_needs_no_row(tmp_path):
     command[command.index("DIR")] = str(tmp_path / "out")
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
-    assert "4 groups of 4 images" in done.output and "1 unreadable files left out" in done.output
+    assert "4 groups of 4 images" in done.output and "1 unreadable file left out" in done.output
     Image.fromarray(np.zeros((24, 24), np.uint8)).save(tmp_path / "data" / "a" / "new.png")
     command[command.index(str(tmp_path / "out"))] = str(tmp_path / "other")
     assert "no row for 1 of 6 images" in str(CliRunner().invoke(app, command).exception)

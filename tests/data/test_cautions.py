@@ -41,4 +41,4 @@ def test_links_out_are_counted_and_links_inside_are_not(tmp_path: Path) -> None:
 )
 def test_values_that_a_spreadsheet_would_run(value: str, counts: bool) -> None:
     lines = formulas([("x", value), ("y", "z")])
-    assert len(lines) == counts and all(line.startswith("1 images") for line in lines)
+    assert len(lines) == counts and all(line.startswith("1 image has values") for line in lines)

@@ -119,7 +119,7 @@ def test_a_clip_cut_short_keeps_the_frames_before(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     report, left = decode_all(source, lambda item, picture: picture.grey, skip_unreadable=True)
     assert 0 < len(left) < 8 and len(report.unreadable) == 8 - len(left)
-    assert any(note.startswith("1 unreadable files left out: ") for note in report.notes())
+    assert any(note.startswith("1 unreadable file left out: ") for note in report.notes())
     assert len(report.summary()["unreadable"]) == 1
     assert np.array_equal(left, whole[: len(left)])
 

@@ -17,6 +17,7 @@ from hostile.make import CASES, make
 from typer.testing import CliRunner, Result
 
 from sonosynth.cli.main import app
+from sonosynth.text import counted
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="makes pipes, links and names that other systems refuse")
 LIMIT_S, LIMIT_BYTES = 120, 3 << 29  # for one command: seconds, and bytes beyond what the process has
@@ -108,7 +109,7 @@ def test_every_case_ends_as_it_must(case: Case, tmp_path: Path, capfd: pytest.Ca
         skipping = prepared(source, tmp_path / "skip", "--skip-unreadable")
         check(case, skipping, stops and not case.skipped)
         if stops and case.skipped:
-            assert f"note {case.skipped} unreadable files left out: " in words(skipping)
+            assert f"note {counted(case.skipped, 'unreadable file')} left out: " in words(skipping)
             assert re.search(case.stops or "", skipping.stdout)
     if told.exit_code == 0:
         assert re.search(case.tells or "", words(told)), told.stdout

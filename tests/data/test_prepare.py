@@ -243,7 +243,7 @@ def test_unreadable_files_stop_or_are_counted(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError, match=r"bad\.png"):
         prepare(read_source(tmp_path), 16)
     data, notes = prepare(read_source(tmp_path), 16, skip_unreadable=True)
-    assert len(data) == 2 and any(note.startswith("1 unreadable files left out") for note in notes)
+    assert len(data) == 2 and any(note.startswith("1 unreadable file left out") for note in notes)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
@@ -263,7 +263,7 @@ def test_a_file_that_cannot_be_opened_is_named_or_left_out(
     with pytest.raises(UnreadableImageError, match=rf"\(2\)\.png: .*{os.strerror(number)}; replace .*skip-unreadable"):
         prepare(source, 16)
     data, notes = prepare(source, 16, skip_unreadable=True)
-    assert len(data) == 2 and any(note.startswith("1 unreadable files left out") for note in notes)
+    assert len(data) == 2 and any(note.startswith("1 unreadable file left out") for note in notes)
     monkeypatch.undo()
     assert source_fingerprint(source) != whole
 
@@ -276,7 +276,7 @@ def test_an_image_whose_mask_is_unreadable_is_left_out_when_asked(tmp_path: Path
     with pytest.raises(UnreadableImageError, match=r"a \(3\)_mask.png: empty file"):
         prepare(read_source(tmp_path), 16, "mask")
     data, notes = prepare(read_source(tmp_path), 16, "mask", skip_unreadable=True)
-    assert data.ids == ("a (1)", "a (2)") and notes[1].startswith("1 unreadable files left out: ")
+    assert data.ids == ("a (1)", "a (2)") and notes[1].startswith("1 unreadable file left out: ")
 
 
 def test_masks_of_zeros_and_ones_mark_as_others_do(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ class TestClasses:
 
 class TestMistakes:
     def test_too_few_images(self):
-        with pytest.raises(ClassError, match="the synthetic set has 1 images to compare; a distance needs at least 2"):
+        with pytest.raises(ClassError, match="the synthetic set has 1 image to compare; a distance needs at least 2"):
             distances(image_set({"a": 5}, 0), image_set({"a": 1}, 1))
 
     def test_an_unknown_network_is_told_before_any_work(self, monkeypatch):

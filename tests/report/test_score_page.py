@@ -232,7 +232,7 @@ class TestPage:
         exact[0] = train.images[0]
         found = scored((train, replace(made, images=exact), held_out), parts=("memorisation",), features=())
         page = Page(write_score_page(found, tmp_path / "a.html", {}).read_text())
-        assert any("1 of 24 synthetic images are exact copies of training images" in text for text in page.banners)
+        assert any("1 of 24 synthetic images is an exact copy of a training image" in text for text in page.banners)
         assert len(page.gallery_rows(3)[0]) == 3 and "made-0 " in page.tiles[0][2]
 
     def test_held_out_images_that_are_near_copies_are_told(self, sets, tmp_path):

@@ -299,7 +299,7 @@ def test_results_of_an_earlier_version_are_told_and_made_anew(folder, tmp_path):
     told = run(raw, tmp_path / "run")
     assert told.fresh == ["classify"]
     (note,) = [note for note in told.notes if "earlier version" in note]
-    assert note.startswith("1 results of kind 'classify' are of an earlier version")
+    assert note.startswith("1 result of kind 'classify' is of an earlier version")
 
 
 def test_a_plan_says_what_the_design_can_see(folder):

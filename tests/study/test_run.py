@@ -101,7 +101,7 @@ def results_alone(finished, tmp_path) -> Path:
 def test_a_study_goes_on_from_its_results_alone(source, finished, results_alone):
     _, monitor = run(plain(source), results_alone)
     assert sorted(monitor.fresh) == ["classify", "score", "train"]
-    assert any("1 generators" in note and "1 results" in note for note in monitor.notes)
+    assert any("1 generator whose" in note and "1 result that rests on it" in note for note in monitor.notes)
     assert (results_alone / "f1.csv").read_bytes() == (finished / "f1.csv").read_bytes()
     made_on = [read_json(path)["made_on"] for path in (results_alone / "cells").glob("*.json")]
     assert len(made_on) == 8 and all(machine["versions"]["torch"] for machine in made_on)
@@ -309,7 +309,11 @@ def test_patients_of_dicom_headers_are_compared_and_running_numbers_are_not(tmp_
     ours, test, other = (read_source(tmp_path / name) for name in ("ours", "test", "other"))
     assert {item.group for item in ours.items} == {item.group for item in other.items} == {"1", "2"}
     (line,) = shared_groups(ours, test, ours.classes)
-    assert line.startswith("1 groups of split.test") and "that of '4' like that of '2'" in line and "P-2" not in line
+    assert (
+        line.startswith("1 group of split.test is called")
+        and "that of '4' like that of '2'" in line
+        and "P-2" not in line
+    )
     assert shared_groups(ours, test, ["a"]) == shared_groups(ours, other, ours.classes) == []
 
 

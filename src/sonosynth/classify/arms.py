@@ -10,6 +10,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import apportion
 from sonosynth.errors import SonosynthError, nearest
 from sonosynth.seeds import numpy_generator
+from sonosynth.text import agreeing, counted
 
 Fill = Literal["proportional", "balanced"]
 """In which proportions of classes images are added to the real ones: theirs, or such that the union is balanced;
@@ -131,8 +132,8 @@ def draw_synthetic(synthetic: ImageSet, counts: np.ndarray, seed: int) -> ImageS
         there = np.flatnonzero(synthetic.labels == label)
         if count > len(there):
             raise ArmError(
-                f"{count} synthetic images of class '{name}' are needed and there are {len(there)}; "
-                "make more or lower the ratio"
+                f"{counted(count, 'synthetic image')} of class '{name}' {agreeing(count, 'is', 'are')} needed and "
+                f"there {agreeing(len(there), 'is', 'are')} {len(there)}; make more or lower the ratio"
             )
         chosen.append(rng.permutation(there)[:count])
     return synthetic.subset(np.sort(np.concatenate(chosen)))

@@ -12,6 +12,7 @@ from sonosynth.classify.settings import DEFAULTS, Training
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_classes, check_real
 from sonosynth.errors import ClassError, SonosynthError, nearest
+from sonosynth.text import counted
 
 FILTERS = ("confidence", "distance")
 FOLDS = 3
@@ -193,7 +194,7 @@ def score_filter(synthetic: ImageSet, scores: np.ndarray, *, quantile: float) ->
     """
     check_quantile(quantile)
     if scores.shape != (len(synthetic),) or not np.isfinite(scores).all():
-        raise FilterError(f"scores of {len(synthetic)} synthetic images must be as many finite numbers")
+        raise FilterError(f"scores of {counted(len(synthetic), 'synthetic image')} must be as many finite numbers")
     thresholds = _by_class(synthetic, scores, quantile)
     return _filtered(synthetic, scores >= thresholds[synthetic.labels], thresholds)
 

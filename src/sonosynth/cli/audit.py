@@ -99,7 +99,7 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
     clusters, shortcut = found["clusters"], found["shortcut_f1"]
     typer.echo(f"images      {found['images']} in {counted(found['groups'], 'group')}")
     known = f", {found['known']} of them within one group of the source" if found["known"] else ""
-    typer.echo(f"duplicates  {counted(len(clusters), 'cluster')} of {sum(map(len, clusters))} images{known}")
+    typer.echo(f"duplicates  {counted(len(clusters), 'cluster')} of {counted(sum(map(len, clusters)), 'image')}{known}")
     typer.echo(f"conflicts   {counted(len(found['conflicts']), 'cluster')} with two labels")
     if shortcut:
         verdict = ": the classes can be told apart without looking at tissue"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sonosynth.cli.progress import progress_bar
+from sonosynth.text import agreeing, counted
 
 if TYPE_CHECKING:
     from sonosynth.classify.arms import Arm
@@ -176,7 +177,9 @@ def _filter(
             features = (embed(images, DISTANCE_FEATURES, progress=tell) for images in (real, extra))
             filtered = distance_filter(real, extra, *features, quantile=quantile)
     by_class = ", ".join(f"{name} {share:.0%}" for name, share in filtered.acceptance_by_class.items())
-    typer.echo(f"filter: {len(filtered.kept)} of {len(extra)} synthetic images stay ({by_class})", err=True)
+    of_all = counted(len(extra), "synthetic image")
+    stay = agreeing(len(filtered.kept), "stays", "stay")
+    typer.echo(f"filter: {len(filtered.kept)} of {of_all} {stay} ({by_class})", err=True)
     return filtered
 
 
@@ -188,16 +191,17 @@ def _share(real: "ImageSet", extra: "ImageSet", ratio: float | None, fill: str, 
     if ratio is not None:
         extra = draw_synthetic(extra, extra_counts(real, ratio, find_fill(fill), alone), seed)
     if copies := len(shared_images(real, extra)):
-        typer.echo(f"note: {copies} of {len(extra)} synthetic images are exact copies of training images", err=True)
+        of_all = counted(len(extra), "synthetic image")
+        are = agreeing(copies, "is an exact copy", "are exact copies")
+        typer.echo(f"note: {copies} of {of_all} {are} of training images", err=True)
     return extra
 
 
 def _show(arm: str, result: "Classification", classes: tuple[str, ...]) -> None:
     """Print scores and confusion matrix."""
-    typer.echo(
-        f"{arm}: {result.n_train} real + {result.n_synthetic} synthetic training images, "
-        f"{result.n_test}{' synthetic' if result.tested_on == 'synthetic' else ''} test images"
-    )
+    kind = "synthetic test image" if result.tested_on == "synthetic" else "test image"
+    training = counted(result.n_synthetic, "synthetic training image")
+    typer.echo(f"{arm}: {result.n_train} real + {training}, {counted(result.n_test, kind)}")
     width = max(len(name) for name in (*result.metrics, *classes))
     for name, value in result.metrics.items():
         typer.echo(f"  {name:<{width}} {value:.3f}")

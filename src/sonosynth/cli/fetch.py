@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sonosynth.text import counted
+
 if TYPE_CHECKING:
     from sonosynth.data.catalog import PublicSet
 
@@ -42,7 +44,7 @@ def _fetch(entry: "PublicSet", out: Path, as_json: bool) -> None:
     from sonosynth.data.fetch import fetch as fetched
 
     for heading, text in (
-        ("data set", f"{entry.name}: {entry.title}; {entry.images} images"),
+        ("data set", f"{entry.name}: {entry.title}; {counted(entry.images, 'image')}"),
         ("licence", entry.licence),
         ("weights", entry.weights),
         ("cite", f"{entry.citation}. doi {entry.doi}"),

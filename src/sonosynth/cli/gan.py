@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sonosynth.cli.progress import progress_bar
+from sonosynth.text import counted
 
 
 def train(
@@ -94,7 +95,7 @@ def train(
     length = recipe.kimg if kimg is None else kimg
     counts = ", ".join(f"{count} {name}" for name, count in images.class_counts.items() if count)
     plan = (
-        f"{recipe.name} on {len(images)} images ({counts}), {length:g} kimg"
+        f"{recipe.name} on {counted(len(images), 'image')} ({counts}), {length:g} kimg"
         f"{' a class' if mode == 'per_class' and class_name is None else ''}, batch {recipe.batch}, seed {seed}, "
         f"mode {'one class' if class_name is not None else mode}"
     )
@@ -137,7 +138,8 @@ def train(
     for told in sorted(out.rglob(TRANSFER)):
         moved = read_json(told)
         left, source = ", ".join(moved["left"]) or "nothing", start or "pretraining"
-        typer.echo(f"{told}: took {len(moved['taken'])} tensors from {source}; left as initialised: {left}", err=True)
+        taken = counted(len(moved["taken"]), "tensor")
+        typer.echo(f"{told}: took {taken} from {source}; left as initialised: {left}", err=True)
     typer.echo(str(out))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sonosynth.cli.progress import new_progress
+from sonosynth.text import counted
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -68,7 +69,7 @@ def plan(
     for cost in costs:
         table.add_row(Text(cost.work), str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
     Console().print(table)
-    typer.echo(f"{len(waiting)} of {len(cells)} cells to do, about {_duration(total)}")
+    typer.echo(f"{len(waiting)} of {counted(len(cells), 'cell')} to do, about {_duration(total)}")
     for line in seen.lines() if seen else ():
         typer.echo(line)
     trained = [cell.generation for cell in waiting if isinstance(cell, TrainCell)]

@@ -24,6 +24,7 @@ from sonosynth.data.readers import Source, SourceItem, SourceReport, decode_all,
 from sonosynth.data.shortcuts import STRONG, Association, ShortcutClassifier, associations, shortcut_classifier
 from sonosynth.errors import OutputError
 from sonosynth.files import atomic_file, read_json
+from sonosynth.text import agreeing, counted
 
 AUDIT = "audit.json"
 _THUMB = 200  # pixels of the longest side of the pictures that are kept to be shown
@@ -289,14 +290,15 @@ def _notes(report: SourceReport, groups: Array, labels: Array, sizes: Sequence[i
     classes = report.source.classes
     counts = {name: len(np.unique(groups[labels == i])) for i, name in enumerate(classes)}
     notes += [
-        f"class '{name}' has {count} group{'s' if count > 1 else ''}: hardly enough for a test set and training images"
+        f"class '{name}' has {counted(count, 'group')}: hardly enough for a test set and training images"
         for name, count in counts.items()
         if count < _FEW
     ]
     images = Counter(labels.tolist())
     for size in sizes:
         if size > len(labels):
-            notes.append(f"size {size} is more than the {len(labels)} images there are")
+            there = f"{counted(len(labels), 'image')} there {agreeing(len(labels), 'is', 'are')}"
+            notes.append(f"size {size} is more than the {there}")
             continue
         short = [f"{c} {images[i] * size / len(labels):.1f}" for i, c in enumerate(classes)
                  if images[i] * size / len(labels) < 5]  # fmt: skip

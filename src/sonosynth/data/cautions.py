@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from sonosynth.text import counted
+
 _FORMULA = ("=", "@", "+", "-")
 
 
@@ -21,7 +23,8 @@ def links_out(root: Path, files: Iterable[Path]) -> list[str]:
     if not out:
         return []
     first = out[0].relative_to(root).as_posix()
-    return [f"{len(out)} files are reached by links that lead out of the folder (first: {first}): read all the same"]
+    reached = counted(len(out), "file is", "files are")
+    return [f"{reached} reached by links that lead out of the folder (first: {first}): read all the same"]
 
 
 def formulas(rows: Iterable[Sequence[str]]) -> list[str]:
@@ -34,8 +37,8 @@ def formulas(rows: Iterable[Sequence[str]]) -> list[str]:
     if not found:
         return []
     return [
-        f"{len(found)} images have values that a spreadsheet would run as formulas (first: '{found[0][:60]}'): kept as "
-        "they are; import the columns of manifest.csv as text"
+        f"{counted(len(found), 'image has', 'images have')} values that a spreadsheet would run as formulas (first: "
+        f"'{found[0][:60]}'): kept as they are; import the columns of manifest.csv as text"
     ]
 
 

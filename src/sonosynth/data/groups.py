@@ -12,6 +12,7 @@ from sonosynth.data.readers import ReadOptions, Source, SourceItem, decode, name
 from sonosynth.data.tables import read_table
 from sonosynth.errors import ClassError, ManifestError, UnreadableImageError, nearest
 from sonosynth.files import atomic_file
+from sonosynth.text import agreeing, counted
 
 _COLUMNS = ("path", "group", "conflict")
 
@@ -89,8 +90,8 @@ def with_groups(
     missing = [name for item, name in absent if not (skip_unreadable and _is_unreadable(item, source.options))]
     if missing:
         raise ManifestError(
-            f"{path} has no row for {len(missing)} of {len(places)} images of {source.root}: {named(missing, 3)}; "
-            "run 'sonosynth data audit' on this source, or add the rows"
+            f"{path} has no row for {len(missing)} of {counted(len(places), 'image')} of {source.root}: "
+            f"{named(missing, 3)}; run 'sonosynth data audit' on this source, or add the rows"
         )
     # What is unreadable stays, without a group, so that it is counted when it is left out.
     nothing = (None, False)
@@ -101,17 +102,19 @@ def with_groups(
         numbers: dict[str | None, str | None] = {None: None}  # an image set has whole numbers for groups
         items = [replace(item, group=numbers.setdefault(item.group, str(len(numbers)))) for item in items]
     listed = [item.group for item in items if item.group is not None]
-    notes = [f"{len(set(listed))} groups of {len(listed)} images, from {path.name}"]
+    notes = [f"{counted(len(set(listed)), 'group')} of {counted(len(listed), 'image')}, from {path.name}"]
     unused = len(rows.keys() - set(places))
     if unused:
-        notes.append(f"{unused} rows of {path.name} name no image of this source")
+        notes.append(
+            f"{counted(unused, 'row')} of {path.name} {agreeing(unused, 'names', 'name')} no image of this source"
+        )
     if drop_conflicts or (drop_conflicts is None and any(marked for _, marked in rows.values())):
         labels: dict[str | None, set[str]] = {}
         for item in items:
             labels.setdefault(item.group, set()).add(item.label)
         gone = {i for i, (item, name) in enumerate(zip(items, places, strict=True))
                 if rows.get(name, nothing)[1] and len(labels[item.group]) > 1}  # fmt: skip
-        notes.append(f"{len(gone)} images dropped: copies that carry different labels")
+        notes.append(f"{counted(len(gone), 'image')} dropped: copies that carry different labels")
         items = [item for i, item in enumerate(items) if i not in gone]
         left = {item.label for item in items}
         for name in source.classes:
@@ -160,7 +163,9 @@ def _rows(path: Path, marked: bool, places: Container[str]) -> dict[str, tuple[s
     rows: dict[str, tuple[str, bool]] = {}
     for line, cells in lines:
         if len(cells) != len(header):
-            raise ManifestError(f"{path}, line {line}: {len(cells)} fields where the first line has {len(header)}")
+            raise ManifestError(
+                f"{path}, line {line}: {counted(len(cells), 'field')} where the first line has {len(header)}"
+            )
         row = {name: cell if cell in places else cell.strip() for name, cell in zip(header, cells, strict=True)}
         if not row["path"] or not row["group"]:
             raise ManifestError(f"{path}, line {line}: no path or no group; fill it in or remove the line")

@@ -19,6 +19,7 @@ from sonosynth.data.pictures import LARGEST, SUFFIXES
 from sonosynth.data.readers import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
 from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError, nearest
 from sonosynth.files import atomic_directory, check_output, read_json, write_json
+from sonosynth.text import agreeing, counted
 
 PREPARE = "prepare.json"
 SIZES = range(8, 2049)
@@ -95,7 +96,7 @@ def prepare(
     if fit == "mask":
         notes.append(_mask_note(report, [marked for *_, marked in values]))
     if mask_overlays:
-        notes.append(f"words or calipers filled: {sum(v[2] > 0 for v in values)} of {len(values)} images")
+        notes.append(f"words or calipers filled: {sum(v[2] > 0 for v in values)} of {counted(len(values), 'image')}")
     overlaid = {"overlay_pixels": tuple(str(filled) for _, _, filled, _ in values)} if mask_overlays else {}
     if source.kind == "image set" and set(report.sizes) == {(size, size)}:
         columns = _columns(report)
@@ -106,7 +107,8 @@ def prepare(
     geometries = [geometry for _, geometry, *_ in values]
     enlarged = sum(geometry.scale_x > 1 or geometry.scale_y > 1 for geometry in geometries)
     if enlarged:
-        notes.append(f"enlarges {enlarged} of {len(values)} images: {size} px is more than they have")
+        have = agreeing(enlarged, "it has", "they have")
+        notes.append(f"enlarges {enlarged} of {counted(len(values), 'image')}: {size} px is more than {have}")
     columns, renamed = _recorded(report, fit, geometries)
     columns |= overlaid | _stored(report, columns)
     if renamed:
@@ -124,7 +126,7 @@ def _mask_note(report: SourceReport, marked: Sequence[bool]) -> str:
         raise SourceError(f"{report.source.root} marks no lesion: {why}; use another --fit")
     bare = Counter(image.item.label for image, found in zip(report.images, marked, strict=True) if not found)
     without = ", ".join(f"{count} {name}" for name, count in sorted(bare.items()))
-    note = f"cropped around the marked lesion: {sum(marked)} of {len(marked)} images"
+    note = f"cropped around the marked lesion: {sum(marked)} of {counted(len(marked), 'image')}"
     return f"{note}; in the middle: {without}, which can tell the classes apart by magnification" if bare else note
 
 

@@ -15,6 +15,7 @@ from sonosynth.data.dicom import quiet
 from sonosynth.data.layouts import ReadOptions, Source, SourceItem, named, read_source
 from sonosynth.data.pictures import COLOUR, HOW_TO_SKIP, Picture
 from sonosynth.errors import ClassError, SourceError, UnreadableImageError, one_line
+from sonosynth.text import counted
 
 __all__ = [
     "ImageFacts",
@@ -106,10 +107,10 @@ class SourceReport:
         """Return lines to tell the user: the source's own, then files left out, conversions, copies, small classes."""
         notes = [*self.source.notes]
         if files := list(dict.fromkeys(self.unreadable)):
-            notes.append(f"{len(files)} unreadable files left out: {named(files, _NAMED)}{_more(files)}")
+            notes.append(f"{counted(len(files), 'unreadable file')} left out: {named(files, _NAMED)}{_more(files)}")
         for note, ids in self.conversions().items():
             names = f": {named(ids, _NAMED)}" if note == COLOUR or len(ids) <= _NAMED else ""
-            notes.append(f"{note}: {len(ids)} of {len(self.images)} images{names}")
+            notes.append(f"{note}: {len(ids)} of {counted(len(self.images), 'image')}{names}")
         if copies := sum(len(cluster) - 1 for cluster in self.duplicates):
             notes.append(f"exact copies of other images, each in one group with its original: {copies}")
         if self.conflicts:
@@ -211,7 +212,9 @@ def decode_all(
     finally:
         pool.shutdown(cancel_futures=True)  # so that an error shows at once
     if not facts:
-        raise SourceError(f"{source.root}: none of {len(source.items)} image files can be read; first: {unreadable[0]}")
+        raise SourceError(
+            f"{source.root}: none of {counted(len(source.items), 'image file')} can be read; first: {unreadable[0]}"
+        )
     return SourceReport(_without(source, [image.item for image in facts]), tuple(facts), tuple(unreadable)), values
 
 

@@ -9,6 +9,7 @@ from sonosynth.errors import ClassError
 from sonosynth.metrics.halving import Part, halving_interval
 from sonosynth.metrics.subsampling import MIN_GROUPS, Interval, fewest, whole_groups
 from sonosynth.seeds import numpy_generator
+from sonosynth.text import counted
 
 IMAGES_A_FEATURE = 2
 """Below so many images, and groups of them, a feature in either set, nothing is extrapolated."""
@@ -201,7 +202,9 @@ def frechet_infinity(
     groups = [np.arange(len(z)) if g is None else g for z, g in ((x, groups_x), (y, groups_y))]
     few, enough = fewest(groups), max(needed, MIN_GROUPS)
     if few < enough:
-        return Extrapolation(None, f"{few} groups of images in a set, but {x.shape[1]} features need {enough}")
+        return Extrapolation(
+            None, f"{counted(few, 'group')} of images in a set, but {x.shape[1]} features need {enough}"
+        )
     rng = numpy_generator(seed, "frechet infinity")
     inverse, distances = [1.0], [frechet_distance(x, y)]
     for size in np.linspace(2, 1, SIZES)[:-1]:

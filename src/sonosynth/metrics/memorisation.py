@@ -25,6 +25,7 @@ from sonosynth.metrics.membership import membership_auc, membership_interval
 from sonosynth.metrics.near_copies import MIN_REAL, NearCopies, share
 from sonosynth.metrics.subsampling import Interval, exactly, halves
 from sonosynth.seeds import numpy_generator
+from sonosynth.text import counted
 
 _NO_HELD_OUT = "needs held-out images: real ones that the generator did not see"
 
@@ -283,9 +284,10 @@ def _copying_interval(joint: _Joint, rows: _Rows) -> Interval:
 def _copying_note(joint: _Joint, rows: _Rows) -> str:
     cells = _cells(joint, rows)
     used = usable_cells(*cells)
+    held_out, synthetic = (int(np.isin(part, used).sum()) for part in cells[1:])
     return (
-        f"C_T over {len(used)} of {_n_cells(rows)} cells, "
-        f"which hold {np.isin(cells[1], used).sum()} held-out and {np.isin(cells[2], used).sum()} synthetic images"
+        f"C_T over {len(used)} of {counted(_n_cells(rows), 'cell')}, "
+        f"which hold {held_out} held-out and {counted(synthetic, 'synthetic image')}"
     )
 
 
@@ -310,8 +312,8 @@ _METRICS = (
         _copying_interval,
         _copying_note,
         lambda rows: (
-            f"C_T needs {MIN_IMAGES} held-out and {MIN_IMAGES} synthetic images in one of {_n_cells(rows)} cells; "
-            f"there are {len(rows[1])} and {len(rows[2])} in all"
+            f"C_T needs {MIN_IMAGES} held-out and {MIN_IMAGES} synthetic images in one of "
+            f"{counted(_n_cells(rows), 'cell')}; there are {len(rows[1])} and {len(rows[2])} in all"
         ),
     ),
 )

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from sonosynth.errors import ClassError
 from sonosynth.kept import kept_array, kept_path
+from sonosynth.text import counted
 
 MIN_REAL = 20
 """No threshold is set from fewer real images."""
@@ -128,7 +129,9 @@ def near_copies(
         ValueError: images that are not uint8 ``[N, H, W]``.
     """
     if len(train) < 2 or len(synthetic) < 1:
-        raise ClassError(f"{len(train)} training and {len(synthetic)} synthetic images: copies need at least 2 and 1")
+        raise ClassError(
+            f"{len(train)} training and {counted(len(synthetic), 'synthetic image')}: copies need at least 2 and 1"
+        )
     real, made = _Details(train), _Details(synthetic)
     training, from_training = _kept_matches(made, real, cache)
     groups = np.arange(len(train)) if train_groups is None else train_groups

@@ -37,6 +37,7 @@ from sonosynth.metrics.sets import (
 from sonosynth.metrics.speckle import MIN_SIZE, Realism, realism_measures
 from sonosynth.metrics.subsampling import Interval
 from sonosynth.metrics.threads import a_core_each
+from sonosynth.text import agreeing, counted
 
 _COMPRESSION = "the sets differ in compression"  # at every row; the whole line stands among the notes
 
@@ -130,7 +131,9 @@ def full_scorecard(
     aligned = {name: of_classes(part, classes) for name, part in sets.items()}
     for name, part in aligned.items():
         if len(part) < 2:
-            raise ClassError(f"the {name} set has {len(part)} images to compare; a distance needs at least 2")
+            raise ClassError(
+                f"the {name} set has {counted(len(part), 'image')} to compare; a distance needs at least 2"
+            )
     for name in features:
         feature_network(name)
     counter = _Counter(progress, len(features) * sum(map(len, aligned.values())))
@@ -312,8 +315,11 @@ def _left_out(c: Comparison, kept: Comparison) -> str:
         ("real", c.reference_images, kept.reference_images),
         ("synthetic", c.synthetic_images, kept.synthetic_images),
     )
-    left = [f"{len(a) - len(b)} of {len(a)} {kind} images" for kind, a, b in sides if len(b) < len(a)]
-    return f"{' and '.join(left)} have no speckle that can be measured, left out" if left else ""
+    left = [(len(a) - len(b), counted(len(a), f"{kind} image")) for kind, a, b in sides if len(b) < len(a)]
+    if not left:
+        return ""
+    have = agreeing(sum(n for n, _ in left), "has", "have")
+    return f"{' and '.join(f'{n} of {of_all}' for n, of_all in left)} {have} no speckle that can be measured, left out"
 
 
 def _measured_rows(one: Measured, features: str, c: Comparison) -> list[Score]:

@@ -13,6 +13,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_apart, check_real, shared_images
 from sonosynth.errors import ClassError
 from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
+from sonosynth.text import agreeing, counted
 
 _ROLES = {TRAIN: "training", HELD_OUT: "held-out", SYNTHETIC: "synthetic"}
 _SURE = 0.01  # p-value below which the compression of two sets counts as different
@@ -62,7 +63,9 @@ def check_roles(train: ImageSet, held_out: ImageSet | None, allow_shared: bool =
     check_real(held_out, "held-out images")
     if allow_shared:
         shared = len(shared_images(train, held_out))
-        return f"{shared} of {len(held_out)} held-out images are also training images" if shared else ""
+        of_all = counted(len(held_out), "held-out image")
+        also = agreeing(shared, "is also a training image", "are also training images")
+        return f"{shared} of {of_all} {also}" if shared else ""
     remedy = (
         "a distance to images that the generator saw says nothing about new ones: remove them from one set, or allow "
         "them with --allow-shared"
@@ -96,9 +99,10 @@ def exact_copies(sets: Mapping[str, ImageSet]) -> list[str]:
         copies = len(shared_images(sets[name], synthetic)) if name in sets else 0
         whole = ": this is the distance of a set to itself" if copies == len(synthetic) else ""
         if copies:
-            told.append(
-                f"{copies} of {len(synthetic)} synthetic images are exact copies of {_ROLES[name]} images{whole}"
-            )
+            of_all = counted(len(synthetic), "synthetic image")
+            are = agreeing(copies, "is an exact copy of a", "are exact copies of")
+            noun = agreeing(copies, "image", "images")
+            told.append(f"{copies} of {of_all} {are} {_ROLES[name]} {noun}{whole}")
     return told
 
 

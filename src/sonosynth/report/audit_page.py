@@ -81,7 +81,7 @@ def _cluster(found: Audit, members: Sequence[int]) -> dict[str, Any]:
     return {
         "figures": [_figure(found, i) for i in members],
         "labels": sorted({found.report.images[i].item.label for i in members}),
-        "range": f"{len(pairs)} pairs, similarity {min(p.similarity for p in pairs):.2f} to "
+        "range": f"{counted(len(pairs), 'pair')}, similarity {min(p.similarity for p in pairs):.2f} to "
         f"{max(p.similarity for p in pairs):.2f}",
         "pairs": [f"{names[p.a]} and {names[p.b]}: {_KINDS[p.kind]}, {p.similarity:.2f}" for p in pairs],
         "name": f"group {found.groups[members[0]]}",

@@ -11,7 +11,7 @@ from sonosynth.report.results import Generator
 from sonosynth.report.tables import LEVEL, Series
 from sonosynth.report.wording import interval_text, joined, number, p_text, percent, span, verdict
 from sonosynth.statistics import FEWEST_DRAWS
-from sonosynth.text import counted
+from sonosynth.text import agreeing, counted
 
 WRITTEN_OUT = 12  # comparisons listed among the findings; of more, only a summary
 UNSETTLED = "not settled"
@@ -64,9 +64,10 @@ def _tests(contrasts: Sequence[Contrast]) -> str:
     if not adjusted:
         reasons = dict.fromkeys(c.difference.no_p_value for c in contrasts)
         return f"There is no p-value ({'; '.join(reasons)})."
-    families = joined([str(n) for n in sorted({c.family for c in contrasts})])
+    numbers = sorted({c.family for c in contrasts})
+    families, noun = joined([str(n) for n in numbers]), agreeing(numbers[-1] or 0, "comparison", "comparisons")
     return (
-        f"After Holm’s adjustment over sizes and generators ({families} comparisons a family) the p-value is below "
+        f"After Holm’s adjustment over sizes and generators ({families} {noun} a family) the p-value is below "
         f"{1 - LEVEL:.2f} in {sum(p < 1 - LEVEL for p in adjusted)} of {len(adjusted)}."
     )
 

@@ -7,9 +7,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from sonosynth.text import counted
+
 
 def render(template: str, context: dict[str, Any]) -> str:
-    """Return the page that `template`, a file under ``templates/``, makes of `context`; a missing value is an error."""
+    """Return the page that `template`, a file under ``templates/``, makes of `context`; a missing value is an error.
+
+    Templates may call `text.counted`.
+    """
     environment = Environment(
         loader=PackageLoader("sonosynth.report", "templates"),
         autoescape=True,
@@ -17,6 +22,7 @@ def render(template: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["counted"] = counted
     return environment.get_template(template).render(context)
 
 

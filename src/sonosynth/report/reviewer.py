@@ -9,7 +9,7 @@ from sonosynth.report.power import WANTED, Detectable
 from sonosynth.report.record import StudyRecord, groups_in_words
 from sonosynth.report.wording import joined, listed, number, span
 from sonosynth.statistics import FEWEST_DRAWS
-from sonosynth.text import counted
+from sonosynth.text import agreeing, counted
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
 
@@ -40,7 +40,7 @@ def _entry(question: str, answer: str, link: str) -> dict[str, str]:
 def _images(record: StudyRecord) -> str:
     sizes = joined([str(size) for size in sorted({s.size for s in record.subsets})])
     n_test = span(len(test) for test in record.tests)
-    each = "" if record.splits is None else f" in each of {len(record.tests)} splits"
+    each = "" if record.splits is None else f" in each of {counted(len(record.tests), 'split')}"
     same = ", the same for every arm" if record.design.classifiers.trains else ""
     return f"Training {sizes}; test {n_test} in {groups_in_words(record)}{each}{same}."
 
@@ -59,7 +59,7 @@ def _choices(record: StudyRecord) -> str:
     if record.classifiers:
         validated = any("validation" in run.factors for run in record.classifiers)
         chosen = "its weights chosen on validation images that no generator saw" if validated else "no selection"
-        parts.append(f"each classifier {record.design.classifiers.steps} steps, {chosen}")
+        parts.append(f"each classifier {counted(record.design.classifiers.steps, 'step')}, {chosen}")
     if record.trained:
         training = record.design.training
         kept = "the weights nearest to the training subset" if training.snapshot == "best" else "the last weights"
@@ -91,8 +91,8 @@ def _intervals(record: StudyRecord) -> str:
         if not record.is_tested:
             some = max(record.finished_draws) >= FEWEST_DRAWS
             return f"There are none{' where' if some else ':'} fewer than three splits have finished."
-        number = max(record.finished_draws)
-        return f"t over up to {number} splits, corrected for their overlap (Nadeau and Bengio); seeds averaged.{few}"
+        splits = counted(max(record.finished_draws), "split")
+        return f"t over up to {splits}, corrected for their overlap (Nadeau and Bengio); seeds averaged.{few}"
     if record.is_tested:
         return f"t, with draws and test groups as crossed random factors; seeds averaged in a draw.{few}"
     return f"t over {record.beside_draws}; with fewer than three draws they hold for these training subsets alone."
@@ -102,7 +102,8 @@ def _tests(record: StudyRecord, contrasts: Sequence[Contrast]) -> str:
     paired = "Paired by draw and test group" if record.splits is None else "Corrected resampled t test, paired by split"
     families = sorted({c.family for c in contrasts if c.adjusted is not None and c.asked})
     if families:
-        how = f"Holm over sizes and generators ({joined([str(n) for n in families])} comparisons)"
+        comparisons = agreeing(families[-1], "comparison", "comparisons")
+        how = f"Holm over sizes and generators ({joined([str(n) for n in families])} {comparisons})"
         return f"{paired}; {how}."
     if any(c.adjusted is not None for c in contrasts):
         return f"{paired}; Holm over sizes and generators."

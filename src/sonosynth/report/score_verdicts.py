@@ -10,6 +10,7 @@ from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import PIXELS, Score
 from sonosynth.report.score_words import REALISM, WORDS, unit_of
 from sonosynth.report.wording import MINUS, joined, number
+from sonosynth.text import counted
 
 _WORST_FIRST: tuple[State, ...] = ("off", "beyond", "unclear", "as real", "none")
 _CLOSENESS: Mapping[State, str] = {
@@ -138,7 +139,7 @@ def _realism(rows: Sequence[Judged], real: str) -> Verdict | None:
         sentences.append(Sentence(text, joined(names)))
     sentences += [Sentence(note) for note in dict.fromkeys(row.score.note for row in valued) if note]
     off = sum(row.reading.state == "off" for row in rows)
-    of_all = f"{off} of {len(rows)} measures above the floor"
+    of_all = f"{off} of {counted(len(rows), 'measure')} above the floor"
     headline = of_all if off else "No difference found" if state == "as real" else _REALISM[state]
     return Verdict(f"Like {real} as ultrasound?", state, headline if valued else "Not known", tuple(sentences))
 

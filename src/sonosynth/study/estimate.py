@@ -16,6 +16,7 @@ from sonosynth.gan.trainer import Trainer
 from sonosynth.study.cells import AnyCell, FilterCell, ScoreCell, TrainCell
 from sonosynth.study.prepared import StudyData
 from sonosynth.study.work import recipe_of
+from sonosynth.text import counted
 
 PROBE_IMAGES = 16
 PROBE_STEPS = (1, 5)
@@ -51,10 +52,10 @@ def _work(cell: AnyCell) -> str:
     if isinstance(cell, TrainCell):
         return f"train {cell.generation.gan} ({cell.generation.mode}, {cell.generation.kimg:g} kimg)"
     if isinstance(cell, ScoreCell):
-        return f"score {cell.n_synthetic} images ({', '.join(cell.features)})"
+        return f"score {counted(cell.n_synthetic, 'image')} ({', '.join(cell.features)})"
     if isinstance(cell, FilterCell):
         return f"filter by {cell.by} ({cell.features})"
-    return f"classify with {cell.network} ({cell.training.steps} steps)"
+    return f"classify with {cell.network} ({counted(cell.training.steps, 'step')})"
 
 
 def _measure(cell: AnyCell, alike: int, data: StudyData) -> float:

@@ -15,6 +15,7 @@ from sonosynth.statistics import (
 )
 from sonosynth.study.design import StudyDesign
 from sonosynth.study.prepared import StudyData
+from sonosynth.text import counted
 
 POWER, LEVEL = 0.8, 0.95
 ASSUMED = "of ResNet-18 on BUSI at 64 px, from the records busi-first and busi-protocols; other data, other variances"
@@ -65,9 +66,10 @@ class Sight:
             return [f"power: {self.draws} {unit}: a description only, no test; {FEWEST_DRAWS} are needed"]
         assumed = ", ".join(f"{name} {value:g}" for name, value in asdict(BUSI_COMPONENTS).items() if value)
         return [
-            f"power: with {self.draws} {unit}, {self.seeds} seeds and {self.groups} test groups, a true difference of "
-            f"macro F1 of {self.single:.3f} is found with a chance of {POWER:.0%} (two-sided test at {1 - LEVEL:.0%}), "
-            f"of {self.corrected:.3f} after Holm over {self.comparisons} comparisons (sizes × generators)",
+            f"power: with {self.draws} {unit}, {counted(self.seeds, 'seed')} and "
+            f"{counted(self.groups, 'test group')}, a true difference of macro F1 of {self.single:.3f} is found with a "
+            f"chance of {POWER:.0%} (two-sided test at {1 - LEVEL:.0%}), of {self.corrected:.3f} after Holm over "
+            f"{counted(self.comparisons, 'comparison')} (sizes × generators)",
             f"assumed variances of a paired difference: {assumed}; {ASSUMED}",
         ]
 

@@ -25,6 +25,7 @@ from sonosynth.study.sections import GanEntry
 from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import check_supply
+from sonosynth.text import counted
 
 
 @dataclass(frozen=True)
@@ -224,10 +225,9 @@ def _audited(
         tables = {path.name: path.read_bytes() for path in sorted(Path(beside).iterdir())}
         source, told = with_groups(source, Path(beside) / "groups.csv", design.data.drops_conflicts)
     clusters = found.clusters
-    summary = (
-        f"audit: {len(clusters)} clusters of duplicates hold {sum(map(len, clusters))} of {len(found.labels)} images, "
-        f"{len(found.conflicts)} of them with two labels"
-    )
+    hold = counted(len(clusters), "cluster of duplicates holds", "clusters of duplicates hold")
+    images = f"{sum(map(len, clusters))} of {counted(len(found.labels), 'image')}"
+    summary = f"audit: {hold} {images}, {len(found.conflicts)} of them with two labels"
     return source, [summary, *(f"audit: {line}" for line in found.storage), *told], tables
 
 

@@ -16,6 +16,7 @@ from sonosynth.study.prepared import StudyData, prepare_study
 from sonosynth.study.store import Store
 from sonosynth.study.work import do_cell
 from sonosynth.study.workers import Tell, in_workers
+from sonosynth.text import agreeing, counted
 
 TABLES_SHARE = 0.02  # of the time that may go into writing tables before the study has ended
 
@@ -111,9 +112,11 @@ def _forget_lost(cells: list[AnyCell], store: Store, monitor: Monitor) -> None:
         store.forget(cell)
     if lost:
         runs = len([cell for cell in lost if isinstance(cell, TrainCell)])
+        rest = len(lost) - runs
         monitor.note(
-            f"{runs} generators whose weights are not here are needed again: they are trained anew, and the "
-            f"{len(lost) - runs} results that rest on them are made anew"
+            f"{counted(runs, 'generator')} whose weights are not here {agreeing(runs, 'is', 'are')} needed again: "
+            f"{agreeing(runs, 'it is', 'they are')} trained anew, and so {agreeing(rest, 'is', 'are')} "
+            f"{counted(rest, 'result')} that {agreeing(rest, 'rests', 'rest')} on {agreeing(runs, 'it', 'them')}"
         )
 
 

@@ -23,6 +23,7 @@ from sonosynth.features import known_features
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import make_recipe
 from sonosynth.metrics.families import PARTS, Part
+from sonosynth.text import agreeing, counted
 
 
 class Section(BaseModel):
@@ -329,7 +330,7 @@ class ClassifiersSection(Section):
         for entry in self.filters:
             if entry.by != NO_FILTER and entry.candidates <= most:
                 raise ValueError(
-                    f"the filter '{entry.by}' judges {entry.candidates} candidates a real image where {most:g} are "
-                    "to pass (ratios); raise its candidates above that"
+                    f"the filter '{entry.by}' judges {counted(entry.candidates, 'candidate')} a real image where "
+                    f"{most:g} {agreeing(most, 'is', 'are')} to pass (ratios); raise its candidates above that"
                 )
         return self

@@ -4,6 +4,7 @@ from collections.abc import Collection, Hashable
 
 from sonosynth.data.dicom import is_dicom, quiet, read_header
 from sonosynth.data.source import Source
+from sonosynth.text import counted
 
 _NAMES_GROUPS = ("manifest", "npz file")  # kinds of sources in which the user gives the groups
 
@@ -24,8 +25,9 @@ def shared_groups(ours: Source, test: Source, classes: Collection[str]) -> list[
     both = [name for name in here if name in there]
     if not both:
         return []
+    called = counted(len(both), "group of split.test is", "groups of split.test are")
     return [
-        f"{len(both)} groups of split.test are called like groups of data.source, e.g. that of '{there[both[0]]}' like "
+        f"{called} called like groups of data.source, e.g. that of '{there[both[0]]}' like "
         f"that of '{here[both[0]]}': if they are the same patients, remove them from one of the two"
     ]
 

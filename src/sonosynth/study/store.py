@@ -15,6 +15,7 @@ from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, Generation, NaiveCell, format_of, trained_for
 from sonosynth.study.design import StudyDesign, load_design
 from sonosynth.study.fields import AGAIN, read_object
+from sonosynth.text import agreeing, counted
 
 STUDY_FILE = "study.yaml"
 SCORES_CSV = "scores.csv"
@@ -115,8 +116,9 @@ class Store:
             kind for content, kind in found if content.get("format", 1) < format_of(kind, content.get("cell", {}))
         )
         return [
-            f"{count} results of kind '{kind}' are of an earlier version of sonosynth, which did this work in another "
-            "way; they stay in cells/, and what the study asks for is made anew"
+            f"{counted(count, 'result')} of kind '{kind}' {agreeing(count, 'is', 'are')} of an earlier version of "
+            f"sonosynth, which did this work in another way; {agreeing(count, 'it stays', 'they stay')} in cells/, "
+            "and what the study asks for is made anew"
             for kind, count in sorted(counts.items())
         ]
 

@@ -33,6 +33,7 @@ from sonosynth.study.prepared import StudyData
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import Supply, judge, seed_for
 from sonosynth.study.workers import Tell
+from sonosynth.text import counted
 
 GALLERY_PER_CLASS = 8
 
@@ -113,8 +114,8 @@ class _Work:
         notes = list(card.notes)
         if len(synthetic) < cell.n_synthetic:
             notes.append(
-                f"{len(synthetic)} images are scored where {cell.n_synthetic} were asked for: the half of the folder "
-                "that is for scores allows no more"
+                f"{counted(len(synthetic), 'image is', 'images are')} scored where {cell.n_synthetic} were asked for: "
+                "the half of the folder that is for scores allows no more"
             )
         result: dict[str, Any] = {"scores": [as_json(score) for score in card.scores], "notes": notes}
         if cell.generation.seed is None:  # no train cell keeps images to look at

@@ -138,7 +138,7 @@ CASES = [
         "quotes, commas and a formula",
         named("a/=1+1\",'.png", "a/@SUM(1).png"),
     ),
-    Case("name-formula", "a formula for a class", named("=1+1/x.png"), tells="1 images have values .* '=1\\+1"),
+    Case("name-formula", "a formula for a class", named("=1+1/x.png"), tells="1 image has values .* '=1\\+1"),
     Case("name-markup", "markup of the table printer", named("[red]/[link=x].png"), tells=r"\[red\] 1"),
     Case("name-percent", "placeholders of formatting", named("a/{0}%s${HOME}.png")),
     Case("name-backslash", "a backslash in a name", named("a/x\\y.png")),
