@@ -175,6 +175,9 @@ def test_what_is_not_known_does_not_count():
     quality[:6], quality[12:18] = 30, np.tile([75, 80], 3)
     row = associations({"JPEG quality": quality}, LABELS, GROUPS, "ab")[0]
     assert row.n == 18 and row.values == {"a": 52.5, "b": 77.5}
+    alone = associations({"JPEG quality": quality}, LABELS * 0, GROUPS, "a")[0]
+    together = associations({"file format": np.where(LABELS, "JPEG", "PNG")}, LABELS, GROUPS * 0, "ab")[0]
+    assert (alone.p, together.p, together.effect) == (1, 1, 0)
     kinds = np.where(GROUPS % 2, "JPEG", "")
     assert associations({"file format": kinds}, LABELS, GROUPS, "ab") == []
 

@@ -31,6 +31,7 @@ __all__ = [
 ]
 _NAMED = 3  # names in a note
 _T = TypeVar("_T")
+_NAMED = 3  # names in a note
 
 
 @quiet()

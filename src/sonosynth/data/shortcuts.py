@@ -106,7 +106,7 @@ def associations(
 ) -> list[Association]:
     """Test every property that differs between images against the label; the smallest p first.
 
-    Images for which a property is not known do not count for it; it is left out where that leaves a single class.
+    Images for which a property is not known do not count for it. It is left out where one of several classes is left.
 
     Args:
         properties: by name, bool ``[N]`` (there or not), kinds as text ``[N]`` (empty where not known) or numbers
@@ -119,8 +119,8 @@ def associations(
     found = []
     for name, values in properties.items():
         known = values != "" if values.dtype.kind == "U" else ~np.isnan(values.astype(float))
-        tested = one[known[one]]
-        if len(np.unique(values[known])) < 2 or len(np.unique(labels[tested])) < 2:
+        tested, several = one[known[one]], min(2, len(np.unique(labels)))
+        if len(np.unique(values[known])) < 2 or len(np.unique(labels[known])) < several:
             continue
         shown = {c: _summary(values[known & (labels == i)])
                  for i, c in enumerate(classes) if (known & (labels == i)).any()}  # fmt: skip
@@ -146,8 +146,8 @@ def _one_of_each(labels: Array, groups: Array) -> Array:
 
 def _of_kinds(kinds: Array, labels: Array) -> tuple[float, float]:
     """Return Cramér's V and the p-value of a permutation test of chi squared."""
-    (_, kinds), (_, labels) = (np.unique(values, return_inverse=True) for values in (kinds, labels))
-    shape = int(kinds.max()) + 1, int(labels.max()) + 1
+    (first, kinds), (second, labels) = (np.unique(values, return_inverse=True) for values in (kinds, labels))
+    shape = len(first), len(second)
     if min(shape) < 2:
         return 0.0, 1.0
     expected = np.outer(np.bincount(kinds), np.bincount(labels)) / len(labels)
