@@ -231,6 +231,8 @@ def test_one_depth_for_all_files_of_a_source(tmp_path: Path) -> None:
     assert np.array_equal(found["mid"], scaled(values(700), 65535))
     notes = [note for note in scan(read_source(tmp_path)).notes() if "16-bit" in note]
     assert notes == ["16-bit file with 16-bit values: 3 of 3 images: dark, mid, bright"]
+    dark = "dark, at most a quarter of that range is used: give --bits if the values have fewer bits: 3 of 3 images"
+    assert any(note.startswith(dark) for note in scan(read_source(tmp_path)).notes())
     data, _ = prepare(read_source(tmp_path), 16)
     assert data.images[list(data.ids).index("bright")].max() < 20
 

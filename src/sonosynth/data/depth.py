@@ -105,6 +105,8 @@ class Deep:
         if self.white is None:
             white = depth.white(path, int(values.max()), self.significant)
             notes.append(f"16-bit file with {white.bit_length()}-bit values")
+            if 4 * int(values.max()) <= white:
+                notes.append("dark, at most a quarter of that range is used: give --bits if the values have fewer bits")
         else:
             white = self.white
             notes.append(STATED)
