@@ -136,7 +136,7 @@ def test_files_with_the_pixels_of_a_volume_are_part_of_it(tmp_path: Path) -> Non
     assert {"x.raw", "y.zraw", "z.raw"} <= names
     (tmp_path / "a" / "lone.raw").write_bytes(b"1")
     source = read_source(tmp_path)
-    assert source.notes[0] == "1 files that are not images left out: .raw (1)"
+    assert source.notes[0] == "1 file that is not an image left out: .raw (1)"
     before = source_fingerprint(source)
     (tmp_path / "a" / "x.raw").write_bytes(VOLUME[::-1].tobytes())
     assert source_fingerprint(read_source(tmp_path)) != before

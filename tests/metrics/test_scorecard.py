@@ -326,9 +326,13 @@ class TestTold:
         pixels = synthetic.images.copy()
         pixels[:20] = 0
         rows = scorecard(train, replace(synthetic, images=pixels), parts=("realism",))
-        assert [replace(row, note="") for row in rows] == scorecard(
-            train, synthetic.subset(np.arange(20, 50)), parts=("realism",)
-        )
+        # To rounding: how a transform is divided over vector registers depends on the images measured with it.
+        for row, other in zip(
+            rows, scorecard(train, synthetic.subset(np.arange(20, 50)), parts=("realism",)), strict=True
+        ):
+            for name, value in vars(other).items():
+                exact = not isinstance(value, float)
+                assert name == "note" or getattr(row, name) == (value if exact else pytest.approx(value, rel=1e-6))
         assert {(row.n_synthetic, row.floor_n) for row in rows if row.metric in UNITS} == {(30, 25)}
         note = "20 of 50 synthetic images have no speckle that can be measured, left out"
         assert {(row.metric in UNITS, row.note) for row in rows} == {(True, note), (False, "")}
