@@ -8,17 +8,16 @@ import yaml
 
 from sonosynth.errors import OutputError
 from sonosynth.files import (
-    DuplicateKeyError,
     atomic_directory,
     atomic_file,
     check_output,
     folder_names,
     is_vacant,
     locked,
-    parse_yaml,
     refusal,
     safe_name,
 )
+from sonosynth.yaml_text import DuplicateKeyError, parse_yaml
 
 
 def test_folder_names_are_distinct_safe_and_kept_where_they_can_be():

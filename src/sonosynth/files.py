@@ -14,14 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from sonosynth import streams
 from sonosynth.errors import OutputError
 
 _LOCK = ".lock"
-_NOT_VALUES = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")  # the keys << and =
 _LONGEST = 200  # bytes of a name made by `safe_name`; file systems take 255, and a suffix is still to come
 # Names that Windows keeps for devices, with any suffix.
 DEVICE_NAMES = frozenset(("CON", "PRN", "AUX", "NUL", *(f"{kind}{i}" for kind in ("COM", "LPT") for i in range(1, 10))))
@@ -280,56 +278,3 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
 def read_json(path: Path) -> Any:
     """Return the JSON value in `path`."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def parse_yaml(text: str) -> Any:
-    """Return the plain value of a YAML document. A merge key (``<<``) is followed, and its values can be overridden.
-
-    Raises:
-        DuplicateKeyError: a key stands twice in one mapping.
-        yaml.YAMLError: the text is not YAML.
-        ValueError: a date that no calendar has.
-    """
-    return yaml.load(text, _Loader)
-
-
-class DuplicateKeyError(yaml.YAMLError):
-    """A key stands twice in one mapping, of which PyYAML alone would use the last without a word."""
-
-
-class _Loader(yaml.SafeLoader):
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        lines: dict[Any, int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue  # no key of a plain mapping, as will be said
-            name = key.value if key.tag in _NOT_VALUES else self.construct_object(key)
-            line = key.start_mark.line + 1
-            if name in lines:
-                raise DuplicateKeyError(
-                    f"line {line}: the key '{key.value}' stands twice in one mapping, first in line {lines[name]}; "
-                    "remove one of the two"
-                )
-            lines[name] = line
-        return node
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put what a merge key brings before the keys that override it; of several mappings, the first wins.
-
-        So says https://yaml.org/type/merge.html; in PyYAML 6.0.4 the last of several wins where names are long.
-        """
-        merges = [value for key, value in node.value if key.tag == _NOT_VALUES[0]]
-        node.value = [pair for pair in node.value if pair[0].tag != _NOT_VALUES[0]]
-        super().flatten_mapping(node)
-        for value in merges:
-            for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                if not isinstance(source, yaml.MappingNode):
-                    where = f"line {source.start_mark.line + 1}"
-                    raise yaml.YAMLError(f"{where}: a merge key (<<) takes a mapping, or a list of mappings")
-                self.flatten_mapping(source)
-                node.value = list({_same_key(key): (key, value) for key, value in source.value + node.value}.values())
-
-
-def _same_key(key: yaml.Node) -> object:
-    return (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)

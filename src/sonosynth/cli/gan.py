@@ -150,7 +150,7 @@ def _settings(given: list[str]) -> dict[str, Any]:
     import yaml
 
     from sonosynth.errors import RecipeError
-    from sonosynth.files import DuplicateKeyError, parse_yaml
+    from sonosynth.yaml_text import DuplicateKeyError, parse_yaml
 
     settings = {}
     for word in given:

@@ -197,7 +197,8 @@ def _masks(
         if file not in listed
     ]
     apart = masks_apart(root, dict.fromkeys(near))
-    search = find_masks([*listed, *(file for file in beside if file not in set(apart))], apart, images=listed)
+    known = set(apart)
+    search = find_masks([*listed, *(file for file in beside if file not in known)], apart, images=listed)
     masks = MaskSearch({item.path: search.of[item.path] for item in items if item.path in search.of}, search.alone)
     return masks, [file for file in beside if file not in search.files]
 

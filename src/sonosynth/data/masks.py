@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ class MaskSearch:
     alone: tuple[Path, ...] = ()
     pictures: tuple[Path, ...] = ()
 
-    @property
+    @cached_property
     def files(self) -> set[Path]:
         """All files that are masks."""
         return {mask for masks in self.of.values() for mask in masks} | set(self.alone)
@@ -259,16 +260,28 @@ def _may_have_two_levels(path: Path) -> bool:
 
 
 def _looks(paths: Sequence[Path]) -> list[_Look]:
+    of_one_bit = [_look_of_one_bit(path) for path in paths]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(_look, paths))
+        decoded = pool.map(_decoded_look, [path for path, look in zip(paths, of_one_bit, strict=True) if look is None])
+        return [look or next(decoded) for look in of_one_bit]
 
 
 def _look(path: Path) -> _Look:
-    """Return what `path` looks like; one that cannot be read could be a mask, and is told when it is used."""
+    return _look_of_one_bit(path) or _decoded_look(path)
+
+
+def _look_of_one_bit(path: Path) -> _Look | None:
+    """Return the look of a picture of 1 bit, by its header alone; None of another."""
     try:
         with opened(path) as picture:
-            if picture.mode == "1":
-                return _Look(picture.size, 2, True)
+            return _Look(picture.size, 2, True) if picture.mode == "1" else None
+    except UnreadableImageError:
+        return None
+
+
+def _decoded_look(path: Path) -> _Look:
+    """Return what `path` looks like; one that cannot be read could be a mask, and is told when it is used."""
+    try:
         grey = decode_file(path).grey
     except UnreadableImageError:
         return _Look((0, 0), 0, True)

@@ -14,10 +14,11 @@ from torch import nn
 
 from sonosynth.data.frame import Frame
 from sonosynth.errors import RunError, one_line
-from sonosynth.files import atomic_file, check_kinds, is_vacant, parse_yaml, write_text
+from sonosynth.files import atomic_file, check_kinds, is_vacant, write_text
 from sonosynth.gan.game import GeneratorNetwork
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.recipes import recipe_from_dict
+from sonosynth.yaml_text import parse_yaml
 
 GENERATOR = "generator.safetensors"
 BEST = "best.safetensors"

@@ -11,7 +11,6 @@ import numpy as np
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import StudyError
-from sonosynth.files import parse_yaml
 from sonosynth.report.results import (
     UNRECORDED,
     ClassifierRun,
@@ -27,6 +26,7 @@ from sonosynth.statistics import FEWEST_DRAWS, Splits
 from sonosynth.study.design import StudyDesign, load_design
 from sonosynth.study.fields import Fields, read_object
 from sonosynth.text import counted
+from sonosynth.yaml_text import parse_yaml
 
 _Column = TypeVar("_Column", bound=Hashable)
 

@@ -8,7 +8,6 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from sonosynth.errors import SonosynthError, StudyError, nearest
-from sonosynth.files import DuplicateKeyError, parse_yaml
 from sonosynth.study.sections import (
     ClassifiersSection,
     DataSection,
@@ -18,6 +17,7 @@ from sonosynth.study.sections import (
     SplitSection,
     TrainingSection,
 )
+from sonosynth.yaml_text import DuplicateKeyError, parse_yaml
 
 
 class StudyDesign(Section):
