@@ -148,6 +148,7 @@ def test_the_file_is_loaded_and_hashed_once(tmp_path: Path, monkeypatch: pytest.
         ({"images": GREY, "labels": [0, 1, 2, 1, 0], "classes": ["a", "b", "a"]}, "'classes' has 'a' more than once"),
         ({"images": GREY, "labels": [0] * 5, "ids": list("aabcd")}, "'ids' has 'a' more than once"),
         ({"images": GREY, "labels": ["a", "", "a", "b", "b"]}, "'labels' has an empty entry"),
+        ({"images": GREY, "labels": ["a", "NaN", "a", "b", "b"]}, "'labels' has the label 'NaN'.*a value is missing"),
         ({"images": GREY[:0], "labels": np.zeros(0, int)}, "holds no images"),
         ({"train_images": GREY, "test_labels": [0] * 5}, "lacks 'train_labels'"),
         ({"images": GREY, "labels": np.array([0, 1, None, 1, 2])}, "'labels' holds Python objects"),

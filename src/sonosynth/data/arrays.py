@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from sonosynth.data.columns import is_missing
 from sonosynth.data.depth import Deep, Depth
 from sonosynth.data.pictures import Picture, from_colours, from_deep, too_large, unreadable
 from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named
@@ -201,6 +202,11 @@ def _labels(path: Path, name: str, headers: Mapping[str, _Header], count: int) -
     if name not in headers:
         raise SourceError(f"{path} lacks '{name}'; add one label an image")
     labels = _column(path, name, headers, count)
+    if missing := next((label for label in labels if is_missing(label)), None):
+        raise SourceError(
+            f"{path}: '{name}' has the label '{missing}', as where a value is missing; name the class, or leave the "
+            "image out"
+        )
     key = next((key for key in ("classes", "class_names") if key in headers), None)
     if key is None or headers[name][1].kind == "U":
         return labels
