@@ -105,9 +105,9 @@ def test_what_is_no_image_is_left_out_and_told(tmp_path: Path) -> None:
     (tmp_path / "a" / "README").write_text("text " * 100)
     source = read_source(tmp_path)
     assert [item.id for item in source.items] == ["x"]
-    assert has_note(source, "1 DICOM files that hold no images left out: report")
+    assert has_note(source, "1 DICOM file without images left out: report")
     assert has_note(source, "DICOMDIR ignored") and has_note(
-        source, "1 DICOM files say that identifying text is burned"
+        source, "1 DICOM file says that identifying text is burned"
     )
     assert has_note(source, "1 file that is not an image left out", "README")
     (tmp_path / "a" / "x.dcm").unlink()

@@ -17,6 +17,7 @@ from sonosynth.data.dicom_pixels import DicomFile
 from sonosynth.data.pictures import Picture, decode_file
 from sonosynth.data.source import AXES, ReadOptions, SourceItem, distinct_ids, named
 from sonosynth.errors import SourceError, UnreadableImageError
+from sonosynth.text import counted
 
 THREADS = min(4, os.cpu_count() or 1)
 _KEPT_OPEN = 4  # files, as many as there are threads at most, each on one file
@@ -139,19 +140,19 @@ def _notes(files: Sequence[tuple[Path, _Content]], listed: bool, options: ReadOp
         if remarks[remark]:
             images = sum(len(content.frames) for _, content in files if content.remark == remark)
             notes.append(
-                f"{remarks[remark]} {remark}s, each a group: at most {clips.MOST_FRAMES} evenly spaced {part} taken of "
-                f"each, for neighbouring ones are nearly alike: {images} images"
+                f"{counted(remarks[remark], remark)}, each a group: at most {clips.MOST_FRAMES} evenly spaced {part} "
+                f"taken of each, for neighbouring ones are nearly alike: {counted(images, 'image')}"
             )
     if remarks[dicom.DIRECTORY] and not listed:
         notes.append(f"{remarks[dicom.DIRECTORY]} DICOMDIR ignored: the files themselves are read")
     if remarks[_REPORT] and not listed:
         reports = named(path.name for path, content in files if content.remark == _REPORT)
-        notes.append(f"{remarks[_REPORT]} DICOM files that hold no images left out: {reports}")
+        notes.append(f"{counted(remarks[_REPORT], 'DICOM file')} without images left out: {reports}")
     owners = [content.owner for path, content in files if content.columns]
     if owners:
         notes.append(
-            f"{len(set(owners))} patients (or studies) found in DICOM headers: their images are grouped under a "
-            "running number; no name, id, date or UID is copied"
+            f"{counted(len(set(owners)), 'patient (or study)', 'patients (or studies)')} found in DICOM headers: "
+            "images are grouped under a running number; no name, id, date or UID is copied"
         )
     if len(owners) > 1 and len(set(owners)) == 1:
         notes.append(
@@ -165,8 +166,8 @@ def _notes(files: Sequence[tuple[Path, _Content]], listed: bool, options: ReadOp
         )
     if remarks[_BURNED_IN]:
         notes.append(
-            f"{remarks[_BURNED_IN]} DICOM files say that identifying text is burned into their pixels: look at the "
-            "images before you share them"
+            f"{counted(remarks[_BURNED_IN], 'DICOM file says', 'DICOM files say')} that identifying text is burned "
+            "into the pixels: look at the images before you share them"
         )
     return notes
 

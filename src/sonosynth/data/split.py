@@ -8,6 +8,7 @@ from scipy.sparse import csr_array, eye_array, hstack
 from sonosynth.data.imageset import ImageSet
 from sonosynth.errors import ClassError, LeakageError, SplitError
 from sonosynth.seeds import numpy_generator
+from sonosynth.text import counted
 
 TRIES = 50  # random orders of the groups
 LEAST = 2  # images of each class in a training subset
@@ -190,16 +191,16 @@ def _check_pool(classes: Sequence[str], counts: np.ndarray, sizes: Sequence[int]
     for name, count in zip(classes, counts, strict=True):
         if count < LEAST:
             raise ClassError(
-                f"class '{name}' has {count} of the {total} images to draw from; a subset needs {LEAST}: "
+                f"class '{name}' has {count} of {counted(total, 'image')} to draw from; a subset needs {LEAST}: "
                 "add images or leave the class out"
             )
     for size in sizes:
         if size > total:
-            raise SplitError(f"a subset of {size} images was asked for, but there are {total} ({there})")
+            raise SplitError(f"a subset of {counted(size, 'image')} was asked for, but there are {total} ({there})")
         if size < LEAST * len(classes):
             raise SplitError(
-                f"a subset of {size} images cannot hold {LEAST} of each of {len(classes)} classes ({there}); "
-                f"the smallest size is {LEAST * len(classes)}"
+                f"a subset of {counted(size, 'image')} cannot hold {LEAST} of each of {len(classes)} classes "
+                f"({there}); the smallest size is {LEAST * len(classes)}"
             )
 
 
@@ -245,8 +246,8 @@ class _Pool:
                 raise ClassError(f"class '{name}' has no image; leave it out before dividing the data")
             if len(counts) < 2:
                 raise SplitError(
-                    f"class '{name}' has a single group ({sum(counts)} images), which cannot be on both sides; "
-                    "add images of another group or leave the class out"
+                    f"class '{name}' has a single group ({counted(sum(counts), 'image')}), which cannot be on "
+                    "both sides; add images of another group or leave the class out"
                 )
             if len(counts) - 1 < leave_groups or sum(counts) - min(counts) < leave:
                 raise SplitError(
