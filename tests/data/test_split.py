@@ -89,7 +89,7 @@ def test_fraction_out_of_range(fraction: float) -> None:
 
 
 def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
-    with pytest.raises(SplitError, match=r"'malignant' has a single group \(1 images\)"):
+    with pytest.raises(SplitError, match=r"'malignant' has a single group \(1 image\)"):
         held_out(labelled([0, 0, 0, 1], k=2), 0.25, 0)
     with pytest.raises(SplitError, match="'benign' has a single group"):
         held_out(labelled([0, 0, 0, 1, 1], [7, 7, 7, 1, 2], k=2), 0.25, 0)

@@ -191,7 +191,7 @@ def _check_pool(classes: Sequence[str], counts: np.ndarray, sizes: Sequence[int]
     for name, count in zip(classes, counts, strict=True):
         if count < LEAST:
             raise ClassError(
-                f"class '{name}' has {count} of {counted(total, 'image')} to draw from; a subset needs {LEAST}: "
+                f"class '{name}' has {count} of the {counted(total, 'image')} to draw from; a subset needs {LEAST}: "
                 "add images or leave the class out"
             )
     for size in sizes:
