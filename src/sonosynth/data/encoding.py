@@ -5,7 +5,9 @@ class is stored as JPEG and the other as PNG, the format stands for the class.
 """
 
 import io
+import math
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +18,7 @@ import pydicom
 from PIL import Image
 
 from sonosynth.data import arrays, clips, dicom
-from sonosynth.data.pictures import DAMAGE, SUFFIXES, opened, unreadable
+from sonosynth.data.pictures import DAMAGE, SUFFIXES, opened, png_header, readable, unreadable
 from sonosynth.data.source import ReadOptions, SourceItem
 from sonosynth.errors import ManifestError, UnreadableImageError
 
@@ -148,14 +150,17 @@ def _named(path: Path) -> str:
 
 def _of_picture(path: Path) -> Encoding:
     try:
+        with readable(path) as file:  # most files are PNG, whose header says all without a decoder
+            chunks = png_header(file)
+        if len(header := chunks.get(b"IHDR", b"")) >= 9 and all(sides := struct.unpack(">II", header[:8])):
+            frames = int.from_bytes(chunks.get(b"acTL", b"\0\0\0\1")[:4], "big")
+            return Encoding("PNG", False, None, header[8], path.stat().st_size / (math.prod(sides) * max(frames, 1)))
         with opened(path) as stored:
             pixels = stored.width * stored.height * getattr(stored, "n_frames", 1)
             size, bits = path.stat().st_size / pixels, _MODE_BITS.get(stored.mode, 8)
             match stored.format:
                 case "JPEG" | "MPO":
                     return Encoding("JPEG", True, jpeg_quality(stored), int(getattr(stored, "bits", 8)), size)
-                case "PNG":
-                    return Encoding("PNG", False, None, _start(path, 25)[24], size)  # IHDR; Pillow's mode hides 16 bits
                 case "TIFF":
                     name = str(stored.info.get("compression", "raw")).removeprefix("tiff_").replace("_", " ")
                     kind = "TIFF" if name == "raw" else f"TIFF ({name.upper() if len(name) < 5 else name})"

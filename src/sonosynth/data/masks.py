@@ -1,6 +1,7 @@
 """Which picture files are masks of lesions, and of which images: by their names, their place and their content."""
 
 import re
+import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sonosynth.data.pictures import SUFFIXES, decode_file, opened
+from sonosynth.data.pictures import SUFFIXES, decode_file, opened, png_header, readable
 from sonosynth.data.source import entries
 from sonosynth.errors import UnreadableImageError
 from sonosynth.text import counted
@@ -273,6 +274,10 @@ def _look(path: Path) -> _Look:
 def _look_of_one_bit(path: Path) -> _Look | None:
     """Return the look of a picture of 1 bit, by its header alone; None of another."""
     try:
+        with readable(path) as file:
+            header = png_header(file).get(b"IHDR", b"")
+        if len(header) >= 10:
+            return _Look(struct.unpack(">II", header[:8]), 2, True) if header[8:10] == b"\1\0" else None
         with opened(path) as picture:
             return _Look(picture.size, 2, True) if picture.mode == "1" else None
     except UnreadableImageError:

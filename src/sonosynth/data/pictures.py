@@ -106,7 +106,7 @@ class PictureFile(Protocol):
 @contextmanager
 def picture_file(path: Path) -> Iterator[PictureFile]:
     """Open the picture file at `path`; what decoders raise here and inside becomes an UnreadableImageError."""
-    with _readable(path) as file:
+    with readable(path) as file:
         # Decoders get an open file: given a path, Pillow maps plain TIFF pixels with the sides of a turned image.
         tiff = is_tiff(file.read(_SNIFFED))
         file.seek(0)
@@ -118,7 +118,8 @@ def picture_file(path: Path) -> Iterator[PictureFile]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[IO[bytes]]:
+def readable(path: Path) -> Iterator[IO[bytes]]:
+    """Open the picture file at `path` for reading; what decoders raise inside becomes an UnreadableImageError."""
     try:
         if why := refusal(path, LARGEST):
             raise unreadable(path, why)
@@ -141,7 +142,7 @@ def count_pictures(path: Path) -> int:
     Raises:
         UnreadableImageError: the file cannot be opened, or its structure is damaged.
     """
-    with _readable(path) as file:
+    with readable(path) as file:
         start = file.read(_SNIFFED)
         animated = start[:4] == b"RIFF" and start[12:16] == b"VP8X" and bool(start[20:21]) and start[20] & 2
         if not (is_tiff(start) or start[:3] == b"GIF" or animated or b"acTL" in png_header(file)):
@@ -156,7 +157,7 @@ def is_undecided(path: Path) -> bool:
     Raises:
         UnreadableImageError: the file cannot be opened, or its structure is damaged.
     """
-    with _readable(path) as file:
+    with readable(path) as file:
         if is_tiff(file.read(_SNIFFED)):
             file.seek(0)
             tiff = Tiff(file)
@@ -167,7 +168,7 @@ def is_undecided(path: Path) -> bool:
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open the picture file at `path` with Pillow, to look at its header; raises as `picture_file` does."""
-    with _readable(path) as file, _opened(file) as stored:
+    with readable(path) as file, _opened(file) as stored:
         yield stored
 
 
