@@ -132,7 +132,7 @@ def test_one_generator_per_class_is_checked_as_a_whole_and_a_longer_run_says_wha
     (tmp_path / "few.yaml").write_text(yaml.safe_dump(study))
     for command in ("plan", "run"):
         line = refused("study", command, tmp_path / "few.yaml", "--out", tmp_path / "study")
-        assert "class 'light' has a single group (1 images), which cannot be on both sides" in line
+        assert "class 'light' has a single group (1 image), which cannot be on both sides" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["few", "few.yaml"]
     images.save(tmp_path / "images")
     told = [sonosynth(*train, tmp_path / "images", "--kimg", kimg).stderr for kimg in (0.004, 0.008)]
