@@ -145,7 +145,7 @@ def test_twin_folders_with_the_same_names_in_every_class(tmp_path: Path, images:
     assert source.classes == ("benign", "malignant") and len(source.items) == 4
     for item in source.items:
         assert item.masks == (tmp_path / masks.format(item.label) / item.path.name,)
-        assert item.group == ("p1" if "p1" in images else None)
+        assert item.group is None  # not even p1, which is the only subfolder of both classes
 
 
 def test_a_twin_folder_of_any_name_is_known_by_its_content(tmp_path: Path) -> None:

@@ -353,6 +353,20 @@ def test_a_subfolder_that_is_called_images_says_nothing_of_a_patient(tmp_path: P
     assert [item.group for item in read_source(tmp_path).items] == [None, "p7", None]
 
 
+def test_one_subfolder_of_the_same_name_in_every_class_says_nothing_of_a_patient(tmp_path: Path) -> None:
+    for name in ("a/US/1.png", "a/US/2.png", "b/US/3.png"):
+        png(tmp_path / name, len(name))
+    assert [item.group for item in read_source(tmp_path).items] == [None] * 3
+
+
+def test_parts_beside_their_masks_are_no_classes(tmp_path: Path) -> None:
+    for i, part in enumerate(("train", "test")):
+        png(tmp_path / "images" / part / f"{i}.png")
+        mask(tmp_path / "labels" / part / f"{i}.png")
+    with pytest.raises(SourceError, match="nothing says of what class their images are"):
+        read_source(tmp_path)
+
+
 def test_a_data_set_of_one_class_is_not_read_with_its_classes_as_patients(tmp_path: Path) -> None:
     for name in ("BUSI/benign/1.png", "BUSI/malignant/1.png"):
         png(tmp_path / name)

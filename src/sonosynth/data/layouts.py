@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sonosynth.data.arrays import SUFFIX, read_npz
@@ -118,6 +119,7 @@ def _read_folders(root: Path, options: ReadOptions) -> Source:
     if apart and len(left) == 1 and is_images_folder(left[0]) and not found[left[0]].images:
         base = root / left[0]  # images/CLASS and masks/CLASS
         found = {folder.name: Folder(folder, force, nested=True) for folder in found[left[0]].folders}
+        _check_parts(base, {name: folder for name, folder in found.items() if folder.all_images}, masks_in)
     pictures = {
         name: there
         for name, folder in sorted(found.items())
@@ -143,6 +145,9 @@ def _read_folders(root: Path, options: ReadOptions) -> Source:
     ]
     if bare := [name for name in pictures if name not in {item.label for item in files}]:
         raise SourceError(f"{base / bare[0]} holds only masks; put the masks beside their images or outside {root}")
+    groups = {item.group for item in files}
+    if len(groups) == 1 and groups != {None} and len(pictures) > 1:  # CLASS/US/*.png is the same for all patients
+        files = [replace(item, group=None) for item in files]
     beside = any(mask.parent == image.parent for image, of in masks.of.items() for mask in of)
     notes = [*masks.notes(), *_folder_notes(here, found, files), *links_out(root, (item.path for item in files))]
     items, more = spread(root, files, False, options)
