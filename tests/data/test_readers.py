@@ -356,7 +356,14 @@ def test_a_subfolder_that_is_called_images_says_nothing_of_a_patient(tmp_path: P
 def test_one_subfolder_of_the_same_name_in_every_class_says_nothing_of_a_patient(tmp_path: Path) -> None:
     for name in ("a/US/1.png", "a/US/2.png", "b/US/3.png"):
         png(tmp_path / name, len(name))
-    assert [item.group for item in read_source(tmp_path).items] == [None] * 3
+    source = read_source(tmp_path)
+    assert [item.group for item in source.items] == [None] * 3 and has_note(source, "subfolder 'US' holds all images")
+
+
+def test_patients_below_a_subfolder_that_all_classes_share_are_groups(tmp_path: Path) -> None:
+    for name in ("a/US/p1/1.png", "a/US/p1/2.png", "a/US/p2/1.png", "b/US/p3/1.png"):
+        png(tmp_path / name, len(name))
+    assert [item.group for item in read_source(tmp_path).items] == ["p1", "p1", "p2", "p3"]
 
 
 def test_parts_beside_their_masks_are_no_classes(tmp_path: Path) -> None:

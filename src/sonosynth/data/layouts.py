@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from sonosynth.data.arrays import SUFFIX, read_npz
@@ -137,19 +136,18 @@ def _read_folders(root: Path, options: ReadOptions) -> Source:
             f"{named((sub.name for sub in only.below), 5)}; give that folder instead if these are the classes"
         )
     masks = find_masks([path for there in pictures.values() for path in there], apart)
+    shared = _shared_folders(base, pictures, force)
     files = [
-        SourceItem(path, name, _patient(base / name, path, force), "", masks=masks.of.get(path, ()))
+        SourceItem(path, name, _patient(base / name, path, shared, force), "", masks=masks.of.get(path, ()))
         for name, there in pictures.items()
         for path in there
         if path not in masks.files
     ]
     if bare := [name for name in pictures if name not in {item.label for item in files}]:
         raise SourceError(f"{base / bare[0]} holds only masks; put the masks beside their images or outside {root}")
-    groups = {item.group for item in files}
-    if len(groups) == 1 and groups != {None} and len(pictures) > 1:  # CLASS/US/*.png is the same for all patients
-        files = [replace(item, group=None) for item in files]
     beside = any(mask.parent == image.parent for image, of in masks.of.items() for mask in of)
-    notes = [*masks.notes(), *_folder_notes(here, found, files), *links_out(root, (item.path for item in files))]
+    notes = [f"subfolder '{name}' holds all images of all classes: no group" for name in shared]
+    notes += [*masks.notes(), *_folder_notes(here, found, files), *links_out(root, (item.path for item in files))]
     items, more = spread(root, files, False, options)
     held = {item.label for item in items}
     if not held:
@@ -168,15 +166,35 @@ def _check_no_columns(path: Path, options: ReadOptions) -> None:
         raise SourceError(f"{path} is no table, so it has no columns for {asked}; give a table (.csv) of its images")
 
 
-def _patient(folder: Path, path: Path, force: bool) -> str | None:
+def _shared_folders(base: Path, pictures: Mapping[str, Sequence[Path]], force: bool) -> list[str]:
+    """Return the subfolders, from the class folders down, that all images of all of several classes lie under.
+
+    Such a folder (CLASS/US/PATIENT/*.png) says nothing of a patient. DICOM files are left out: they say it themselves.
+    """
+    inside = [
+        [name for name in path.relative_to(base / label).parts[:-1] if not is_images_folder(name)]
+        for label, there in pictures.items()
+        for path in there
+        if not is_dicom(path, force)
+    ]
+    shared: list[str] = []
+    while len(pictures) > 1 and inside and all(names[len(shared) :] for names in inside):
+        here = {names[len(shared)] for names in inside}
+        if len(here) > 1:
+            break
+        shared += here
+    return shared
+
+
+def _patient(folder: Path, path: Path, shared: Sequence[str], force: bool) -> str | None:
     """Return the subfolder of class folder `folder` in which `path` lies, if it says which patient that is.
 
-    DICOM files say so themselves, and a folder called "images" tells nothing.
+    DICOM files say so themselves; a folder called "images" tells nothing, nor do those that all classes have in common.
     """
-    subfolders = path.relative_to(folder).parts[:-1]
-    return (
-        next((name for name in subfolders if not is_images_folder(name)), None) if not is_dicom(path, force) else None
-    )
+    if is_dicom(path, force):
+        return None
+    names = [name for name in path.relative_to(folder).parts[:-1] if not is_images_folder(name)]
+    return next(iter(names[len(shared) :]), None)
 
 
 def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) -> None:
