@@ -187,6 +187,30 @@ def test_a_manifest_names_masks_in_a_column(tmp_path: Path) -> None:
     assert read_source(tmp_path / "prepared").kind == "image set"  # whose masks are not beside it
 
 
+def test_a_mask_column_never_names_the_images_themselves(tmp_path: Path) -> None:
+    for i in range(3):
+        speckle(tmp_path / "images" / f"{i}.png", i)
+        mask(tmp_path / "masks" / f"{i}.png")
+    table(tmp_path, "image,label,mask\n0.png,a,0.png\n1.png,a,1.png\n2.png,b,2.png\n")
+    assert pairs(read_source(tmp_path)) == {f"{i}": [f"masks/{i}.png"] for i in range(3)}
+    table(tmp_path, "image,label,mask_area\n0.png,a,1\n1.png,a,2\n2.png,b,0\n")  # numbers that are also names
+    source = read_source(tmp_path)
+    assert [item.extra["mask_area"] for item in source.items] == ["1", "2", "0"]
+    table(tmp_path, "image,label,mask\n0.png,a,images/1.png\n1.png,a,1.png\n2.png,b,2.png\n")
+    with pytest.raises(ManifestError, match=r"line 2: 'mask' names 'images/1\.png'"):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 0, 0), (1, 1, 1), (100, 100, 100)])
+def test_a_lesion_is_seen_in_a_mask_of_any_colour(tmp_path: Path, colour: tuple[int, int, int]) -> None:
+    speckle(tmp_path / "a" / "x.png", size=(120, 100))
+    drawn = np.zeros((100, 120, 3), np.uint8)
+    drawn[5:25, 90:110] = colour
+    Image.fromarray(drawn).save(tmp_path / "a" / "x_mask.png")
+    data, _ = prepare(read_source(tmp_path), 16, "mask")
+    assert (data.extra["crop_left"], data.extra["crop_top"], data.extra["crop_width"]) == (("85",), ("0",), ("30",))
+
+
 def test_a_mask_column_with_a_missing_file_is_an_error_and_one_of_no_files_is_kept(tmp_path: Path) -> None:
     speckle(tmp_path / "a.png")
     speckle(tmp_path / "b.png", 1)

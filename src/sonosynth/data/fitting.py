@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from sonosynth.data.masks import MOST_LEVELS
 from sonosynth.data.pictures import decode_file
 
 Fit = Literal["stretch", "pad", "crop", "mask"]
@@ -57,7 +58,9 @@ def around(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
     corners = []
     for path in masks:
         grey = decode_file(path).grey
-        marked = grey > (127 if grey.max() > 1 else 0)  # some write 0 and 1
+        # Some write 0 and 1, numbers of lesions, or colours whose grey is dark; JPEG and resampling blur the rest.
+        few = len(np.unique(grey)) <= MOST_LEVELS
+        marked = grey > (0 if few else grey.max() / 2)
         rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
         if len(rows):
             x, y = width / marked.shape[1], height / marked.shape[0]

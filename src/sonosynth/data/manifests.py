@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -176,8 +177,15 @@ def _masks(
     beside = [file for folder in folders for file in Folder(folder, force).images if file not in listed]
     of: dict[Path, tuple[Path, ...]] = {}
     for column in mask_columns(header):
-        cells = [[text.strip() for text in row[column].replace("|", ";").split(";")] for _, row in rows]
-        named_files = [[files.find(text) for text in cell if not is_missing(text)] for cell in cells]
+        cells = [[text.strip() for text in re.split("[;|&]", row[column])] for _, row in rows]
+        named_files = [
+            [
+                [place for place in files.find(text, masks=True) if root / place not in listed]
+                for text in cell
+                if not is_missing(text)
+            ]
+            for cell in cells
+        ]
         if not any(found for cell in named_files for found in cell):
             continue  # of something else; it is kept as it is
         for item, cell, texts, (where, _) in zip(items, named_files, cells, rows, strict=True):
@@ -213,10 +221,10 @@ class _Files:
         self._root, self._force_dicom = root, force_dicom
         self._places: dict[str, list[str]] | None = None
 
-    def find(self, text: str) -> list[str]:
+    def find(self, text: str, masks: bool = False) -> list[str]:
         """Return the files, relative to the folder, that `text` stands for: a path, or a name with or without suffix.
 
-        Files in folders of masks are left out where there are others.
+        Files in folders of masks are left out where there are others, or with `masks` the others are.
         """
         place = os.path.normpath(text.replace("\\", "/"))
         if not place.startswith(("/", "..")) and os.path.isfile(f"{self._root}/{place}"):  # noqa: PTH113
@@ -228,8 +236,8 @@ class _Files:
                 for name in {found.as_posix(), found.with_suffix("").as_posix(), found.name, found.stem}:
                     self._places.setdefault(name, []).append(found.as_posix())
         found_places = self._places.get(place, [])
-        images = [one for one in found_places if not in_mask_folder(self._root, self._root / one)]
-        return images or found_places
+        meant = [one for one in found_places if in_mask_folder(self._root, self._root / one) == masks]
+        return meant or found_places
 
 
 @quiet()

@@ -31,7 +31,8 @@ _FOLDER = re.compile(r"(masks?|labels?|annotations?|annots?|gts?|ground[_ -]?tru
 _TWIN_FOLDER = re.compile(rf"(?P<image>.+?)[_\-. ]+(?:{_WORDS})", re.I)
 _IMAGES_FOLDER = re.compile(r"(images?|imgs?|pictures?|pics?|frames?|data|raw|original(s|_images?)?|png|jpe?g)", re.I)
 _COMPRESSED = frozenset((".png", ".gif", ".webp", ".jpg", ".jpeg", ".jfif"))
-_FEW = 8  # grey levels of a mask with several lesions or classes
+MOST_LEVELS = 8
+"""Grey levels of a mask with several lesions or classes, black among them."""
 _NEAR = 12  # grey levels by which JPEG and resampling move a level
 _THREADS = 4
 
@@ -298,7 +299,7 @@ def _decoded_look(path: Path) -> _Look:
     # Two levels with few between them, or a thin outline on black: no B-mode image is black by 95 %.
     two = between <= min(0.1 * grey.size, dark, light) or dark >= 0.95 * grey.size
     blurred = high - low > 4 * _NEAR and two
-    return _Look((grey.shape[1], grey.shape[0]), len(present), len(present) <= _FEW or blurred)
+    return _Look((grey.shape[1], grey.shape[0]), len(present), len(present) <= MOST_LEVELS or blurred)
 
 
 def _pair_apart(masks: Sequence[Path], images: Sequence[Path]) -> Iterable[tuple[Path, Path | None]]:
