@@ -408,6 +408,17 @@ def test_parts_that_are_prepared_sets(tmp_path: Path) -> None:
         read_source(tmp_path)
 
 
+@pytest.mark.parametrize("loose", [False, True])
+def test_parts_inside_the_classes_are_no_patients(tmp_path: Path, loose: bool) -> None:
+    for label in ("benign", "malignant"):
+        for part in ("train", "test"):
+            png(tmp_path / label / part / "1.png")
+        if loose:
+            png(tmp_path / label / "2.png")
+    with pytest.raises(SourceError, match=r"divided into parts of a data set \(test, train\), which are no patients"):
+        read_source(tmp_path)
+
+
 def test_parts_without_classes(tmp_path: Path) -> None:
     for part in ("train", "test"):
         png(tmp_path / part / "1.png")

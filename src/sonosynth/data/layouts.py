@@ -200,6 +200,12 @@ def _patient(folder: Path, path: Path, shared: Sequence[str], force: bool) -> st
 def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) -> None:
     """Raise SourceError if the folders `holding` images are parts of a data set, such as train and test."""
     below = {name: folder for name, folder in holding.items() if not folder.images}
+    inside = sorted({sub.name for folder in holding.values() for sub in folder.below if _PART.fullmatch(sub.name)})
+    if inside and len(holding) > 1:
+        raise SourceError(
+            f"{root}: the class folders are divided into parts of a data set ({named(inside)}), which are no patients; "
+            "put the classes into the parts (such as train/CLASS), or list the images in a manifest.csv (path,label)"
+        )
     parts = [name for name in below if _PART.fullmatch(name) or (root / name / MANIFEST).is_file()]
     subfolders = [
         {sub.name for sub, files in folder.below.items() if not (is_images_folder(sub.name) or masks.issuperset(files))}
