@@ -27,7 +27,8 @@ _BEFORE = re.compile(rf"(?:{_WORDS})[_\-. ]+(?P<image>.+)", re.I)
 _WORD_ALONE = re.compile(rf"(?:{_WORDS})[_\-. ]?\(?\d*\)?", re.I)
 # Where one word ends and the next begins: separators, digits beside letters, a capital after a small letter.
 _SEAMS = re.compile(r"[_\-. ]+|(?<=\d)(?=[^\W\d_])|(?<=[^\W\d_])(?=\d)|(?<=[a-z])(?=[A-Z])")
-_FOLDER = re.compile(r"(masks?|labels?|annotations?|annots?|gts?|ground[_ -]?truths?|segs?|segmentations?)", re.I)
+_FOLDER_WORD = r"(masks?|msks?|labels?|annotations?|annots?|gts?|ground[_ -]?truths?|segs?|segmentations?)"
+_FOLDER = re.compile(rf"(.+[_\-. ])?{_FOLDER_WORD}([_\-. ].+)?|labels(tr|ts)|segmentationclass", re.I)
 _TWIN_FOLDER = re.compile(rf"(?P<image>.+?)[_\-. ]+(?:{_WORDS})", re.I)
 _IMAGES_FOLDER = re.compile(r"(images?|imgs?|pictures?|pics?|frames?|data|raw|original(s|_images?)?|png|jpe?g)", re.I)
 _COMPRESSED = frozenset((".png", ".gif", ".webp", ".jpg", ".jpeg", ".jfif"))
