@@ -96,6 +96,13 @@ def test_significant_bits_of_png(tmp_path: Path, channels: int) -> None:
     assert np.array_equal(decode_file(png(tmp_path / "raw.png", write(stored), more=sbit)).grey, scaled(stored, 1023))
 
 
+@pytest.mark.parametrize("stated", [b"", b"\0", b"\x20", b"\xff"])
+def test_significant_bits_that_cannot_be_are_ignored(tmp_path: Path, stated: bytes) -> None:
+    stored = values(4095)
+    path = png(tmp_path / "x.png", stored, more=chunk(b"sBIT", stated))
+    assert np.array_equal(decode_file(path).grey, scaled(stored, 4095))
+
+
 def test_significant_bits_are_read_alike_in_all_files(tmp_path: Path) -> None:
     sbit = chunk(b"sBIT", bytes([10]))
     (tmp_path / "a").mkdir()

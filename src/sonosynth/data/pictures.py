@@ -219,8 +219,8 @@ class _PillowFile:
         """Return the pixels of a PNG of 16 bits, or of a PGM or PPM of more than 8, as they are stored; else None."""
         stored = self._stored
         if self._png.get(b"IHDR", b"")[8:9] == b"\x10":
-            bits = self._png.get(b"sBIT", b"")
-            return _deep_png(self._file, stored, max(bits[:3]) if bits else None)
+            stated = max(self._png.get(b"sBIT", b"")[:3], default=0)
+            return _deep_png(self._file, stored, stated if 1 <= stated <= 16 else None)  # else the chunk is not valid
         if stored.format == "PPM" and stored.mode in ("I", "RGB"):
             return _deep_pnm(self._file, stored), f"{stored.mode};16"
         if stored.mode == "F" or stored.mode.startswith("I"):
