@@ -69,6 +69,23 @@ def check_output(path: Path, *, directory: bool = False) -> None:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
 
 
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise OutputError unless files can be written at all of `outputs`, each apart and none over a file of `inputs`.
+
+    Ask before long work. `inputs` are folders or files that are read.
+    """
+    taken: dict[Path, Path] = {}
+    sources = [_followed(path) for path in inputs]
+    for path in outputs:
+        check_output(path)
+        target = _followed(path)
+        if target in taken:
+            raise OutputError(f"{taken[target]} and {path} are one file, so one output would be lost; choose another")
+        taken[target] = path
+        if target.is_file() and any(target.is_relative_to(source) for source in sources):
+            raise OutputError(f"{path} is a file of the images that are read; choose another --out")
+
+
 def check_folder(path: Path, option: str) -> None:
     """Raise OutputError, which names `option`, unless files can be written to the folder `path`, which may be new."""
     try:

@@ -85,6 +85,19 @@ def test_a_file_that_cannot_be_written_is_refused_before_images_are_read(command
 
 
 @pytest.mark.parametrize("command", FILES)
+def test_an_output_never_takes_the_place_of_an_input(command):
+    before = Path("images/manifest.csv").read_bytes()
+    assert "is a file of the images that are read" in refused(*FILES[command], "images/manifest.csv")
+    assert Path("images/manifest.csv").read_bytes() == before
+
+
+def test_two_outputs_are_never_one_file(tmp_path):
+    (tmp_path / "link").symlink_to("scores.json")
+    line = refused(*SCORE, "--out", tmp_path / "scores.json", "--page", tmp_path / "link")
+    assert "are one file, so one output would be lost" in line and not (tmp_path / "scores.json").exists()
+
+
+@pytest.mark.parametrize("command", FILES)
 def test_a_link_to_a_file_leads_there_afterwards(command, tmp_path, tiny_network):
     (tmp_path / "link").symlink_to("target")
     for _ in range(2):  # the target is made, then replaced

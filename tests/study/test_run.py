@@ -1,6 +1,7 @@
 """Whole studies on tiny images, in this process."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -405,6 +406,12 @@ def test_damaged_files_of_a_study_are_named(source, finished, tmp_path):
             run(raw, directory)
         with pytest.raises(StudyError, match=rf"{cell.name} is damaged"):
             Store(directory).outdated([])
+    cell.unlink()
+    os.mkfifo(cell)
+    with pytest.raises(OutputError, match=rf"{cell.name} is a pipe where a file is needed"):
+        run(raw, directory)
+    with pytest.raises(StudyError, match=rf"{cell.name} is not a file but a pipe; remove it and run"):
+        StudyRecord.load(directory)
     cell.unlink()
     _, monitor = run(raw, directory)
     assert monitor.fresh == ["classify"]

@@ -61,7 +61,7 @@ def classify(
     from sonosynth.classify.settings import Training
     from sonosynth.classify.train import classify as run
     from sonosynth.data.prepare import load_image_sets
-    from sonosynth.files import check_output, write_json
+    from sonosynth.files import check_outputs, write_json
 
     chosen, filling = find_arm(arm), find_fill(fill)
     find_network(network)
@@ -76,9 +76,9 @@ def classify(
     )
     _check_options(chosen, synthetic is not None, ratio, fill, filter_by, filter_quantile)
     quantile = QUANTILE if filter_quantile is None else filter_quantile
-    if out is not None:
-        check_output(out)
     given = list(dict.fromkeys(filter(None, [train, test, validation, synthetic])))
+    if out is not None:
+        check_outputs([out], given)
     sets = dict(zip(given, load_image_sets(given), strict=True))
     real = sets[train]
     tested = _like(real, sets[test], test, "test")

@@ -58,13 +58,12 @@ def score(
     from sonosynth.data.prepare import load_image_sets
     from sonosynth.engine import provenance
     from sonosynth.features import check_features
-    from sonosynth.files import check_folder, check_output, user_cache
+    from sonosynth.files import check_folder, check_outputs, user_cache
     from sonosynth.metrics.scorecard import full_scorecard
     from sonosynth.metrics.scores import as_json, write_scores
     from sonosynth.report.score_page import write_score_page
 
-    for path in filter(None, (out, page)):
-        check_output(path)
+    check_outputs(filter(None, (out, page)), filter(None, (real, synthetic, held_out)))
     kept = cache or user_cache() / "features"
     check_folder(kept, "--cache, or SONOSYNTH_CACHE")
     parts = _parts(only)

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from sonosynth.errors import StudyError
-from sonosynth.files import read_json
+from sonosynth.files import read_json, refusal
 
+_LARGEST = 1 << 30  # bytes
 AGAIN = "remove it and run the study again"
 
 
@@ -32,6 +33,8 @@ class Fields:
 def read_object(path: Path, remedy: str = AGAIN) -> Any:
     """Return the content of a JSON file. Raises StudyError, with the `remedy`, if it is missing or damaged."""
     try:
+        if why := refusal(path, _LARGEST):  # it would be waited for, and never end
+            raise StudyError(f"{path} is {why}; {remedy}")
         return read_json(path)
     except FileNotFoundError as error:
         raise StudyError(f"{path} is missing; {remedy}") from error

@@ -75,7 +75,8 @@ class Store:
         Sizes, draws, generators, scores and classifiers may differ: cells that are new run, and old results stay.
         """
         path = self.directory / STUDY_FILE
-        check_kinds(self.directory, _FILES, _FOLDERS)
+        cells = [f"cells/{cell.name}" for cell in (self.directory / "cells").glob("*.json")]
+        check_kinds(self.directory, (*_FILES, *cells), _FOLDERS)
         if path.is_file():
             found = load_design(path)
             for section in ("name", "data", "split"):
