@@ -43,7 +43,7 @@ from pydicom.valuerep import VR
 
 from sonosynth.data.dicom_regions import Region, region_of
 from sonosynth.data.pictures import unreadable
-from sonosynth.data.source import entries
+from sonosynth.data.source import files_below
 from sonosynth.errors import SourceError, UnreadableImageError
 
 SUFFIXES = frozenset((".dcm", ".dicom", ".ima"))
@@ -138,13 +138,7 @@ def is_dicom(path: Path, force: bool = False) -> bool:
 
 def dicom_files(folder: Path, force: bool = False) -> list[Path]:
     """Return the DICOM files in `folder` and below, in natural order; hidden ones and linked folders are left out."""
-    found = []
-    for entry in entries(folder)[0]:
-        if entry.is_dir():
-            found += [] if entry.is_symlink() else dicom_files(entry, force)
-        elif is_dicom(entry, force):
-            found.append(entry)
-    return found
+    return [file for file in files_below(folder) if is_dicom(file, force)]
 
 
 def _is_marked(head: bytes) -> bool:

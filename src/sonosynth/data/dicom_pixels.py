@@ -114,7 +114,7 @@ def _check(data: Dataset) -> None:
         known = ", ".join(_SAMPLES)
         raise DicomError(f"its photometric interpretation or number of samples is none that is read ({known})")
     if bits not in (8, 16):
-        raise DicomError("stores neither 8 nor 16 bits a pixel; only these are read")
+        raise DicomError("stores neither 8 nor 16 bits per pixel; only these are read")
     if not 1 <= stored <= bits:
         raise DicomError(f"gives {stored} stored bits (BitsStored) of {bits} allocated ones")
     if data.PixelRepresentation not in (0, 1):

@@ -17,7 +17,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 
-from sonosynth.data import arrays, clips, dicom
+from sonosynth.data import clips, dicom
 from sonosynth.data.pictures import DAMAGE, SUFFIXES, opened, png_header, readable, unreadable
 from sonosynth.data.source import ReadOptions, SourceItem
 from sonosynth.errors import ManifestError, UnreadableImageError
@@ -87,8 +87,7 @@ def encoding_of(path: Path, options: ReadOptions | None = None) -> Encoding:
     if suffix in clips.SUFFIXES:
         codec, lossy, size = clips.stored_as(path)
         return Encoding(f"{_named(path)} ({codec})", lossy, None, None, size)
-    nameless = not suffix or suffix[1:].isdigit()
-    if suffix != arrays.SUFFIX and (dicom.is_dicom(path) or (options and options.force_dicom and nameless)):
+    if dicom.is_dicom(path, options is not None and options.force_dicom):
         return _of_dicom(path)
     return Encoding(_named(path), lossy=False)
 

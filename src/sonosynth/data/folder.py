@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sonosynth.data import clips, dicom, pictures, volumes
-from sonosynth.data.source import check_name, entries
+from sonosynth.data.source import check_name, entries, files_below
 
 
 def is_image(path: Path, force_dicom: bool) -> bool:
@@ -58,19 +58,15 @@ def images_below(folder: Path, force_dicom: bool) -> Iterable[Path]:
 
     Raises SourceError if a folder cannot be listed, or a name on the way to an image is not text.
     """
-    waiting = entries(folder)[0][::-1]
     checked = set()
-    while waiting:
-        entry = waiting.pop()
-        if entry.is_dir():
-            waiting += [] if entry.is_symlink() else entries(entry)[0][::-1]
-        elif is_image(entry, force_dicom):
-            for place in (entry, *entry.parents):
+    for file in files_below(folder):
+        if is_image(file, force_dicom):
+            for place in (file, *file.parents):
                 if place in checked or place == folder.parent:
                     break
                 check_name(place)
                 checked.add(place)
-            yield entry
+            yield file
 
 
 def _leads_up(folder: Path) -> bool:

@@ -71,16 +71,16 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     # A link to nothing is a mistake to tell, not a folder without a manifest.
     if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
         return read_manifest(manifest, options)
-    return _read_table_in(path, options) or _read_folders(path, options)
+    here = Folder(path, options.force_dicom)
+    return _read_table_in(path, here, options) or _read_folders(path, here, options)
 
 
-def _read_table_in(root: Path, options: ReadOptions) -> Source | None:
+def _read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | None:
     """Return the images that a table in the folder `root` lists, if there is one that is meant to. Raises SourceError.
 
     Where there are class folders, a table without columns for files and classes is about something else.
     """
     force = options.force_dicom
-    here = Folder(root, force)
     tables = [path for path in here.side if path.suffix.lower() == ".csv"]
     labels = [path for path in tables if path.name == LABELS]
     if options.columns and not labels:
@@ -93,23 +93,19 @@ def _read_table_in(root: Path, options: ReadOptions) -> Source | None:
         return read_manifest(labels[0], options)
     labelled = root / DATASET_JSON
     if labelled.is_file() and (
-        dataset_json_labels(labelled) is not None or not any(_holds_images(folder, force) for folder in here.folders)
+        dataset_json_labels(labelled) is not None
+        or not any(any(images_below(folder, force)) for folder in here.folders)
     ):
         return read_dataset_json(labelled, options)
     return None
 
 
-def _holds_images(folder: Path, force: bool) -> bool:
-    return next(iter(images_below(folder, force)), None) is not None
-
-
 # ---------------------------------------------------------------------------------------------------- folders
 
 
-def _read_folders(root: Path, options: ReadOptions) -> Source:
+def _read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
     _check_no_columns(root, options)
     force = options.force_dicom
-    here = Folder(root, force)
     found = {folder.name: Folder(folder, force, nested=True) for folder in here.folders}
     apart = masks_apart(root, [path for folder in found.values() for path in folder.all_images])
     base, masks_in = root, set(apart)

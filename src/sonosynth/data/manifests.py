@@ -20,7 +20,7 @@ from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named
 from sonosynth.data.tables import read_table
 from sonosynth.errors import ManifestError, UnreadableImageError
 from sonosynth.files import refusal
-from sonosynth.text import counted
+from sonosynth.text import agreeing, counted
 
 LABELS = "labels.csv"
 DATASET_JSON = "dataset.json"
@@ -345,9 +345,9 @@ def _manifest_notes(
             f"{groupless} of {counted(len(items), 'image has', 'images have')} no group: each is a group of its own"
         )
     if unlisted:
-        files = counted(len(unlisted), "image file", "image files")
+        are = agreeing(len(unlisted), "is", "are")
         notes.append(
-            f"{files} beside the listed ones {'is' if len(unlisted) == 1 else 'are'} not in {path.name}: left out"
+            f"{counted(len(unlisted), 'image file')} beside the listed ones {are} not in {path.name}: left out"
         )
     masks = find_masks([item.path for item in items]).files
     if masks:

@@ -65,9 +65,12 @@ class MaskSearch:
         if self.alone:
             notes.append(f"{counted(len(self.alone), 'mask')} without an image left out: {_some(self.alone)}")
         if self.pictures:
-            what = "is named like a mask but looks" if len(self.pictures) == 1 else "are named like masks but look"
-            as_what = "an image: counted as one" if len(self.pictures) == 1 else "images: counted as images"
-            notes.append(f"{counted(len(self.pictures), 'file')} {what} like {as_what}: {_some(self.pictures)}")
+            files = counted(
+                len(self.pictures),
+                "file is named like a mask but looks like an image: counted as one",
+                "files are named like masks but look like images: counted as images",
+            )
+            notes.append(f"{files}: {_some(self.pictures)}")
         return notes
 
 
@@ -169,8 +172,11 @@ def masks_apart(root: Path, files: Iterable[Path]) -> list[Path]:
                 found += paths
         else:
             others = (inside.get(folder.parent / name, []) for name in beside[folder.parent] if name != folder.name)
-            if _could_be_mask(paths[0]) and any(_are_masks_of(paths, images) for images in others):
-                found += paths
+            if _could_be_mask(paths[0]) and (twins := [same for images in others if (same := _twins(paths, images))]):
+                levels = [look.levels for look in _looks(paths)]
+                two = max(levels) <= 2 and levels.count(2) >= 0.5 * len(levels)
+                if two and any(all(look.levels > 2 for look in _looks(images)) for images in twins):
+                    found += paths
     return found
 
 
@@ -198,15 +204,11 @@ def _could_be_mask(path: Path) -> bool:
     return _may_have_two_levels(path) and _look(path).levels <= 2
 
 
-def _are_masks_of(paths: Sequence[Path], images: Sequence[Path]) -> bool:
+def _twins(paths: Sequence[Path], images: Sequence[Path]) -> list[Path]:
+    """Return those of `images` that have the names of `paths`, if nine in ten of `paths` have such a twin."""
     stems = {path.stem.casefold(): path for path in images}
-    twins = [stems[path.stem.casefold()] for path in paths if path.stem.casefold() in stems]
-    if len(twins) < max(1, 0.9 * len(paths)):
-        return False
-    looks = _looks(paths)
-    if any(look.levels > 2 for look in looks) or sum(look.levels == 2 for look in looks) < 0.5 * len(looks):
-        return False
-    return all(look.levels > 2 for look in _looks(twins))
+    found = [stems[path.stem.casefold()] for path in paths if path.stem.casefold() in stems]
+    return found if len(found) >= 0.9 * len(paths) else []
 
 
 def _is_mask_folder(name: str, beside: Iterable[str]) -> bool:
@@ -252,7 +254,7 @@ def _neighbour(path: Path, stems: Iterable[str], index: Mapping[tuple[Path, str]
 
 
 def _may_have_two_levels(path: Path) -> bool:
-    """Return whether `path` may have two grey levels, by its size alone: they compress to well below 2 bits a pixel."""
+    """Return whether `path` may have two grey levels, by its size alone: they compress to under 2 bits per pixel."""
     if path.suffix.lower() not in _COMPRESSED:
         return True
     try:

@@ -29,7 +29,6 @@ __all__ = [
     "read_source",
     "scan",
 ]
-_NAMED = 3  # names in a note
 _T = TypeVar("_T")
 _NAMED = 3  # names in a note
 

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,6 +120,20 @@ def entries(folder: Path) -> tuple[list[Path], list[Path]]:
         raise SourceError(f"{folder} cannot be listed ({error.strerror}); check its permissions") from error
     shown = [entry for entry in found if not _hidden(entry)]
     return shown, [entry for entry in found if _hidden(entry)]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files in `folder` and below, in natural order; hidden ones and linked folders are left out.
+
+    Raises SourceError if a folder cannot be listed.
+    """
+    waiting = entries(folder)[0][::-1]
+    while waiting:
+        entry = waiting.pop()
+        if not entry.is_dir():
+            yield entry
+        elif not entry.is_symlink():
+            waiting += entries(entry)[0][::-1]
 
 
 def _hidden(path: Path) -> bool:

@@ -76,7 +76,8 @@ class StudyData:
             alone = [subset for subset in self.subsets if subset.images.group_counts[name] == 1]
             if alone:
                 first, count = alone[0], alone[0].images.class_counts[name]
-                more = f", and in {len(alone) - 1} of the other {len(self.subsets) - 1} subsets" if alone[1:] else ""
+                others = counted(len(self.subsets) - 1, "subset")
+                more = f", and in {len(alone) - 1} of the other {others}" if alone[1:] else ""
                 lines.append(
                     f"class '{name}' has one group ({count} images) in the training subset of size {first.size}, draw "
                     f"{first.draw}{more}: what is learnt of the class may be of one patient alone"
@@ -214,9 +215,11 @@ def _prepared(
         notes = [*kept["notes"], *_unchanged(design, kept.get("files"), store.data)]
         told = {"notes": notes, "kind": kept["kind"], "files": kept.get("files")}
         return images.with_classes(data.classes or images.classes), told
-    source, lines = _source(design)
+    ours = read_source(expand(data.source), data.options)
+    source, lines = _grouped(design, ours)
     if design.split.test is not None:
-        source = replace(source, depth_from=_trained_or_tested(design, design.split.test))
+        tested = read_test_set(design.split.test, design)
+        source = replace(source, depth_from=_trained_or_tested(design, ours, tested))
     files, tables = source_fingerprint(source), dict[str, bytes]()
     if data.groups == "audit":
         source, lines, tables = _audited(design, source, progress)
@@ -227,9 +230,8 @@ def _prepared(
     return images, {"notes": [*lines, *notes], "kind": source.kind, "files": files, "audit": tables}
 
 
-def _trained_or_tested(design: StudyDesign, test: str) -> tuple[SourceItem, ...]:
-    """Return the images of `data.source` and of `test`, which share the decision on the depth of 16-bit values."""
-    ours, tested = read_source(expand(design.data.source), design.data.options), read_test_set(test, design)
+def _trained_or_tested(design: StudyDesign, ours: Source, tested: Source) -> tuple[SourceItem, ...]:
+    """Return the images of `data.source` and `split.test`, which share the decision on the depth of 16-bit values."""
     classes = design.data.classes or ours.classes
     return tuple(item for item in (*ours.items, *tested.items) if item.label in classes)
 
@@ -248,12 +250,8 @@ def _check_as_before(store: Store, name: str, images: ImageSet) -> None:
         )
 
 
-def _source(design: StudyDesign) -> tuple[Source, list[str]]:
-    """Return the source, with the groups of a table if the study names one, and lines to tell the user."""
-    return _grouped(design, read_source(expand(design.data.source), design.data.options))
-
-
 def _grouped(design: StudyDesign, source: Source) -> tuple[Source, list[str]]:
+    """Return `source` with the groups of a table if the study names one, and lines to tell the user."""
     if design.data.groups in ("source", "audit"):
         return source, []
     return with_groups(source, expand(design.data.groups), design.data.drops_conflicts)
@@ -343,10 +341,12 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     told = _left_out(source, design.split.test, design, images)
     data = design.data
     known = store is not None and store.data.is_dir()  # then it has been told, and the source may be gone
+    ours = None
     try:
-        source = replace(source, depth_from=_trained_or_tested(design, design.split.test))
+        ours = read_source(expand(data.source), data.options)
+        source = replace(source, depth_from=_trained_or_tested(design, ours, source))
     except SonosynthError as error:
-        if not known:
+        if data.grouped or not known:
             raise
         told.append(f"the depth of 16-bit values is decided without data.source, which cannot be read again: {error}")
     test, notes = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
@@ -355,7 +355,6 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
     check_real(test, "images of split.test")
     roles, remedy = ("images of data.source", "images of split.test"), "remove them from one of the two"
     check_apart(images, test, roles, remedy)
-    ours = read_source(expand(data.source), data.options) if data.grouped or not known else None
     if data.grouped and ours:  # who asks for near copies to be kept together means these as well
         used = set(images.ids)  # copies under two labels may have been left out
         ours = replace(ours, depth_from=source.depth_from)

@@ -38,10 +38,10 @@ def _named(source: Source, classes: Collection[str]) -> dict[Hashable, str]:
     force = source.options.force_dicom
     for item in source.items:
         headed = is_dicom(item.path, force)
-        counted = headed or (item.frame is not None and source.kind == "manifest")  # a reader may have numbered these
+        numbered = headed or (item.frame is not None and source.kind == "manifest")  # a reader may have numbered these
         name = item.extra.get("source_group") if source.kind == "image set" else item.group
         names: list[Hashable] = [read_header(item.path, force).owner] if headed else []
-        if source.kind == "image set" or (source.kind in _NAMES_GROUPS and not (counted and str(name).isdigit())):
+        if source.kind == "image set" or (source.kind in _NAMES_GROUPS and not (numbered and str(name).isdigit())):
             names.append(name)
         for one in names:
             if one and item.label in classes:
