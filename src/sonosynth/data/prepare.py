@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -308,7 +309,8 @@ def _of_classes(source: Source, names: Sequence[str]) -> Source:
 def source_fingerprint(source: Source, masks: bool = False) -> str:
     """Return a SHA-256 over the labels, groups, names, columns and file contents of `source`, its `masks` if asked."""
     digest = hashlib.sha256(b"synthetic" if source.synthetic else b"")
-    contents: dict[Path, bytes] = {}  # a file with many frames is hashed once
+    contents: dict[Path, bytes] = {}  # a file with many frames is hashed once, and its header read once
+    beside = cache(lambda path: sorted(data_files([path])))
     for item in source.items:
         row = (
             item.path.relative_to(source.root).as_posix(),
@@ -318,7 +320,7 @@ def source_fingerprint(source: Source, masks: bool = False) -> str:
             sorted(item.extra.items()),
         )
         digest.update(repr(row).encode())
-        for path in (item.path, *sorted(data_files([item.path])), *(item.masks if masks else ())):
+        for path in (item.path, *beside(item.path), *(item.masks if masks else ())):
             if path not in contents:
                 contents[path] = _file_digest(path)
             digest.update(contents[path])

@@ -91,7 +91,7 @@ class Tiff:
     def deep(self, index: int) -> tuple[Deep, str]:
         """Return page `index`, of which `is_deep` is true, as it is stored, and what Pillow would call its format.
 
-        9 to 15 bits a sample state their range; 16 do not, as many hold 12-bit data.
+        9 to 15 bits per sample state their range; 16 do not, as many hold 12-bit data.
         """
         page = self._pages[index]
         bits, extra = int(page.bitspersample), tuple(int(kind) for kind in page.extrasamples)
