@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sonosynth.engine import provenance
-from sonosynth.files import write_json
+from sonosynth.core.device import provenance
+from sonosynth.core.files import write_json
 
 Columns = tuple[tuple[str, str], ...]
 """Names of columns, and how `str.format` lays each of them out."""

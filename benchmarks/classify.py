@@ -37,8 +37,8 @@ from bench import line, save
 from sonosynth.classify.fitting import fit
 from sonosynth.classify.networks import build_network
 from sonosynth.classify.settings import Training
+from sonosynth.core.device import autocast, compiled, keep_freed_memory
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import autocast, compiled, keep_freed_memory
 from train_step import matmul_rate
 
 STEPS, BATCH, PX, TEST_IMAGES, TRAININGS, STACK = 150, 32, 64, 195, 216, 4

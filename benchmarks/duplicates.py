@@ -15,10 +15,10 @@ import numpy as np
 
 from bench import line, save
 from planting import PLANTED, words
-from sonosynth.data.duplicates import find_duplicates, view
+from sonosynth.audit.duplicates import find_duplicates, view
 from sonosynth.data.overlays import find_overlays
-from sonosynth.data.phantom import phantom
-from sonosynth.data.readers import decode, read_source
+from sonosynth.data.readers.scan import decode, read_source
+from sonosynth.phantoms.phantom import phantom
 from sonosynth.study.design import expand
 
 Array = np.ndarray[Any, Any]

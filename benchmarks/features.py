@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from bench import line, save
+from sonosynth.core.device import default_device, seconds
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers import read_source
-from sonosynth.engine import default_device, seconds
-from sonosynth.features import feature_network, known_features, load_features
+from sonosynth.data.readers.scan import read_source
+from sonosynth.features.registry import feature_network, known_features, load_features
+from sonosynth.features.weights import PackagedWeights
 from sonosynth.metrics.frechet import frechet_distance
 from sonosynth.metrics.kernel import kernel_distance
 from sonosynth.study.design import expand
-from sonosynth.weights import PackagedWeights
 
 KEY = ("features", "size")
 AT_HAND = [name for name in known_features() if isinstance(feature_network(name).weights, PackagedWeights)]

@@ -19,22 +19,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from sonosynth.core.device import default_device, provenance
+from sonosynth.core.files import atomic_file, read_json, write_json
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers import read_source
+from sonosynth.data.readers.scan import read_source
 from sonosynth.data.split import held_out, nested_subsets
-from sonosynth.engine import default_device, provenance
-from sonosynth.features import embed
-from sonosynth.files import atomic_file, read_json, write_json
+from sonosynth.features.registry import embed
 from sonosynth.gan.checkpoint import LOG, STATE, load_state
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.recipes import make_recipe
+from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import generate, tile
-from sonosynth.gan.train import run_config, train
-from sonosynth.gan.trainer import Trainer
+from sonosynth.gan.training.loop import run_config, train
+from sonosynth.gan.training.trainer import Trainer
+from sonosynth.metrics.intervals.subsampling import halves
 from sonosynth.metrics.kernel import kernel_distance, kernel_interval
 from sonosynth.metrics.snapshots import distance_to
-from sonosynth.metrics.subsampling import halves
 from sonosynth.study.design import expand
 
 FAMILIES = ("stylegan2", "stylegan2-ada", "stylegan2-diffaug", "fastgan", "projected")

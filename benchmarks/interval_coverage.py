@@ -25,16 +25,16 @@ from rich.progress import track
 
 from bench import line, save
 from pools import Pool, pool
+from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparisons import ALL, TRAIN, Comparison
-from sonosynth.metrics.data_copying import assign_cells, cell_count, data_copying, data_copying_interval
-from sonosynth.metrics.distance_ratio import distance_ratio, distance_ratio_interval
 from sonosynth.metrics.families import BETTER, feature_families, realism_family
+from sonosynth.metrics.intervals.subsampling import Interval
 from sonosynth.metrics.kernel import SCALE, SIGMA, polynomial_kernel
-from sonosynth.metrics.membership import membership_auc, membership_interval
-from sonosynth.metrics.memorisation import distances, near_copy_rows
-from sonosynth.metrics.near_copies import near_copies
-from sonosynth.metrics.subsampling import Interval
-from sonosynth.seeds import numpy_generator
+from sonosynth.metrics.memorisation.data_copying import assign_cells, cell_count, data_copying, data_copying_interval
+from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval
+from sonosynth.metrics.memorisation.membership import membership_auc, membership_interval
+from sonosynth.metrics.memorisation.near_copies import near_copies
+from sonosynth.metrics.memorisation.rows import distances, near_copy_rows
 
 FEATURES = "efficientnet-lite0"
 POOL = 4000

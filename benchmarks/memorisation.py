@@ -18,16 +18,16 @@ from scipy.ndimage import gaussian_filter
 
 from bench import line, save
 from planting import flip, gain, jpeg
+from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.phantom import phantom
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers import read_source
-from sonosynth.features import embed
-from sonosynth.metrics.memorisation import Measured, memorisation, near_copy_rows
-from sonosynth.metrics.near_copies import near_copies
-from sonosynth.metrics.subsampling import whole_groups
-from sonosynth.seeds import numpy_generator
+from sonosynth.data.readers.scan import read_source
+from sonosynth.features.registry import embed
+from sonosynth.metrics.intervals.subsampling import whole_groups
+from sonosynth.metrics.memorisation.near_copies import near_copies
+from sonosynth.metrics.memorisation.rows import Measured, memorisation, near_copy_rows
+from sonosynth.phantoms.phantom import phantom
 from sonosynth.study.design import expand
 
 Array = np.ndarray[Any, Any]

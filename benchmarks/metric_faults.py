@@ -23,16 +23,16 @@ from scipy.ndimage import gaussian_filter
 from bench import save
 from interval_coverage import Drawn, Metrics
 from pools import Pool, pool
-from sonosynth.data.phantom import CLASSES
-from sonosynth.features import load_features
+from sonosynth.core.seeds import numpy_generator
+from sonosynth.features.registry import load_features
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.frechet import frechet_distance
 from sonosynth.metrics.kernel import kernel_distance
-from sonosynth.metrics.memorisation import near_copy_rows
-from sonosynth.metrics.near_copies import near_copies
-from sonosynth.metrics.realism import realism_values
-from sonosynth.metrics.speckle import realism_measures
-from sonosynth.seeds import numpy_generator
+from sonosynth.metrics.memorisation.near_copies import near_copies
+from sonosynth.metrics.memorisation.rows import near_copy_rows
+from sonosynth.metrics.ultrasound.realism import realism_values
+from sonosynth.metrics.ultrasound.speckle import realism_measures
+from sonosynth.phantoms.phantom import CLASSES
 
 FEATURES = "efficientnet-lite0"
 FAULTS: dict[str, tuple[float, ...]] = {

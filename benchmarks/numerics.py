@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from bench import line, save
+from sonosynth.core.device import bfloat16, default_device
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers import read_source
+from sonosynth.data.readers.scan import read_source
 from sonosynth.data.split import held_out, nested_subsets
-from sonosynth.engine import bfloat16, default_device
-from sonosynth.features import embed
-from sonosynth.gan.recipes import make_recipe
+from sonosynth.features.registry import embed
+from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import class_sequence, synthesise
-from sonosynth.gan.train import run_config
-from sonosynth.gan.trainer import Trainer
+from sonosynth.gan.training.loop import run_config
+from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics.kernel import kernel_distance, kernel_interval
 from sonosynth.study.design import expand
 

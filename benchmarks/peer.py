@@ -39,10 +39,10 @@ def ours(source: str, out: Path, size: int, n: int) -> None:
     from PIL import Image
 
     from sonosynth.data.imageset import ImageSet
-    from sonosynth.data.phantom import phantom
     from sonosynth.data.prepare import prepare
-    from sonosynth.data.readers import read_source
+    from sonosynth.data.readers.scan import read_source
     from sonosynth.metrics.scorecard import full_scorecard
+    from sonosynth.phantoms.phantom import phantom
     from sonosynth.study.design import expand
 
     def anonymous(images: np.ndarray, first: int) -> ImageSet:

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sonosynth.data.phantom import phantom
+from sonosynth.core.files import atomic_file
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers import read_source
-from sonosynth.files import atomic_file
+from sonosynth.data.readers.scan import read_source
+from sonosynth.phantoms.phantom import phantom
 from sonosynth.study.design import expand
 
 REAL = (

@@ -14,7 +14,7 @@ from typing import Any
 from joblib import cpu_count
 
 from bench import line, save
-from sonosynth.data.phantom import CLASSES, phantom
+from sonosynth.phantoms.phantom import CLASSES, phantom
 
 KEY = ("size", "workers")
 COLUMNS = (

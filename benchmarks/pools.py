@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sonosynth.data.phantom import phantom
-from sonosynth.data.phantom_settings import Value
-from sonosynth.features import load_features
-from sonosynth.files import atomic_file
-from sonosynth.metrics.realism import UNITS, realism_values
-from sonosynth.metrics.speckle import realism_measures
+from sonosynth.core.files import atomic_file
+from sonosynth.features.registry import load_features
+from sonosynth.metrics.ultrasound.realism import UNITS, realism_values
+from sonosynth.metrics.ultrasound.speckle import realism_measures
+from sonosynth.phantoms.phantom import phantom
+from sonosynth.phantoms.settings import Value
 
 CHUNK = 500
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from bench import line, save
-from sonosynth.data.phantom import CLASSES, phantom
-from sonosynth.data.phantom_parameters import Scan
-from sonosynth.metrics.realism import UNITS, realism_distance, realism_values
-from sonosynth.metrics.speckle import realism_measures
-from sonosynth.metrics.subsampling import halves
+from sonosynth.metrics.intervals.subsampling import halves
+from sonosynth.metrics.ultrasound.realism import UNITS, realism_distance, realism_values
+from sonosynth.metrics.ultrasound.speckle import realism_measures
+from sonosynth.phantoms.parameters import Scan
+from sonosynth.phantoms.phantom import CLASSES, phantom
 
 Settings = Mapping[str, tuple[float, float]]
 KEY = ("base", "changed", "measure", "size", "seed")

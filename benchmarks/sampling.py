@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from bench import line, save
-from sonosynth.engine import autocast, default_device, samples_a_pass, seconds
-from sonosynth.gan.recipes import make_recipe
+from sonosynth.core.device import autocast, default_device, samples_a_pass, seconds
+from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import synthesise
 from train_step import add_case_options, cases_of
 

@@ -24,10 +24,10 @@ import torch
 from bench import line, save
 from pools import Pool, pool
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.phantom import CLASSES
-from sonosynth.features import known_features, load_features
+from sonosynth.features.registry import known_features, load_features
 from sonosynth.metrics.families import PARTS
 from sonosynth.metrics.scorecard import full_scorecard
+from sonosynth.phantoms.phantom import CLASSES
 
 KEY = ("features", "size", "n_train", "n_held_out", "n_synthetic", "threads")
 COLUMNS = (

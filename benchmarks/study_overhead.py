@@ -22,16 +22,17 @@ from typing import Any
 from unittest import mock
 
 from bench import line, save
-from sonosynth.classify import train as classifying
+from sonosynth.classify import classify as classifying
 from sonosynth.classify.fitting import Fitted
 from sonosynth.cli.demo import PER_CLASS, SIZE, STUDY
-from sonosynth.data.phantom import phantom
-from sonosynth.features import FeatureExtractor
-from sonosynth.gan import course, sample
-from sonosynth.gan.keeper import Keeper
-from sonosynth.gan.trainer import Trainer
+from sonosynth.features.registry import FeatureExtractor
+from sonosynth.gan import sample
+from sonosynth.gan.training import early_stopping as course
+from sonosynth.gan.training.run_writer import Keeper
+from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics import scorecard
-from sonosynth.report.page import write_report
+from sonosynth.phantoms.phantom import phantom
+from sonosynth.report.study.page import write_report
 from sonosynth.study.design import load_design
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
@@ -50,7 +51,7 @@ WORK: tuple[tuple[str, Any, str], ...] = (
     ("metrics", scorecard, "realism_measures"),
 )
 COLUMNS = (("part", "{:<16}"), ("seconds", "{:>9.2f}"), ("share", "{:>7.1%}"))
-START = "from sonosynth.cli.main import app; import sonosynth.study.run, sonosynth.report.page"
+START = "from sonosynth.cli.main import app; import sonosynth.study.run, sonosynth.report.study.page"
 
 
 class Stopwatch:

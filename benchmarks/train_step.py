@@ -25,11 +25,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bench import line, save
+from sonosynth.core.device import bfloat16, default_device, has_bfloat16, seconds
 from sonosynth.data.imageset import ImageSet
-from sonosynth.engine import bfloat16, default_device, has_bfloat16, seconds
-from sonosynth.gan.recipes import make_recipe
-from sonosynth.gan.train import run_config
-from sonosynth.gan.trainer import Trainer
+from sonosynth.gan.registry import make_recipe
+from sonosynth.gan.training.loop import run_config
+from sonosynth.gan.training.trainer import Trainer
 
 CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("stylegan2", {"channel_base": 2048}),

@@ -8,38 +8,38 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sonosynth.core.errors import SonosynthError as SonosynthError
     from sonosynth.data.imageset import ImageSet as ImageSet
-    from sonosynth.data.phantom import phantom as phantom
-    from sonosynth.data.phantom import phantom_with_masks as phantom_with_masks
     from sonosynth.data.prepare import load_image_set as load_image_set
     from sonosynth.data.prepare import prepare as prepare
-    from sonosynth.data.readers import read_source as read_source
+    from sonosynth.data.readers.scan import read_source as read_source
     from sonosynth.data.split import held_out as held_out
     from sonosynth.data.split import nested_subsets as nested_subsets
-    from sonosynth.errors import SonosynthError as SonosynthError
-    from sonosynth.gan.recipes import make_recipe as make_recipe
+    from sonosynth.gan.registry import make_recipe as make_recipe
     from sonosynth.gan.sample import generate as generate
-    from sonosynth.gan.train import train as train
+    from sonosynth.gan.training.loop import train as train
     from sonosynth.metrics.scorecard import scorecard as scorecard
-    from sonosynth.report.page import write_report as write_report
+    from sonosynth.phantoms.phantom import phantom as phantom
+    from sonosynth.phantoms.phantom import phantom_with_masks as phantom_with_masks
+    from sonosynth.report.study.page import write_report as write_report
 
 __version__ = version("sonosynth")
 
 _HOMES = {
     "ImageSet": "data.imageset",
-    "SonosynthError": "errors",
+    "SonosynthError": "core.errors",
     "generate": "gan.sample",
     "held_out": "data.split",
     "load_image_set": "data.prepare",
-    "make_recipe": "gan.recipes",
+    "make_recipe": "gan.registry",
     "nested_subsets": "data.split",
-    "phantom": "data.phantom",
-    "phantom_with_masks": "data.phantom",
+    "phantom": "phantoms.phantom",
+    "phantom_with_masks": "phantoms.phantom",
     "prepare": "data.prepare",
-    "read_source": "data.readers",
+    "read_source": "data.readers.scan",
     "scorecard": "metrics.scorecard",
-    "train": "gan.train",
-    "write_report": "report.page",
+    "train": "gan.training.loop",
+    "write_report": "report.study.page",
 }
 
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from conftest import blobs
 from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
-from sonosynth.gan.recipes import make_recipe
-from sonosynth.gan.train import train_mode
+from sonosynth.gan.registry import make_recipe
+from sonosynth.gan.training.loop import train_mode
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 
@@ -221,7 +221,7 @@ def test_a_full_gpu_is_one_line(images, tmp_path, monkeypatch, error):
     def full(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("sonosynth.gan.train.train_mode", full)
+    monkeypatch.setattr("sonosynth.gan.training.loop.train_mode", full)
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)
     line = refused(*train)
     assert "not enough memory" in line and "take a smaller batch" in line
@@ -232,7 +232,7 @@ def test_other_errors_of_pytorch_are_no_mistake_of_the_user(images, tmp_path, mo
     def broken(*arguments: object, **options: object) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("sonosynth.gan.train.train_mode", broken)
+    monkeypatch.setattr("sonosynth.gan.training.loop.train_mode", broken)
     result = sonosynth("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, *TINY)
     assert result.exit_code == 1 and isinstance(result.exception, RuntimeError)
 
@@ -241,7 +241,7 @@ def test_an_interrupt_says_whether_the_command_goes_on(images, run, tmp_path, mo
     def pressed(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("gan.train.train_mode", "gan.sample.generate", "data.prepare.save_once", "study.design.load_design"):
+    for place in ("gan.training.loop.train_mode", "gan.sample.generate", "data.prepare.save_once", "study.design.load_design"):
         monkeypatch.setattr(f"sonosynth.{place}", pressed)
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)
     goes_on, begins = "what was finished is kept, and the same command goes on", "the same command begins anew"

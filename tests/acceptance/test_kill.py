@@ -29,7 +29,7 @@ def study_run(study: Path, out: Path) -> None:
     """Do what the command line does, but save the state of a run after every step: kills land between states too."""
     from sonosynth.classify.networks import NETWORKS
     from sonosynth.cli.main import app
-    from sonosynth.gan import train
+    from sonosynth.gan.training import loop as train
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "SAVE_SECONDS", 0.0)

@@ -11,7 +11,7 @@ import yaml
 
 from conftest import blobs
 from monitor import Told
-from sonosynth.files import read_json
+from sonosynth.core.files import read_json
 from sonosynth.study.design import parse_design
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store

@@ -12,7 +12,7 @@ from test_commands import TINY, refused, sonosynth
 
 import sonosynth as sonosynth_package
 from conftest import blobs
-from sonosynth import streams
+from sonosynth.core import streams
 from special_files import bound, device, is_device, pipe, read
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network

@@ -12,7 +12,7 @@ from sonosynth.classify.ultrasound_augment import (
     speckle_reduction,
     ultrasound_augmentation,
 )
-from sonosynth.draws import Draws
+from sonosynth.core.draws import Draws
 
 SIDE = 12
 

@@ -3,10 +3,10 @@ import pytest
 
 from conftest import blobs
 from sonosynth.classify.arms import ARMS, ArmError, find_arm
+from sonosynth.classify.classify import Training, classify
 from sonosynth.classify.filters import confidence_filter
-from sonosynth.classify.train import Training, classify
+from sonosynth.core.errors import ClassError, DivergenceError, LeakageError, MixedSizesError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, DivergenceError, LeakageError, MixedSizesError
 from tiny_classifier import tiny_network as tiny_network
 
 SHORT = Training(steps=30, batch=16)

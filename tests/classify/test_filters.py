@@ -7,8 +7,8 @@ from conftest import blobs
 from sonosynth.classify import filters
 from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter, folds_of_groups, score_filter
 from sonosynth.classify.settings import Training
+from sonosynth.core.errors import ClassError, LeakageError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, LeakageError
 from tiny_classifier import tiny_network as tiny_network
 
 SHORT = Training(steps=30, batch=16)

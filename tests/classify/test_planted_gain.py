@@ -7,11 +7,11 @@ import pytest
 from torch import nn
 
 from sonosynth.classify.arms import ARMS
+from sonosynth.classify.classify import Training, classify
 from sonosynth.classify.networks import NETWORKS, Network
-from sonosynth.classify.train import Training, classify
+from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.phantom import phantom
-from sonosynth.seeds import numpy_generator
+from sonosynth.phantoms.phantom import phantom
 
 SEEDS = (0, 1)
 RATIO = 4

@@ -11,8 +11,8 @@ from sonosynth.classify.filters import FilterError
 from sonosynth.classify.networks import NetworkError
 from sonosynth.classify.settings import TrainingError
 from sonosynth.cli.classify import classify
+from sonosynth.core.errors import ClassError, SonosynthError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, SonosynthError
 from tiny_classifier import tiny_network as tiny_network
 
 app = typer.Typer()

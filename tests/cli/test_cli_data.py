@@ -11,10 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from sonosynth.cli.data import Fit, app
-from sonosynth.data.fitting import Fit as FitName
+from sonosynth.core.errors import OutputError, PhantomError, SourceError, UnreadableImageError
 from sonosynth.data.prepare import load_image_set, prepare
-from sonosynth.data.readers import read_source
-from sonosynth.errors import OutputError, PhantomError, SourceError, UnreadableImageError
+from sonosynth.data.readers.scan import read_source
+from sonosynth.data.resize import Fit as FitName
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sonosynth.cli.score import score
+from sonosynth.core.errors import LeakageError, OutputError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import LeakageError, OutputError
 from sonosynth.metrics import scorecard as module
-from sonosynth.metrics.reading import shown
+from sonosynth.metrics.interpretation import shown
 from sonosynth.metrics.scores import AT_FLOOR, read_scores
 
 app = typer.Typer()

@@ -14,10 +14,10 @@ from pydicom.uid import (
 )
 
 from dicom_files import coded, dataset, encapsulated
+from sonosynth.core.errors import ManifestError
 from sonosynth.data.encoding import COLUMNS, Encoding, encoding_of, encodings, jpeg_quality
-from sonosynth.data.readers import read_source
+from sonosynth.data.readers.scan import read_source
 from sonosynth.data.source import ReadOptions, SourceItem
-from sonosynth.errors import ManifestError
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 255, (24, 40), dtype=np.uint8)

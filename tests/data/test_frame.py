@@ -5,7 +5,7 @@ from PIL import Image
 from sonosynth.data.frame import common_frame, restored
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers import read_source
+from sonosynth.data.readers.scan import read_source
 
 
 def source(folder, sizes):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sonosynth.core.errors import ClassError, ManifestError
 from sonosynth.data.groups import Clusters, place, with_groups, write_groups
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers import read_source
-from sonosynth.errors import ClassError, ManifestError
+from sonosynth.data.readers.scan import read_source
 
 
 @pytest.fixture

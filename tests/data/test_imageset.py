@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sonosynth.core.errors import ClassError, ManifestError, OutputError, UnreadableImageError
 from sonosynth.data.imageset import MANIFEST, ImageSet
-from sonosynth.errors import ClassError, ManifestError, OutputError, UnreadableImageError
 
 
 def image_set(labels: list[int], ids: list[str] | None = None, classes=("benign", "malignant"), **fields) -> ImageSet:

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 
 import planting
 from sonosynth.data.overlays import find_overlays, without_overlays
-from sonosynth.data.phantom import phantom
-from sonosynth.data.readers import decode, read_source
+from sonosynth.data.readers.scan import decode, read_source
+from sonosynth.phantoms.phantom import phantom
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sonosynth.data.encoding import COLUMNS, encodings
-from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import PREPARE, fitted, load_image_set, prepare, save_once, source_fingerprint
-from sonosynth.data.readers import ReadOptions, Source, read_source
-from sonosynth.errors import (
+from sonosynth.core.errors import (
     ClassError,
     ManifestError,
     MixedSizesError,
@@ -22,7 +18,11 @@ from sonosynth.errors import (
     SourceError,
     UnreadableImageError,
 )
-from sonosynth.files import read_json
+from sonosynth.core.files import read_json
+from sonosynth.data.encoding import COLUMNS, encodings
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.prepare import PREPARE, fitted, load_image_set, prepare, save_once, source_fingerprint
+from sonosynth.data.readers.scan import ReadOptions, Source, read_source
 
 
 def noise(size: tuple[int, int], seed: int = 0) -> np.ndarray:

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sonosynth.core.errors import ClassError, SplitError
 from sonosynth.data import split
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import apportion, held_out, nested_subsets
-from sonosynth.errors import ClassError, SplitError
 
 
 def labelled(labels: list[int] | np.ndarray, groups: list[int] | np.ndarray | None = None, k: int = 3) -> ImageSet:

@@ -10,15 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sonosynth.core.draws import Draws
+from sonosynth.core.errors import RecipeError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.draws import Draws
-from sonosynth.errors import RecipeError
+from sonosynth.gan.base import Batch
 from sonosynth.gan.checkpoint import load_generator
-from sonosynth.gan.game import Batch
 from sonosynth.gan.recipe_table import all_papers, meaning_of, source_of
-from sonosynth.gan.recipes import FAMILIES, RECIPES, make_recipe, register
+from sonosynth.gan.registry import FAMILIES, RECIPES, make_recipe, register
 from sonosynth.gan.sample import generate
-from sonosynth.gan.train import train, train_mode
+from sonosynth.gan.training.loop import train, train_mode
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-generator.md"
 CPU = torch.device("cpu")

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from sonosynth.draws import Draws
-from sonosynth.gan.augment import OPERATIONS, cutout, diffaugment, translation
-from sonosynth.gan.recipes import DIFFAUGMENT
+from sonosynth.core.draws import Draws
+from sonosynth.gan.augment.diffaugment import OPERATIONS, cutout, diffaugment, translation
+from sonosynth.gan.registry import DIFFAUGMENT
 
 
 def draws(step: int = 0) -> Draws:

@@ -7,15 +7,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import blobs
-from sonosynth.engine import bfloat16
-from sonosynth.errors import RecipeError
-from sonosynth.gan import train as train_module
-from sonosynth.gan.layers import EqualLinear
+from sonosynth.core.device import bfloat16
+from sonosynth.core.errors import RecipeError
+from sonosynth.gan.networks.layers import EqualLinear
 from sonosynth.gan.recipe import COMPILE_KIMG
-from sonosynth.gan.recipes import make_recipe
+from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import synthesise
-from sonosynth.gan.train import run_config, train
-from sonosynth.gan.trainer import Trainer
+from sonosynth.gan.training import loop as train_module
+from sonosynth.gan.training.loop import run_config, train
+from sonosynth.gan.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 NARROW = {
@@ -32,7 +32,7 @@ def traced(monkeypatch):
     def trace(function, device):
         return torch.compile(function, dynamic=False, fullgraph=True, backend="eager")
 
-    monkeypatch.setattr("sonosynth.gan.trainer.compiled", trace)
+    monkeypatch.setattr("sonosynth.gan.training.trainer.compiled", trace)
 
 
 def test_the_length_of_a_run_alone_decides_unless_it_is_set():

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sonosynth.gan import convolution
-from sonosynth.gan.recipes import make_recipe
+from sonosynth.gan.networks import convolution
+from sonosynth.gan.registry import make_recipe
 
 
 @pytest.fixture

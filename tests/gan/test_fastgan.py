@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.draws import Draws
-from sonosynth.engine import autocast
-from sonosynth.gan.blocks import GatedConv2d, SkipLayerExcitation, SpectralConv2d, UpBlock, gated
-from sonosynth.gan.fastgan import (
+from sonosynth.core.device import autocast
+from sonosynth.core.draws import Draws
+from sonosynth.gan.base import Batch
+from sonosynth.gan.fastgan.networks import (
     FastGANDiscriminator,
     FastGANGenerator,
     FastGANObjective,
@@ -18,10 +18,10 @@ from sonosynth.gan.fastgan import (
     shrink,
     small_size,
 )
-from sonosynth.gan.game import Batch
-from sonosynth.gan.layers import convolve_enlarged, enlarging_taps
-from sonosynth.gan.lecam import LeCam
-from sonosynth.gan.perceptual import l1_pyramid
+from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.losses.perceptual import l1_pyramid
+from sonosynth.gan.networks.blocks import GatedConv2d, SkipLayerExcitation, SpectralConv2d, UpBlock, gated
+from sonosynth.gan.networks.layers import convolve_enlarged, enlarging_taps
 
 CPU = torch.device("cpu")
 POLICY = ("brightness", "contrast", "translation")

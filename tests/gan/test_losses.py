@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from sonosynth.draws import Draws
-from sonosynth.gan.augment import DiffAugment
-from sonosynth.gan.game import Batch
-from sonosynth.gan.lecam import LeCam
-from sonosynth.gan.losses import StyleGAN2Objective
-from sonosynth.gan.stylegan2 import Discriminator, Generator
+from sonosynth.core.draws import Draws
+from sonosynth.gan.augment.diffaugment import DiffAugment
+from sonosynth.gan.base import Batch
+from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.stylegan2.losses import StyleGAN2Objective
+from sonosynth.gan.stylegan2.networks import Discriminator, Generator
 
 CPU = torch.device("cpu")
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sonosynth.data.phantom import phantom
-from sonosynth.draws import Draws
-from sonosynth.gan.perceptual import perceptual_distance
+from sonosynth.core.draws import Draws
+from sonosynth.gan.losses.perceptual import perceptual_distance
+from sonosynth.phantoms.phantom import phantom
 
 CPU = torch.device("cpu")
 

@@ -10,13 +10,13 @@ import yaml
 from safetensors.torch import load_file
 
 from conftest import blobs
+from sonosynth.core.errors import RunError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.phantom import CLASSES, phantom
-from sonosynth.errors import RunError
-from sonosynth.gan.pretrain import Pretraining, announcement, pretraining_for, pretrainings
-from sonosynth.gan.recipes import make_recipe
+from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import generate
-from sonosynth.gan.train import train, train_mode
+from sonosynth.gan.training.loop import train, train_mode
+from sonosynth.gan.training.pretrain import Pretraining, announcement, pretraining_for, pretrainings
+from sonosynth.phantoms.phantom import CLASSES, phantom
 
 STYLEGAN2 = {"channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 FASTGAN = {"ngf": 8, "ndf": 8, "z_dim": 8, "batch": 4, "perceptual": "l1"}

@@ -6,12 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.draws import Draws
-from sonosynth.engine import autocast
-from sonosynth.gan.blocks import SpectralConv2d
-from sonosynth.gan.game import Batch
-from sonosynth.gan.lecam import LeCam
-from sonosynth.gan.projected import FeatureProjection, ProjectedDiscriminator, ProjectedGenerator, ProjectedObjective
+from sonosynth.core.device import autocast
+from sonosynth.core.draws import Draws
+from sonosynth.gan.base import Batch
+from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.networks.blocks import SpectralConv2d
+from sonosynth.gan.projected.networks import (
+    FeatureProjection,
+    ProjectedDiscriminator,
+    ProjectedGenerator,
+    ProjectedObjective,
+)
 
 CPU = torch.device("cpu")
 POLICY = ("brightness", "contrast", "translation", "cutout")

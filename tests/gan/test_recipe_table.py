@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from sonosynth.gan.ada import AdaPolicy
+from sonosynth.gan.augment.ada import AdaPolicy
 from sonosynth.gan.recipe_table import all_papers, meaning_of, page, source_of
-from sonosynth.gan.recipes import FAMILIES, make_recipe
+from sonosynth.gan.registry import FAMILIES, make_recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "recipes.md"
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from sonosynth.engine import autocast
-from sonosynth.gan.layers import (
+from sonosynth.core.device import autocast
+from sonosynth.gan.networks.layers import (
     EqualConv2d,
     ModulatedConv2d,
     downsample,
@@ -12,9 +12,9 @@ from sonosynth.gan.layers import (
     minibatch_standard_deviation,
     upsample,
 )
-from sonosynth.gan.layers import resample_filter as binomial
-from sonosynth.gan.recipes import make_recipe
-from sonosynth.gan.stylegan2 import Discriminator, Generator
+from sonosynth.gan.networks.layers import resample_filter as binomial
+from sonosynth.gan.registry import make_recipe
+from sonosynth.gan.stylegan2.networks import Discriminator, Generator
 
 
 @pytest.mark.parametrize(

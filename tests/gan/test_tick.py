@@ -6,11 +6,11 @@ import signal
 import pytest
 import torch
 
-from sonosynth.gan import train as train_module
-from sonosynth.gan.recipes import make_recipe
-from sonosynth.gan.tick import Tick
-from sonosynth.gan.train import train
-from sonosynth.gan.trainer import Trainer
+from sonosynth.gan.registry import make_recipe
+from sonosynth.gan.training import loop as train_module
+from sonosynth.gan.training.loop import train
+from sonosynth.gan.training.tick import Tick
+from sonosynth.gan.training.trainer import Trainer
 
 TINY = {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch": 4}
 CPU = torch.device("cpu")

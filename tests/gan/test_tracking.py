@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sonosynth.errors import TrackingError
-from sonosynth.gan import train as train_module
-from sonosynth.gan.recipes import make_recipe
-from sonosynth.gan.tracking import TensorBoard
-from sonosynth.gan.train import train, train_mode
-from sonosynth.gan.trainer import Trainer
+from sonosynth.core.errors import TrackingError
+from sonosynth.gan.registry import make_recipe
+from sonosynth.gan.training import loop as train_module
+from sonosynth.gan.training.loop import train, train_mode
+from sonosynth.gan.training.tracking import TensorBoard
+from sonosynth.gan.training.trainer import Trainer
 
 TINY = {"channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 
@@ -170,5 +170,5 @@ def test_without_tensorboard_one_line_says_what_to_do(monkeypatch):
 
 
 def test_training_needs_no_tensorboard():
-    code = "import sys, sonosynth.gan.train; sys.exit('tensorboard' in sys.modules)"
+    code = "import sys, sonosynth.gan.training.loop; sys.exit('tensorboard' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

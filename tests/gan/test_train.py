@@ -8,18 +8,18 @@ import torch
 import yaml
 
 from conftest import blobs
+from sonosynth.core.errors import ClassError, DivergenceError, OutputError, RecipeError, RunError
+from sonosynth.core.files import locked
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, DivergenceError, OutputError, RecipeError, RunError
-from sonosynth.files import locked
-from sonosynth.gan import keeper
-from sonosynth.gan import train as train_module
 from sonosynth.gan.checkpoint import load_generator, save_generator
-from sonosynth.gan.course import DISTANCE_IMAGES
-from sonosynth.gan.recipes import RECIPES, make_recipe
+from sonosynth.gan.registry import RECIPES, make_recipe
 from sonosynth.gan.sample import class_sequence, generate, interpolate, tile
-from sonosynth.gan.train import kept_settings, run_config, train, train_mode
-from sonosynth.gan.trainer import Trainer, TrainingImages
-from sonosynth.gan.transfer import source_of
+from sonosynth.gan.training import loop as train_module
+from sonosynth.gan.training import run_writer as keeper
+from sonosynth.gan.training.early_stopping import DISTANCE_IMAGES
+from sonosynth.gan.training.loop import kept_settings, run_config, train, train_mode
+from sonosynth.gan.training.trainer import Trainer, TrainingImages
+from sonosynth.gan.training.transfer import source_of
 
 CPU = torch.device("cpu")
 TINY = {
@@ -513,6 +513,6 @@ def test_a_step_is_timed_in_whole_rounds_where_the_device_runs_ahead(small_set, 
     trainer = Trainer(small_set, run_config(small_set, tiny("stylegan2"), conditional=True, seed=0), CPU)
     done: Counter[str] = Counter()
     monkeypatch.setattr(trainer, "run_phase", lambda phase, norm: done.update([phase.name]) or {})
-    monkeypatch.setattr("sonosynth.gan.trainer.runs_ahead", lambda device: True)
+    monkeypatch.setattr("sonosynth.gan.training.trainer.runs_ahead", lambda device: True)
     assert trainer.seconds_a_step(repeats=2, warm_up=1) > 0
     assert done == {"generator": 48, "path_length": 12, "discriminator": 48, "r1": 3}

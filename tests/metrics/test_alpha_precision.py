@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from sonosynth.errors import ClassError
+from sonosynth.core.errors import ClassError
 from sonosynth.metrics.alpha_precision import (
     alpha_precision,
     alpha_precision_from_distances,

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from sonosynth.errors import ClassError
+from sonosynth.core.errors import ClassError
+from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.frechet import (
     _rough_distances,
     frechet_distance,
@@ -14,7 +15,6 @@ from sonosynth.metrics.frechet import (
     frechet_infinity,
     frechet_interval,
 )
-from sonosynth.seeds import numpy_generator
 
 
 def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:

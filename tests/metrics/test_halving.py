@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from sonosynth.metrics.halving import Share, Statistics, halving_interval, halving_intervals, of_each
+from sonosynth.metrics.intervals.split_half import Share, Statistics, halving_interval, halving_intervals, of_each
 
 SHARES = {"share": Share(of_first=True)}
 

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import t as student
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from sonosynth.errors import ClassError
+from sonosynth.core.errors import ClassError
 from sonosynth.metrics.kernel import (
     gaussian_kernel,
     gaussian_kernel_distance,

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prdc import compute_prdc
 
-from sonosynth.errors import ClassError
+from sonosynth.core.errors import ClassError
 from sonosynth.metrics.manifold import (
     adapted_k,
     coverage,

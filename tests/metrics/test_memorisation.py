@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from sonosynth.errors import ClassError
-from sonosynth.metrics.data_copying import (
+from sonosynth.core.errors import ClassError
+from sonosynth.metrics.memorisation.data_copying import (
     MIN_IMAGES,
     PER_CELL,
     assign_cells,
@@ -14,10 +14,10 @@ from sonosynth.metrics.data_copying import (
     data_copying,
     data_copying_interval,
 )
-from sonosynth.metrics.distance_ratio import distance_ratio, distance_ratio_interval
-from sonosynth.metrics.membership import membership_auc, membership_interval
-from sonosynth.metrics.memorisation import Measured, distances, memorisation, near_copy_rows, neighbours
-from sonosynth.metrics.near_copies import near_copies
+from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval
+from sonosynth.metrics.memorisation.membership import membership_auc, membership_interval
+from sonosynth.metrics.memorisation.near_copies import near_copies
+from sonosynth.metrics.memorisation.rows import Measured, distances, memorisation, near_copy_rows, neighbours
 
 WEIGHTS = np.random.default_rng(99).standard_normal((6, 40))
 

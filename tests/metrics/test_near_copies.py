@@ -7,12 +7,19 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import binomtest
 
+from sonosynth.core.errors import ClassError, FeatureError
+from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.groups import with_groups
-from sonosynth.data.phantom import phantom
-from sonosynth.data.readers import decode, read_source
-from sonosynth.errors import ClassError, FeatureError
-from sonosynth.metrics.near_copies import CEILING, MIN_REAL, _coarse_similarity, near_copies, share, threshold
-from sonosynth.seeds import numpy_generator
+from sonosynth.data.readers.scan import decode, read_source
+from sonosynth.metrics.memorisation.near_copies import (
+    CEILING,
+    MIN_REAL,
+    _coarse_similarity,
+    near_copies,
+    share,
+    threshold,
+)
+from sonosynth.phantoms.phantom import phantom
 
 
 def moved(image: np.ndarray, down: int, right: int) -> np.ndarray:
@@ -59,7 +66,7 @@ def test_what_was_found_is_kept_and_nothing_is_compared_twice(phantoms, tmp_path
     groups = np.arange(len(train)) // 2
     plain = near_copies(train, fresh, others, groups)
     near_copies(train, fresh, others, groups, tmp_path)
-    monkeypatch.setattr("sonosynth.metrics.near_copies._detail", lambda *_: pytest.fail("compared again"))
+    monkeypatch.setattr("sonosynth.metrics.memorisation.near_copies._detail", lambda *_: pytest.fail("compared again"))
     kept = near_copies(train, fresh, others, groups, tmp_path)
     assert kept.threshold == plain.threshold
     for name in ("training", "held_out", "real", "from_training", "from_held_out"):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from sonosynth.metrics.families import BETTER
-from sonosynth.metrics.near_copies import threshold
-from sonosynth.metrics.reading import at_size_of_floor, judged, reading, shown, with_floor_rows
+from sonosynth.metrics.interpretation import at_size_of_floor, judged, reading, shown, with_floor_rows
+from sonosynth.metrics.memorisation.near_copies import threshold
 from sonosynth.metrics.scores import Score
 
 PERCENT = "\N{NO-BREAK SPACE}%"

@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sonosynth.core.errors import ClassError, FeatureError, LeakageError, SourceError
 from sonosynth.data.encoding import Encoding, as_columns
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, FeatureError, LeakageError, SourceError
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.alpha_precision import authenticity
 from sonosynth.metrics.comparisons import FLOOR_DRAWS, comparisons
@@ -14,10 +14,10 @@ from sonosynth.metrics.families import BETTER, PARTS
 from sonosynth.metrics.frechet import frechet_distance, frechet_infinity, frechet_interval
 from sonosynth.metrics.kernel import gaussian_kernel_distance, kernel_distance, kernel_interval
 from sonosynth.metrics.manifold import coverage, density, precision, recall
-from sonosynth.metrics.realism import UNITS
 from sonosynth.metrics.scorecard import full_scorecard, scorecard
 from sonosynth.metrics.scores import AT_FLOOR, Score, read_scores, write_scores
 from sonosynth.metrics.sets import common_classes, compression_note
+from sonosynth.metrics.ultrasound.realism import UNITS
 
 KEYS = {
     "metric", "features", "reference", "class", "value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic",

@@ -11,18 +11,18 @@ from scipy.stats import wasserstein_distance as by_scipy
 from threadpoolctl import threadpool_limits
 
 from realism import BASES, CHANGES, RESOLVED, measure, unexpected
-from sonosynth.data.phantom import phantom
-from sonosynth.errors import ClassError, FeatureError, SonosynthError
-from sonosynth.metrics import speckle
-from sonosynth.metrics.realism import (
+from sonosynth.core.errors import ClassError, FeatureError, SonosynthError
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS
+from sonosynth.metrics.ultrasound import speckle
+from sonosynth.metrics.ultrasound.realism import (
     UNITS,
     realism_distance,
     realism_intervals,
     realism_values,
     wasserstein_distance,
 )
-from sonosynth.metrics.speckle import DEPTHS, FREQUENCIES, Realism, realism_measures
-from sonosynth.metrics.subsampling import MIN_GROUPS
+from sonosynth.metrics.ultrasound.speckle import DEPTHS, FREQUENCIES, Realism, realism_measures
+from sonosynth.phantoms.phantom import phantom
 
 FWHM = 4 * np.sqrt(np.log(2))
 """Of the autocorrelation of white noise smoothed by a Gaussian, in standard deviations of the Gaussian."""

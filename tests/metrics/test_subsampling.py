@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sonosynth.metrics.subsampling import exactly, halves, whole_groups
+from sonosynth.metrics.intervals.subsampling import exactly, halves, whole_groups
 
 GROUPS = st.lists(st.integers(0, 12), min_size=1, max_size=60).map(lambda g: np.array(g, dtype=np.int64))
 

@@ -7,22 +7,22 @@ import pytest
 
 from html_page import read
 from made_up_study import CLASSES, cells_of, write_cell, write_fake_study
-from sonosynth.errors import StudyError
-from sonosynth.files import read_json, write_json
-from sonosynth.report import tables
-from sonosynth.report.classifier_figures import learning_figures
-from sonosynth.report.classifier_tables import filter_rows, network_part, on_synthetic, worth_row
-from sonosynth.report.contrasts import contrasts
-from sonosynth.report.f1_findings import power_sentences, worth_sentences
-from sonosynth.report.findings import findings
-from sonosynth.report.learning import curves, real_worth
-from sonosynth.report.page import write_report
-from sonosynth.report.pairs import pairs
-from sonosynth.report.power import detectable
-from sonosynth.report.record import StudyRecord, few_draws
-from sonosynth.report.results import Generator
-from sonosynth.report.reviewer import reviewers_questions
-from sonosynth.report.wording import p_text
+from sonosynth.analysis import tables
+from sonosynth.analysis.contrasts import contrasts
+from sonosynth.analysis.learning import curves, real_worth
+from sonosynth.analysis.pairs import pairs
+from sonosynth.analysis.power import detectable
+from sonosynth.analysis.record import StudyRecord, few_draws
+from sonosynth.analysis.results import Generator
+from sonosynth.analysis.wording import p_text
+from sonosynth.core.errors import StudyError
+from sonosynth.core.files import read_json, write_json
+from sonosynth.report.study.classifier_figures import learning_figures
+from sonosynth.report.study.classifier_tables import filter_rows, network_part, on_synthetic, worth_row
+from sonosynth.report.study.f1_findings import power_sentences, worth_sentences
+from sonosynth.report.study.findings import findings
+from sonosynth.report.study.page import write_report
+from sonosynth.report.study.reviewer import reviewers_questions
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     f1_difference,

@@ -8,15 +8,15 @@ from scipy import stats
 
 from html_page import read
 from made_up_study import CLASSES, cells_of, write_fake_study
-from sonosynth.errors import StudyError
-from sonosynth.files import read_json, write_json
-from sonosynth.report import tables
-from sonosynth.report.contrasts import contrasts
-from sonosynth.report.learning import curves, real_worth
-from sonosynth.report.page import write_report
-from sonosynth.report.pairs import pairs
-from sonosynth.report.power import detectable
-from sonosynth.report.record import StudyRecord
+from sonosynth.analysis import tables
+from sonosynth.analysis.contrasts import contrasts
+from sonosynth.analysis.learning import curves, real_worth
+from sonosynth.analysis.pairs import pairs
+from sonosynth.analysis.power import detectable
+from sonosynth.analysis.record import StudyRecord
+from sonosynth.core.errors import StudyError
+from sonosynth.core.files import read_json, write_json
+from sonosynth.report.study.page import write_report
 from sonosynth.statistics import macro_f1
 
 SPLITS = 5

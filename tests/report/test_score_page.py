@@ -8,17 +8,17 @@ import pytest
 from PIL import Image
 
 from conftest import blobs
-from sonosynth.data.phantom import phantom
+from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.families import BETTER
-from sonosynth.metrics.reading import reading, with_floor_rows
+from sonosynth.metrics.interpretation import reading, with_floor_rows
 from sonosynth.metrics.scorecard import full_scorecard
 from sonosynth.metrics.scores import Score
-from sonosynth.report import score_figures
-from sonosynth.report.score_page import write_score_page
-from sonosynth.report.score_verdicts import floor_text, judged_rows, value_text, verdicts
-from sonosynth.report.score_words import PARTS, WORDS
-from sonosynth.seeds import numpy_generator
+from sonosynth.phantoms.phantom import phantom
+from sonosynth.report.scorecard import figures as score_figures
+from sonosynth.report.scorecard.page import write_score_page
+from sonosynth.report.scorecard.verdicts import floor_text, judged_rows, value_text, verdicts
+from sonosynth.report.scorecard.words import PARTS, WORDS
 
 PLANTED = (3, 10, 17, 22)
 SOURCES = {"train": "images/train", "held-out": "images/<new>", "synthetic": "runs/a"}

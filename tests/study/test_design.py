@@ -5,7 +5,7 @@ import yaml
 
 from sonosynth.classify.settings import DEFAULTS
 from sonosynth.cli.demo import demo_study
-from sonosynth.errors import StudyError
+from sonosynth.core.errors import StudyError
 from sonosynth.study.design import expand, load_design, parse_design
 
 ISSUE = """

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from conftest import blobs
 from monitor import Told
+from sonosynth.analysis.record import StudyRecord
 from sonosynth.classify.filters import _filtered
 from sonosynth.cli.main import app
+from sonosynth.core.errors import SplitError, StudyError
+from sonosynth.core.files import read_json, write_json
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import SplitError, StudyError
-from sonosynth.files import read_json, write_json
-from sonosynth.report.page import write_report
-from sonosynth.report.record import StudyRecord
+from sonosynth.report.study.page import write_report
 from sonosynth.statistics import f1_interval
 from sonosynth.study.cells import format_of, needed_by
 from sonosynth.study.design import parse_design

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 
 import forked
-from sonosynth.study import workers
-from sonosynth.study.workers import POLL_SECONDS, in_workers
+from sonosynth.study.engines import local as workers
+from sonosynth.study.engines.local import POLL_SECONDS, in_workers
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from PIL import Image
 
 import planting
 from monitor import Told
+from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.tables import f1_rows, leakage
+from sonosynth.core.errors import LeakageError, StudyError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.phantom import phantom
-from sonosynth.errors import LeakageError, StudyError
-from sonosynth.report.page import write_report
-from sonosynth.report.record import StudyRecord
-from sonosynth.report.tables import f1_rows, leakage
+from sonosynth.phantoms.phantom import phantom
+from sonosynth.report.study.page import write_report
 from sonosynth.study.design import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
@@ -30,7 +30,7 @@ from tiny_classifier import tiny_network as tiny_network
 def few_forests():
     """Learn what chance is from fewer forests: nothing here looks at the shortcuts of an audit."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("sonosynth.data.shortcuts._CHANCE_RUNS", 2)
+        patched.setattr("sonosynth.audit.shortcuts._CHANCE_RUNS", 2)
         yield
 
 

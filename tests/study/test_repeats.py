@@ -9,10 +9,10 @@ import yaml
 
 from conftest import blobs
 from monitor import Told
-from sonosynth.errors import SplitError, StudyError
-from sonosynth.files import read_json
-from sonosynth.report.page import write_report
-from sonosynth.report.record import StudyRecord
+from sonosynth.analysis.record import StudyRecord
+from sonosynth.core.errors import SplitError, StudyError
+from sonosynth.core.files import read_json
+from sonosynth.report.study.page import write_report
 from sonosynth.study.design import parse_design
 from sonosynth.study.estimate import estimate
 from sonosynth.study.power import sight

@@ -15,10 +15,8 @@ from PIL import Image
 from conftest import blobs
 from dicom_files import dataset, write, write_unmarked
 from monitor import Told
-from sonosynth.data.imageset import ImageSet
-from sonosynth.data.readers import ReadOptions, read_source
-from sonosynth.data.split import shared_images
-from sonosynth.errors import (
+from sonosynth.analysis.record import StudyRecord
+from sonosynth.core.errors import (
     ClassError,
     LeakageError,
     OutputError,
@@ -28,9 +26,11 @@ from sonosynth.errors import (
     StudyError,
     UnreadableImageError,
 )
-from sonosynth.files import locked, read_json
+from sonosynth.core.files import locked, read_json
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.readers.scan import ReadOptions, read_source
+from sonosynth.data.split import shared_images
 from sonosynth.gan.sample import generate
-from sonosynth.report.record import StudyRecord
 from sonosynth.study.design import StudyDesign, parse_design
 from sonosynth.study.estimate import estimate
 from sonosynth.study.prepared import prepare_study

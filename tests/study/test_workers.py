@@ -10,8 +10,8 @@ import yaml
 import forked
 from conftest import blobs
 from sonosynth.classify.networks import NETWORKS
-from sonosynth.errors import OutputError
-from sonosynth.files import locked
+from sonosynth.core.errors import OutputError
+from sonosynth.core.files import locked
 from sonosynth.study.cells import TrainCell, trained_for
 from sonosynth.study.design import parse_design
 from sonosynth.study.prepared import prepare_study
@@ -82,7 +82,7 @@ def run(raw: dict, directory: Path, workers: int) -> Log:
 def ready_workers(monkeypatch):
     """Workers that have everything imported when they begin, on one thread each like this process."""
     context = forked.context()
-    monkeypatch.setattr("sonosynth.study.workers.multiprocessing.get_context", lambda method=None: context)
+    monkeypatch.setattr("sonosynth.study.engines.local.multiprocessing.get_context", lambda method=None: context)
 
 
 def test_workers_make_the_same_tables(tmp_path, ready_workers):

@@ -6,11 +6,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from sonosynth.core.errors import SonosynthError, nearest
+from sonosynth.core.seeds import numpy_generator
+from sonosynth.core.text import agreeing, counted
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import apportion
-from sonosynth.errors import SonosynthError, nearest
-from sonosynth.seeds import numpy_generator
-from sonosynth.text import agreeing, counted
 
 Fill = Literal["proportional", "balanced"]
 """In which proportions of classes images are added to the real ones: theirs, or such that the union is balanced;

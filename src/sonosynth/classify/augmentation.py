@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sonosynth.classify.ultrasound_augment import ultrasound_augmentation
-from sonosynth.draws import Draws
+from sonosynth.core.draws import Draws
 
 MAX_ROTATION = math.radians(10)
 MAX_SHIFT = 0.1

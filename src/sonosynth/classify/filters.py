@@ -9,10 +9,10 @@ from scipy.spatial.distance import cdist
 
 from sonosynth.classify.fitting import fit
 from sonosynth.classify.settings import DEFAULTS, Training
+from sonosynth.core.errors import ClassError, SonosynthError, nearest
+from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_classes, check_real
-from sonosynth.errors import ClassError, SonosynthError, nearest
-from sonosynth.text import counted
 
 FILTERS = ("confidence", "distance")
 FOLDS = 3

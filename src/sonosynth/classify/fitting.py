@@ -13,11 +13,11 @@ from sonosynth.classify.augmentation import classical_augmentation
 from sonosynth.classify.networks import Network, build_network, find_network
 from sonosynth.classify.sampling import balanced_indices, class_weights
 from sonosynth.classify.settings import DEFAULTS, Training
+from sonosynth.core.device import autocast, default_device, keep_freed_memory, on_device
+from sonosynth.core.draws import Draws, shuffled_indices
+from sonosynth.core.errors import DivergenceError
+from sonosynth.core.seeds import seed_of
 from sonosynth.data.imageset import ImageSet
-from sonosynth.draws import Draws, shuffled_indices
-from sonosynth.engine import autocast, default_device, keep_freed_memory, on_device
-from sonosynth.errors import DivergenceError
-from sonosynth.seeds import seed_of
 
 PREDICT_CHUNK = 128
 CHOICES = 10  # how often a validation set is looked at

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.efficientnet import STRIDE
-from sonosynth.errors import SonosynthError, nearest
-from sonosynth.features import feature_network, weights_file
+from sonosynth.core.errors import SonosynthError, nearest
+from sonosynth.features.efficientnet import STRIDE
+from sonosynth.features.registry import feature_network, weights_file
 
 FROM_SCRATCH = 1e-3
 FINE_TUNING = 3e-4

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sonosynth.draws import shuffled_indices
-from sonosynth.seeds import seed_of
+from sonosynth.core.draws import shuffled_indices
+from sonosynth.core.seeds import seed_of
 
 
 def balanced_indices(labels: np.ndarray, start: int, count: int, seed: int) -> Tensor:

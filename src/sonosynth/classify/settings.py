@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from sonosynth.errors import SonosynthError, nearest
+from sonosynth.core.errors import SonosynthError, nearest
 
 Schedule = Literal["cosine", "constant"]
 Balance = Literal["none", "weights", "sampling"]

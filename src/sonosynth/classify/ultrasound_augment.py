@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sonosynth.draws import Draws
+from sonosynth.core.draws import Draws
 
 ATTENUATION_RATES = (0.0, 3.0)
 HAZE_DEPTHS, HAZE_WIDTHS = (0.05, 0.95), (0.001, 0.1)  # theirs begin at 0, where the formula divides by it

@@ -19,10 +19,10 @@ from sonosynth.cli.options import (
     Source,
     as_flags,
 )
-from sonosynth.errors import OutputError, one_line
+from sonosynth.core.errors import OutputError, one_line
 
 if TYPE_CHECKING:
-    from sonosynth.data.audit import Audit
+    from sonosynth.audit.audit import Audit
 
 
 def audit(
@@ -44,12 +44,12 @@ def audit(
 
     Findings are no errors: the exit status is 0 with them.
     """
+    from sonosynth.audit.audit import AUDIT, already_audited, write_tables
+    from sonosynth.audit.audit import audit as look
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.audit import AUDIT, already_audited, write_tables
-    from sonosynth.data.audit import audit as look
+    from sonosynth.core.files import atomic_directory, check_output, read_json, write_json
     from sonosynth.data.prepare import source_fingerprint
-    from sonosynth.data.readers import ReadOptions, read_source
-    from sonosynth.files import atomic_directory, check_output, read_json, write_json
+    from sonosynth.data.readers.scan import ReadOptions, read_source
     from sonosynth.report.audit_page import PAGE, write_audit_page
 
     options = ReadOptions(path, label, group, force_dicom, bits, axis)
@@ -109,7 +109,7 @@ def _tell(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    from sonosynth.text import counted
+    from sonosynth.core.text import counted
 
     clusters, shortcut = found["clusters"], found["shortcut_f1"]
     typer.echo(f"images      {found['images']} in {counted(found['groups'], 'group')}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sonosynth.cli.progress import progress_bar
-from sonosynth.text import agreeing, counted
+from sonosynth.core.text import agreeing, counted
 
 if TYPE_CHECKING:
     from sonosynth.classify.arms import Arm
@@ -56,12 +56,12 @@ def classify(
 ) -> None:
     """Train a classifier on TRAIN, with or without synthetic images, and score it on other real images."""
     from sonosynth.classify.arms import ArmError, find_arm, find_fill
+    from sonosynth.classify.classify import classify as run
     from sonosynth.classify.filters import QUANTILE
     from sonosynth.classify.networks import find_network
     from sonosynth.classify.settings import Training
-    from sonosynth.classify.train import classify as run
+    from sonosynth.core.files import check_outputs, write_json
     from sonosynth.data.prepare import load_image_sets
-    from sonosynth.files import check_outputs, write_json
 
     chosen, filling = find_arm(arm), find_fill(fill)
     find_network(network)
@@ -150,8 +150,8 @@ def _check_options(
 
 def _like(real: "ImageSet", images: "ImageSet", path: Path, role: str) -> "ImageSet":
     """Return `images` of `path` with the classes of `real`. Raises ClassError where some are of other classes."""
+    from sonosynth.core.errors import ClassError
     from sonosynth.data.split import other_classes
-    from sonosynth.errors import ClassError
 
     if others := other_classes(images.class_counts, real.classes):
         raise ClassError(
@@ -172,7 +172,7 @@ def _filter(
 ) -> "Filtered":
     """Return what the filter keeps, and say how much that is. Raises FilterError if that is nothing of a class."""
     from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter
-    from sonosynth.features import embed
+    from sonosynth.features.registry import embed
 
     with progress_bar("filtering") as tell:
         if name == "confidence":

@@ -21,7 +21,7 @@ from sonosynth.cli.options import (
     Source,
     as_flags,
 )
-from sonosynth.errors import one_line
+from sonosynth.core.errors import one_line
 
 if TYPE_CHECKING:
     from sonosynth.data.imageset import ImageSet
@@ -61,7 +61,7 @@ def info(
 ) -> None:
     """Say what SOURCE is: layout, classes, sizes, pixel formats, groups, exact copies, and what was left out."""
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.readers import ReadOptions, read_source, scan
+    from sonosynth.data.readers.scan import ReadOptions, read_source, scan
 
     options = ReadOptions(path, label, group, force_dicom, bits, axis)
     with progress_bar("reading") as progress:
@@ -104,11 +104,11 @@ def prepare(
 ) -> None:
     """Bring all images of SOURCE to one size and grey, with a manifest that records how."""
     from sonosynth.cli.progress import progress_bar
+    from sonosynth.core.errors import SourceError
     from sonosynth.data.groups import with_groups
     from sonosynth.data.prepare import prepare as prepared
     from sonosynth.data.prepare import save_once, source_fingerprint
-    from sonosynth.data.readers import ReadOptions, read_source
-    from sonosynth.errors import SourceError
+    from sonosynth.data.readers.scan import ReadOptions, read_source
 
     found, told = read_source(source, ReadOptions(path, label, group, force_dicom, bits, axis)), list[str]()
     if groups is not None:
@@ -167,9 +167,9 @@ def phantom(
     from joblib import cpu_count
 
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.phantom import CLASSES, phantom_with_masks, save_masks
-    from sonosynth.data.phantom_settings import check_settings, parse_words
     from sonosynth.data.prepare import save_once
+    from sonosynth.phantoms.phantom import CLASSES, phantom_with_masks, save_masks
+    from sonosynth.phantoms.settings import check_settings, parse_words
 
     given = parse_words(settings or [])
     arguments: dict[str, Any] = {"command": "phantom", "per_class": per_class, "size": size, "seed": seed}

@@ -43,9 +43,9 @@ def demo(
     The last line printed is the path of the report.
     """
     from sonosynth.cli.study import run_to_report
-    from sonosynth.data.phantom import phantom
+    from sonosynth.core.files import check_output, write_text
     from sonosynth.data.prepare import save_once
-    from sonosynth.files import check_output, write_text
+    from sonosynth.phantoms.phantom import phantom
     from sonosynth.study.design import load_design
 
     phantoms = out / "phantoms"

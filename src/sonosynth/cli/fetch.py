@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sonosynth.text import counted
+from sonosynth.core.text import counted
 
 if TYPE_CHECKING:
-    from sonosynth.data.catalog import PublicSet
+    from sonosynth.datasets.catalogue import PublicSet
 
 
 def fetch(
@@ -25,7 +25,7 @@ def fetch(
     Its licence is shown first, with what it says of weights trained on the images. The same command goes on with a
     broken download, and does nothing where all is there.
     """
-    from sonosynth.data.catalog import public_set
+    from sonosynth.datasets.catalogue import public_set
 
     if name is None:
         if out is not None:
@@ -40,8 +40,8 @@ def fetch(
 
 def _fetch(entry: "PublicSet", out: Path, as_json: bool) -> None:
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.catalog_table import checksum_of, size_of
-    from sonosynth.data.fetch import fetch as fetched
+    from sonosynth.datasets.catalogue_table import checksum_of, size_of
+    from sonosynth.datasets.fetch import fetch as fetched
 
     for heading, text in (
         ("data set", f"{entry.name}: {entry.title}; {counted(entry.images, 'image')}"),
@@ -66,8 +66,8 @@ def _fetch(entry: "PublicSet", out: Path, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
-    from sonosynth.data.catalog import CATALOGUE
-    from sonosynth.data.catalog_table import as_record, size_of
+    from sonosynth.datasets.catalogue import CATALOGUE
+    from sonosynth.datasets.catalogue_table import as_record, size_of
 
     if as_json:
         typer.echo(json.dumps([as_record(entry) for entry in CATALOGUE], indent=1, ensure_ascii=False))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sonosynth.cli.progress import progress_bar
-from sonosynth.text import counted
+from sonosynth.core.text import counted
 
 
 def train(
@@ -66,20 +66,20 @@ def train(
     """
     from contextlib import nullcontext
 
+    from sonosynth.core.device import precision
+    from sonosynth.core.distributed import leads, started
+    from sonosynth.core.errors import RecipeError
+    from sonosynth.core.files import read_json
     from sonosynth.data.prepare import load_image_set
     from sonosynth.data.split import nested_subsets
-    from sonosynth.engine import precision
-    from sonosynth.errors import RecipeError
-    from sonosynth.files import read_json
     from sonosynth.gan.checkpoint import RECIPE, TRANSFER
-    from sonosynth.gan.pretrain import announcement
-    from sonosynth.gan.recipes import make_recipe
-    from sonosynth.gan.tracking import TensorBoard
-    from sonosynth.gan.train import kept_settings, train_mode
-    from sonosynth.gan.train import train as train_one
-    from sonosynth.gan.transfer import source_of
+    from sonosynth.gan.registry import make_recipe
+    from sonosynth.gan.training.loop import kept_settings, train_mode
+    from sonosynth.gan.training.loop import train as train_one
+    from sonosynth.gan.training.pretrain import announcement
+    from sonosynth.gan.training.tracking import TensorBoard
+    from sonosynth.gan.training.transfer import source_of
     from sonosynth.metrics.snapshots import distance_to
-    from sonosynth.processes import leads, started
 
     if class_name is not None and conditional:
         raise RecipeError("--class trains on one class alone, and --conditional on all of them; leave one of them out")
@@ -149,8 +149,8 @@ def _settings(given: list[str]) -> dict[str, Any]:
     """Return the settings in words KEY=VALUE, values as YAML writes them. Raises RecipeError."""
     import yaml
 
-    from sonosynth.errors import RecipeError
-    from sonosynth.yaml_text import DuplicateKeyError, parse_yaml
+    from sonosynth.core.errors import RecipeError
+    from sonosynth.core.yaml_text import DuplicateKeyError, parse_yaml
 
     settings = {}
     for word in given:
@@ -190,7 +190,7 @@ def generate(
     ] = None,
 ) -> None:
     """Make synthetic images with a trained generator: an image folder with a manifest, marked as synthetic."""
-    from sonosynth.files import atomic_directory, check_output
+    from sonosynth.core.files import atomic_directory, check_output
     from sonosynth.gan.sample import generate as make
     from sonosynth.gan.sample import interpolate, save_animation, save_sheet
 

@@ -14,6 +14,6 @@ def report(
 
     A half-finished study gives a report of what is finished.
     """
-    from sonosynth.report.page import write_report
+    from sonosynth.report.study.page import write_report
 
     typer.echo(str(write_report(study_dir, out)))

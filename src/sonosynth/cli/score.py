@@ -55,13 +55,13 @@ def score(
     """
     from rich.console import Console
 
+    from sonosynth.core.device import provenance
+    from sonosynth.core.files import check_folder, check_outputs, user_cache
     from sonosynth.data.prepare import load_image_sets
-    from sonosynth.engine import provenance
-    from sonosynth.features import check_features
-    from sonosynth.files import check_folder, check_outputs, user_cache
+    from sonosynth.features.registry import check_features
     from sonosynth.metrics.scorecard import full_scorecard
     from sonosynth.metrics.scores import as_json, write_scores
-    from sonosynth.report.score_page import write_score_page
+    from sonosynth.report.scorecard.page import write_score_page
 
     check_outputs(filter(None, (out, page)), filter(None, (real, synthetic, held_out)))
     kept = cache or user_cache() / "features"
@@ -94,7 +94,7 @@ def score(
 
 
 def _parts(only: "Sequence[str] | None") -> "tuple[Part, ...]":
-    from sonosynth.errors import nearest
+    from sonosynth.core.errors import nearest
     from sonosynth.metrics.families import PARTS
 
     for name in only or ():
@@ -108,7 +108,7 @@ def _tables(scores: "Sequence[Score]", by_class: bool) -> "list[Table]":
     from rich.table import Table
 
     from sonosynth.metrics.comparisons import ALL
-    from sonosynth.metrics.reading import reading, shown, with_floor_rows
+    from sonosynth.metrics.interpretation import reading, shown, with_floor_rows
     from sonosynth.metrics.scores import PIXELS
 
     titles = {name: "pixels" if name == PIXELS else f"{name} features" for name in {row.features for row in scores}}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sonosynth.cli.progress import new_progress
-from sonosynth.text import counted
+from sonosynth.core.text import counted
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -106,7 +106,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="print the counts as JSON")] = False,
 ) -> None:
     """Say how many cells of the study have their result."""
-    from sonosynth.errors import StudyError
+    from sonosynth.core.errors import StudyError
     from sonosynth.study.design import load_design
     from sonosynth.study.prepared import prepare_study
     from sonosynth.study.store import Store
@@ -137,7 +137,7 @@ def status(
 
 def run_to_report(design: Any, text: str, directory: Path, workers: int = 1) -> Path:
     """Run `design`, whose study file reads `text`, in `directory`, with progress, and return the report's path."""
-    from sonosynth.report.page import write_report
+    from sonosynth.report.study.page import write_report
     from sonosynth.study.run import run_study
     from sonosynth.study.store import Store
 

@@ -1,1 +1,1 @@
-"""The ground: images, where they come from, how they are divided."""
+"""Sets of labelled images: where they come from, how they are prepared and divided."""

@@ -17,10 +17,11 @@ import numpy as np
 import pydicom
 from PIL import Image
 
-from sonosynth.data import clips, dicom
-from sonosynth.data.pictures import DAMAGE, SUFFIXES, opened, png_header, readable, unreadable
+from sonosynth.core.errors import ManifestError, UnreadableImageError
+from sonosynth.data.readers import clips
+from sonosynth.data.readers.dicom import header as dicom
+from sonosynth.data.readers.pictures import DAMAGE, SUFFIXES, opened, png_header, readable, unreadable
 from sonosynth.data.source import ReadOptions, SourceItem
-from sonosynth.errors import ManifestError, UnreadableImageError
 
 COLUMNS = ("original_format", "original_lossy", "original_quality", "original_bits", "original_bytes_per_pixel")
 """What a prepared image set keeps of the encoding of the file that each image came from."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.data.readers import ReadOptions, Source, SourceItem, decode, named
+from sonosynth.core.errors import ClassError, ManifestError, UnreadableImageError, nearest
+from sonosynth.core.files import atomic_file
+from sonosynth.core.text import agreeing, counted
+from sonosynth.data.readers.scan import ReadOptions, Source, SourceItem, decode, named
 from sonosynth.data.tables import read_table
-from sonosynth.errors import ClassError, ManifestError, UnreadableImageError, nearest
-from sonosynth.files import atomic_file
-from sonosynth.text import agreeing, counted
 
 _COLUMNS = ("path", "group", "conflict")
 

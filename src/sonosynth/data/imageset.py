@@ -11,8 +11,8 @@ from typing import IO
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from sonosynth.errors import ClassError, ManifestError, MixedSizesError, UnreadableImageError, nearest
-from sonosynth.files import atomic_directory, folder_names, safe_name, same_file
+from sonosynth.core.errors import ClassError, ManifestError, MixedSizesError, UnreadableImageError, nearest
+from sonosynth.core.files import atomic_directory, folder_names, safe_name, same_file
 
 MANIFEST = "manifest.csv"
 _OWN_COLUMNS = ("path", "label", "group", "id", "synthetic")

@@ -11,17 +11,17 @@ from typing import get_args
 import numpy as np
 import PIL
 
+from sonosynth.core.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError, nearest
+from sonosynth.core.files import atomic_directory, check_output, read_json, write_json
+from sonosynth.core.text import agreeing, counted
 from sonosynth.data import encoding
-from sonosynth.data.fitting import Fit, Geometry, around, fitted
 from sonosynth.data.groups import whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.overlays import without_overlays
-from sonosynth.data.pictures import LARGEST, SUFFIXES
-from sonosynth.data.readers import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
-from sonosynth.data.volumes import data_files
-from sonosynth.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError, nearest
-from sonosynth.files import atomic_directory, check_output, read_json, write_json
-from sonosynth.text import agreeing, counted
+from sonosynth.data.readers.pictures import LARGEST, SUFFIXES
+from sonosynth.data.readers.scan import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
+from sonosynth.data.readers.volumes import data_files
+from sonosynth.data.resize import Fit, Geometry, around, fitted
 
 PREPARE = "prepare.json"
 SIZES = range(8, 2049)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sonosynth.data.depth import BITS
-from sonosynth.errors import SourceError
-from sonosynth.files import same_file
+from sonosynth.core.errors import SourceError
+from sonosynth.core.files import same_file
+from sonosynth.data.readers.depth import BITS
 
 # What systems, network drives and programs put beside the files of a user, without case.
 _SYSTEM = frozenset((

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy.sparse import csr_array, eye_array, hstack
 
+from sonosynth.core.errors import ClassError, LeakageError, SplitError
+from sonosynth.core.seeds import numpy_generator
+from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError, LeakageError, SplitError
-from sonosynth.seeds import numpy_generator
-from sonosynth.text import counted
 
 TRIES = 50  # random orders of the groups
 LEAST = 2  # images of each class in a training subset

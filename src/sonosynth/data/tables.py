@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from sonosynth.errors import ManifestError
-from sonosynth.files import refusal
+from sonosynth.core.errors import ManifestError
+from sonosynth.core.files import refusal
 
 _LARGEST = 1 << 28  # bytes
 

@@ -1,1 +1,1 @@
-"""Generators: networks, recipes, training, sampling."""
+"""Generators: recipes, networks, training, sampling; one folder per family."""

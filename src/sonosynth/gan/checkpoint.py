@@ -12,13 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from sonosynth.core.errors import RunError, one_line
+from sonosynth.core.files import atomic_file, check_kinds, is_vacant, write_text
+from sonosynth.core.yaml_text import parse_yaml
 from sonosynth.data.frame import Frame
-from sonosynth.errors import RunError, one_line
-from sonosynth.files import atomic_file, check_kinds, is_vacant, write_text
-from sonosynth.gan.game import GeneratorNetwork
+from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.recipes import recipe_from_dict
-from sonosynth.yaml_text import parse_yaml
+from sonosynth.gan.registry import recipe_from_dict
 
 GENERATOR = "generator.safetensors"
 BEST = "best.safetensors"

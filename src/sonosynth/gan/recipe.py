@@ -9,10 +9,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from torch import nn
 from torch.optim import Optimizer
 
-from sonosynth.errors import RecipeError, nearest
-from sonosynth.gan.augment import OPERATIONS
-from sonosynth.gan.game import GeneratorNetwork, Objective
-from sonosynth.gan.lecam import LeCam
+from sonosynth.core.errors import RecipeError, nearest
+from sonosynth.gan.augment.diffaugment import OPERATIONS
+from sonosynth.gan.base import GeneratorNetwork, Objective
+from sonosynth.gan.losses.lecam import LeCam
 
 COMPILE_KIMG = 30.0  # compiling StyleGAN2 takes three minutes on two cores and saves eleven seconds a kimg
 

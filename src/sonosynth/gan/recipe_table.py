@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from sonosynth.gan.ada import PUBLISHED, AdaPolicy
+from sonosynth.gan.augment.ada import PUBLISHED, AdaPolicy
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.recipes import FAMILIES, RECIPES, StyleGAN2Recipe
+from sonosynth.gan.registry import FAMILIES, RECIPES, StyleGAN2Recipe
 
 SIZES = (64, 128, 256)
 

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sonosynth.core.device import autocast, default_device, fetched, generator, on_device, samples_a_pass, staging
+from sonosynth.core.errors import ClassError, RunError, nearest
+from sonosynth.core.files import atomic_file
 from sonosynth.data.frame import restored
 from sonosynth.data.imageset import SYNTHETIC, ImageSet, synthetic_mark
-from sonosynth.engine import autocast, default_device, fetched, generator, on_device, samples_a_pass, staging
-from sonosynth.errors import ClassError, RunError, nearest
-from sonosynth.files import atomic_file
+from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.checkpoint import BEST, GENERATOR, RunConfig, load_generator
-from sonosynth.gan.game import GeneratorNetwork
 
 Snapshot = Literal["last", "best"]
 """Which weights of a run: those of its end, or those that came nearest to its training images."""

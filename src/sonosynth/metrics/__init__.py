@@ -1,1 +1,1 @@
-"""How good synthetic images are: one file a metric."""
+"""The scorecard: one file per metric."""

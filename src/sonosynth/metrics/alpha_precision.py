@@ -8,9 +8,9 @@ those of two real sets.
 
 import numpy as np
 
-from sonosynth.metrics.halving import DRAWS, Share, halving_intervals
+from sonosynth.core.seeds import numpy_generator
+from sonosynth.metrics.intervals.split_half import DRAWS, Share, halving_intervals
 from sonosynth.metrics.neighbours import Neighbours, joined
-from sonosynth.seeds import numpy_generator
 
 _SHARES = {
     "alpha_precision": Share(of_first=False, divergence=True),

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
-from sonosynth.metrics.subsampling import exactly, halves
-from sonosynth.seeds import numpy_generator, seed_of
+from sonosynth.metrics.intervals.subsampling import exactly, halves
 
 ALL = "all"
 """The class of rows over all images."""

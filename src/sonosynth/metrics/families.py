@@ -6,10 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from sonosynth.errors import ClassError
+from sonosynth.core.errors import ClassError
 from sonosynth.metrics.alpha_precision import alpha_precision_from_distances, alpha_precision_intervals_from_distances
 from sonosynth.metrics.comparisons import Comparison
 from sonosynth.metrics.frechet import frechet_from_gram, frechet_infinity, frechet_interval_from_gram
+from sonosynth.metrics.intervals.subsampling import Interval
 from sonosynth.metrics.kernel import (
     gaussian_kernel,
     kernel_from_matrix,
@@ -23,8 +24,7 @@ from sonosynth.metrics.manifold import (
     manifold_intervals_from_distances,
 )
 from sonosynth.metrics.neighbours import squared_distances
-from sonosynth.metrics.realism import realism_distance, realism_intervals
-from sonosynth.metrics.subsampling import Interval
+from sonosynth.metrics.ultrasound.realism import realism_distance, realism_intervals
 
 Part = Literal["distances", "diversity", "memorisation", "realism"]
 PARTS: tuple[Part, ...] = ("distances", "diversity", "memorisation", "realism")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.errors import ClassError
-from sonosynth.metrics.halving import Part, halving_interval
-from sonosynth.metrics.subsampling import MIN_GROUPS, Interval, fewest, whole_groups
-from sonosynth.seeds import numpy_generator
-from sonosynth.text import counted
+from sonosynth.core.errors import ClassError
+from sonosynth.core.seeds import numpy_generator
+from sonosynth.core.text import counted
+from sonosynth.metrics.intervals.split_half import Part, halving_interval
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, fewest, whole_groups
 
 IMAGES_A_FEATURE = 2
 """Below so many images, and groups of them, a feature in either set, nothing is extrapolated."""

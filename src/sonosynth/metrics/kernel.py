@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sonosynth.metrics.frechet import checked
-from sonosynth.metrics.subsampling import MIN_GROUPS, around, fewest
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, around, fewest
 
 SIGMA = 10.0
 """Width of the Gaussian kernel on features of unit length, and what its values are multiplied by; both are CMMD's."""

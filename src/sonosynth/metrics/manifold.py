@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sonosynth.metrics.halving import DRAWS, Share, halving_intervals
+from sonosynth.core.seeds import numpy_generator
+from sonosynth.metrics.intervals.split_half import DRAWS, Share, halving_intervals
 from sonosynth.metrics.neighbours import Neighbours, joined
-from sonosynth.seeds import numpy_generator
 
 NEIGHBOURS = 5
 """The k of k-th nearest neighbour."""

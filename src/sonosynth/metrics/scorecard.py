@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sonosynth.core.errors import ClassError
+from sonosynth.core.text import agreeing, counted
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import ClassError
-from sonosynth.features import Progress, embed, feature_network
+from sonosynth.features.registry import Progress, embed, feature_network
 from sonosynth.metrics.comparisons import HELD_OUT, SYNTHETIC, TRAIN, Comparison, Draw, comparisons
 from sonosynth.metrics.families import (
     BETTER,
@@ -21,9 +22,9 @@ from sonosynth.metrics.families import (
     missing,
     realism_family,
 )
-from sonosynth.metrics.memorisation import Measured, memorisation, near_copy_rows
-from sonosynth.metrics.near_copies import NearCopies, near_copies
-from sonosynth.metrics.realism import UNITS, realism_values
+from sonosynth.metrics.intervals.subsampling import Interval
+from sonosynth.metrics.memorisation.near_copies import NearCopies, near_copies
+from sonosynth.metrics.memorisation.rows import Measured, memorisation, near_copy_rows
 from sonosynth.metrics.scores import AT_FLOOR, PIXELS, Score
 from sonosynth.metrics.sets import (
     check_roles,
@@ -34,10 +35,9 @@ from sonosynth.metrics.sets import (
     one_size,
     size_text,
 )
-from sonosynth.metrics.speckle import MIN_SIZE, Realism, realism_measures
-from sonosynth.metrics.subsampling import Interval
 from sonosynth.metrics.threads import a_core_each
-from sonosynth.text import agreeing, counted
+from sonosynth.metrics.ultrasound.realism import UNITS, realism_values
+from sonosynth.metrics.ultrasound.speckle import MIN_SIZE, Realism, realism_measures
 
 _COMPRESSION = "the sets differ in compression"  # at every row; the whole line stands among the notes
 

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sonosynth.errors import SourceError
-from sonosynth.files import read_json, write_json
+from sonosynth.core.errors import SourceError
+from sonosynth.core.files import read_json, write_json
 
 AT_FLOOR = "_at_floor_n"
 """Ends the name of a metric whose value is recomputed at the size of its floor."""

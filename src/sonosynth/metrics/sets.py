@@ -8,12 +8,12 @@ from itertools import combinations
 import numpy as np
 import scipy.stats
 
+from sonosynth.core.errors import ClassError
+from sonosynth.core.text import agreeing, counted
 from sonosynth.data.encoding import Encoding, from_columns
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_apart, check_real, shared_images
-from sonosynth.errors import ClassError
 from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
-from sonosynth.text import agreeing, counted
 
 _ROLES = {TRAIN: "training", HELD_OUT: "held-out", SYNTHETIC: "synthetic"}
 _SURE = 0.01  # p-value below which the compression of two sets counts as different

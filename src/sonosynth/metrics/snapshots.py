@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.features import embed
+from sonosynth.features.registry import embed
 from sonosynth.metrics.kernel import kernel_distance
 
 SNAPSHOT_FEATURES = "efficientnet-lite0"  # five times as fast as inception; final scores use their own features

@@ -1,1 +1,1 @@
-"""What people look at: tables, figures, the page."""
+"""From numbers to pages and figures."""

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sonosynth.data.audit import Audit
+from sonosynth.audit.audit import Audit
+from sonosynth.audit.shortcuts import Association
+from sonosynth.core.files import write_text
+from sonosynth.core.text import counted
 from sonosynth.data.overlays import Overlays
-from sonosynth.data.shortcuts import Association
-from sonosynth.files import write_text
 from sonosynth.report.render import picture_uri, render
-from sonosynth.text import counted
 
 PAGE = "audit.html"
 _CLUSTERS = 300  # shown with pictures; all of them stand in the tables

@@ -10,9 +10,9 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from sonosynth.files import atomic_file
+from sonosynth.analysis.results import Generator
+from sonosynth.core.files import atomic_file
 from sonosynth.report.render import data_uri, picture_uri
-from sonosynth.report.results import Generator
 from sonosynth.statistics import Interval
 
 # Okabe and Ito's palette for colour-blind readers without its yellow, which is too pale in print.

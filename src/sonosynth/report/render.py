@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from sonosynth.text import counted
+from sonosynth.core.text import counted
 
 
 def render(template: str, context: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""The whole study: its design, its cells, its store, its run."""
+"""The study: its configuration, cells, store and run."""

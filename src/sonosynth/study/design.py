@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from sonosynth.errors import SonosynthError, StudyError, nearest
+from sonosynth.core.errors import SonosynthError, StudyError, nearest
+from sonosynth.core.yaml_text import DuplicateKeyError, parse_yaml
 from sonosynth.study.sections import (
     ClassifiersSection,
     DataSection,
@@ -17,7 +18,6 @@ from sonosynth.study.sections import (
     SplitSection,
     TrainingSection,
 )
-from sonosynth.yaml_text import DuplicateKeyError, parse_yaml
 
 
 class StudyDesign(Section):

@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 from sonosynth.classify.filters import FOLDS
 from sonosynth.classify.fitting import Fitted, fit
 from sonosynth.classify.settings import Training
+from sonosynth.core.device import default_device, seconds
+from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.phantom import simulate
-from sonosynth.engine import default_device, seconds
-from sonosynth.features import load_features
-from sonosynth.gan.pretrain import pretrainings
-from sonosynth.gan.train import run_config
-from sonosynth.gan.trainer import Trainer
+from sonosynth.features.registry import load_features
+from sonosynth.gan.training.loop import run_config
+from sonosynth.gan.training.pretrain import pretrainings
+from sonosynth.gan.training.trainer import Trainer
+from sonosynth.phantoms.phantom import simulate
 from sonosynth.study.cells import AnyCell, FilterCell, ScoreCell, TrainCell
 from sonosynth.study.prepared import StudyData
 from sonosynth.study.work import recipe_of
-from sonosynth.text import counted
 
 PROBE_IMAGES = 16
 PROBE_STEPS = (1, 5)

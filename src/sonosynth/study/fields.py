@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from sonosynth.errors import StudyError
-from sonosynth.files import read_json, refusal
+from sonosynth.core.errors import StudyError
+from sonosynth.core.files import read_json, refusal
 
 _LARGEST = 1 << 30  # bytes
 AGAIN = "remove it and run the study again"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sonosynth.classify.arms import ARMS
+from sonosynth.core.text import counted
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     FEWEST_DRAWS,
@@ -15,7 +16,6 @@ from sonosynth.statistics import (
 )
 from sonosynth.study.design import StudyDesign
 from sonosynth.study.prepared import StudyData
-from sonosynth.text import counted
 
 POWER, LEVEL = 0.8, 0.95
 ASSUMED = "of ResNet-18 on BUSI at 64 px, from the records busi-first and busi-protocols; other data, other variances"

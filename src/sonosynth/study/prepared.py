@@ -9,24 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.data.audit import audit, shared_frames, write_tables
-from sonosynth.data.fitting import Fit
+from sonosynth.audit.audit import audit, shared_frames, write_tables
+from sonosynth.core.errors import ClassError, LeakageError, SonosynthError, SplitError, StudyError
+from sonosynth.core.seeds import seed_of
+from sonosynth.core.text import counted
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import MANIFEST, ImageSet
-from sonosynth.data.manifests import LABELS
 from sonosynth.data.prepare import prepare, source_fingerprint
-from sonosynth.data.readers import Source, SourceItem, read_source
+from sonosynth.data.readers.manifests import LABELS
+from sonosynth.data.readers.scan import Source, SourceItem, read_source
+from sonosynth.data.resize import Fit
 from sonosynth.data.split import LEAST, TRIES, check_apart, check_real, held_out, leak, nested_subsets, other_classes
-from sonosynth.errors import ClassError, LeakageError, SonosynthError, SplitError, StudyError
 from sonosynth.metrics.sets import check_class_names
-from sonosynth.seeds import seed_of
 from sonosynth.study.cells import AnyCell, Division, NaiveCell, Subset, plan_cells
 from sonosynth.study.design import StudyDesign, expand
 from sonosynth.study.sections import GanEntry
 from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import check_supply
-from sonosynth.text import counted
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ from contextlib import closing
 from functools import partial
 from typing import Any, Protocol
 
+from sonosynth.core.device import provenance
+from sonosynth.core.files import atomic_file, locked, remove_leftovers, write_json
+from sonosynth.core.text import agreeing, counted
 from sonosynth.data.prepare import source_fingerprint
-from sonosynth.engine import provenance
-from sonosynth.files import atomic_file, locked, remove_leftovers, write_json
 from sonosynth.study.cells import AnyCell, Division, TrainCell
 from sonosynth.study.design import StudyDesign
+from sonosynth.study.engines.local import Tell, in_workers
 from sonosynth.study.prepared import StudyData, prepare_study, read_test_set
 from sonosynth.study.store import Store
 from sonosynth.study.work import do_cell
-from sonosynth.study.workers import Tell, in_workers
-from sonosynth.text import agreeing, counted
 
 TABLES_SHARE = 0.02  # of the time that may go into writing tables before the study has ended
 

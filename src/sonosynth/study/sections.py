@@ -17,14 +17,14 @@ from sonosynth.classify.arms import DEFAULT_ARMS, FILLS, Fill, find_arm
 from sonosynth.classify.filters import FILTERS, QUANTILE
 from sonosynth.classify.networks import find_network
 from sonosynth.classify.settings import DEFAULTS, Balance, Schedule, Training
-from sonosynth.data.depth import BITS
+from sonosynth.core.errors import nearest
+from sonosynth.core.text import agreeing, counted
+from sonosynth.data.readers.depth import BITS
 from sonosynth.data.source import ReadOptions
-from sonosynth.errors import nearest
-from sonosynth.features import known_features
+from sonosynth.features.registry import known_features
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.recipes import make_recipe
+from sonosynth.gan.registry import make_recipe
 from sonosynth.metrics.families import PARTS, Part
-from sonosynth.text import agreeing, counted
 
 
 class Section(BaseModel):

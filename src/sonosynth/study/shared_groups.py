@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Hashable
 
-from sonosynth.data.dicom import is_dicom, quiet, read_header
+from sonosynth.core.text import counted
+from sonosynth.data.readers.dicom.header import is_dicom, quiet, read_header
 from sonosynth.data.source import Source
-from sonosynth.text import counted
 
 _NAMES_GROUPS = ("manifest", "npz file")  # kinds of sources in which the user gives the groups
 

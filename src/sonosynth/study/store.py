@@ -8,14 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from sonosynth.engine import provenance
-from sonosynth.errors import OutputError, StudyError
-from sonosynth.files import atomic_file, check_kinds, is_vacant, remove_file, write_json, write_text
+from sonosynth.core.device import provenance
+from sonosynth.core.errors import OutputError, StudyError
+from sonosynth.core.files import atomic_file, check_kinds, is_vacant, remove_file, write_json, write_text
+from sonosynth.core.text import agreeing, counted
 from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, Generation, NaiveCell, format_of, trained_for
 from sonosynth.study.design import StudyDesign, load_design
 from sonosynth.study.fields import AGAIN, read_object
-from sonosynth.text import agreeing, counted
 
 STUDY_FILE = "study.yaml"
 SCORES_CSV = "scores.csv"

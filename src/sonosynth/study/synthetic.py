@@ -21,13 +21,13 @@ from sonosynth.classify.filters import (
     distance_filter,
     folds_of_groups,
 )
+from sonosynth.core.errors import StudyError
+from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
-from sonosynth.errors import StudyError
-from sonosynth.features import embed
+from sonosynth.features.registry import embed
 from sonosynth.gan.sample import Sampler, class_sequence
 from sonosynth.metrics.comparisons import MIN_FLOOR
 from sonosynth.metrics.manifold import coverage
-from sonosynth.seeds import numpy_generator, seed_of
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
 from sonosynth.study.store import Store
 

@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 
 from sonosynth.classify.arms import ARMS
-from sonosynth.classify.train import classify
+from sonosynth.classify.classify import classify
+from sonosynth.core.files import remove_file
+from sonosynth.core.seeds import seed_of
+from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
-from sonosynth.files import remove_file
 from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, read_config
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.recipes import recipe_from_dict
+from sonosynth.gan.registry import recipe_from_dict
 from sonosynth.gan.sample import Sampler
-from sonosynth.gan.train import train_mode
+from sonosynth.gan.training.loop import train_mode
 from sonosynth.metrics.scorecard import full_scorecard
 from sonosynth.metrics.scores import as_json
 from sonosynth.metrics.snapshots import distance_to
-from sonosynth.seeds import seed_of
 from sonosynth.study.cells import (
     AnyCell,
     ClassifyCell,
@@ -30,11 +31,10 @@ from sonosynth.study.cells import (
     ScoreCell,
     TrainCell,
 )
+from sonosynth.study.engines.local import Tell
 from sonosynth.study.prepared import StudyData
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import Supply, judge, seed_for
-from sonosynth.study.workers import Tell
-from sonosynth.text import counted
 
 GALLERY_PER_CLASS = 8
 

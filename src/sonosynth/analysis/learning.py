@@ -1,0 +1,67 @@
+"""Macro F1 against the number of training images, and how many real images the synthetic ones are worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sonosynth.analysis.contrasts import ADDED, of_draws
+from sonosynth.analysis.tables import LEVEL, F1Row, Series, rectangle
+from sonosynth.statistics import LearningCurve, Worth, learning_curve, worth_in_real_images
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The learning curve of one series in `draws`, which are those that all of its sizes have.
+
+    `left_out` are sizes without these draws, in an unfinished study.
+    """
+
+    series: Series
+    draws: tuple[int, ...]
+    curve: LearningCurve
+    left_out: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RealWorth:
+    """How many real images the arm without synthetic ones needs for the score of `row`; `baseline` is that arm."""
+
+    row: F1Row
+    baseline: Series
+    worth: Worth
+
+
+def curves(rows: Sequence[F1Row]) -> list[Curve]:
+    """Return the learning curve of every series, sizes as asked for."""
+    found = []
+    for series in dict.fromkeys(row.series for row in rows):
+        mine = {row.size: row for row in rows if row.series == series}
+        sizes, shared = rectangle({size: row.draws for size, row in mine.items()})
+        draws = tuple(sorted(shared))
+        curve = learning_curve(sizes, [of_draws(mine[size], draws) for size in sizes], LEVEL)
+        found.append(Curve(series, draws, curve, tuple(sorted(set(mine) - set(sizes)))))
+    return found
+
+
+def real_worth(rows: Sequence[F1Row]) -> list[RealWorth]:
+    """Return the worth of every arm with synthetic images at every size, in images of the same arm without them.
+
+    The curve without synthetic images is read at the sizes that have all draws of the arm with them; there must be two.
+    """
+    found = []
+    for row in rows:
+        if row.series.generator is None or not row.series.arm.endswith(ADDED):
+            continue
+        arm = row.series.arm.removesuffix(ADDED)
+        bases = sorted(
+            (
+                r
+                for r in rows
+                if r.series.arm == arm and row.series.contains(r.series) and set(row.draws) <= set(r.draws)
+            ),
+            key=lambda r: r.size,
+        )
+        if len(bases) > 1:
+            without = [of_draws(base, row.draws) for base in bases]
+            worth = worth_in_real_images([b.size for b in bases], without, row.size, row.macro, LEVEL)
+            found.append(RealWorth(row, bases[0].series, worth))
+    return found

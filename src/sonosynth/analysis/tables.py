@@ -1,0 +1,300 @@
+"""What the report's tables and figures show: distances per generator, F1 per arm, the effect of leakage."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.record import rectangle as rectangle
+from sonosynth.analysis.results import ClassifierRun, Generator, StudyScore
+from sonosynth.analysis.wording import span
+from sonosynth.metrics.comparisons import ALL
+from sonosynth.metrics.comparisons import HELD_OUT as HELD_OUT
+from sonosynth.metrics.comparisons import TRAIN as TRAIN
+from sonosynth.metrics.scores import AT_FLOOR as AT_FLOOR
+from sonosynth.metrics.scores import PIXELS
+from sonosynth.statistics import (
+    ClassifierIntervals,
+    Interval,
+    Scores,
+    f1_interval,
+    f1_jackknife,
+    f1_of_splits,
+    intervals_of,
+)
+
+FRECHET, KERNEL = "frechet_distance", "kernel_distance"
+LEVEL = 0.95
+_UNTOLD = {"fill": {"proportional"}, "filter": set[str]()}  # levels that go without saying
+_NEEDS = {"fill": "ratio", "filter": "gan"}  # what a run has if the factor means anything to it
+
+
+@dataclass(frozen=True)
+class Series:
+    """What stays the same along the sizes: classifier network, arm, generator, ratio of added to real images.
+
+    `factors` are levels of further factors of the study, as (name, level).
+    """
+
+    network: str
+    arm: str
+    generator: Generator | None
+    ratio: float | None
+    factors: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def levels(self) -> str:
+        """The levels of `factors` in words; empty without any."""
+        return ", ".join(f"{name} {level}" for name, level in self.factors)
+
+    def contains(self, base: "Series") -> bool:
+        """Whether `base`, an arm without synthetic images, has nothing that this series has in another amount."""
+        return (
+            base.network == self.network
+            and base.ratio in (None, self.ratio)
+            and all(dict(self.factors).get(name, level) == level for name, level in base.factors)
+        )
+
+
+@dataclass(frozen=True)
+class F1Row:
+    """Scores of one series at one size, over draws and the runs of each draw.
+
+    Attributes:
+        draws: the draws that entered.
+        runs: runs a draw, as (GAN seed or None, classifier seed).
+        predictions: of each draw, int ``[runs, n_test]``.
+        macro: macro F1 of each draw, runs averaged.
+        confusion: float ``[C, C]``, mean over the runs that entered, rows true.
+        rates: sensitivity and specificity of each class against the rest, float ``[2, C]``, mean over these runs.
+        metrics: the smallest, mean and largest value of each score that all of the runs have.
+        left_out: runs left out because other draws lack their like, in an unfinished study.
+    """
+
+    series: Series
+    size: int
+    draws: tuple[int, ...]
+    runs: tuple[tuple[int | None, int], ...]
+    n_real: str
+    n_synthetic: str
+    predictions: tuple[np.ndarray, ...]
+    macro: Scores
+    confusion: np.ndarray
+    rates: np.ndarray
+    intervals: ClassifierIntervals
+    metrics: Mapping[str, tuple[float, float, float]]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Macro F1 of one arm on the study's split and on one that ignores groups; of draws and seeds that both have.
+
+    `across` is the share of the test images of the second that have an image of their own group in the training subset.
+    """
+
+    network: str
+    arm: str
+    size: int
+    runs: int
+    grouped: Interval
+    naive: Interval
+    n_train: tuple[str, str]
+    n_test: tuple[int, int]
+    across: float
+
+
+@dataclass(frozen=True)
+class Distance:
+    """One distance of one generator at one size over its runs (draw × GAN seed)."""
+
+    generator: Generator
+    size: int
+    features: str
+    reference: str
+    metric: str
+    scores: tuple[StudyScore, ...]
+
+    @property
+    def interval(self) -> Interval | None:
+        """Mean over runs within the envelope of the runs' intervals; None if no run has a value."""
+        filled = [s for s in self.scores if s.value is not None]
+        if not filled:
+            return None
+        lows = [np.nan if s.low is None else s.low for s in filled]
+        highs = [np.nan if s.high is None else s.high for s in filled]
+        return Interval(float(np.mean([s.value for s in filled])), float(np.min(lows)), float(np.max(highs)))
+
+
+def generators(record: StudyRecord) -> tuple[Generator, ...]:
+    """Return all generators of the record, in the order of the study file, others after them by name."""
+    runs = (*record.classifiers, *record.on_synthetic)
+    seen = {t.generator for t in record.training} | {s.generator for s in record.scores}
+    seen |= {f.generator for f in record.filters}
+    seen |= {run.generator for run in runs if run.generator is not None}
+    order = [gan.name for gan in record.design.gans]
+    return tuple(sorted(seen, key=lambda g: (order.index(g.gan) if g.gan in order else len(order), g)))
+
+
+def arm_order(record: StudyRecord) -> list[str]:
+    """Return the arms that have runs, in the order of the study file."""
+    runs = (*record.classifiers, *record.on_synthetic)
+    return _in_order(record.design.classifiers.arms, {run.arm for run in runs})
+
+
+def feature_order(record: StudyRecord) -> list[str]:
+    """Return the feature networks that have scores, in the order of the study file; pixels are none of them."""
+    return _in_order(record.design.scores.features, {s.features for s in record.scores} - {"", PIXELS})
+
+
+def _in_order(wanted: Sequence[str], seen: set[str]) -> list[str]:
+    return [name for name in wanted if name in seen] + sorted(seen - set(wanted))
+
+
+def distances(record: StudyRecord, class_: str = ALL) -> list[Distance]:
+    """Return every distance of the record, grouped over runs, by generator, size, features, reference and metric."""
+    order = generators(record)
+    chosen = [s for s in record.scores if s.class_ == class_]
+
+    def key(s: StudyScore) -> tuple[int, int, str, str, str]:
+        return s.size, order.index(s.generator), s.features, s.reference, s.metric
+
+    return [
+        Distance(order[index], size, features, reference, metric, tuple(members))
+        for (size, index, features, reference, metric), members in itertools.groupby(sorted(chosen, key=key), key)
+    ]
+
+
+def f1_rows(record: StudyRecord) -> list[F1Row]:
+    """Return the scores of every series at every size, by network, size, arm, generator and ratio."""
+    grouped: dict[tuple[Series, int], list[ClassifierRun]] = {}
+    for series, run in series_of(record, record.classifiers):
+        grouped.setdefault((series, run.size), []).append(run)
+    return [_f1_row(record, series, size, members) for (series, size), members in grouped.items()]
+
+
+def series_of(record: StudyRecord, runs: Sequence[ClassifierRun]) -> list[tuple[Series, ClassifierRun]]:
+    """Return `runs` with the series of each, by network, size, arm, generator and ratio.
+
+    A factor is named where its level is not the usual one, or where the study has several.
+    """
+    arms, order = arm_order(record), generators(record)
+    told: dict[str, set[str]] = {}
+    for run in (*record.classifiers, *record.on_synthetic):
+        for name, level in run.factors.items():
+            told.setdefault(name, set()).add(level)
+    named = [name for name, levels in told.items() if len(levels) > 1 or levels != _UNTOLD.get(name, levels)]
+
+    def pair(run: ClassifierRun) -> tuple[Series, ClassifierRun]:
+        applies = [name for name in named if getattr(run, _NEEDS.get(name, "arm")) is not None]
+        factors = tuple((name, run.factors[name]) for name in applies if name in run.factors)
+        return Series(run.network, run.arm, run.generator, run.ratio, factors), run
+
+    def place(pair: tuple[Series, ClassifierRun]) -> tuple[object, ...]:
+        series, run = pair
+        index = order.index(series.generator) if series.generator else -1
+        ratio = -1.0 if series.ratio is None else series.ratio
+        return series.network, run.size, arms.index(series.arm), index, ratio, series.factors
+
+    return sorted(map(pair, runs), key=place)
+
+
+def _f1_row(record: StudyRecord, series: Series, size: int, members: list[ClassifierRun]) -> F1Row:
+    by_draw: dict[int, dict[tuple[int | None, int], ClassifierRun]] = {}
+    for run in members:
+        by_draw.setdefault(run.draw, {})[run.gan_seed, run.seed] = run
+    draws, keys = rectangle(by_draw)
+    keys = sorted(keys, key=lambda k: (-1 if k[0] is None else k[0], k[1]))
+    chosen = [by_draw[draw][key] for draw in draws for key in keys]
+    predictions = tuple(np.stack([by_draw[draw][key].predictions for key in keys]) for draw in draws)
+    scores = _scores(record, draws, predictions)
+    return F1Row(
+        series=series,
+        size=size,
+        draws=tuple(draws),
+        runs=tuple(keys),
+        n_real=span(run.n_real for run in chosen),
+        n_synthetic=span(run.n_synthetic for run in chosen),
+        predictions=predictions,
+        macro=scores[-2],
+        confusion=np.mean([run.confusion for run in chosen], axis=0),
+        rates=np.mean([_rates(run.confusion) for run in chosen], axis=0),
+        intervals=intervals_of(scores, LEVEL),
+        metrics=spread(chosen),
+        left_out=len(members) - len(chosen),
+    )
+
+
+def _rates(confusion: np.ndarray) -> np.ndarray:
+    """Return sensitivity and specificity of each class, ``[2, C]``; NaN where there is no such image."""
+    true, called, hit = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+    others = confusion.sum() - true
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.stack([hit / true, (others - called + hit) / others])
+
+
+def _scores(record: StudyRecord, draws: Sequence[int], predictions: Sequence[np.ndarray]) -> Scores:
+    """Return F1 of each class, macro F1 and balanced accuracy of each draw, runs averaged."""
+    tests = [record.test_of(draw) for draw in draws]
+    n_classes = len(record.data.classes)
+    if record.splits is None:
+        return f1_jackknife(tests[0].labels, tests[0].groups, np.stack(predictions), n_classes)
+    return f1_of_splits([test.labels for test in tests], predictions, n_classes, record.splits.at(draws))
+
+
+def spread(runs: Sequence[ClassifierRun]) -> dict[str, tuple[float, float, float]]:
+    """Return the smallest, mean and largest value of each score that all of `runs` have."""
+    found = {}
+    for name in runs[0].metrics:
+        values = [value for run in runs if (value := run.metrics.get(name)) is not None]
+        if len(values) == len(runs):
+            found[name] = (min(values), float(np.mean(values)), max(values))
+    return found
+
+
+def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
+    """Return what a split without groups would have shown, for every arm without synthetic images.
+
+    Its interval takes single images for the unit, as someone who knows of no groups would.
+    """
+    test, found, on_naive = record.naive_test, [], series_of(record, record.naive)
+    for row in rows:
+        series = row.series
+        members = [run for other, run in on_naive if other == series and run.size == row.size]
+        if test is None or series.generator is not None or not members:
+            continue
+        by_key = {(run.draw, run.gan_seed, run.seed): run for run in members}
+        if not all((draw, *key) in by_key for draw in row.draws for key in row.runs):
+            continue  # not finished
+        predictions = np.stack([[by_key[draw, *key].predictions for key in row.runs] for draw in row.draws])
+        naive = f1_interval(test.labels, np.arange(len(test)), predictions, len(test.classes), LEVEL)
+        runs = len(row.draws) * len(row.runs)
+        trained = span(by_key[draw, *key].n_real for draw in row.draws for key in row.runs)
+        found.append(
+            Leakage(
+                series.network,
+                series.arm,
+                row.size,
+                runs,
+                row.intervals.macro_f1,
+                naive,
+                (row.n_real, trained),
+                (len(record.tests[0]), len(test)),
+                _across(record, row.size, row.draws),
+            )
+        )
+    return found
+
+
+def _across(record: StudyRecord, size: int, draws: Sequence[int]) -> float:
+    assert record.naive_split is not None
+    test, subsets = record.naive_split
+    groups = record.data.groups
+    shares = [
+        np.isin(groups[test], groups[subset.indices]).mean()
+        for subset in subsets
+        if subset.size == size and subset.draw in draws
+    ]
+    return float(np.mean(shares))

@@ -1,0 +1,93 @@
+"""Numbers and lists in the words of the report."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from sonosynth.core.text import counted
+from sonosynth.statistics import Interval
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float | None, decimals: int, sign: bool = False) -> str:
+    """Return `value` with a fixed number of decimals and a true minus; an en dash for None or NaN."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    text = f"{value:+.{decimals}f}" if sign else f"{value:.{decimals}f}"
+    if float(text) == 0:
+        text = text.replace("-", "").replace("+", "")
+    return text.replace("-", MINUS)
+
+
+def interval_text(interval: Interval | None, decimals: int, sign: bool = False, scale: float = 1) -> str:
+    """Return ``"0.512 [0.431, 0.590]"``; without the brackets where there is no interval."""
+    if interval is None:
+        return "–"
+    value, low, high = (scale * x for x in (interval.value, interval.low, interval.high))
+    limits = (
+        f" [{number(low, decimals, sign)}, {number(high, decimals, sign)}]" if np.isfinite([low, high]).all() else ""
+    )
+    return number(value, decimals, sign) + limits
+
+
+def percent(interval: Interval | None) -> str:
+    """Return a relative difference as ``"+7.0 % [−2.1, +15.3]"``."""
+    text = interval_text(interval, 1, sign=True, scale=100)
+    value, _, limits = text.partition(" ")
+    return text if value == "–" else " ".join(part for part in (f"{value}\N{NO-BREAK SPACE}%", limits) if part)
+
+
+def p_text(p: float | None, relation: bool = False) -> str:
+    """Return a p-value with three decimals, or that it is below 0.001; with `relation` as ``"= 0.012"``."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{'= ' if relation else ''}{p:.3f}"
+
+
+def decimals_for(values: Sequence[float]) -> int:
+    """Return how many decimals show the largest of `values` with three to four digits."""
+    largest = max((abs(v) for v in values if np.isfinite(v)), default=1.0)
+    return 1 if largest >= 10 else 3 if largest >= 1 else 4
+
+
+def verdict(difference: Interval) -> str:
+    """Return on which side of zero the interval lies: ``"above 0"``, ``"below 0"``, ``"spans 0"`` or an en dash."""
+    if not np.isfinite([difference.low, difference.high]).all():
+        return "–"
+    return "above 0" if difference.low > 0 else "below 0" if difference.high < 0 else "spans 0"
+
+
+def spent(noun: str, seconds: Sequence[float]) -> str:
+    """Return how long runs took together and each, and how many an hour that is, one after another."""
+    each = float(np.median(seconds)) if seconds else 0.0
+    if not each:
+        return f"{noun} runs: time not known"
+    runs, minutes = counted(len(seconds), f"{noun} run"), sum(seconds) / 60
+    return f"{runs}: {minutes:.1f} minutes, median {each:.1f} s, {3600 / each:.0f} an hour in one process"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return ``"a, b and c"``."""
+    return " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
+
+
+def span(numbers: Iterable[float]) -> str:
+    """Return ``"48"`` or ``"48–51"``; an en dash alone for no numbers."""
+    values = sorted(set(numbers))
+    if not values:
+        return "–"
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g}–{values[-1]:g}"
+
+
+def listed(values: Iterable[int]) -> str:
+    """Return ``"0–4"`` for consecutive numbers, ``"0, 2, 7"`` for others, an en dash for none."""
+    numbers = sorted(values)
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]}–{numbers[-1]}"
+    return ", ".join(str(v) for v in numbers) or "–"
+
+
+def or_dash(value: object) -> str:
+    """Return the value, a fraction as short as it is; an en dash for None."""
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

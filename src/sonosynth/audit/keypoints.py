@@ -1,0 +1,194 @@
+"""Local features of images, and which images share many of them: the search half of the duplicate audit.
+
+SIFT keypoints (Lowe, IJCV 60:91, 2004) with RootSIFT descriptors (Arandjelović and Zisserman, CVPR 2012), looked up by
+visual words (Sivic and Zisserman, ICCV 2003), which are descriptors drawn at random: good enough to nominate
+candidates, which are then verified pixel by pixel.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from sonosynth.core.seeds import numpy_generator
+from sonosynth.data.readers.pictures import to_side
+
+SIDE = 320  # pixels of the longest side at which keypoints are found: one scale for images of any size
+_KEYPOINTS = 400  # an image
+_CONTRAST = 0.01  # a quarter of Lowe's: speckle is faint
+_QUANTUM = 512  # descriptors are kept as bytes: 255 means half of the unit length
+_WORDS = 4096  # at most; for small sets one of 128 keypoints
+_NEAREST = 3  # words that a descriptor of the asking image stands for
+_CHUNK = 4096  # descriptors compared with all words at once
+_ALIKE = 0.94  # cosine of descriptors that vote for each other: half of true matches and 1 in 10,000 others reach it
+_FLUSH = 2**22  # votes added up at once
+_ASKING = 2000  # images whose votes are held at once
+_BLOCK = 2**22  # descriptors times descriptors compared at once
+_COMMON = 20  # times as many keypoints as a word has on average: what stands on every image, and nominates nothing
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Keypoints:
+    """What is kept of one image.
+
+    Attributes:
+        points: float32 ``[K, 2]``, x and y in pixels of the image enlarged or reduced so that `SIDE` is its longest.
+        descriptors: uint8 ``[K, 128]``.
+    """
+
+    points: Array
+    descriptors: Array
+
+    @property
+    def mirrored(self) -> Array:
+        """What the descriptors would be in the image flipped left to right, uint8 ``[K, 128]``."""
+        return mirror(self.descriptors)
+
+
+def find_keypoints(grey: Array, ignored: Array | None = None) -> Keypoints:
+    """Return the strongest keypoints of uint8 `grey` ``[H, W]``; none where bool `ignored` ``[H, W]`` is set."""
+    import cv2
+
+    picture = to_side(grey, SIDE)
+    mask = None
+    if ignored is not None:
+        mask = 255 - 255 * (to_side(ignored.astype(np.uint8) * 255, SIDE) > 0).astype(np.uint8)
+    sift = cv2.SIFT_create(nfeatures=_KEYPOINTS, contrastThreshold=_CONTRAST)  # type: ignore[attr-defined]
+    found, raw = sift.detectAndCompute(picture, mask)
+    if raw is None:
+        raw = np.zeros((0, 128), np.float32)
+    found, raw = found[:_KEYPOINTS], raw[:_KEYPOINTS]  # ties come on top
+    root = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
+    descriptors = np.minimum(np.rint(root * _QUANTUM), 255).astype(np.uint8)
+    points = np.array([point.pt for point in found], dtype=np.float32).reshape(-1, 2)
+    return Keypoints(points, descriptors)
+
+
+def mirror(descriptors: Array) -> Array:
+    """Return the descriptors ``[K, 128]`` of the same places in the flipped image.
+
+    A descriptor is a histogram over 4 × 4 places and 8 directions relative to the direction of its keypoint. A flip
+    reverses the places across that direction and the sense of all angles.
+    """
+    cells = descriptors.reshape(-1, 4, 4, 8)
+    return cells[:, ::-1][..., (-np.arange(8)) % 8].reshape(-1, 128)
+
+
+def unit(descriptors: Array) -> Array:
+    """Return descriptors ``[K, 128]`` as float32 of unit length."""
+    values = descriptors.astype(np.float32)
+    return cast(Array, values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9))
+
+
+def candidates(
+    images: Sequence[Keypoints], each: int, progress: Callable[[int, int], None] | None = None
+) -> list[tuple[int, int, bool]]:
+    """Return pairs of images worth a close look: for each, the `each` that share most rare keypoints, seen both ways.
+
+    Keypoints are compared where they stand for one word. One that resembles keypoints of many images counts little:
+    burned-in text does.
+
+    Returns:
+        ``(a, b, flipped)`` with a < b, sorted; `flipped` pairs resemble each other when one is mirrored.
+    """
+    n, counts = len(images), [len(image.points) for image in images]
+    if n < 2 or not any(counts):
+        return []
+    owner = np.repeat(np.arange(n, dtype=np.int32), counts)
+    stored = np.concatenate([image.descriptors for image in images])
+    words = _vocabulary(stored)
+    places = _by_word(_words_of(stored, words, 1, flipped=False), len(words))
+    pairs = set()
+    for flipped in (False, True):
+        askers = _by_word(_words_of(stored, words, _NEAREST, flipped), len(words))
+        for first in range(0, n, _ASKING):
+            ends = np.searchsorted(owner, (first, first + _ASKING))
+            some = [rows[slice(*np.searchsorted(rows, ends))] for rows in askers]
+            votes = _election(stored, some, places, flipped, owner, n)
+            pairs |= {(min(a, b), max(a, b), flipped) for a, b in _strongest(votes, each)}
+            if progress:
+                progress(n * flipped + min(first + _ASKING, n), 2 * n)
+    return sorted(pairs)
+
+
+def _election(
+    stored: Array, askers: Sequence[Array], places: Sequence[Array], flipped: bool, owner: Array, n: int
+) -> scipy.sparse.csr_array:
+    """Return the votes ``[n, n]`` of keypoints `askers` for images, from the keypoints `places` of the same words."""
+    votes = scipy.sparse.csr_array((n, n), dtype=np.float32)
+    found: list[tuple[Array, Array]] = []
+    waiting = 0
+    for word, (rows, columns) in enumerate(zip(askers, places, strict=True)):
+        if len(rows) and len(columns) <= _COMMON * len(stored) / len(places):
+            found.append(_votes(stored, rows, columns, flipped, owner, n))
+            waiting += len(found[-1][0])
+        if found and (waiting > _FLUSH or word == len(places) - 1):
+            keys, values = (np.concatenate(part) for part in zip(*found, strict=True))
+            votes = votes + scipy.sparse.coo_array((values, (keys // n, keys % n)), shape=(n, n)).tocsr()
+            found, waiting = [], 0
+    return votes
+
+
+def _vocabulary(stored: Array) -> Array:
+    """Return random descriptors of `stored` ``[M, 128]``, unit length ``[V, 128]``."""
+    count = min(_WORDS, len(stored) // 128 + 1)
+    chosen = np.sort(numpy_generator("audit", "words").choice(len(stored), count, replace=False))
+    return unit(stored[chosen])
+
+
+def _units(stored: Array, chosen: Array | slice, flipped: bool) -> torch.Tensor:
+    """Return the `chosen` rows of `stored`, as they are or in the flipped image, float32 of unit length."""
+    rows = stored[chosen]
+    return torch.from_numpy(unit(mirror(rows) if flipped else rows))
+
+
+def _words_of(stored: Array, words: Array, nearest: int, flipped: bool) -> Array:
+    """Return the `nearest` words to each of the descriptors ``[M, 128]``, int32 ``[M, nearest]``."""
+    table = torch.from_numpy(words).T.contiguous()
+    found = np.empty((len(stored), min(nearest, len(words))), dtype=np.int32)
+    for start in range(0, len(stored), _CHUNK):
+        here = slice(start, start + _CHUNK)
+        found[here] = (_units(stored, here, flipped) @ table).topk(found.shape[1], dim=1).indices.numpy()
+    return found
+
+
+def _by_word(words: Array, count: int) -> list[Array]:
+    """Return for each of `count` words the rows of `words` ``[M, k]`` that hold it."""
+    order = np.argsort(words, axis=None, kind="stable")
+    ends = np.cumsum(np.bincount(words.ravel(), minlength=count))[:-1]
+    return np.split((order // words.shape[1]).astype(np.int32), ends)
+
+
+def _votes(stored: Array, rows: Array, columns: Array, flipped: bool, owner: Array, n: int) -> tuple[Array, Array]:
+    """Return the keys ``asking image * n + image`` that the keypoints of one word vote for, and the votes' weights."""
+    keys, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+    answering = _units(stored, columns, flipped=False).T
+    for part in np.array_split(rows, len(rows) * len(columns) // _BLOCK + 1):
+        alike = _units(stored, part, flipped) @ answering
+        row, column = np.nonzero(alike.numpy() > _ALIKE)
+        a, b = owner[part[row]], owner[columns[column]]
+        other = a != b
+        row = row[other]
+        keys.append(a[other].astype(np.int64) * n + b[other])
+        answers = np.bincount(row, minlength=len(part))[row]
+        weights.append(np.log(np.maximum(n / answers, 1)).astype(np.float32))
+    return np.concatenate(keys), np.concatenate(weights)
+
+
+def _strongest(votes: scipy.sparse.csr_array, each: int) -> list[tuple[int, int]]:
+    pairs = []
+    for a, (start, end) in enumerate(itertools.pairwise(votes.indptr)):
+        strengths = votes.data[start:end]
+        best = np.argpartition(-strengths, each)[:each] if len(strengths) > each else np.arange(len(strengths))
+        pairs += [
+            (a, int(b))
+            for b, strength in zip(votes.indices[start:end][best], strengths[best], strict=True)
+            if strength > 0
+        ]
+    return pairs

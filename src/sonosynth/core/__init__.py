@@ -1,0 +1,1 @@
+"""What every room builds on: devices, processes, random draws, errors, files, downloads."""

@@ -1,0 +1,241 @@
+"""Unpacking archives from strangers: every file lands inside the folder, and a bomb is stopped early."""
+
+import errno
+import gzip
+import lzma
+import stat
+import struct
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any
+
+from sonosynth.core.errors import ArchiveError
+from sonosynth.core.files import DEVICE_NAMES
+
+_CHUNK = 1 << 20
+_HEADER_BYTES = 1 << 20
+_EXTENDED = frozenset((tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, *tarfile.GNU_TYPES))
+_BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    struct.error,
+    EOFError,
+    OverflowError,
+    ValueError,
+)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may unpack to.
+
+    Attributes:
+        entries: number of files and folders.
+        total: bytes of all files together.
+        ratio: unpacked bytes a packed byte; images hardly shrink, so a high ratio is a bomb. Not looked at
+            before `floor` bytes are unpacked.
+        floor: bytes.
+    """
+
+    entries: int = 200_000
+    total: int = 20 << 30
+    ratio: int = 100
+    floor: int = 64 << 20
+
+    def bytes_for(self, packed: int) -> int:
+        """Return how many bytes an archive of `packed` bytes may unpack to."""
+        return min(self.total, max(self.floor, self.ratio * packed))
+
+
+def unpack(archive: Path, out: Path, limits: Limits | None = None, progress: Progress | None = None) -> dict[str, int]:
+    """Unpack a zip or tar.gz into the folder `out`, which must be there; on an error `out` may hold a part.
+
+    The kind is told by the first bytes, not by the name. Only ordinary files and folders are written, with the
+    permissions of new files. Names are checked for every file system, so that what unpacks here unpacks anywhere.
+
+    Args:
+        archive: the file to unpack.
+        out: an empty folder.
+        limits: what it may unpack to.
+        progress: called with the number of packed bytes read and of all packed bytes.
+
+    Returns:
+        The size in bytes of each file, by its path under `out` with slashes.
+
+    Raises:
+        ArchiveError: a file would land outside `out`, on another file or on one that differs only in case; there are
+            links, devices or passwords; it unpacks to more than `limits`; or it is damaged or of another kind.
+    """
+    with archive.open("rb") as file:
+        head = file.read(64)
+    members = _zip_members if head.startswith(b"PK") else _tar_members if head.startswith(b"\x1f\x8b") else None
+    if members is None:
+        raise ArchiveError(f"{archive.name} is neither a zip nor a tar.gz archive (it begins with {head[:24]!r})")
+    writer = _Writer(archive, out, limits or Limits(), progress)
+    try:
+        for name, folder, packed, content in members(archive, writer.most):
+            writer.add(name, folder, packed, content)
+    except _BROKEN as error:
+        raise ArchiveError(f"{archive.name} is damaged ({error or type(error).__name__})") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # zipfile seeks to before the beginning where a damaged archive says so
+            raise
+        raise ArchiveError(f"{archive.name} is damaged (it points outside itself)") from error
+    except RuntimeError as error:  # what zipfile says of a packing or version it does not know
+        raise ArchiveError(f"{archive.name} is packed in a way that cannot be read ({error})") from error
+    return writer.sizes
+
+
+_Member = tuple[str, bool, int, IO[bytes] | None]
+"""Name, whether it is a folder, packed bytes read so far, and the content of a file."""
+
+
+def _zip_members(path: Path, _: int) -> Iterator[_Member]:
+    packed = 0
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = info.orig_filename
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise ArchiveError(f"{path.name}: {name!r} is a link or a device, which are not unpacked")
+            if info.flag_bits & 1:
+                raise ArchiveError(f"{path.name}: {name!r} needs a password; unpack it by hand")
+            packed += info.compress_size
+            if kind == stat.S_IFDIR or name.endswith(("/", "\\")):
+                yield name, True, packed, None
+                continue
+            with archive.open(info) as content:
+                yield name, False, packed, content
+
+
+def _tar_members(path: Path, most: int) -> Iterator[_Member]:
+    # Read once from front to end, so that a bomb is stopped where it becomes too large and nothing is unpacked twice.
+    with (
+        path.open("rb") as packed,
+        gzip.GzipFile(fileobj=packed) as stream,
+        _stream_of(_Bounded(stream, path, 2 * most)) as archive,
+    ):
+        for info in archive:
+            if info.isdir():
+                yield info.name, True, packed.tell(), None
+            elif info.isreg() and not info.issparse():
+                yield info.name, False, packed.tell(), archive.extractfile(info)
+            else:
+                raise ArchiveError(f"{path.name}: {info.name!r} is a link or a device, which are not unpacked")
+
+
+class _Bounded:
+    """A stream that ends in an error after `most` bytes; what is skipped counts too."""
+
+    def __init__(self, stream: gzip.GzipFile, path: Path, most: int) -> None:
+        self.stream = stream
+        self.path = path
+        self.most = most
+
+    def read(self, size: int) -> bytes:
+        """Return up to `size` bytes."""
+        data = self.stream.read(size)
+        self.most -= len(data)
+        if self.most < 0:
+            raise ArchiveError(f"{self.path.name} holds far more bytes than its files may have")
+        return data
+
+
+def _stream_of(fileobj: Any) -> tarfile.TarFile:
+    return tarfile.open(fileobj=fileobj, mode="r|", tarinfo=_Header)
+
+
+class _Header(tarfile.TarInfo):
+    """A header that may not ask for more memory than a name needs."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> "_Header":
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _EXTENDED and not 0 <= info.size <= _HEADER_BYTES:
+            raise ArchiveError(f"a header of the archive claims {info.size} bytes")
+        return info
+
+
+class _Writer:
+    """Writes checked members and keeps the accounts."""
+
+    def __init__(self, archive: Path, out: Path, limits: Limits, progress: Progress | None) -> None:
+        self.archive = archive
+        self.out = out
+        self.limits = limits
+        self.progress = progress
+        self.packed_size = archive.stat().st_size
+        self.most = self.limits.bytes_for(self.packed_size)
+        self.sizes: dict[str, int] = {}
+        self._total = 0
+        self._entries = 0
+        self._taken: dict[str, tuple[str, bool]] = {}  # folded path -> as it is written, whether it is a folder
+
+    def add(self, name: str, folder: bool, packed: int, content: IO[bytes] | None) -> None:
+        """Write one member; `packed` are the bytes of the archive read so far."""
+        self._entries += 1
+        if self._entries > self.limits.entries:
+            raise ArchiveError(f"{self.archive.name} holds more than {self.limits.entries} files and folders")
+        place = self._claim(name, folder)
+        target = self.out / place
+        if content is None:
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.sizes[place.as_posix()] = self._copy(content, target)
+        if self.progress is not None:
+            self.progress(min(packed, self.packed_size), self.packed_size)
+
+    def _copy(self, content: IO[bytes], target: Path) -> int:
+        size = 0
+        with target.open("xb") as file:
+            while chunk := content.read(_CHUNK):
+                size += len(chunk)
+                self._total += len(chunk)
+                if self._total > self.most:
+                    raise ArchiveError(
+                        f"{self.archive.name} of {self.packed_size} bytes unpacks to more than {self.most}, "
+                        "as no archive of images does"
+                    )
+                file.write(chunk)
+        return size
+
+    def _claim(self, name: str, folder: bool) -> PurePosixPath:
+        """Return where `name` is to lie, having made sure that nothing else lies there on any file system."""
+        place = _checked(self.archive, name, folder)
+        for path in (*reversed(place.parents[:-1]), place):
+            is_folder = folder or path != place
+            key = unicodedata.normalize("NFC", path.as_posix()).casefold()
+            before = self._taken.setdefault(key, (path.as_posix(), is_folder))
+            twice = path == place and not folder and path.as_posix() in self.sizes
+            if before != (path.as_posix(), is_folder) or twice:
+                raise ArchiveError(f"{self.archive.name}: {name!r} would lie on {before[0]!r}")
+        return place
+
+
+def _checked(archive: Path, name: str, folder: bool) -> PurePosixPath:
+    """Return `name` as a path below the folder; backslashes count as slashes. Raises ArchiveError."""
+    text = name.replace("\\", "/")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if text.startswith("/") or PureWindowsPath(name).drive or ".." in parts or not (parts or folder):
+        raise ArchiveError(f"{archive.name}: {name!r} would lie outside the folder")
+    if len(text) > 1024 or any(not _is_portable(part) for part in parts):
+        raise ArchiveError(f"{archive.name}: {name!r} is not a name that every file system takes")
+    return PurePosixPath(*parts)
+
+
+def _is_portable(part: str) -> bool:
+    if any(letter < " " or letter in '<>:"|?*\x7f' or "\ud800" <= letter <= "\udfff" for letter in part):
+        return False
+    if part[-1] in " ." or part.split(".")[0].rstrip().upper() in DEVICE_NAMES:
+        return False
+    return len(part.encode()) <= 255

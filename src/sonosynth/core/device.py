@@ -1,0 +1,217 @@
+"""Device, precision, generators and provenance: the only file that asks "cuda or cpu?"."""
+
+import ctypes
+import gc
+import importlib.metadata
+import os
+import platform
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from sonosynth.core.seeds import seed_of
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of malloc.h
+
+_bfloat16: bool | None = None  # None: where the processor has it
+_records_graphs = False  # whether compiled functions are CUDA graphs
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_REPORTED = ("sonosynth", "torch", "numpy", "scipy", "scikit-learn", "monai", "pillow")
+
+
+def default_device() -> torch.device:
+    """Return the first CUDA device if there is one, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def has_bfloat16(device_type: str) -> bool:
+    """Return whether the processor multiplies bfloat16 itself: where it does not, float32 is two to five times faster.
+
+    Such are GPUs from compute capability 8.0 (Ampere) and CPUs with AMX or AVX-512-BF16.
+    """
+    if device_type == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def autocast(device: torch.device, enabled: bool | None = None) -> AbstractContextManager[None]:
+    """Return a context in which convolutions and matrix products run in bfloat16: by default, where that is faster."""
+    if enabled is None:
+        enabled = has_bfloat16(device.type) if _bfloat16 is None else _bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=True)
+
+
+def precision(device: torch.device) -> str:
+    """Return in what convolutions and matrix products of training run on `device`, for people to read."""
+    if has_bfloat16(device.type):
+        return "bfloat16"
+    return "float32, as this processor has no bfloat16 arithmetic"
+
+
+@contextmanager
+def bfloat16(enabled: bool) -> Iterator[None]:
+    """Turn `autocast` on or off inside the block, whatever is faster; for functions that are not compiled."""
+    global _bfloat16
+    before, _bfloat16 = _bfloat16, enabled
+    try:
+        yield
+    finally:
+        _bfloat16 = before
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, where the C library is glibc: a training step asks for the same again.
+
+    Otherwise every large tensor of a step on the CPU is mapped anew, a page fault for every 4 KiB.
+    """
+    if mallopt := _c_function("mallopt"):
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_MMAP_MAX, 0)
+
+
+def return_freed_memory() -> None:
+    """Collect garbage, and give what this process has kept but does not use back to the system."""
+    gc.collect()
+    if trim := _c_function("malloc_trim"):
+        trim(0)
+
+
+def _c_function(name: str) -> Callable[..., int] | None:
+    """Return a function of glibc; None where the C library is another."""
+    return getattr(ctypes.CDLL(None), name, None) if platform.libc_ver()[0] == "glibc" else None
+
+
+def share_cores(workers: int) -> None:
+    """Let this process use its part of the cores, where `workers` processes share them."""
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
+
+
+def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1, warm_up: int = 0) -> float:
+    """Return how long `work` takes, with all that it leaves to `device`: a median, after `warm_up` calls.
+
+    One call alone may meet a busy moment of the machine.
+    """
+    times = []
+    for _ in range(warm_up + repeats):
+        _wait(device)
+        began = time.perf_counter()
+        work()
+        _wait(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[warm_up:])
+
+
+def _wait(device: torch.device) -> None:
+    if runs_ahead(device):
+        torch.cuda.synchronize(device)
+
+
+def runs_ahead(device: torch.device) -> bool:
+    """Return whether work is only handed to `device`, and this process goes on meanwhile."""
+    return device.type == "cuda"
+
+
+def can_compile(device: torch.device) -> bool:
+    """Return whether `compiled` has what it needs: for a CPU that is a C++ compiler, ``$CXX`` or g++ or clang++."""
+    named = os.environ.get("CXX")
+    return device.type == "cuda" or any(shutil.which(name) for name in ([named] if named else ["g++", "clang++"]))
+
+
+def begin_compiling() -> None:
+    """Drop all that is compiled: what comes next has networks of its own, and the number of variants is limited.
+
+    What is compiled takes `has_bfloat16` for a constant; to say so earlier would import the compiler, which takes
+    seconds.
+    """
+    if mallopt := _c_function("mallopt"):
+        mallopt(_M_ARENA_MAX, 1)  # heaps of the compiler's threads would stay, some 20 MiB
+    torch.compiler.reset()
+    torch.compiler.assume_constant_result(has_bfloat16)  # type: ignore[no-untyped-call]
+
+
+def compiled(function: Function, device: torch.device) -> Function:
+    """Return `function` compiled for `device` when first called, anew for every shape and type of its arguments.
+
+    On a GPU its kernels are recorded as CUDA graphs; call `next_step` before outputs of earlier calls may be lost.
+    """
+    global _records_graphs
+    _records_graphs = device.type == "cuda"
+    mode = "reduce-overhead" if _records_graphs else None
+    return torch.compile(function, dynamic=False, mode=mode)  # type: ignore[return-value]
+
+
+def on_device(x: Tensor, device: torch.device) -> Tensor:
+    """Return `x`, which is on the CPU, on `device`, without waiting for what the device has still to do."""
+    return x.pin_memory().to(device, non_blocking=True) if runs_ahead(device) else x.to(device)
+
+
+def staging(device: torch.device, *shape: int) -> Tensor:
+    """Return an empty float32 tensor on the CPU, of which `on_device` takes a copy at once."""
+    return torch.empty(shape, pin_memory=runs_ahead(device))
+
+
+def fetched(x: Tensor) -> Callable[[], Tensor]:
+    """Begin to copy `x` to the CPU; return a function that waits for the copy, not for work given to the device since.
+
+    `x` itself, where it is there already.
+    """
+    if not runs_ahead(x.device):
+        return lambda: x
+    copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
+    done = torch.cuda.current_stream(x.device).record_event()
+
+    def wait() -> Tensor:
+        done.synchronize()
+        return copy
+
+    return wait
+
+
+def samples_a_pass(device: torch.device, side: int) -> int:
+    """Return how many images of `side` pixels a generator makes at once, however many are wanted of it.
+
+    On a GPU a pass of fewer takes as long: to launch it takes longer than to compute it.
+    """
+    return max(32, min(256, 2**22 // side**2)) if runs_ahead(device) else 32
+
+
+def next_step() -> None:
+    """Allow compiled functions to overwrite what they returned before."""
+    if _records_graphs:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+
+
+def generator(*parts: int | str, device: torch.device | None = None) -> torch.Generator:
+    """Return a torch generator on `device` (CPU if not given) seeded from `parts`; see `seed_of`.
+
+    On a CPU, PyTorch's generator takes 32 bits of the seed: of 10,000 sequences two are one with a chance of 1 %.
+    """
+    return torch.Generator(device or torch.device("cpu")).manual_seed(seed_of(*parts))
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a record needs to be repeated: machine, device, threads and the versions of the main libraries."""
+    device = default_device()
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "precision": precision(device),
+        "versions": {name: importlib.metadata.version(name) for name in _REPORTED},
+    }
+
+
+def _cpu_name() -> str:
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"CPU ({platform.processor() or platform.machine()}, {capability})"

@@ -1,0 +1,275 @@
+"""Downloading one file of a public data set: continued where it broke off, and verified."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from shutil import disk_usage
+from typing import Any
+from urllib.parse import urlsplit
+
+from sonosynth.core.errors import FetchError, OutputError
+from sonosynth.core.files import check_kinds, read_json, write_json
+from sonosynth.core.text import counted
+
+_CHUNK = 1 << 18
+_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
+_STEP = 1 << 16
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file to download.
+
+    Attributes:
+        url: address that needs no account.
+        name: file name to keep it under; an archive is unpacked and not kept.
+        size: bytes, if published.
+        checksum: ``algorithm:hexdigits``, if published.
+        archive: whether it is a zip or tar.gz to unpack.
+    """
+
+    url: str
+    name: str
+    size: int | None = None
+    checksum: str | None = None
+    archive: bool = False
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a server; times in seconds.
+
+    Attributes:
+        connect: for a connection.
+        read: for the next byte; also how long a download may stay below `slowest`.
+        slowest: bytes a second.
+        attempts: in a row without progress before giving up.
+        backoff: before the second attempt; doubled before each further one, and never more than `longest`.
+        longest: the longest pause, also where the server asks for more.
+    """
+
+    connect: float = 15.0
+    read: float = 30.0
+    slowest: int = 256
+    attempts: int = 5
+    backoff: float = 1.0
+    longest: float = 30.0
+
+
+class _PassingError(Exception):
+    """The server may do better in a moment; `pause` is the number of seconds it asks for."""
+
+    def __init__(self, what: str, pause: float = 0.0) -> None:
+        super().__init__(what)
+        self.pause = pause
+
+
+def download(
+    file: RemoteFile, folder: Path, patience: Patience | None = None, progress: Progress | None = None
+) -> Path:
+    """Return the path of `file` in `folder`, downloading what is not there yet.
+
+    A file that is there and has the published checksum, or whose publisher gives none, is taken as it is: one that a
+    person put there counts. A broken download is kept as ``NAME.part`` and continued by this or the next call where
+    the server can and the rest is sure to belong to it; otherwise it starts anew.
+
+    Args:
+        file: address, and size and checksum where its publisher gives them.
+        folder: an existing folder that no other process uses.
+        patience: how long to wait for the server.
+        progress: called with the bytes done, the bytes in all (None while unknown) and a text.
+
+    Raises:
+        FetchError: the server cannot be reached, refuses, stalls, or sends something else than was published.
+        OutputError: the disk is too full, or what is there under the name is no ordinary file.
+    """
+    import pooch
+
+    check_kinds(folder, (file.name, f"{file.name}.part", f"{file.name}.part.json"))
+    pooch.get_logger().setLevel("ERROR")
+    try:
+        path = pooch.retrieve(
+            file.url, file.checksum, file.name, folder, downloader=_Resume(file, folder, patience, progress)
+        )
+    except ValueError as error:
+        raise FetchError(
+            f"{file.url}: what came is not what was published, the checksum is not {file.checksum}; it is removed"
+        ) from error
+    return Path(path)
+
+
+class _Resume:
+    """A pooch downloader that goes on where an earlier one stopped."""
+
+    def __init__(self, file: RemoteFile, folder: Path, patience: Patience | None, progress: Progress | None) -> None:
+        self.file = file
+        self.patience = patience or Patience()
+        self.progress = progress
+        self.part = folder / f"{file.name}.part"
+        self.validator_file = folder / f"{file.name}.part.json"
+
+    def __call__(self, url: str, output_file: str, pooch: Any, check_only: bool = False) -> None:
+        """Download `url` to `output_file`. Raises FetchError."""
+        import requests
+
+        failures, furthest = 0, self._have()
+        with requests.Session() as session:
+            while True:
+                try:
+                    self._attempt(session, url)
+                    break
+                except _PassingError as error:
+                    if self._have() >= furthest + _STEP:
+                        failures, furthest = 0, self._have()
+                    failures += 1
+                    if failures >= self.patience.attempts:
+                        kept = f"; {self._have()} bytes are kept" if self._have() else ""
+                        raise FetchError(f"{url}: {error}, {counted(failures, 'time')} in a row{kept}") from error
+                    pause = max(error.pause, self.patience.backoff * 2 ** (failures - 1))
+                    self._tell(self._have(), None, f"{error}; trying again")
+                    time.sleep(min(pause, self.patience.longest))
+        self.part.replace(output_file)
+        self.validator_file.unlink(missing_ok=True)
+
+    def _have(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def _tell(self, done: int, total: int | None, text: str = "") -> None:
+        if self.progress is not None:
+            self.progress(done, total, text)
+
+    def _attempt(self, session: Any, url: str) -> None:
+        import requests
+
+        headers = {"User-Agent": f"sonosynth/{version('sonosynth')}", "Accept-Encoding": "identity", **self._range()}
+        host = urlsplit(url).hostname
+        try:
+            with session.get(
+                url, headers=headers, stream=True, timeout=(self.patience.connect, self.patience.read)
+            ) as response:
+                self._receive(response, url)
+        except requests.exceptions.SSLError as error:
+            raise FetchError(f"{url}: the certificate of {host} cannot be verified ({_reason(error)})") from error
+        except (requests.exceptions.ConnectTimeout, requests.exceptions.ReadTimeout) as error:
+            raise _PassingError(f"{host} did not answer in time") from error
+        except requests.exceptions.ConnectionError as error:
+            raise _PassingError(f"{host} cannot be reached ({_reason(error)})") from error
+        except requests.exceptions.RequestException as error:
+            raise FetchError(f"{url}: {_reason(error)}") from error
+
+    def _range(self) -> dict[str, str]:
+        """Return the headers that ask for the rest, if what is there can be continued; else remove it."""
+        have = self._have()
+        validator = self._validator()
+        if have and (validator or self.file.checksum):
+            return {"Range": f"bytes={have}-"} | ({"If-Range": validator} if validator else {})
+        self._restart()
+        return {}
+
+    def _validator(self) -> str | None:
+        """Return what names the version of the remote file that the part is of: an ETag or a date."""
+        if not self.validator_file.is_file():
+            return None
+        try:
+            record = read_json(self.validator_file)
+            return str(record["validator"]) if record["url"] == self.file.url else None
+        except (ValueError, LookupError, TypeError):
+            return None  # a damaged note is as good as none: without a checksum the download starts anew
+
+    def _restart(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.validator_file.unlink(missing_ok=True)
+
+    def _receive(self, response: Any, url: str) -> None:
+        status, have = response.status_code, self._have()
+        if status in _PASSING:
+            raise _PassingError(f"the server is busy (HTTP {status})", _retry_after(response))
+        if status == 416:
+            if _range_of(response) != (None, have):
+                self._restart()
+                raise _PassingError("what was downloaded before does not fit")
+            return
+        if status not in (200, 206):
+            raise FetchError(f"{url}: the server answers HTTP {status} {response.reason or ''}".rstrip())
+        if url.startswith("https:") and not response.url.startswith("https:"):
+            raise FetchError(f"{url}: the server passes on to {response.url}, which is not encrypted")
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise FetchError(f"{url}: the server changes what it sends (Content-Encoding), so it cannot be verified")
+        start, total = _range_of(response) if status == 206 else (0, _length(response))
+        if start not in (0, have):
+            self._restart()
+            raise _PassingError("the server sends another part than was asked for")
+        self._check_total(url, total)
+        validator = response.headers.get("ETag", "")
+        if not validator or validator.startswith("W/"):  # a weak one does not promise equal bytes
+            validator = response.headers.get("Last-Modified")
+        if start == 0 and validator:
+            write_json(self.validator_file, {"url": self.file.url, "validator": validator})
+        due = total if total is not None else self.file.size
+        got = self._copy(response, start or 0, due)
+        if due is not None and got != due:
+            raise _PassingError(f"the connection broke off after {got} of {due} bytes")
+
+    def _check_total(self, url: str, total: int | None) -> None:
+        if total is not None and self.file.size is not None and total != self.file.size:
+            self._restart()
+            raise FetchError(f"{url}: the server offers {total} bytes, but {self.file.size} were published")
+        free = disk_usage(self.part.parent).free
+        if total is not None and total - self._have() > free:
+            raise OutputError(f"{self.part.parent}: {total} bytes do not fit, {free} are free; choose another --out")
+
+    def _copy(self, response: Any, start: int, due: int | None) -> int:
+        """Append the body to the part; return the size it then has. Raises _PassingError on a stalled connection."""
+        import urllib3
+
+        done, mark, since = start, start, time.monotonic()
+        with self.part.open("ab" if start else "wb") as file:
+            while True:
+                try:
+                    # read1 returns what one packet brought, so that a trickle is noticed too.
+                    chunk = response.raw.read1(_CHUNK, decode_content=False)
+                except urllib3.exceptions.ReadTimeoutError as error:
+                    raise _PassingError(f"the server stalled after {done} bytes") from error
+                except (urllib3.exceptions.HTTPError, OSError) as error:
+                    raise _PassingError(f"the connection broke off after {done} bytes") from error
+                if not chunk:
+                    return done
+                file.write(chunk)
+                done += len(chunk)
+                if due is not None and done > due:
+                    raise FetchError(f"{self.file.url}: the server sends more than the {due} bytes it should")
+                self._tell(done, due, self.file.name)
+                if time.monotonic() - since > self.patience.read:
+                    if done - mark < self.patience.slowest * self.patience.read:
+                        raise _PassingError(f"the server all but stalled after {done} bytes")
+                    mark, since = done, time.monotonic()
+
+
+def _length(response: Any) -> int | None:
+    return _number(response.headers.get("Content-Length"))
+
+
+def _range_of(response: Any) -> tuple[int | None, int | None]:
+    """Return where a partial answer starts and the size of the whole file; None for what it does not say."""
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", response.headers.get("Content-Range", ""))
+    start, total = match.groups() if match else (None, None)
+    return _number(start), _number(total)
+
+
+def _retry_after(response: Any) -> float:
+    return float(_number(response.headers.get("Retry-After")) or 0)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and re.fullmatch(r"\d{1,18}", text) else None
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost cause in a few words, without the address, which the line names already."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error) or type(error).__name__

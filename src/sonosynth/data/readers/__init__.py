@@ -1,0 +1,1 @@
+"""Readers: from a folder, a manifest or a file to labelled greyscale pictures."""

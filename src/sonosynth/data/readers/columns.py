@@ -1,0 +1,151 @@
+"""Which column of a user's table says what: file, class, patient, mask; and which ones may tell who a patient is."""
+
+import re
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pydicom.datadict import dictionary_VR, keyword_dict
+
+from sonosynth.core.errors import ManifestError, nearest
+from sonosynth.data.source import ReadOptions
+
+UID = "sop_instance_uid"
+# What public tables call the columns of file and class, without case, where they have none called path or label.
+_PATHS = ("path", "filename", "file_name", "file", "image", "image_filename", "image_name", "image_path", "file_path")
+_LABELS = ("label", "class")
+# What programs write where a value is missing; no class or patient is called so.
+_MISSING = frozenset(("", "nan", "na", "n/a", "<na>", "null", "#n/a"))
+# Columns that tell which images are of one patient, by their names without "_", "-" and spaces; the best first.
+_PATIENTS = tuple(
+    re.compile(rf"({what})(s?(id|ids|no|nr|number|num|code|key|name|uid|index|identifier))?")
+    for what in (
+        "patient|pat|pid",
+        "subject|person|participant|proband|animal|mrn",
+        "case",
+        "lesion",
+        "exam(ination)?|study",
+    )
+)
+_MASKS = re.compile(r"masks?([_\- ].*)?", re.IGNORECASE)
+# Columns that may tell who a patient is, by their names without "_", "-" and spaces; beside DICOM files they are not
+# copied. They are called like a DICOM element of a name, date, time or UID, begin like those of people and places, or
+# are one of a few more. What a patient is like is kept.
+_TELLING_VR = frozenset(("PN", "DA", "TM", "DT", "UI"))
+_TELLING = re.compile(
+    r"patient(?!s?(age|sex|gender|size|height|weight|bmi|position|orientation))"
+    r"|institution|operator|physician|referring|performing|otherpatientid|issuerofpatientid|accessionnumber|studyid$"
+    r"|admissionid|deviceserialnumber|stationname"
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one table.
+
+    Attributes:
+        path: names the files; None where `UID` names them by their DICOM instances.
+        label: gives the classes.
+        group: gives the patients, if one does.
+        notes: lines to tell the user.
+    """
+
+    path: str | None
+    label: str
+    group: str | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def searched(self) -> bool:
+        """Whether `path` was not written for this program, so that it may hold names without folder or suffix."""
+        return self.path not in (None, "path")
+
+
+def choose_columns(table: Path, header: Sequence[str], options: ReadOptions) -> Columns:
+    """Return which column of `table`, whose columns are called `header`, says what.
+
+    Raises:
+        ManifestError: a column that `options` name, or one for files or classes, is not there.
+    """
+    for option, name in options.columns.items():
+        if name not in header:
+            raise ManifestError(
+                f"{table} has no column '{name}'{nearest(name, list(header))}, which --{option} names; its columns: "
+                f"{', '.join(header)}"
+            )
+    path = options.path or _called(_PATHS, header)
+    label = options.label or _called(_LABELS, header)
+    for name, found in (("path", path), ("label", label)):
+        if found is None and not (name == "path" and UID in header):
+            near = (
+                " (separated by ';'? use ',')" if any(";" in column for column in header) else nearest(name, [*header])
+            )
+            raise ManifestError(
+                f"{table} lacks the column '{name}'{near}; the first line must be path,label or path,label,group, or "
+                f"name the column with --{name}"
+            )
+    assert label is not None
+    guessed = [f"'{found}' as {name}" for name, found in (("path", path), ("label", label))
+               if found not in (None, name, getattr(options, name))]  # fmt: skip
+    notes = (f"columns taken: {' and '.join(guessed)}",) if guessed else ()
+    if options.path is None and UID in header and "path" not in header:
+        path, notes = None, ()
+    return Columns(path, label, options.group or ("group" if "group" in header else None), notes)
+
+
+def _called(names: Sequence[str], header: Sequence[str]) -> str | None:
+    """Return the column that is called by the first of `names` that one is called by; as written wins over any case."""
+    if names[0] in header:
+        return names[0]
+    return next((column for name in names for column in header if column.casefold() == name), None)
+
+
+def is_missing(text: str) -> bool:
+    """Return whether `text` is what tables hold where a value is missing."""
+    return text.strip().casefold() in _MISSING
+
+
+def mask_columns(header: Sequence[str]) -> list[str]:
+    """Return the columns that may name files of masks, such as ``mask`` or ``Mask_tumor_filename``."""
+    return [name for name in header if _MASKS.fullmatch(name)]
+
+
+def patient_note(columns: Mapping[str, Sequence[str]], groups: Sequence[str | None]) -> list[str]:
+    """Return a line about a column that seems to say which patient an image is of, and is not used for the groups.
+
+    Args:
+        columns: the values of each column that was kept, by name; one per image.
+        groups: the group of each image; None is a group of its own.
+    """
+    for pattern in _PATIENTS:
+        for name, values in columns.items():
+            if not pattern.fullmatch(re.sub(r"[\W_]", "", name.casefold())):
+                continue
+            members: dict[str, set[object]] = {}
+            for place, (value, group) in enumerate(zip(values, groups, strict=True)):
+                if not is_missing(value):
+                    members.setdefault(value, set()).add(place if group is None else group)
+            if len(members) > 1 and any(len(of) > 1 for of in members.values()):
+                return [
+                    f"column '{name}' repeats: use it as group with --group {shlex.quote(name)} (data.columns.group in "
+                    "a study file) if it says which patient an image is of, so that no patient is divided"
+                ]
+    return []
+
+
+def identifying(header: Collection[str]) -> list[str]:
+    """Return the columns that may tell who a patient is, by their names."""
+    return [name for name in header if _identifies(name)]
+
+
+def _identifies(column: str) -> bool:
+    name = re.sub(r"[\W_]", "", column.casefold())
+    return bool(_TELLING.match(name)) or name in _telling_elements()
+
+
+@cache
+def _telling_elements() -> frozenset[str]:
+    elements = ((keyword, dictionary_VR(tag)) for keyword, tag in keyword_dict.items() if keyword)
+    return frozenset(keyword.casefold() for keyword, kind in elements if kind in _TELLING_VR)

@@ -1,0 +1,232 @@
+"""Reading a source: what lies there (`read_source`), one picture (`decode`), and what all pictures are (`scan`)."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sonosynth.core.errors import ClassError, SourceError, UnreadableImageError, one_line
+from sonosynth.core.text import counted
+from sonosynth.data.readers.dicom.header import quiet
+from sonosynth.data.readers.frames import THREADS, OpenFiles
+from sonosynth.data.readers.layouts import ReadOptions, Source, SourceItem, named, read_source
+from sonosynth.data.readers.pictures import COLOUR, HOW_TO_SKIP, Picture
+
+__all__ = [
+    "ImageFacts",
+    "Picture",
+    "ReadOptions",
+    "Source",
+    "SourceItem",
+    "SourceReport",
+    "decode",
+    "decode_all",
+    "named",
+    "read_source",
+    "scan",
+]
+_T = TypeVar("_T")
+_NAMED = 3  # names in a note
+
+
+@quiet()
+def decode(item: SourceItem, options: ReadOptions | None = None) -> Picture:
+    """Decode one image to grey pixels, by the rules of `decode_file`, `DicomFile`, `Clip`, `Volume` or `Arrays`.
+
+    The depth of 16-bit values that state none is decided from the file of `item` alone, not from its source; give it as
+    ``options.bits`` to have the same one everywhere. To decode many images, `decode_all` opens each file only once.
+
+    Raises:
+        UnreadableImageError: it cannot be decoded.
+        SourceError: its values are above ``options.bits``.
+    """
+    return OpenFiles(options or ReadOptions(), [item]).picture(item)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What one decoded file is: its upright size in pixels, stored mode, conversions, and a hash of its grey pixels."""
+
+    item: SourceItem
+    width: int
+    height: int
+    mode: str
+    note: str | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What the files of a source hold.
+
+    Attributes:
+        source: the source without the unreadable files.
+        images: one entry an image, in the order of ``source.items``.
+        unreadable: one line for each image that was left out: the same for all frames of a file that is damaged.
+    """
+
+    source: Source
+    images: tuple[ImageFacts, ...]
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of images of each class, in the order of the classes."""
+        counts = Counter(image.item.label for image in self.images)
+        return {name: counts[name] for name in self.source.classes}
+
+    @property
+    def sizes(self) -> Counter[tuple[int, int]]:
+        """Number of images of each (width, height)."""
+        return Counter((image.width, image.height) for image in self.images)
+
+    @property
+    def duplicates(self) -> list[list[int]]:
+        """Clusters of two or more images with exactly the same grey pixels, as indices into `images`."""
+        same: dict[str, list[int]] = {}
+        for index, image in enumerate(self.images):
+            same.setdefault(image.digest, []).append(index)
+        return [cluster for cluster in same.values() if len(cluster) > 1]
+
+    @property
+    def conflicts(self) -> list[list[int]]:
+        """Those of `duplicates` whose copies carry different labels."""
+        return [cluster for cluster in self.duplicates if len({self.images[i].item.label for i in cluster}) > 1]
+
+    def conversions(self) -> dict[str, list[str]]:
+        """Return the ids of the images to which each conversion was applied."""
+        found: dict[str, list[str]] = {}
+        for image in self.images:
+            for note in (image.note or "").split("; "):
+                if note:
+                    found.setdefault(note, []).append(image.item.id)
+        return found
+
+    def notes(self) -> list[str]:
+        """Return lines to tell the user: the source's own, then files left out, conversions, copies, small classes."""
+        notes = [*self.source.notes]
+        if files := list(dict.fromkeys(self.unreadable)):
+            notes.append(f"{counted(len(files), 'unreadable file')} left out: {named(files, _NAMED)}{_more(files)}")
+        for note, ids in self.conversions().items():
+            names = f": {named(ids, _NAMED)}" if note == COLOUR or len(ids) <= _NAMED else ""
+            notes.append(f"{note}: {len(ids)} of {counted(len(self.images), 'image')}{names}")
+        if copies := sum(len(cluster) - 1 for cluster in self.duplicates):
+            notes.append(f"exact copies of other images, each in one group with its original: {copies}")
+        if self.conflicts:
+            found = [" = ".join(self._name(i) for i in cluster) for cluster in self.conflicts]
+            listed = f"{named(found, _NAMED)}{_more(found)}"
+            notes.append(f"copies with different labels, at least one of them wrong: {listed}")
+        if len(self.source.classes) == 1:
+            notes.append(f"only one class: {self.source.classes[0]}")
+        notes += [f"class '{name}' has a single image" for name, count in self.class_counts.items() if count == 1]
+        return [one_line(note) for note in notes]
+
+    def _name(self, index: int) -> str:
+        return f"{self.images[index].item.label}/{self.images[index].item.id}"
+
+    def summary(self) -> dict[str, Any]:
+        """Return everything a program may want to read, as JSON values; lengths in pixels, aspect as width/height."""
+        return {
+            "kind": self.source.kind,
+            "images": len(self.images),
+            "classes": self.class_counts,
+            "synthetic": self.source.synthetic,
+            "width": _spread([image.width for image in self.images]),
+            "height": _spread([image.height for image in self.images]),
+            "aspect": _spread([image.width / image.height for image in self.images]),
+            "sizes": len(self.sizes),
+            "modes": dict(Counter(image.mode for image in self.images).most_common()),
+            "groups": len({image.item.group for image in self.images} - {None}) or None,
+            "exact_copies": sum(len(cluster) - 1 for cluster in self.duplicates),
+            "duplicates": [[self._name(i) for i in cluster] for cluster in self.duplicates],
+            "conflicts": [[self._name(i) for i in cluster] for cluster in self.conflicts],
+            "unreadable": list(dict.fromkeys(self.unreadable)),
+            "notes": self.notes(),
+        }
+
+
+def _more(names: Sequence[str]) -> str:
+    """Return where all of `names` stand, if a note shows only some."""
+    return " ('sonosynth data info SOURCE --json' lists all)" if len(names) > _NAMED else ""
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"min": min(values), "median": float(np.median(values)), "max": max(values)}
+
+
+def scan(
+    source: Source, skip_unreadable: bool = False, progress: Callable[[int, int], None] | None = None
+) -> SourceReport:
+    """Decode every file once and report what they hold.
+
+    Args:
+        source: what `read_source` found.
+        skip_unreadable: leave files that cannot be decoded out, and count them.
+        progress: called with the number of files done and of all files.
+
+    Raises:
+        UnreadableImageError: a file cannot be decoded and is not to be skipped.
+        SourceError: no file is left, or values are above the bits that the user gave.
+    """
+    return decode_all(source, lambda item, picture: None, skip_unreadable, progress)[0]
+
+
+@quiet()
+def decode_all(
+    source: Source,
+    work: Callable[[SourceItem, Picture], _T],
+    skip_unreadable: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[SourceReport, list[_T]]:
+    """Decode every file once; return the report of `scan` and the value of `work` for each readable file.
+
+    The depth of 16-bit values that state none is one for all files of `source` and its ``depth_from``. `work` runs in
+    several threads. Raises as `scan` does.
+    """
+
+    def one(item: SourceItem) -> tuple[ImageFacts, _T] | UnreadableImageError:
+        try:
+            picture = files.picture(item)
+            value = work(item, picture)  # which may read more, such as masks
+        except UnreadableImageError as error:
+            return error
+        height, width = picture.grey.shape
+        digest = hashlib.blake2b(f"{width}x{height} ".encode() + picture.grey.tobytes(), digest_size=16).hexdigest()
+        return ImageFacts(item, width, height, picture.original_mode, picture.note, digest), value
+
+    files = OpenFiles(source.options, [*source.items, *source.depth_from])
+    facts, values, unreadable = [], [], []
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        for done, future in enumerate([pool.submit(one, item) for item in source.items], start=1):
+            result = future.result()
+            if not isinstance(result, UnreadableImageError):
+                facts.append(result[0])
+                values.append(result[1])
+            elif skip_unreadable:
+                unreadable.append(str(result).removesuffix(HOW_TO_SKIP))
+            else:
+                raise result
+            if progress:
+                progress(done, len(source.items))
+    finally:
+        pool.shutdown(cancel_futures=True)  # so that an error shows at once
+    if not facts:
+        raise SourceError(
+            f"{source.root}: none of {counted(len(source.items), 'image file')} can be read; first: {unreadable[0]}"
+        )
+    return SourceReport(_without(source, [image.item for image in facts]), tuple(facts), tuple(unreadable)), values
+
+
+def _without(source: Source, items: Sequence[SourceItem]) -> Source:
+    left = {item.label for item in items}
+    gone = [name for name in source.classes if name not in left]
+    if gone:
+        raise ClassError(
+            f"{source.root}: class '{gone[0]}' has no readable image; repair its files or remove the class"
+        )
+    return replace(source, items=tuple(items))

@@ -1,0 +1,125 @@
+"""The pages of TIFF files: which are images, and their pixels where Pillow does not keep all bits."""
+
+import logging
+from typing import IO, cast
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from sonosynth.data.readers.depth import UNKNOWN_RANGE, Deep, as_deep
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it warns of is an error here, or is harmless
+_REDUCED, _MASK = 1, 4  # bits of NewSubfileType
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _TRANSPARENCY = 0, 1, 2, 4  # PhotometricInterpretation
+_UNASSOCIATED = 2  # ExtraSamples; colours with an associated alpha (1) are multiplied by it already
+_COLOUR_MAP, _ORIENTATION = 320, 274
+_MOST_PAGES, _MOST_SAMPLES = 100_000, 8
+# None, LZW, deflate (two numbers), PackBits, LZMA, Zstandard: decoded into no more than the page that is declared.
+_BOUNDED = (1, 5, 8, 32946, 32773, 34925, 50000)
+
+
+def is_tiff(start: bytes) -> bool:
+    """Return whether a file that begins with `start` says that it is a TIFF, a BigTIFF included."""
+    return start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+class Tiff:
+    """The pages of an open TIFF file.
+
+    Attributes:
+        frames: the pages that are images, by their numbers in the file: those of the size of the largest page. Pages
+            marked as of reduced resolution or as masks (NewSubfileType 1 and 4, photometric interpretation 4), and
+            pages of 1 bit beside deeper ones, are none.
+        others: whether there are other pages.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Read the tags of all pages. Raises ValueError, UnidentifiedImageError, and what tifffile raises."""
+        from tifffile import TiffFile, TiffPage
+
+        self._pages: list[TiffPage] = []
+        seen: set[int] = set()
+        for page in TiffFile(file).pages:
+            if page.offset in seen:  # the directories form a loop
+                break
+            seen.add(page.offset)
+            if len(self._pages) == _MOST_PAGES:
+                raise ValueError(f"more than {_MOST_PAGES:,} pages")
+            self._pages.append(cast(TiffPage, page))
+        if not self._pages:
+            raise UnidentifiedImageError("a TIFF without pages")
+        images = [i for i, page in enumerate(self._pages) if not _marked_as_other(page)]
+        deepest = max((self._pages[i].bitspersample for i in images), default=1)
+        images = [i for i in images if self._pages[i].bitspersample > 1 or deepest == 1] or [0]
+        sizes = {i: (self._pages[i].imagelength, self._pages[i].imagewidth) for i in images}
+        largest = max(sizes.values(), key=lambda size: size[0] * size[1])
+        if 0 in largest:
+            raise ValueError("no pixels")
+        self.frames = [i for i in images if sizes[i] == largest]
+        self.others = len(self.frames) < len(self._pages)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the frames in pixels, as stored."""
+        page = self._pages[self.frames[0]]
+        return int(page.imagelength), int(page.imagewidth)
+
+    def tile(self, index: int) -> tuple[int, int]:
+        """Return height and width of the tiles of page `index` in pixels, 0 if it has none."""
+        return int(self._pages[index].tilelength), int(self._pages[index].tilewidth)
+
+    def orientation(self, index: int) -> int:
+        """Return the orientation that page `index` states, 1 to 8; 1 if it states none."""
+        value = self._pages[index].tags.valueof(_ORIENTATION, 1)
+        return value if isinstance(value, int) else 1
+
+    def palette(self, index: int) -> bytes | None:
+        """Return the colour map of page `index` as RGB triples, if its entries of 16 bits hold 8 bits; else None.
+
+        The tools of libtiff take a map so if no entry is above 255 (`checkcmap`).
+        """
+        entries = np.asarray(self._pages[index].tags.valueof(_COLOUR_MAP, ()))
+        if self._pages[index].photometric != 3 or not entries.size or entries.size % 3 or entries.max() > 255:
+            return None
+        return entries.reshape(3, -1).T.astype(np.uint8).tobytes()
+
+    def is_deep(self, index: int) -> bool:
+        """Return whether page `index` is grey or RGB of another number of bits than 1, 2, 4 and 8."""
+        page = self._pages[index]
+        return page.bitspersample not in (1, 2, 4, 8) and page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+
+    def deep(self, index: int) -> tuple[Deep, str]:
+        """Return page `index`, of which `is_deep` is true, as it is stored, and what Pillow would call its format.
+
+        9 to 15 bits per sample state their range; 16 do not, as many hold 12-bit data.
+        """
+        page = self._pages[index]
+        bits, extra = int(page.bitspersample), tuple(int(kind) for kind in page.extrasamples)
+        if page.compression not in _BOUNDED:
+            raise ValueError(
+                f"compression {int(page.compression)} of {bits} bits is not read; use none, LZW or deflate"
+            )
+        if page.imagedepth != 1 or page.samplesperpixel > _MOST_SAMPLES:
+            raise ValueError(
+                f"pages of several planes, or of more than {_MOST_SAMPLES} samples per pixel, are not read"
+            )
+        if page.dtype is None or page.dtype.kind == "f":
+            raise ValueError(UNKNOWN_RANGE)
+        samples = page.shaped[0]
+        stored = as_deep(page.asarray(maxworkers=1)).reshape(page.shaped)[:, 0]
+        channels = np.moveaxis(stored[..., 0], 0, -1) if samples > 1 else stored[0]
+        colours = 3 if page.photometric == _RGB else 1
+        if channels.shape[2] < colours or (colours == 1 and channels.shape[2] > 2):
+            raise ValueError(f"{channels.shape[2]} samples per pixel, of which none is said to be grey or a colour")
+        values = channels[..., :colours] if colours == 3 else channels[..., 0]
+        white = 2**bits - 1 if bits < 16 else None
+        alpha = channels[..., colours] if extra[:1] == (_UNASSOCIATED,) and channels.shape[2] > colours else None
+        if alpha is not None and white is not None:
+            alpha = np.rint(alpha * (65535 / white)).astype(np.uint16)
+        name = ("RGB" if colours == 3 else "I") if alpha is None else ("RGBA" if colours == 3 else "LA")
+        return Deep(values, white, None, page.photometric == _WHITE_IS_ZERO, alpha), f"{name};{bits}"
+
+
+def _marked_as_other(page: object) -> bool:
+    kind, photometric = int(getattr(page, "subfiletype", 0)), getattr(page, "photometric", None)
+    return bool(kind & (_REDUCED | _MASK)) or photometric == _TRANSPARENCY

@@ -1,0 +1,103 @@
+"""From a picture of any shape to a square one: stretched, padded or cropped, in a single resampling."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from sonosynth.data.readers.masks import MOST_LEVELS
+from sonosynth.data.readers.pictures import decode_file
+
+Fit = Literal["stretch", "pad", "crop", "mask"]
+# The filter of ImageSet.resized. Pillow widens it by the reduction factor, so it averages and does not alias; its
+# overshoot beside calipers and specular edges is smaller than that of Lanczos.
+_FILTER = Image.Resampling.BICUBIC
+_AROUND = 1.5  # side of the square around a mask, in sides of its bounding box
+
+Square = tuple[int, int, int]
+"""Left, top and side of a square, in pixels of the original."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which part of an original lies where in a prepared image.
+
+    The original pixel coordinate `x` lies at ``offset_x + (x - left) * scale_x``, and `y` likewise.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+    offset_x: int
+    offset_y: int
+
+
+def centre(shape: tuple[int, int]) -> Square:
+    """Return the square in the middle of a picture of `shape` ``(H, W)``."""
+    height, width = shape
+    side = min(height, width)
+    return (width - side) // 2, (height - side) // 2, side
+
+
+def around(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
+    """Return the square around all that `masks` mark in a picture of `shape` ``(H, W)``; None where nothing is marked.
+
+    Its side is one and a half times the longer side of the bounding box, at most the shorter side of the picture;
+    it is moved into the picture where it would stand out. Masks of another size are read in proportion.
+
+    Raises:
+        UnreadableImageError: a mask cannot be decoded.
+    """
+    height, width = shape
+    corners = []
+    for path in masks:
+        grey = decode_file(path).grey
+        # Some write 0 and 1, numbers of lesions, or colours whose grey is dark; JPEG and resampling blur the rest.
+        few = len(np.unique(grey)) <= MOST_LEVELS
+        marked = grey > (0 if few else grey.max() / 2)
+        rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+        if len(rows):
+            x, y = width / marked.shape[1], height / marked.shape[0]
+            corners.append((columns[0] * x, rows[0] * y, (columns[-1] + 1) * x, (rows[-1] + 1) * y))
+    if not corners:
+        return None
+    left, top = np.min(corners, axis=0)[:2]
+    right, bottom = np.max(corners, axis=0)[2:]
+    side = min(round(_AROUND * max(right - left, bottom - top)), height, width)
+    return (
+        int(np.clip(round((left + right - side) / 2), 0, width - side)),
+        int(np.clip(round((top + bottom - side) / 2), 0, height - side)),
+        int(side),
+    )
+
+
+def fitted(grey: np.ndarray, size: int, fit: Fit, square: Square | None = None) -> tuple[np.ndarray, Geometry]:
+    """Return uint8 ``[H, W]`` brought to uint8 ``[size, size]`` with Pillow's antialiased bicubic filter, and how.
+
+    Padding mirrors the picture at its left, right and lower edge, repeatedly where the picture is narrower than the
+    padding; none is put above, so that row 0 is the skin in every prepared image. "crop" and "mask" cut `square` out,
+    the one in the middle if none is given.
+    """
+    height, width = grey.shape
+    if fit in ("crop", "mask"):
+        left, top, side = square or centre((height, width))
+        cut = grey[top : top + side, left : left + side]
+    else:
+        left, top, cut = 0, 0, grey
+    longest = max(cut.shape)
+    if fit == "pad":
+        new_height, new_width = (max(1, round(length * size / longest)) for length in cut.shape)
+    else:
+        new_height = new_width = size
+    image = np.asarray(Image.fromarray(np.ascontiguousarray(cut)).resize((new_width, new_height), _FILTER))
+    beside, below = size - new_width, size - new_height
+    # "symmetric" repeats the edge row, so it is defined even for a picture one pixel wide.
+    image = np.pad(image, ((0, below), (beside // 2, beside - beside // 2)), mode="symmetric")
+    scale_x, scale_y = new_width / cut.shape[1], new_height / cut.shape[0]
+    return image, Geometry(left, top, cut.shape[1], cut.shape[0], scale_x, scale_y, beside // 2, 0)

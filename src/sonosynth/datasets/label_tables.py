@@ -1,0 +1,123 @@
+"""From the label table that a public data set ships with to a manifest.csv of path, label and group.
+
+Each function takes the folder that the set was unpacked into and writes ``manifest.csv`` there. The layouts are those
+that the publishers document; anything else is an error that says what differs, never a guess.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from sonosynth.core.errors import FetchError
+from sonosynth.data.imageset import MANIFEST
+from sonosynth.datasets.spreadsheet import read_sheet
+
+_Row = Mapping[str, str]
+
+HC18_LABEL = "fetal head"
+
+
+def bus_bra(folder: Path) -> None:
+    """BUS-BRA: ``BUSBRA/bus_data.csv`` with `ID`, `Case` and `Pathology`; ``BUSBRA/Images/ID.png``."""
+    table = folder / "BUSBRA" / "bus_data.csv"
+    rows = _read_csv(table, ("ID", "Case", "Pathology"))
+    _write(folder, table, rows, lambda row: (f"BUSBRA/Images/{row['ID']}.png", row["Pathology"], row["Case"]))
+
+
+def bus_uclm(folder: Path) -> None:
+    """BUS-UCLM: ``INFO.csv`` (semicolons) with `Image` and `Label`; ``images/CODE_000.png``, CODE a patient."""
+    inside = "BUS-UCLM Breast ultrasound lesion segmentation dataset/BUS-UCLM"
+    table = folder / inside / "INFO.csv"
+    rows = _read_csv(table, ("Image", "Label"), delimiter=";")
+
+    def entry(row: _Row) -> tuple[str, str, str]:
+        code = _match(table, r"(.+)_\d+\.\w+", row["Image"])
+        return f"{inside}/images/{row['Image']}", row["Label"].lower(), code
+
+    _write(folder, table, rows, entry)
+
+
+def breast(folder: Path) -> None:
+    """BrEaST: the clinical table (xlsx) with `CaseID`, `Image_filename` and `Classification`; one case a patient."""
+    table = folder / "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx"
+    rows = _checked(table, read_sheet(_there(table)), ("CaseID", "Image_filename", "Classification"))
+    images = "BrEaST-Lesions_USG-images_and_masks"
+    _write(
+        folder,
+        table,
+        rows,
+        lambda row: (f"{images}/{row['Image_filename']}", row["Classification"].lower(), row["CaseID"]),
+    )
+
+
+def hc18(folder: Path) -> None:
+    """HC18: the table of measurements; ``training_set/010_2HC.png`` is the second image of examination 010.
+
+    The pixel size and the head circumference, both in mm, are kept as `pixel_size_mm` and `head_circumference_mm`.
+    """
+    table = folder / "training_set_pixel_size_and_HC.csv"
+    measured = {"pixel size(mm)": "pixel_size_mm", "head circumference (mm)": "head_circumference_mm"}
+    rows = _read_csv(table, ("filename", *measured))
+
+    def entry(row: _Row) -> tuple[str, str, str]:
+        return f"training_set/{row['filename']}", HC18_LABEL, _match(table, r"(\d+)_\d*HC\.png", row["filename"])
+
+    _write(folder, table, rows, entry, measured)
+
+
+def _write(
+    folder: Path,
+    table: Path,
+    rows: Sequence[_Row],
+    entry: Callable[[_Row], tuple[str, str, str]],
+    kept: Mapping[str, str] | None = None,
+) -> None:
+    """Write the manifest; `entry` gives path, label and group of a row, `kept` new names of columns to keep."""
+    kept = kept or {}
+    lines = []
+    for row in rows:
+        path, label, group = entry(row)
+        if not (label and group):
+            raise FetchError(f"{table.name}: {path} has no label or no group; this version of the set is not known")
+        if not (folder / path).is_file():
+            raise FetchError(f"{table.name} names {path}, which is not in the archive; this version is not known")
+        lines.append((path, label, group, *(row[name] for name in kept)))
+    with (folder / MANIFEST).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("path", "label", "group", *kept.values()))
+        writer.writerows(lines)
+
+
+def _read_csv(table: Path, columns: Sequence[str], delimiter: str = ",") -> list[_Row]:
+    with _there(table).open(encoding="utf-8-sig", newline="") as file:
+        try:
+            return _checked(table, csv.reader(file, delimiter=delimiter), columns)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise FetchError(f"{table.name} is not the table that is documented ({error})") from error
+
+
+def _checked(table: Path, lines: Iterable[Sequence[str]], columns: Sequence[str]) -> list[_Row]:
+    """Return the rows by column name, without spaces around the cells and without empty rows."""
+    header, *rows = [[cell.strip() for cell in line] for line in lines if any(line)] or [[]]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise FetchError(f"{table.name} lacks the column '{missing[0]}'; this version of the set is not known")
+    if not rows:
+        raise FetchError(f"{table.name} has no rows; this version of the set is not known")
+    if any(len(row) > len(header) for row in rows):
+        raise FetchError(f"{table.name} has rows longer than its first line; this version of the set is not known")
+    return [dict(zip(header, (*row, *("" for _ in header)), strict=False)) for row in rows]
+
+
+def _there(table: Path) -> Path:
+    if not table.is_file():
+        raise FetchError(f"no {table.name} where the data set is documented to have it; this version is not known")
+    return table
+
+
+def _match(table: Path, pattern: str, name: str) -> str:
+    match = re.fullmatch(pattern, name)
+    if not match:
+        raise FetchError(f"{table.name}: the file name '{name}' is not of the documented form")
+    return match[1]

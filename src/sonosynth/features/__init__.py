@@ -1,0 +1,1 @@
+"""Frozen feature networks: their registry, one file per network, and their weights."""

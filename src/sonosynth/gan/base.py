@@ -1,0 +1,111 @@
+"""What a family of generators gives to the training loop: two networks and an objective made of phases."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sonosynth.core.draws import Draws
+
+
+class GeneratorNetwork(nn.Module, ABC):
+    """A generator of one-channel images. Everything random is an argument: the same tensors give the same image.
+
+    Attributes:
+        size: image side in pixels.
+        z_dim: length of the latent.
+    """
+
+    size: int
+    z_dim: int
+
+    @property
+    @abstractmethod
+    def noise_length(self) -> int:
+        """Number of noise values an image takes besides its latent; may be 0."""
+
+    @abstractmethod
+    def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
+        """Return float32 images ``[N, 1, size, size]`` in about [-1, 1].
+
+        Args:
+            z: standard normal latents ``[N, z_dim]``.
+            labels: classes, int64 ``[N]``; None for an unconditional generator.
+            noise: standard normal ``[N, noise_length]``.
+            truncation: ψ in [0, 1]; below 1 images are less diverse and more typical.
+        """
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one phase of one step works on: real images, the classes of generated ones, and its random draws.
+
+    `real` is float32 ``[N, 1, H, W]`` in [-1, 1]; labels are int64 ``[N]``, or None for an unconditional game.
+    """
+
+    real: Tensor
+    real_labels: Tensor | None
+    fake_labels: Tensor | None
+    draws: Draws
+
+    @property
+    def both_labels(self) -> Tensor | None:
+        """The classes of generated images, then those of real ones, int64 ``[2 N]``."""
+        if self.fake_labels is None or self.real_labels is None:
+            return None
+        return torch.cat([self.fake_labels, self.real_labels])
+
+
+class Objective(Protocol):
+    """What a family gives to the training loop: its phases, and whatever state they keep between steps."""
+
+    @property
+    def compiled(self) -> tuple[str, ...]:
+        """The names of the methods that `torch.compile` may replace; none, if it is empty.
+
+        They take and return tensors, draw nothing, and what they return is not differentiated twice.
+        """
+
+    def phases(self) -> "list[Phase]":
+        """Return the phases of a step, in the order in which they run."""
+
+    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Return the discriminator's float32 outputs ``[N, ...]`` on images as they are, without augmentation.
+
+        `images` are float32 ``[N, 1, H, W]`` in [-1, 1]; `labels` int64 ``[N]``, or None in an unconditional game.
+        """
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs."""
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser step of one player: its loss is minimised every `interval` steps.
+
+    `loss` returns the scalar to minimise and detached statistics to log.
+    """
+
+    name: str
+    player: Literal["generator", "discriminator"]
+    interval: int
+    loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+def discriminator_statistics(loss: Tensor, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Return what every discriminator logs of its loss and of its logits ``[N, ...]`` on real and generated images.
+
+    `loss` is the adversarial one; what regularises the discriminator is logged by itself.
+    """
+    return {
+        "loss_d": loss.detach(),
+        "logit_real": real.detach().mean(),
+        "logit_fake": fake.detach().mean(),
+        "sign_real": real.detach().sign().mean(),
+    }

@@ -1,0 +1,1 @@
+"""Projected GAN (Sauer et al. 2021)."""

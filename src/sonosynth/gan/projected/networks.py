@@ -1,0 +1,329 @@
+"""Projected GAN for one image channel (Sauer et al., Projected GANs Converge Faster, NeurIPS 2021).
+
+The discriminator sees images only through a frozen ImageNet network, whose maps at four scales are mixed by fixed
+random convolutions across channels (CCM) and scales (CSM); one small discriminator judges each scale. The generator is
+that of FastGAN (Liu et al., Towards Faster and Stabilized GAN Training for High-fidelity Few-shot Image Synthesis,
+ICLR 2021) as Projected GAN uses it. Images are ``[N, 1, size, size]`` in [-1, 1].
+"""
+
+import math
+from functools import partial
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sonosynth.core.device import autocast
+from sonosynth.features.efficientnet import STRIDE
+from sonosynth.features.registry import load_backbone
+from sonosynth.gan.augment.diffaugment import diffaugment
+from sonosynth.gan.base import Batch, GeneratorNetwork, Phase
+from sonosynth.gan.losses.hinge import HingeObjective
+from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.networks.blocks import (
+    GENERATOR_WIDTHS,
+    SkipLayerExcitation,
+    SpectralConv2d,
+    SpectralNorm,
+    UpBlock,
+    gated,
+    noise_maps,
+    powers,
+    scaled,
+)
+from sonosynth.gan.networks.layers import BatchNorm2d, LeakyReLU, full_precision, leaky_relu
+
+LOGIT_SIDE = 4  # logits a side of every small discriminator
+CLASS_DIM = 64  # length of the class vector on which a conditional discriminator projects
+EMBEDDING_DIM = 128
+
+
+class SpectralLinear(nn.Linear):
+    """Fully connected layer, its weight divided by its largest singular value."""
+
+    def __init__(self, fan_in: int, fan_out: int):
+        super().__init__(fan_in, fan_out)
+        self.norm = SpectralNorm(self.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``[N, fan_out]`` of ``x [N, fan_in]``."""
+        return F.linear(x, self.weight / self.norm(self.weight), self.bias)
+
+
+class ConditionalNorm(nn.Module):
+    """Batch normalisation whose gain and bias are functions of the class, or plain where there are no classes.
+
+    De Vries et al., Modulating early visual processing by language, NeurIPS 2017.
+    """
+
+    def __init__(self, channels: int, embedding_dim: int):
+        super().__init__()
+        self.norm = BatchNorm2d(channels, affine=not embedding_dim)
+        self.affine = SpectralLinear(embedding_dim, 2 * channels) if embedding_dim else None
+
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        """Return ``x [N, channels, H, W]`` normalised, for classes embedded as ``[N, embedding_dim]``."""
+        y: Tensor = self.norm(x)
+        if self.affine is None:
+            return y
+        with full_precision(x):
+            gain, bias = self.affine(embedding)[:, :, None, None].chunk(2, dim=1)
+        y = y * (1 + gain).to(y.dtype) + bias.to(y.dtype)
+        return y
+
+
+class ProjectedGenerator(GeneratorNetwork):
+    """The FastGAN generator of Projected GAN: latents on a sphere, a block a scale, late scales gated by early ones.
+
+    Classes enter through conditional batch normalisation. There is no style space: `truncation` shortens the latent.
+
+    Args:
+        size: image side in pixels, a power of two from 8 to 512.
+        n_classes: classes of a conditional generator, 0 for an unconditional one.
+        z_dim: length of the latent.
+        ngf: feature maps at 128 pixels; 16 times as many at 4 pixels. A multiple of 4.
+        lite: one convolution a block and no noise, instead of two with noise.
+    """
+
+    def __init__(self, size: int, n_classes: int = 0, *, z_dim: int = 256, ngf: int = 128, lite: bool = True):
+        super().__init__()
+        self.size, self.z_dim = size, z_dim
+        self.sides = powers(8, size)
+        self.noisy_sides = [] if lite else self.sides
+        widths = scaled(GENERATOR_WIDTHS, ngf)
+        self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
+        self.start = nn.ConvTranspose2d(z_dim, 2 * widths[4], 4, bias=False)
+        self.start_sigma = SpectralNorm(self.start.weight.transpose(0, 1))  # a row an output channel, as elsewhere
+        self.start_norm = BatchNorm2d(2 * widths[4])
+        norm = partial(ConditionalNorm, embedding_dim=z_dim if n_classes else 0)
+        self.blocks = nn.ModuleList(
+            UpBlock(widths[side // 2], widths[side], noisy=not lite, norm=norm, initial_std=None) for side in self.sides
+        )
+        self.excitations = nn.ModuleDict(
+            {
+                str(side): SkipLayerExcitation(widths[side // 16], widths[side], initial_std=None)
+                for side in powers(64, size)
+            }
+        )
+        self.to_grey = SpectralConv2d(widths[size], 1, 3, padding=1, bias=True, initial_std=None)
+
+    @property
+    def noise_length(self) -> int:
+        """Number of noise values an image takes: two a pixel of every scale above the first, none if `lite`."""
+        return sum(2 * side**2 for side in self.noisy_sides)
+
+    def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
+        """Return float32 images; arguments as for `GeneratorNetwork`, `truncation` multiplies the normalised latent."""
+        maps = noise_maps(noise, self.noisy_sides)
+        embedding = None if self.embed is None else self.embed(labels)
+        z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8) * truncation
+        with full_precision(z):
+            # From one pixel a transposed convolution is a matrix product.
+            x = (z @ self.start.weight.flatten(1)).reshape(len(z), -1, 4, 4)
+            x = gated(self.start_norm(x / self.start_sigma(self.start.weight.transpose(0, 1))))
+        x = x.contiguous(memory_format=torch.channels_last)
+        earlier = {4: x}
+        for side, block in zip(self.sides, self.blocks, strict=True):
+            x = block(x, maps.get(side, ()), embedding)
+            if str(side) in self.excitations:
+                x = self.excitations[str(side)](earlier[side // 16], x)
+            earlier[side] = x
+        # The tanh is FastGAN's; Projected GAN's authors leave it out. Without it images of one channel left [-1, 1]:
+        # the background was white after 3 kimg of phantoms at 64 px, and the discriminator had won.
+        with full_precision(x):
+            image: Tensor = self.to_grey(x.float())
+            return image.tanh()
+
+
+class FixedConv2d(nn.Module):
+    """Convolution with random weights that are never trained: buffers, drawn as `nn.Conv2d` draws (He et al. 2015)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, fan_in: int, fan_out: int, kernel: int):
+        super().__init__()
+        drawn = nn.Conv2d(fan_in, fan_out, kernel)
+        assert drawn.bias is not None
+        self.register_buffer("weight", drawn.weight.detach())
+        self.register_buffer("bias", drawn.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of ``x [N, fan_in, H, W]``, of the same sides."""
+        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[2] // 2)
+
+
+class FeatureProjection(nn.Module):
+    """Images to four maps of frozen features, mixed at random (Sauer et al. 2021, section 3.2); nothing is trained.
+
+    Cross-channel mixing is a 1×1 convolution of each map. Cross-scale mixing runs from the coarsest map to the finest:
+    a 3×3 convolution, bilinear upsampling, and the sum with the next map.
+
+    Attributes:
+        channels: maps that come out, at strides 2, 4, 8 and 16.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        known, self.backbone = load_backbone()
+        self.mean, self.std = known.mean[0], known.std[0]
+        mixed = [width * 2**i for i in range(4)]
+        self.channels = [width, *mixed[:3]]
+        self.across_channels = nn.ModuleList(
+            FixedConv2d(fan_in, fan_out, 1) for fan_in, fan_out in zip(self.backbone.channels, mixed, strict=True)
+        )
+        self.across_scales = nn.ModuleList(
+            FixedConv2d(fan_in, fan_out, 3) for fan_in, fan_out in zip(mixed, self.channels, strict=True)
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return maps at strides 2, 4, 8 and 16 of images ``[N, 1, H, W]`` in [-1, 1]."""
+        pixels = ((images + 1) * 127.5 - self.mean) / self.std
+        pixels = pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        # In bfloat16 the backbone's maps of phantoms are off by 6 %, and the gradient of the images with them (cosine
+        # 0.75 to that in float32); everything after it may be bfloat16 (0.99).
+        with full_precision(pixels):
+            maps = self.backbone(pixels)
+        mixed = [mix(x) for mix, x in zip(self.across_channels, maps, strict=True)]
+        projected: list[Tensor] = []
+        x = torch.zeros_like(mixed[-1])
+        for lateral, mix in zip(reversed(mixed), reversed(self.across_scales), strict=True):
+            x = F.interpolate(mix(x + lateral), scale_factor=2, mode="bilinear", align_corners=False)
+            projected.insert(0, x)
+        return projected
+
+
+class ScaleDiscriminator(nn.Module):
+    """Judge one map of features: down blocks, then a convolution to logits.
+
+    A conditional one projects its output on a vector of the class (Miyato & Koyama 2018), as Karras et al. 2020b do.
+    """
+
+    def __init__(self, widths: list[int], kernel: int, n_classes: int):
+        super().__init__()
+        blocks: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(widths):
+            blocks.append(SpectralConv2d(fan_in, fan_out, 4, stride=2, padding=1, initial_std=None))
+            # Always by the statistics of the batch: a discriminator has no other use.
+            blocks += [BatchNorm2d(fan_out, track_running_stats=False), LeakyReLU()]
+        self.blocks = nn.Sequential(*blocks)
+        self.out = SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, kernel, initial_std=None)
+        self.embed = nn.Embedding(n_classes, EMBEDDING_DIM) if n_classes else None
+        self.project = nn.Linear(EMBEDDING_DIM, CLASS_DIM) if n_classes else None
+
+    def forward(self, x: Tensor, labels: Tensor | None, sets: int = 1) -> Tensor:
+        """Return float32 logits ``[N, positions]`` of features ``x [N, C, H, W]`` and classes ``[N]``.
+
+        `sets` sets of images of equal size lie behind each other; each is normalised by statistics of its own.
+        """
+        for layer in self.blocks:
+            x = torch.cat([layer(part) for part in x.chunk(sets)]) if isinstance(layer, BatchNorm2d) else layer(x)
+        with full_precision(x):
+            x = self.out(x.float())
+            if self.embed is not None and self.project is not None:
+                direction = leaky_relu(self.project(self.embed(labels)))
+                x = (x * direction[:, :, None, None]).sum(dim=1) / math.sqrt(CLASS_DIM)
+        return x.flatten(1)
+
+
+class ProjectedDiscriminator(nn.Module):
+    """Four discriminators on frozen, randomly mixed features of images enlarged to `feature_px`.
+
+    Its frozen weights are buffers: those of the backbone come from their file, those drawn at random are in the state
+    dictionary. Images that are larger than `feature_px` are seen as they are.
+
+    Args:
+        size: image side in pixels.
+        n_classes: classes of a conditional game, 0 for an unconditional one.
+        ndf: feature maps of the finest scale after mixing, and of the discriminators at their first scale.
+        feature_px: side of the enlarged images, a multiple of 32 of at least 128.
+    """
+
+    def __init__(self, size: int, n_classes: int = 0, *, ndf: int = 64, feature_px: int = 224):
+        super().__init__()
+        if feature_px % STRIDE or feature_px < 128:
+            raise ValueError(f"feature_px must be a multiple of {STRIDE} of at least 128, not {feature_px}")
+        self.feature_px = max(size, feature_px)
+        self.features = FeatureProjection(ndf)
+        # Every scale ends at stride 32. There 224 pixels leave 7, which a 4×4 convolution takes to 4 logits a side, as
+        # published; fewer pixels keep 4 logits with a smaller kernel.
+        kernel = min(4, self.feature_px // STRIDE + 1 - LOGIT_SIDE)
+        widths = [ndf, ndf, 2 * ndf, 4 * ndf, 8 * ndf]
+        self.scales = nn.ModuleList(
+            ScaleDiscriminator([channels, *widths[i + 1 :]], kernel, n_classes)
+            for i, channels in enumerate(self.features.channels)
+        )
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, sets: int = 1) -> Tensor:
+        """Return float32 logits ``[N, 4 · positions]`` of images ``[N, 1, size, size]`` of classes ``[N]``.
+
+        Batch statistics enter: real and generated images are two `sets`, of equal size, one behind the other.
+        """
+        px = (self.feature_px, self.feature_px)
+        with full_precision(images):
+            images = F.interpolate(images, size=px, mode="bilinear", align_corners=False)
+        maps = self.features(images)
+        return torch.cat([judge(x, labels, sets) for judge, x in zip(self.scales, maps, strict=True)], dim=1)
+
+
+class ProjectedObjective(HingeObjective):
+    """Hinge losses of the generator and the discriminator on augmented images.
+
+    Args:
+        generator: makes images.
+        discriminator: judges them.
+        augmentation: operations of `diffaugment` for real and generated images.
+        lecam: regularisation of the discriminator.
+    """
+
+    def __init__(
+        self,
+        generator: ProjectedGenerator,
+        discriminator: ProjectedDiscriminator,
+        *,
+        augmentation: tuple[str, ...],
+        lecam: LeCam,
+    ):
+        super().__init__(lecam)
+        self.generator, self.discriminator = generator, discriminator
+        self.augmentation = augmentation
+
+    def phases(self) -> list[Phase]:
+        """Return the phases of a step, in the order in which they run."""
+        return [
+            Phase("generator", "generator", 1, self.generator_loss),
+            Phase("discriminator", "discriminator", 1, self.discriminator_loss),
+        ]
+
+    def judge(self, images: Tensor, labels: Tensor | None, sets: int = 1) -> Tensor:
+        """Return logits ``[N, 4 · positions]`` of images ``[N, 1, H, W]`` as they are, by the statistics of a set."""
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, labels, sets)
+        return logits
+
+    def _synthesise(self, z: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        with autocast(z.device):
+            images: Tensor = self.generator(z, labels, noise)
+        return images
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hinge loss of the generator, ``-D(G(z))``, averaged over the logits of all scales."""
+        fake = self.judge(self._augmented(self._generate(batch), batch), batch.fake_labels)
+        return self._generator_hinge(fake)
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hinge loss ``relu(1 + D(G(z))) + relu(1 - D(x))``, averaged over the logits of all scales."""
+        with torch.no_grad():
+            images = self._generate(batch)
+        both = torch.cat([self._augmented(x, batch) for x in (images, batch.real)])
+        fake, real = self.judge(both, batch.both_labels, sets=2).chunk(2)
+        return self._discriminator_hinge(real, fake)
+
+    def _generate(self, batch: Batch) -> Tensor:
+        z = batch.draws.normal(len(batch.real), self.generator.z_dim)
+        noise = batch.draws.normal(len(batch.real), self.generator.noise_length)
+        return self._synthesise(z, batch.fake_labels, noise)
+
+    def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
+        return diffaugment(images, self.augmentation, batch.draws)

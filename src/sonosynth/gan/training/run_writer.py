@@ -1,0 +1,60 @@
+"""What a run writes while it trains; of several processes, only the one that leads writes."""
+
+from pathlib import Path
+from typing import Any
+
+from sonosynth.core import distributed as processes
+from sonosynth.gan.checkpoint import BEST, GENERATOR, LOG, SAMPLES, STATE, Log, save_generator, save_state
+from sonosynth.gan.sample import save_sample_grid
+from sonosynth.gan.training.tick import Entry
+from sonosynth.gan.training.tracking import Track
+from sonosynth.gan.training.trainer import Trainer
+
+
+class Keeper:
+    """Keeps the run of `trainer` in the directory `out`.
+
+    Args:
+        out: run directory.
+        trainer: the run.
+        track: called with `out` after every log line.
+    """
+
+    def __init__(self, out: Path, trainer: Trainer, track: Track | None):
+        self._out, self._trainer, self._track = out, trainer, track
+        self._writes = processes.leads()
+        self._log = Log(out / LOG, trainer.kimg) if self._writes else None
+
+    def line(self, entry: Entry) -> None:
+        """Add a line to the log."""
+        if self._log is not None:
+            self._log.append(entry)
+
+    def show(self) -> None:
+        """Tell the tracker that there is more to see."""
+        if self._writes and self._track is not None:
+            self._track(self._out)
+
+    def grid(self) -> None:
+        """Write a grid of samples of the averaged generator."""
+        if self._writes:
+            trainer = self._trainer
+            save_sample_grid(trainer.ema, trainer.config, self._out / SAMPLES / f"kimg-{trainer.kimg:09.3f}.png")
+
+    def best(self) -> None:
+        """Write the averaged generator as the best so far."""
+        if self._writes:
+            save_generator(self._out / BEST, self._trainer.ema, self._trainer.config, self._trainer.kimg)
+
+    def state(self, course: dict[str, Any], interval: dict[str, Any]) -> None:
+        """Write the averaged generator, and all that an exact resume needs.
+
+        Args:
+            course: how the run has gone.
+            interval: what `Tick.state_dict` returns: the sums of the log line to come.
+        """
+        if self._writes:
+            trainer = self._trainer
+            # The generator first: a run whose state says that it is done has its last generator.
+            save_generator(self._out / GENERATOR, trainer.ema, trainer.config, trainer.kimg)
+            save_state(self._out / STATE, trainer.state_dict() | {"course": course, "interval": interval})

@@ -1,0 +1,1 @@
+"""Whether a generator copies its training images."""

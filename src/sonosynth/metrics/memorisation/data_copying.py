@@ -1,0 +1,137 @@
+"""C_T, a test for copied training images (Meehan, Chaudhuri, Dasgupta, AISTATS 2020, arXiv:2004.05675)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sonosynth.core.seeds import seed_of
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, around, fewest
+from sonosynth.metrics.memorisation.membership import group_variance, placements
+
+MIN_IMAGES = 20
+"""Held-out and synthetic images that a cell needs: from about so many, the rank sum is as good as normal, and -3 is
+within reach without every image being a copy (with 8 of each, the lowest score there is is -3.4)."""
+PER_CELL = 100
+"""Images of the smallest of the three sets there are to a cell, on average."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Cell:
+    """Held-out and synthetic images of one cell, by index, and their distances to its nearest training image."""
+
+    held_out: np.ndarray
+    synthetic: np.ndarray
+    held_out_distances: np.ndarray
+    synthetic_distances: np.ndarray
+
+    @property
+    def scale(self) -> float:
+        """What turns a probability into a z-score: the pairs, over the deviation of the rank sum under equality."""
+        n, m = len(self.held_out), len(self.synthetic)
+        return float(np.sqrt(12 * n * m / (n + m + 1)))
+
+
+def cell_count(n_train: int, n_held_out: int, n_synthetic: int) -> int:
+    """Return the number of cells for sets of these sizes: one for every `PER_CELL` images of the smallest, or 1."""
+    return max(1, min(n_train, n_held_out, n_synthetic) // PER_CELL)
+
+
+def assign_cells(train: np.ndarray, features: np.ndarray, n_cells: int, seed: int = 0) -> np.ndarray:
+    """Return the cell of each row of `features` ``[N, D]``, int ``[N]``: the nearest centre of k-means on `train`."""
+    from sklearn.cluster import KMeans
+
+    if n_cells == 1:
+        return np.zeros(len(features), dtype=np.int64)
+    means = KMeans(n_cells, n_init=3, random_state=seed_of(seed, "cells") % 2**32).fit(train)
+    return np.asarray(means.predict(features), dtype=np.int64)
+
+
+def data_copying(
+    held_out: np.ndarray,
+    synthetic: np.ndarray,
+    cells_train: np.ndarray,
+    cells_held_out: np.ndarray,
+    cells_synthetic: np.ndarray,
+) -> float | None:
+    """Return C_T: about 0 if synthetic images are as near to training images as new images are, below -3 for copies.
+
+    In each cell, the z-score of Mann and Whitney's U compares how far synthetic and held-out images are from the
+    nearest training image of the cell; negative where synthetic ones are nearer. C_T is the mean over the cells with at
+    least `MIN_IMAGES` synthetic images, weighted by their held-out images; here, a cell must also hold `MIN_IMAGES`
+    held-out images and a training image. Far above 0 means the opposite of copying: images unlike real ones. Ranks see
+    a generator that is too near overall; a few copies among new images hardly move them.
+
+    Args:
+        held_out: ``[U, T]``, distances of held-out to training images.
+        synthetic: ``[S, T]``, of synthetic to training images.
+        cells_train: ``[T]``, of `assign_cells`.
+        cells_held_out: ``[U]``.
+        cells_synthetic: ``[S]``.
+
+    Returns:
+        C_T, or None where no cell has the images it needs.
+    """
+    cells = list(_cells(held_out, synthetic, cells_train, cells_held_out, cells_synthetic))
+    if not cells:
+        return None
+    scores = [c.scale * (_nearer(c)[0].mean() - 0.5) for c in cells]
+    return float(np.average(scores, weights=[len(c.held_out) for c in cells]))
+
+
+def data_copying_interval(
+    held_out: np.ndarray,
+    synthetic: np.ndarray,
+    cells_train: np.ndarray,
+    cells_held_out: np.ndarray,
+    cells_synthetic: np.ndarray,
+    groups_held_out: np.ndarray,
+    groups_synthetic: np.ndarray,
+    level: float = 0.95,
+) -> tuple[float, float] | None:
+    """Return the interval of `data_copying` for given training images and cells; None without a value or few groups.
+
+    The variance of U as for the area under an ROC curve (see `membership_interval`), over groups, with what an image
+    adds in its cell. If images of a group are alike, this is wider than the ±2 of the z-score itself.
+    """
+    cells = list(_cells(held_out, synthetic, cells_train, cells_held_out, cells_synthetic))
+    n_groups = fewest((groups_held_out, groups_synthetic))
+    if not cells or n_groups < MIN_GROUPS:
+        return None
+    influence = np.zeros(len(held_out)), np.zeros(len(synthetic))
+    weights = np.array([len(c.held_out) for c in cells])
+    value = 0.0
+    for cell, weight in zip(cells, (weights / weights.sum()).tolist(), strict=True):
+        of_held_out, of_synthetic = _nearer(cell)
+        probability = float(of_synthetic.mean())
+        value += weight * cell.scale * (probability - 0.5)
+        for part, index, shares in zip(
+            influence, (cell.held_out, cell.synthetic), (of_held_out, of_synthetic), strict=True
+        ):
+            part[index] = weight * cell.scale * (shares - probability) / len(index)
+    variance = sum(map(group_variance, influence, (groups_held_out, groups_synthetic)))
+    return around(value, float(np.sqrt(variance)), n_groups, level)
+
+
+def usable_cells(cells_train: np.ndarray, cells_held_out: np.ndarray, cells_synthetic: np.ndarray) -> np.ndarray:
+    """Return the cells that hold `MIN_IMAGES` held-out and as many synthetic images, and a training image."""
+    others = (cells_held_out, cells_synthetic)
+    enough = [cell for cell in np.unique(cells_train) if min((c == cell).sum() for c in others) >= MIN_IMAGES]
+    return np.array(enough, dtype=np.int64)
+
+
+def _cells(
+    held_out: np.ndarray,
+    synthetic: np.ndarray,
+    cells_train: np.ndarray,
+    cells_held_out: np.ndarray,
+    cells_synthetic: np.ndarray,
+) -> Iterator[_Cell]:
+    for cell in usable_cells(cells_train, cells_held_out, cells_synthetic):
+        t, u, s = (np.flatnonzero(cells == cell) for cells in (cells_train, cells_held_out, cells_synthetic))
+        yield _Cell(u, s, held_out[np.ix_(u, t)].min(axis=1), synthetic[np.ix_(s, t)].min(axis=1))
+
+
+def _nearer(cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
+    """Return shares of pairs in which the held-out image is nearer: for each held-out and each synthetic image."""
+    return placements(cell.held_out_distances, cell.synthetic_distances)

@@ -1,0 +1,141 @@
+"""How much nearer synthetic images lie to training images than to real images that the generator never saw."""
+
+from dataclasses import dataclass, replace
+from math import ceil, log, log1p
+
+import numpy as np
+
+from sonosynth.core.seeds import numpy_generator
+from sonosynth.metrics.intervals.split_half import halving_variance, of_each
+from sonosynth.metrics.intervals.subsampling import Interval, around, fewest
+
+_NEGLIGIBLE = 1e-9  # probability
+
+
+def distance_ratio(
+    to_train: np.ndarray, to_held_out: np.ndarray, groups_train: np.ndarray, groups_held_out: np.ndarray
+) -> float:
+    """Return the mean distance to the nearest training image over that to the nearest held-out image.
+
+    1: synthetic images are no nearer to training images than to held-out ones; 0: all are copies. Means, not the median
+    of ratios, so that few copies count: a share p of exact copies among otherwise new images gives about 1 - p.
+
+    A larger set holds nearer neighbours by chance. So both means are for equally many real images: of the larger set,
+    the distance to the nearest is the expectation over all ways to draw as many whole groups as hold on average the
+    number of images in the smaller set, which needs no random draws (`_Nearest`). A copy then counts only where the
+    image that it copies is among those drawn: with r times as many training as held-out images, about a share p / r of
+    the distance is missed. `near_copies` and C_T use all training images.
+
+    Args:
+        to_train: ``[S, T]``, distances of synthetic to training images.
+        to_held_out: ``[S, U]``, to held-out images.
+        groups_train: ``[T]``.
+        groups_held_out: ``[U]``.
+
+    Returns:
+        The ratio; NaN if every synthetic image is a copy of held-out images.
+    """
+    return _ratio(*_sides(to_train, to_held_out, groups_train, groups_held_out))
+
+
+def distance_ratio_interval(
+    to_train: np.ndarray,
+    to_held_out: np.ndarray,
+    groups_train: np.ndarray,
+    groups_held_out: np.ndarray,
+    groups_synthetic: np.ndarray,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Return the interval of `distance_ratio`, never below zero; None below `MIN_GROUPS` groups in any of the sets.
+
+    The variances that synthetic and real images bring add up. Each is taken from halves (`halving_variance`), while the
+    others stay whole: if all were halved together, half of the copies would lose the image that they copy.
+    """
+    train, held_out = _sides(to_train, to_held_out, groups_train, groups_held_out)
+    groups = (np.arange(train.n_groups), np.arange(held_out.n_groups), groups_synthetic)
+    everyone = np.arange(len(to_train))
+
+    def ratio(t: np.ndarray, u: np.ndarray, s: np.ndarray) -> float:
+        return _ratio(train.part(s, t), held_out.part(s, u))
+
+    rng = numpy_generator(seed, "distance ratio interval")
+    of_real = halving_variance(of_each(lambda t, u: ratio(t, u, everyone)), groups[:2], rng)
+    of_synthetic = halving_variance(of_each(lambda s: ratio(*groups[:2], s)), groups[2:], rng)
+    if of_real is None or of_synthetic is None:
+        return None
+    low, high = around(_ratio(train, held_out), (of_real + of_synthetic) ** 0.5, fewest(groups), level)
+    return (max(low, 0.0), high) if np.isfinite((low, high)).all() else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Nearest:
+    """Distances of S images to the groups of a set, nearest first; groups that are too far to matter are not kept.
+
+    Attributes:
+        distances: ``[S, K]``, to the nearest image of a group, ascending.
+        ranked: int ``[S, K]``, which group that is.
+        kept: bool ``[G]``, groups that count.
+        per_group: images of a group, on average.
+    """
+
+    distances: np.ndarray
+    ranked: np.ndarray
+    kept: np.ndarray
+    per_group: float
+
+    @property
+    def n_groups(self) -> int:
+        return int(self.kept.sum())
+
+    @property
+    def n_images(self) -> float:
+        """Images in the groups that count, on average."""
+        return self.n_groups * self.per_group
+
+    def part(self, rows: np.ndarray, groups: np.ndarray) -> "_Nearest":
+        """Return the same of some of the images, to some of the groups."""
+        kept = np.zeros_like(self.kept)
+        kept[groups] = True
+        return replace(self, distances=self.distances[rows], ranked=self.ranked[rows], kept=kept)
+
+    def mean(self, n_images: float) -> float:
+        """Return the mean distance to the nearest of that many images, over all ways to draw whole groups of them.
+
+        If q of G groups are drawn, the k-th nearest group (k = 0, 1, ...) is the nearest drawn one with probability
+        C(G - 1 - k, q - 1) / C(G, q).
+        """
+        groups, drawn = self.n_groups, max(1, round(n_images / self.per_group))
+        k = np.arange(1, groups)
+        steps = np.maximum(groups - drawn - k + 1, 0) / (groups - k)
+        probability = drawn / groups * np.concatenate([[1.0], np.cumprod(steps)])
+        there = self.kept[self.ranked]
+        weights = np.where(there, probability[np.maximum(there.cumsum(axis=1) - 1, 0)], 0.0)
+        return float((weights * self.distances).sum() / weights.sum())
+
+
+def _sides(
+    to_train: np.ndarray, to_held_out: np.ndarray, groups_train: np.ndarray, groups_held_out: np.ndarray
+) -> tuple[_Nearest, _Nearest]:
+    size = min(to_train.shape[1], to_held_out.shape[1])
+    return _nearest(to_train, groups_train, size), _nearest(to_held_out, groups_held_out, size)
+
+
+def _nearest(distances: np.ndarray, groups: np.ndarray, size: int) -> _Nearest:
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order[0]] - 1))
+    nearest = np.minimum.reduceat(distances[:, order], starts, axis=1)
+    # Among half of the groups, one counts with this probability, times a half as one side may be the smaller.
+    rate = 0.5 * 0.5 * size / len(groups)
+    depth = min(len(starts), 1 + ceil(log(_NEGLIGIBLE) / log1p(-rate)))
+    ranked = np.argsort(nearest, axis=1, kind="stable")[:, :depth]
+    kept = np.ones(len(starts), dtype=bool)
+    return _Nearest(np.take_along_axis(nearest, ranked, axis=1), ranked, kept, len(groups) / len(starts))
+
+
+def _ratio(train: _Nearest, held_out: _Nearest) -> float:
+    if min(train.n_groups, held_out.n_groups) == 0:
+        return float("nan")
+    size = min(train.n_images, held_out.n_images)
+    below = held_out.mean(size)
+    return train.mean(size) / below if below > 0 else float("nan")

@@ -1,0 +1,1 @@
+"""Whether synthetic images look like ultrasound: speckle, resolution, depth."""

@@ -1,0 +1,1 @@
+"""Simulated breast B-mode images."""

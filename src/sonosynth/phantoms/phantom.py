@@ -1,0 +1,178 @@
+"""Simulated breast B-mode images: a data set that needs no download, no patient and no licence.
+
+An image is made in three steps: its parameters are drawn (`phantom_parameters`, and `phantom_settings` where users fix
+them), tissue is drawn from them (`phantom_tissue`), and sound is sent through the tissue, detected and shown
+(`phantom_acoustics`).
+
+The images look like ultrasound of the breast and are not a model of any scanner; nothing clinical follows from them.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import joblib
+import numpy as np
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+from sonosynth.core.errors import ClassError, SonosynthError, nearest
+from sonosynth.core.seeds import numpy_generator
+from sonosynth.data.imageset import ImageSet
+from sonosynth.phantoms.acoustics import contact_loss, display, insonify
+from sonosynth.phantoms.birads import describe, fit, redraw
+from sonosynth.phantoms.parameters import Breast, Scan, draw, draw_lesion
+from sonosynth.phantoms.settings import Settings, Value, check_settings, draw_setting, recorded, set_scan
+from sonosynth.phantoms.tissue import Array, crop, draw_tissue, insert_lesion, make_grid, shrink
+
+CLASSES = ("benign", "malignant", "normal")
+MIN_SIZE, MAX_SIZE = 16, 1024
+
+
+def phantom(
+    per_class: int,
+    size: int = 128,
+    seed: int = 0,
+    classes: Sequence[str] = CLASSES,
+    progress: Callable[[int, int], None] | None = None,
+    settings: Mapping[str, Value] | None = None,
+    workers: int = 1,
+) -> ImageSet:
+    """Return simulated breast ultrasound, `per_class` images of each class at ``size × size``.
+
+    Image `i` of a class depends on `seed`, the class, `i`, `size` and `settings` alone: a larger set begins with the
+    smaller one. Settings change what they name and leave all other draws as they are: the same breast, seen otherwise.
+    Every image is a group of its own. What it was made with is kept in extra columns, by the names of the settings.
+
+    Args:
+        per_class: images of each class, 1 or more.
+        size: width and height in pixels, 16 to 1024.
+        seed: seed of all random draws.
+        classes: which of `CLASSES`, each at most once; labels count in this order.
+        progress: called with the number of images done and of all images.
+        settings: parameters to fix, by name: a number, a range (low, high) or "low..high" to draw uniformly from, or
+            a word of BI-RADS; ``docs/explanation/phantoms.md`` lists them.
+        workers: processes; the images do not depend on how many.
+
+    Raises:
+        ClassError: a class is unknown or named twice, or none is named.
+        PhantomError: a setting is unknown or cannot have that value.
+        SonosynthError: `per_class` or `workers` is below 1, or `size` is outside 16 to 1024.
+    """
+    return phantom_with_masks(per_class, size, seed, classes, progress, settings, workers)[0]
+
+
+def phantom_with_masks(
+    per_class: int,
+    size: int = 128,
+    seed: int = 0,
+    classes: Sequence[str] = CLASSES,
+    progress: Callable[[int, int], None] | None = None,
+    settings: Mapping[str, Value] | None = None,
+    workers: int = 1,
+) -> tuple[ImageSet, np.ndarray]:
+    """Return what `phantom` returns, and the masses in the images: bool ``[N, size, size]``, empty where there is none.
+
+    Arguments and errors are those of `phantom`.
+    """
+    names = tuple(classes)
+    _check(per_class, size, names, workers)
+    fixed = check_settings(settings or {}, has_masses=names != ("normal",))
+    jobs = [(name, i) for name in names for i in range(per_class)]
+    made = []
+    # The matrix products are small: a library that spreads each over all cores makes them wait for each other.
+    with threadpool_limits(1, "blas"), joblib.parallel_config("loky", inner_max_num_threads=1):
+        simulated = joblib.Parallel(workers, return_as="generator")(
+            joblib.delayed(_simulate)(name, i, size, seed, fixed) for name, i in jobs
+        )
+        for one in simulated:
+            made.append(one)
+            if progress:
+                progress(len(made), len(jobs))
+    images, masks, values = zip(*made, strict=True)
+    data = ImageSet(
+        images=np.stack(images),
+        labels=np.repeat(np.arange(len(names), dtype=np.int64), per_class),
+        classes=names,
+        groups=np.arange(len(jobs), dtype=np.int64),
+        ids=tuple(f"{name}-{i + 1:04d}" for name, i in jobs),
+        extra={
+            "origin": ("phantom",) * len(jobs),
+            **{key: tuple(one[key] for one in values) for key in values[0]},
+        },
+    )
+    return data, np.stack(masks)
+
+
+def save_masks(directory: Path, data: ImageSet, masks: np.ndarray) -> None:
+    """Write the `masks` that are not empty, 0 and 255, beside the images of `data` in `directory`, as BUSI names them.
+
+    That is ``NAME_mask.png`` for ``NAME.png``. The manifest does not list them, and without it they are known as masks
+    by their names.
+    """
+    for path, mask in zip(data.file_names(), masks, strict=True):
+        if mask.any():
+            Image.fromarray(mask.astype(np.uint8) * 255).save(directory / f"{path.removesuffix('.png')}_mask.png")
+
+
+def _check(per_class: int, size: int, names: tuple[str, ...], workers: int) -> None:
+    if not names or len(set(names)) != len(names):
+        raise ClassError(f"classes: {list(names)} must name at least one class, each once; known: {', '.join(CLASSES)}")
+    for name in names:
+        if name not in CLASSES:
+            raise ClassError(f"classes: no phantom class '{name}'{nearest(name, CLASSES)}; known: {', '.join(CLASSES)}")
+    if per_class < 1:
+        raise SonosynthError(f"per_class: {per_class} images a class make no set; use 1 or more")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise SonosynthError(f"size: phantoms of {size} px cannot be simulated; use {MIN_SIZE} to {MAX_SIZE}")
+    if workers < 1:
+        raise SonosynthError(f"workers: {workers} processes do nothing; use 1 or more")
+
+
+def simulate(
+    name: str, index: int, size: int, seed: int, settings: Mapping[str, Value] | None = None
+) -> tuple[Array, Array]:
+    """Return image `index` of class `name`, uint8 ``[size, size]``, and its lesion mask, bool (empty for "normal").
+
+    Raises:
+        PhantomError: a setting is unknown or cannot have that value.
+    """
+    return _simulate(name, index, size, seed, check_settings(settings or {}, has_masses=name != "normal"))[:2]
+
+
+def _simulate(name: str, index: int, size: int, seed: int, settings: Settings) -> tuple[Array, Array, dict[str, str]]:
+    """Return an image, its mask, and what it was made with.
+
+    Parameters, anatomy, scatterers and each setting have draws of their own, so that one picture at two sizes, or with
+    two values of a setting, shows one breast.
+    """
+
+    def rng(purpose: str) -> np.random.Generator:
+        return numpy_generator(seed, "phantom", name, index, purpose)
+
+    def setting_rng(key: str) -> np.random.Generator:
+        return rng(f"setting {key}")
+
+    parameters = rng("parameters")
+    drawn = draw(parameters, Scan)
+    breast = draw(parameters, Breast)
+    scan = set_scan(setting_rng, drawn, settings)
+    grid = make_grid(scan, size, drawn)
+    tissue = draw_tissue(rng("anatomy"), grid, breast)
+    attenuation = float(crop(tissue.attenuation, grid.margin).mean())
+    wanted, density = (draw_setting(setting_rng, settings, key) for key in ("attenuation", "scatterer_density"))
+    if wanted is not None:
+        tissue, attenuation = replace(tissue, attenuation_scale=wanted / attenuation), wanted
+    if density is not None:
+        tissue = replace(tissue, scatterer_density=density)
+    mask, words = np.zeros((size, size), dtype=bool), {}
+    if name != "normal":
+        lesion = draw_lesion(parameters, name, drawn, breast)
+        lesion = fit(redraw(setting_rng, lesion, breast, settings.words), scan, breast)
+        words = describe(lesion, breast)
+        tissue, inside = insert_lesion(rng("lesion"), grid, tissue, lesion)
+        mask = shrink(crop(inside, grid.margin)) > 0.5
+    envelope = insonify(rng("speckle"), grid, tissue, scan, contact_loss(rng("contact"), grid, scan))
+    values = recorded(scan, attenuation, math.inf if density is None else density, words)
+    return display(crop(envelope, grid.margin), scan), mask, values

@@ -1,0 +1,225 @@
+"""Figures of a scorecard, drawn with matplotlib, as data URIs for its page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
+from sonosynth.metrics.interpretation import at_size_of_floor
+from sonosynth.metrics.scorecard import Scorecard
+from sonosynth.metrics.ultrasound.speckle import FREQUENCIES
+from sonosynth.report.drawing import STYLE, WIDTH, Picture, vector
+from sonosynth.report.scorecard.verdicts import Judged
+from sonosynth.report.scorecard.words import DIVERSITY, REALISM, WORDS
+
+# Okabe and Ito's palette for colour-blind readers, and a dash for those who see none.
+_ROLES: Mapping[str, tuple[str, str, str]] = {  # label, colour, dash
+    TRAIN: ("training", "#0072B2", "-"),
+    HELD_OUT: ("held-out", "#009E73", "--"),
+    SYNTHETIC: ("synthetic", "#D55E00", "-."),
+}
+_MARKERS = {TRAIN: "o", HELD_OUT: "s"}
+_KERNELS = ("kernel_distance", "gaussian_kernel_distance")
+_SHARES = ("near_copies", "nearest_distance_ratio", "membership_auc")  # drawn with those of diversity
+_NULLS = {"nearest_distance_ratio": 1.0, "membership_auc": 0.5}  # compared with this rather than with their floor
+_LOGARITHMIC = 6.0  # times the floor: from here on the axis is
+_POINTS = 400  # of an empirical distribution
+_HISTOGRAMS = {
+    "speckle_contrast": ("speckle contrast", "grey levels"),
+    "nakagami_m": ("Nakagami shape m", "m"),
+    "axial_width": ("axial width of speckle", "pixels"),
+    "lateral_width": ("lateral width of speckle", "pixels"),
+}
+
+
+def overview(rows: Sequence[Judged], features: str) -> Picture | None:
+    """Draw the values of one feature space, or of pixels, beside their floors, over all classes; None without any."""
+    shown = [row for row in rows if row.score.class_ == ALL and row.score.features == features and _point(row)]
+    left = [_some(shown, "frechet_distance"), *(_some(shown, name) for name in _KERNELS), _of_part(shown, REALISM)]
+    columns = [[part for part in left if part], [part for part in [_of_part(shown, DIVERSITY, *_SHARES)] if part]]
+    columns = [column for column in columns if column]
+    if not columns:
+        return None
+    heights = [[0.34 * len(_metrics(part)) + 0.6 for part in column] for column in columns]
+    tallest = max(sum(column) for column in heights)
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        figure = Figure(figsize=(WIDTH, tallest + 0.4), layout="constrained")
+        grid = figure.add_gridspec(1, len(columns))
+        panels = []
+        for i, (column, parts) in enumerate(zip(columns, heights, strict=True)):
+            ratios = [*parts, max(tallest - sum(parts), 1e-3)]  # what is left over stays empty
+            inner = grid[0, i].subgridspec(len(ratios), 1, height_ratios=ratios)
+            for j, part in enumerate(column):
+                panels.append(figure.add_subplot(inner[j, 0]))
+                _forest(panels[-1], part)
+        _below(figure, panels)
+    names = ", ".join(WORDS[name].name for column in columns for part in column for name in _metrics(part))
+    return Picture(f"overview-{features}", f"Values with intervals and floors: {names}.", vector(figure))
+
+
+def _point(row: Judged) -> bool:
+    floor = row.score.floor
+    return row.score.value is not None and (
+        row.score.metric in _NULLS or (floor is not None and (floor > 0 or not _scaled(row)))
+    )
+
+
+def _scaled(row: Judged) -> bool:
+    """Return whether a value is drawn in multiples of its floor."""
+    return row.score.metric == "frechet_distance" or WORDS[row.score.metric].part == REALISM
+
+
+def _some(rows: Sequence[Judged], *metrics: str) -> list[Judged]:
+    return [row for row in rows if row.score.metric in metrics]
+
+
+def _of_part(rows: Sequence[Judged], part: str, *others: str) -> list[Judged]:
+    return [row for row in rows if WORDS[row.score.metric].part == part or row.score.metric in others]
+
+
+def _metrics(rows: Sequence[Judged]) -> list[str]:
+    return list(dict.fromkeys(row.score.metric for row in rows))
+
+
+def _forest(panel: Any, rows: Sequence[Judged]) -> None:
+    metrics, scaled = _metrics(rows), _scaled(rows[0])
+    for row in rows:
+        score = row.score
+        mine = [r.score.reference for r in rows if r.score.metric == score.metric]
+        y = metrics.index(score.metric) + 0.3 * (mine.index(score.reference) - (len(mine) - 1) / 2)
+        floor = _NULLS.get(score.metric, score.floor or 0.0)
+        there = at_size_of_floor(score, None if score.metric in _NULLS else row.at_floor)
+        one = floor if scaled else 1.0
+        label, colour, _ = _ROLES[score.reference]
+        panel.plot([there.low / one, there.high / one], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
+        marker = _MARKERS[score.reference]
+        panel.plot(there.value / one, y, marker, color=colour, ms=5.5, label=f"to the {label} images", zorder=4)
+        panel.vlines(floor / one, y - 0.17, y + 0.17, colors="#111111", lw=2.2, zorder=3, label="floor")
+    panel.set_yticks(range(len(metrics)), [WORDS[name].name for name in metrics])
+    panel.set_ylim(len(metrics) - 0.45, -0.55)
+    panel.tick_params(axis="y", length=0)
+    if scaled:
+        panel.set_xlabel("times the floor")
+        panel.set_xlim(left=0)
+        if panel.get_xlim()[1] > _LOGARITHMIC:
+            panel.set_xscale("log")
+            panel.set_xlim(left=0.3)
+            panel.xaxis.set_major_formatter("{x:g}")
+    elif metrics[0] not in _KERNELS:
+        panel.set_xlim(0, max(1.02, panel.get_xlim()[1]))
+    else:
+        panel.locator_params(axis="x", nbins=4)
+
+
+def curves(card: Scorecard) -> Picture | None:
+    """Draw the depth profile and the power spectrum of each set: mean, and 5 to 95 % of its images; None if unknown."""
+    if card.realism is None or not card.realism.measured.any():
+        return None
+    positions = card.realism.depth_profile.shape[1]
+    depths = (np.arange(positions) + 0.5) / positions * 100
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for role, part in card.places.items():
+            measured = np.flatnonzero(card.realism.measured[part]) + part.start
+            if len(measured):
+                _band(left, depths, card.realism.depth_profile[measured], role, upright=True)
+                _band(right, FREQUENCIES, card.realism.power_spectrum[measured], role)
+        left.set_ylim(100, 0)
+        left.set(xlabel="grey levels, less the mean over all depths", ylabel="depth, % of the image")
+        right.set(xlabel="spatial frequency, cycles per pixel", ylabel="power over white noise, dB")
+        left.set_title("Depth profile", loc="left", fontweight="bold")
+        right.set_title("Power spectrum of speckle", loc="left", fontweight="bold")
+        _below(figure, [left, right])
+    return Picture("curves", "Depth profile and power spectrum of each set, mean and 5 to 95 %.", vector(figure))
+
+
+def _band(panel: Any, at: np.ndarray, values: np.ndarray, role: str, upright: bool = False) -> None:
+    """Draw curves ``[N, P]`` at P positions, which run along the y axis with `upright`."""
+    label, colour, dash = _ROLES[role]
+    low, high = np.quantile(values, [0.05, 0.95], axis=0)
+    (panel.fill_betweenx if upright else panel.fill_between)(at, low, high, color=colour, alpha=0.13, lw=0)
+    for curve, width, text in (
+        (low, 0.7, None),
+        (high, 0.7, None),
+        (values.mean(axis=0), 2, f"{label} (n = {len(values)})"),
+    ):
+        panel.plot(*((curve, at) if upright else (at, curve)), color=colour, ls=dash, lw=width, label=text)
+
+
+def distributions(card: Scorecard) -> Picture | None:
+    """Draw the cumulative distributions of the measures of speckle in each set; None if they are unknown."""
+    if card.realism is None or not card.realism.measured.any():
+        return None
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+        panels = figure.subplots(1, len(_HISTOGRAMS), sharey=True)
+        for panel, (name, (title, unit)) in zip(panels, _HISTOGRAMS.items(), strict=True):
+            for role, part in card.places.items():
+                values = getattr(card.realism, name)[part]
+                values = values[np.isfinite(values)]
+                if len(values):
+                    label, colour, dash = _ROLES[role]
+                    x, share = _cumulative(values)
+                    panel.plot(x, share, color=colour, ls=dash, lw=1.6, label=f"{label} (n = {len(values)})")
+            panel.set_title(title, loc="left", fontweight="bold")
+            panel.set_xlabel(unit)
+            everything = getattr(card.realism, name)[card.realism.measured]
+            if len(everything):
+                panel.set_xlim(_middle(everything))
+        panels[0].set_ylabel("share of images up to it")
+        _below(figure, panels)
+    return Picture("distributions", "Cumulative distributions of speckle measures in each set.", vector(figure))
+
+
+def similarity(card: Scorecard) -> Picture | None:
+    """Draw how similar synthetic, and real, images are to their most similar training image; None if unknown."""
+    copies = card.copies
+    if copies is None:
+        return None
+    real = "held-out images" if copies.calibrated_on == "held-out" else "training images, to other groups"
+    drawn = [(real, TRAIN if copies.calibrated_on == "train" else HELD_OUT, copies.real.similarity)]
+    drawn.append(("synthetic images", SYNTHETIC, copies.training.similarity))
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
+        figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+        panel = figure.subplots()
+        for text, role, values in drawn:
+            _, colour, dash = _ROLES[role]
+            x, share = _cumulative(values)
+            panel.plot(x, 1 - share, color=colour, ls=dash, lw=1.8, label=f"{text} (n = {len(values)})")
+        panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
+        if copies.threshold is not None:
+            label = f"threshold of a near-copy, {copies.threshold:.2f}"
+            panel.axvline(copies.threshold, color="#111111", lw=1.3, ls=":", label=label)
+        panel.set(xlabel="similarity to the most similar training image", ylabel="share of images above it")
+        _below(figure, [panel])
+    return Picture("similarity", "Similarity of synthetic and of real images to training images.", vector(figure))
+
+
+def _cumulative(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps of the empirical distribution function, thinned to `_POINTS` of them."""
+    ordered = np.sort(values)
+    n = len(ordered)
+    kept = np.unique(np.linspace(0, n - 1, min(n, _POINTS)).round().astype(int))
+    x = np.repeat(ordered[kept], 2)
+    share = np.stack([kept, kept + 1], axis=1).ravel() / n
+    return x, share
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    """Return limits that leave out the outermost 1 % of `values`, with some room."""
+    low, high = np.quantile(values, [0.005, 0.995])
+    room = 0.05 * (high - low) or 0.5
+    return float(low - room), float(high + room)
+
+
+def _below(figure: Any, panels: Sequence[Any]) -> None:
+    entries: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4)

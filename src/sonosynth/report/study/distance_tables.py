@@ -1,0 +1,126 @@
+"""The report's tables of distances between synthetic and real images, in words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sonosynth.analysis import tables
+from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.results import Generator, ScoreNote, StudyScore
+from sonosynth.analysis.tables import AT_FLOOR, FRECHET, KERNEL, Distance
+from sonosynth.analysis.wording import decimals_for, interval_text, number, or_dash, span
+from sonosynth.report.study import figures
+from sonosynth.report.study.findings import Reduction, reduction_text
+from sonosynth.report.study.scorecard_tables import known
+
+_REFERENCES = {tables.HELD_OUT: "held-out images", tables.TRAIN: "training subset"}
+_METRICS = (FRECHET, FRECHET + AT_FLOOR, KERNEL, KERNEL + AT_FLOOR)
+
+
+def distance_part(
+    record: StudyRecord, features: str, distances: Sequence[Distance], order: Sequence[Generator], out: Path
+) -> dict[str, Any]:
+    """Return the distances in the feature network `features`; writes its figure to `out`."""
+    of_class = {name: _distance_rows(record, features, name, order) for name in ("all", *record.data.classes)}
+    return {
+        "features": features,
+        "figure": figures.distance_figure(distances, features, order, out),
+        "overall": of_class.pop("all"),
+        "by_class": [(name, rows) for name, rows in of_class.items() if rows],
+    }
+
+
+def _distance_rows(record: StudyRecord, features: str, class_: str, order: Sequence[Generator]) -> list[dict[str, Any]]:
+    """Return one row a run and reference, with every distance, its floor and its numbers of images."""
+    chosen = [s for s in record.scores if (s.features, s.class_) == (features, class_) and s.metric in _METRICS]
+    places = {
+        metric: decimals_for([s.value for s in record.scores if s.metric == metric and s.value is not None])
+        for metric in (FRECHET, KERNEL)
+    }
+    sheets: dict[tuple[Any, ...], dict[str, StudyScore]] = {}
+    references = {tables.HELD_OUT: 0, tables.TRAIN: 1}
+
+    def place(s: StudyScore) -> tuple[Any, ...]:
+        rank = references.get(s.reference, 2), s.reference
+        return s.size, rank, order.index(s.generator), s.draw, s.seed or 0
+
+    for s in sorted(chosen, key=place):
+        key = (s.size, s.generator, s.draw, s.seed, s.reference)
+        sheets.setdefault(key, {})[s.metric] = s
+    rows = []
+    for (size, generator, draw, seed, reference), sheet in sheets.items():
+        full = [s for s in (sheet.get(FRECHET), sheet.get(KERNEL)) if s is not None]
+        row: dict[str, Any] = {
+            "generator": generator.label(order),
+            "run": f"{draw} / {or_dash(seed)}",
+            "group": (
+                size,
+                references.get(reference, 2),
+                f"Size {size}, to the {_REFERENCES.get(reference, reference)}",
+            ),
+            "n_real": span(s.n_real for s in full),
+            "n_synthetic": span(s.n_synthetic for s in full),
+            "m": span(s.floor_n for s in full if s.floor_n is not None),
+        }
+        for short, metric in (("frechet", FRECHET), ("kernel", KERNEL)):
+            main, small = sheet.get(metric), sheet.get(metric + AT_FLOOR)
+            row[short] = _score_text(main, places[metric])
+            row[f"{short}_at_m"] = number(small.value if small else None, places[metric])
+            row[f"{short}_floor"] = number(main.floor if main else None, places[metric])
+        rows.append(row)
+    return rows
+
+
+def _score_text(score: StudyScore | None, decimals: int) -> str:
+    if score is None or score.value is None:
+        return "–"
+    if score.low is None or score.high is None:
+        return number(score.value, decimals)
+    return f"{number(score.value, decimals)} [{number(score.low, decimals)}, {number(score.high, decimals)}]"
+
+
+def other_scores(record: StudyRecord, order: Sequence[Generator]) -> list[dict[str, Any]]:
+    """Return the scores that no table of the report explains."""
+    return [
+        {
+            "size": s.size,
+            "generator": s.generator.label(order),
+            "run": f"{s.draw} / {or_dash(s.seed)}",
+            "features": s.features or "–",
+            "reference": s.reference or "–",
+            "class": s.class_,
+            "metric": s.metric.replace("_", " "),
+            "value": _score_text(s, 3),
+            "floor": number(s.floor, 3),
+            "m": or_dash(s.floor_n),
+            "n": f"{s.n_real} / {s.n_synthetic}",
+        }
+        for s in record.scores
+        if not known(s.metric)
+    ]
+
+
+def told_notes(record: StudyRecord, notes: Sequence[ScoreNote], order: Sequence[Generator]) -> list[str]:
+    """Return what was told in `notes`, each thing once, with the runs that it was told of."""
+    found: dict[str, list[str]] = {}
+    for note in notes:
+        run = f"{note.generator.label(order)}, size {note.size}, {record.unit} {note.draw}"
+        found.setdefault(note.text, []).append(run if note.seed is None else f"{run}, seed {note.seed}")
+    return [f"{'; '.join(runs)}: {text}" for text, runs in found.items()]
+
+
+def reduction_row(reduction: Reduction, order: Sequence[Generator]) -> dict[str, Any]:
+    """Return one reduction of the Fréchet distance."""
+    d, base = reduction.distance, reduction.baseline
+    assert d.interval is not None and base.interval is not None
+    places = decimals_for([d.interval.value, base.interval.value])
+    return {
+        "size": d.size,
+        "generator": d.generator.label(order),
+        "distance": interval_text(d.interval, places),
+        "baseline": interval_text(base.interval, places),
+        "relative": reduction_text(reduction),
+        "n": f"{span(s.n_real for s in d.scores)} / {span(s.n_synthetic for s in d.scores)}",
+        "n_base": f"{span(s.n_real for s in base.scores)} / {span(s.n_synthetic for s in base.scores)}",
+        "runs": f"{len(d.scores)} / {len(base.scores)}",
+    }

@@ -1,0 +1,164 @@
+"""Figures of sample images and of distances, for the page as data URIs, and on disk as PNG and PDF."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.results import Generator, TrainRun
+from sonosynth.analysis.tables import AT_FLOOR, FRECHET, HELD_OUT, KERNEL, TRAIN, Distance
+from sonosynth.data.imageset import ImageSet
+from sonosynth.report.drawing import (
+    STYLE,
+    WIDTH,
+    Picture,
+    colour_of,
+    dodge,
+    finish,
+    legend,
+    marker_of,
+    named_sizes,
+    points,
+    size_axis,
+)
+
+_COLUMNS = 12  # images in a row of a sample grid, at least one a class
+_METRICS = {FRECHET: "Fréchet distance", KERNEL: "Kernel distance"}
+_REFERENCES = {HELD_OUT: "to the held-out images", TRAIN: "to the training subset"}
+
+
+def sample_grid(record: StudyRecord, size: int, order: Sequence[Generator], out: Path) -> Picture | None:
+    """Draw real images of the first training subset of `size` above images of each generator trained on it.
+
+    Images of one class stand together; all are enlarged alike. None if no generator of that size has a gallery.
+    """
+    rows = _grid_rows(record, size, order)
+    if len(rows) < 2:
+        return None
+    classes, px = record.data.classes, record.data.size[0]
+    each = max(1, _COLUMNS // len(classes))
+    gap, wide = max(1, px // 32), max(3, px // 8)
+    class_width = each * (px + gap) - gap
+    height, width = len(rows) * (px + wide) - wide, len(classes) * (class_width + wide) - wide
+    canvas = np.full((height, width), 255, dtype=np.uint8)
+    for i, (_, images) in enumerate(rows):
+        for c in range(len(classes)):
+            for k, index in enumerate(np.flatnonzero(images.labels == c)[:each]):
+                y, x = i * (px + wide), c * (class_width + wide) + k * (px + gap)
+                canvas[y : y + px, x : x + px] = images.images[index]
+    left, top = 1.55, 0.3
+    scale = (WIDTH - left) / width
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height * scale + top))
+        box = (left / WIDTH, 0, 1 - left / WIDTH, height * scale / (height * scale + top))
+        axes = figure.add_axes(box)
+        axes.imshow(canvas, cmap="gray", vmin=0, vmax=255, interpolation="bicubic", aspect="auto")
+        axes.set_axis_off()
+        for c, name in enumerate(classes):
+            centre = c * (class_width + wide) + class_width / 2
+            axes.text(centre, -0.08 / scale, name, ha="center", va="bottom", fontweight="bold")
+        for i, (label, _) in enumerate(rows):
+            axes.text(-0.12 / scale, i * (px + wide) + px / 2, label, ha="right", va="center", linespacing=1.4)
+    names = "; ".join(label.replace("\n", " ") for label, _ in rows)
+    alt = f"Ultrasound images at size {size}, grouped by class ({', '.join(classes)}). Rows: {names}."
+    return finish(figure, f"samples-{size}", alt, out, photographic=True)
+
+
+def _grid_rows(record: StudyRecord, size: int, order: Sequence[Generator]) -> list[tuple[str, ImageSet]]:
+    subset = next((s for s in record.subsets if s.size == size), None)
+    if subset is None:
+        return []
+    kind = "simulated" if record.simulated else "real"
+    rows = [(f"{kind} images\ntraining subset", record.data.subset(subset.indices))]
+    for generator in order:
+        run = gallery_run(record, size, generator)
+        if run is not None and run.gallery is not None:
+            images = ImageSet.load(run.gallery)
+            known = [name for name in record.data.classes if name in images.classes]
+            shown = images.with_classes(known).resized(record.data.size[0])
+            numbers = np.array([record.data.classes.index(name) for name in known], dtype=np.int64)
+            labels = numbers[shown.labels]
+            whole = ImageSet(shown.images, labels, record.data.classes, shown.groups, shown.ids, shown.synthetic)
+            rows.append((f"{generator.label(order)}\nsynthetic", whole))
+    return rows
+
+
+def gallery_run(record: StudyRecord, size: int, generator: Generator) -> TrainRun | None:
+    """Return the run whose images the sample grid shows: the lowest draw and seed with a gallery."""
+    runs = [
+        run
+        for run in record.training
+        if (run.generator, run.size) == (generator, size) and run.gallery is not None and run.gallery.is_dir()
+    ]
+    return min(runs, key=lambda run: (run.draw, run.seed or 0), default=None)
+
+
+def distance_figure(
+    distances: Sequence[Distance], features: str, order: Sequence[Generator], out: Path
+) -> Picture | None:
+    """Draw distance against size: a row of panels a metric, a column a reference; None without any value."""
+    shown = [d for d in distances if d.features == features and d.interval is not None]
+    metrics = [m for m in _METRICS if any(d.metric == m for d in shown)]
+    references = [r for r in _REFERENCES if any(d.reference == r for d in shown)]
+    if not metrics or not references:
+        return None
+    sizes = sorted({d.size for d in shown})
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.75 * len(metrics) + 0.5), layout="constrained")
+        panels = figure.subplots(len(metrics), len(references), squeeze=False, sharey="row", sharex=True)
+        for (i, metric), (j, reference) in itertools.product(enumerate(metrics), enumerate(references)):
+            panel = panels[i, j]
+            picked = [d for d in shown if d.reference == reference]
+            _distance_panel(panel, picked, metric, sizes, order)
+            panel.set_title(f"{_METRICS[metric]} {_REFERENCES[reference]}", loc="left", fontweight="bold")
+            if i == len(metrics) - 1:
+                panel.set_xlabel("training images asked for")
+            if j == 0:
+                panel.set_ylabel(f"{_METRICS[metric]} (smaller is closer)")
+        legend(figure, panels.ravel())
+    names = ", ".join(g.label(order) for g in order if any(d.generator == g for d in shown))
+    alt = f"Distances in {features} features against training size {named_sizes(sizes)} for {names}, with floors."
+    return finish(figure, f"distance-{features}", alt, out)
+
+
+def _distance_panel(
+    panel: Any, distances: Sequence[Distance], metric: str, sizes: Sequence[int], order: Sequence[Generator]
+) -> None:
+    present = [g for g in order if any(d.generator == g for d in distances)]
+    for k, generator in enumerate(present):
+        colour, marker = colour_of(generator, order), marker_of(generator, order)
+        aside = dodge(k, len(present))
+        for suffix, filled in (("", True), (AT_FLOOR, False)):
+            marks = [
+                (sizes.index(d.size) + aside + (0 if filled else 0.05), d.interval)
+                for d in distances
+                if d.generator == generator and d.metric == metric + suffix and d.interval is not None
+            ]
+            label = generator.label(order) if filled else "_nolegend_"
+            points(panel, marks, colour, marker, filled, label, joined=filled)
+    if any(d.metric == metric + AT_FLOOR for d in distances):
+        panel.plot([], [], marker="o", ms=4.5, mec="#555555", mfc="white", lw=0, label="hollow: recomputed at m")
+    for i, size in enumerate(sizes):
+        _floors(panel, [d for d in distances if (d.metric, d.size) == (metric, size)], i, present)
+    size_axis(panel, sizes)
+    panel.axhline(0, color="#999999", lw=0.8, zorder=1)  # the panels of a row share their limits, which must include 0
+
+
+def _floors(panel: Any, distances: Sequence[Distance], at: int, present: Sequence[Generator]) -> None:
+    """Draw the mean floor of all generators, or one at the marks of each where they are of other numbers of images."""
+    of = {d.generator: [(s.floor_n, s.floor) for s in d.scores if s.floor is not None] for d in distances}
+    every = [pair for pairs in of.values() for pair in pairs]
+    alike = len({frozenset(n for n, _ in pairs) for pairs in of.values() if pairs}) == 1
+    spans = [(every, at - 0.36, at + 0.36)] if alike else []
+    for k, generator in enumerate(() if alike else present):
+        middle = at + dodge(k, len(present)) + 0.025  # between the filled and the hollow mark
+        spans.append((of.get(generator, []), middle - 0.03, middle + 0.03))
+    for pairs, left, right in spans:
+        if pairs:
+            floor = np.mean([floor for _, floor in pairs])
+            panel.hlines(floor, left, right, colors="#555555", linestyles="--", lw=1.3, label="floor at m")

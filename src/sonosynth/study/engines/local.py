@@ -1,0 +1,156 @@
+"""Cells of a study side by side in worker processes, which share the GPU or the cores of one machine.
+
+One small generator cannot fill a GPU. Results do not depend on which worker makes them, but workers on a CPU have fewer
+threads each, which changes the last bits of sums.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for
+from queue import Empty
+from typing import TYPE_CHECKING, Any
+
+from sonosynth.core.errors import StudyError
+
+if TYPE_CHECKING:  # a worker should not import all that before it watches its parent
+    from sonosynth.study.cells import AnyCell
+
+Tell = Callable[["AnyCell", float, float, str], None]
+"""Called as ``tell(cell, done, total, text)``."""
+
+Do = Callable[["AnyCell", Tell], float]
+"""Does a cell and returns the seconds it took."""
+
+POLL_SECONDS = 0.2
+
+_worker: "_Worker"
+
+
+def in_workers(
+    cells: "Sequence[AnyCell]", do: Do, start: "Callable[[AnyCell], None]", tell: Tell, workers: int
+) -> "Generator[tuple[AnyCell, float]]":
+    """Do `cells` in `workers` processes and yield each with its seconds as it finishes.
+
+    A cell that needs the results of others begins when they are there; otherwise their order is kept.
+
+    Args:
+        cells: what is to be done.
+        do: does a cell; it travels to the workers, with all that it refers to.
+        start: called here when a cell begins.
+        tell: called here with the progress of every cell.
+        workers: number of processes.
+
+    Raises:
+        StudyError: a worker was killed.
+        KeyboardInterrupt: after every worker has saved what it was at. Errors of a cell come through just so.
+    """
+    from sonosynth.study.cells import needed_by
+
+    context = multiprocessing.get_context("spawn")
+    messages, stop, work = context.Queue(), context.Event(), context.Queue()
+    for _ in range(workers):
+        work.put(do)  # it may hold all images, and a process that is started with so much holds up the next one
+    waiting = [(cell, {needed.hash for needed in needed_by(cell)}) for cell in cells]
+    unfinished = {cell.hash for cell in cells}
+    running: dict[Future[float], AnyCell] = {}
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin, initargs=(work, messages, stop, workers)
+    ) as pool:
+        try:
+            while waiting or running:
+                ready = [entry for entry in waiting if not entry[1] & unfinished]
+                for entry in ready[: workers - len(running)]:
+                    waiting.remove(entry)
+                    start(entry[0])
+                    with _interrupts_blocked():
+                        running[pool.submit(_do, entry[0])] = entry[0]
+                finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                under_way = {cell.hash for cell in running.values()}
+                for cell, *progress in _drained(messages):
+                    if cell.hash in under_way:  # a message may come later than the result
+                        tell(cell, *progress)
+                for future in finished:
+                    seconds, cell = future.result(), running.pop(future)
+                    unfinished.discard(cell.hash)
+                    yield cell, seconds
+        except BrokenProcessPool as error:
+            raise StudyError(
+                "a worker was killed, perhaps for want of memory; the same command goes on, with fewer --workers"
+            ) from error
+        finally:
+            stop.set()
+            work.cancel_join_thread()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let Ctrl-C wait, and let processes that start here never hear it: this one tells its workers when to stop."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _drained(messages: Any) -> Iterator[Any]:
+    while True:
+        try:
+            yield messages.get_nowait()
+        except Empty:
+            return
+
+
+class _Worker:
+    """What a worker process keeps: how to do a cell, where to report, and when to stop."""
+
+    def __init__(self, work: Any, messages: Any, stop: Any):
+        self._work, self._messages, self._stop, self._told = work, messages, stop, 0.0
+        self._do: Do | None = None
+
+    def do(self, cell: "AnyCell") -> float:
+        self._heed_stop()
+        if self._do is None:
+            self._do = self._work.get()
+        return self._do(cell, self.tell)
+
+    def tell(self, cell: "AnyCell", done: float, total: float, text: str) -> None:
+        self._heed_stop()
+        if time.monotonic() - self._told > POLL_SECONDS:
+            self._messages.put((cell, done, total, text))
+            self._told = time.monotonic()
+
+    def _heed_stop(self) -> None:
+        if self._stop.is_set():
+            heed = signal.getsignal(signal.SIGINT)  # while a generator is trained, that saves its state
+            assert callable(heed)
+            heed(signal.SIGINT, None)
+
+
+def _begin(work: Any, messages: Any, stop: Any, workers: int) -> None:
+    global _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without
+    messages.cancel_join_thread()  # at the end nobody reads, and whoever waits for that never ends
+    _worker = _Worker(work, messages, stop)
+    from sonosynth.core.device import share_cores
+
+    share_cores(workers)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait_for([parent.sentinel])
+    os._exit(1)
+
+
+def _do(cell: "AnyCell") -> float:
+    return _worker.do(cell)

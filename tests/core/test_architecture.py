@@ -1,0 +1,83 @@
+"""The rooms of the house: which may import which, without circles, and how full a folder may be."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import sonosynth
+
+ROOT = Path(sonosynth.__file__).parent
+# A room imports from rooms that stand before it. docs/architecture.md says what is in each.
+ROOMS = (
+    "core",
+    "statistics",
+    "data",
+    "datasets",
+    "phantoms",
+    "features",
+    "audit",
+    "gan",
+    "metrics",
+    "classify",
+    "study",
+    "analysis",
+    "report",
+    "cli",
+)
+APART = {"gan", "metrics", "classify"}  # do not import each other
+MOST_FILES = 14
+
+
+def name_of(path: Path) -> str:
+    return ".".join(("sonosynth", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in ROOT.rglob("*.py")}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the modules of this package that a file imports, also inside functions and for type checkers."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else str(node.module) for name in inside}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & set(MODULES)
+
+
+def room_of(module: str) -> str | None:
+    return module.split(".")[1] if "." in module and module.split(".")[1] in ROOMS else None
+
+
+def test_every_folder_is_a_room_of_the_list():
+    assert {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_before_it(room):
+    allowed = set(ROOMS[: ROOMS.index(room) + 1])
+    if room in APART:
+        allowed -= APART - {room}
+    for module, path in MODULES.items():
+        if room_of(module) == room:
+            wrong = [name for name in imports_of(path) if room_of(name) not in allowed]
+            assert not wrong, f"{module} imports {wrong}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {module: imports_of(path) - {"sonosynth"} for module, path in MODULES.items() if module != "sonosynth"}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"circle of imports: {' -> '.join(error.args[1])}")
+
+
+def test_no_folder_is_overfull():
+    for folder in (path for path in ROOT.rglob("*") if path.is_dir()):
+        files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(files)} files"
