@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 from typer.testing import CliRunner, Result
 
 from conftest import blobs
@@ -16,8 +18,6 @@ from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.training.loop import train_mode
-from tiny_classifier import QUICK
-from tiny_classifier import tiny_network as tiny_network
 
 TINY = [
     "--set",
@@ -241,7 +241,12 @@ def test_an_interrupt_says_whether_the_command_goes_on(images, run, tmp_path, mo
     def pressed(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("gan.training.loop.train_mode", "gan.sample.generate", "data.prepare.save_once", "study.design.load_design"):
+    for place in (
+        "gan.training.loop.train_mode",
+        "gan.sample.generate",
+        "data.prepare.save_once",
+        "study.design.load_design",
+    ):
         monkeypatch.setattr(f"sonosynth.{place}", pressed)
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)
     goes_on, begins = "what was finished is kept, and the same command goes on", "the same command begins anew"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from special_files import bound, device, is_device, pipe, read
 from test_commands import TINY, refused, sonosynth
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 import sonosynth as sonosynth_package
 from conftest import blobs
 from sonosynth.core import streams
-from special_files import bound, device, is_device, pipe, read
-from tiny_classifier import QUICK
-from tiny_classifier import tiny_network as tiny_network
 
 SCORE = ("score", "images", "made", "--features", "texture", "--only", "distances")
 SHORT = ("--network", "tiny", *(word for key in ("steps", "batch") for word in (f"--{key}", QUICK[key])))

@@ -13,6 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import planting
+from sonosynth.audit import audit as audit_module
+from sonosynth.audit import shortcuts
 from sonosynth.audit.audit import audit
 from sonosynth.audit.quality import measure_quality, outlyingness, unusual
 from sonosynth.audit.shortcuts import associations, shortcut_classifier
@@ -29,7 +31,7 @@ PER_CLASS = 12
 def few_forests():
     """Learn what chance is from fewer forests: they take most of the time of an audit this small."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("sonosynth.audit.shortcuts._CHANCE_RUNS", 8)
+        patched.setattr(shortcuts, "_CHANCE_RUNS", 8)
         yield
 
 
@@ -86,7 +88,7 @@ def test_command_writes_once_and_never_over_an_edited_table(folder, found, tmp_p
         audited.append(source_fingerprint(images))
         return found
 
-    monkeypatch.setattr("sonosynth.audit.audit.audit", look)
+    monkeypatch.setattr(audit_module, "audit", look)
     runner, out = CliRunner(), tmp_path / "audit"
     command = ["audit", str(folder), "--out", str(out)]
     first = runner.invoke(app, command)

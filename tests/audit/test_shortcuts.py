@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from sonosynth.audit import shortcuts
 from sonosynth.audit.shortcuts import associations, shortcut_classifier
 from sonosynth.cli.data import app
 from sonosynth.phantoms.phantom import phantom
@@ -17,7 +18,7 @@ GROUPS = np.arange(24)
 
 @pytest.fixture(autouse=True)
 def few_forests(monkeypatch):
-    monkeypatch.setattr("sonosynth.audit.shortcuts._CHANCE_RUNS", 8)
+    monkeypatch.setattr(shortcuts, "_CHANCE_RUNS", 8)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
 from sonosynth.classify.arms import ARMS, ArmError, find_arm
@@ -7,7 +8,6 @@ from sonosynth.classify.classify import Training, classify
 from sonosynth.classify.filters import confidence_filter
 from sonosynth.core.errors import ClassError, DivergenceError, LeakageError, MixedSizesError
 from sonosynth.data.imageset import ImageSet
-from tiny_classifier import tiny_network as tiny_network
 
 SHORT = Training(steps=30, batch=16)
 

@@ -2,6 +2,7 @@ import inspect
 
 import numpy as np
 import pytest
+from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
 from sonosynth.classify import filters
@@ -9,7 +10,6 @@ from sonosynth.classify.filters import FilterError, confidence_filter, distance_
 from sonosynth.classify.settings import Training
 from sonosynth.core.errors import ClassError, LeakageError
 from sonosynth.data.imageset import ImageSet
-from tiny_classifier import tiny_network as tiny_network
 
 SHORT = Training(steps=30, batch=16)
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
+from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
 from sonosynth.classify.fitting import fit
 from sonosynth.classify.sampling import balanced_indices, class_weights
 from sonosynth.classify.settings import Training, TrainingError
-from tiny_classifier import tiny_network as tiny_network
 
 LABELS = np.array([0] * 10 + [2] * 3 + [3] * 2)
 

@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from monitor import Told
 from PIL import Image
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 import planting
-from monitor import Told
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.tables import f1_rows, leakage
+from sonosynth.audit import shortcuts
 from sonosynth.core.errors import LeakageError, StudyError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.phantoms.phantom import phantom
@@ -22,15 +25,13 @@ from sonosynth.study.design import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import PROTOCOL_COLUMNS, Store
-from tiny_classifier import QUICK
-from tiny_classifier import tiny_network as tiny_network
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_forests():
     """Learn what chance is from fewer forests: nothing here looks at the shortcuts of an audit."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("sonosynth.audit.shortcuts._CHANCE_RUNS", 2)
+        patched.setattr(shortcuts, "_CHANCE_RUNS", 2)
         yield
 
 
