@@ -37,7 +37,7 @@ from bench import line, save
 from sonosynth.classify.fitting import fit
 from sonosynth.classify.networks import build_network
 from sonosynth.classify.settings import Training
-from sonosynth.core.device import autocast, compiled, keep_freed_memory
+from sonosynth.core.device import autocast, compile_function, keep_freed_memory
 from sonosynth.data.imageset import ImageSet
 from train_step import matmul_rate
 
@@ -121,7 +121,7 @@ def measure(way: str, repeats: int) -> tuple[float, float]:
     if way == "as in MONAI":
         return median_seconds(stepper(plain, plain), repeats), 0.0
     if way == "compiled":
-        step = stepper(ours, compiled(ours.__call__, torch.device("cpu")))
+        step = stepper(ours, compile_function(ours.__call__, torch.device("cpu")))
         before = _cpu_with_children()
         step()
         once = _cpu_with_children() - before

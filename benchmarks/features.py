@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bench import line, save
-from sonosynth.core.device import default_device, seconds
+from sonosynth.core.device import default_device, median_seconds
 from sonosynth.data.prepare import prepare
 from sonosynth.data.readers.scan import read_source
 from sonosynth.features.registry import feature_network, known_features, load_features
@@ -49,7 +49,9 @@ def measure(name: str, images: np.ndarray, repeats: int) -> dict[str, Any]:
         with torch.autocast(device.type, dtype=torch.bfloat16):
             return extractor(pixels)
 
-    took, took_reduced = (seconds(lambda f=f: f(images[:64]), device, repeats, warm_up=1) for f in (extractor, reduced))  # type: ignore[misc]
+    took, took_reduced = (
+        median_seconds(lambda f=f: f(images[:64]), device, repeats, warm_up=1) for f in (extractor, reduced)
+    )  # type: ignore[misc]
     features = {"fp32": [extractor(x) for x in (images, changed)], "bf16": [reduced(x) for x in (images, changed)]}
     rng = np.random.default_rng(1)
     moves: dict[str, list[float]] = {"frechet": [], "kernel": []}

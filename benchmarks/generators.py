@@ -29,7 +29,7 @@ from sonosynth.features.registry import embed
 from sonosynth.gan.checkpoint import LOG, STATE, load_state
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import make_recipe
-from sonosynth.gan.sample import generate, tile
+from sonosynth.gan.sample import generate, image_grid
 from sonosynth.gan.training.loop import run_config, train
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics.intervals.subsampling import halves
@@ -85,7 +85,7 @@ def judged(trainer: Trainer, images: ImageSet, batch: int = 20) -> float:
     for index in np.split(order, len(order) // batch):
         x = torch.from_numpy(images.images[index]).to(trainer.device)[:, None].float() / 127.5 - 1
         labels = torch.from_numpy(images.labels[index]).to(trainer.device)
-        values.append(float(trainer.objective.judge(x, labels).mean()))
+        values.append(float(trainer.objective.discriminate(x, labels).mean()))
     return float(np.mean(values))
 
 
@@ -192,7 +192,7 @@ def draw_grid(path: Path, rows: dict[str, np.ndarray], classes: Sequence[str]) -
     each = len(next(iter(rows.values()))) // len(classes)
     figure, axes = plt.subplots(len(rows), 1, figsize=(11, 0.92 * len(rows) + 0.2))
     for axis, (name, images) in zip(axes, rows.items(), strict=True):
-        axis.imshow(tile(images, len(images)), cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
+        axis.imshow(image_grid(images, len(images)), cmap="gray", vmin=0, vmax=255, interpolation="bicubic")
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         for c in range(1, len(classes)):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bench import line, save
-from sonosynth.core.device import autocast, default_device, samples_a_pass, seconds
+from sonosynth.core.device import autocast, default_device, median_seconds, sampling_batch_size
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import synthesise
 from train_step import add_case_options, cases_of
@@ -35,10 +35,10 @@ def measure(name: str, settings: dict[str, Any], size: int, n: int, repeats: int
     """Return one line of the table."""
     device = default_device()
     network = make_recipe(name, **settings).build_generator(size, 3).to(device).eval()
-    a_pass = samples_a_pass(device, size)
+    a_pass = sampling_batch_size(device, size)
     n = -(-n // a_pass) * a_pass
     labels = np.arange(n) % 3
-    took = seconds(lambda: synthesise(network, labels, conditional=True, seed=0), device, repeats, warm_up=1)
+    took = median_seconds(lambda: synthesise(network, labels, conditional=True, seed=0), device, repeats, warm_up=1)
     z, noise = (torch.randn(a_pass, length, device=device) for length in (network.z_dim, network.noise_length))
     classes = torch.arange(a_pass, device=device) % 3
 
@@ -46,7 +46,7 @@ def measure(name: str, settings: dict[str, Any], size: int, n: int, repeats: int
         with autocast(device):
             network(z, classes, noise)
 
-    passed = seconds(alone, device, 4 * repeats, warm_up=1)
+    passed = median_seconds(alone, device, 4 * repeats, warm_up=1)
     changed = ",".join(f"{k}={v}" for k, v in settings.items() if k in ("channel_base", "ngf"))
     return {
         "recipe": f"{name} {changed}".strip(),

@@ -28,7 +28,7 @@ from sonosynth.cli.demo import PER_CLASS, SIZE, STUDY
 from sonosynth.features.registry import FeatureExtractor
 from sonosynth.gan import sample
 from sonosynth.gan.training import early_stopping as course
-from sonosynth.gan.training.run_writer import Keeper
+from sonosynth.gan.training.run_writer import RunWriter
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics import scorecard
 from sonosynth.phantoms.phantom import phantom
@@ -41,7 +41,7 @@ WORK: tuple[tuple[str, Any, str], ...] = (
     ("training", Trainer, "step"),
     ("sampling", sample, "synthesise"),
     ("sampling", course, "synthesise"),
-    ("sampling", Keeper, "grid"),
+    ("sampling", RunWriter, "grid"),
     ("embedding", FeatureExtractor, "__call__"),
     ("classification", classifying, "fit"),
     ("classification", Fitted, "predict"),

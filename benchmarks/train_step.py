@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bench import line, save
-from sonosynth.core.device import bfloat16, default_device, has_bfloat16, seconds
+from sonosynth.core.device import bfloat16, default_device, has_bfloat16, median_seconds
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.training.loop import run_config
@@ -82,7 +82,7 @@ def some_images(n: int, size: int) -> ImageSet:
 def matmul_rate(device: torch.device, side: int = 2048) -> float:
     """Return the operations a second of a matrix product of `side`³ in the precision of training: a median of 20."""
     a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if has_bfloat16(device.type) else torch.float32)
-    return 2 * side**3 / seconds(lambda: a @ a, device, repeats=20, warm_up=5)
+    return 2 * side**3 / median_seconds(lambda: a @ a, device, repeats=20, warm_up=5)
 
 
 class Operations(TorchDispatchMode):
@@ -115,9 +115,9 @@ def measure(name: str, settings: dict[str, Any], size: int, mode: str, repeats: 
     data = some_images(64, size)
     config = run_config(data, recipe, conditional=True, seed=0)
     trainer = Trainer(data, config, device)
-    compile_s = seconds(trainer.compile, device) if mode == "compiled" else 0.0
+    compile_s = median_seconds(trainer.compile, device) if mode == "compiled" else 0.0
     with bfloat16(False) if mode == "fp32" else nullcontext():
-        a_step = trainer.seconds_a_step(repeats, warm_up=2)
+        a_step = trainer.seconds_per_step(repeats, warm_up=2)
     rate = matmul_rate(device)
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20

@@ -16,7 +16,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.base import Batch
 from sonosynth.gan.checkpoint import load_generator
 from sonosynth.gan.recipe_table import all_papers, meaning_of, source_of
-from sonosynth.gan.registry import FAMILIES, RECIPES, make_recipe, register
+from sonosynth.gan.registry import FAMILIES, RECIPES, make_recipe, register_gan
 from sonosynth.gan.sample import generate
 from sonosynth.gan.training.loop import train, train_mode
 
@@ -60,10 +60,10 @@ def test_it_runs_forwards_and_backwards(n_classes, size, family):
         batch = Batch(torch.randn(4, 1, size, size), labels, labels, Draws(0, phase.name, 0, CPU))
         loss, statistics = phase.loss(batch)
         loss.backward()
-        player = generator if phase.player == "generator" else discriminator
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in player.parameters())
+        network = generator if phase.network == "generator" else discriminator
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
         assert statistics and not any(value.requires_grad for value in statistics.values())
-    assert len(objective.judge(images, labels)) == 4
+    assert len(objective.discriminate(images, labels)) == 4
 
 
 @pytest.mark.parametrize("conditional", [True, False])
@@ -102,4 +102,4 @@ def test_its_settings_are_documented(family):
 
 def test_a_name_is_registered_once(family):
     with pytest.raises(RecipeError, match=f"'{family}' is registered already"):
-        register(RECIPES[family])
+        register_gan(RECIPES[family])

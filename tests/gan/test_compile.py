@@ -32,7 +32,7 @@ def traced(monkeypatch):
     def trace(function, device):
         return torch.compile(function, dynamic=False, fullgraph=True, backend="eager")
 
-    monkeypatch.setattr("sonosynth.gan.training.trainer.compiled", trace)
+    monkeypatch.setattr("sonosynth.gan.training.trainer.compile_function", trace)
 
 
 def test_the_length_of_a_run_alone_decides_unless_it_is_set():

@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 POLICY = ("brightness", "contrast", "translation")
 
 
-def players(size: int = 32, n_classes: int = 0, width: int = 4) -> tuple[FastGANGenerator, FastGANDiscriminator]:
+def make_networks(size: int = 32, n_classes: int = 0, width: int = 4) -> tuple[FastGANGenerator, FastGANDiscriminator]:
     torch.manual_seed(0)
     return FastGANGenerator(size, n_classes, z_dim=16, ngf=width), FastGANDiscriminator(size, n_classes, ndf=width)
 
@@ -69,7 +69,7 @@ def test_parameter_counts(size, width, generator, discriminator):
 @pytest.mark.parametrize("n_classes", [0, 3])
 @pytest.mark.parametrize("size", [32, 64, 128, 256, 512])
 def test_shapes_and_links_at_every_size(size, n_classes):
-    generator, discriminator = players(size, n_classes)
+    generator, discriminator = make_networks(size, n_classes)
     z, noise = latents(generator, 2)
     labels = torch.tensor([0, 2]) if n_classes else None
     image, small = generator.both_sizes(z, labels, noise)
@@ -88,7 +88,7 @@ def test_shapes_and_links_at_every_size(size, n_classes):
 
 @pytest.mark.parametrize("n_classes", [0, 3])
 def test_precisions_agree_and_a_gradient_reaches_every_parameter(n_classes):
-    generator, discriminator = players(64, n_classes, width=8)
+    generator, discriminator = make_networks(64, n_classes, width=8)
     for module in generator.modules():
         if isinstance(module, GatedConv2d) and module.noise_strength is not None:
             nn.init.constant_(module.noise_strength, 0.1)
@@ -195,7 +195,7 @@ def test_noise_comes_from_the_argument_scaled_by_a_learned_strength():
 
 
 def test_equal_draws_give_equal_images_and_truncation_scales_the_latent():
-    generator, _ = players(n_classes=2)
+    generator, _ = make_networks(n_classes=2)
     generator.eval()
     z, noise = latents(generator, 4)
     labels = torch.tensor([0, 1, 0, 1])
@@ -217,7 +217,7 @@ def test_latents_outweigh_classes_at_the_start():
 
 
 def test_an_image_does_not_depend_on_its_batch_in_evaluation_mode():
-    generator, _ = players()
+    generator, _ = make_networks()
     z, noise = latents(generator, 8)
     generator(z, None, noise)
     generator.eval()
@@ -231,7 +231,7 @@ def test_classes_change_logits_by_the_projection():
     table = layer.weight.detach() / layer.norm(layer.weight).detach()
     expected = torch.stack([(table[2] * x[0].mean(dim=(1, 2))).sum(), (table[0] * x[1].mean(dim=(1, 2))).sum()])
     torch.testing.assert_close(layer(x, labels)[:, 0], expected)
-    _, discriminator = players(n_classes=3)
+    _, discriminator = make_networks(n_classes=3)
     discriminator.eval()
     images, small = torch.randn(1, 1, 32, 32), torch.randn(1, 1, 16, 16)
     difference = discriminator(images, small, torch.tensor([0])) - discriminator(images, small, torch.tensor([1]))
@@ -289,9 +289,9 @@ def test_losses_of_given_logits():
 
 
 def test_phases_train_one_player_each_and_repeat_under_equal_draws():
-    generator, discriminator = players(n_classes=2)
+    generator, discriminator = make_networks(n_classes=2)
     phases = objective(generator, discriminator).phases()
-    assert [(phase.name, phase.player, phase.interval) for phase in phases] == [
+    assert [(phase.name, phase.network, phase.interval) for phase in phases] == [
         ("discriminator", "discriminator", 1),
         ("generator", "generator", 1),
     ]
@@ -303,12 +303,12 @@ def test_phases_train_one_player_each_and_repeat_under_equal_draws():
             discriminator.load_state_dict(start[1])
             for network, name in ((generator, "generator"), (discriminator, "discriminator")):
                 network.zero_grad()
-                network.requires_grad_(name == phase.player)
+                network.requires_grad_(name == phase.network)
             loss, _ = phase.loss(batch(n_classes=2))
             loss.backward()
             grads = [p.grad for network in (generator, discriminator) for p in network.parameters()]
             seen.append((loss.detach(), [g.clone() for g in grads if g is not None]))
-        trained = {"generator": generator, "discriminator": discriminator}[phase.player]
+        trained = {"generator": generator, "discriminator": discriminator}[phase.network]
         # The decoders see real images alone, which is the discriminator's step: it trains all of its parameters.
         assert len(seen[0][1]) == len(list(trained.parameters()))
         assert torch.equal(seen[0][0], seen[1][0])
@@ -318,9 +318,9 @@ def test_phases_train_one_player_each_and_repeat_under_equal_draws():
 def _train(networks: tuple[nn.Module, nn.Module], optimizers: list[torch.optim.Optimizer], steps: range) -> None:
     game = objective(*networks)
     for step in steps:
-        for phase, optimizer, player in zip(game.phases(), optimizers, networks[::-1], strict=True):
+        for phase, optimizer, network in zip(game.phases(), optimizers, networks[::-1], strict=True):
             for network in networks:
-                network.requires_grad_(network is player)
+                network.requires_grad_(network is network)
             phase.loss(batch(step=step))[0].backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -328,7 +328,7 @@ def _train(networks: tuple[nn.Module, nn.Module], optimizers: list[torch.optim.O
 
 def test_a_restored_game_goes_on_bit_for_bit():
     def make() -> tuple[tuple[nn.Module, nn.Module], list[torch.optim.Optimizer]]:
-        networks = players()
+        networks = make_networks()
         return networks, [torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999)) for n in networks[::-1]]
 
     straight, straight_optimizers = make()
@@ -349,7 +349,7 @@ def test_a_restored_game_goes_on_bit_for_bit():
 
 
 def test_reconstruction_teaches_the_discriminator_to_encode_images():
-    generator, discriminator = players(width=8)
+    generator, discriminator = make_networks(width=8)
     game = objective(generator, discriminator, augmentation=())
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=2e-3, betas=(0.5, 0.999))
     ramp = torch.linspace(-0.9, 0.9, 32)

@@ -25,7 +25,7 @@ def objective(generator: nn.Module, discriminator: nn.Module, **settings) -> Sty
     return StyleGAN2Objective(generator, discriminator, **(given | settings))
 
 
-def players() -> tuple[Generator, Discriminator]:
+def make_networks() -> tuple[Generator, Discriminator]:
     torch.manual_seed(0)
     small = {"channel_base": 512, "channel_max": 8, "w_dim": 8}
     return Generator(32, z_dim=8, **small), Discriminator(32, **small)
@@ -44,7 +44,7 @@ class Linear(nn.Module):
 
 def test_r1_of_a_linear_discriminator_is_its_squared_norm():
     a = torch.randn(1, 32, 32)
-    generator, _ = players()
+    generator, _ = make_networks()
     game = objective(generator, Linear(a))
     loss, statistics = game.r1_loss(Batch(torch.randn(4, 1, 32, 32), None, None, Draws(0, "r1", 0, CPU)))
     squared = a.square().sum()
@@ -55,7 +55,7 @@ def test_r1_of_a_linear_discriminator_is_its_squared_norm():
 
 
 def test_path_length_gradient_agrees_with_finite_differences():
-    generator, discriminator = players()
+    generator, discriminator = make_networks()
     generator.double()
     game = objective(generator, discriminator)
     game.path_length_mean = torch.zeros([], dtype=torch.float64)
@@ -88,14 +88,14 @@ class _DoubleDraws(Draws):
 
 
 def test_path_length_mean_moves_by_a_hundredth():
-    generator, discriminator = players()
+    generator, discriminator = make_networks()
     game = objective(generator, discriminator)
     _, statistics = game.path_length_loss(Batch(torch.zeros(4, 1, 32, 32), None, None, Draws(0, "p", 0, CPU)))
     torch.testing.assert_close(game.path_length_mean, 0.01 * statistics["path_length"])
 
 
 def test_phases_follow_the_weights():
-    generator, discriminator = players()
+    generator, discriminator = make_networks()
     names = [phase.name for phase in objective(generator, discriminator).phases()]
     assert names == ["generator", "path_length", "discriminator", "r1"]
     bare = objective(generator, discriminator, r1_weight=0.0, path_length_weight=0.0)
@@ -103,7 +103,7 @@ def test_phases_follow_the_weights():
 
 
 def test_style_mixing_of_zero_keeps_one_style_and_one_mixes():
-    generator, discriminator = players()
+    generator, discriminator = make_networks()
     plain = objective(generator, discriminator, style_mixing=0.0)._styles(Draws(0, "s", 0, CPU), 6, None)
     assert (plain == plain[:, :1]).all()
     mixed = objective(generator, discriminator, style_mixing=1.0)._styles(Draws(0, "s", 0, CPU), 6, None)

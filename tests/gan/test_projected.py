@@ -23,7 +23,7 @@ POLICY = ("brightness", "contrast", "translation", "cutout")
 OFF = LeCam(0.0)
 
 
-def players(size: int = 32, n_classes: int = 0, seed: int = 0, **settings):
+def make_networks(size: int = 32, n_classes: int = 0, seed: int = 0, **settings):
     torch.manual_seed(seed)
     generator = ProjectedGenerator(size, n_classes, z_dim=16, ngf=8, **settings)
     return generator, ProjectedDiscriminator(size, n_classes, ndf=8, feature_px=128)
@@ -47,7 +47,7 @@ def smooth_images() -> Tensor:
 @pytest.mark.parametrize("n_classes", [0, 3])
 @pytest.mark.parametrize("size", [32, 64, 128, 256])
 def test_players_fit_every_size_and_all_that_is_trained_gets_a_gradient(size, n_classes):
-    generator, discriminator = players(size, n_classes)
+    generator, discriminator = make_networks(size, n_classes)
     labels = torch.tensor([0, 2]) if n_classes else None
     images = generator(torch.randn(2, 16), labels, torch.zeros(2, generator.noise_length))
     assert images.shape == (2, 1, size, size)
@@ -55,8 +55,8 @@ def test_players_fit_every_size_and_all_that_is_trained_gets_a_gradient(size, n_
     assert logits.shape == (2, 4 * 16 if size < 256 else 4 * 25)
     assert images.dtype == logits.dtype == torch.float32
     logits.square().mean().backward()
-    for player in (generator, discriminator):
-        for name, parameter in player.named_parameters():
+    for network in (generator, discriminator):
+        for name, parameter in network.named_parameters():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
             assert parameter.grad.abs().max() > 0, name
 
@@ -152,11 +152,11 @@ def fixed(discriminator: ProjectedDiscriminator) -> dict[str, Tensor]:
 
 
 class Game:
-    """Two players, their optimisers and steps as the training loop takes them."""
+    """Two networks, their optimisers and steps as the training loop takes them."""
 
     def __init__(self, seed: int, n_classes: int = 0, **settings):
         self.n_classes = n_classes
-        self.generator, self.discriminator = players(n_classes=n_classes, seed=seed, **settings)
+        self.generator, self.discriminator = make_networks(n_classes=n_classes, seed=seed, **settings)
         self.objective = ProjectedObjective(self.generator, self.discriminator, augmentation=POLICY, lecam=OFF)
         both = {"generator": self.generator, "discriminator": self.discriminator}
         self.optimizers = {k: torch.optim.Adam(v.parameters(), lr=2e-3, betas=(0.0, 0.99)) for k, v in both.items()}
@@ -164,13 +164,13 @@ class Game:
     def play(self, steps: range) -> None:
         for step in steps:
             for phase in self.objective.phases():
-                self.generator.requires_grad_(phase.player == "generator")
-                self.discriminator.requires_grad_(phase.player == "discriminator")
+                self.generator.requires_grad_(phase.network == "generator")
+                self.discriminator.requires_grad_(phase.network == "discriminator")
                 loss, statistics = phase.loss(batch(step, n_classes=self.n_classes))
                 assert all(value.isfinite() and not value.requires_grad for value in statistics.values())
                 loss.backward()
-                self.optimizers[phase.player].step()
-                self.optimizers[phase.player].zero_grad()
+                self.optimizers[phase.network].step()
+                self.optimizers[phase.network].zero_grad()
 
     def parts(self) -> dict:
         parts = {"generator": self.generator, "discriminator": self.discriminator, "objective": self.objective}
@@ -196,8 +196,8 @@ def test_training_moves_every_parameter_and_nothing_that_is_fixed():
 
 
 def test_projections_are_random_and_travel_in_the_state_but_the_backbone_does_not():
-    (_, first), (_, second) = players(seed=0), players(seed=1)
-    _, again = players(seed=0)
+    (_, first), (_, second) = make_networks(seed=0), make_networks(seed=1)
+    _, again = make_networks(seed=0)
     random = [name for name in first.state_dict() if name.startswith("features.")]
     assert len(random) == 2 * 8
     assert all(name.split(".")[1] in ("across_channels", "across_scales") for name in random)
@@ -216,13 +216,13 @@ def test_a_game_restored_into_other_players_goes_on_exactly(n_classes, lite):
     resumed.restore(straight.state())
     straight.play(range(2, 4))
     resumed.play(range(2, 4))
-    for player in ("generator", "discriminator"):
-        a, b = straight.state()[player], resumed.state()[player]
+    for network in ("generator", "discriminator"):
+        a, b = straight.state()[network], resumed.state()[network]
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_the_loss_of_the_generator_reaches_it_through_the_frozen_network_and_leaves_the_discriminator_alone():
-    generator, discriminator = players()
+    generator, discriminator = make_networks()
     discriminator.requires_grad_(False)
     loss, _ = ProjectedObjective(generator, discriminator, augmentation=POLICY, lecam=OFF).generator_loss(batch(0))
     loss.backward()
@@ -232,8 +232,8 @@ def test_the_loss_of_the_generator_reaches_it_through_the_frozen_network_and_lea
 
 
 def test_weights_are_normalised_to_a_largest_singular_value_of_one():
-    for player, n_layers in zip(players(n_classes=2), (3 + 1, 4 + 3 + 2 + 1 + 4), strict=True):
-        layers = [layer for layer in player.eval().modules() if isinstance(layer, SpectralConv2d)]
+    for network, n_layers in zip(make_networks(n_classes=2), (3 + 1, 4 + 3 + 2 + 1 + 4), strict=True):
+        layers = [layer for layer in network.eval().modules() if isinstance(layer, SpectralConv2d)]
         assert len(layers) == n_layers
         for layer in layers:
             weight = (layer.weight / layer.norm(layer.weight)).detach()
@@ -254,8 +254,8 @@ def test_initial_weights_are_those_of_an_ordinary_convolution():
     theirs = nn.Conv2d(6, 5, 3)
     assert torch.equal(ours.weight, theirs.weight)
     assert torch.equal(ours.bias, theirs.bias)
-    for player in players():
-        for layer in player.modules():
+    for network in make_networks():
+        for layer in network.modules():
             if isinstance(layer, SpectralConv2d):
                 limit = layer.weight[0].numel() ** -0.5
                 assert 0.7 * limit < layer.weight.abs().max() <= limit
@@ -275,7 +275,7 @@ class Mean(nn.Module):
 
 
 def test_losses_are_the_hinge_losses():
-    generator, _ = players()
+    generator, _ = make_networks()
     game = ProjectedObjective(generator.eval(), Mean(), augmentation=(), lecam=OFF)
     real = torch.tensor([-0.5, 0.5, 1.5, 3.0])[:, None, None, None].expand(4, 1, 32, 32)
     loss, statistics = game.discriminator_loss(Batch(real, None, None, Draws(0, "d", 0, CPU)))
@@ -287,7 +287,7 @@ def test_losses_are_the_hinge_losses():
 
 
 def test_real_and_generated_images_are_augmented_and_keep_their_labels():
-    generator, _ = players(n_classes=4)
+    generator, _ = make_networks(n_classes=4)
     game = ProjectedObjective(generator, Mean(), augmentation=("brightness",), lecam=OFF)
     real = torch.zeros(3, 1, 32, 32)
     real_labels, fake_labels = torch.tensor([0, 0, 0]), torch.tensor([3, 3, 3])
@@ -299,7 +299,7 @@ def test_real_and_generated_images_are_augmented_and_keep_their_labels():
 
 
 def test_two_sets_are_judged_together_as_they_are_alone():
-    _, discriminator = players(n_classes=2)
+    _, discriminator = make_networks(n_classes=2)
     discriminator.eval()  # fixes the singular values; the statistics of the batch count all the same
     images, labels = torch.randn(8, 1, 32, 32) * torch.linspace(0.1, 1, 8)[:, None, None, None], torch.arange(8) % 2
     together = discriminator(images, labels, sets=2)
@@ -309,7 +309,7 @@ def test_two_sets_are_judged_together_as_they_are_alone():
 
 
 def test_classes_change_the_image_and_the_judgement():
-    generator, discriminator = (player.eval() for player in players(n_classes=2))
+    generator, discriminator = (network.eval() for network in make_networks(n_classes=2))
     z, noise = torch.randn(2, 16), torch.zeros(2, 0)
     images = generator(z, torch.tensor([0, 0]), noise)
     assert not torch.allclose(images, generator(z, torch.tensor([1, 1]), noise), atol=1e-3)
@@ -318,7 +318,7 @@ def test_classes_change_the_image_and_the_judgement():
 
 
 def test_truncation_draws_images_together():
-    generator, _ = players()
+    generator, _ = make_networks()
     generator(torch.randn(16, 16), None, torch.zeros(16, 0))  # a first estimate of the batch statistics
     generator.eval()
     z, noise = torch.randn(8, 16), torch.zeros(8, 0)
@@ -328,8 +328,8 @@ def test_truncation_draws_images_together():
 
 
 def test_only_the_full_generator_takes_noise_and_uses_all_of_it():
-    assert players()[0].noise_length == 0
-    generator, _ = players(lite=False)
+    assert make_networks()[0].noise_length == 0
+    generator, _ = make_networks(lite=False)
     assert generator.noise_length == 2 * (8**2 + 16**2 + 32**2)
     for block in generator.blocks:
         for layer in block.layers:

@@ -13,7 +13,7 @@ from sonosynth.core.files import locked
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.checkpoint import load_generator, save_generator
 from sonosynth.gan.registry import RECIPES, make_recipe
-from sonosynth.gan.sample import class_sequence, generate, interpolate, tile
+from sonosynth.gan.sample import class_sequence, generate, image_grid, interpolate
 from sonosynth.gan.training import loop as train_module
 from sonosynth.gan.training import run_writer as keeper
 from sonosynth.gan.training.early_stopping import DISTANCE_IMAGES
@@ -386,7 +386,7 @@ def test_class_sequence_is_proportional_and_a_prefix_of_itself():
 
 def test_tile_lays_images_row_by_row():
     images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1)
-    assert tile(images, 4).tolist() == [[0, 1, 2, 3], [4, 5, 0, 0]]
+    assert image_grid(images, 4).tolist() == [[0, 1, 2, 3], [4, 5, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -513,6 +513,6 @@ def test_a_step_is_timed_in_whole_rounds_where_the_device_runs_ahead(small_set, 
     trainer = Trainer(small_set, run_config(small_set, tiny("stylegan2"), conditional=True, seed=0), CPU)
     done: Counter[str] = Counter()
     monkeypatch.setattr(trainer, "run_phase", lambda phase, norm: done.update([phase.name]) or {})
-    monkeypatch.setattr("sonosynth.gan.training.trainer.runs_ahead", lambda device: True)
-    assert trainer.seconds_a_step(repeats=2, warm_up=1) > 0
+    monkeypatch.setattr("sonosynth.gan.training.trainer.is_asynchronous", lambda device: True)
+    assert trainer.seconds_per_step(repeats=2, warm_up=1) > 0
     assert done == {"generator": 48, "path_length": 12, "discriminator": 48, "r1": 3}

@@ -13,7 +13,7 @@ from sonosynth.classify.augmentation import classical_augmentation
 from sonosynth.classify.networks import Network, build_network, find_network
 from sonosynth.classify.sampling import balanced_indices, class_weights
 from sonosynth.classify.settings import DEFAULTS, Training
-from sonosynth.core.device import autocast, default_device, keep_freed_memory, on_device
+from sonosynth.core.device import autocast, default_device, keep_freed_memory, to_device
 from sonosynth.core.draws import Draws, shuffled_indices
 from sonosynth.core.errors import DivergenceError
 from sonosynth.core.seeds import seed_of
@@ -146,7 +146,7 @@ def _steps(fitted: Fitted, pool: ImageSet, classical: bool, training: Training, 
             index = balanced_indices(pool.labels, start, training.batch, seed)
         else:
             index = shuffled_indices(len(images), start, training.batch, seed)
-        index = on_device(index, device)
+        index = to_device(index, device)
         x = images[index][:, None].float() / 255
         if classical:
             x = classical_augmentation(x, Draws(seed, "classical", step, device))

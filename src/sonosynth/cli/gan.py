@@ -67,7 +67,7 @@ def train(
     from contextlib import nullcontext
 
     from sonosynth.core.device import precision
-    from sonosynth.core.distributed import leads, started
+    from sonosynth.core.distributed import is_main_process, launch
     from sonosynth.core.errors import RecipeError
     from sonosynth.core.files import read_json
     from sonosynth.data.prepare import load_image_set
@@ -77,7 +77,7 @@ def train(
     from sonosynth.gan.training.loop import kept_settings, train_mode
     from sonosynth.gan.training.loop import train as train_one
     from sonosynth.gan.training.pretrain import announcement
-    from sonosynth.gan.training.tracking import TensorBoard
+    from sonosynth.gan.training.tensorboard import TensorBoard
     from sonosynth.gan.training.transfer import source_of
     from sonosynth.metrics.snapshots import distance_to
 
@@ -103,11 +103,11 @@ def train(
     runs = [path.parent for path in (out / RECIPE, *sorted(out.glob(f"*/{RECIPE}"))) if path.is_file()]
     kept = [f"note: {line}" for line in kept_settings(recipe, length, runs)]
     plan = "\n".join([*first, plan, recipe.compile_plan(length), *kept])
-    recipe.check_share(devices * nodes)
+    recipe.check_processes(devices * nodes)
     begun = False
     with (
-        started(devices, nodes) as device,
-        TensorBoard() if tensorboard and leads() else nullcontext() as track,
+        launch(devices, nodes) as device,
+        TensorBoard() if tensorboard and is_main_process() else nullcontext() as track,
         progress_bar("training") as tell,
     ):
 
@@ -192,7 +192,7 @@ def generate(
     """Make synthetic images with a trained generator: an image folder with a manifest, marked as synthetic."""
     from sonosynth.core.files import atomic_directory, check_output
     from sonosynth.gan.sample import generate as make
-    from sonosynth.gan.sample import interpolate, save_animation, save_sheet
+    from sonosynth.gan.sample import interpolate, save_animation, save_image_grid
 
     check_output(out, directory=True)
     how: dict[str, Any] = {
@@ -207,9 +207,9 @@ def generate(
     with atomic_directory(out) as beside:
         made.save(beside)
         if grid:
-            save_sheet(made.images[:100], beside / "grid.png", columns=10)
+            save_image_grid(made.images[:100], beside / "grid.png", columns=10)
         if interpolation is not None:
             frames = interpolate(run, interpolation, **how)
-            save_sheet(frames, beside / "interpolation.png", columns=len(frames))
+            save_image_grid(frames, beside / "interpolation.png", columns=len(frames))
             save_animation(frames, beside / "interpolation.gif")
     typer.echo(str(out))

@@ -89,12 +89,12 @@ def _c_function(name: str) -> Callable[..., int] | None:
     return getattr(ctypes.CDLL(None), name, None) if platform.libc_ver()[0] == "glibc" else None
 
 
-def share_cores(workers: int) -> None:
+def limit_threads(workers: int) -> None:
     """Let this process use its part of the cores, where `workers` processes share them."""
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
 
 
-def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1, warm_up: int = 0) -> float:
+def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 1, warm_up: int = 0) -> float:
     """Return how long `work` takes, with all that it leaves to `device`: a median, after `warm_up` calls.
 
     One call alone may meet a busy moment of the machine.
@@ -110,11 +110,11 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int = 1, 
 
 
 def _wait(device: torch.device) -> None:
-    if runs_ahead(device):
+    if is_asynchronous(device):
         torch.cuda.synchronize(device)
 
 
-def runs_ahead(device: torch.device) -> bool:
+def is_asynchronous(device: torch.device) -> bool:
     """Return whether work is only handed to `device`, and this process goes on meanwhile."""
     return device.type == "cuda"
 
@@ -125,7 +125,7 @@ def can_compile(device: torch.device) -> bool:
     return device.type == "cuda" or any(shutil.which(name) for name in ([named] if named else ["g++", "clang++"]))
 
 
-def begin_compiling() -> None:
+def reset_compiler() -> None:
     """Drop all that is compiled: what comes next has networks of its own, and the number of variants is limited.
 
     What is compiled takes `has_bfloat16` for a constant; to say so earlier would import the compiler, which takes
@@ -137,10 +137,10 @@ def begin_compiling() -> None:
     torch.compiler.assume_constant_result(has_bfloat16)  # type: ignore[no-untyped-call]
 
 
-def compiled(function: Function, device: torch.device) -> Function:
+def compile_function(function: Function, device: torch.device) -> Function:
     """Return `function` compiled for `device` when first called, anew for every shape and type of its arguments.
 
-    On a GPU its kernels are recorded as CUDA graphs; call `next_step` before outputs of earlier calls may be lost.
+    On a GPU its kernels are recorded as CUDA graphs; call `mark_step_begin` before earlier outputs may be lost.
     """
     global _records_graphs
     _records_graphs = device.type == "cuda"
@@ -148,22 +148,22 @@ def compiled(function: Function, device: torch.device) -> Function:
     return torch.compile(function, dynamic=False, mode=mode)  # type: ignore[return-value]
 
 
-def on_device(x: Tensor, device: torch.device) -> Tensor:
+def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Return `x`, which is on the CPU, on `device`, without waiting for what the device has still to do."""
-    return x.pin_memory().to(device, non_blocking=True) if runs_ahead(device) else x.to(device)
+    return x.pin_memory().to(device, non_blocking=True) if is_asynchronous(device) else x.to(device)
 
 
-def staging(device: torch.device, *shape: int) -> Tensor:
-    """Return an empty float32 tensor on the CPU, of which `on_device` takes a copy at once."""
-    return torch.empty(shape, pin_memory=runs_ahead(device))
+def pinned_empty(device: torch.device, *shape: int) -> Tensor:
+    """Return an empty float32 tensor on the CPU, of which `to_device` takes a copy at once."""
+    return torch.empty(shape, pin_memory=is_asynchronous(device))
 
 
-def fetched(x: Tensor) -> Callable[[], Tensor]:
+def start_copy_to_cpu(x: Tensor) -> Callable[[], Tensor]:
     """Begin to copy `x` to the CPU; return a function that waits for the copy, not for work given to the device since.
 
     `x` itself, where it is there already.
     """
-    if not runs_ahead(x.device):
+    if not is_asynchronous(x.device):
         return lambda: x
     copy = torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
     done = torch.cuda.current_stream(x.device).record_event()
@@ -175,21 +175,21 @@ def fetched(x: Tensor) -> Callable[[], Tensor]:
     return wait
 
 
-def samples_a_pass(device: torch.device, side: int) -> int:
+def sampling_batch_size(device: torch.device, side: int) -> int:
     """Return how many images of `side` pixels a generator makes at once, however many are wanted of it.
 
     On a GPU a pass of fewer takes as long: to launch it takes longer than to compute it.
     """
-    return max(32, min(256, 2**22 // side**2)) if runs_ahead(device) else 32
+    return max(32, min(256, 2**22 // side**2)) if is_asynchronous(device) else 32
 
 
-def next_step() -> None:
+def mark_step_begin() -> None:
     """Allow compiled functions to overwrite what they returned before."""
     if _records_graphs:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
-def generator(*parts: int | str, device: torch.device | None = None) -> torch.Generator:
+def torch_generator(*parts: int | str, device: torch.device | None = None) -> torch.Generator:
     """Return a torch generator on `device` (CPU if not given) seeded from `parts`; see `seed_of`.
 
     On a CPU, PyTorch's generator takes 32 bits of the seed: of 10,000 sequences two are one with a chance of 1 %.

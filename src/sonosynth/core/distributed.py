@@ -1,7 +1,7 @@
 """Several processes that train one generator together, each with an equal, contiguous share of every batch.
 
 Without a process group there is one process, and everything here leaves its arguments as they are. Several are started
-by `started`, or from outside by whatever Fabric knows (torchrun, SLURM).
+by `launch`, or from outside by whatever Fabric knows (torchrun, SLURM).
 """
 
 import logging
@@ -21,7 +21,7 @@ from sonosynth.core.errors import ProcessError
 
 
 @dataclass(frozen=True)
-class Share:
+class RankSlice:
     """Which part of every batch this process works on: number `index` of `count` equal parts."""
 
     index: int = 0
@@ -33,17 +33,17 @@ class Share:
         return slice(self.index * each, (self.index + 1) * each)
 
 
-def share() -> Share:
+def rank_slice() -> RankSlice:
     """Return the share of this process."""
-    return Share(dist.get_rank(), dist.get_world_size()) if _several() else Share()
+    return RankSlice(dist.get_rank(), dist.get_world_size()) if _several() else RankSlice()
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Return whether this is the process that writes, reports and asks."""
-    return share().index == 0
+    return rank_slice().index == 0
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Return when every process has come here."""
     if _several():
         dist.barrier()
@@ -72,7 +72,7 @@ def any_process(flag: bool, device: torch.device) -> bool:
     return bool(flags)
 
 
-def from_leader(value: float, device: torch.device) -> float:
+def broadcast_from_main(value: float, device: torch.device) -> float:
     """Return the `value` of the process that leads."""
     if not _several():
         return value
@@ -82,7 +82,7 @@ def from_leader(value: float, device: torch.device) -> float:
 
 
 @contextmanager
-def started(devices: int, nodes: int) -> Iterator[torch.device]:
+def launch(devices: int, nodes: int) -> Iterator[torch.device]:
     """Run the block in ``devices · nodes`` processes and yield the device of this one.
 
     Only the leader is heard, and only the leader goes on after the block. Where nothing outside has started the
@@ -118,14 +118,14 @@ def started(devices: int, nodes: int) -> Iterator[torch.device]:
     )
     try:
         fabric.launch()
-        if leads():
+        if is_main_process():
             yield fabric.device
         else:
             with _unheard():
                 yield fabric.device
             raise SystemExit(0)
     except KeyboardInterrupt:
-        if not leads():
+        if not is_main_process():
             raise SystemExit(130) from None
         raise
     finally:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from sonosynth.core.device import generator
-from sonosynth.core.distributed import Share
+from sonosynth.core.device import torch_generator
+from sonosynth.core.distributed import RankSlice
 
 
 class Draws:
@@ -15,9 +15,9 @@ class Draws:
     so a sample meets the same draws however many processes there are.
     """
 
-    def __init__(self, seed: int, purpose: str, step: int, device: torch.device, share: Share | None = None):
-        self._generator = generator(seed, purpose, step, device=device)
-        self._device, self._share = device, share or Share()
+    def __init__(self, seed: int, purpose: str, step: int, device: torch.device, share: RankSlice | None = None):
+        self._generator = torch_generator(seed, purpose, step, device=device)
+        self._device, self._share = device, share or RankSlice()
 
     def normal(self, n: int, *shape: int) -> Tensor:
         """Return standard normal float32 values ``[n, *shape]``."""
@@ -44,6 +44,6 @@ def shuffled_indices(n: int, start: int, count: int, seed: int) -> Tensor:
     Sample s is entry ``s mod n`` of the permutation of epoch ``s // n``. The result is int64 ``[count]`` on the CPU.
     """
     epochs = range(start // n, (start + count - 1) // n + 1)
-    order = torch.cat([torch.randperm(n, generator=generator(seed, "order", epoch)) for epoch in epochs])
+    order = torch.cat([torch.randperm(n, generator=torch_generator(seed, "order", epoch)) for epoch in epochs])
     offset = start - epochs[0] * n
     return order[offset : offset + count]

@@ -43,7 +43,7 @@ class GeneratorNetwork(nn.Module, ABC):
 class Batch:
     """What one phase of one step works on: real images, the classes of generated ones, and its random draws.
 
-    `real` is float32 ``[N, 1, H, W]`` in [-1, 1]; labels are int64 ``[N]``, or None for an unconditional game.
+    `real` is float32 ``[N, 1, H, W]`` in [-1, 1]; labels are int64 ``[N]``, or None for an unconditional GAN.
     """
 
     real: Tensor
@@ -63,7 +63,7 @@ class Objective(Protocol):
     """What a family gives to the training loop: its phases, and whatever state they keep between steps."""
 
     @property
-    def compiled(self) -> tuple[str, ...]:
+    def compilable(self) -> tuple[str, ...]:
         """The names of the methods that `torch.compile` may replace; none, if it is empty.
 
         They take and return tensors, draw nothing, and what they return is not differentiated twice.
@@ -72,10 +72,10 @@ class Objective(Protocol):
     def phases(self) -> "list[Phase]":
         """Return the phases of a step, in the order in which they run."""
 
-    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+    def discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return the discriminator's float32 outputs ``[N, ...]`` on images as they are, without augmentation.
 
-        `images` are float32 ``[N, 1, H, W]`` in [-1, 1]; `labels` int64 ``[N]``, or None in an unconditional game.
+        `images` are float32 ``[N, 1, H, W]`` in [-1, 1]; `labels` int64 ``[N]``, or None in an unconditional GAN.
         """
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -87,13 +87,13 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimiser step of one player: its loss is minimised every `interval` steps.
+    """One optimiser step of one network: its loss is minimised every `interval` steps.
 
     `loss` returns the scalar to minimise and detached statistics to log.
     """
 
     name: str
-    player: Literal["generator", "discriminator"]
+    network: Literal["generator", "discriminator"]
     interval: int
     loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 

@@ -121,17 +121,18 @@ class Recipe(BaseModel, ABC):
             return f"{choice}, as set"
         return f"{choice}, since the run is {'' if self.compiles(kimg) else 'not '}at least {COMPILE_KIMG:g} kimg long"
 
-    def check_share(self, processes: int) -> None:
+    def check_processes(self, processes: int) -> None:
         """Raise RecipeError if a batch cannot be divided among so many `processes`."""
         images, left = divmod(self.batch, processes)
-        if processes > 1 and (left or images % self.smallest_share):
+        if processes > 1 and (left or images % self.process_batch_multiple):
             raise RecipeError(
                 f"GAN '{self.name}', batch = {self.batch}: {processes} processes need a multiple of "
-                f"{processes * self.smallest_share} images; set batch to one (--set batch=...), or use fewer processes"
+                f"{processes * self.process_batch_multiple} images; set batch to one (--set batch=...), "
+                "or use fewer processes"
             )
 
     @property
-    def smallest_share(self) -> int:
+    def process_batch_multiple(self) -> int:
         """Where several processes share a batch, the images of each are a multiple of this."""
         return 2
 
@@ -157,7 +158,7 @@ class Recipe(BaseModel, ABC):
 
     @abstractmethod
     def build_objective(self, generator: Any, discriminator: Any) -> Objective:
-        """Return the losses of the game between the two networks."""
+        """Return the losses of both networks."""
 
     def build_optimizers(self, generator: Any, discriminator: Any) -> tuple[Optimizer, Optimizer]:
         """Return an optimiser for the generator and one for the discriminator: Adam, unless a family overrides it."""
@@ -170,8 +171,8 @@ class Recipe(BaseModel, ABC):
     def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
         """Return the numbers of trained parameters of generator and discriminator."""
         with torch.device("meta"):
-            players = self.build_generator(size, n_classes), self.build_discriminator(size, n_classes)
-        return tuple(sum(p.numel() for p in player.parameters()) for player in players)  # type: ignore[return-value]
+            networks = self.build_generator(size, n_classes), self.build_discriminator(size, n_classes)
+        return tuple(sum(p.numel() for p in network.parameters()) for network in networks)  # type: ignore[return-value]
 
 
 def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> Optimizer:

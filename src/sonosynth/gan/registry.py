@@ -104,7 +104,7 @@ class StyleGAN2Recipe(Recipe):
         return self.r1_gamma if self.r1_gamma is not None else 0.0002 * size**2 / self.batch
 
     @property
-    def smallest_share(self) -> int:
+    def process_batch_multiple(self) -> int:
         """Whole groups of the minibatch standard deviation, and two pairs of labels for path-length regularisation."""
         return math.lcm(self._group, 4)
 
@@ -140,7 +140,7 @@ class StyleGAN2Recipe(Recipe):
     def build_objective(
         self, generator: stylegan2.Generator, discriminator: stylegan2.Discriminator
     ) -> StyleGAN2Objective:
-        """Return the losses of the game between the two networks."""
+        """Return the losses of both networks."""
         return StyleGAN2Objective(
             generator,
             discriminator,
@@ -169,7 +169,7 @@ class StyleGAN2Recipe(Recipe):
     def build_optimizers(
         self, generator: stylegan2.Generator, discriminator: stylegan2.Discriminator
     ) -> tuple[Optimizer, Optimizer]:
-        """Return one Adam a player, corrected for lazy regularisation (Karras 2020, appendix B)."""
+        """Return one Adam per network, corrected for lazy regularisation (Karras 2020, appendix B)."""
         return (
             self._adam(generator, self.path_length_interval if self.path_length_weight else None),
             self._adam(discriminator, self.r1_interval if self.r1_weight(generator.size) else None),
@@ -225,7 +225,7 @@ class FastGANRecipe(Recipe):
     def build_objective(
         self, generator: fastgan.FastGANGenerator, discriminator: fastgan.FastGANDiscriminator
     ) -> Objective:
-        """Return the losses of the game between the two networks."""
+        """Return the losses of both networks."""
         device = next(generator.parameters()).device
         return fastgan.FastGANObjective(
             generator,
@@ -283,7 +283,7 @@ class ProjectedRecipe(Recipe):
     def build_objective(
         self, generator: projected.ProjectedGenerator, discriminator: projected.ProjectedDiscriminator
     ) -> Objective:
-        """Return the losses of the game between the two networks."""
+        """Return the losses of both networks."""
         return projected.ProjectedObjective(
             generator, discriminator, augmentation=self.diffaugment, lecam=self._lecam(generator)
         )
@@ -293,7 +293,7 @@ RECIPES: dict[str, Recipe] = {}
 FAMILIES: dict[str, type[Recipe]] = {}
 
 
-def register(recipe: Recipe) -> None:
+def register_gan(recipe: Recipe) -> None:
     """Make `recipe` known by its name to every command and study file, and runs of its family readable.
 
     Raises:
@@ -306,13 +306,13 @@ def register(recipe: Recipe) -> None:
     FAMILIES[recipe.family] = type(recipe)
 
 
-register(StyleGAN2Recipe(name="stylegan2"))
-register(StyleGAN2Recipe(name="stylegan2-ada", ada_policy=AdaPolicy()))
-register(StyleGAN2Recipe(name="stylegan2-diffaug", diffaugment=DIFFAUGMENT))
-register(StyleGAN2Recipe(name="stylegan2-diffaug+phantom", diffaugment=DIFFAUGMENT, pretrain_kimg=300.0))
-register(FastGANRecipe(name="fastgan"))
-register(FastGANRecipe(name="fastgan+phantom", pretrain_kimg=300.0))
-register(ProjectedRecipe(name="projected"))
+register_gan(StyleGAN2Recipe(name="stylegan2"))
+register_gan(StyleGAN2Recipe(name="stylegan2-ada", ada_policy=AdaPolicy()))
+register_gan(StyleGAN2Recipe(name="stylegan2-diffaug", diffaugment=DIFFAUGMENT))
+register_gan(StyleGAN2Recipe(name="stylegan2-diffaug+phantom", diffaugment=DIFFAUGMENT, pretrain_kimg=300.0))
+register_gan(FastGANRecipe(name="fastgan"))
+register_gan(FastGANRecipe(name="fastgan+phantom", pretrain_kimg=300.0))
+register_gan(ProjectedRecipe(name="projected"))
 
 
 def make_recipe(base: str, /, **settings: Any) -> Recipe:

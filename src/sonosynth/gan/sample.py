@@ -12,7 +12,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sonosynth.core.device import autocast, default_device, fetched, generator, on_device, samples_a_pass, staging
+from sonosynth.core.device import (
+    autocast,
+    default_device,
+    pinned_empty,
+    sampling_batch_size,
+    start_copy_to_cpu,
+    to_device,
+    torch_generator,
+)
 from sonosynth.core.errors import ClassError, RunError, nearest
 from sonosynth.core.files import atomic_file
 from sonosynth.data.frame import restored
@@ -56,7 +64,7 @@ def _latents(
 
     def draw(latents: Latents, chunk: np.ndarray, start: int, rows: range) -> None:
         for row in rows:
-            own = generator(seed, "sample", first_class + int(chunk[row]), start + row)
+            own = torch_generator(seed, "sample", first_class + int(chunk[row]), start + row)
             for drawn in latents:
                 torch.randn(drawn.shape[1], generator=own, out=drawn[row])
 
@@ -64,7 +72,10 @@ def _latents(
         coming: deque[tuple[Latents, list[Future[None]]]] = deque()
         start = 0
         for chunk in labels:
-            latents = staging(device, len(chunk), network.z_dim), staging(device, len(chunk), network.noise_length)
+            latents = (
+                pinned_empty(device, len(chunk), network.z_dim),
+                pinned_empty(device, len(chunk), network.noise_length),
+            )
             shares = [range(k, len(chunk), DRAWING_THREADS) for k in range(DRAWING_THREADS)]
             coming.append((latents, [pool.submit(draw, latents, chunk, start, rows) for rows in shares]))
             start += len(chunk)
@@ -98,7 +109,7 @@ def synthesise(
     device = next(network.parameters()).device
     images = np.empty((len(labels), network.size, network.size), dtype=np.uint8)
     # Always as many a pass, so that rounding cannot depend on how many images were asked for.
-    size = samples_a_pass(device, network.size)
+    size = sampling_batch_size(device, network.size)
     chunks = [np.resize(labels[start : start + size], size) for start in range(0, len(labels), size)]
 
     def keep(start: int, made: Callable[[], Tensor]) -> None:
@@ -110,10 +121,10 @@ def synthesise(
     last: tuple[int, Callable[[], Tensor]] | None = None
     latents_of = _latents(network, seed, chunks, device, first_class)
     for i, (chunk, latents) in enumerate(zip(chunks, latents_of, strict=True)):
-        z, noise, of_class = (on_device(x, device) for x in (*latents, torch.from_numpy(chunk)))
+        z, noise, of_class = (to_device(x, device) for x in (*latents, torch.from_numpy(chunk)))
         with autocast(device):
             made = network(z, of_class if conditional else None, noise, truncation)
-        now = i * size, fetched(_as_uint8(made[:, 0]))
+        now = i * size, start_copy_to_cpu(_as_uint8(made[:, 0]))
         if last is not None:
             keep(*last)  # while the device makes those of now
         last = now
@@ -213,7 +224,7 @@ class Sampler:
         )
         return restored(made, frame) if original_shape and frame is not None else made
 
-    def player(self, class_name: str | None) -> tuple[GeneratorNetwork, RunConfig, int]:
+    def network(self, class_name: str | None) -> tuple[GeneratorNetwork, RunConfig, int]:
         """Return the generator of a class, the first if not given, its configuration, and the number of the class.
 
         Raises:
@@ -221,7 +232,7 @@ class Sampler:
         """
         name = class_name if class_name is not None else self.classes[0]
         self._number(name)
-        network, config = next(player for player in self._players if name in player[1].classes)
+        network, config = next(network for network in self._players if name in network[1].classes)
         return network, config, config.classes.index(name)
 
     def _number(self, name: str) -> int:
@@ -260,7 +271,7 @@ def interpolate(
         RunError: `run` holds no such generator.
         ClassError: `class_name` is not one that the generator knows.
     """
-    network, config, label = Sampler(run, snapshot, device).player(class_name)
+    network, config, label = Sampler(run, snapshot, device).network(class_name)
     device = next(network.parameters()).device
     z, noise = (x.to(device) for x in next(_latents(network, seed, [np.full(4, label)], device)))
     images = []
@@ -299,7 +310,7 @@ def generator_files(run: Path, snapshot: Snapshot = "last") -> list[Path]:
     return sorted(directory / name for directory in runs)
 
 
-def tile(images: np.ndarray, columns: int) -> np.ndarray:
+def image_grid(images: np.ndarray, columns: int) -> np.ndarray:
     """Arrange uint8 images ``[N, H, W]`` row by row into one picture of `columns` columns."""
     n, height, width = images.shape
     rows = -(-n // columns)
@@ -323,14 +334,14 @@ def save_animation(images: np.ndarray, path: Path, seconds: float = 6.0) -> None
         )
 
 
-def save_sheet(images: np.ndarray, path: Path, columns: int) -> None:
+def save_image_grid(images: np.ndarray, path: Path, columns: int) -> None:
     """Write synthetic uint8 images ``[N, H, W]`` row by row as one PNG of `columns` columns that says what they are."""
     with atomic_file(path) as beside:
-        Image.fromarray(tile(images, columns)).save(beside, format="PNG", pnginfo=synthetic_mark())
+        Image.fromarray(image_grid(images, columns)).save(beside, format="PNG", pnginfo=synthetic_mark())
 
 
 def save_sample_grid(network: GeneratorNetwork, config: RunConfig, path: Path, columns: int = 8) -> None:
     """Write a PNG grid of the same latents at every call: a row a class, or three rows of a single class."""
     rows = len(config.classes) if config.conditional else 3
     labels = np.repeat(np.arange(rows) if config.conditional else np.zeros(rows, dtype=np.int64), columns)
-    save_sheet(synthesise(network, labels, conditional=config.conditional, seed=0), path, columns)
+    save_image_grid(synthesise(network, labels, conditional=config.conditional, seed=0), path, columns)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sonosynth.classify.filters import FOLDS
 from sonosynth.classify.fitting import Fitted, fit
 from sonosynth.classify.settings import Training
-from sonosynth.core.device import default_device, seconds
+from sonosynth.core.device import default_device, median_seconds
 from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
 from sonosynth.features.registry import load_features
@@ -70,7 +70,7 @@ def _measure(cell: AnyCell, alike: int, data: StudyData) -> float:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    return seconds(work, default_device(), repeats=PROBES, warm_up=1)
+    return median_seconds(work, default_device(), repeats=PROBES, warm_up=1)
 
 
 def _training(cell: TrainCell, images: ImageSet) -> float:
@@ -102,7 +102,7 @@ def _seconds_a_kimg(cell: TrainCell, images: ImageSet) -> float:
     recipe = recipe_of(generation).resolved(generation.kimg)
     config = run_config(images, recipe, conditional=generation.mode == "conditional", seed=0)
     trainer = Trainer(images.with_classes(config.classes), config, default_device())
-    return trainer.seconds_a_step(PROBES) * 1000 / recipe.batch
+    return trainer.seconds_per_step(PROBES) * 1000 / recipe.batch
 
 
 def _seconds_an_image(features: str, images: ImageSet) -> float:

@@ -5,7 +5,7 @@ Adversarial Networks with Limited Data, NeurIPS 2020, here "the paper", section 
 import torch
 from torch import Tensor
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 
 
 def scaled_ada_kimg(total_kimg: float) -> float:
@@ -59,8 +59,8 @@ class AdaController:
     def update(self, logits_real: Tensor) -> None:
         """Take in the discriminator's logits ``[N]`` of augmented real images, once a step; adjust p when it is due."""
         state = self._state
-        count = logits_real.numel() * processes.share().count
-        state["sign_sum"].add_(processes.mean(logits_real.sign().mean(dtype=torch.float64)) * count)
+        count = logits_real.numel() * distributed.rank_slice().count
+        state["sign_sum"].add_(distributed.mean(logits_real.sign().mean(dtype=torch.float64)) * count)
         state["sign_count"].add_(count)
         state["updates"].add_(1)
         due = state["updates"] >= self.interval_steps

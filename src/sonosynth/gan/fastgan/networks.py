@@ -263,7 +263,7 @@ def shrink(images: Tensor, side: int) -> Tensor:
 
 
 class FastGANObjective(HingeObjective):
-    """Hinge loss of both players, and reconstruction of real images by the discriminator (section 3.2).
+    """Hinge loss of both networks, and reconstruction of real images by the discriminator (section 3.2).
 
     What spectral and batch normalisation keep between steps is in the buffers of the networks.
 
@@ -276,7 +276,7 @@ class FastGANObjective(HingeObjective):
         lecam: regularisation of the discriminator.
     """
 
-    compiled: ClassVar[tuple[str, ...]] = ("_synthesise", "_discriminate", "_examine", "_reconstruction")
+    compilable: ClassVar[tuple[str, ...]] = ("_synthesise", "_discriminate", "_examine", "_reconstruction")
 
     def __init__(
         self,
@@ -300,7 +300,7 @@ class FastGANObjective(HingeObjective):
             Phase("generator", "generator", 1, self.generator_loss),
         ]
 
-    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+    def discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return logits ``[N, 50]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
         return self._discriminate(images, shrink(images, small_size(self.generator.size)), labels)
 

@@ -10,13 +10,13 @@ from sonosynth.gan.losses.lecam import LeCam
 
 
 class HingeObjective:
-    """Hinge losses of both players, averaged over all logits; only their regularisation keeps anything between steps.
+    """Hinge losses of both networks, averaged over all logits; only their regularisation keeps anything between steps.
 
     Args:
         lecam: regularisation of the discriminator.
     """
 
-    compiled: ClassVar[tuple[str, ...]] = ("judge", "_synthesise")
+    compilable: ClassVar[tuple[str, ...]] = ("discriminate", "_synthesise")
 
     def __init__(self, lecam: LeCam):
         self.lecam = lecam

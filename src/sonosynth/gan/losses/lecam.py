@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 
 
 class LeCam:
@@ -44,7 +44,7 @@ class LeCam:
         return loss + self.weight * penalty, {"lecam": penalty.detach()}
 
     def _update(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        latest = processes.mean(torch.stack([real.mean(), fake.mean(), torch.ones_like(self._averages[2])]))
+        latest = distributed.mean(torch.stack([real.mean(), fake.mean(), torch.ones_like(self._averages[2])]))
         self._averages.lerp_(latest, 1 - self.decay)
         average_real, average_fake = self._averages[:2] / self._averages[2]
         return average_real, average_fake

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 from sonosynth.gan.networks.convolution import conv2d, conv_transpose2d
 
 SQRT2 = math.sqrt(2.0)
@@ -235,14 +235,14 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x [N, C, H, W]`` normalised."""
         own = self.running_mean is not None and not self.training
-        if own or processes.share().count == 1:
+        if own or distributed.rank_slice().count == 1:
             return super().forward(x)
         values = x.float()
-        mean = processes.mean(values.mean(dim=(0, 2, 3)))
-        variance = processes.mean((values - mean[:, None, None]).square().mean(dim=(0, 2, 3)))
+        mean = distributed.mean(values.mean(dim=(0, 2, 3)))
+        variance = distributed.mean((values - mean[:, None, None]).square().mean(dim=(0, 2, 3)))
         if self.running_mean is not None and self.running_var is not None:
             assert self.num_batches_tracked is not None and self.momentum is not None
-            count = x.numel() / x.shape[1] * processes.share().count
+            count = x.numel() / x.shape[1] * distributed.rank_slice().count
             self.running_mean.lerp_(mean.detach(), self.momentum)
             self.running_var.lerp_(variance.detach() * (count / (count - 1)), self.momentum)
             self.num_batches_tracked.add_(1)

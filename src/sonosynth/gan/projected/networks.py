@@ -235,7 +235,7 @@ class ProjectedDiscriminator(nn.Module):
 
     Args:
         size: image side in pixels.
-        n_classes: classes of a conditional game, 0 for an unconditional one.
+        n_classes: classes of a conditional GAN, 0 for an unconditional one.
         ndf: feature maps of the finest scale after mixing, and of the discriminators at their first scale.
         feature_px: side of the enlarged images, a multiple of 32 of at least 128.
     """
@@ -296,7 +296,7 @@ class ProjectedObjective(HingeObjective):
             Phase("discriminator", "discriminator", 1, self.discriminator_loss),
         ]
 
-    def judge(self, images: Tensor, labels: Tensor | None, sets: int = 1) -> Tensor:
+    def discriminate(self, images: Tensor, labels: Tensor | None, sets: int = 1) -> Tensor:
         """Return logits ``[N, 4 · positions]`` of images ``[N, 1, H, W]`` as they are, by the statistics of a set."""
         with autocast(images.device):
             logits: Tensor = self.discriminator(images, labels, sets)
@@ -309,7 +309,7 @@ class ProjectedObjective(HingeObjective):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss of the generator, ``-D(G(z))``, averaged over the logits of all scales."""
-        fake = self.judge(self._augmented(self._generate(batch), batch), batch.fake_labels)
+        fake = self.discriminate(self._augmented(self._generate(batch), batch), batch.fake_labels)
         return self._generator_hinge(fake)
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -317,7 +317,7 @@ class ProjectedObjective(HingeObjective):
         with torch.no_grad():
             images = self._generate(batch)
         both = torch.cat([self._augmented(x, batch) for x in (images, batch.real)])
-        fake, real = self.judge(both, batch.both_labels, sets=2).chunk(2)
+        fake, real = self.discriminate(both, batch.both_labels, sets=2).chunk(2)
         return self._discriminator_hinge(real, fake)
 
     def _generate(self, batch: Batch) -> Tensor:

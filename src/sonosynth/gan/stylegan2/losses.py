@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
 from sonosynth.gan.augment.diffaugment import Augmentation
@@ -38,9 +38,9 @@ class StyleGAN2Objective:
         self.path_length_mean = torch.zeros([], device=generator.constant.device)
 
     @property
-    def compiled(self) -> tuple[str, ...]:
+    def compilable(self) -> tuple[str, ...]:
         """The names of the methods that `torch.compile` may replace."""
-        both = ("judge", "_synthesise")
+        both = ("discriminate", "_synthesise")
         # Those with a gradient inside: on an H200 Triton 3.6 (PyTorch 2.11) fails to build a kernel of `_path_lengths`.
         return both if self.generator.constant.is_cuda else (*both, "_path_lengths", "_image_gradient")
 
@@ -69,7 +69,7 @@ class StyleGAN2Objective:
         """Non-saturating logistic loss ``softplus(-D(G(z)))``."""
         images, styles = self._generate(batch)
         self.generator.mapping.update_mean(styles[:, 0])
-        logits = self.judge(self.augmentation(images, batch.draws), batch.fake_labels)
+        logits = self.discriminate(self.augmentation(images, batch.draws), batch.fake_labels)
         loss = F.softplus(-logits).mean()
         return loss, {"loss_g": loss.detach()}
 
@@ -81,7 +81,7 @@ class StyleGAN2Objective:
         size = self.generator.size
         direction = batch.draws.normal(half, 1, size, size) / size
         lengths = self._path_lengths(styles, noise, direction)
-        self.path_length_mean.lerp_(processes.mean(lengths.detach().mean()), 0.01)
+        self.path_length_mean.lerp_(distributed.mean(lengths.detach().mean()), 0.01)
         penalty = (lengths - self.path_length_mean).square().mean()
         weight = self.path_length_weight * self.path_length_interval
         return penalty * weight, {"path_length": lengths.detach().mean()}
@@ -105,7 +105,7 @@ class StyleGAN2Objective:
         penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
         return penalty * (self.r1_weight / 2 * self.r1_interval), {"r1": penalty.detach()}
 
-    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+    def discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return logits ``[N]`` of images ``[N, 1, H, W]`` as they are."""
         with autocast(images.device):
             logits: Tensor = self.discriminator(images, labels)
@@ -153,7 +153,7 @@ class StyleGAN2Objective:
     def _judge_both(self, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Judge generated and real images in one pass; groups of the minibatch statistics never hold both."""
         images = torch.cat([self.augmentation(x, batch.draws) for x in (fake, batch.real)])
-        first, second = self.judge(images, batch.both_labels).chunk(2)
+        first, second = self.discriminate(images, batch.both_labels).chunk(2)
         return first, second
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.networks.layers import (
     SQRT2,
@@ -69,7 +69,7 @@ class MappingNetwork(nn.Module):
     @torch.no_grad()
     def update_mean(self, w: Tensor, decay: float = 0.995) -> None:
         """Move `w_mean` towards the mean of ``w [N, w_dim]``, of all processes; it begins with the first such mean."""
-        mean = processes.mean(w.detach().mean(dim=0))
+        mean = distributed.mean(w.detach().mean(dim=0))
         self.w_mean.copy_(torch.where(self.w_mean.any(), self.w_mean.lerp(mean, 1 - decay), mean))
 
 

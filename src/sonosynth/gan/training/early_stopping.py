@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 from sonosynth.core.errors import DivergenceError
 from sonosynth.core.seeds import seed_of
 from sonosynth.gan.sample import class_sequence, synthesise
-from sonosynth.gan.training.run_writer import Keeper
-from sonosynth.gan.training.tick import Entry
+from sonosynth.gan.training.log_statistics import Entry
+from sonosynth.gan.training.run_writer import RunWriter
 from sonosynth.gan.training.trainer import Trainer
 
 DISTANCE_IMAGES = 128  # generated for a distance to the training images, from the same latents every time
@@ -23,7 +23,7 @@ Distance = Callable[[np.ndarray], float]
 
 
 @dataclass
-class Course:
+class EarlyStopping:
     """How a run has gone so far, apart from its networks.
 
     Attributes:
@@ -38,10 +38,10 @@ class Course:
     best_kimg: float = 0.0
     ended: bool = False
 
-    def judge(
+    def update(
         self,
         trainer: Trainer,
-        keeper: Keeper,
+        keeper: RunWriter,
         entry: Entry,
         *,
         distance: Distance | None,
@@ -51,11 +51,11 @@ class Course:
         if distance is None:
             return
         config, value = trainer.config, math.nan
-        if processes.leads():
+        if distributed.is_main_process():
             labels = class_sequence(config.class_counts, DISTANCE_IMAGES)
             seed = seed_of("distance")  # nobody else's: images that chose the weights would flatter them
             value = distance(synthesise(trainer.ema, labels, conditional=config.conditional, seed=seed))
-        entry["kid_train"] = value = processes.from_leader(value, trainer.device)
+        entry["kid_train"] = value = distributed.broadcast_from_main(value, trainer.device)
         if value < self.best:
             self.best, self.best_kimg = value, trainer.kimg
             keeper.best()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 from sonosynth.core.device import can_compile, default_device
 from sonosynth.core.errors import ClassError, RecipeError, RunError
 from sonosynth.core.files import check_kinds, folder_names, is_vacant, locked, write_json
@@ -30,12 +30,12 @@ from sonosynth.gan.checkpoint import (
     recorded,
 )
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.training.early_stopping import Course, Distance, is_finite, roll_back
+from sonosynth.gan.training.early_stopping import Distance, EarlyStopping, is_finite, roll_back
 from sonosynth.gan.training.interrupt import deferred_interrupt
+from sonosynth.gan.training.log_statistics import Entry, StatisticsCollector
 from sonosynth.gan.training.pretrain import pretraining_for
-from sonosynth.gan.training.run_writer import Keeper
-from sonosynth.gan.training.tick import Entry, Tick
-from sonosynth.gan.training.tracking import Track
+from sonosynth.gan.training.run_writer import RunWriter
+from sonosynth.gan.training.tensorboard import Tracker
 from sonosynth.gan.training.trainer import GRADIENT_NORM, Trainer
 from sonosynth.gan.training.transfer import fingerprint, source_of, transfer
 
@@ -94,7 +94,7 @@ def train(
     pretraining: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
-    track: Track | None = None,
+    track: Tracker | None = None,
 ) -> Path:
     """Train one generator on all of `data` and return its run directory.
 
@@ -117,7 +117,7 @@ def train(
         patience_kimg: end the run when `distance` has not improved for so long.
         start: run directory to take weights from; what fitted and what did not is written to ``transfer.json``.
         pretraining: directory of pretraining runs, which runs of one recipe may share; ``out/pretraining`` by default.
-        device: where to train; the first GPU if there is one. Inside `processes.started` the device it yields.
+        device: where to train; the first GPU if there is one. Inside `distributed.launch` the device it yields.
         progress: called before the first and after every step, of pretraining too; not at all where nothing is to do.
         track: called with `out` after every log line, e.g. a `TensorBoard`.
 
@@ -144,22 +144,22 @@ def train(
             "compiler; install one (g++), or train without (--set compile=off)"
         )
     config = run_config(data, _resolved(recipe, kimg, out), conditional=conditional, seed=seed, start=start)
-    if processes.leads():
+    if distributed.is_main_process():
         claim_run(out, config)
-    processes.wait_for_all()
-    with locked(out) if processes.leads() else nullcontext(), deferred_interrupt() as interrupted:
+    distributed.barrier()
+    with locked(out) if distributed.is_main_process() else nullcontext(), deferred_interrupt() as interrupted:
         if recipe.pretrain_kimg and not (out / STATE).is_file():
             shared = pretraining or out / PRETRAINING
             # Runs that share it may be side by side: one pretrains, the others wait and find it done.
-            with locked(shared, wait=True) if processes.leads() else nullcontext():
+            with locked(shared, wait=True) if distributed.is_main_process() else nullcontext():
                 start = _pretrain(recipe, config, shared, device, progress, track)
         trainer = Trainer(data.with_classes(config.classes), config, device)
         course, interval = _restore(trainer, out, start, patience_kimg)
-        keeper = Keeper(out, trainer, track)
-        judge = partial(course.judge, trainer, keeper, distance=distance, patience_kimg=patience_kimg)
+        keeper = RunWriter(out, trainer, track)
+        judge = partial(course.update, trainer, keeper, distance=distance, patience_kimg=patience_kimg)
         if (steps := math.ceil(round(kimg * 1000 / recipe.batch, 6))) > trainer.step_count and not course.ended:
             compiles = recipe.compiles(kimg)
-            tick = Tick(recipe.batch, course.seconds)
+            tick = StatisticsCollector(recipe.batch, course.seconds)
             tick.load_state_dict(interval)
             _advance(trainer, course, tick, keeper, steps, judge, interrupted, progress, compiles=compiles)
     return out
@@ -167,9 +167,9 @@ def train(
 
 def _advance(
     trainer: Trainer,
-    course: Course,
-    tick: Tick,
-    keeper: Keeper,
+    course: EarlyStopping,
+    tick: StatisticsCollector,
+    keeper: RunWriter,
     steps: int,
     judge: Callable[[Entry], None],
     interrupted: Callable[[], bool],
@@ -221,7 +221,7 @@ def _advance(
                 keeper.show()
             due = done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS
             # What a rollback is to undo is not kept, and several processes bring their sums together at log lines only.
-            if due and (closing or (processes.share().count == 1 and trainer.is_finite())):
+            if due and (closing or (distributed.rank_slice().count == 1 and trainer.is_finite())):
                 course.seconds = tick.seconds
                 keeper.state(asdict(course), tick.state_dict())
                 saved = time.monotonic()
@@ -245,7 +245,7 @@ def train_mode(
     pretraining: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
-    track: Track | None = None,
+    track: Tracker | None = None,
 ) -> list[Path]:
     """Train on all classes of `data` and return the run directories; see `train`.
 
@@ -308,15 +308,15 @@ def _pretrain(
     directory: Path,
     device: torch.device | None,
     progress: Progress | None,
-    track: Track | None,
+    track: Tracker | None,
 ) -> Path:
     """Train on the phantoms that fit `config`, or go on with it, and return that run under `directory`."""
     plan = pretraining_for(config.classes, config.conditional)
-    if not processes.leads():
-        processes.wait_for_all()  # the leader makes them, the others read them
+    if not distributed.is_main_process():
+        distributed.barrier()  # the leader makes them, the others read them
     phantoms = plan.phantoms(recipe, config.size, directory / plan.name / "phantoms")
-    if processes.leads():
-        processes.wait_for_all()
+    if distributed.is_main_process():
+        distributed.barrier()
     return train(
         phantoms,
         recipe.model_copy(update={"pretrain_kimg": 0.0}),
@@ -357,7 +357,7 @@ def kept_settings(recipe: Recipe, kimg: float, runs: Iterable[Path]) -> list[str
 
 def _restore(
     trainer: Trainer, out: Path, start: Path | None, patience_kimg: float | None
-) -> tuple[Course, dict[str, Any]]:
+) -> tuple[EarlyStopping, dict[str, Any]]:
     """Load the saved state if there is one; otherwise take what fits from the run `start`.
 
     A run that has ended for want of patience goes on where more is given, or none is asked for.
@@ -368,13 +368,13 @@ def _restore(
     if not (out / STATE).is_file():
         if start is not None:
             moved = transfer(trainer, start)
-            if processes.leads():
+            if distributed.is_main_process():
                 write_json(out / TRANSFER, asdict(moved))
-        return Course(), {}
+        return EarlyStopping(), {}
     state = load_state(out / STATE, trainer.device)
     try:
         trainer.load_state_dict(state)
-        course, interval = Course(**state["course"]), dict(state.get("interval", {}))
+        course, interval = EarlyStopping(**state["course"]), dict(state.get("interval", {}))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{out / STATE} is no state of this run, or of another version; remove it to start this run again"
@@ -386,6 +386,6 @@ def _restore(
 
 def _stops(interrupted: Callable[[], bool], closing: bool, device: torch.device) -> bool:
     """Return whether to stop after this step; several processes settle it at log lines, in order to stop together."""
-    if processes.share().count == 1:
+    if distributed.rank_slice().count == 1:
         return interrupted()
-    return closing and processes.any_process(interrupted(), device)
+    return closing and distributed.any_process(interrupted(), device)

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 from sonosynth.gan.checkpoint import BEST, GENERATOR, LOG, SAMPLES, STATE, Log, save_generator, save_state
 from sonosynth.gan.sample import save_sample_grid
-from sonosynth.gan.training.tick import Entry
-from sonosynth.gan.training.tracking import Track
+from sonosynth.gan.training.log_statistics import Entry
+from sonosynth.gan.training.tensorboard import Tracker
 from sonosynth.gan.training.trainer import Trainer
 
 
-class Keeper:
+class RunWriter:
     """Keeps the run of `trainer` in the directory `out`.
 
     Args:
@@ -20,9 +20,9 @@ class Keeper:
         track: called with `out` after every log line.
     """
 
-    def __init__(self, out: Path, trainer: Trainer, track: Track | None):
+    def __init__(self, out: Path, trainer: Trainer, track: Tracker | None):
         self._out, self._trainer, self._track = out, trainer, track
-        self._writes = processes.leads()
+        self._writes = distributed.is_main_process()
         self._log = Log(out / LOG, trainer.kimg) if self._writes else None
 
     def line(self, entry: Entry) -> None:
@@ -51,7 +51,7 @@ class Keeper:
 
         Args:
             course: how the run has gone.
-            interval: what `Tick.state_dict` returns: the sums of the log line to come.
+            interval: what `StatisticsCollector.state_dict` returns: the sums of the log line to come.
         """
         if self._writes:
             trainer = self._trainer

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 from sonosynth.core.device import (
-    begin_compiling,
-    compiled,
+    compile_function,
+    is_asynchronous,
     keep_freed_memory,
-    next_step,
-    on_device,
+    mark_step_begin,
+    median_seconds,
+    reset_compiler,
     return_freed_memory,
-    runs_ahead,
-    seconds,
+    to_device,
 )
 from sonosynth.core.draws import Draws, shuffled_indices
 from sonosynth.core.seeds import seed_of
@@ -36,7 +36,7 @@ class TrainingImages:
     """
 
     def __init__(self, data: ImageSet, *, conditional: bool, mirror: bool, balanced: bool, device: torch.device):
-        self.share = processes.share()
+        self.share = distributed.rank_slice()
         self.images = torch.from_numpy(data.images.copy()).to(device)
         self.labels = torch.from_numpy(data.labels.copy()).to(device) if conditional else None
         self.mirror, self.device = mirror, device
@@ -51,13 +51,13 @@ class TrainingImages:
         `size` counts the images of all processes.
         """
         draws = Draws(seed, phase, step, self.device, self.share)
-        index = on_device(self._indices(seed, step * size, size), self.device)
+        index = to_device(self._indices(seed, step * size, size), self.device)
         real = self.images[index][:, None].float().div_(127.5).sub_(1)
         if self.mirror:
             real = torch.where(draws.uniform(len(real), 1, 1, 1) < 0.5, real.flip(3), real)
         if self.labels is None:
             return Batch(real, None, None, draws)
-        other = on_device(self._indices(seed_of(seed, "labels", phase), step * size, size), self.device)
+        other = to_device(self._indices(seed_of(seed, "labels", phase), step * size, size), self.device)
         return Batch(real, self.labels[index], self.labels[other], draws)
 
     def _indices(self, seed: int, start: int, count: int) -> Tensor:
@@ -87,7 +87,7 @@ class Trainer:
     def __init__(self, data: ImageSet, config: RunConfig, device: torch.device):
         keep_freed_memory()
         recipe = config.recipe
-        recipe.check_share(processes.share().count)
+        recipe.check_processes(distributed.rank_slice().count)
         self.config, self.device, self.batch_size = config, device, recipe.batch
         with torch.random.fork_rng():
             torch.manual_seed(seed_of(config.seed, "init"))
@@ -112,15 +112,15 @@ class Trainer:
 
     def compile(self) -> None:
         """Compile what the objective allows, taking every gradient once; the state is left as it was found."""
-        begin_compiling()
-        for name in self.objective.compiled:
-            setattr(self.objective, name, compiled(getattr(self.objective, name), self.device))
+        reset_compiler()
+        for name in self.objective.compilable:
+            setattr(self.objective, name, compile_function(getattr(self.objective, name), self.device))
         kept = copy.deepcopy(self.objective.state_dict())
         buffers = [*self.generator.buffers(), *self.discriminator.buffers()]
         copies = [buffer.clone() for buffer in buffers]
         for phase in self.phases:
             self._take_gradients(phase)
-            self.optimizers[phase.player].zero_grad(set_to_none=True)
+            self.optimizers[phase.network].zero_grad(set_to_none=True)
             return_freed_memory()  # the compiler leaves some 300 MiB
         self.objective.load_state_dict(kept)
         torch._foreach_copy_(buffers, copies)
@@ -149,38 +149,39 @@ class Trainer:
         """Take one optimiser step of `phase` on its batch of the current step."""
         statistics = self._take_gradients(phase)
         if gradient_norm:
-            gradients = [p.grad for p in self.trained[phase.player] if p.grad is not None]
+            gradients = [p.grad for p in self.trained[phase.network] if p.grad is not None]
             statistics[f"{GRADIENT_NORM}{phase.name}"] = torch.nn.utils.get_total_norm(gradients)
-        optimizer = self.optimizers[phase.player]
+        optimizer = self.optimizers[phase.network]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return statistics
 
     def _take_gradients(self, phase: Phase) -> dict[str, Tensor]:
-        """Leave the gradients of `phase`, averaged over the processes, in its player's parameters."""
-        for player, parameters in self.trained.items():
+        """Leave the gradients of `phase`, averaged over the processes, in its network's parameters."""
+        for network, parameters in self.trained.items():
             for parameter in parameters:
-                parameter.requires_grad_(player == phase.player)
-        next_step()
+                parameter.requires_grad_(network == phase.network)
+        mark_step_begin()
         loss, statistics = phase.loss(self.images.batch(self.seed, phase.name, self.step_count, self.batch_size))
         loss.backward()  # type: ignore[no-untyped-call]
-        processes.average_([p.grad for p in self.trained[phase.player] if p.grad is not None])
+        distributed.average_([p.grad for p in self.trained[phase.network] if p.grad is not None])
         return {name: value.clone() for name, value in statistics.items()}  # the next phase may overwrite them
 
-    def seconds_a_step(self, repeats: int = 3, warm_up: int = 1) -> float:
+    def seconds_per_step(self, repeats: int = 3, warm_up: int = 1) -> float:
         """Return what a step takes here, a phase that is not due in every step by its share; the state moves on.
 
         Where the device is handed its work in advance, phases overlap, and whole rounds of steps are timed instead.
         """
         self.step_count = max(self.step_count, 1)  # the moving average begins with the first image
         measured = {"repeats": repeats, "warm_up": warm_up}
-        if runs_ahead(self.device):
+        if is_asynchronous(self.device):
             a_round = math.lcm(*(phase.interval for phase in self.phases))
-            return seconds(lambda: [self.step() for _ in range(a_round)], self.device, **measured) / a_round
+            return median_seconds(lambda: [self.step() for _ in range(a_round)], self.device, **measured) / a_round
         phases = sum(
-            seconds(partial(self.run_phase, phase), self.device, **measured) / phase.interval for phase in self.phases
+            median_seconds(partial(self.run_phase, phase), self.device, **measured) / phase.interval
+            for phase in self.phases
         )
-        return phases + seconds(self.update_ema, self.device, **measured)
+        return phases + median_seconds(self.update_ema, self.device, **measured)
 
     @torch.no_grad()
     def update_ema(self) -> None:
@@ -194,7 +195,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Return whether all parameters are finite; waits for the device."""
-        parameters = [p for player in self.trained.values() for p in player]
+        parameters = [p for network in self.trained.values() for p in network]
         return bool(torch.nn.utils.get_total_norm(parameters).isfinite())
 
     def state_dict(self) -> dict[str, Any]:

@@ -60,12 +60,12 @@ def transfer(trainer: Trainer, run: Path) -> Transfer:
 
 
 @torch.no_grad()
-def _copy(source: dict[str, Tensor], target: nn.Module, player: str) -> tuple[list[str], list[str]]:
+def _copy(source: dict[str, Tensor], target: nn.Module, network: str) -> tuple[list[str], list[str]]:
     taken: list[str] = []
     left: list[str] = []
     for name, tensor in target.state_dict().items():
         fits = name in source and source[name].shape == tensor.shape
         if fits:
             tensor.copy_(source[name])
-        (taken if fits else left).append(f"{player}.{name}")
+        (taken if fits else left).append(f"{network}.{name}")
     return taken, left

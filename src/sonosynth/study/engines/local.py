@@ -139,9 +139,9 @@ def _begin(work: Any, messages: Any, stop: Any, workers: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without
     messages.cancel_join_thread()  # at the end nobody reads, and whoever waits for that never ends
     _worker = _Worker(work, messages, stop)
-    from sonosynth.core.device import share_cores
+    from sonosynth.core.device import limit_threads
 
-    share_cores(workers)
+    limit_threads(workers)
 
 
 def _end_with_parent() -> None:

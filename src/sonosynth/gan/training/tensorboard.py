@@ -13,12 +13,12 @@ from sonosynth.core.errors import TrackingError
 from sonosynth.core.files import remove_file
 from sonosynth.gan.checkpoint import EVENTS, LOG, SAMPLES
 
-Track = Callable[[Path], None]
+Tracker = Callable[[Path], None]
 """Called with the run directory after every log line, once the line and any sample grid are on disk."""
 
 
 class TensorBoard:
-    """A `Track` that mirrors what a run has written to ``RUN/tensorboard``; ``tensorboard --logdir RUN`` shows it.
+    """A `Tracker` that mirrors what a run has written to ``RUN/tensorboard``; ``tensorboard --logdir RUN`` shows it.
 
     Steps are real images shown. A number ``loss_g`` of the log becomes the scalar ``loss/loss_g``, grouped by its first
     word; sample grids become the image ``samples``; what happened, the text ``event``. Times count training alone.

@@ -17,7 +17,7 @@ from sonosynth.core.errors import TrackingError
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.training import loop as train_module
 from sonosynth.gan.training.loop import train, train_mode
-from sonosynth.gan.training.tracking import TensorBoard
+from sonosynth.gan.training.tensorboard import TensorBoard
 from sonosynth.gan.training.trainer import Trainer
 
 TINY = {"channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}

@@ -8,8 +8,8 @@ import torch
 
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.training import loop as train_module
+from sonosynth.gan.training.log_statistics import StatisticsCollector
 from sonosynth.gan.training.loop import train
-from sonosynth.gan.training.tick import Tick
 from sonosynth.gan.training.trainer import Trainer
 
 TINY = {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch": 4}
@@ -80,9 +80,11 @@ def test_a_rollback_after_a_resume_keeps_the_steps_before_it(small_set, tmp_path
 
     monkeypatch.setattr(Trainer, "step", spoil_once)
     closed = []
-    close = Tick.close
+    close = StatisticsCollector.close
     monkeypatch.setattr(
-        Tick, "close", lambda tick, *a, **k: closed.append(tick._sums["loss_g"][1]) or close(tick, *a, **k)
+        StatisticsCollector,
+        "close",
+        lambda tick, *a, **k: closed.append(tick._sums["loss_g"][1]) or close(tick, *a, **k),
     )
     run = train(small_set, ada(), tmp_path / "run", **how)
     assert closed == [10, 10], "both lines average over ten steps, five of them before the resume"

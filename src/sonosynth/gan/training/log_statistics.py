@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 
 Entry = dict[str, float | str | None]
 """A log line."""
 
 
-class Tick:
+class StatisticsCollector:
     """Collects statistics between regular log lines without waiting for the device, and the time spent in steps alone.
 
     The sums are part of a run's state: a resumed run logs the means that an uninterrupted one would have logged. The
@@ -62,7 +62,7 @@ class Tick:
             regular: the next line begins anew. The line at the end of a run is not regular where it falls within an
                 interval: a longer run that goes on from there has the lines that it would have had without this one.
         """
-        processes.average_([*(total for total, _ in self._sums.values()), *once.values()])
+        distributed.average_([*(total for total, _ in self._sums.values()), *once.values()])
         values = {name: total / count for name, (total, count) in self._sums.items()} | once
         means = dict(zip(values, torch.stack([value.float() for value in values.values()]).tolist(), strict=True))
         seconds = self.seconds

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from conftest import blobs
 from sonosynth.cli.main import app
-from sonosynth.core import distributed as processes
+from sonosynth.core import distributed
 from sonosynth.core.device import bfloat16
-from sonosynth.core.distributed import Share
+from sonosynth.core.distributed import RankSlice
 from sonosynth.core.draws import Draws
 from sonosynth.core.errors import ProcessError, RecipeError
 from sonosynth.gan.networks.layers import BatchNorm2d
@@ -44,11 +44,11 @@ def observe(name, steps=2):
         seen = {}
         for step in range(steps):
             statistics = trainer.step(gradient_norms=True)
-            seen |= {f"{step} {key}": processes.mean(value.float()) for key, value in statistics.items()}
+            seen |= {f"{step} {key}": distributed.mean(value.float()) for key, value in statistics.items()}
     kept = trainer.objective.state_dict() | {
-        f"{player} {key}": value
-        for player in ("generator", "discriminator")
-        for key, value in getattr(trainer, player).named_buffers()
+        f"{network} {key}": value
+        for network in ("generator", "discriminator")
+        for key, value in getattr(trainer, network).named_buffers()
         if value.is_floating_point()
     }
     return seen | kept
@@ -86,7 +86,7 @@ def test_two_processes_compute_what_one_does(name, tmp_path):
 
 
 def normalise():
-    share = processes.share()
+    share = distributed.rank_slice()
     norm = BatchNorm2d(3)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
@@ -108,7 +108,7 @@ def test_batch_normalisation_spans_processes(tmp_path):
 
 def test_a_share_of_the_draws_is_part_of_all():
     whole = Draws(1, "phase", 2, CPU)
-    parts = [Draws(1, "phase", 2, CPU, Share(index, 2)) for index in range(2)]
+    parts = [Draws(1, "phase", 2, CPU, RankSlice(index, 2)) for index in range(2)]
     for draw in (lambda d, n: d.normal(n, 3), lambda d, n: d.uniform(n), lambda d, n: d.integers(0, 9, n, 2)):
         assert torch.equal(torch.cat([draw(part, 4) for part in parts]), draw(whole, 8))
 
@@ -116,7 +116,7 @@ def test_a_share_of_the_draws_is_part_of_all():
 @pytest.mark.parametrize(("batch", "count"), [(16, 3), (16, 8), (12, 2)])
 def test_a_batch_that_cannot_be_shared_is_refused(batch, count):
     with pytest.raises(RecipeError, match=f"batch = {batch}: {count} processes need a multiple of"):
-        make_recipe("stylegan2", batch=batch).check_share(count)
+        make_recipe("stylegan2", batch=batch).check_processes(count)
 
 
 SETTINGS = [word for key, value in RECIPES["fastgan"].items() for word in ("--set", f"{key}={value}")]
@@ -185,7 +185,7 @@ def test_machines_that_do_not_know_each_other_are_told_in_one_line(monkeypatch):
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "GROUP_RANK", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MASTER_ADDR", "10.0.0.1")
-    with pytest.raises(ProcessError, match="MASTER_PORT, NODE_RANK not set"), processes.started(1, 2):
+    with pytest.raises(ProcessError, match="MASTER_PORT, NODE_RANK not set"), distributed.launch(1, 2):
         pass
 
 
