@@ -22,7 +22,7 @@ from PIL import Image
 
 from bench import line, save
 from planting import PLANTED
-from sonosynth.data.readers.scan import decode, read_source
+from sonosynth.data.scan import decode, read_source
 from sonosynth.study.design import expand
 
 KEY = ("images", "seed")

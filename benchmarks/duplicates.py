@@ -17,7 +17,7 @@ from bench import line, save
 from planting import PLANTED, words
 from sonosynth.audit.duplicates import find_duplicates, view
 from sonosynth.data.overlays import find_overlays
-from sonosynth.data.readers.scan import decode, read_source
+from sonosynth.data.scan import decode, read_source
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.study.design import expand
 

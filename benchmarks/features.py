@@ -17,7 +17,7 @@ import torch
 from bench import line, save
 from sonosynth.core.device import default_device, median_seconds
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.features.registry import feature_network, known_features, load_features
 from sonosynth.features.weights import PackagedWeights
 from sonosynth.metrics.frechet import frechet_distance

@@ -23,7 +23,7 @@ from sonosynth.core.device import default_device, provenance
 from sonosynth.core.files import atomic_file, read_json, write_json
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.data.split import held_out, nested_subsets
 from sonosynth.features.registry import embed
 from sonosynth.gan.checkpoint import LOG, STATE, load_state

@@ -22,7 +22,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.features.registry import embed
 from sonosynth.metrics.intervals.subsampling import whole_groups
 from sonosynth.metrics.memorisation.near_copies import near_copies

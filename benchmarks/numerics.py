@@ -19,7 +19,7 @@ from bench import line, save
 from sonosynth.core.device import bfloat16, default_device
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.data.split import held_out, nested_subsets
 from sonosynth.features.registry import embed
 from sonosynth.gan.registry import make_recipe

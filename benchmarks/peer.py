@@ -40,7 +40,7 @@ def ours(source: str, out: Path, size: int, n: int) -> None:
 
     from sonosynth.data.imageset import ImageSet
     from sonosynth.data.prepare import prepare
-    from sonosynth.data.readers.scan import read_source
+    from sonosynth.data.scan import read_source
     from sonosynth.metrics.scorecard import full_scorecard
     from sonosynth.phantoms.phantom import phantom
     from sonosynth.study.design import expand

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from sonosynth.core.files import atomic_file
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.study.design import expand
 

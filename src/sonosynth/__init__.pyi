@@ -4,7 +4,7 @@ from .core.errors import SonosynthError as SonosynthError
 from .data.imageset import ImageSet as ImageSet
 from .data.prepare import load_image_set as load_image_set
 from .data.prepare import prepare as prepare
-from .data.readers.scan import read_source as read_source
+from .data.scan import read_source as read_source
 from .data.split import held_out as held_out
 from .data.split import nested_subsets as nested_subsets
 from .gan.registry import make_recipe as make_recipe

@@ -21,7 +21,7 @@ from sonosynth.audit.shortcuts import associations, shortcut_classifier
 from sonosynth.cli.data import app
 from sonosynth.core.errors import OutputError
 from sonosynth.data.prepare import source_fingerprint
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.phantoms.phantom import phantom
 
 PER_CLASS = 12

@@ -10,7 +10,7 @@ from PIL import Image
 import planting
 from sonosynth.audit.duplicates import Duplicate, compare, find_duplicates, needed, view
 from sonosynth.audit.keypoints import SIDE, candidates, find_keypoints, mirror, unit
-from sonosynth.data.readers.scan import decode, read_source
+from sonosynth.data.scan import decode, read_source
 from sonosynth.phantoms.phantom import phantom
 
 N = 24

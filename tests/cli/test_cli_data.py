@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from sonosynth.cli.data import Fit, app
 from sonosynth.core.errors import OutputError, PhantomError, SourceError, UnreadableImageError
 from sonosynth.data.prepare import load_image_set, prepare
-from sonosynth.data.readers.scan import read_source
 from sonosynth.data.resize import Fit as FitName
+from sonosynth.data.scan import read_source
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from PIL import Image
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.readers.scan import read_source, scan
+from sonosynth.data.scan import read_source, scan
 from sonosynth.data.source_warnings import formulas
 from sonosynth.metrics.sets import check_roles, exact_copies
 

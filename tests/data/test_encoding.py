@@ -16,7 +16,7 @@ from pydicom.uid import (
 
 from sonosynth.core.errors import ManifestError
 from sonosynth.data.encoding import COLUMNS, Encoding, encoding_of, encodings, jpeg_quality
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.data.source import ReadOptions, SourceItem
 
 RNG = np.random.default_rng(0)

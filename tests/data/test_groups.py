@@ -9,7 +9,7 @@ from PIL import Image
 from sonosynth.core.errors import ClassError, ManifestError
 from sonosynth.data.groups import Clusters, place, with_groups, write_groups
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 import planting
 from sonosynth.data.overlays import find_overlays, without_overlays
-from sonosynth.data.readers.scan import decode, read_source
+from sonosynth.data.scan import decode, read_source
 from sonosynth.phantoms.phantom import phantom
 
 

@@ -22,7 +22,8 @@ from sonosynth.core.files import read_json
 from sonosynth.data.encoding import COLUMNS, encodings
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import PREPARE, fitted, load_image_set, prepare, save_once, source_fingerprint
-from sonosynth.data.readers.scan import ReadOptions, Source, read_source
+from sonosynth.data.scan import read_source
+from sonosynth.data.source import ReadOptions, Source
 
 
 def noise(size: tuple[int, int], seed: int = 0) -> np.ndarray:

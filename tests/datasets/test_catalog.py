@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ArchiveError, FetchError, OutputError
 from sonosynth.core.files import locked
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.datasets import catalogue as catalog
 from sonosynth.datasets.catalogue import CATALOGUE, PublicSet, public_set
 from sonosynth.datasets.catalogue_table import page

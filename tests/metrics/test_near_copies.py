@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sonosynth.core.errors import ClassError, FeatureError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.groups import with_groups
-from sonosynth.data.readers.scan import decode, read_source
+from sonosynth.data.scan import decode, read_source
 from sonosynth.metrics.memorisation.near_copies import (
     CEILING,
     MIN_REAL,

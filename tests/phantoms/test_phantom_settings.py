@@ -11,7 +11,7 @@ import pytest
 from sonosynth.core.errors import PhantomError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.phantoms.acoustics import insonify
 from sonosynth.phantoms.birads import DESCRIPTORS, describe, redraw
 from sonosynth.phantoms.parameters import Breast, Scan, draw, draw_lesion

@@ -30,7 +30,8 @@ from sonosynth.core.errors import (
 )
 from sonosynth.core.files import locked, read_json
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.readers.scan import ReadOptions, read_source
+from sonosynth.data.scan import read_source
+from sonosynth.data.source import ReadOptions
 from sonosynth.data.split import shared_images
 from sonosynth.gan.sample import generate
 from sonosynth.study.design import StudyDesign, parse_design

@@ -23,8 +23,9 @@ from sonosynth.data.encoding import Encoding, encodings
 from sonosynth.data.groups import Clusters, members, place, write_groups
 from sonosynth.data.overlays import Overlays, find_overlays
 from sonosynth.data.prepare import group_numbers
-from sonosynth.data.readers.pictures import COLOUR, Picture, to_side
-from sonosynth.data.readers.scan import Source, SourceItem, SourceReport, decode_all, named
+from sonosynth.data.readers.images import COLOUR, Picture, to_side
+from sonosynth.data.scan import SourceReport, decode_all
+from sonosynth.data.source import Source, SourceItem, named
 
 AUDIT = "audit.json"
 _THUMB = 200  # pixels of the longest side of the pictures that are kept to be shown

@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sonosynth.audit.keypoints import SIDE, Keypoints, candidates, find_keypoints, unit
-from sonosynth.data.readers.pictures import to_side
+from sonosynth.data.readers.images import to_side
 
 Kind = Literal["exact", "near", "partial", "flipped"]
 Progress = Callable[[str, int, int], None]

@@ -15,7 +15,7 @@ import scipy.sparse
 import torch
 
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.data.readers.pictures import to_side
+from sonosynth.data.readers.images import to_side
 
 SIDE = 320  # pixels of the longest side at which keypoints are found: one scale for images of any size
 _KEYPOINTS = 400  # an image

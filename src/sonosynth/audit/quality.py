@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter, laplace
 
-from sonosynth.data.readers.pictures import to_side
+from sonosynth.data.readers.images import to_side
 
 _SIDE = 256  # pixels of the longest side at which blur is measured
 

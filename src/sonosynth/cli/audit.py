@@ -49,7 +49,8 @@ def audit(
     from sonosynth.cli.progress import progress_bar
     from sonosynth.core.files import atomic_directory, check_output, read_json, write_json
     from sonosynth.data.prepare import source_fingerprint
-    from sonosynth.data.readers.scan import ReadOptions, read_source
+    from sonosynth.data.scan import read_source
+    from sonosynth.data.source import ReadOptions
     from sonosynth.report.audit_page import PAGE, write_audit_page
 
     options = ReadOptions(path, label, group, force_dicom, bits, axis)

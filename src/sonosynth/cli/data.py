@@ -61,7 +61,8 @@ def info(
 ) -> None:
     """Say what SOURCE is: layout, classes, sizes, pixel formats, groups, exact copies, and what was left out."""
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.readers.scan import ReadOptions, read_source, scan
+    from sonosynth.data.scan import read_source, scan
+    from sonosynth.data.source import ReadOptions
 
     options = ReadOptions(path, label, group, force_dicom, bits, axis)
     with progress_bar("reading") as progress:
@@ -108,7 +109,8 @@ def prepare(
     from sonosynth.data.groups import with_groups
     from sonosynth.data.prepare import prepare as prepared
     from sonosynth.data.prepare import save_once, source_fingerprint
-    from sonosynth.data.readers.scan import ReadOptions, read_source
+    from sonosynth.data.scan import read_source
+    from sonosynth.data.source import ReadOptions
 
     found, told = read_source(source, ReadOptions(path, label, group, force_dicom, bits, axis)), list[str]()
     if groups is not None:

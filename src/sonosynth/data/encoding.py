@@ -20,7 +20,7 @@ from PIL import Image
 from sonosynth.core.errors import ManifestError, UnreadableImageError
 from sonosynth.data.readers import clips
 from sonosynth.data.readers.dicom import header as dicom
-from sonosynth.data.readers.pictures import DAMAGE, SUFFIXES, opened, png_header, readable, unreadable
+from sonosynth.data.readers.images import DAMAGE, SUFFIXES, opened, png_header, readable, unreadable
 from sonosynth.data.source import ReadOptions, SourceItem
 
 COLUMNS = ("original_format", "original_lossy", "original_quality", "original_bits", "original_bytes_per_pixel")

@@ -11,8 +11,9 @@ import numpy as np
 from sonosynth.core.errors import ClassError, ManifestError, UnreadableImageError, nearest
 from sonosynth.core.files import atomic_file
 from sonosynth.core.text import agreeing, counted
-from sonosynth.data.readers.scan import ReadOptions, Source, SourceItem, decode, named
-from sonosynth.data.tables import read_table
+from sonosynth.data.readers.tables import read_table
+from sonosynth.data.scan import decode
+from sonosynth.data.source import ReadOptions, Source, SourceItem, named
 
 _COLUMNS = ("path", "group", "conflict")
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from sonosynth.data.readers.pictures import to_side
+from sonosynth.data.readers.images import to_side
 
 _SIDE = 512  # pixels of the longest side at which overlays are looked for, enlarged or reduced
 _SURE = 0.75  # what the reader must be sure of a word

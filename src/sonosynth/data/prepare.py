@@ -18,10 +18,11 @@ from sonosynth.data import encoding
 from sonosynth.data.groups import whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.overlays import without_overlays
-from sonosynth.data.readers.pictures import LARGEST, SUFFIXES
-from sonosynth.data.readers.scan import ImageFacts, Picture, Source, SourceItem, SourceReport, decode_all, read_source
+from sonosynth.data.readers.images import LARGEST, SUFFIXES, Picture
 from sonosynth.data.readers.volumes import data_files
 from sonosynth.data.resize import Fit, Geometry, around, fitted
+from sonosynth.data.scan import ImageFacts, SourceReport, decode_all, read_source
+from sonosynth.data.source import Source, SourceItem
 
 PREPARE = "prepare.json"
 SIZES = range(8, 2049)

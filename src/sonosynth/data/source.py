@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sonosynth.core.errors import SourceError
 from sonosynth.core.files import same_file
-from sonosynth.data.readers.depth import BITS
+from sonosynth.data.readers.bit_depth import BITS
 
 # What systems, network drives and programs put beside the files of a user, without case.
 _SYSTEM = frozenset((

@@ -12,7 +12,7 @@ from sonosynth.core.archives import unpack
 from sonosynth.core.download import Patience, RemoteFile, download
 from sonosynth.core.errors import FetchError, OutputError, SonosynthError
 from sonosynth.core.files import atomic_directory, check_output, locked, read_json, write_json
-from sonosynth.data.readers.layouts import read_source
+from sonosynth.data.scan import read_source
 from sonosynth.datasets.catalogue import PublicSet
 
 RECORD = "source.json"

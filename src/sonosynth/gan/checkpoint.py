@@ -15,7 +15,7 @@ from torch import nn
 from sonosynth.core.errors import RunError, one_line
 from sonosynth.core.files import atomic_file, check_kinds, is_vacant, write_text
 from sonosynth.core.yaml_text import parse_yaml
-from sonosynth.data.frame import Frame
+from sonosynth.data.resize import Frame
 from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import recipe_from_dict

@@ -23,8 +23,8 @@ from sonosynth.core.device import (
 )
 from sonosynth.core.errors import ClassError, RunError, nearest
 from sonosynth.core.files import atomic_file
-from sonosynth.data.frame import restored
 from sonosynth.data.imageset import SYNTHETIC, ImageSet, synthetic_mark
+from sonosynth.data.resize import restored
 from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.checkpoint import BEST, GENERATOR, RunConfig, load_generator
 

@@ -16,9 +16,10 @@ from sonosynth.core.text import counted
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.prepare import prepare, source_fingerprint
-from sonosynth.data.readers.manifests import LABELS
-from sonosynth.data.readers.scan import Source, SourceItem, read_source
+from sonosynth.data.readers.manifest import LABELS
 from sonosynth.data.resize import Fit
+from sonosynth.data.scan import read_source
+from sonosynth.data.source import Source, SourceItem
 from sonosynth.data.split import LEAST, TRIES, check_apart, check_real, held_out, leak, nested_subsets, other_classes
 from sonosynth.metrics.sets import check_class_names
 from sonosynth.study.cells import AnyCell, Division, NaiveCell, Subset, plan_cells

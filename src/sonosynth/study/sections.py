@@ -19,7 +19,7 @@ from sonosynth.classify.networks import find_network
 from sonosynth.classify.settings import DEFAULTS, Balance, Schedule, Training
 from sonosynth.core.errors import nearest
 from sonosynth.core.text import agreeing, counted
-from sonosynth.data.readers.depth import BITS
+from sonosynth.data.readers.bit_depth import BITS
 from sonosynth.data.source import ReadOptions
 from sonosynth.features.registry import known_features
 from sonosynth.gan.recipe import Recipe

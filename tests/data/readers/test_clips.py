@@ -13,7 +13,8 @@ from PIL import Image
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare
 from sonosynth.data.readers.clips import MOST_FRAMES, chosen
-from sonosynth.data.readers.scan import Source, decode, decode_all, read_source, scan
+from sonosynth.data.scan import decode, decode_all, read_source, scan
+from sonosynth.data.source import Source
 
 CODECS = {".avi": "ffv1", ".mkv": "ffv1", ".mp4": "libx264", ".mov": "mjpeg"}
 

@@ -23,9 +23,9 @@ from pydicom.uid import (
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.readers.dicom.pixels import DicomFile
-from sonosynth.data.readers.pictures import COLOUR, Picture
-from sonosynth.data.readers.scan import SourceItem, decode
-from sonosynth.data.source import ReadOptions, Source
+from sonosynth.data.readers.images import COLOUR, Picture
+from sonosynth.data.scan import decode
+from sonosynth.data.source import ReadOptions, Source, SourceItem
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (1, 21, 31), dtype=np.uint8)
@@ -382,7 +382,7 @@ def test_damaged_files_give_pixels_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, syntax: UID, flips: list[tuple[float, int]], share: float
 ) -> None:
     from sonosynth.data.readers.frames import spread
-    from sonosynth.data.readers.scan import decode_all
+    from sonosynth.data.scan import decode_all
 
     folder = tmp_path_factory.mktemp("fuzz")
     frames = np.stack([GREY[0]] * 2)

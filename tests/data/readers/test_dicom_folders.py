@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ManifestError, SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare, source_fingerprint
-from sonosynth.data.readers.scan import Source, decode, read_source, scan
-from sonosynth.data.source import ReadOptions
+from sonosynth.data.scan import decode, read_source, scan
+from sonosynth.data.source import ReadOptions, Source
 
 
 def noise(seed: int, frames: int = 1, size: tuple[int, int] = (24, 32)) -> np.ndarray:

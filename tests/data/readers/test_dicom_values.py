@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.data.readers.dicom.pixels import DicomFile
-from sonosynth.data.readers.pictures import Picture
+from sonosynth.data.readers.images import Picture
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (1, 21, 31), dtype=np.uint8)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from sonosynth.core.errors import SonosynthError, UnreadableImageError
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.pictures import decode_file
-from sonosynth.data.readers.scan import read_source, scan
+from sonosynth.data.readers.images import decode_file
+from sonosynth.data.scan import read_source, scan
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 # A damaged header may ask for the largest canvas that is still decoded: 2 s on an idle core.

@@ -24,7 +24,7 @@ LIMIT_S, LIMIT_BYTES = 120, 3 << 29  # for one command: seconds, and bytes beyon
 
 EACH = """
 import os, sys
-import sonosynth.data.readers.scan
+import sonosynth.data.scan
 from sonosynth.cli.main import app
 
 for source in sys.argv[1:]:  # each in a process of its own, which has everything imported when it begins

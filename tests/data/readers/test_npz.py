@@ -12,9 +12,10 @@ from PIL import Image
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare, source_fingerprint
-from sonosynth.data.readers.arrays import read_npz
-from sonosynth.data.readers.pictures import COLOUR
-from sonosynth.data.readers.scan import Source, decode, decode_all, read_source, scan
+from sonosynth.data.readers.images import COLOUR
+from sonosynth.data.readers.npz import read_npz
+from sonosynth.data.scan import decode, decode_all, read_source, scan
+from sonosynth.data.source import Source
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 12, 16), dtype=np.uint8)

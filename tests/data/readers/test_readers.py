@@ -7,7 +7,8 @@ from PIL import Image
 
 from sonosynth.core.errors import ClassError, ManifestError, SourceError, UnreadableImageError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.readers.scan import Source, decode, read_source, scan
+from sonosynth.data.scan import decode, read_source, scan
+from sonosynth.data.source import Source
 
 
 def png(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10)) -> Path:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ManifestError, SourceError
 from sonosynth.data.prepare import load_image_set, prepare
-from sonosynth.data.readers.scan import ReadOptions, Source, read_source
+from sonosynth.data.scan import read_source
+from sonosynth.data.source import ReadOptions, Source
 
 
 def notes(source: Source) -> str:

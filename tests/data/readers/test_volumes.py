@@ -12,7 +12,8 @@ import pytest
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers.clips import MOST_FRAMES, chosen
-from sonosynth.data.readers.scan import ReadOptions, Source, decode_all, read_source, scan
+from sonosynth.data.scan import decode_all, read_source, scan
+from sonosynth.data.source import ReadOptions, Source
 
 sitk = pytest.importorskip("SimpleITK")
 NAMES = ("v.nii", "v.nii.gz", "v.mha", "v.mhd", "v.nrrd", "v.nhdr")

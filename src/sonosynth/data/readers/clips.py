@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonosynth.core.errors import UnreadableImageError
-from sonosynth.data.readers.depth import Depth
-from sonosynth.data.readers.pictures import (
+from sonosynth.data.readers.bit_depth import Depth
+from sonosynth.data.readers.images import (
     DAMAGE,
     Picture,
     count_pictures,
@@ -16,7 +16,7 @@ from sonosynth.data.readers.pictures import (
     too_large,
     unreadable,
 )
-from sonosynth.data.readers.pictures import SUFFIXES as PICTURES
+from sonosynth.data.readers.images import SUFFIXES as PICTURES
 
 if TYPE_CHECKING:
     from av import VideoFrame

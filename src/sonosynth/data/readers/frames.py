@@ -13,11 +13,11 @@ from typing import Protocol
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.core.text import counted
-from sonosynth.data.readers import arrays, clips, pictures, volumes
-from sonosynth.data.readers.depth import FULL, Depth
+from sonosynth.data.readers import clips, images, npz, volumes
+from sonosynth.data.readers.bit_depth import FULL, Depth
 from sonosynth.data.readers.dicom import header as dicom
 from sonosynth.data.readers.dicom.pixels import DicomFile
-from sonosynth.data.readers.pictures import Picture, decode_file
+from sonosynth.data.readers.images import Picture, decode_file
 from sonosynth.data.source import AXES, ReadOptions, SourceItem, distinct_ids, named
 
 THREADS = min(4, os.cpu_count() or 1)
@@ -115,9 +115,9 @@ def _names(root: Path, items: Sequence[SourceItem]) -> list[str]:
 def _content(path: Path, options: ReadOptions) -> _Content:
     suffix = path.suffix.lower()
     try:
-        if suffix in clips.SUFFIXES | pictures.SUFFIXES:
+        if suffix in clips.SUFFIXES | images.SUFFIXES:
             count = clips.count_frames(path)
-            still = count == 1 and suffix in pictures.SUFFIXES
+            still = count == 1 and suffix in images.SUFFIXES
             return _Content() if still else _Content(clips.chosen(count), path, remark=_CLIP)
         if volumes.is_volume(path):
             count = volumes.read_header(path).slices(options.axis)
@@ -139,10 +139,10 @@ def _notes(files: Sequence[tuple[Path, _Content]], listed: bool, options: ReadOp
     notes = []
     for remark, part in ((_CLIP, "frames"), (_VOLUME, f"slices across {options.axis or AXES[-1]}")):
         if remarks[remark]:
-            images = sum(len(content.frames) for _, content in files if content.remark == remark)
+            count = sum(len(content.frames) for _, content in files if content.remark == remark)
             notes.append(
                 f"{counted(remarks[remark], remark)}, each a group: at most {clips.MOST_FRAMES} evenly spaced {part} "
-                f"taken of each, for neighbouring ones are nearly alike: {counted(images, 'image')}"
+                f"taken of each, for neighbouring ones are nearly alike: {counted(count, 'image')}"
             )
     if remarks[dicom.DIRECTORY] and not listed:
         notes.append(f"{remarks[dicom.DIRECTORY]} DICOMDIR ignored: the files themselves are read")
@@ -234,11 +234,11 @@ class _Opened:
 def _container(item: SourceItem, options: ReadOptions) -> Callable[[SourceItem, Depth, ReadOptions], _Container] | None:
     """Return what opens the file of `item`, if it is one that may hold several images."""
     suffix = item.path.suffix.lower()
-    if suffix == arrays.SUFFIX:
-        return lambda item, depth, options: arrays.Arrays(item.path, options.bits)
+    if suffix == npz.SUFFIX:
+        return lambda item, depth, options: npz.Arrays(item.path, options.bits)
     if volumes.is_volume(item.path):
         return lambda item, depth, options: volumes.Volume(item.path, options.axis, depth)
-    if suffix in clips.SUFFIXES or (suffix in pictures.SUFFIXES and item.frame is not None):
+    if suffix in clips.SUFFIXES or (suffix in images.SUFFIXES and item.frame is not None):
         return lambda item, depth, options: clips.Clip(item.path, depth)
     if dicom.is_dicom(item.path, options.force_dicom):
         return lambda item, depth, options: DicomFile(item.path, options.force_dicom)
@@ -297,4 +297,4 @@ def _is_undecided(path: Path) -> bool:
     """Return whether `path` may have values of 16 bits without a stated depth. Raises UnreadableImageError."""
     if volumes.is_volume(path):
         return volumes.is_undecided(path)
-    return path.suffix.lower() in pictures.SUFFIXES and pictures.is_undecided(path)
+    return path.suffix.lower() in images.SUFFIXES and images.is_undecided(path)

@@ -17,10 +17,10 @@ import numpy as np
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.core.files import refusal
+from sonosynth.data.readers.bit_depth import Deep, Depth, as_deep
 from sonosynth.data.readers.clips import chosen
-from sonosynth.data.readers.depth import Deep, Depth, as_deep
-from sonosynth.data.readers.pictures import LARGEST, Picture, damaged, from_deep, too_large, unreadable
-from sonosynth.data.readers.quiet import quiet_decoder
+from sonosynth.data.readers.images import LARGEST, Picture, damaged, from_deep, too_large, unreadable
+from sonosynth.data.readers.tiff import quiet_decoder
 from sonosynth.data.source import AXES
 
 _FORMATS = {

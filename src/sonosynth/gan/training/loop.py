@@ -16,8 +16,8 @@ from sonosynth.core import distributed
 from sonosynth.core.device import can_compile, default_device
 from sonosynth.core.errors import ClassError, RecipeError, RunError
 from sonosynth.core.files import check_kinds, folder_names, is_vacant, locked, write_json
-from sonosynth.data.frame import common_frame
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.resize import common_frame
 from sonosynth.gan.checkpoint import (
     PRETRAINING,
     RECIPE,

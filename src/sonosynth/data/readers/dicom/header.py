@@ -43,7 +43,7 @@ from pydicom.valuerep import VR
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.readers.dicom.regions import Region, region_of
-from sonosynth.data.readers.pictures import unreadable
+from sonosynth.data.readers.images import unreadable
 from sonosynth.data.source import files_below
 
 SUFFIXES = frozenset((".dcm", ".dicom", ".ima"))

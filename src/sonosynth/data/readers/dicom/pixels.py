@@ -20,7 +20,7 @@ from sonosynth.data.readers.dicom.header import (
 from sonosynth.data.readers.dicom.regions import marked, region_note, region_of
 from sonosynth.data.readers.dicom.streams import Frames
 from sonosynth.data.readers.dicom.values import check_groups, monochrome, palette_colours, unused_bits
-from sonosynth.data.readers.pictures import Picture, from_colours, too_large, unreadable
+from sonosynth.data.readers.images import Picture, from_colours, too_large, unreadable
 
 _SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3}
 _SAMPLES |= dict.fromkeys(("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), 3)

@@ -12,8 +12,9 @@ from PIL import Image
 import sonosynth.data.readers.frames as contents
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import load_image_sets, prepare
-from sonosynth.data.readers.pictures import decode_file
-from sonosynth.data.readers.scan import ReadOptions, SourceItem, decode, decode_all, read_source, scan
+from sonosynth.data.readers.images import decode_file
+from sonosynth.data.scan import decode, decode_all, read_source, scan
+from sonosynth.data.source import ReadOptions, SourceItem
 
 
 def values(top: int, size: tuple[int, int] = (12, 20)) -> np.ndarray:

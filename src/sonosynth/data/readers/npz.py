@@ -14,9 +14,9 @@ from typing import IO
 import numpy as np
 
 from sonosynth.core.errors import SourceError
-from sonosynth.data.readers.columns import is_missing
-from sonosynth.data.readers.depth import Deep, Depth
-from sonosynth.data.readers.pictures import Picture, from_colours, from_deep, too_large, unreadable
+from sonosynth.data.readers.bit_depth import Deep, Depth
+from sonosynth.data.readers.images import Picture, from_colours, from_deep, too_large, unreadable
+from sonosynth.data.readers.tables import is_missing
 from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named
 
 SUFFIX = ".npz"

@@ -17,9 +17,8 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.core.files import refusal
-from sonosynth.data.readers.depth import FULL, UNKNOWN_RANGE, Deep, Depth, as_deep
-from sonosynth.data.readers.quiet import quiet_decoder
-from sonosynth.data.readers.tiffs import Tiff, is_tiff
+from sonosynth.data.readers.bit_depth import FULL, UNKNOWN_RANGE, Deep, Depth, as_deep
+from sonosynth.data.readers.tiff import Tiff, is_tiff, quiet_decoder
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")

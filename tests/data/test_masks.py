@@ -8,7 +8,8 @@ from PIL import Image
 
 from sonosynth.core.errors import ManifestError, SourceError
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.scan import Source, read_source
+from sonosynth.data.scan import read_source
+from sonosynth.data.source import Source
 
 SIZE = (24, 20)  # width, height
 

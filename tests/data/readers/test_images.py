@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from sonosynth.core.errors import UnreadableImageError
-from sonosynth.data.readers.pictures import decode_file
+from sonosynth.data.readers.images import decode_file
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 

@@ -5,32 +5,106 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from sonosynth.core.errors import ClassError, SourceError, UnreadableImageError, one_line
 from sonosynth.core.text import counted
-from sonosynth.data.readers.dicom.header import quiet
+from sonosynth.data.imageset import MANIFEST
+from sonosynth.data.readers.dicom.header import dicom_files, quiet
+from sonosynth.data.readers.folder import Folder, images_below, read_folders
 from sonosynth.data.readers.frames import THREADS, OpenFiles
-from sonosynth.data.readers.layouts import ReadOptions, Source, SourceItem, named, read_source
-from sonosynth.data.readers.pictures import COLOUR, HOW_TO_SKIP, Picture
+from sonosynth.data.readers.images import COLOUR, HOW_TO_SKIP, Picture
+from sonosynth.data.readers.manifest import (
+    DATASET_JSON,
+    LABELS,
+    dataset_json_labels,
+    names_images,
+    read_dataset_json,
+    read_manifest,
+)
+from sonosynth.data.readers.npz import SUFFIX, read_npz
+from sonosynth.data.source import ReadOptions, Source, SourceItem, named
 
-__all__ = [
-    "ImageFacts",
-    "Picture",
-    "ReadOptions",
-    "Source",
-    "SourceItem",
-    "SourceReport",
-    "decode",
-    "decode_all",
-    "named",
-    "read_source",
-    "scan",
-]
 _T = TypeVar("_T")
 _NAMED = 3  # names in a note
+
+
+def read_source(path: Path, options: ReadOptions | None = None) -> Source:
+    """Find the labelled images under `path`, of which nothing is decoded.
+
+    `path` is a folder in BUSI layout, a folder with one folder a class, a manifest.csv or the folder it lies in, or an
+    .npz file (see `arrays.read_npz`). In folders lie pictures, clips and volumes (of which a few frames or slices are
+    taken, see `clips` and `volumes`) and DICOM files (every frame is taken, see `dicom`); docs/reference/sources.md has
+    all rules.
+
+    A manifest wins over folders, and so do a table of labels (labels.csv) and StyleGAN's dataset.json. Masks are paired
+    with their images, by their names, places and content (see `masks`). In subfolders of class folders every image is
+    read, with the subfolder as its group; DICOM files say themselves of which patient they are.
+
+    Args:
+        path: the folder or file.
+        options: what the user says of it.
+
+    Raises:
+        SourceError: `path` does not exist, holds no images in class folders, or is not an .npz file that is read.
+        ManifestError: the manifest lacks columns, names a missing file, one file twice, or a file elsewhere.
+    """
+    options = options or ReadOptions()
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return read_manifest(path, options)
+    if path.is_file() and path.name == DATASET_JSON:
+        return read_dataset_json(path, options)
+    if path.is_file() and path.suffix.lower() == SUFFIX:
+        _check_no_columns(path, options)
+        return read_npz(path, options)
+    if not path.is_dir():
+        what = "is neither a folder nor a manifest.csv nor an .npz file" if path.exists() else "does not exist"
+        if not path.exists() and not path.is_absolute():
+            what += f" in the current folder {Path.cwd()}"
+        raise SourceError(f"{path} {what}; give a folder with one folder a class, a manifest.csv or an .npz file")
+    manifest = path / MANIFEST
+    # A link to nothing is a mistake to tell, not a folder without a manifest.
+    if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
+        return read_manifest(manifest, options)
+    here = Folder(path, options.force_dicom)
+    if (listed := _read_table_in(path, here, options)) is not None:
+        return listed
+    _check_no_columns(path, options)
+    return read_folders(path, here, options)
+
+
+def _read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | None:
+    """Return the images that a table in the folder `root` lists, if there is one that is meant to. Raises SourceError.
+
+    Where there are class folders, a table without columns for files and classes is about something else.
+    """
+    force = options.force_dicom
+    tables = [path for path in here.side if path.suffix.lower() == ".csv"]
+    labels = [path for path in tables if path.name == LABELS]
+    if options.columns and not labels:
+        labels = tables
+        if len(labels) > 1:
+            raise SourceError(
+                f"{root} holds {len(labels)} tables: {named((p.name for p in labels), 5)}; give one as SOURCE"
+            )
+    if labels and (here.images or options.columns or dicom_files(root, force) or names_images(labels[0], options)):
+        return read_manifest(labels[0], options)
+    labelled = root / DATASET_JSON
+    if labelled.is_file() and (
+        dataset_json_labels(labelled) is not None
+        or not any(any(images_below(folder, force)) for folder in here.folders)
+    ):
+        return read_dataset_json(labelled, options)
+    return None
+
+
+def _check_no_columns(path: Path, options: ReadOptions) -> None:
+    if options.columns:
+        asked = " ".join(f"--{name} {column}" for name, column in options.columns.items())
+        raise SourceError(f"{path} is no table, so it has no columns for {asked}; give a table (.csv) of its images")
 
 
 @quiet()

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sonosynth.data.frame import common_frame, restored
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.scan import read_source
+from sonosynth.data.resize import common_frame, restored
+from sonosynth.data.scan import read_source
 
 
 def source(folder, sizes):

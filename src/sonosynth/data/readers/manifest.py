@@ -11,8 +11,12 @@ from pathlib import Path, PurePosixPath
 from sonosynth.core.errors import ManifestError, UnreadableImageError
 from sonosynth.core.files import refusal
 from sonosynth.core.text import agreeing, counted
-from sonosynth.data.readers import clips, pictures
-from sonosynth.data.readers.columns import (
+from sonosynth.data.masks import MaskSearch, find_masks, in_mask_folder, mask_folders_near, masks_apart
+from sonosynth.data.readers.dicom.header import dicom_files, is_dicom, quiet, read_header
+from sonosynth.data.readers.folder import Folder, images_below
+from sonosynth.data.readers.frames import spread
+from sonosynth.data.readers.images import HOW_TO_SKIP
+from sonosynth.data.readers.tables import (
     UID,
     Columns,
     choose_columns,
@@ -20,20 +24,14 @@ from sonosynth.data.readers.columns import (
     is_missing,
     mask_columns,
     patient_note,
+    read_table,
 )
-from sonosynth.data.readers.dicom.header import SUFFIXES, dicom_files, is_dicom, quiet, read_header
-from sonosynth.data.readers.folder import Folder, images_below
-from sonosynth.data.readers.frames import spread
-from sonosynth.data.readers.masks import MaskSearch, find_masks, in_mask_folder, mask_folders_near, masks_apart
-from sonosynth.data.readers.pictures import HOW_TO_SKIP
 from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named
 from sonosynth.data.source_warnings import formulas, links_out
-from sonosynth.data.tables import read_table
 
 LABELS = "labels.csv"
 DATASET_JSON = "dataset.json"
 _IMAGE_SET_COLUMNS = frozenset(("path", "label", "group", "id", "synthetic"))
-_IMAGE_SUFFIXES = pictures.SUFFIXES | clips.SUFFIXES | SUFFIXES
 _LARGEST = 1 << 28  # bytes of a dataset.json
 _Rows = list[tuple[str, dict[str, str]]]  # where it stands, such as "line 3", and its cells by column
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.core.text import counted
-from sonosynth.data.readers.pictures import SUFFIXES, decode_file, opened, png_header, readable
+from sonosynth.data.readers.images import SUFFIXES, decode_file, opened, png_header, readable
 from sonosynth.data.source import entries
 
 # What the field's data sets put before or after the name of an image to call its mask, without case.
