@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_files import dataset, write
-from test_masks import mask, speckle
+from mask_files import mask, speckle
 from typer.testing import CliRunner
 
 from sonosynth.cli.main import app
