@@ -20,8 +20,8 @@ from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source
 from sonosynth.features.registry import feature_network, known_features, load_features
 from sonosynth.features.weights import PackagedWeights
-from sonosynth.metrics.frechet import frechet_distance
-from sonosynth.metrics.kernel import kernel_distance
+from sonosynth.metrics.distances.frechet import frechet_distance
+from sonosynth.metrics.distances.kernel import kernel_distance
 from sonosynth.study.design import expand
 
 KEY = ("features", "size")

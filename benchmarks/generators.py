@@ -32,9 +32,8 @@ from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import generate, image_grid
 from sonosynth.gan.training.loop import run_config, train
 from sonosynth.gan.training.trainer import Trainer
-from sonosynth.metrics.intervals.subsampling import halves
-from sonosynth.metrics.kernel import kernel_distance, kernel_interval
-from sonosynth.metrics.snapshots import distance_to
+from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, snapshot_distance
+from sonosynth.metrics.intervals.subsampling import split_half
 from sonosynth.study.design import expand
 
 FAMILIES = ("stylegan2", "stylegan2-ada", "stylegan2-diffaug", "fastgan", "projected")
@@ -102,7 +101,9 @@ def follow(
     kept = run.with_suffix(".json")
     rows: list[Any] = read_json(kept) if kept.is_file() else []
     for kimg in points[len(rows) :]:
-        train(train_set, recipe, run, kimg=kimg, conditional=True, distance=distance_to(train_set), progress=_tell)
+        train(
+            train_set, recipe, run, kimg=kimg, conditional=True, distance=snapshot_distance(train_set), progress=_tell
+        )
         trainer = Trainer(train_set, run_config(train_set, recipe, conditional=True, seed=0), default_device())
         trainer.load_state_dict(load_state(run / STATE, trainer.device))
         rows.append({
@@ -132,19 +133,19 @@ def _tell(done: float, total: float, latest: Any) -> None:
         print(f"\r{done:.2f} of {total:g} kimg, {latest.get('img_per_s', 0):.1f} img/s ", end="", file=sys.stderr)
 
 
-def floors(train_set: ImageSet, unseen: ImageSet, spaces: Sequence[str], cache: Path) -> dict[str, float]:
+def baselines(train_set: ImageSet, unseen: ImageSet, spaces: Sequence[str], cache: Path) -> dict[str, float]:
     """Return the kernel distance between disjoint halves of the real images, a mean over ten, a feature space."""
     real = ImageSet.concatenate([train_set, unseen])
     found = {}
     for name in spaces:
         features = embed(real, name, cache)
         rng = np.random.default_rng(0)
-        pairs = [halves(real.groups, rng) for _ in range(10)]
+        pairs = [split_half(real.groups, rng) for _ in range(10)]
         found[name] = float(np.mean([kernel_distance(features[a], features[b]) for a, b in pairs]))
     return found
 
 
-def draw(path: Path, results: dict[str, list[Any]], floor: dict[str, float]) -> None:
+def draw(path: Path, results: dict[str, list[Any]], baseline: dict[str, float]) -> None:
     """Draw held-out and training distances over the run, a panel a feature space, and discriminator outputs below."""
     import matplotlib
 
@@ -152,7 +153,7 @@ def draw(path: Path, results: dict[str, list[Any]], floor: dict[str, float]) -> 
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), constrained_layout=True)
-    for axis, features in zip(axes[0], floor, strict=False):
+    for axis, features in zip(axes[0], baseline, strict=False):
         for i, (gan, rows) in enumerate(results.items()):
             for reference, style in (("held-out", "-"), ("train", ":")):
                 values = [
@@ -162,9 +163,9 @@ def draw(path: Path, results: dict[str, list[Any]], floor: dict[str, float]) -> 
                 ]
                 label = gan if reference == "held-out" else None
                 axis.plot([row["kimg"] for row in rows], values, style, color=f"C{i}", marker="o", ms=3, label=label)
-        title = f"{features} (two halves of the real images: {floor[features]:.4f})"
+        title = f"{features} (two halves of the real images: {baseline[features]:.4f})"
         axis.set(title=title, xlabel="kimg", ylabel="kernel distance", ylim=(0, None))
-        axis.axhline(floor[features], color="grey", lw=1)
+        axis.axhline(baseline[features], color="grey", lw=1)
     axes[0, 0].legend(fontsize=8, title="solid: held-out, dotted: training images", title_fontsize=8)
     for i, (gan, rows) in enumerate(results.items()):
         kimg = [row["kimg"] for row in rows]
@@ -244,7 +245,7 @@ def main() -> None:
     unseen = data.subset(test)
     points = [arguments.kimg * (k + 1) / arguments.points for k in range(arguments.points)]
     cache = arguments.runs / "features"
-    floor = floors(train_set, unseen, arguments.features, cache)
+    baseline = baselines(train_set, unseen, arguments.features, cache)
     results: dict[str, list[Any]] = {}
     real = [train_set.of_class(label).images[:SHOWN] for label in train_set.classes]
     shown = {"real, training": np.concatenate(real)}
@@ -255,7 +256,7 @@ def main() -> None:
         made = [generate(run, SHOWN, class_name=label, seed=1).images for label in train_set.classes]
         shown[name] = np.concatenate(made)
         write_tables(arguments.out, results)
-        draw(arguments.out / "curves.png", results, floor)
+        draw(arguments.out / "curves.png", results, baseline)
         counts = recipe.parameter_counts(arguments.size, len(train_set.classes))
         at_end = {(d["features"], d["reference"]): d["kernel_distance"] for d in rows[-1]["distances"]}
         print(
@@ -266,7 +267,7 @@ def main() -> None:
     draw_grid(arguments.out / "grid.png", shown, train_set.classes)
     write_json(
         arguments.out / "provenance.json",
-        provenance() | {"command": shlex.join(["python", *sys.argv]), "floor": floor, "n": arguments.n},
+        provenance() | {"command": shlex.join(["python", *sys.argv]), "real_baseline": baseline, "n": arguments.n},
     )
 
 

@@ -26,10 +26,10 @@ from rich.progress import track
 from bench import line, save
 from pools import Pool, pool
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.comparisons import ALL, TRAIN, Comparison
+from sonosynth.metrics.comparison import ALL, TRAIN, Comparison
+from sonosynth.metrics.distances.kernel import SCALE, SIGMA, polynomial_kernel
 from sonosynth.metrics.families import BETTER, feature_families, realism_family
 from sonosynth.metrics.intervals.subsampling import Interval
-from sonosynth.metrics.kernel import SCALE, SIGMA, polynomial_kernel
 from sonosynth.metrics.memorisation.data_copying import assign_cells, cell_count, data_copying, data_copying_interval
 from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval
 from sonosynth.metrics.memorisation.membership import membership_auc, membership_interval
@@ -187,7 +187,7 @@ def population(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     u, v = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
     return {
         "kernel_distance": _discrepancy(x, y, polynomial),
-        "gaussian_kernel_distance": _discrepancy(u, v, gaussian),
+        "cmmd": _discrepancy(u, v, gaussian),
     }
 
 

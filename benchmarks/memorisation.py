@@ -24,7 +24,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source
 from sonosynth.features.registry import embed
-from sonosynth.metrics.intervals.subsampling import whole_groups
+from sonosynth.metrics.intervals.subsampling import sample_groups
 from sonosynth.metrics.memorisation.near_copies import near_copies
 from sonosynth.metrics.memorisation.rows import Measured, memorisation, near_copy_rows
 from sonosynth.phantoms.phantom import phantom
@@ -39,7 +39,7 @@ COLUMNS = (
     ("found", "{:>6.1%}"),
     ("low", "{:>6.1%}"),
     ("high", "{:>6.1%}"),
-    ("floor", "{:>6.1%}"),
+    ("real_baseline", "{:>6.1%}"),
     ("ratio", "{:<17}"),
     ("membership_auc", "{:<17}"),
     ("auc_of_pixels", "{:<17}"),
@@ -86,7 +86,7 @@ def load(source: str, groups: Path, size: int, numbers: list[int], seed: int) ->
     data, _ = prepare(with_groups(read_source(expand(source)), groups, drop_conflicts=True)[0], size)
     left, parts = np.arange(len(data)), []
     for n in numbers:
-        chosen = left[whole_groups(data.groups[left], n, numpy_generator(seed, "part", n))]
+        chosen = left[sample_groups(data.groups[left], n, numpy_generator(seed, "part", n))]
         parts.append(data.subset(chosen))
         left = np.setdiff1d(left, chosen)
     return parts
@@ -116,7 +116,7 @@ def measure(
         "found": share.value,
         "low": share.low,
         "high": share.high,
-        "floor": share.floor,
+        "real_baseline": share.real_baseline,
         "threshold": copies.threshold,
         "highest_stranger": float(copies.training.similarity[round(rate * len(synthetic)) :].max()),
         "lowest_copy": float(copies.training.similarity[: round(rate * len(synthetic))].min(initial=1)),
@@ -128,7 +128,7 @@ def measure(
         "n_train": len(train),
         "n_held_out": len(held_out),
         "n_synthetic": len(synthetic),
-        "floors": {row.metric: row.floor for row in rows},
+        "real_baselines": {row.metric: row.real_baseline for row in rows},
     }
 
 

@@ -25,9 +25,9 @@ from interval_coverage import Drawn, Metrics
 from pools import Pool, pool
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.features.registry import load_features
+from sonosynth.metrics.distances.frechet import frechet_distance
+from sonosynth.metrics.distances.kernel import kernel_distance
 from sonosynth.metrics.families import BETTER
-from sonosynth.metrics.frechet import frechet_distance
-from sonosynth.metrics.kernel import kernel_distance
 from sonosynth.metrics.memorisation.near_copies import near_copies
 from sonosynth.metrics.memorisation.rows import near_copy_rows
 from sonosynth.metrics.ultrasound.realism import realism_values

@@ -26,7 +26,7 @@ from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import class_sequence, synthesise
 from sonosynth.gan.training.loop import run_config
 from sonosynth.gan.training.trainer import Trainer
-from sonosynth.metrics.kernel import kernel_distance, kernel_interval
+from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval
 from sonosynth.study.design import expand
 
 KEY = ("gan", "mode", "seed", "size", "steps")

@@ -41,7 +41,7 @@ def ours(source: str, out: Path, size: int, n: int) -> None:
     from sonosynth.data.imageset import ImageSet
     from sonosynth.data.prepare import prepare
     from sonosynth.data.scan import read_source
-    from sonosynth.metrics.scorecard import full_scorecard
+    from sonosynth.metrics.scorecard import score
     from sonosynth.phantoms.phantom import phantom
     from sonosynth.study.design import expand
 
@@ -64,12 +64,12 @@ def ours(source: str, out: Path, size: int, n: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(images):
             Image.fromarray(image).save(folder / f"{i:04d}.png")
-    card = full_scorecard(
+    card = score(
         anonymous(real, 0), anonymous(made, len(real)), features=("inception",), cache=out / "cache",
         parts=("distances", "diversity"),
     )  # fmt: skip
     rows = [row for row in card.scores if row.class_ == "all" and row.metric in NAMES.values()]
-    found = {row.metric: [row.value, row.low, row.high, row.floor, row.floor_n] for row in rows}
+    found = {row.metric: [row.value, row.low, row.high, row.real_baseline, row.real_baseline_n] for row in rows}
     (out / "ours.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
 
@@ -115,7 +115,7 @@ def theirs(folder: Path, inception: Path, metrics: list[str]) -> None:
 
     with (run / "metrics.csv").open() as file:
         found = {row["metric"]: (float(row["score"]), float(row["total_time"])) for row in csv.DictReader(file)}
-    print(f"{'metric':<18}{'sim_toolkit':>12}{'sonosynth':>12}{'low':>10}{'high':>10}{'floor':>10}{'floor n':>9}")
+    print(f"{'metric':<18}{'sim_toolkit':>12}{'sonosynth':>12}{'low':>10}{'high':>10}{'baseline':>10}{'baseline n':>9}")
     for name, (value, _) in found.items():
         row = mine[NAMES[name]]
         print(f"{NAMES[name]:<18}{value:>12.5g}{row[0]:>12.5g}{row[1]:>10.4g}{row[2]:>10.4g}{row[3]:>10.4g}{row[4]:>9}")

@@ -2,7 +2,8 @@
 
     python benchmarks/realism.py --out results/realism/phantoms.json
 
-Two sets of the same phantoms differ in one parameter, and each distance between them is printed in units of its floor:
+Two sets of the same phantoms differ in one parameter, and each distance between them is printed in units of its real
+baseline:
 the mean distance of two disjoint sets of as many unchanged phantoms. `!` marks the measures that must move, `~` those
 that physics lets move; all others must stay. In `resolved` phantoms a speckle is wider than a pixel and no noise is
 seen. In phantoms `as drawn` more moves: what is finer than a pixel is averaged by it, and attenuation leaves noise.
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench import line, save
-from sonosynth.metrics.intervals.subsampling import halves
+from sonosynth.metrics.intervals.subsampling import split_half
 from sonosynth.metrics.ultrasound.realism import UNITS, realism_distance, realism_values
 from sonosynth.metrics.ultrasound.speckle import realism_measures
 from sonosynth.phantoms.parameters import Scan
@@ -31,9 +32,9 @@ COLUMNS = (
     *((name.removesuffix("_distance"), "{:>17}") for name in UNITS),
 )
 MOVED, STAYED = 2.0, 1.0
-"""In floors: no less has moved, and no more has stayed."""
+"""In real baselines: no less has moved, and no more has stayed."""
 DRAWS = 10
-"""Halvings that a floor is the mean of."""
+"""Halvings that a real baseline is the mean of."""
 
 RESOLVED, DRAWN = "resolved", "as drawn"
 BASES: dict[str, Settings] = {
@@ -134,11 +135,11 @@ def values_of(per_class: int, size: int, seed: int, settings: Settings) -> dict[
     return realism_values(realism_measures(phantom(per_class, size, seed, settings=settings).images))
 
 
-def floors(pool: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
+def baselines(pool: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
     """Return the mean distance of two halves of `pool`."""
     rng = np.random.default_rng(seed)
     n = len(next(iter(pool.values())))
-    sides = [halves(np.arange(n), rng) for _ in range(DRAWS)]
+    sides = [split_half(np.arange(n), rng) for _ in range(DRAWS)]
     return {name: float(np.mean([realism_distance(values, a, b) for a, b in sides])) for name, values in pool.items()}
 
 
@@ -146,7 +147,7 @@ def measure(base: str, per_class: int, size: int, seed: int, changes: Mapping[st
     """Return a row for every change and measure."""
     settings = BASES[base]
     real, other = (values_of(per_class, size, s, settings) for s in (seed, seed + 1))
-    floor = floors({name: np.concatenate([real[name], other[name]]) for name in UNITS}, seed)
+    baseline = baselines({name: np.concatenate([real[name], other[name]]) for name in UNITS}, seed)
     rows = []
     for changed, change in changes.items():
         found = values_of(per_class, size, seed, change.settings(settings))
@@ -161,8 +162,8 @@ def measure(base: str, per_class: int, size: int, seed: int, changes: Mapping[st
                 "unit": UNITS[name],
                 "expected": change.expected(base, name),
                 "value": value,
-                "floor": floor[name],
-                "in_floors": value / floor[name],
+                "real_baseline": baseline[name],
+                "in_baselines": value / baseline[name],
                 "n": n,
                 "size": size,
                 "seed": seed,
@@ -173,14 +174,14 @@ def measure(base: str, per_class: int, size: int, seed: int, changes: Mapping[st
 def unexpected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of measures that should have moved or stayed and did not."""
     bounds = {"moves": (MOVED, np.inf), "stays": (0, STAYED), "may move": (0, np.inf)}
-    return [row for row in rows if not bounds[row["expected"]][0] <= row["in_floors"] <= bounds[row["expected"]][1]]
+    return [row for row in rows if not bounds[row["expected"]][0] <= row["in_baselines"] <= bounds[row["expected"]][1]]
 
 
 def table_line(rows: list[dict[str, Any]]) -> str:
     """Return the line of one change."""
     marks = {"moves": "!", "may move": "~", "stays": " "}
     cells = {
-        row["measure"].removesuffix("_distance"): f"{row['in_floors']:.2f}{marks[row['expected']]}" for row in rows
+        row["measure"].removesuffix("_distance"): f"{row['in_baselines']:.2f}{marks[row['expected']]}" for row in rows
     }
     return line(COLUMNS, {"base": rows[0]["base"], "changed": rows[0]["changed"], **cells})
 

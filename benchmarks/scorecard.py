@@ -26,7 +26,7 @@ from pools import Pool, pool
 from sonosynth.data.imageset import ImageSet
 from sonosynth.features.registry import known_features, load_features
 from sonosynth.metrics.families import PARTS
-from sonosynth.metrics.scorecard import full_scorecard
+from sonosynth.metrics.scorecard import score
 from sonosynth.phantoms.phantom import CLASSES
 
 KEY = ("features", "size", "n_train", "n_held_out", "n_synthetic", "threads")
@@ -74,11 +74,11 @@ def measure(name: str, sets: Mapping[str, ImageSet], threads: int) -> dict[str, 
     with tempfile.TemporaryDirectory() as cache:
         for state in ("cold", "cached"):
             with _timed(row, state):
-                full_scorecard(*given, cache=Path(cache))
+                score(*given, cache=Path(cache))
         row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
         for part in PARTS:
             with _timed(row, f"cached_{part}"):
-                full_scorecard(*given, cache=Path(cache), parts=(part,))
+                score(*given, cache=Path(cache), parts=(part,))
     return row
 
 

@@ -10,7 +10,7 @@ from .data.split import nested_subsets as nested_subsets
 from .gan.registry import make_recipe as make_recipe
 from .gan.sample import generate as generate
 from .gan.training.loop import train as train
-from .metrics.scorecard import scorecard as scorecard
+from .metrics.scorecard import score as score
 from .phantoms.phantom import phantom as phantom
 from .phantoms.phantom import phantom_with_masks as phantom_with_masks
 from .report.study.page import write_report as write_report

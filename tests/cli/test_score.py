@@ -11,7 +11,7 @@ from sonosynth.core.errors import LeakageError, OutputError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.interpretation import shown
-from sonosynth.metrics.scores import AT_FLOOR, read_scores
+from sonosynth.metrics.scores import AT_BASELINE, read_scores
 
 app = typer.Typer()
 app.command()(score)
@@ -45,8 +45,8 @@ def test_table_file_and_page(tmp_path):
     assert {row.features for row in rows} == {"inception", "pixels"}
     bodies = [line for line in result.stdout.splitlines() if line.count("│") > 3]
     lines = [line for line in bodies if line.split("│")[2].strip() in ("train", "held-out")]  # not where a text wraps
-    mains = [row for row in rows if not row.metric.endswith(AT_FLOOR)]
-    assert len(lines) == len(mains)  # a value and its fellow at the floor's size share a line
+    mains = [row for row in rows if not row.metric.endswith(AT_BASELINE)]
+    assert len(lines) == len(mains)  # a value and its fellow at the real baseline's size share a line
     for line, row in zip(lines, mains, strict=True):
         assert f"{row.n_real}/{row.n_synthetic}" in line and row.class_ in line
         if row.low is not None:

@@ -22,7 +22,7 @@ from sonosynth.features.registry import (
     weights_file,
 )
 from sonosynth.features.weights import PublishedWeights
-from sonosynth.metrics.frechet import frechet_distance
+from sonosynth.metrics.distances.frechet import frechet_distance
 
 NAMES = known_features()
 AT_HAND = tuple(name for name in NAMES if not isinstance(feature_network(name).weights, PublishedWeights))

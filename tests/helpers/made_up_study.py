@@ -161,13 +161,16 @@ def _write_generator(study, random, gan, i, mode, s, px, per_class):
                 common = {"features": "inception", "reference": reference, "n_real": n_real, "n_synthetic": 500}
                 common["class"] = class_name
                 low, high = value * 0.88, value * 1.14
-                floor = {"floor": None, "floor_n": None}
+                baseline = {"real_baseline": None, "real_baseline_n": None}
                 if n_real >= 20:
-                    floor = {"floor": 25.0 if metric == "frechet_distance" else 0.004, "floor_n": n_real}
-                rows.append(dict(common, metric=metric, value=value, low=low, high=high, **floor))
+                    baseline = {
+                        "real_baseline": 25.0 if metric == "frechet_distance" else 0.004,
+                        "real_baseline_n": n_real,
+                    }
+                rows.append(dict(common, metric=metric, value=value, low=low, high=high, **baseline))
                 if n_real >= 20:
                     small = {"value": value * 1.2, "low": None, "high": None, "n_synthetic": n_real}
-                    rows.append(dict(common, metric=f"{metric}_at_floor_n", **floor) | small)
+                    rows.append(dict(common, metric=f"{metric}_at_baseline_n", **baseline) | small)
     write_cell(study, dict(kind="score", **where), {"scores": rows})
 
 

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from sonosynth.core.errors import ClassError
-from sonosynth.metrics.alpha_precision import (
+from sonosynth.metrics.diversity.alpha_precision import (
     alpha_precision,
-    alpha_precision_from_distances,
-    alpha_precision_intervals_from_distances,
+    alpha_precision_intervals,
+    alpha_precision_values,
     authenticity,
     beta_recall,
 )
@@ -57,7 +57,7 @@ def integrated(curve: np.ndarray, levels: np.ndarray) -> float:
 def intervals(x, y, groups_x=None, groups_y=None, **settings):
     distances, i, j = joined(x, y)
     groups = (i if groups_x is None else groups_x, j if groups_y is None else groups_y)
-    return alpha_precision_intervals_from_distances(distances, i, j, *groups, **settings)
+    return alpha_precision_intervals(distances, i, j, *groups, **settings)
 
 
 @settings(max_examples=20, deadline=None)
@@ -109,15 +109,15 @@ def test_collapse_lowers_recall_and_noise_lowers_precision():
 def test_rows_are_chosen_by_their_indices():
     x, y = features(60, 5, 0), features(50, 5, 1)
     distances, i, j = joined(x, y)
-    chosen = alpha_precision_from_distances(distances, j[10:40], i[::2])
+    chosen = alpha_precision_values(distances, j[10:40], i[::2])
     assert tuple(chosen) == NAMES
-    assert chosen == pytest.approx(alpha_precision_from_distances(*joined(y[10:40], x[::2])), abs=1e-12)
+    assert chosen == pytest.approx(alpha_precision_values(*joined(y[10:40], x[::2])), abs=1e-12)
 
 
 def test_distances_to_the_mean_survive_a_large_offset():
     x, y = features(80, 50, 0), features(80, 50, 1)
-    near = alpha_precision_from_distances(*joined(x, y))
-    assert alpha_precision_from_distances(*joined(x + 1000, y + 1000)) == pytest.approx(near, abs=1e-6)
+    near = alpha_precision_values(*joined(x, y))
+    assert alpha_precision_values(*joined(x + 1000, y + 1000)) == pytest.approx(near, abs=1e-6)
     assert cdist(x, y).min() > 1
 
 
@@ -130,7 +130,7 @@ def test_too_few_images_are_refused():
 class TestIntervals:
     def test_cover_the_expected_values_at_this_size(self):
         pairs = [(features(50, 8, 2 * s), 0.95 * features(40, 8, 2 * s + 1)) for s in range(100)]
-        values = [alpha_precision_from_distances(*joined(x, y)) for x, y in pairs]
+        values = [alpha_precision_values(*joined(x, y)) for x, y in pairs]
         found = [intervals(x, y, draws=25, seed=s) for s, (x, y) in enumerate(pairs)]
         for name in NAMES:
             expected = np.mean([value[name] for value in values])

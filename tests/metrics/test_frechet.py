@@ -8,7 +8,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.frechet import (
+from sonosynth.metrics.distances.frechet import (
     _rough_distances,
     frechet_distance,
     frechet_from_gram,

@@ -232,7 +232,7 @@ class TestDataCopying:
 
 
 class TestMemorisation:
-    def test_reports_every_value_with_interval_floor_and_sizes(self):
+    def test_reports_every_value_with_interval_baseline_and_sizes(self):
         train, held_out, synthetic = features(90, 10), features(80, 11), features(100, 12)
         rows = by_name(memorisation(train, synthetic, held_out))
         assert set(rows) == {"nearest_distance_ratio", "membership_auc", "data_copying"}
@@ -245,27 +245,27 @@ class TestMemorisation:
             assert abs(row.value - neutral) < reach
             assert row.low < row.value < row.high
             assert row.low < neutral < row.high
-            assert abs(row.floor - neutral) < reach
-            assert abs(row.at_floor_n - neutral) < reach
-            assert (row.n_train, row.n_held_out, row.n_synthetic, row.floor_n) == (90, 80, 100, 40)
+            assert abs(row.real_baseline - neutral) < reach
+            assert abs(row.at_baseline_n - neutral) < reach
+            assert (row.n_train, row.n_held_out, row.n_synthetic, row.real_baseline_n) == (90, 80, 100, 40)
             assert row.n_real == 170
 
-    def test_copies_move_every_value_away_from_its_floor(self):
+    def test_copies_move_every_value_away_from_its_baseline(self):
         train, held_out, synthetic = features(90, 0), features(80, 1), features(90, 2)
         rows = by_name(memorisation(train, with_copies(synthetic, train, 0.6), held_out))
-        assert rows["nearest_distance_ratio"].high < rows["nearest_distance_ratio"].floor
-        assert rows["membership_auc"].low > rows["membership_auc"].floor
-        assert rows["data_copying"].high < min(-1, rows["data_copying"].floor)
-        assert rows["data_copying"].at_floor_n < rows["data_copying"].floor - 1
+        assert rows["nearest_distance_ratio"].high < rows["nearest_distance_ratio"].real_baseline
+        assert rows["membership_auc"].low > rows["membership_auc"].real_baseline
+        assert rows["data_copying"].high < min(-1, rows["data_copying"].real_baseline)
+        assert rows["data_copying"].at_baseline_n < rows["data_copying"].real_baseline - 1
 
     def test_without_held_out_images_says_what_is_missing(self):
         for row in memorisation(features(30, 0), features(30, 1)):
-            assert (row.value, row.low, row.high, row.floor) == (None,) * 4
+            assert (row.value, row.low, row.high, row.real_baseline) == (None,) * 4
             assert "needs held-out images" in row.note
 
-    def test_small_sets_have_no_floor_and_no_c_t(self):
+    def test_small_sets_have_no_baseline_and_no_c_t(self):
         rows = by_name(memorisation(features(30, 0), features(30, 1), features(MIN_IMAGES - 1, 2)))
-        assert all(row.floor is None and row.floor_n is None for row in rows.values())
+        assert all(row.real_baseline is None and row.real_baseline_n is None for row in rows.values())
         assert rows["data_copying"].value is None
         assert f"needs {MIN_IMAGES}" in rows["data_copying"].note
         assert rows["membership_auc"].value is not None
@@ -322,7 +322,7 @@ class TestNearCopyRows:
         groups = [np.arange(len(part)) for part in (train, synthetic, held_out)]
         copies = near_copies(train, synthetic, held_out)
         share, auc = near_copy_rows(copies, *groups)
-        assert (share.metric, share.value, share.floor, share.floor_n) == ("near_copies", 0.25, 0, 25)
+        assert (share.metric, share.value, share.real_baseline, share.real_baseline_n) == ("near_copies", 0.25, 0, 25)
         assert share.low < 0.25 < share.high
         assert (share.n_train, share.n_held_out, share.n_synthetic) == (30, 25, 40)
         assert auc.metric == "membership_auc"
@@ -337,7 +337,7 @@ class TestNearCopyRows:
     def test_without_held_out_images(self, pictures):
         train, _, synthetic = pictures
         share, auc = near_copy_rows(near_copies(train, synthetic), np.arange(30), np.arange(40))
-        assert (share.value, share.n_held_out, share.floor_n) == (0.25, 0, 30)
+        assert (share.value, share.n_held_out, share.real_baseline_n) == (0.25, 0, 30)
         assert "other groups" in share.note
         assert auc.value is None
         assert "needs held-out images" in auc.note

@@ -8,19 +8,20 @@ from sonosynth.core.errors import ClassError, FeatureError, LeakageError, Source
 from sonosynth.data.encoding import Encoding, as_columns
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics import scorecard as module
-from sonosynth.metrics.alpha_precision import authenticity
-from sonosynth.metrics.comparisons import FLOOR_DRAWS, comparisons
+from sonosynth.metrics.comparison import BASELINE_DRAWS, comparisons
+from sonosynth.metrics.distances.frechet import frechet_distance, frechet_infinity, frechet_interval
+from sonosynth.metrics.distances.kernel import cmmd, kernel_distance, kernel_interval
+from sonosynth.metrics.diversity.alpha_precision import authenticity
+from sonosynth.metrics.diversity.precision_recall import coverage, density, precision, recall
 from sonosynth.metrics.families import BETTER, PARTS
-from sonosynth.metrics.frechet import frechet_distance, frechet_infinity, frechet_interval
-from sonosynth.metrics.kernel import gaussian_kernel_distance, kernel_distance, kernel_interval
-from sonosynth.metrics.manifold import coverage, density, precision, recall
-from sonosynth.metrics.scorecard import full_scorecard, scorecard
-from sonosynth.metrics.scores import AT_FLOOR, Score, read_scores, write_scores
+from sonosynth.metrics.scorecard import score
+from sonosynth.metrics.scores import AT_BASELINE, Score, read_scores, write_scores
 from sonosynth.metrics.sets import common_classes, compression_note
 from sonosynth.metrics.ultrasound.realism import UNITS
 
 KEYS = {
-    "metric", "features", "reference", "class", "value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic",
+    "metric", "features", "reference", "class", "value", "low", "high", "real_baseline", "real_baseline_n", "n_real",
+    "n_synthetic",
     "note",
 }  # fmt: skip
 
@@ -49,13 +50,17 @@ def fast(monkeypatch):
     monkeypatch.setattr(module, "embed", pixels_as_features)
 
 
+def scorecard(*sets, **how) -> list[Score]:
+    return score(*sets, **how).scores
+
+
 COUNTS = {"benign": 60, "malignant": 40, "normal": 10}
 
 
 def distances(*sets, **how) -> list[Score]:
     """Return the rows of distances that have a value: 64 pixels as features need 128 images for the limit."""
     scores = scorecard(*sets, parts=("distances",), **how)
-    return [row for row in scores if "gaussian" not in row.metric and "infinity" not in row.metric]
+    return [row for row in scores if "cmmd" not in row.metric and "infinity" not in row.metric]
 
 
 def rows_by_key(scores: list[Score]) -> dict[tuple[str, str, str], Score]:
@@ -68,7 +73,7 @@ def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
     train, held_out = image_set(COUNTS, 0), image_set({"benign": 30, "malignant": 15, "normal": 10}, 1)
     synthetic = image_set({"benign": 50, "malignant": 45, "normal": 30}, 2, brightness=100, synthetic=True)
     found = rows_by_key(distances(train, synthetic, held_out))
-    metrics = [f"{kind}_distance{size}" for kind in ("frechet", "kernel") for size in ("", "_at_floor_n")]
+    metrics = [f"{kind}_distance{size}" for kind in ("frechet", "kernel") for size in ("", "_at_baseline_n")]
     # 10 normal training images and 15 malignant held-out images are too few for rows of their own.
     expected = [
         ("train", "all"),
@@ -82,8 +87,8 @@ def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
     for (_, reference, class_), row in found.items():
         real = train if reference == "train" else held_out
         parts = [part if class_ == "all" else part.of_class(class_) for part in (real, synthetic)]
-        if row.metric.endswith("floor_n"):
-            assert row.n_real == row.n_synthetic == row.floor_n
+        if row.metric.endswith("_at_baseline_n"):
+            assert row.n_real == row.n_synthetic == row.real_baseline_n
             assert row.low is None and row.high is None
             continue
         assert (row.n_real, row.n_synthetic) == (len(parts[0]), len(parts[1]))
@@ -99,46 +104,46 @@ def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
     assert frechet.high - frechet.low == pytest.approx(width, rel=0.4)
 
 
-def test_floor_sizes_follow_the_protocol(fast):
+def test_baseline_sizes_follow_the_protocol(fast):
     train, held_out = image_set({"a": 100}, 0), image_set({"a": 30}, 1)
 
-    def floor_n(synthetic_n: int, held: ImageSet | None, reference: str = "train") -> int | None:
+    def real_baseline_n(synthetic_n: int, held: ImageSet | None, reference: str = "train") -> int | None:
         rows = rows_by_key(distances(train, image_set({"a": synthetic_n}, 2), held))
-        return rows["frechet_distance", reference, "all"].floor_n
+        return rows["frechet_distance", reference, "all"].real_baseline_n
 
-    assert floor_n(200, None) == 50
-    assert floor_n(200, held_out) == 65
-    assert floor_n(200, held_out, "held-out") == 30
-    assert floor_n(25, held_out) == 25
-    assert floor_n(19, held_out) is None
+    assert real_baseline_n(200, None) == 50
+    assert real_baseline_n(200, held_out) == 65
+    assert real_baseline_n(200, held_out, "held-out") == 30
+    assert real_baseline_n(25, held_out) == 25
+    assert real_baseline_n(19, held_out) is None
 
 
-def test_without_a_floor_there_is_no_row_at_its_size(fast):
+def test_without_a_baseline_there_is_no_row_at_its_size(fast):
     rows = distances(image_set({"a": 30}, 0), image_set({"a": 30}, 1))
     assert {row.metric for row in rows} == {"frechet_distance", "kernel_distance"}
-    assert all(row.floor is None and row.floor_n is None for row in rows)
+    assert all(row.real_baseline is None and row.real_baseline_n is None for row in rows)
 
 
-def test_the_floor_is_met_by_images_of_the_same_kind_and_not_by_others(fast):
+def test_the_baseline_is_met_by_images_of_the_same_kind_and_not_by_others(fast):
     train, held_out = image_set({"a": 120}, 0), image_set({"a": 120}, 1)
-    for metric in ("frechet_distance_at_floor_n", "kernel_distance_at_floor_n"):
+    for metric in ("frechet_distance_at_baseline_n", "kernel_distance_at_baseline_n"):
         alike = rows_by_key(distances(train, image_set({"a": 100}, 2), held_out))[metric, "held-out", "all"]
         other = rows_by_key(distances(train, image_set({"a": 100}, 2, 110), held_out))[metric, "held-out", "all"]
         full = rows_by_key(distances(train, image_set({"a": 100}, 2, 110), held_out))[
             "frechet_distance", "train", "all"
         ]
-        assert alike.floor == other.floor
-        assert abs(alike.value - alike.floor) < 0.2 * (other.value - other.floor)
-        assert full.floor_n == 100
+        assert alike.real_baseline == other.real_baseline
+        assert abs(alike.value - alike.real_baseline) < 0.2 * (other.value - other.real_baseline)
+        assert full.real_baseline_n == 100
         if metric.startswith("frechet"):
-            assert alike.value == pytest.approx(alike.floor, rel=0.1)
+            assert alike.value == pytest.approx(alike.real_baseline, rel=0.1)
 
 
-def test_groups_never_stand_on_both_sides_of_a_floor():
+def test_groups_never_stand_on_both_sides_of_a_baseline():
     train, synthetic = image_set({"a": 90}, 0, per_group=4), image_set({"a": 80}, 1, synthetic=True)
     [comparison] = comparisons({"train": train, "synthetic": synthetic}, ())
-    draws = comparison.floor_draws(seed=0)
-    assert len(draws) == FLOOR_DRAWS
+    draws = comparison.baseline_draws(seed=0)
+    assert len(draws) == BASELINE_DRAWS
     for first, second, reference, made in draws:
         assert len(first) == len(second) == len(reference) == len(made) >= 42
         assert not set(comparison.groups[first]) & set(comparison.groups[second])
@@ -172,7 +177,7 @@ class TestClasses:
         assert "left out: odd" in notes[1]
         rows = rows_by_key(distances(train, synthetic))
         assert {row.class_ for row in rows.values()} == {"all", "malignant"}
-        assert all(row.n_synthetic == 30 for key, row in rows.items() if "floor" not in key[0])
+        assert all(row.n_synthetic == 30 for key, row in rows.items() if "baseline" not in key[0])
         value = rows["frechet_distance", "train", "all"].value
         expected = frechet_distance(
             *map(pixels_as_features, (train.of_class("malignant"), synthetic.of_class("malignant")))
@@ -248,7 +253,7 @@ def test_every_metric_is_that_of_its_own_function(fast):
     rows = {row.metric: row for row in scorecard(train, synthetic) if row.features == "inception"}
     x, y = pixels_as_features(train), pixels_as_features(synthetic)
     own = {
-        "gaussian_kernel_distance": gaussian_kernel_distance,
+        "cmmd": cmmd,
         "precision": precision,
         "recall": recall,
         "density": density,
@@ -259,7 +264,7 @@ def test_every_metric_is_that_of_its_own_function(fast):
         assert rows[name].value == pytest.approx(metric(x, y), rel=1e-6), name
         assert rows[name].low <= rows[name].value <= rows[name].high
     limit = rows["frechet_distance_infinity"]
-    assert limit.value is None and "need 512 images" in limit.note and limit.floor is None
+    assert limit.value is None and "need 512 images" in limit.note and limit.real_baseline is None
     for name in ("membership_auc", "nearest_distance_ratio", "data_copying"):
         assert rows[name].value is None and "held-out images" in rows[name].note
     small = scorecard(train, synthetic, parts=("realism",))
@@ -271,9 +276,9 @@ def test_the_parts_make_up_the_whole_in_one_order(fast):
     whole = scorecard(*sets)
     of_parts = [row for part in PARTS for row in scorecard(*sets, parts=(part,))]
     assert sorted(map(repr, whole)) == sorted(map(repr, of_parts))
-    order = [(row.features == "pixels", list(BETTER).index(row.metric.removesuffix(AT_FLOOR))) for row in whole]
+    order = [(row.features == "pixels", list(BETTER).index(row.metric.removesuffix(AT_BASELINE))) for row in whole]
     assert order == sorted(order)
-    assert {row.metric.removesuffix(AT_FLOOR) for row in whole} == set(BETTER)
+    assert {row.metric.removesuffix(AT_BASELINE) for row in whole} == set(BETTER)
     assert {row.reference for row in whole if row.metric == "authenticity"} == {"train"}
 
 
@@ -281,9 +286,9 @@ def test_copies_of_training_images_are_found(fast):
     train, held_out = image_set({"a": 60}, 0, px=32), image_set({"a": 60}, 1, px=32)
     fresh = replace(image_set({"a": 40}, 2, px=32), synthetic=True)
     mirrored = replace(train.subset(np.arange(10)), images=train.images[:10, :, ::-1], synthetic=True)
-    card = full_scorecard(train, ImageSet.concatenate([fresh, mirrored]), held_out, parts=("memorisation",))
+    card = score(train, ImageSet.concatenate([fresh, mirrored]), held_out, parts=("memorisation",))
     [row] = [row for row in card.scores if row.metric == "near_copies" and row.class_ == "all"]
-    assert row.value == pytest.approx(0.2) and row.floor == 0
+    assert row.value == pytest.approx(0.2) and row.real_baseline == 0
     assert card.copies.copied.tolist() == [False] * 40 + [True] * 10
     assert card.copies.training.nearest[40:].tolist() == list(range(10))
 
@@ -291,7 +296,7 @@ def test_copies_of_training_images_are_found(fast):
 class TestTold:
     def test_another_size_is_resized(self, fast):
         train, synthetic = image_set({"a": 30}, 0), image_set({"a": 30}, 1, px=16)
-        card = full_scorecard(train, synthetic, parts=("distances",))
+        card = score(train, synthetic, parts=("distances",))
         assert any(
             "the synthetic images, 16 × 16 pixels (height × width), are resized to 8 × 8" in n for n in card.notes
         )
@@ -300,7 +305,7 @@ class TestTold:
 
     def test_a_set_against_itself(self, fast):
         train = image_set({"a": 30}, 0)
-        card = full_scorecard(train, train, parts=("distances",))
+        card = score(train, train, parts=("distances",))
         assert any("30 of 30 synthetic images are exact copies of training images: this is" in n for n in card.notes)
 
     def test_shared_held_out_images_are_refused_or_marked(self, fast):
@@ -308,7 +313,7 @@ class TestTold:
         held_out = ImageSet.concatenate([train.subset(np.arange(3)), image_set({"a": 27}, 2)])
         with pytest.raises(LeakageError, match=r"3 held-out images are also training images: .*'0' = '0-0'.*--allow"):
             scorecard(train, synthetic, held_out)
-        card = full_scorecard(train, synthetic, held_out, parts=("distances", "diversity"), allow_shared=True)
+        card = score(train, synthetic, held_out, parts=("distances", "diversity"), allow_shared=True)
         assert all("3 of 30 held-out images are also training images" in row.note for row in card.scores)
 
     def test_few_images_have_a_smaller_k(self, fast):
@@ -333,7 +338,7 @@ class TestTold:
             for name, value in vars(other).items():
                 exact = not isinstance(value, float)
                 assert name == "note" or getattr(row, name) == (value if exact else pytest.approx(value, rel=1e-6))
-        assert {(row.n_synthetic, row.floor_n) for row in rows if row.metric in UNITS} == {(30, 25)}
+        assert {(row.n_synthetic, row.real_baseline_n) for row in rows if row.metric in UNITS} == {(30, 25)}
         note = "20 of 50 synthetic images have no speckle that can be measured, left out"
         assert {(row.metric in UNITS, row.note) for row in rows} == {(True, note), (False, "")}
 
@@ -388,7 +393,7 @@ JPEG, JPEG_30, PNG = Encoding("JPEG", True, 75, 8), Encoding("JPEG", True, 30, 8
 )
 def test_sets_that_differ_in_compression_are_told(fast, train, synthetic, held_out, told):
     sets = [stored(image_set(COUNTS, k), how) if how else None for k, how in enumerate((train, synthetic, held_out))]
-    card = full_scorecard(*sets, parts=("distances",))
+    card = score(*sets, parts=("distances",))
     notes = [note for note in card.notes if note.startswith("the sets differ in compression: ")]
     assert len(notes) == bool(told) and all(told in note for note in notes)
     assert all(("the sets differ in compression" in row.note) == bool(told) for row in card.scores)
@@ -398,12 +403,12 @@ def test_generated_png_images_of_a_set_that_was_jpeg_are_the_ordinary_case(fast)
     train, held_out = stored(image_set(COUNTS, 0), [JPEG]), stored(image_set(COUNTS, 1), [JPEG])
     made = image_set(COUNTS, 2, synthetic=True)
     for synthetic in (made, stored(made, [PNG])):
-        card = full_scorecard(train, synthetic, held_out, parts=("distances",))
+        card = score(train, synthetic, held_out, parts=("distances",))
         assert not any("compression" in text for text in (*card.notes, *(row.note for row in card.scores)))
-    other = full_scorecard(train, made, stored(image_set(COUNTS, 1), [PNG]), parts=("distances",))
+    other = score(train, made, stored(image_set(COUNTS, 1), [PNG]), parts=("distances",))
     (note,) = [note for note in other.notes if "compression" in note]
     assert "0 % of the held-out images" in note and "synthetic" not in note
-    sent_as_jpeg = full_scorecard(held_out, stored(made, [JPEG_30]), parts=("distances",))
+    sent_as_jpeg = score(held_out, stored(made, [JPEG_30]), parts=("distances",))
     assert any("synthetic images (quality about 30)" in note for note in sent_as_jpeg.notes)
 
 
@@ -420,4 +425,4 @@ def test_chance_differences_in_compression_are_not_told(fast):
 
 def test_sets_without_record_are_not_judged(fast):
     train = stored(image_set(COUNTS, 0), [JPEG])
-    assert not any("compression" in note for note in full_scorecard(train, image_set(COUNTS, 2)).notes)
+    assert not any("compression" in note for note in score(train, image_set(COUNTS, 2)).notes)

@@ -277,7 +277,7 @@ def test_each_change_of_a_phantom_moves_the_measures_that_it_should_and_no_other
     rows = [row for row in changed if row["changed"] == name]
     assert len(rows) == len(UNITS)
     wrong = unexpected(rows)
-    assert not wrong, [f"{row['measure']} {row['expected']}: {row['in_floors']:.2f} floors" for row in wrong]
+    assert not wrong, [f"{row['measure']} {row['expected']}: {row['in_baselines']:.2f} real baselines" for row in wrong]
 
 
 def test_every_change_is_a_change():

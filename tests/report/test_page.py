@@ -91,7 +91,7 @@ def test_f1_on_the_page_is_the_mean_of_the_cells(study, report):
         assert row[4].startswith(f"{np.mean(values):.3f} [") and row[3] == "0 / 0, 1 / –" and row[2] == "20 / 0"
 
 
-def test_distance_row_shows_value_interval_floor_and_numbers(study, report):
+def test_distance_row_shows_value_interval_baseline_and_numbers(study, report):
     page, _ = read(report)
     cell = next(
         read_json(path)
@@ -193,20 +193,20 @@ def test_overlap_is_said():
     assert "no other generator" in findings._closest([near], order)[0]
 
 
-def test_floors_of_other_numbers_of_images_stand_at_their_own_marks():
-    def floors(*of_gans):
+def test_baselines_of_other_numbers_of_images_stand_at_their_own_marks():
+    def baselines(*of_gans):
         found = []
-        for gan, floor, m in of_gans:
-            row = ("kernel_distance", "f", "held-out", "all", 0.1, 0.08, 0.12, floor, m, 100, 500)
+        for gan, baseline, m in of_gans:
+            row = ("kernel_distance", "f", "held-out", "all", 0.1, 0.08, 0.12, baseline, m, 100, 500)
             score = StudyScore(*row, gan=gan, mode=None, size=20, draw=0, seed=0)
             found.append(tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,)))
         panel = Figure().subplots()
         figures._distance_panel(panel, found, "kernel_distance", [20], [d.generator for d in found])
-        lines = [line.get_segments()[0] for line in panel.collections if line.get_label() == "floor at m"]
+        lines = [line.get_segments()[0] for line in panel.collections if line.get_label() == "real baseline at m"]
         return [(left.round(3), right.round(3), y.round(4)) for (left, y), (right, _) in lines]
 
-    assert floors(("a", 0.02, 50), ("b", 0.03, 50)) == [(-0.36, 0.36, 0.025)]
-    assert floors(("a", 0.02, 50), ("b", 0.03, 20), ("c", None, None)) == [
+    assert baselines(("a", 0.02, 50), ("b", 0.03, 50)) == [(-0.36, 0.36, 0.025)]
+    assert baselines(("a", 0.02, 50), ("b", 0.03, 20), ("c", None, None)) == [
         (-0.075, -0.015, 0.02),
         (-0.005, 0.055, 0.03),
     ]
@@ -259,7 +259,14 @@ def test_scores_by_pixels_are_columns_beside_those_of_features(tmp_path, undrawn
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(20,), draws=1)
     (path,) = cells_of(study, "score")
     cell = read_json(path)
-    common = {"reference": "train", "class": "all", "n_real": 20, "n_synthetic": 500, "floor": None, "floor_n": None}
+    common = {
+        "reference": "train",
+        "class": "all",
+        "n_real": 20,
+        "n_synthetic": 500,
+        "real_baseline": None,
+        "real_baseline_n": None,
+    }
     for metric, features, value in (
         ("membership_auc", "inception", 0.52),
         ("membership_auc", "pixels", 0.61),
@@ -278,18 +285,24 @@ def test_scores_by_pixels_are_columns_beside_those_of_features(tmp_path, undrawn
     assert found["membership AUC"].startswith("0.52") and found["AUC, pixels"].startswith("0.61")
 
 
-def test_a_value_beside_its_floor_stands_with_its_own_interval(tmp_path, undrawn):
+def test_a_value_beside_its_baseline_stands_with_its_own_interval(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(20,), draws=1)
     (path,) = cells_of(study, "score")
     cell = read_json(path)
-    common = {"class": "all", "n_synthetic": 500, "floor": 0.83, "floor_n": 30}
+    common = {"class": "all", "n_synthetic": 500, "real_baseline": 0.83, "real_baseline_n": 30}
     recall = common | {"features": "inception", "reference": "held-out", "metric": "recall", "n_real": 98}
-    copies = {"features": "pixels", "reference": "train", "metric": "near_copies", "floor": 0.0, "floor_n": 98}
-    authenticity = recall | {"reference": "train", "floor_n": 25, "low": 0.6, "high": 0.8}
+    copies = {
+        "features": "pixels",
+        "reference": "train",
+        "metric": "near_copies",
+        "real_baseline": 0.0,
+        "real_baseline_n": 98,
+    }
+    authenticity = recall | {"reference": "train", "real_baseline_n": 25, "low": 0.6, "high": 0.8}
     cell["result"]["scores"] += [
         recall | {"value": 0.15, "low": 0.10, "high": 0.22},
-        recall | {"metric": "recall_at_floor_n", "value": 0.30, "low": None, "high": None, "n_real": 30},
-        *({**authenticity, "metric": name, "value": 0.7} for name in ("authenticity", "authenticity_at_floor_n")),
+        recall | {"metric": "recall_at_baseline_n", "value": 0.30, "low": None, "high": None, "n_real": 30},
+        *({**authenticity, "metric": name, "value": 0.7} for name in ("authenticity", "authenticity_at_baseline_n")),
         common | copies | {"value": 0.004, "low": 0.0, "high": 0.014, "n_real": 118},
     ]
     write_json(path, cell)

@@ -11,13 +11,13 @@ from conftest import blobs
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.families import BETTER
-from sonosynth.metrics.interpretation import reading, with_floor_rows
-from sonosynth.metrics.scorecard import full_scorecard
+from sonosynth.metrics.interpretation import reading, with_baseline_rows
+from sonosynth.metrics.scorecard import score as score_images
 from sonosynth.metrics.scores import Score
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.report.scorecard import figures as score_figures
 from sonosynth.report.scorecard.page import write_score_page
-from sonosynth.report.scorecard.verdicts import floor_text, judged_rows, value_text, verdicts
+from sonosynth.report.scorecard.verdicts import baseline_text, interpreted_rows, value_text, verdicts
 from sonosynth.report.scorecard.words import PARTS, WORDS
 
 PLANTED = (3, 10, 17, 22)
@@ -47,7 +47,7 @@ def sets():
 def scored(sets, **named):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "embed", pixels_as_features)
-        return full_scorecard(*sets, **named)
+        return score_images(*sets, **named)
 
 
 @pytest.fixture(scope="module")
@@ -152,25 +152,30 @@ class TestGallery:
 
 
 class TestTables:
-    def test_every_value_stands_there_with_its_floor_and_reading(self, page, card):
+    def test_every_value_stands_there_with_its_baseline_and_reading(self, page, card):
         shown = [row for row in page.rows if len(row) == 8 and row[0] != "Measure"]
-        pairs = with_floor_rows(card.scores)
+        pairs = with_baseline_rows(card.scores)
         assert len(shown) == len(pairs)
-        for score, at_floor in pairs:
+        for score, at_baseline in pairs:
             name = WORDS[score.metric].name
             value = "–" if score.value is None else value_text(score)
             found = [row for row in shown if row[0].split(" (")[0] == name and row[2] == value]
             assert found, (score.metric, score.reference)
-            assert any(reading(score, at_floor) in row[7] for row in found)
-            assert any(row[5] == ("–" if score.floor_n is None else str(score.floor_n)) for row in found)
+            assert any(reading(score, at_baseline) in row[7] for row in found)
+            assert any(
+                row[5] == ("–" if score.real_baseline_n is None else str(score.real_baseline_n)) for row in found
+            )
             assert any(row[6] == f"{score.n_real} / {score.n_synthetic}" for row in found)
 
-    def test_floors_far_below_the_value_keep_two_digits(self):
+    def test_baselines_far_below_the_value_keep_two_digits(self):
         far = Score("axial_width_distance", "pixels", "train", "all", 1.31, 1.26, 1.36, 0.0134, 99, 99, 99)
-        assert (value_text(far), floor_text(far)) == ("1.31 [1.26, 1.36]", "0.013")
-        assert floor_text(replace(far, floor=0.0)) == "0.00" and floor_text(replace(far, floor=None)) == "–"
-        kernel = replace(far, metric="kernel_distance", value=0.0375, low=0.0335, high=0.0416, floor=-0.00012)
-        assert (value_text(kernel), floor_text(kernel)) == ("0.0375 [0.0335, 0.0416]", "−0.0001")
+        assert (value_text(far), baseline_text(far)) == ("1.31 [1.26, 1.36]", "0.013")
+        assert (
+            baseline_text(replace(far, real_baseline=0.0)) == "0.00"
+            and baseline_text(replace(far, real_baseline=None)) == "–"
+        )
+        kernel = replace(far, metric="kernel_distance", value=0.0375, low=0.0335, high=0.0416, real_baseline=-0.00012)
+        assert (value_text(kernel), baseline_text(kernel)) == ("0.0375 [0.0335, 0.0416]", "−0.0001")
 
     def test_words_cover_every_metric(self):
         assert list(WORDS) == list(BETTER)
@@ -179,7 +184,7 @@ class TestTables:
 
 class TestVerdicts:
     def test_copies_are_told(self, page, card):
-        states = {one.title: one for one in verdicts(card, judged_rows(card))}
+        states = {one.title: one for one in verdicts(card, interpreted_rows(card))}
         memory = states["Are training images remembered?"]
         assert memory.state == "off" and memory.headline == "Signs of memorisation"
         assert memory.sentences[0].text.startswith("4 of 24 are near-copies of training images")
@@ -190,7 +195,7 @@ class TestVerdicts:
     def test_copies_are_no_praise_of_diversity(self):
         train = of_role(blobs(60), "train", 0)
         found = scored((train, of_role(train, "made", 2, True)), parts=("diversity",))
-        (verdict,) = verdicts(found, judged_rows(found))
+        (verdict,) = verdicts(found, interpreted_rows(found))
         assert (verdict.state, verdict.headline) == ("beyond", "Above real images")
         assert any(sentence.text.endswith("; look for copies") for sentence in verdict.sentences)
 
@@ -199,8 +204,8 @@ class TestVerdicts:
         blurred = made.images[:, :, ::-1].astype(float)
         blurred = sum(np.roll(blurred, shift, axis=2) for shift in range(-3, 4)) / 7
         worse = scored((train, replace(made, images=blurred.astype(np.uint8)), held_out), parts=("realism",))
-        (verdict,) = verdicts(worse, judged_rows(worse))
-        assert verdict.state == "off" and "measures above the floor" in verdict.headline
+        (verdict,) = verdicts(worse, interpreted_rows(worse))
+        assert verdict.state == "off" and "measures above the real baseline" in verdict.headline
         assert "lateral width (" in verdict.sentences[0].text and "times)" in verdict.sentences[0].text
 
 
@@ -266,12 +271,12 @@ class TestPage:
         found = scored((train, replace(made, images=pixels), held_out), parts=("realism",), features=())
         text = write_score_page(found, tmp_path / "a.html", {}).read_text()
         assert "Without speckle that could be measured: 3 synthetic images." in text
-        (verdict,) = verdicts(found, judged_rows(found))
+        (verdict,) = verdicts(found, interpreted_rows(found))
         left_out = "3 of 24 synthetic images have no speckle that can be measured, left out"
         assert verdict.sentences[-1].text == left_out
         black = scored((train, replace(made, images=0 * pixels), held_out), parts=("realism",), features=())
         assert "at least 2 in each set" in write_score_page(black, tmp_path / "b.html", {}).read_text()
-        (verdict,) = verdicts(black, judged_rows(black))
+        (verdict,) = verdicts(black, interpreted_rows(black))
         assert (verdict.state, verdict.headline) == ("none", "Not known")
         (sentence,) = verdict.sentences
         assert sentence.text.startswith("24 and 0 images with speckle that can be measured")

@@ -10,7 +10,7 @@ import numpy as np
 
 from sonosynth.core.errors import StudyError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.metrics.scores import Score
+from sonosynth.metrics.scores import Score, current_names
 from sonosynth.study.fields import Fields, read_object
 
 _FACTORS = ("fill", "filter", "validation")  # of a classifier's training
@@ -208,7 +208,7 @@ def read_results(
         if kind == "train":
             training.append(_train_run(study_dir, cell, result))
         elif kind == "score":
-            scores += [_score(cell, Fields(file, row)) for row in result.required("scores")]
+            scores += [_score(cell, Fields(file, _named(row))) for row in result.required("scores")]
             score_notes += [_note(cell, "seed", text) for text in result.optional("notes") or ()]
             if (gallery := result.optional("gallery")) is not None:
                 training.append(_train_run(study_dir, cell, Fields(file, {"gallery": gallery})))
@@ -271,6 +271,10 @@ def _train_run(study_dir: Path, cell: Fields, result: Fields) -> TrainRun:
     )
 
 
+def _named(row: object) -> object:
+    return current_names(row) if isinstance(row, dict) else row
+
+
 def _score(cell: Fields, row: Fields) -> StudyScore:
     return StudyScore(
         gan=cell.required("gan"),
@@ -285,8 +289,8 @@ def _score(cell: Fields, row: Fields) -> StudyScore:
         value=row.optional("value"),
         low=row.optional("low"),
         high=row.optional("high"),
-        floor=row.optional("floor"),
-        floor_n=row.optional("floor_n"),
+        real_baseline=row.optional("real_baseline"),
+        real_baseline_n=row.optional("real_baseline_n"),
         n_real=row.required("n_real"),
         n_synthetic=row.required("n_synthetic"),
         note=row.optional("note") or "",

@@ -10,10 +10,10 @@ from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.record import rectangle as rectangle
 from sonosynth.analysis.results import ClassifierRun, Generator, StudyScore
 from sonosynth.analysis.wording import span
-from sonosynth.metrics.comparisons import ALL
-from sonosynth.metrics.comparisons import HELD_OUT as HELD_OUT
-from sonosynth.metrics.comparisons import TRAIN as TRAIN
-from sonosynth.metrics.scores import AT_FLOOR as AT_FLOOR
+from sonosynth.metrics.comparison import ALL
+from sonosynth.metrics.comparison import HELD_OUT as HELD_OUT
+from sonosynth.metrics.comparison import TRAIN as TRAIN
+from sonosynth.metrics.scores import AT_BASELINE as AT_BASELINE
 from sonosynth.metrics.scores import PIXELS
 from sonosynth.statistics import (
     ClassifierIntervals,

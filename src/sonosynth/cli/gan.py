@@ -79,7 +79,7 @@ def train(
     from sonosynth.gan.training.pretrain import announcement
     from sonosynth.gan.training.tensorboard import TensorBoard
     from sonosynth.gan.training.transfer import source_of
-    from sonosynth.metrics.snapshots import distance_to
+    from sonosynth.metrics.distances.kernel import snapshot_distance
 
     if class_name is not None and conditional:
         raise RecipeError("--class trains on one class alone, and --conditional on all of them; leave one of them out")
@@ -131,9 +131,9 @@ def train(
         }
         if class_name is not None:
             how["start"] = source_of(start, class_name) if start else None
-            train_one(images, recipe, out, conditional=False, distance=distance_to(images), **how)
+            train_one(images, recipe, out, conditional=False, distance=snapshot_distance(images), **how)
         else:
-            train_mode(images, recipe, out, mode=mode, distance_to=distance_to, **how)
+            train_mode(images, recipe, out, mode=mode, distance_to=snapshot_distance, **how)
     if not begun:
         ended = f"{out} is already trained for {length:g} kimg, or ended by --patience"
         typer.echo(f"{ended}: nothing to do; more of either goes on", err=True)

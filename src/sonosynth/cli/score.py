@@ -37,7 +37,7 @@ def score(
     allow_shared: Annotated[
         bool, typer.Option("--allow-shared", help="score even if held-out images are training images; marks all rows")
     ] = False,
-    seed: Annotated[int, typer.Option(help="of the random subsamples behind intervals and floors")] = 0,
+    seed: Annotated[int, typer.Option(help="of the random subsamples behind intervals and real baselines")] = 0,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -51,7 +51,7 @@ def score(
     """Measure what synthetic images are worth.
 
     Distances, fidelity and diversity, memorisation and ultrasound realism, against the training images and against
-    held-out ones, each with an interval and a floor: the same between real images and other real images.
+    held-out ones, each with an interval and a real baseline: the same between real images and other real images.
     """
     from rich.console import Console
 
@@ -59,7 +59,7 @@ def score(
     from sonosynth.core.files import check_folder, check_outputs, user_cache
     from sonosynth.data.prepare import load_image_sets
     from sonosynth.features.registry import check_features
-    from sonosynth.metrics.scorecard import full_scorecard
+    from sonosynth.metrics.scorecard import score as score_images
     from sonosynth.metrics.scores import as_json, write_scores
     from sonosynth.report.scorecard.page import write_score_page
 
@@ -73,7 +73,7 @@ def score(
     with progress_bar("weights") as progress:
         check_features(names, progress)
     with progress_bar("scoring") as progress:
-        card = full_scorecard(train, made, unseen, names, seed, kept, progress, parts, allow_shared)
+        card = score_images(train, made, unseen, names, seed, kept, progress, parts, allow_shared)
     for note in card.notes:
         typer.echo(f"note: {note}", err=True)
     if out:
@@ -88,7 +88,9 @@ def score(
     console = Console(width=max(150, Console().width))
     for table in _tables(card.scores, by_class):
         console.print(table)
-    typer.echo("floor: the same between two sets of m real images; at m: value with m images; n: real/synthetic")
+    typer.echo(
+        "real baseline: the same between two sets of m real images; at m: value with m images; n: real/synthetic"
+    )
     for path in filter(None, (out, page)):
         typer.echo(str(path))
 
@@ -107,8 +109,8 @@ def _tables(scores: "Sequence[Score]", by_class: bool) -> "list[Table]":
     """Return one table a feature space, wide enough that no number is ever cut."""
     from rich.table import Table
 
-    from sonosynth.metrics.comparisons import ALL
-    from sonosynth.metrics.interpretation import reading, shown, with_floor_rows
+    from sonosynth.metrics.comparison import ALL
+    from sonosynth.metrics.interpretation import reading, shown, with_baseline_rows
     from sonosynth.metrics.scores import PIXELS
 
     titles = {name: "pixels" if name == PIXELS else f"{name} features" for name in {row.features for row in scores}}
@@ -120,10 +122,10 @@ def _tables(scores: "Sequence[Score]", by_class: bool) -> "list[Table]":
     for table in tables.values():
         for heading in ("metric", "to", *(["class"] if by_class else [])):
             table.add_column(heading, no_wrap=True)
-        for heading in ("value", "95 % interval", "at m", "floor", "m", "n"):
+        for heading in ("value", "95 % interval", "at m", "real baseline", "m", "n"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("reading")
-    for row, same in with_floor_rows(scores):
+    for row, same in with_baseline_rows(scores):
         if row.class_ != ALL and not by_class:
             continue
         tables[row.features].add_row(
@@ -133,8 +135,8 @@ def _tables(scores: "Sequence[Score]", by_class: bool) -> "list[Table]":
             shown(row.metric, row.value),
             f"{shown(row.metric, row.low)} to {shown(row.metric, row.high)}" if row.low is not None else "",
             shown(row.metric, same.value if same else None),
-            shown(row.metric, row.floor),
-            "" if row.floor_n is None else str(row.floor_n),
+            shown(row.metric, row.real_baseline),
+            "" if row.real_baseline_n is None else str(row.real_baseline_n),
             f"{row.n_real}/{row.n_synthetic}",
             reading(row, same),
         )

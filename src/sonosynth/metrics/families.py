@@ -7,22 +7,22 @@ from typing import Literal
 import numpy as np
 
 from sonosynth.core.errors import ClassError
-from sonosynth.metrics.alpha_precision import alpha_precision_from_distances, alpha_precision_intervals_from_distances
-from sonosynth.metrics.comparisons import Comparison
-from sonosynth.metrics.frechet import frechet_from_gram, frechet_infinity, frechet_interval_from_gram
-from sonosynth.metrics.intervals.subsampling import Interval
-from sonosynth.metrics.kernel import (
+from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.distances.frechet import frechet_from_gram, frechet_infinity, frechet_interval_from_gram
+from sonosynth.metrics.distances.kernel import (
     gaussian_kernel,
     kernel_from_matrix,
     kernel_interval_from_matrix,
     polynomial_kernel,
 )
-from sonosynth.metrics.manifold import (
+from sonosynth.metrics.diversity.alpha_precision import alpha_precision_intervals, alpha_precision_values
+from sonosynth.metrics.diversity.precision_recall import (
     NEIGHBOURS,
     adapted_k,
-    manifold_from_distances,
-    manifold_intervals_from_distances,
+    precision_recall_intervals,
+    precision_recall_values,
 )
+from sonosynth.metrics.intervals.subsampling import Interval
 from sonosynth.metrics.neighbours import squared_distances
 from sonosynth.metrics.ultrasound.realism import realism_distance, realism_intervals
 
@@ -36,7 +36,7 @@ BETTER: Mapping[str, Better] = {
     "frechet_distance": "smaller",
     "frechet_distance_infinity": "smaller",
     "kernel_distance": "smaller",
-    "gaussian_kernel_distance": "smaller",
+    "cmmd": "smaller",
     "precision": "larger",
     "recall": "larger",
     "density": "neither",  # above that of real images it tells of crowding at few modes
@@ -76,12 +76,12 @@ class Family:
         measure: from the indices of reference and of synthetic images to the values.
         intervals: from a comparison, a seed and the values to the intervals of those metrics that have one; asked for
             only where every metric has a value.
-        floors: whether there is a floor.
+        baselines: whether there is a real baseline.
     """
 
     measure: Callable[[np.ndarray, np.ndarray], Values]
     intervals: Callable[[Comparison, int, Mapping[str, float]], Mapping[str, Interval]]
-    floors: bool = True
+    baselines: bool = True
 
 
 def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[Part], seed: int = 0) -> list[Family]:
@@ -100,7 +100,7 @@ def feature_families(features: np.ndarray, groups: np.ndarray, parts: Sequence[P
             ),
             _infinity(features, groups, seed),
             _kernel("kernel_distance", polynomial_kernel(gram, features.shape[1])),
-            _kernel("gaussian_kernel_distance", gaussian_kernel(gram)),
+            _kernel("cmmd", gaussian_kernel(gram)),
         ]
     if "diversity" in parts:
         distances = squared_distances(features)
@@ -126,7 +126,7 @@ def realism_family(values: Mapping[str, np.ndarray]) -> Family:
 def missing(metrics: Iterable[str], why: str) -> Family:
     """Return a family of `metrics` that have no value."""
     found = Values(dict.fromkeys(metrics), dict.fromkeys(metrics, why))
-    return Family(lambda i, j: found, lambda c, seed, _: {}, floors=False)
+    return Family(lambda i, j: found, lambda c, seed, _: {}, baselines=False)
 
 
 def _sides(c: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -160,24 +160,24 @@ def _infinity(features: np.ndarray, groups: np.ndarray, seed: int) -> Family:
         found = frechet_infinity(features[i], features[j], groups[i], groups[j], seed)
         return Values({name: found.value}, {name: found.reason} if found.reason else {})
 
-    return Family(measure, lambda c, seed, _: {}, floors=False)
+    return Family(measure, lambda c, seed, _: {}, baselines=False)
 
 
 def _manifold(distances: np.ndarray) -> Family:
     def measure(i: np.ndarray, j: np.ndarray) -> Values:
-        values = manifold_from_distances(distances, i, j)
+        values = precision_recall_values(distances, i, j)
         k = adapted_k(len(i), len(j))
         note = f"k = {k}, since sets of {len(i)} and {len(j)} images are too small for {NEIGHBOURS}"
         return Values(values, dict.fromkeys(values, note) if k < NEIGHBOURS else {})
 
     def intervals(c: Comparison, seed: int, _: Mapping[str, float]) -> Mapping[str, Interval]:
-        return manifold_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
+        return precision_recall_intervals(distances, *_sides(c), seed=seed) or {}
 
     return Family(measure, intervals)
 
 
 def _alpha(distances: np.ndarray) -> Family:
     def intervals(c: Comparison, seed: int, _: Mapping[str, float]) -> Mapping[str, Interval]:
-        return alpha_precision_intervals_from_distances(distances, *_sides(c), seed=seed) or {}
+        return alpha_precision_intervals(distances, *_sides(c), seed=seed) or {}
 
-    return Family(lambda i, j: Values(alpha_precision_from_distances(distances, i, j)), intervals)
+    return Family(lambda i, j: Values(alpha_precision_values(distances, i, j)), intervals)

@@ -1,6 +1,7 @@
-"""What a score says, in plain words, and never more than its interval and its floor allow.
+"""What a score says, in plain words, and never more than its interval and its real baseline allow.
 
-A value is compared with its floor at the floor's size. Only full sets have an interval, so it is moved along with the
+A value is compared with its real baseline at the real baseline's size. Only full sets have an interval, so it is moved
+along with the
 value: its length is that of the full sets, whose images are behind the mean over the draws of that size too.
 """
 
@@ -11,10 +12,10 @@ from typing import Literal
 
 from scipy.stats import binomtest, fisher_exact
 
-from sonosynth.metrics.comparisons import HELD_OUT, TRAIN
+from sonosynth.metrics.comparison import HELD_OUT, TRAIN
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.memorisation.near_copies import false_rate
-from sonosynth.metrics.scores import AT_FLOOR, Score
+from sonosynth.metrics.scores import AT_BASELINE, Score
 from sonosynth.statistics import Interval
 
 State = Literal["as real", "off", "beyond", "unclear", "none"]
@@ -25,12 +26,12 @@ _REFERENCES = {TRAIN: "training images", HELD_OUT: "held-out images"}
 _HALVES = "two halves of the real data are"
 _TOO_FEW = "too few images to say"
 _FEW = 50
-"""Below so many images a side, a kernel distance at its floor says little, and has no scale to say how little."""
+"""Below so many images a side, a kernel distance at its baseline says little, and has no scale to say how little."""
 _TIMES = (1.5, 3.0)
-"""Distances: up to so many times the floor, the upper end of an interval goes unmentioned; above, nothing is said."""
+"""Distances: up to so many times the baseline, the end of an interval goes unmentioned; above, nothing is said."""
 _GAP = (0.1, 0.25)
-"""Shares, ratios and areas: the same for how far the worse end of an interval is from the floor."""
-_SIGNED = ("kernel_distance", "gaussian_kernel_distance", "frechet_distance_infinity", "data_copying")
+"""Shares, ratios and areas: the same for how far the worse end of an interval is from the real baseline."""
+_SIGNED = ("kernel_distance", "cmmd", "frechet_distance_infinity", "data_copying")
 """Metrics that may be below zero."""
 _COPYING = -3.0
 """C_T below tells of copying (Meehan et al., AISTATS 2020)."""
@@ -47,41 +48,42 @@ _REALISM = {
 _SHARES: Mapping[str, tuple[str, str, str]] = {
     "precision": (
         "synthetic images lie among {reference} as often as other real images do",
-        "fewer synthetic images lie among {reference} ({value}) than other real images do ({floor})",
-        "more synthetic images lie among {reference} ({value}) than other real images do ({floor}): rare ones may lack",
+        "fewer synthetic images lie among {reference} ({value}) than other real images do ({baseline})",
+        "more synthetic images lie among {reference} ({value}) than other real images do ({baseline}): "
+        "rare ones may lack",
     ),
     "recall": (
         "synthetic images reach as much of the variety of {reference} as other real images do",
-        "part of the variety of {reference} is missing: {value} of it is reached, by other real images {floor}",
-        "more {reference} lie among synthetic images ({value}) than would among other real ones ({floor})",
+        "part of the variety of {reference} is missing: {value} of it is reached, by other real images {baseline}",
+        "more {reference} lie among synthetic images ({value}) than would among other real ones ({baseline})",
     ),
     "density": (
         "packed among {reference} as densely as other real images",
-        "sparser among {reference} than other real images ({value} against {floor})",
-        "crowded at what is typical of {reference} ({value}, other real images {floor})",
+        "sparser among {reference} than other real images ({value} against {baseline})",
+        "crowded at what is typical of {reference} ({value}, other real images {baseline})",
     ),
     "coverage": (
         "as many {reference} have a synthetic image near as would have another real one",
-        "fewer {reference} have a synthetic image near ({value}) than would have another real one ({floor})",
-        "more {reference} have a synthetic image near ({value}) than would have another real one ({floor})",
+        "fewer {reference} have a synthetic image near ({value}) than would have another real one ({baseline})",
+        "more {reference} have a synthetic image near ({value}) than would have another real one ({baseline})",
     ),
     "alpha_precision": (
         "spread around the centre of {reference} as other real images are",
-        "spread around the centre of {reference} otherwise than real images are ({value} against {floor})",
-        "spread around the centre of {reference} more evenly than other real images are ({value} against {floor})",
+        "spread around the centre of {reference} otherwise than real images are ({value} against {baseline})",
+        "spread around the centre of {reference} more evenly than other real images are ({value} against {baseline})",
     ),
     "beta_recall": (
         "{reference} have synthetic images as near as other real ones",
-        "{reference} have synthetic images less often near ({value}) than other real ones ({floor})",
-        "{reference} have synthetic images more often near ({value}) than other real ones ({floor})",
+        "{reference} have synthetic images less often near ({value}) than other real ones ({baseline})",
+        "{reference} have synthetic images more often near ({value}) than other real ones ({baseline})",
     ),
     "authenticity": (
         "no more images lie too near to {reference} than other real images do",
-        "more images lie too near to {reference} ({rest}) than other real images do ({floor_rest}): look for copies",
-        "fewer images lie too near to {reference} ({rest}) than other real images do ({floor_rest})",
+        "more images lie too near to {reference} ({rest}) than other real images do ({baseline_rest}): look for copies",
+        "fewer images lie too near to {reference} ({rest}) than other real images do ({baseline_rest})",
     ),
 }
-"""What to say at the floor, below it, and above it."""
+"""What to say at the baseline, below it, and above it."""
 
 
 THREE_DECIMALS = frozenset((*_SHARES, "near_copies", "nearest_distance_ratio", "membership_auc"))
@@ -101,20 +103,20 @@ class Reading:
     text: str
 
 
-def reading(score: Score, at_floor: Score | None) -> str:
+def reading(score: Score, at_baseline: Score | None) -> str:
     """Return what `score` says; arguments and errors are those of `judged`."""
-    return judged(score, at_floor).text
+    return judged(score, at_baseline).text
 
 
-def judged(score: Score, at_floor: Score | None) -> Reading:
-    """Return what `score` says beside its floor.
+def judged(score: Score, at_baseline: Score | None) -> Reading:
+    """Return what `score` says beside its real baseline.
 
     Args:
         score: a row of a scorecard.
-        at_floor: the row of the same metric at the size of the floor; None where there is none. See `with_floor_rows`.
+        at_baseline: the row of the same metric at the size of the baseline; None without. See `with_baseline_rows`.
 
     Raises:
-        ValueError: `score` is itself a row at the size of a floor, or of an unknown metric.
+        ValueError: `score` is itself a row at the size of a baseline, or of an unknown metric.
     """
     if score.metric not in BETTER:
         raise ValueError(f"no reading of '{score.metric}'")
@@ -123,21 +125,21 @@ def judged(score: Score, at_floor: Score | None) -> Reading:
     own = _OWN.get(score.metric)
     if own:
         return own(score, score.value)
-    if score.floor is None:
-        return Reading("none", f"no floor to compare with: {_TOO_FEW}")
-    there = at_size_of_floor(score, at_floor)
+    if score.real_baseline is None:
+        return Reading("none", f"no real baseline to compare with: {_TOO_FEW}")
+    there = at_baseline_size(score, at_baseline)
     if isnan(there.low):
         return Reading("unclear", f"no interval, since there are too few groups of images: {_TOO_FEW}")
-    return (_share if score.metric in _SHARES else _distance)(score, there, score.floor)
+    return (_share if score.metric in _SHARES else _distance)(score, there, score.real_baseline)
 
 
-def at_size_of_floor(score: Score, at_floor: Score | None) -> Interval:
-    """Return the value at the size of the floor with the interval of the full sets around it, NaN where there is none.
+def at_baseline_size(score: Score, at_baseline: Score | None) -> Interval:
+    """Return the value at the size of the baseline with the interval of the full sets around it; NaN without one.
 
-    Without `at_floor`, the value of `score` itself.
+    Without `at_baseline`, the value of `score` itself.
     """
     value = nan if score.value is None else score.value
-    there = value if at_floor is None or at_floor.value is None else at_floor.value
+    there = value if at_baseline is None or at_baseline.value is None else at_baseline.value
     if score.low is None or score.high is None:
         return Interval(there, nan, nan)
     low, high = score.low + there - value, score.high + there - value
@@ -146,17 +148,17 @@ def at_size_of_floor(score: Score, at_floor: Score | None) -> Interval:
     return Interval(there, low, min(high, 1.0) if _bounded(score) or score.metric == "membership_auc" else high)
 
 
-def with_floor_rows(scores: Sequence[Score]) -> list[tuple[Score, Score | None]]:
-    """Return each score that is not itself at the size of a floor, with the one that is, if there is one."""
-    known = {_key(s, s.metric.removesuffix(AT_FLOOR)): s for s in scores if s.metric.endswith(AT_FLOOR)}
-    return [(s, known.get(_key(s, s.metric))) for s in scores if not s.metric.endswith(AT_FLOOR)]
+def with_baseline_rows(scores: Sequence[Score]) -> list[tuple[Score, Score | None]]:
+    """Return each score that is not itself at the size of a baseline, with the one that is, if there is one."""
+    known = {_key(s, s.metric.removesuffix(AT_BASELINE)): s for s in scores if s.metric.endswith(AT_BASELINE)}
+    return [(s, known.get(_key(s, s.metric))) for s in scores if not s.metric.endswith(AT_BASELINE)]
 
 
 def shown(metric: str, value: float | None) -> str:
     """Return a value of `metric` for a table: shares with three decimals, others with three digits; empty for None."""
     if value is None:
         return ""
-    if metric.removesuffix(AT_FLOOR) in THREE_DECIMALS:
+    if metric.removesuffix(AT_BASELINE) in THREE_DECIMALS:
         return f"{value:.3f}"
     if value == 0 or not isfinite(value):
         return f"{value:.3g}"
@@ -173,7 +175,7 @@ def _bounded(score: Score) -> bool:
 
 
 def _distance(score: Score, there: Interval, real: float) -> Reading:
-    """Return what a distance says, of which less is better; in multiples of the floor, unless that is about 0."""
+    """Return what a distance says, of which less is better; in multiples of the baseline, unless that is about 0."""
     of, what = _REFERENCES[score.reference], _REALISM.get(score.metric)
     scaled = score.metric == "frechet_distance" or what is not None
     same, more, less = (
@@ -194,11 +196,11 @@ def _distance(score: Score, there: Interval, real: float) -> Reading:
     if there.high < real:
         return Reading("beyond", less)
     if not scaled or real <= 0:
-        few = score.floor_n is not None and score.floor_n < _FEW
-        return Reading("unclear", f"{_TOO_FEW}: {score.floor_n} a side") if few else Reading("as real", same)
+        few = score.real_baseline_n is not None and score.real_baseline_n < _FEW
+        return Reading("unclear", f"{_TOO_FEW}: {score.real_baseline_n} a side") if few else Reading("as real", same)
     low, high = max(there.low, 0) / real, there.high / real
     if high > _TIMES[1]:
-        return Reading("unclear", f"{_TOO_FEW}: {low:.1f} to {high:.1f} times the floor")
+        return Reading("unclear", f"{_TOO_FEW}: {low:.1f} to {high:.1f} times the real baseline")
     possible = f"; up to {_times(high)} as {'much' if what else 'far'} is possible" if high > _TIMES[0] else ""
     return Reading("as real", same + possible)
 
@@ -209,9 +211,9 @@ def _share(score: Score, there: Interval, real: float) -> Reading:
     words = {
         "reference": _REFERENCES[score.reference],
         "value": text_of(there.value),
-        "floor": text_of(real),
+        "baseline": text_of(real),
         "rest": text_of(1 - there.value),
-        "floor_rest": text_of(1 - real),
+        "baseline_rest": text_of(1 - real),
     }
     same, below, above = (text.format(**words) for text in _SHARES[score.metric])
     if there.high < real:
@@ -262,9 +264,9 @@ def _membership(score: Score, value: float) -> Reading:
 
 def _differing(score: Score, expected: float, tolerance: float) -> str:
     """Return a caution where held-out images in place of synthetic ones do not give what is `expected`."""
-    if score.floor is None or abs(score.floor - expected) <= tolerance:
+    if score.real_baseline is None or abs(score.real_baseline - expected) <= tolerance:
         return ""
-    return f"; but training and held-out images differ (floor {score.floor:.2f}), which can do this too"
+    return f"; but training and held-out images differ (real baseline {score.real_baseline:.2f}), which can do this too"
 
 
 def _data_copying(score: Score, value: float) -> Reading:
@@ -293,21 +295,23 @@ def _near_copies(score: Score, value: float) -> Reading:
         return Reading(state, f"no near-copy of a training image among {n}{limit}")
     verb = "is a near-copy of a training image" if copies == 1 else "are near-copies of training images"
     text = f"{copies} of {n} {verb}"
-    if score.floor is None or score.floor_n is None:
+    if score.real_baseline is None or score.real_baseline_n is None:
         return Reading("unclear", f"{text}; {_TOO_FEW} how many real images would be")
-    real = round(score.floor * score.floor_n)
-    text += f"; of real images, {real} of {score.floor_n} would be"
-    table = [[copies, n - copies], [real, score.floor_n - real]]
-    test = fisher_exact(table, "greater") if real else binomtest(copies, n, false_rate(score.floor_n), "greater")
+    real = round(score.real_baseline * score.real_baseline_n)
+    text += f"; of real images, {real} of {score.real_baseline_n} would be"
+    table = [[copies, n - copies], [real, score.real_baseline_n - real]]
+    test = (
+        fisher_exact(table, "greater") if real else binomtest(copies, n, false_rate(score.real_baseline_n), "greater")
+    )
     if test.pvalue < _SIGNIFICANT:
         return Reading("off", text)
-    if value <= score.floor:
+    if value <= score.real_baseline:
         return Reading("as real", text)
     return Reading("unclear", f"{text}: look at {'it' if copies == 1 else 'them'}")
 
 
 def _infinity(score: Score, value: float) -> Reading:
-    return Reading("none", "extrapolated to infinitely many images; has no floor")
+    return Reading("none", "extrapolated to infinitely many images; has no real baseline")
 
 
 _OWN: Mapping[str, Callable[[Score, float], Reading]] = {
@@ -317,7 +321,7 @@ _OWN: Mapping[str, Callable[[Score, float], Reading]] = {
     "membership_auc": _membership,
     "data_copying": _data_copying,
 }
-"""Metrics that are not read by comparison with their floor."""
+"""Metrics that are not read by comparison with their real baseline."""
 
 
 def _times(ratio: float) -> str:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sonosynth.metrics.frechet import checked
+from sonosynth.metrics.distances.frechet import checked
 
 
 def squared_distances(features: np.ndarray) -> np.ndarray:

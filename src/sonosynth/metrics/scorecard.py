@@ -1,4 +1,4 @@
-"""What synthetic images are worth: every metric with its interval, its floor and the sizes behind it."""
+"""What synthetic images are worth: every metric with its interval, its real baseline and the sizes behind it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from sonosynth.core.errors import ClassError
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.imageset import ImageSet
 from sonosynth.features.registry import Progress, embed, feature_network
-from sonosynth.metrics.comparisons import HELD_OUT, SYNTHETIC, TRAIN, Comparison, Draw, comparisons
+from sonosynth.metrics.comparison import HELD_OUT, SYNTHETIC, TRAIN, Comparison, Draw, comparisons
 from sonosynth.metrics.families import (
     BETTER,
     ONLY_TO_TRAIN,
@@ -25,7 +25,7 @@ from sonosynth.metrics.families import (
 from sonosynth.metrics.intervals.subsampling import Interval
 from sonosynth.metrics.memorisation.near_copies import NearCopies, near_copies
 from sonosynth.metrics.memorisation.rows import Measured, memorisation, near_copy_rows
-from sonosynth.metrics.scores import AT_FLOOR, PIXELS, Score
+from sonosynth.metrics.scores import AT_BASELINE, PIXELS, Score
 from sonosynth.metrics.sets import (
     check_roles,
     common_classes,
@@ -71,22 +71,7 @@ class Scorecard:
         return {role: slice(end - len(part), end) for (role, part), end in zip(self.sets.items(), ends, strict=True)}
 
 
-def scorecard(
-    train: ImageSet,
-    synthetic: ImageSet,
-    held_out: ImageSet | None = None,
-    features: Sequence[str] = ("inception",),
-    seed: int = 0,
-    cache: Path | None = None,
-    progress: Progress | None = None,
-    parts: Sequence[Part] = PARTS,
-    allow_shared: bool = False,
-) -> list[Score]:
-    """Return the rows of `full_scorecard`, which has the same arguments and raises the same errors."""
-    return full_scorecard(train, synthetic, held_out, features, seed, cache, progress, parts, allow_shared).scores
-
-
-def full_scorecard(
+def score(
     train: ImageSet,
     synthetic: ImageSet,
     held_out: ImageSet | None = None,
@@ -99,9 +84,9 @@ def full_scorecard(
 ) -> Scorecard:
     """Measure `synthetic` against `train` and against `held_out`, over all classes and for each.
 
-    A floor is the mean of a metric over two disjoint sets of m real images each that share no group, over
-    `FLOOR_DRAWS` random halvings of all real images (`train` and `held_out` together), m = min(n_real, n_synthetic,
-    half of all real images as far as whole groups allow); it is None for m < `MIN_FLOOR`. The ``_at_floor_n`` rows hold
+    A real baseline is the mean of a metric over two disjoint sets of m real images each that share no group, over
+    `BASELINE_DRAWS` random halvings of all real images (`train` and `held_out` together), m = min(n_real, n_synthetic,
+    half of all real images as far as whole groups allow); it is None below `MIN_BASELINE`. ``_at_baseline_n`` rows hold
     the mean over m synthetic and m reference images, over as many draws. Classes with fewer than `MIN_CLASS` images in
     either set have no rows of their own. Values at different n_real or n_synthetic must not be compared.
 
@@ -138,7 +123,7 @@ def full_scorecard(
         feature_network(name)
     counter = _Counter(progress, len(features) * sum(map(len, aligned.values())))
     found = comparisons(aligned, classes)
-    draws = [comparison.floor_draws(seed) for comparison in found]
+    draws = [comparison.baseline_draws(seed) for comparison in found]
     scores, embedded = [], {}
     for name in features:
         embedded[name] = np.concatenate([embed(part, name, cache, counter.of(len(part))) for part in aligned.values()])
@@ -171,12 +156,14 @@ def _rows(
 ) -> list[Score]:
     with a_core_each() as pool:
         jobs = [
-            (c, pool.submit(_values, family, c, seed), pool.submit(_floors, family, of_c))
+            (c, pool.submit(_values, family, c, seed), pool.submit(_baselines, family, of_c))
             for family in families
             for c, of_c in zip(found, draws, strict=True)
         ]
         return [
-            row for c, values, floors in jobs for row in _family_rows(features, c, *values.result(), floors.result())
+            row
+            for c, values, baselines in jobs
+            for row in _family_rows(features, c, *values.result(), baselines.result())
         ]
 
 
@@ -187,7 +174,7 @@ def _values(family: Family, c: Comparison, seed: int) -> tuple[Values, Mapping[s
 
 
 @dataclass(frozen=True)
-class _Floors:
+class _Baselines:
     """Means over draws of `n` images a side, of real and of synthetic images against real ones; empty without draws."""
 
     n: int | None
@@ -195,22 +182,22 @@ class _Floors:
     synthetic: Mapping[str, float | None]
 
 
-def _floors(family: Family, draws: Sequence[Draw]) -> _Floors:
-    if not (family.floors and draws):
-        return _Floors(None, {}, {})
+def _baselines(family: Family, draws: Sequence[Draw]) -> _Baselines:
+    if not (family.baselines and draws):
+        return _Baselines(None, {}, {})
     real = _means([family.measure(a, b).values for a, b, _, _ in draws])
-    return _Floors(len(draws[0][0]), real, _means([family.measure(a, b).values for _, _, a, b in draws]))
+    return _Baselines(len(draws[0][0]), real, _means([family.measure(a, b).values for _, _, a, b in draws]))
 
 
 def _family_rows(
-    features: str, c: Comparison, measured: Values, intervals: Mapping[str, Interval], floors: _Floors
+    features: str, c: Comparison, measured: Values, intervals: Mapping[str, Interval], baselines: _Baselines
 ) -> list[Score]:
     rows = []
     for metric, value in measured.values.items():
         if metric in ONLY_TO_TRAIN and c.reference != TRAIN:
             continue
         low, high = intervals.get(metric) or (None, None)
-        floor = floors.real.get(metric)
+        baseline = baselines.real.get(metric)
         row = Score(
             metric=metric,
             features=features,
@@ -219,23 +206,23 @@ def _family_rows(
             value=value,
             low=low,
             high=high,
-            floor=floor,
-            floor_n=None if floor is None else floors.n,
+            real_baseline=baseline,
+            real_baseline_n=None if baseline is None else baselines.n,
             n_real=len(c.reference_images),
             n_synthetic=len(c.synthetic_images),
             note=measured.notes.get(metric, ""),
         )
         rows.append(row)
-        at_floor = floors.synthetic.get(metric)
-        if floors.n is not None and floor is not None and at_floor is not None:
-            rows.append(_at_floor(row, at_floor, floors.n, floors.n))
+        at_baseline = baselines.synthetic.get(metric)
+        if baselines.n is not None and baseline is not None and at_baseline is not None:
+            rows.append(_at_baseline(row, at_baseline, baselines.n, baselines.n))
     return rows
 
 
-def _at_floor(row: Score, value: float | None, n_real: int, n_synthetic: int) -> Score:
+def _at_baseline(row: Score, value: float | None, n_real: int, n_synthetic: int) -> Score:
     return replace(
         row,
-        metric=row.metric + AT_FLOOR,
+        metric=row.metric + AT_BASELINE,
         value=value,
         low=None,
         high=None,
@@ -305,7 +292,7 @@ def _realism_rows(measures: Realism, found: Sequence[Comparison], seed: int) -> 
     kept = [c.of(measures.measured) for c in found]
     notes = {(c.reference, c.class_): _left_out(c, k) for c, k in zip(found, kept, strict=True)}
     family = realism_family(realism_values(measures))
-    rows = _rows([family], PIXELS, kept, [c.floor_draws(seed) for c in kept], seed)
+    rows = _rows([family], PIXELS, kept, [c.baseline_draws(seed) for c in kept], seed)
     noted = [row.metric in UNITS and row.value is not None for row in rows]
     return [replace(r, note=notes[r.reference, r.class_]) if n else r for r, n in zip(rows, noted, strict=True)]
 
@@ -331,21 +318,21 @@ def _measured_rows(one: Measured, features: str, c: Comparison) -> list[Score]:
         value=one.value,
         low=one.low,
         high=one.high,
-        floor=one.floor,
-        floor_n=one.floor_n,
+        real_baseline=one.real_baseline,
+        real_baseline_n=one.real_baseline_n,
         n_real=one.n_real,
         n_synthetic=one.n_synthetic,
         note=one.note,
     )
-    if one.at_floor_n is None or one.floor_n is None:
+    if one.at_baseline_n is None or one.real_baseline_n is None:
         return [row]
-    return [row, _at_floor(row, one.at_floor_n, one.n_train + one.floor_n, one.floor_n)]
+    return [row, _at_baseline(row, one.at_baseline_n, one.n_train + one.real_baseline_n, one.real_baseline_n)]
 
 
 def _ordered(scores: Sequence[Score], features: Sequence[str]) -> list[Score]:
     """Return the rows by features and, within them, in the order of the metrics."""
     order = {name: position for position, name in enumerate(BETTER)}
-    return sorted(scores, key=lambda row: (features.index(row.features), order[row.metric.removesuffix(AT_FLOOR)]))
+    return sorted(scores, key=lambda row: (features.index(row.features), order[row.metric.removesuffix(AT_BASELINE)]))
 
 
 class _Counter:

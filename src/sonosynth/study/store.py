@@ -13,6 +13,7 @@ from sonosynth.core.errors import OutputError, StudyError
 from sonosynth.core.files import atomic_file, check_kinds, is_vacant, remove_file, write_json, write_text
 from sonosynth.core.text import agreeing, counted
 from sonosynth.gan.checkpoint import GENERATOR, STATE
+from sonosynth.metrics.scores import current_names
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, Generation, NaiveCell, format_of, trained_for
 from sonosynth.study.design import StudyDesign, load_design
 from sonosynth.study.fields import AGAIN, read_object
@@ -27,7 +28,7 @@ _FOLDERS = ("audit", "cells", "data", "features", "galleries", "pretraining", "r
 
 SCORE_COLUMNS = (
     *("gan", "mode", "size", "draw", "seed", "features", "reference", "class", "metric"),
-    *("value", "low", "high", "floor", "floor_n", "n_real", "n_synthetic", "note"),
+    *("value", "low", "high", "real_baseline", "real_baseline_n", "n_real", "n_synthetic", "note"),
     "truncation",
 )
 F1_COLUMNS = (
@@ -186,7 +187,7 @@ class Store:
                 continue
             row = cell.describe()
             if cell.kind == "score":
-                scores += [row | score for score in result["scores"]]
+                scores += [row | current_names(score) for score in result["scores"]]
             elif cell.kind == "filter":
                 filters += _filter_rows(row, result)
             elif isinstance(cell, ClassifyCell):

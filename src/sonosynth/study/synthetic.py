@@ -26,8 +26,8 @@ from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
 from sonosynth.features.registry import embed
 from sonosynth.gan.sample import Sampler, class_sequence
-from sonosynth.metrics.comparisons import MIN_FLOOR
-from sonosynth.metrics.manifold import coverage
+from sonosynth.metrics.comparison import MIN_BASELINE
+from sonosynth.metrics.diversity.precision_recall import coverage
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
 from sonosynth.study.store import Store
 
@@ -280,13 +280,13 @@ def _halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
 def _in_proportion(images: ImageSet, counts: np.ndarray, n: int) -> ImageSet:
     """Return `n` of `images` in the proportions of `counts`, or as many as the class allows that runs out first.
 
-    Where those would be too few for a floor, up to as many of each class as `n` images would have.
+    Where those would be too few for a baseline, up to as many of each class as `n` images would have.
     """
     there = np.bincount(images.labels, minlength=len(images.classes))
     labels = class_sequence(np.where(there > 0, counts, 0).tolist(), n)
     used = np.cumsum(labels[:, None] == np.arange(len(there)), axis=0)
     enough = int((used <= there).all(axis=1).sum())
-    wanted = used[-1 if enough < MIN_FLOOR else enough - 1]
+    wanted = used[-1 if enough < MIN_BASELINE else enough - 1]
     return images.subset(np.concatenate([np.flatnonzero(images.labels == c)[:k] for c, k in enumerate(wanted)]))
 
 

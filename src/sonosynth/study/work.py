@@ -20,9 +20,9 @@ from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import recipe_from_dict
 from sonosynth.gan.sample import Sampler
 from sonosynth.gan.training.loop import train_mode
-from sonosynth.metrics.scorecard import full_scorecard
+from sonosynth.metrics.distances.kernel import snapshot_distance
+from sonosynth.metrics.scorecard import score
 from sonosynth.metrics.scores import as_json
-from sonosynth.metrics.snapshots import distance_to
 from sonosynth.study.cells import (
     AnyCell,
     ClassifyCell,
@@ -82,7 +82,7 @@ class _Work:
             kimg=generation.kimg,
             mode=generation.mode,
             seed=seed_of(generation.seed, "study", cell.size, cell.draw),
-            distance_to=distance_to if judged else None,
+            distance_to=snapshot_distance if judged else None,
             patience_kimg=generation.patience_kimg,
             pretraining=self.store.pretraining(generation),
             progress=lambda done, total, latest: self.tell(
@@ -103,7 +103,7 @@ class _Work:
     def score(self, cell: ScoreCell) -> dict[str, Any]:
         subset = self.data.subset_of(cell)
         synthetic = self.supply.to_score(cell, subset).with_classes(self.data.images.classes)
-        card = full_scorecard(
+        card = score(
             subset,
             synthetic,
             self.data.division_of(cell).held_out,

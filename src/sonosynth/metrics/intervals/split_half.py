@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, around, fewest, halves
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, min_group_count, split_half, t_interval
 
 DRAWS = 100
 """Halvings an interval is made from."""
@@ -25,7 +25,7 @@ class Share:
     Attributes:
         of_first: whether it is a mean over the images of the first set, and not of the second.
         divergence: whether it is one less a distance between distributions, so that it is largest where they are equal.
-        bounded: whether it is at most 1; where it is not, as a distance, it has the interval of `halving_interval`.
+        bounded: whether it is at most 1; where it is not, as a distance, it has the interval of `split_half_interval`.
     """
 
     of_first: bool
@@ -38,7 +38,7 @@ def of_each(statistic: Callable[..., float]) -> Statistics:
     return lambda parts: [statistic(*part) for part in parts]
 
 
-def halving_interval(
+def split_half_interval(
     estimate: float,
     statistics: Statistics,
     groups: Sequence[np.ndarray],
@@ -49,7 +49,8 @@ def halving_interval(
 ) -> Interval:
     """Return an interval for the expectation of a distance of sets of these sizes; None below `MIN_GROUPS` groups.
 
-    It is the estimate plus and minus Student's t times the standard deviation by `halving_variance`, with one degree of
+    It is the estimate plus and minus Student's t times the standard deviation by `split_half_variance`, with one degree
+    of
     freedom less than the smallest number of groups.
 
     Args:
@@ -61,11 +62,11 @@ def halving_interval(
         draws: number of halvings.
         extrapolate: whether the variance falls faster than 1 / n.
     """
-    variance = halving_variance(statistics, groups, rng, draws, extrapolate)
-    return None if variance is None else around(estimate, variance**0.5, fewest(groups), level)
+    variance = split_half_variance(statistics, groups, rng, draws, extrapolate)
+    return None if variance is None else t_interval(estimate, variance**0.5, min_group_count(groups), level)
 
 
-def halving_variance(
+def split_half_variance(
     statistics: Statistics,
     groups: Sequence[np.ndarray],
     rng: np.random.Generator,
@@ -85,11 +86,11 @@ def halving_variance(
     with the variances V at a half and a quarter of the size, it is 3/4 V(n / 2) - 1/8 V(n / 4) at full size, and never
     less than the variance of the mean of two halves. With too few groups to quarter them it stays as above.
 
-    Arguments are those of `halving_interval`.
+    Arguments are those of `split_half_interval`.
     """
-    if fewest(groups) < MIN_GROUPS:
+    if min_group_count(groups) < MIN_GROUPS:
         return None
-    extrapolate = extrapolate and fewest(groups) >= _GROUPS_TO_QUARTER
+    extrapolate = extrapolate and min_group_count(groups) >= _GROUPS_TO_QUARTER
     of_halves, excesses, of_quarters = np.empty((draws, 2)), np.empty(draws), np.empty((draws, 4))
     for draw, sides in enumerate(_halvings(groups, rng, draws)):
         quarters = [_quarters(one, pair, rng) for one, pair in zip(groups, sides, strict=True)] if extrapolate else []
@@ -104,7 +105,7 @@ def halving_variance(
     return paired + of_means / 2
 
 
-def halving_intervals(
+def split_half_intervals(
     statistics: Callable[[np.ndarray, np.ndarray], Mapping[str, float]],
     shares: Mapping[str, Share],
     groups_x: np.ndarray,
@@ -159,7 +160,7 @@ def halving_intervals(
     intervals = {}
     for s, (name, share) in enumerate(shares.items()):
         if not share.bounded:
-            low, high = around(float(estimates[s]), float(paired[s] + of_means[s] / 2) ** 0.5, min(n_groups), level)
+            low, high = t_interval(float(estimates[s]), float(paired[s] + of_means[s] / 2) ** 0.5, min(n_groups), level)
             intervals[name] = max(low, 0.0), high
             continue
         variance, most = (pooled if share.divergence else paired)[s], n_groups[0 if share.of_first else 1]
@@ -173,7 +174,7 @@ def _halvings(
     groups: Sequence[np.ndarray], rng: np.random.Generator, draws: int
 ) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
     for _ in range(draws):
-        yield [halves(one, rng) for one in groups]
+        yield [split_half(one, rng) for one in groups]
 
 
 def _paired(of_halves: np.ndarray, excesses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -183,7 +184,7 @@ def _paired(of_halves: np.ndarray, excesses: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _quarters(groups: np.ndarray, sides: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    return [side[part] for side in sides for part in halves(groups[side], rng)]
+    return [side[part] for side in sides for part in split_half(groups[side], rng)]
 
 
 def _excess(sides: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -15,7 +15,7 @@ MIN_GROUPS = 5
 """Fewer groups than this on either side give no interval."""
 
 
-def whole_groups(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def sample_groups(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return sorted indices of whole groups in random order, each taken that still fits into `count` images."""
     number, sizes, order = _shuffled(groups, rng)
     taken, left = np.zeros(len(sizes), dtype=bool), count
@@ -29,7 +29,7 @@ def whole_groups(groups: np.ndarray, count: int, rng: np.random.Generator) -> np
     return np.flatnonzero(taken[number])
 
 
-def exactly(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def sample_n(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return sorted indices of `count` images: whole groups in random order, the last one cut where it is too large."""
     number, sizes, order = _shuffled(groups, rng)
     place = np.empty(len(sizes), dtype=np.int64)
@@ -37,7 +37,7 @@ def exactly(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndar
     return np.sort(np.argsort(place[number], kind="stable")[:count])
 
 
-def halves(groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def split_half(groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return two sorted index arrays that share no group, each group dealt in random order to the smaller side."""
     number, sizes, order = _shuffled(groups, rng)
     second, ahead = np.zeros(len(sizes), dtype=bool), 0  # `ahead`: images that the first side has more than the second
@@ -50,12 +50,12 @@ def halves(groups: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
     return np.flatnonzero(~second[number]), np.flatnonzero(second[number])
 
 
-def fewest(groups: Sequence[np.ndarray]) -> int:
+def min_group_count(groups: Sequence[np.ndarray]) -> int:
     """Return the smallest number of groups that one of several sets has."""
     return min(len(np.unique(one)) for one in groups)
 
 
-def around(estimate: float, deviation: float, n_groups: int, level: float) -> tuple[float, float]:
+def t_interval(estimate: float, deviation: float, n_groups: int, level: float) -> tuple[float, float]:
     """Return `estimate` plus and minus Student's t, for ``n_groups - 1`` degrees of freedom, times `deviation`."""
     reach = float(student.ppf((1 + level) / 2, n_groups - 1)) * deviation
     return estimate - reach, estimate + reach

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sonosynth.core.seeds import seed_of
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, around, fewest
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
 from sonosynth.metrics.memorisation.membership import group_variance, placements
 
 MIN_IMAGES = 20
@@ -95,7 +95,7 @@ def data_copying_interval(
     adds in its cell. If images of a group are alike, this is wider than the ±2 of the z-score itself.
     """
     cells = list(_cells(held_out, synthetic, cells_train, cells_held_out, cells_synthetic))
-    n_groups = fewest((groups_held_out, groups_synthetic))
+    n_groups = min_group_count((groups_held_out, groups_synthetic))
     if not cells or n_groups < MIN_GROUPS:
         return None
     influence = np.zeros(len(held_out)), np.zeros(len(synthetic))
@@ -110,7 +110,7 @@ def data_copying_interval(
         ):
             part[index] = weight * cell.scale * (shares - probability) / len(index)
     variance = sum(map(group_variance, influence, (groups_held_out, groups_synthetic)))
-    return around(value, float(np.sqrt(variance)), n_groups, level)
+    return t_interval(value, float(np.sqrt(variance)), n_groups, level)
 
 
 def usable_cells(cells_train: np.ndarray, cells_held_out: np.ndarray, cells_synthetic: np.ndarray) -> np.ndarray:

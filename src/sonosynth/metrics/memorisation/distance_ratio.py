@@ -6,8 +6,8 @@ from math import ceil, log, log1p
 import numpy as np
 
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.intervals.split_half import halving_variance, of_each
-from sonosynth.metrics.intervals.subsampling import Interval, around, fewest
+from sonosynth.metrics.intervals.split_half import of_each, split_half_variance
+from sonosynth.metrics.intervals.subsampling import Interval, min_group_count, t_interval
 
 _NEGLIGIBLE = 1e-9  # probability
 
@@ -49,7 +49,7 @@ def distance_ratio_interval(
 ) -> Interval:
     """Return the interval of `distance_ratio`, never below zero; None below `MIN_GROUPS` groups in any of the sets.
 
-    The variances that synthetic and real images bring add up. Each is taken from halves (`halving_variance`), while the
+    The variances that synthetic and real images bring add up. Each is from halves (`split_half_variance`), while the
     others stay whole: if all were halved together, half of the copies would lose the image that they copy.
     """
     train, held_out = _sides(to_train, to_held_out, groups_train, groups_held_out)
@@ -60,11 +60,11 @@ def distance_ratio_interval(
         return _ratio(train.part(s, t), held_out.part(s, u))
 
     rng = numpy_generator(seed, "distance ratio interval")
-    of_real = halving_variance(of_each(lambda t, u: ratio(t, u, everyone)), groups[:2], rng)
-    of_synthetic = halving_variance(of_each(lambda s: ratio(*groups[:2], s)), groups[2:], rng)
+    of_real = split_half_variance(of_each(lambda t, u: ratio(t, u, everyone)), groups[:2], rng)
+    of_synthetic = split_half_variance(of_each(lambda s: ratio(*groups[:2], s)), groups[2:], rng)
     if of_real is None or of_synthetic is None:
         return None
-    low, high = around(_ratio(train, held_out), (of_real + of_synthetic) ** 0.5, fewest(groups), level)
+    low, high = t_interval(_ratio(train, held_out), (of_real + of_synthetic) ** 0.5, min_group_count(groups), level)
     return (max(low, 0.0), high) if np.isfinite((low, high)).all() else None
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, around, fewest
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
 
 
 def membership_auc(members: np.ndarray, non_members: np.ndarray) -> float:
@@ -31,7 +31,7 @@ def membership_interval(
     DeLong's variance (DeLong, DeLong, Clarke-Pearson, Biometrics 44:837, 1988) with whole groups as units (Obuchowski,
     Biometrics 53:567, 1997). It is for these synthetic images: others of the same generator would add to it.
     """
-    n_groups = fewest((groups_members, groups_non_members))
+    n_groups = min_group_count((groups_members, groups_non_members))
     if n_groups < MIN_GROUPS:
         return None
     of_members, of_non_members = placements(members, non_members)
@@ -40,7 +40,7 @@ def membership_interval(
         group_variance((part - value) / len(part), groups)
         for part, groups in ((of_members, groups_members), (of_non_members, groups_non_members))
     )
-    low, high = around(value, float(np.sqrt(variance)), n_groups, level)
+    low, high = t_interval(value, float(np.sqrt(variance)), n_groups, level)
     return max(low, 0.0), min(high, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Does a generator remember its training images? Every value with its interval, its floor and the sizes behind it.
+"""Does a generator remember its training images? Every value with its interval, its baseline and the sizes behind it.
 
 Training images are compared with held-out ones: real images that the generator never saw. Where synthetic images lie
 nearer to training images than new real images do, something was remembered. Without held-out images, only the share of
@@ -12,9 +12,9 @@ import numpy as np
 
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import counted
-from sonosynth.metrics.comparisons import FLOOR_DRAWS, MIN_FLOOR
-from sonosynth.metrics.frechet import checked
-from sonosynth.metrics.intervals.subsampling import Interval, exactly, halves
+from sonosynth.metrics.comparison import BASELINE_DRAWS, MIN_BASELINE
+from sonosynth.metrics.distances.frechet import checked
+from sonosynth.metrics.intervals.subsampling import Interval, sample_n, split_half
 from sonosynth.metrics.memorisation.data_copying import (
     MIN_IMAGES,
     assign_cells,
@@ -42,9 +42,10 @@ class Measured:
         value: None where it cannot be had; `note` says why.
         low: lower end of the 95 % interval; None where there is none.
         high: upper end.
-        floor: the value with real held-out images in place of synthetic ones; None where there are too few.
-        floor_n: how many.
-        at_floor_n: the value with as many synthetic and held-out images, to compare with `floor`; None where `value`
+        real_baseline: the value with real held-out images in place of synthetic ones; None where there are too few.
+        real_baseline_n: how many.
+        at_baseline_n: the value with as many synthetic and held-out images, to compare with `real_baseline`; None where
+        `value`
             can be compared itself.
         n_train: training images behind `value`.
         n_held_out: held-out images behind it.
@@ -56,9 +57,9 @@ class Measured:
     value: float | None
     low: float | None
     high: float | None
-    floor: float | None
-    floor_n: int | None
-    at_floor_n: float | None
+    real_baseline: float | None
+    real_baseline_n: int | None
+    at_baseline_n: float | None
     n_train: int
     n_held_out: int
     n_synthetic: int
@@ -124,7 +125,7 @@ def memorisation(
     """Return what the features of three sets tell: ``nearest_distance_ratio``, ``membership_auc``, ``data_copying``.
 
     See `distance_ratio` (1 means nothing remembered, less means remembered), `membership_auc` (0.5; more) and
-    `data_copying` (0; less than -3). A floor is the mean over `FLOOR_DRAWS` halvings of the held-out images, in which
+    `data_copying` (0; less than -3). A baseline is the mean over `BASELINE_DRAWS` halvings of the held-out images:
     one half stands for the synthetic images and the other for the held-out ones.
 
     Args:
@@ -151,7 +152,7 @@ def memorisation(
     features = np.concatenate(sets).astype(np.float64)
     joint = _Joint(features, int(ends[0]), int(ends[1]), np.concatenate(groups), seed)
     t, u, s = np.split(np.arange(len(features)), ends[:-1])
-    draws = list(_floor_draws(joint, (t, u, s)))
+    draws = list(_baseline_draws(joint, (t, u, s)))
     return [_measured(metric, joint, (t, u, s), draws) for metric in _METRICS]
 
 
@@ -166,7 +167,7 @@ def near_copy_rows(
 ) -> list[Measured]:
     """Return what pixels tell: the share ``near_copies``, and ``membership_auc`` of an attack by pixel similarity.
 
-    The floor of ``near_copies`` is the share of real images (`NearCopies.calibrated_on`) above the same threshold.
+    The baseline of ``near_copies`` is the share of real images (`NearCopies.calibrated_on`) above the same threshold.
 
     Args:
         copies: of all images; see `near_copies`.
@@ -205,7 +206,9 @@ def _near_copies(copies: NearCopies, n_train: int, s: np.ndarray, groups_synthet
     value, (low, high) = share(copies.copied[s], groups_synthetic[s])
     compared = "held-out with training images" if unseen else "training images with those of other groups"
     note = f"similarity above {copies.threshold:.2f}, set on {n} {compared}"
-    return replace(nothing, value=value, low=low, high=high, floor=copies.real_share, floor_n=n, note=note)
+    return replace(
+        nothing, value=value, low=low, high=high, real_baseline=copies.real_share, real_baseline_n=n, note=note
+    )
 
 
 class _Joint:
@@ -325,16 +328,16 @@ def _measured(metric: _Metric, joint: _Joint, rows: _Rows, draws: Sequence[tuple
     if value is None:
         return _nothing(metric.name, metric.missing(rows), n_train, n_held_out, n_synthetic)
     low, high = metric.interval(joint, rows) or (None, None)
-    floor, at_floor_n = (_mean(metric.value(joint, draw[i]) for draw in draws) for i in (0, 1))
-    floor_n = len(draws[0][0][2]) if draws and floor is not None else None
+    baseline, at_baseline_n = (_mean(metric.value(joint, draw[i]) for draw in draws) for i in (0, 1))
+    real_baseline_n = len(draws[0][0][2]) if draws and baseline is not None else None
     return Measured(
         metric=metric.name,
         value=value,
         low=low,
         high=high,
-        floor=floor,
-        floor_n=floor_n,
-        at_floor_n=at_floor_n,
+        real_baseline=baseline,
+        real_baseline_n=real_baseline_n,
+        at_baseline_n=at_baseline_n,
         n_train=n_train,
         n_held_out=n_held_out,
         n_synthetic=n_synthetic,
@@ -347,17 +350,17 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _floor_draws(joint: _Joint, rows: _Rows) -> Iterator[tuple[_Rows, _Rows]]:
+def _baseline_draws(joint: _Joint, rows: _Rows) -> Iterator[tuple[_Rows, _Rows]]:
     """Yield held-out images in two roles, and synthetic images in the second of these, all sets of one size."""
     t, u, s = rows
     rng = numpy_generator(joint.seed, "memorisation floor")
-    sides = [halves(joint.groups[u], rng) for _ in range(FLOOR_DRAWS)]
+    sides = [split_half(joint.groups[u], rng) for _ in range(BASELINE_DRAWS)]
     m = min(len(s), *(len(side) for pair in sides for side in pair))
-    if m < MIN_FLOOR:
+    if m < MIN_BASELINE:
         return
 
     def drawn(images: np.ndarray) -> np.ndarray:
-        return np.asarray(images[exactly(joint.groups[images], m, rng)])
+        return np.asarray(images[sample_n(joint.groups[images], m, rng)])
 
     for a, b in sides:
         reference = drawn(u[b])

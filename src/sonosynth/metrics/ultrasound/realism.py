@@ -8,7 +8,7 @@ import numpy as np
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.intervals.split_half import DRAWS, Share, halving_intervals
+from sonosynth.metrics.intervals.split_half import DRAWS, Share, split_half_intervals
 from sonosynth.metrics.ultrasound.speckle import Realism
 
 UNITS: Mapping[str, str] = MappingProxyType(
@@ -43,7 +43,7 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray) -> float:
 
     Exact for any N and M: the area between the two empirical quantile functions, in the unit of the values. Rows with
     NaN, images that have no measures, are left out. The value is biased upwards at small N and M, and never zero for
-    two samples of one distribution: compare it with a floor at the same sizes.
+    two samples of one distribution: compare it with a real baseline at the same sizes.
 
     Raises:
         ClassError: fewer than two rows without NaN in either sample.
@@ -84,7 +84,7 @@ def realism_intervals(
     """Return the interval of `realism_distance` for each of `values`, or None with too few groups; none is below zero.
 
     Each is meant to hold the expected distance of two such sets of these sizes, small-sample bias included. See
-    `halving_intervals`; images without all measures are left out.
+    `split_half_intervals`; images without all measures are left out.
 
     Args:
         values: see `realism_values`.
@@ -101,7 +101,7 @@ def realism_intervals(
     """
     complete = np.logical_and.reduce([_complete(of_images) for of_images in values.values()])
     kept_x, kept_y = i[complete[i]], j[complete[j]]
-    return halving_intervals(
+    return split_half_intervals(
         lambda a, b: {name: realism_distance(of_images, kept_x[a], kept_y[b]) for name, of_images in values.items()},
         dict.fromkeys(values, Share(of_first=False, bounded=False)),
         groups_x[complete[i]],

@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
-from sonosynth.metrics.interpretation import at_size_of_floor
+from sonosynth.metrics.comparison import ALL, HELD_OUT, SYNTHETIC, TRAIN
+from sonosynth.metrics.interpretation import at_baseline_size
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.ultrasound.speckle import FREQUENCIES
 from sonosynth.report.drawing import STYLE, WIDTH, Picture, vector
@@ -22,10 +22,13 @@ _ROLES: Mapping[str, tuple[str, str, str]] = {  # label, colour, dash
     SYNTHETIC: ("synthetic", "#D55E00", "-."),
 }
 _MARKERS = {TRAIN: "o", HELD_OUT: "s"}
-_KERNELS = ("kernel_distance", "gaussian_kernel_distance")
+_KERNELS = ("kernel_distance", "cmmd")
 _SHARES = ("near_copies", "nearest_distance_ratio", "membership_auc")  # drawn with those of diversity
-_NULLS = {"nearest_distance_ratio": 1.0, "membership_auc": 0.5}  # compared with this rather than with their floor
-_LOGARITHMIC = 6.0  # times the floor: from here on the axis is
+_NULLS = {
+    "nearest_distance_ratio": 1.0,
+    "membership_auc": 0.5,
+}  # compared with this rather than with their real baseline
+_LOGARITHMIC = 6.0  # times the real baseline: from here on the axis is
 _POINTS = 400  # of an empirical distribution
 _HISTOGRAMS = {
     "speckle_contrast": ("speckle contrast", "grey levels"),
@@ -36,7 +39,7 @@ _HISTOGRAMS = {
 
 
 def overview(rows: Sequence[Judged], features: str) -> Picture | None:
-    """Draw the values of one feature space, or of pixels, beside their floors, over all classes; None without any."""
+    """Draw the values of one feature space, or of pixels, beside their baselines, over all classes; None without."""
     shown = [row for row in rows if row.score.class_ == ALL and row.score.features == features and _point(row)]
     left = [_some(shown, "frechet_distance"), *(_some(shown, name) for name in _KERNELS), _of_part(shown, REALISM)]
     columns = [[part for part in left if part], [part for part in [_of_part(shown, DIVERSITY, *_SHARES)] if part]]
@@ -57,18 +60,18 @@ def overview(rows: Sequence[Judged], features: str) -> Picture | None:
                 _forest(panels[-1], part)
         _below(figure, panels)
     names = ", ".join(WORDS[name].name for column in columns for part in column for name in _metrics(part))
-    return Picture(f"overview-{features}", f"Values with intervals and floors: {names}.", vector(figure))
+    return Picture(f"overview-{features}", f"Values with intervals and real baselines: {names}.", vector(figure))
 
 
 def _point(row: Judged) -> bool:
-    floor = row.score.floor
+    baseline = row.score.real_baseline
     return row.score.value is not None and (
-        row.score.metric in _NULLS or (floor is not None and (floor > 0 or not _scaled(row)))
+        row.score.metric in _NULLS or (baseline is not None and (baseline > 0 or not _scaled(row)))
     )
 
 
 def _scaled(row: Judged) -> bool:
-    """Return whether a value is drawn in multiples of its floor."""
+    """Return whether a value is drawn in multiples of its real baseline."""
     return row.score.metric == "frechet_distance" or WORDS[row.score.metric].part == REALISM
 
 
@@ -90,19 +93,19 @@ def _forest(panel: Any, rows: Sequence[Judged]) -> None:
         score = row.score
         mine = [r.score.reference for r in rows if r.score.metric == score.metric]
         y = metrics.index(score.metric) + 0.3 * (mine.index(score.reference) - (len(mine) - 1) / 2)
-        floor = _NULLS.get(score.metric, score.floor or 0.0)
-        there = at_size_of_floor(score, None if score.metric in _NULLS else row.at_floor)
-        one = floor if scaled else 1.0
+        baseline = _NULLS.get(score.metric, score.real_baseline or 0.0)
+        there = at_baseline_size(score, None if score.metric in _NULLS else row.at_baseline)
+        one = baseline if scaled else 1.0
         label, colour, _ = _ROLES[score.reference]
         panel.plot([there.low / one, there.high / one], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
         marker = _MARKERS[score.reference]
         panel.plot(there.value / one, y, marker, color=colour, ms=5.5, label=f"to the {label} images", zorder=4)
-        panel.vlines(floor / one, y - 0.17, y + 0.17, colors="#111111", lw=2.2, zorder=3, label="floor")
+        panel.vlines(baseline / one, y - 0.17, y + 0.17, colors="#111111", lw=2.2, zorder=3, label="real baseline")
     panel.set_yticks(range(len(metrics)), [WORDS[name].name for name in metrics])
     panel.set_ylim(len(metrics) - 0.45, -0.55)
     panel.tick_params(axis="y", length=0)
     if scaled:
-        panel.set_xlabel("times the floor")
+        panel.set_xlabel("times the real baseline")
         panel.set_xlim(left=0)
         if panel.get_xlim()[1] > _LOGARITHMIC:
             panel.set_xscale("log")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
-from sonosynth.metrics.comparisons import HELD_OUT, SYNTHETIC, TRAIN
+from sonosynth.metrics.comparison import HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.memorisation.near_copies import Matches
 from sonosynth.metrics.memorisation.rows import Neighbours, neighbours
 from sonosynth.metrics.scorecard import Scorecard

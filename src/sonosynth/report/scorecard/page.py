@@ -8,7 +8,7 @@ import numpy as np
 
 from sonosynth.analysis.wording import joined
 from sonosynth.core.files import write_text
-from sonosynth.metrics.comparisons import ALL, HELD_OUT, SYNTHETIC, TRAIN
+from sonosynth.metrics.comparison import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import PIXELS
 from sonosynth.report.render import render
@@ -16,9 +16,9 @@ from sonosynth.report.scorecard import figures as score_figures
 from sonosynth.report.scorecard.gallery import COPIES, gallery
 from sonosynth.report.scorecard.verdicts import (
     Judged,
-    at_floor_text,
-    floor_text,
-    judged_rows,
+    at_baseline_text,
+    baseline_text,
+    interpreted_rows,
     value_text,
     verdicts,
     with_unit,
@@ -60,7 +60,7 @@ def write_score_page(
 def _context(
     card: Scorecard, sources: Mapping[str, str], seed: int, command: str, provenance: Mapping[str, Any]
 ) -> dict[str, Any]:
-    rows = judged_rows(card)
+    rows = interpreted_rows(card)
     spaces = list(dict.fromkeys(row.score.features for row in rows))
     shown = gallery(card, seed)
     overviews = [(name, score_figures.overview(rows, name)) for name in spaces]
@@ -152,9 +152,9 @@ def _row(row: Judged) -> dict[str, Any]:
         "metric": with_unit(score.metric),
         "reference": "both" if score.metric in _BOTH else _ROLES[score.reference],
         "value": value_text(score) if score.value is not None else "–",
-        "at_m": at_floor_text(row),
-        "floor": floor_text(score),
-        "m": "–" if score.floor_n is None else score.floor_n,
+        "at_m": at_baseline_text(row),
+        "real_baseline": baseline_text(score),
+        "m": "–" if score.real_baseline_n is None else score.real_baseline_n,
         "n": f"{score.n_real} / {score.n_synthetic}",
         "state": row.reading.state,
         "reading": row.reading.text,

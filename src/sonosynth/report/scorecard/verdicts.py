@@ -6,8 +6,8 @@ from math import floor, isfinite, log10
 
 from sonosynth.analysis.wording import MINUS, joined, number
 from sonosynth.core.text import counted
-from sonosynth.metrics.comparisons import ALL, HELD_OUT, TRAIN
-from sonosynth.metrics.interpretation import THREE_DECIMALS, Reading, State, judged, with_floor_rows
+from sonosynth.metrics.comparison import ALL, HELD_OUT, TRAIN
+from sonosynth.metrics.interpretation import THREE_DECIMALS, Reading, State, judged, with_baseline_rows
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import PIXELS, Score
 from sonosynth.report.scorecard.words import REALISM, WORDS, unit_of
@@ -35,11 +35,11 @@ _MEMORY: Mapping[State, str] = {
     "none": "Not known",
 }
 _REALISM: Mapping[State, str] = {
-    "off": "Above the floor",
-    "as real": "At the floor",
-    "beyond": "Below the floor",
+    "off": "Above the real baseline",
+    "as real": "At the real baseline",
+    "beyond": "Below the real baseline",
     "unclear": "Too few images to say",
-    "none": "No floor",
+    "none": "No real baseline",
 }
 
 
@@ -63,16 +63,18 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judged:
-    """A row of a scorecard with its row at the size of the floor and its reading."""
+    """A row of a scorecard with its row at the size of the real baseline and its reading."""
 
     score: Score
-    at_floor: Score | None
+    at_baseline: Score | None
     reading: Reading
 
 
-def judged_rows(card: Scorecard) -> list[Judged]:
-    """Return all rows of `card` that are not themselves at the size of a floor."""
-    return [Judged(score, at_floor, judged(score, at_floor)) for score, at_floor in with_floor_rows(card.scores)]
+def interpreted_rows(card: Scorecard) -> list[Judged]:
+    """Return all rows of `card` that are not themselves at the size of a real baseline."""
+    return [
+        Judged(score, at_baseline, judged(score, at_baseline)) for score, at_baseline in with_baseline_rows(card.scores)
+    ]
 
 
 def verdicts(card: Scorecard, rows: Sequence[Judged]) -> list[Verdict]:
@@ -112,17 +114,17 @@ def _sentence(row: Judged) -> Sentence:
     if score.value is None:
         return Sentence(row.reading.text, name)
     numbers = f"{name}: {value_text(score)}"
-    if score.floor is not None and score.metric != "membership_auc":
-        m = f"at\N{NO-BREAK SPACE}m\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{score.floor_n}"
-        if row.at_floor is None or _full(score):
-            numbers += f"; floor {floor_text(score)} {m}"
+    if score.real_baseline is not None and score.metric != "membership_auc":
+        m = f"at\N{NO-BREAK SPACE}m\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{score.real_baseline_n}"
+        if row.at_baseline is None or _full(score):
+            numbers += f"; real baseline {baseline_text(score)} {m}"
         else:
-            numbers += f"; {m}: {at_floor_text(row)}, floor {floor_text(score)}"
+            numbers += f"; {m}: {at_baseline_text(row)}, real baseline {baseline_text(score)}"
     return Sentence(row.reading.text, numbers)
 
 
 def _full(score: Score) -> bool:
-    return score.n_real == score.n_synthetic == score.floor_n
+    return score.n_real == score.n_synthetic == score.real_baseline_n
 
 
 def _realism(rows: Sequence[Judged], real: str) -> Verdict | None:
@@ -139,18 +141,23 @@ def _realism(rows: Sequence[Judged], real: str) -> Verdict | None:
         sentences.append(Sentence(text, joined(names)))
     sentences += [Sentence(note) for note in dict.fromkeys(row.score.note for row in valued) if note]
     off = sum(row.reading.state == "off" for row in rows)
-    of_all = f"{off} of {counted(len(rows), 'measure')} above the floor"
+    of_all = f"{off} of {counted(len(rows), 'measure')} above the real baseline"
     headline = of_all if off else "No difference found" if state == "as real" else _REALISM[state]
     return Verdict(f"Like {real} as ultrasound?", state, headline if valued else "Not known", tuple(sentences))
 
 
 def _in_a_sentence(row: Judged) -> str:
-    """Return the name of a measure of realism, and how many times the floor it is where that is above it."""
+    """Return the name of a measure of realism, and how many times the real baseline it is where that is above it."""
     name = WORDS[row.score.metric].name
     name = name if name.startswith("Nakagami") else name[:1].lower() + name[1:]
-    if row.reading.state != "off" or row.at_floor is None or row.at_floor.value is None or not row.score.floor:
+    if (
+        row.reading.state != "off"
+        or row.at_baseline is None
+        or row.at_baseline.value is None
+        or not row.score.real_baseline
+    ):
         return name
-    times = row.at_floor.value / row.score.floor
+    times = row.at_baseline.value / row.score.real_baseline
     return f"{name} ({times:.{0 if times >= 10 else 1}f} times)"
 
 
@@ -160,16 +167,16 @@ def value_text(score: Score) -> str:
     return text if score.low is None else f"{text} [{_number(score, score.low)}, {_number(score, score.high)}]"
 
 
-def at_floor_text(row: Judged) -> str:
-    """Return the value at the size of the floor, with as many decimals as the value has."""
-    return "–" if row.at_floor is None else _number(row.score, row.at_floor.value)
+def at_baseline_text(row: Judged) -> str:
+    """Return the value at the size of the baseline, with as many decimals as the value has."""
+    return "–" if row.at_baseline is None else _number(row.score, row.at_baseline.value)
 
 
-def floor_text(score: Score) -> str:
-    """Return the floor, with as many decimals as the value has, or two digits where it is compared as a ratio."""
-    if WORDS[score.metric].part == REALISM and score.floor:
-        return number(score.floor, max(_decimals(score), 1 - floor(log10(score.floor))))
-    return _number(score, score.floor)
+def baseline_text(score: Score) -> str:
+    """Return the baseline, with as many decimals as the value has, or two digits where it is compared as a ratio."""
+    if WORDS[score.metric].part == REALISM and score.real_baseline:
+        return number(score.real_baseline, max(_decimals(score), 1 - floor(log10(score.real_baseline))))
+    return _number(score, score.real_baseline)
 
 
 def with_unit(metric: str) -> str:
@@ -188,5 +195,5 @@ def _decimals(score: Score) -> int:
     """Return how many decimals show the largest number of a row with three digits; three for shares."""
     if score.metric in THREE_DECIMALS:
         return 3
-    known = [abs(x) for x in (score.value, score.low, score.high, score.floor) if x is not None and x != 0]
+    known = [abs(x) for x in (score.value, score.low, score.high, score.real_baseline) if x is not None and x != 0]
     return min(7, max(0, 2 - floor(log10(max(known))))) if known else 2

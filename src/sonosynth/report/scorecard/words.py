@@ -57,7 +57,7 @@ WORDS: Mapping[str, Words] = {
         "the KID. Unbiased at any number of images, about 0 for equal distributions, so single values may be negative.",
         "Bińkowski et al., ICLR 2018",
     ),
-    "gaussian_kernel_distance": Words(
+    "cmmd": Words(
         "Kernel distance, Gaussian",
         DISTANCES,
         "The same with a Gaussian kernel of width 10 on features of unit length, times 1000, as in CMMD.",
@@ -105,7 +105,7 @@ WORDS: Mapping[str, Words] = {
         MEMORISATION,
         "Share of synthetic images more similar to a training image than any real image of other patients is. "
         "Similarity: the largest correlation of fine structure over shifts of up to an eighth of the side and both "
-        "orientations. The floor is the share of real images above the same limit.",
+        "orientations. The real baseline is the share of real images above the same limit.",
         "interval: Clopper and Pearson, Biometrika 1934",
     ),
     "nearest_distance_ratio": Words(

@@ -7,14 +7,14 @@ from typing import Any
 from sonosynth.analysis import tables
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator, ScoreNote, StudyScore
-from sonosynth.analysis.tables import AT_FLOOR, FRECHET, KERNEL, Distance
+from sonosynth.analysis.tables import AT_BASELINE, FRECHET, KERNEL, Distance
 from sonosynth.analysis.wording import decimals_for, interval_text, number, or_dash, span
 from sonosynth.report.study import figures
 from sonosynth.report.study.findings import Reduction, reduction_text
 from sonosynth.report.study.scorecard_tables import known
 
 _REFERENCES = {tables.HELD_OUT: "held-out images", tables.TRAIN: "training subset"}
-_METRICS = (FRECHET, FRECHET + AT_FLOOR, KERNEL, KERNEL + AT_FLOOR)
+_METRICS = (FRECHET, FRECHET + AT_BASELINE, KERNEL, KERNEL + AT_BASELINE)
 
 
 def distance_part(
@@ -31,7 +31,7 @@ def distance_part(
 
 
 def _distance_rows(record: StudyRecord, features: str, class_: str, order: Sequence[Generator]) -> list[dict[str, Any]]:
-    """Return one row a run and reference, with every distance, its floor and its numbers of images."""
+    """Return one row a run and reference, with every distance, its real baseline and its numbers of images."""
     chosen = [s for s in record.scores if (s.features, s.class_) == (features, class_) and s.metric in _METRICS]
     places = {
         metric: decimals_for([s.value for s in record.scores if s.metric == metric and s.value is not None])
@@ -60,13 +60,13 @@ def _distance_rows(record: StudyRecord, features: str, class_: str, order: Seque
             ),
             "n_real": span(s.n_real for s in full),
             "n_synthetic": span(s.n_synthetic for s in full),
-            "m": span(s.floor_n for s in full if s.floor_n is not None),
+            "m": span(s.real_baseline_n for s in full if s.real_baseline_n is not None),
         }
         for short, metric in (("frechet", FRECHET), ("kernel", KERNEL)):
-            main, small = sheet.get(metric), sheet.get(metric + AT_FLOOR)
+            main, small = sheet.get(metric), sheet.get(metric + AT_BASELINE)
             row[short] = _score_text(main, places[metric])
             row[f"{short}_at_m"] = number(small.value if small else None, places[metric])
-            row[f"{short}_floor"] = number(main.floor if main else None, places[metric])
+            row[f"{short}_baseline"] = number(main.real_baseline if main else None, places[metric])
         rows.append(row)
     return rows
 
@@ -91,8 +91,8 @@ def other_scores(record: StudyRecord, order: Sequence[Generator]) -> list[dict[s
             "class": s.class_,
             "metric": s.metric.replace("_", " "),
             "value": _score_text(s, 3),
-            "floor": number(s.floor, 3),
-            "m": or_dash(s.floor_n),
+            "real_baseline": number(s.real_baseline, 3),
+            "m": or_dash(s.real_baseline_n),
             "n": f"{s.n_real} / {s.n_synthetic}",
         }
         for s in record.scores

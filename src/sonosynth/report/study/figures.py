@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator, TrainRun
-from sonosynth.analysis.tables import AT_FLOOR, FRECHET, HELD_OUT, KERNEL, TRAIN, Distance
+from sonosynth.analysis.tables import AT_BASELINE, FRECHET, HELD_OUT, KERNEL, TRAIN, Distance
 from sonosynth.data.imageset import ImageSet
 from sonosynth.report.drawing import (
     STYLE,
@@ -122,7 +122,9 @@ def distance_figure(
                 panel.set_ylabel(f"{_METRICS[metric]} (smaller is closer)")
         legend(figure, panels.ravel())
     names = ", ".join(g.label(order) for g in order if any(d.generator == g for d in shown))
-    alt = f"Distances in {features} features against training size {named_sizes(sizes)} for {names}, with floors."
+    alt = (
+        f"Distances in {features} features against training size {named_sizes(sizes)} for {names}, with real baselines."
+    )
     return finish(figure, f"distance-{features}", alt, out)
 
 
@@ -133,7 +135,7 @@ def _distance_panel(
     for k, generator in enumerate(present):
         colour, marker = colour_of(generator, order), marker_of(generator, order)
         aside = dodge(k, len(present))
-        for suffix, filled in (("", True), (AT_FLOOR, False)):
+        for suffix, filled in (("", True), (AT_BASELINE, False)):
             marks = [
                 (sizes.index(d.size) + aside + (0 if filled else 0.05), d.interval)
                 for d in distances
@@ -141,17 +143,20 @@ def _distance_panel(
             ]
             label = generator.label(order) if filled else "_nolegend_"
             points(panel, marks, colour, marker, filled, label, joined=filled)
-    if any(d.metric == metric + AT_FLOOR for d in distances):
+    if any(d.metric == metric + AT_BASELINE for d in distances):
         panel.plot([], [], marker="o", ms=4.5, mec="#555555", mfc="white", lw=0, label="hollow: recomputed at m")
     for i, size in enumerate(sizes):
-        _floors(panel, [d for d in distances if (d.metric, d.size) == (metric, size)], i, present)
+        _baselines(panel, [d for d in distances if (d.metric, d.size) == (metric, size)], i, present)
     size_axis(panel, sizes)
     panel.axhline(0, color="#999999", lw=0.8, zorder=1)  # the panels of a row share their limits, which must include 0
 
 
-def _floors(panel: Any, distances: Sequence[Distance], at: int, present: Sequence[Generator]) -> None:
-    """Draw the mean floor of all generators, or one at the marks of each where they are of other numbers of images."""
-    of = {d.generator: [(s.floor_n, s.floor) for s in d.scores if s.floor is not None] for d in distances}
+def _baselines(panel: Any, distances: Sequence[Distance], at: int, present: Sequence[Generator]) -> None:
+    """Draw the mean baseline of all generators, or one at the marks of each where their numbers of images differ."""
+    of = {
+        d.generator: [(s.real_baseline_n, s.real_baseline) for s in d.scores if s.real_baseline is not None]
+        for d in distances
+    }
     every = [pair for pairs in of.values() for pair in pairs]
     alike = len({frozenset(n for n, _ in pairs) for pairs in of.values() if pairs}) == 1
     spans = [(every, at - 0.36, at + 0.36)] if alike else []
@@ -160,5 +165,5 @@ def _floors(panel: Any, distances: Sequence[Distance], at: int, present: Sequenc
         spans.append((of.get(generator, []), middle - 0.03, middle + 0.03))
     for pairs, left, right in spans:
         if pairs:
-            floor = np.mean([floor for _, floor in pairs])
-            panel.hlines(floor, left, right, colors="#555555", linestyles="--", lw=1.3, label="floor at m")
+            baseline = np.mean([baseline for _, baseline in pairs])
+            panel.hlines(baseline, left, right, colors="#555555", linestyles="--", lw=1.3, label="real baseline at m")

@@ -8,10 +8,10 @@ from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator, StudyScore
 from sonosynth.analysis.tables import HELD_OUT, TRAIN
 from sonosynth.analysis.wording import number, or_dash
-from sonosynth.metrics.comparisons import ALL
+from sonosynth.metrics.comparison import ALL
 from sonosynth.metrics.families import BETTER
-from sonosynth.metrics.interpretation import at_size_of_floor
-from sonosynth.metrics.scores import AT_FLOOR, PIXELS
+from sonosynth.metrics.interpretation import at_baseline_size
+from sonosynth.metrics.scores import AT_BASELINE, PIXELS
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def realism_table(record: StudyRecord, order: Sequence[Generator]) -> dict[str, 
 
 def known(metric: str) -> bool:
     """Return whether a table of the report, or `scores.csv` beside it, explains `metric`."""
-    return metric.removesuffix(AT_FLOOR) in BETTER
+    return metric.removesuffix(AT_BASELINE) in BETTER
 
 
 def _table(
@@ -82,17 +82,17 @@ def _table(
 
 
 def _cell(scores: dict[tuple[str, str, str], StudyScore], column: _Column, features: str) -> dict[str, Any]:
-    """Return the value, at the size m of the floor where it was recomputed, with its interval; the floor; and m."""
+    """Return the value, at the size m of the baseline where it was recomputed, its interval, the baseline, and m."""
     where = PIXELS if column.pixels else features
     full = scores.get((column.metric, column.reference, where))
     if full is None or full.value is None:
-        return {"value": "–", "interval": "", "floor": "", "m": None}
-    small = scores.get((column.metric + AT_FLOOR, column.reference, where))
-    there, places = at_size_of_floor(full, small), column.decimals
+        return {"value": "–", "interval": "", "real_baseline": "", "m": None}
+    small = scores.get((column.metric + AT_BASELINE, column.reference, where))
+    there, places = at_baseline_size(full, small), column.decimals
     known = full.low is not None and full.high is not None
     return {
         "value": number(there.value, places),
         "interval": f"[{number(there.low, places)}, {number(there.high, places)}]" if known else "",
-        "floor": number(full.floor, places),
-        "m": None if small is None else small.floor_n,
+        "real_baseline": number(full.real_baseline, places),
+        "m": None if small is None else small.real_baseline_n,
     }

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.intervals.split_half import DRAWS, Share, halving_intervals
+from sonosynth.metrics.intervals.split_half import DRAWS, Share, split_half_intervals
 from sonosynth.metrics.neighbours import Neighbours, joined
 
 NEIGHBOURS = 5
@@ -32,7 +32,7 @@ def precision(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    return manifold_from_distances(*joined(x, y), k)["precision"]
+    return precision_recall_values(*joined(x, y), k)["precision"]
 
 
 def recall(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
@@ -40,7 +40,7 @@ def recall(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
 
     It is `precision` with the sets exchanged, and raises the same errors.
     """
-    return manifold_from_distances(*joined(x, y), k)["recall"]
+    return precision_recall_values(*joined(x, y), k)["recall"]
 
 
 def density(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
@@ -50,7 +50,7 @@ def density(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
     bound (Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020). Balls
     and errors are those of `precision`.
     """
-    return manifold_from_distances(*joined(x, y), k)["density"]
+    return precision_recall_values(*joined(x, y), k)["density"]
 
 
 def coverage(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
@@ -59,10 +59,10 @@ def coverage(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
     About ``1 - 2^-k`` for equal distributions and N = M (Naeem et al. 2020). Balls and
     errors are those of `precision`.
     """
-    return manifold_from_distances(*joined(x, y), k)["coverage"]
+    return precision_recall_values(*joined(x, y), k)["coverage"]
 
 
-def manifold_from_distances(
+def precision_recall_values(
     distances: np.ndarray, i: np.ndarray, j: np.ndarray, k: int = NEIGHBOURS
 ) -> dict[str, float]:
     """Return ``precision``, ``recall``, ``density`` and ``coverage`` of rows `j` with rows `i` as the real ones.
@@ -76,7 +76,7 @@ def manifold_from_distances(
     return _scores(Neighbours.of(distances, i, j), np.arange(len(i)), np.arange(len(j)), k)
 
 
-def manifold_intervals_from_distances(
+def precision_recall_intervals(
     distances: np.ndarray,
     i: np.ndarray,
     j: np.ndarray,
@@ -87,9 +87,9 @@ def manifold_intervals_from_distances(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]] | None:
-    """Return the intervals of what `manifold_from_distances` returns, or None with too few groups.
+    """Return the intervals of what `precision_recall_values` returns, or None with too few groups.
 
-    They are meant to hold the expected values for sets of these sizes. See `halving_intervals`.
+    They are meant to hold the expected values for sets of these sizes. See `split_half_intervals`.
 
     In simulation with normal features (D = 16 to 64; synthetic ones equal, shifted, narrower, wider, or with a fifth of
     copies), 95 % intervals held the expected value in 0.93 to 0.99 of 200 repeats at N = M = 100, and in 0.92 to 0.97
@@ -107,7 +107,7 @@ def manifold_intervals_from_distances(
         seed: of these.
     """
     near = Neighbours.of(distances, i, j)
-    return halving_intervals(
+    return split_half_intervals(
         lambda a, b: _scores(near, a, b, k),
         _SHARES,
         groups_x,

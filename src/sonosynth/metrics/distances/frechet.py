@@ -8,8 +8,8 @@ import numpy as np
 from sonosynth.core.errors import ClassError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import counted
-from sonosynth.metrics.intervals.split_half import Part, halving_interval
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, fewest, whole_groups
+from sonosynth.metrics.intervals.split_half import Part, split_half_interval
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, min_group_count, sample_groups
 
 IMAGES_A_FEATURE = 2
 """Below so many images, and groups of them, a feature in either set, nothing is extrapolated."""
@@ -116,7 +116,7 @@ def frechet_interval(
     """Return the interval of the Fréchet distance of `x` ``[N, D]`` and `y` ``[M, D]``, or None with too few groups.
 
     It is meant to hold the expected distance of two such sets of these sizes, small-sample bias included, and not the
-    distance at infinite size. See `halving_interval`; without groups each row is one. Never below zero.
+    distance at infinite size. See `split_half_interval`; without groups each row is one. Never below zero.
 
     Raises:
         ClassError: fewer than two rows in either set.
@@ -142,7 +142,7 @@ def frechet_interval_from_gram(
 ) -> Interval:
     """Return the interval around `estimate`, the distance by `frechet_from_gram`; groups are of i and j."""
     xx, yy, xy = gram[np.ix_(i, i)], gram[np.ix_(j, j)], gram[np.ix_(i, j)]
-    interval = halving_interval(
+    interval = split_half_interval(
         estimate,
         lambda parts: _rough_distances(xx, yy, xy, parts),
         (groups_x, groups_y),
@@ -200,7 +200,7 @@ def frechet_infinity(
             None, f"{len(x)} and {len(y)} images, but {x.shape[1]} features need {needed} images in each set"
         )
     groups = [np.arange(len(z)) if g is None else g for z, g in ((x, groups_x), (y, groups_y))]
-    few, enough = fewest(groups), max(needed, MIN_GROUPS)
+    few, enough = min_group_count(groups), max(needed, MIN_GROUPS)
     if few < enough:
         return Extrapolation(
             None, f"{counted(few, 'group')} of images in a set, but {x.shape[1]} features need {enough}"
@@ -208,7 +208,7 @@ def frechet_infinity(
     rng = numpy_generator(seed, "frechet infinity")
     inverse, distances = [1.0], [frechet_distance(x, y)]
     for size in np.linspace(2, 1, SIZES)[:-1]:
-        drawn = [[whole_groups(g, round(len(g) / size), rng) for g in groups] for _ in range(DRAWS_A_SIZE)]
+        drawn = [[sample_groups(g, round(len(g) / size), rng) for g in groups] for _ in range(DRAWS_A_SIZE)]
         if any(len(part) < 2 for parts in drawn for part in parts):
             return Extrapolation(None, "a group of images is too large to draw half of the images without it")
         # Whole groups rarely make up the exact number, so the size is what was drawn.

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from sonosynth.metrics.intervals.split_half import Share, Statistics, halving_interval, halving_intervals, of_each
+from sonosynth.metrics.intervals.split_half import Share, Statistics, of_each, split_half_interval, split_half_intervals
 
 SHARES = {"share": Share(of_first=True)}
 
 
 def interval(hits: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, **settings) -> tuple[float, float]:
     index = np.arange(len(hits))
-    found = halving_intervals(
+    found = split_half_intervals(
         lambda i, j: {"share": hits[i].mean()},
         SHARES,
         index if groups is None else groups,
@@ -57,7 +57,7 @@ def test_none_with_few_groups():
     hits = np.ones(20)
     index = np.arange(20)
     for first, second in ((index % 4, index), (index, index % 4)):
-        assert halving_intervals(lambda i, j: {"share": hits[i].mean()}, SHARES, first, second, None) is None
+        assert split_half_intervals(lambda i, j: {"share": hits[i].mean()}, SHARES, first, second, None) is None
     assert interval(hits, index % 5) == pytest.approx((0.39, 1), abs=0.01)
 
 
@@ -70,7 +70,7 @@ def test_divergence_near_its_bound_is_covered():
         x = rng.standard_normal(50)
         values.append(1 - abs(x.mean()))
         found.append(
-            halving_intervals(
+            split_half_intervals(
                 lambda i, j, x=x: dict.fromkeys(shares, 1 - abs(x[i].mean())),
                 shares,
                 index,
@@ -93,7 +93,7 @@ class TestOfDistances:
         x, y = rng.standard_normal(n), 2 * rng.standard_normal(n) + 1
         groups = (np.arange(n), np.arange(n))
         value = x.mean() - y.mean()
-        found = halving_interval(
+        found = split_half_interval(
             value, of_each(lambda i, j: x[i].mean() - y[j].mean()), groups, rng, draws=1500, extrapolate=extrapolate
         )
         reach = (2.093 if n == 20 else 1.972) * np.sqrt((x.var(ddof=1) + y.var(ddof=1)) / n)
@@ -103,7 +103,7 @@ class TestOfDistances:
         rng = np.random.default_rng(0)
         x, y = np.repeat(rng.standard_normal(100), 4), rng.standard_normal(300)
         groups = (np.repeat(np.arange(100), 4), np.arange(300))
-        found = halving_interval(0.0, of_each(lambda i, j: x[i].mean() - y[j].mean()), groups, rng, draws=1000)
+        found = split_half_interval(0.0, of_each(lambda i, j: x[i].mean() - y[j].mean()), groups, rng, draws=1000)
         reach = 1.984 * np.sqrt(x[::4].var(ddof=1) / 100 + y.var(ddof=1) / 300)
         assert found == pytest.approx((-reach, reach), rel=0.06)
 
@@ -120,7 +120,7 @@ class TestOfDistances:
             x = rng.standard_normal((n, 50))
             x[:, 0] += shift
             lengths = of_each(lambda i: length(x[i]))  # noqa: B023
-            low, high = halving_interval(0.0, lengths, (np.arange(n),), rng, draws=60, extrapolate=True)
+            low, high = split_half_interval(0.0, lengths, (np.arange(n),), rng, draws=60, extrapolate=True)
             variances.append(((high - low) / 2 / 1.9905) ** 2)
         # Where only the second term is left, what is kept from falling below it makes the mean larger.
         assert 0.8 < np.mean(variances) / (4 * shift**2 / n + 100 / n**2) < (1.5 if shift == 0 else 1.25)
@@ -136,7 +136,7 @@ class TestOfDistances:
             x, y = rng.standard_normal(60), rng.standard_normal(60) + shift
             values.append(distance(x, y))
             groups = (np.arange(60), np.arange(60))
-            intervals.append(halving_interval(values[-1], between(distance, x, y), groups, rng, draws=40))
+            intervals.append(split_half_interval(values[-1], between(distance, x, y), groups, rng, draws=40))
         low, high = np.array(intervals).T
         assert 0.9 <= ((low <= np.mean(values)) & (np.mean(values) <= high)).mean() <= 0.99
         assert (high - low).mean() < 1.4 * 2 * 1.96 * np.std(values)
@@ -144,9 +144,9 @@ class TestOfDistances:
     def test_none_with_few_groups_or_too_large_ones(self):
         mean = of_each(lambda i, j: 0.0)
         rng = np.random.default_rng(0)
-        assert halving_interval(0.0, mean, (np.arange(20) % 4, np.arange(20)), rng) is None
-        assert halving_interval(0.0, mean, (np.arange(20) % 5, np.arange(20)), rng) == (0, 0)
-        assert halving_interval(0.0, mean, (np.arange(5).clip(max=1), np.arange(20)), rng) is None
+        assert split_half_interval(0.0, mean, (np.arange(20) % 4, np.arange(20)), rng) is None
+        assert split_half_interval(0.0, mean, (np.arange(20) % 5, np.arange(20)), rng) == (0, 0)
+        assert split_half_interval(0.0, mean, (np.arange(5).clip(max=1), np.arange(20)), rng) is None
 
 
 def between(distance: Callable[..., float], x: np.ndarray, y: np.ndarray) -> Statistics:

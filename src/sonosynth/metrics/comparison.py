@@ -1,4 +1,4 @@
-"""Which images a row of the scorecard compares, and the draws behind its floor."""
+"""Which images a row of the scorecard compares, and the draws behind its real baseline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,16 +7,16 @@ import numpy as np
 
 from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
-from sonosynth.metrics.intervals.subsampling import exactly, halves
+from sonosynth.metrics.intervals.subsampling import sample_n, split_half
 
 ALL = "all"
 """The class of rows over all images."""
 MIN_CLASS = 20
 """A class is scored on its own if both sets hold at least so many of its images."""
-MIN_FLOOR = 20
-"""No floor is given from fewer real images a side."""
-FLOOR_DRAWS = 10
-"""Halvings that a floor is the mean of."""
+MIN_BASELINE = 20
+"""No real baseline is given from fewer real images a side."""
+BASELINE_DRAWS = 10
+"""Halvings that a real baseline is the mean of."""
 TRAIN, HELD_OUT, SYNTHETIC = "train", "held-out", "synthetic"
 """The sets of images, in their order."""
 
@@ -53,21 +53,21 @@ class Comparison:
         """Return a seed of this comparison's own."""
         return seed_of(seed, self.reference, self.class_)
 
-    def floor_draws(self, seed: int) -> list[Draw]:
-        """Return `FLOOR_DRAWS` draws of the floor's size, or none where that would be below `MIN_FLOOR`.
+    def baseline_draws(self, seed: int) -> list[Draw]:
+        """Return `BASELINE_DRAWS` draws of the real baseline's size, or none where that would be below `MIN_BASELINE`.
 
-        The floor's size is min(n_reference, n_synthetic, half of all real images as far as whole groups allow).
+        The real baseline's size is min(n_reference, n_synthetic, half of all real images as far as whole groups allow).
         """
         rng = numpy_generator(self.seed(seed), "floor")
         groups, real = self.groups, self.real_images
-        sides = [halves(groups[real], rng) for _ in range(FLOOR_DRAWS)]
+        sides = [split_half(groups[real], rng) for _ in range(BASELINE_DRAWS)]
         reference, synthetic = self.reference_images, self.synthetic_images
         m = min(len(reference), len(synthetic), *(len(side) for pair in sides for side in pair))
-        if m < MIN_FLOOR:
+        if m < MIN_BASELINE:
             return []
 
         def drawn(images: np.ndarray) -> np.ndarray:
-            return np.asarray(images[exactly(groups[images], m, rng)])
+            return np.asarray(images[sample_n(groups[images], m, rng)])
 
         return [(drawn(real[a]), drawn(real[b]), drawn(reference), drawn(synthetic)) for a, b in sides]
 

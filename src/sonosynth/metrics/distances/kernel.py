@@ -4,12 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sonosynth.metrics.frechet import checked
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, around, fewest
+from sonosynth.data.imageset import ImageSet
+from sonosynth.metrics.distances.frechet import checked
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
 
 SIGMA = 10.0
 """Width of the Gaussian kernel on features of unit length, and what its values are multiplied by; both are CMMD's."""
 SCALE = 1000.0
+SNAPSHOT_FEATURES = "efficientnet-lite0"
+"""Five times as fast as Inception; final scores use their own features."""
 
 Kernel = Callable[[np.ndarray, int], np.ndarray]
 """From inner products of features, and their dimension, to kernel values."""
@@ -58,7 +61,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
     return kernel_from_matrix(*_joined(x, y, polynomial_kernel))
 
 
-def gaussian_kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
+def cmmd(x: np.ndarray, y: np.ndarray) -> float:
     """Return 1000 times the unbiased squared discrepancy between `x` ``[N, D]`` and `y` ``[M, D]``: `gaussian_kernel`.
 
     CMMD's published code sums all pairs, an image with itself too, which biases its value upwards at small N; this is
@@ -69,6 +72,21 @@ def gaussian_kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
     return kernel_from_matrix(*_joined(x, y, _gaussian))
+
+
+def snapshot_distance(data: ImageSet, features: str = SNAPSHOT_FEATURES) -> Callable[[np.ndarray], float]:
+    """Return the distance by which snapshots of a generator are chosen: from images to the training images `data`.
+
+    The function that is returned takes uint8 images ``[N, H, W]`` and gives their kernel distance to `data`, which is
+    embedded once. No held-out image takes part, so a choice by this distance leaks nothing into a later score.
+
+    Raises:
+        FeatureError: `features` is unknown.
+    """
+    from sonosynth.features.registry import embed  # imports torch, which declarations of metrics must not need
+
+    reference = embed(data, features)
+    return lambda images: kernel_distance(reference, embed(images, features))
 
 
 def kernel_from_matrix(kernel: np.ndarray, i: np.ndarray, j: np.ndarray) -> float:
@@ -100,14 +118,14 @@ def kernel_interval(
     return _interval(x, y, polynomial_kernel, groups_x, groups_y, level)
 
 
-def gaussian_kernel_interval(
+def cmmd_interval(
     x: np.ndarray,
     y: np.ndarray,
     groups_x: np.ndarray | None = None,
     groups_y: np.ndarray | None = None,
     level: float = 0.95,
 ) -> tuple[float, float] | None:
-    """Return the interval of `gaussian_kernel_distance`, as `kernel_interval` does; it raises the same."""
+    """Return the interval of `cmmd`, as `kernel_interval` does; it raises the same."""
     return _interval(x, y, _gaussian, groups_x, groups_y, level)
 
 
@@ -120,12 +138,12 @@ def kernel_interval_from_matrix(
     level: float = 0.95,
 ) -> tuple[float, float] | None:
     """Return what `kernel_interval` does, from a kernel matrix (see `kernel_from_matrix`); groups are of i and j."""
-    n_groups = fewest((groups_x, groups_y))
+    n_groups = min_group_count((groups_x, groups_y))
     if n_groups < MIN_GROUPS:
         return None
     xx, yy, xy = kernel[np.ix_(i, i)], kernel[np.ix_(j, j)], kernel[np.ix_(i, j)]
     variance = _jackknife_variance(xx, yy, xy, groups_x) + _jackknife_variance(yy, xx, xy.T, groups_y)
-    return around(kernel_from_matrix(kernel, i, j), float(np.sqrt(variance)), n_groups, level)
+    return t_interval(kernel_from_matrix(kernel, i, j), float(np.sqrt(variance)), n_groups, level)
 
 
 def _jackknife_variance(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, groups: np.ndarray) -> float:

@@ -9,7 +9,7 @@ those of two real sets.
 import numpy as np
 
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.intervals.split_half import DRAWS, Share, halving_intervals
+from sonosynth.metrics.intervals.split_half import DRAWS, Share, split_half_intervals
 from sonosynth.metrics.neighbours import Neighbours, joined
 
 _SHARES = {
@@ -31,7 +31,7 @@ def alpha_precision(x: np.ndarray, y: np.ndarray) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    return alpha_precision_from_distances(*joined(x, y))["alpha_precision"]
+    return alpha_precision_values(*joined(x, y))["alpha_precision"]
 
 
 def beta_recall(x: np.ndarray, y: np.ndarray) -> float:
@@ -46,7 +46,7 @@ def beta_recall(x: np.ndarray, y: np.ndarray) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    return alpha_precision_from_distances(*joined(x, y))["beta_recall"]
+    return alpha_precision_values(*joined(x, y))["beta_recall"]
 
 
 def authenticity(x: np.ndarray, y: np.ndarray) -> float:
@@ -61,10 +61,10 @@ def authenticity(x: np.ndarray, y: np.ndarray) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    return alpha_precision_from_distances(*joined(x, y))["authenticity"]
+    return alpha_precision_values(*joined(x, y))["authenticity"]
 
 
-def alpha_precision_from_distances(distances: np.ndarray, i: np.ndarray, j: np.ndarray) -> dict[str, float]:
+def alpha_precision_values(distances: np.ndarray, i: np.ndarray, j: np.ndarray) -> dict[str, float]:
     """Return ``alpha_precision``, ``beta_recall`` and ``authenticity`` of rows `j` with rows `i` as the real ones.
 
     Args:
@@ -75,7 +75,7 @@ def alpha_precision_from_distances(distances: np.ndarray, i: np.ndarray, j: np.n
     return _scores(Neighbours.of(distances, i, j), np.arange(len(i)), np.arange(len(j)))
 
 
-def alpha_precision_intervals_from_distances(
+def alpha_precision_intervals(
     distances: np.ndarray,
     i: np.ndarray,
     j: np.ndarray,
@@ -85,9 +85,9 @@ def alpha_precision_intervals_from_distances(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]] | None:
-    """Return the intervals of what `alpha_precision_from_distances` returns, or None with too few groups.
+    """Return the intervals of what `alpha_precision_values` returns, or None with too few groups.
 
-    They are meant to hold the expected values for sets of these sizes, and are made by `halving_intervals`.
+    They are meant to hold the expected values for sets of these sizes, and are made by `split_half_intervals`.
 
     In simulation with normal features (D = 16 to 64; synthetic ones equal, shifted, narrower, wider, or with a fifth of
     copies), 95 % intervals held the expected value in 0.93 to 0.98 of 200 repeats at N = M = 100, and in 0.93 to 0.98
@@ -105,7 +105,7 @@ def alpha_precision_intervals_from_distances(
     """
     near = Neighbours.of(distances, i, j)
     generator = numpy_generator(seed, "alpha-precision interval")
-    return halving_intervals(lambda a, b: _scores(near, a, b), _SHARES, groups_x, groups_y, generator, level, draws)
+    return split_half_intervals(lambda a, b: _scores(near, a, b), _SHARES, groups_x, groups_y, generator, level, draws)
 
 
 def _scores(near: Neighbours, a: np.ndarray, b: np.ndarray) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Fidelity and diversity: precision, recall, density, coverage, alpha-precision and its fellows."""
