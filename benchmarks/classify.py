@@ -7,7 +7,7 @@ of the classifier study on BUSI. Times are CPU seconds of one process, so that o
 (it still takes cache and memory bandwidth, and slows what is measured); an hour has one process a core, each with one
 thread. Beside them stands the rate of a matrix product of all cores, in the precision of training. Ways to train:
 
-- `one by one`: `fit`, as a study calls it; `classical` augments too;
+- `one by one`: `train_classifier`, as a study calls it; `classical` augments too;
 - `as in MONAI`: without the matrix products of the last stage;
 - `stacked`: four seeds in one step, by `torch.func.vmap`, which makes grouped convolutions of the convolutions; always
   in float32, since PyTorch 2.13 takes no such gradient under autocast;
@@ -34,9 +34,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from bench import line, save
-from sonosynth.classify.fitting import fit
 from sonosynth.classify.networks import build_network
-from sonosynth.classify.settings import Training
+from sonosynth.classify.training import TrainingSettings, train_classifier
 from sonosynth.core.device import autocast, compile_function, keep_freed_memory
 from sonosynth.data.imageset import ImageSet
 from train_step import matmul_rate
@@ -68,7 +67,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def stepper(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Step:
-    """Return one step of training another network than `classify.fitting` does."""
+    """Return one step of training another network than `classify.training` does."""
     x, labels = batch()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
@@ -135,10 +134,12 @@ def measure(way: str, repeats: int) -> tuple[float, float]:
 
 
 def as_in_a_study(classical: bool, repeats: int) -> float:
-    """Return the median CPU time of a step of `fit` after one to warm up."""
+    """Return the median CPU time of a step of `train_classifier` after one to warm up."""
     times: list[float] = []
-    training = Training(steps=repeats + 2, batch=BATCH)
-    fit(some_images(100), classical=classical, training=training, progress=lambda *_: times.append(time.process_time()))
+    training = TrainingSettings(steps=repeats + 2, batch=BATCH)
+    train_classifier(
+        some_images(100), classical=classical, training=training, progress=lambda *_: times.append(time.process_time())
+    )
     return statistics.median(after - before for before, after in pairwise(times[1:]))
 
 
@@ -153,7 +154,9 @@ def beside_steps() -> float:
 
     def whole(steps: int) -> float:
         began = time.process_time()
-        fit(images, classical=False, training=Training(steps=steps, batch=BATCH)).predict(test.images)
+        train_classifier(images, classical=False, training=TrainingSettings(steps=steps, batch=BATCH)).predict(
+            test.images
+        )
         return time.process_time() - began
 
     whole(1)

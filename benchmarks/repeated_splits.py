@@ -3,7 +3,7 @@
 import numpy as np
 
 from simulated_outcomes import GROUP_SIZES, N_CLASSES, PROPORTIONS
-from sonosynth.statistics import Splits, macro_f1
+from sonosynth.statistics import RepeatedSplits, macro_f1
 
 _FEATURES = 6
 _APART = 0.55  # distance of class means a feature, in standard deviations of a group
@@ -11,7 +11,7 @@ _APART = 0.55  # distance of class means a feature, in standard deviations of a 
 
 def split_scores(
     random: np.random.Generator, repeats: int, size: int = 0, n: int = 780
-) -> tuple[np.ndarray, np.ndarray, Splits]:
+) -> tuple[np.ndarray, np.ndarray, RepeatedSplits]:
     """Return macro F1 of either learner in each split, and the splits.
 
     Each learner has features of its own, drawn alike, and takes the nearest class mean: neither is better. A quarter of
@@ -34,7 +34,7 @@ def split_scores(
         tests.append(tuple(test.tolist()))
         parts.append(len(part))
     a, b = np.transpose(scores)
-    return a, b, Splits(tuple(tests), min(parts))
+    return a, b, RepeatedSplits(tuple(tests), min(parts))
 
 
 def _shares() -> np.ndarray:

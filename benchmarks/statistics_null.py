@@ -32,11 +32,12 @@ from simulated_outcomes import (
     predict,
 )
 from sonosynth.statistics import (
-    Jackknife,
-    RepeatedScores,
-    Splits,
+    FixedTestScores,
+    RepeatedSplits,
+    RepeatedSplitScores,
     VarianceComponents,
     clustered_mcnemar,
+    equivalent_real_images,
     expected_power,
     f1_interval,
     holm,
@@ -45,7 +46,6 @@ from sonosynth.statistics import (
     minimum_detectable_difference,
     score_difference,
     variance_components,
-    worth_in_real_images,
 )
 
 COLUMNS = (
@@ -65,7 +65,7 @@ N_GROUPS = 148  # of 195 images, on average
 RESAMPLES = 1000  # of the bootstrap that stands beside
 
 
-def jackknives(images: Any, predictions: Array) -> list[Jackknife]:
+def jackknives(images: Any, predictions: Array) -> list[FixedTestScores]:
     """Return macro F1 of each arm with every group left out."""
     return [macro_f1_jackknife(images.labels, images.groups, arm, N_CLASSES) for arm in predictions]
 
@@ -145,9 +145,9 @@ def null_splits(random: np.random.Generator, size: int, repeats: int, n_splits: 
         yield found
 
 
-def nadeau_bengio(a: np.ndarray, b: np.ndarray, splits: Splits) -> float:
+def nadeau_bengio(a: np.ndarray, b: np.ndarray, splits: RepeatedSplits) -> float:
     """Return the p-value of no difference between two learners over `splits`."""
-    return float((RepeatedScores(b, splits) - RepeatedScores(a, splits)).estimate().p_value())
+    return float((RepeatedSplitScores(b, splits) - RepeatedSplitScores(a, splits)).estimate().p_value())
 
 
 def null_family(random: np.random.Generator, repeats: int) -> Outcomes:
@@ -216,7 +216,9 @@ def worths(random: np.random.Generator, n_real: int, equals: int, repeats: int) 
         images = draw_images(random)
         curve = [jackknives(images, predict(random, images, [SKILLS[n]] * 2, n))[0] for n in sizes]
         other = jackknives(images, predict(random, images, [skill] * 2, n_real))[1]
-        yield {"paired t test turned round": holds(worth_in_real_images(sizes, curve, n_real, other).equals, equals)}
+        yield {
+            "paired t test turned round": holds(equivalent_real_images(sizes, curve, n_real, other).equivalent, equals)
+        }
 
 
 def equal_skill(n_real: int, equals: int) -> float:

@@ -23,7 +23,7 @@ from unittest import mock
 
 from bench import line, save
 from sonosynth.classify import classify as classifying
-from sonosynth.classify.fitting import Fitted
+from sonosynth.classify.training import TrainedClassifier
 from sonosynth.cli.demo import PER_CLASS, SIZE, STUDY
 from sonosynth.features.registry import FeatureExtractor
 from sonosynth.gan import sample
@@ -44,7 +44,7 @@ WORK: tuple[tuple[str, Any, str], ...] = (
     ("sampling", RunWriter, "grid"),
     ("embedding", FeatureExtractor, "__call__"),
     ("classification", classifying, "fit"),
-    ("classification", Fitted, "predict"),
+    ("classification", TrainedClassifier, "predict"),
     ("metrics", scorecard, "_rows"),
     ("metrics", scorecard, "_remembered"),
     ("metrics", scorecard, "_copies"),

@@ -8,11 +8,11 @@ from sonosynth.classify.arms import (
     ARMS,
     DEFAULT_ARMS,
     ArmError,
+    added_counts,
     draw_synthetic,
-    extra_counts,
     find_arm,
-    find_fill,
-    repeated,
+    find_class_balance,
+    oversample,
     training_images,
 )
 from sonosynth.data.imageset import ImageSet
@@ -26,26 +26,26 @@ def unbalanced(*counts: int) -> ImageSet:
 
 def test_added_images_stand_in_training_proportions():
     train = unbalanced(30, 15, 5)
-    assert extra_counts(train, 1).tolist() == [30, 15, 5]
-    assert extra_counts(train, 2).tolist() == [60, 30, 10]
-    assert extra_counts(train, 0.5).sum() == 25
-    assert np.abs(extra_counts(train, 0.5) - [15, 7.5, 2.5]).max() <= 0.5
-    assert extra_counts(unbalanced(2, 0), 0.1).tolist() == [1, 0]
+    assert added_counts(train, 1).tolist() == [30, 15, 5]
+    assert added_counts(train, 2).tolist() == [60, 30, 10]
+    assert added_counts(train, 0.5).sum() == 25
+    assert np.abs(added_counts(train, 0.5) - [15, 7.5, 2.5]).max() <= 0.5
+    assert added_counts(unbalanced(2, 0), 0.1).tolist() == [1, 0]
 
 
 def test_added_images_can_balance_the_classes():
     train = unbalanced(30, 15, 5, 0)
-    assert (np.bincount(train.labels, minlength=4) + extra_counts(train, 2, "balanced")).tolist() == [50, 50, 50, 0]
-    assert extra_counts(train, 0.5, "balanced").tolist() == [0, 8, 17, 0]  # 30, 23, 22: as equal as 25 can make them
-    assert extra_counts(train, 0.1, "balanced").tolist() == [0, 0, 5, 0]
-    assert extra_counts(train, 1.3, "balanced").sum() == 65
+    assert (np.bincount(train.labels, minlength=4) + added_counts(train, 2, "balanced")).tolist() == [50, 50, 50, 0]
+    assert added_counts(train, 0.5, "balanced").tolist() == [0, 8, 17, 0]  # 30, 23, 22: as equal as 25 can make them
+    assert added_counts(train, 0.1, "balanced").tolist() == [0, 0, 5, 0]
+    assert added_counts(train, 1.3, "balanced").sum() == 65
 
 
 def test_images_that_stand_alone_are_balanced_among_themselves():
     train = unbalanced(14, 7, 4, 0)
-    assert extra_counts(train, 0.5, "balanced", alone=True).tolist() == [4, 4, 4, 0]
-    assert extra_counts(train, 1, "balanced", alone=True).tolist() == [9, 8, 8, 0]
-    assert (extra_counts(train, 0.5, alone=True) == extra_counts(train, 0.5)).all()
+    assert added_counts(train, 0.5, "balanced", alone=True).tolist() == [4, 4, 4, 0]
+    assert added_counts(train, 1, "balanced", alone=True).tolist() == [9, 8, 8, 0]
+    assert (added_counts(train, 0.5, alone=True) == added_counts(train, 0.5)).all()
     assert {name for name, arm in ARMS.items() if arm.synthetic_alone} == {"synthetic-only", "test-on-synthetic"}
 
 
@@ -73,10 +73,10 @@ def test_oversampling_repeats_images_of_a_class_equally_often(ratio):
 
 
 def test_oversampling_to_balance_is_the_control_of_balancing_with_synthetic_images():
-    pool = training_images(ARMS["oversampled"], unbalanced(12, 6), None, ratio=1, fill="balanced", seed=0)
+    pool = training_images(ARMS["oversampled"], unbalanced(12, 6), None, ratio=1, class_balance="balanced", seed=0)
     assert pool.class_counts == {"a": 18, "b": 18}
     with pytest.raises(ArmError, match="no real image of class 'b' can be repeated"):
-        repeated(unbalanced(3, 0), np.array([0, 1]), seed=0)
+        oversample(unbalanced(3, 0), np.array([0, 1]), seed=0)
 
 
 def test_arms_train_on_what_their_names_say():
@@ -101,8 +101,8 @@ def test_bad_input_is_named():
     train = unbalanced(4, 4)
     for ratio in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ArmError, match="a number above 0, not"):
-            extra_counts(train, ratio)
+            added_counts(train, ratio)
     with pytest.raises(ArmError, match="did you mean 'balanced'"):
-        find_fill("balance")
+        find_class_balance("balance")
     with pytest.raises(ArmError, match="did you mean 'oversampled'"):
         find_arm("oversample")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sonosynth.classify.augmentation import classical_augmentation
-from sonosynth.classify.ultrasound_augment import (
+from sonosynth.classify.augmentation import (
+    classical_augmentation,
     depth_attenuation,
     gaussian_shadow,
     haze,

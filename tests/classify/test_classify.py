@@ -4,12 +4,12 @@ from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
 from sonosynth.classify.arms import ARMS, ArmError, find_arm
-from sonosynth.classify.classify import Training, classify
+from sonosynth.classify.classify import TrainingSettings, classify
 from sonosynth.classify.filters import confidence_filter
 from sonosynth.core.errors import ClassError, DivergenceError, LeakageError, MixedSizesError
 from sonosynth.data.imageset import ImageSet
 
-SHORT = Training(steps=30, batch=16)
+SHORT = TrainingSettings(steps=30, batch=16)
 
 
 def made(images: ImageSet) -> ImageSet:
@@ -30,7 +30,9 @@ def test_every_arm_learns_an_easy_task_and_repeats_itself(arm):
 
 
 def test_resnet18_learns_an_easy_task_on_the_way_that_is_default():
-    scored = classify(blobs(12), blobs(15, seed=1), ARMS["real+classical"], training=Training(steps=12, batch=16))
+    scored = classify(
+        blobs(12), blobs(15, seed=1), ARMS["real+classical"], training=TrainingSettings(steps=12, batch=16)
+    )
     assert scored.metrics["macro_f1"] > 0.9
 
 
@@ -61,7 +63,7 @@ def test_a_validation_set_chooses_the_weights_and_nothing_else():
     if chosen.step == SHORT.steps:
         assert np.array_equal(plain.probabilities, chosen.probabilities)
     wrong = ImageSet(**{**vars(validation), "labels": 1 - validation.labels})
-    slow = Training(steps=30, batch=16, learning_rate=3e-3)
+    slow = TrainingSettings(steps=30, batch=16, learning_rate=3e-3)
     misled = classify(train, test, ARMS["real"], validation=wrong, network="tiny", training=slow)
     assert misled.step < slow.steps and misled.metrics["macro_f1"] < plain.metrics["macro_f1"]
     with pytest.raises(LeakageError, match="validation images are also training images"):
@@ -73,7 +75,7 @@ def test_a_validation_set_chooses_the_weights_and_nothing_else():
 
 
 def test_a_training_that_diverged_says_what_to_lower():
-    train, test, wild = blobs(12), blobs(15, seed=1), Training(steps=30, batch=16, learning_rate=1e30)
+    train, test, wild = blobs(12), blobs(15, seed=1), TrainingSettings(steps=30, batch=16, learning_rate=1e30)
     for validation in (None, blobs(8, seed=2)):
         with pytest.raises(DivergenceError, match="became non-finite; lower its learning_rate: --learning-rate"):
             classify(train, test, ARMS["real"], validation=validation, network="tiny", training=wild)

@@ -6,12 +6,12 @@ from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
 from sonosynth.classify import filters
-from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter, folds_of_groups, score_filter
-from sonosynth.classify.settings import Training
+from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter, group_folds, score_filter
+from sonosynth.classify.training import TrainingSettings
 from sonosynth.core.errors import ClassError, LeakageError
 from sonosynth.data.imageset import ImageSet
 
-SHORT = Training(steps=30, batch=16)
+SHORT = TrainingSettings(steps=30, batch=16)
 
 
 def flat(images: ImageSet) -> np.ndarray:
@@ -56,9 +56,9 @@ def test_judges_never_see_the_groups_that_set_the_threshold(monkeypatch):
         seen.append(set(pool.groups))
         return original(pool, **arguments)
 
-    original = filters.fit
-    monkeypatch.setattr(filters, "fit", watched)
-    confidence_filter(train, half_wrong(0), network="tiny", training=Training(steps=2, batch=4))
+    original = filters.train_classifier
+    monkeypatch.setattr(filters, "train_classifier", watched)
+    confidence_filter(train, half_wrong(0), network="tiny", training=TrainingSettings(steps=2, batch=4))
     assert len(seen) == 3
     assert set.union(*seen) == set(range(6)) and all(len(groups) == 4 for groups in seen)
     assert not set.intersection(*seen)  # every group is left out once
@@ -69,9 +69,9 @@ def test_a_class_that_one_fold_holds_alone_is_named():
     labels, groups = np.concatenate([one, other, other]), np.repeat([0, 1, 2], [30, 16, 16])
     train = ImageSet(np.zeros((62, 4, 4), np.uint8), labels, tuple("abcd"), groups, tuple(map(str, range(62))))
     with pytest.raises(FilterError, match="of 2 folds of whole groups one holds all training images of class 'd'"):
-        folds_of_groups(train)
+        group_folds(train)
     with pytest.raises(FilterError, match="two folds or more, not 1"):
-        folds_of_groups(train, folds=1)
+        group_folds(train, folds=1)
 
 
 def test_distance_drops_what_lies_farther_than_real_images_do():

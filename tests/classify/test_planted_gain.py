@@ -7,7 +7,7 @@ import pytest
 from torch import nn
 
 from sonosynth.classify.arms import ARMS
-from sonosynth.classify.classify import Training, classify
+from sonosynth.classify.classify import TrainingSettings, classify
 from sonosynth.classify.networks import NETWORKS, Network
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
@@ -40,7 +40,7 @@ def phantoms() -> tuple[ImageSet, ImageSet, ImageSet]:
 def macro_f1(phantoms, arm: str, synthetic: ImageSet | None, steps: int) -> float:
     """Return the mean over seeds."""
     made = None if synthetic is None else ImageSet(**{**vars(synthetic), "synthetic": True})
-    training = Training(steps=steps)
+    training = TrainingSettings(steps=steps)
     found = [
         classify(
             phantoms[0],

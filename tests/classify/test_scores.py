@@ -4,7 +4,7 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score,
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from conftest import blobs
-from sonosynth.classify.scores import brier, expected_calibration_error, score_predictions
+from sonosynth.classify.scores import brier_score, expected_calibration_error, score_predictions
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def test_scores_agree_with_scikit_learn(predicted):
 def test_brier_of_two_classes_is_twice_the_binary_one():
     rng = np.random.default_rng(1)
     p, labels = rng.random(40), rng.integers(0, 2, 40)
-    assert brier(np.stack([1 - p, p], 1), labels) == pytest.approx(2 * brier_score_loss(labels, p))
-    assert brier(np.eye(2)[[0, 1]], np.array([1, 0])) == 2
+    assert brier_score(np.stack([1 - p, p], 1), labels) == pytest.approx(2 * brier_score_loss(labels, p))
+    assert brier_score(np.eye(2)[[0, 1]], np.array([1, 0])) == 2
 
 
 def test_calibration_error_agrees_with_torchmetrics_and_with_a_loop(predicted):

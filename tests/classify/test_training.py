@@ -5,9 +5,13 @@ from sklearn.utils.class_weight import compute_class_weight
 from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
-from sonosynth.classify.fitting import fit
-from sonosynth.classify.sampling import balanced_indices, class_weights
-from sonosynth.classify.settings import Training, TrainingError
+from sonosynth.classify.training import (
+    TrainingError,
+    TrainingSettings,
+    balanced_indices,
+    class_weights,
+    train_classifier,
+)
 
 LABELS = np.array([0] * 10 + [2] * 3 + [3] * 2)
 
@@ -37,9 +41,9 @@ def test_settings_change_what_is_learnt_and_repeat_themselves(settings):
     images = images.subset(np.flatnonzero((images.labels == 0) | (np.arange(24) < 6)))
 
     def probabilities(**changes):
-        training = Training(steps=6, batch=8, **changes)
+        training = TrainingSettings(steps=6, batch=8, **changes)
         torch.rand(1)  # whatever was drawn before does not matter
-        return fit(images, classical=False, network="tiny", training=training).predict(images.images)
+        return train_classifier(images, classical=False, network="tiny", training=training).predict(images.images)
 
     changed = probabilities(**settings)
     assert not np.array_equal(changed, probabilities())
@@ -51,8 +55,10 @@ def test_balance_helps_the_rare_class():
     few = images.subset(np.flatnonzero((images.labels == 0) | (np.arange(80) < 8)))
     rare = {}
     for balance in ("none", "weights", "sampling"):
-        training = Training(steps=8, batch=16, balance=balance, learning_rate=5e-3)
-        predicted = fit(few, classical=False, network="tiny", training=training, seed=1).predict(images.images)
+        training = TrainingSettings(steps=8, batch=16, balance=balance, learning_rate=5e-3)
+        predicted = train_classifier(few, classical=False, network="tiny", training=training, seed=1).predict(
+            images.images
+        )
         rare[balance] = predicted[images.labels == 1, 1].mean()
     assert min(rare["weights"], rare["sampling"]) > rare["none"] + 0.05
 
@@ -61,12 +67,12 @@ def test_global_randomness_is_left_alone():
     torch.manual_seed(5)
     before = torch.rand(1)
     torch.manual_seed(5)
-    fit(blobs(4), classical=True, network="tiny", training=Training(steps=2, batch=4))
+    train_classifier(blobs(4), classical=True, network="tiny", training=TrainingSettings(steps=2, batch=4))
     assert torch.equal(before, torch.rand(1))
 
 
 def test_the_cosine_ends_at_zero_and_a_constant_rate_stays():
-    cosine, constant = Training(steps=40), Training(steps=40, schedule="constant")
+    cosine, constant = TrainingSettings(steps=40), TrainingSettings(steps=40, schedule="constant")
     factors = [cosine.learning_rate_factor(step) for step in range(41)]
     assert factors[:3] == [0.5, 1, 1] and factors[40] == pytest.approx(0)
     assert factors[21] == pytest.approx(0.5)
@@ -87,13 +93,13 @@ def test_the_cosine_ends_at_zero_and_a_constant_rate_stays():
 )
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(TrainingError, match=message):
-        Training(**settings)
+        TrainingSettings(**settings)
 
 
 def test_the_digest_of_weights_tells_classifiers_apart():
     def digest(seed: int, steps: int) -> str:
-        training = Training(steps=steps, batch=8)
-        return fit(blobs(12), classical=False, network="tiny", training=training, seed=seed).weights_digest
+        training = TrainingSettings(steps=steps, batch=8)
+        return train_classifier(blobs(12), classical=False, network="tiny", training=training, seed=seed).weights_digest
 
     assert digest(0, 3) == digest(0, 3)
     assert len({digest(0, 3), digest(1, 3), digest(0, 4)}) == 3

@@ -10,7 +10,7 @@ from conftest import blobs
 from sonosynth.classify.arms import ArmError
 from sonosynth.classify.filters import FilterError
 from sonosynth.classify.networks import NetworkError
-from sonosynth.classify.settings import TrainingError
+from sonosynth.classify.training import TrainingError
 from sonosynth.cli.classify import classify
 from sonosynth.core.errors import ClassError, SonosynthError
 from sonosynth.data.imageset import ImageSet
@@ -83,7 +83,7 @@ def test_a_filter_that_leaves_nothing_or_too_little_of_a_class_is_refused(folder
 
 
 def test_oversampling_and_testing_on_synthetic_images_are_told(folders):
-    result = result_of(folders, "--arm", "oversampled", "--ratio", "2", "--fill", "balanced")
+    result = result_of(folders, "--arm", "oversampled", "--ratio", "2", "--class-balance", "balanced")
     assert "oversampled: 16 real + 0 synthetic training images, 12 test images" in result.stdout
     result = result_of(folders, "--arm", "test-on-synthetic", "--synthetic", folders["synthetic"])
     assert "16 real + 0 synthetic training images, 40 synthetic test images" in result.stdout
@@ -92,7 +92,16 @@ def test_oversampling_and_testing_on_synthetic_images_are_told(folders):
 def test_synthetic_images_that_stand_alone_are_balanced_among_themselves(folders, tmp_path):
     images = blobs(8)
     images.subset(np.flatnonzero((images.labels == 0) | (np.arange(16) < 8))).save(tmp_path / "train")
-    chosen = ["--synthetic", folders["synthetic"], "--arm", "test-on-synthetic", "--ratio", "0.5", "--fill", "balanced"]
+    chosen = [
+        "--synthetic",
+        folders["synthetic"],
+        "--arm",
+        "test-on-synthetic",
+        "--ratio",
+        "0.5",
+        "--class-balance",
+        "balanced",
+    ]
     result = result_of(folders | {"train": str(tmp_path / "train")}, *chosen, "--json")
     assert result.exit_code == 0, result.output
     assert np.bincount(json.loads(result.stdout)["labels"]).tolist() == [3, 3]
@@ -115,8 +124,8 @@ def test_images_of_a_class_that_training_lacks_are_refused(folders, tmp_path):
         (("--balance", "weight"), TrainingError, "did you mean 'weights'"),
         (("--filter", "distanc", "--synthetic", "x"), FilterError, "did you mean 'distance'"),
         (("--filter", "distance"), ArmError, "--filter drops synthetic images; give --synthetic"),
-        (("--fill", "even"), ArmError, "unknown way to fill classes 'even'"),
-        (("--fill", "balanced"), ArmError, "arm 'real+classical' adds none; leave --fill out"),
+        (("--class-balance", "even"), ArmError, "no class balance 'even'"),
+        (("--class-balance", "balanced"), ArmError, "arm 'real+classical' adds none; leave --class-balance out"),
         (("--filter-quantile", "7"), FilterError, "give --filter, or leave --filter-quantile out"),
         (
             ("--synthetic", "x", "--arm", "real+synthetic", "--filter", "distance", "--filter-quantile", "7"),
@@ -129,7 +138,11 @@ def test_images_of_a_class_that_training_lacks_are_refused(folders, tmp_path):
         (("--ratio", "2", "--arm", "real"), ArmError, "give --synthetic, or leave --ratio out"),
         (("--ratio", "-1", "--arm", "oversampled"), ArmError, "a number above 0, not -1"),
         (("--synthetic", "SYNTHETIC", "--arm", "real+synthetic", "--ratio", "9"), ArmError, "are needed and there are"),
-        (("--synthetic", "SYNTHETIC", "--arm", "real+synthetic", "--fill", "balanced"), ArmError, "--ratio how many"),
+        (
+            ("--synthetic", "SYNTHETIC", "--arm", "real+synthetic", "--class-balance", "balanced"),
+            ArmError,
+            "--ratio how many",
+        ),
     ],
 )
 def test_bad_input_is_named(folders, arguments, error, message):

@@ -25,11 +25,11 @@ from sonosynth.report.study.page import write_report
 from sonosynth.report.study.reviewer import reviewers_questions
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
+    equivalent_real_images,
     f1_difference,
     holm,
     macro_f1_jackknife,
     minimum_detectable_difference,
-    worth_in_real_images,
 )
 
 ALL_ARMS = (
@@ -176,14 +176,14 @@ def test_worth_is_read_off_the_curve_of_the_same_arm(record, rows):
         macro_f1_jackknife(test.labels, test.groups, np.stack(row.predictions), len(CLASSES))
         for row in (*(row_of(rows, "real+classical", size) for size in (10, 20)), found.row)
     ]
-    expected = worth_in_real_images([10, 20], scores[:2], 10, scores[2])
+    expected = equivalent_real_images([10, 20], scores[:2], 10, scores[2])
     assert found.baseline.arm == "real+classical" and found.worth == expected
     assert {w.row.series.arm for w in real_worth(rows)} == {"real+synthetic", "real+classical+synthetic"}
 
 
 def test_worth_beyond_the_measured_range_is_said(record, rows):
     order = tables.generators(record)
-    far = [w for w in real_worth(rows) if w.worth.equals.value == np.inf]
+    far = [w for w in real_worth(rows) if w.worth.equivalent.value == np.inf]
     assert far and all(worth_row(w, order)["equals"] == "> 20" for w in far)
     assert worth_row(far[0], order)["gain"] == f"> {20 - far[0].row.size:+d}".replace("+0", "0")
     settled = [w for w in far if w.worth.gain.low > 0]

@@ -5,14 +5,14 @@ import pytest
 
 from simulated_outcomes import SKILLS, draw_images, predict
 from sonosynth.statistics import (
+    EquivalentRealImages,
+    FixedTestScores,
     Interval,
-    Jackknife,
-    Worth,
+    equivalent_real_images,
     f1_interval,
     learning_curve,
     macro_f1_jackknife,
     score_difference,
-    worth_in_real_images,
 )
 
 SIZES = [25, 50, 100, 200]
@@ -25,7 +25,7 @@ def score(value, random=None, spread=0.02, n_draws=5, n_groups=40):
         noise = random.normal(0, spread * np.sqrt(n_groups), (n_groups, n_draws)) + random.normal(0, spread, n_draws)
     table = value + noise
     whole = table.mean(axis=0)
-    return Jackknife(whole, (n_groups * whole - table) / (n_groups - 1))
+    return FixedTestScores(whole, (n_groups * whole - table) / (n_groups - 1))
 
 
 def simulated(seed, gain):
@@ -55,17 +55,17 @@ def test_points_are_those_of_the_tables():
     ],
 )
 def test_curve_is_read_in_log2_n_and_not_beyond_its_ends(reached, expected):
-    worth = worth_in_real_images(SIZES, [score(v) for v in (0.4, 0.5, 0.6, 0.7)], 50, score(reached))
-    assert worth.equals.value == pytest.approx(expected)
+    worth = equivalent_real_images(SIZES, [score(v) for v in (0.4, 0.5, 0.6, 0.7)], 50, score(reached))
+    assert worth.equivalent.value == pytest.approx(expected)
     assert worth.gain.value == pytest.approx(expected - 50)
-    assert worth.equals.low <= worth.equals.value <= worth.equals.high
+    assert worth.equivalent.low <= worth.equivalent.value <= worth.equivalent.high
 
 
 def test_a_curve_that_falls_is_made_to_rise():
-    worth = worth_in_real_images(SIZES, [score(v) for v in (0.4, 0.6, 0.5, 0.7)], 50, score(0.55))
-    assert worth.equals.value == pytest.approx(50)  # the pooled value of 50 and 100, where it is first reached
-    worth = worth_in_real_images(SIZES, [score(v) for v in (0.4, 0.6, 0.5, 0.7)], 50, score(0.625))
-    assert worth.equals.value == pytest.approx(100 * math.sqrt(2))
+    worth = equivalent_real_images(SIZES, [score(v) for v in (0.4, 0.6, 0.5, 0.7)], 50, score(0.55))
+    assert worth.equivalent.value == pytest.approx(50)  # the pooled value of 50 and 100, where it is first reached
+    worth = equivalent_real_images(SIZES, [score(v) for v in (0.4, 0.6, 0.5, 0.7)], 50, score(0.625))
+    assert worth.equivalent.value == pytest.approx(100 * math.sqrt(2))
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.1, 0.4])
@@ -73,13 +73,13 @@ def test_interval_holds_the_sizes_that_are_not_told_apart(gain):
     seen = set()
     for seed in range(8):
         _, _, a, b = simulated(seed, gain)
-        worth = worth_in_real_images(SIZES, a, 50, b[1])
+        worth = equivalent_real_images(SIZES, a, 50, b[1])
         told = [score_difference(x, b[1]).absolute.excludes_zero for x in a]
         for n, apart in zip(SIZES, told, strict=True):
             if not apart:
-                assert worth.equals.low <= n <= worth.equals.high
-        assert math.isinf(worth.equals.low) == (not told[0]) or worth.equals.low == math.inf
-        assert math.isinf(worth.equals.high) == (not told[-1]) or worth.equals.low == math.inf
+                assert worth.equivalent.low <= n <= worth.equivalent.high
+        assert math.isinf(worth.equivalent.low) == (not told[0]) or worth.equivalent.low == math.inf
+        assert math.isinf(worth.equivalent.high) == (not told[-1]) or worth.equivalent.low == math.inf
         seen |= set(told)
     assert seen == {True, False}
 
@@ -89,15 +89,15 @@ def test_interval_holds_the_truth_as_often_as_it_says():
     covered = finite = 0
     for _ in range(n):
         curve = [score(v, random) for v in (0.4, 0.5, 0.6, 0.7)]
-        worth = worth_in_real_images(SIZES, curve, 50, score(0.55, random))
-        covered += worth.equals.low <= 50 * math.sqrt(2) <= worth.equals.high
-        finite += math.isfinite(worth.equals.low) and math.isfinite(worth.equals.high)
+        worth = equivalent_real_images(SIZES, curve, 50, score(0.55, random))
+        covered += worth.equivalent.low <= 50 * math.sqrt(2) <= worth.equivalent.high
+        finite += math.isfinite(worth.equivalent.low) and math.isfinite(worth.equivalent.high)
     assert 0.92 <= covered / n <= 0.98
     assert finite > n / 2
 
 
 def test_words_for_what_lies_beyond():
-    worth = Worth(50, Interval(83.2, -math.inf, math.inf), (25, 200), "test groups")
+    worth = EquivalentRealImages(50, Interval(83.2, -math.inf, math.inf), (25, 200), "test groups")
     assert str(worth) == (
         "50 real images with synthetic ones equal 83 real images alone [fewer than 25, more than 200]"
     )
@@ -105,9 +105,9 @@ def test_words_for_what_lies_beyond():
 
 
 def test_one_test_group_leaves_the_interval_unknown():
-    low, high, between = (Jackknife(np.array([v]), np.full((1, 1), np.nan)) for v in (0.4, 0.6, 0.5))
-    worth = worth_in_real_images([25, 50], [low, high], 25, between)
-    assert worth.equals.value == pytest.approx(25 * math.sqrt(2)) and math.isnan(worth.equals.low)
+    low, high, between = (FixedTestScores(np.array([v]), np.full((1, 1), np.nan)) for v in (0.4, 0.6, 0.5))
+    worth = equivalent_real_images([25, 50], [low, high], 25, between)
+    assert worth.equivalent.value == pytest.approx(25 * math.sqrt(2)) and math.isnan(worth.equivalent.low)
     assert "unknown" in str(worth)
 
 
@@ -119,6 +119,6 @@ def test_what_cannot_be_a_curve_is_refused():
     with pytest.raises(ValueError, match="same draws"):
         learning_curve([25, 50], [a, score(0.5, n_draws=4)])
     with pytest.raises(ValueError, match="two measured sizes"):
-        worth_in_real_images([25], [a], 25, b)
+        equivalent_real_images([25], [a], 25, b)
     with pytest.raises(ValueError, match="same draws"):
-        worth_in_real_images([25, 50], [a, b], 25, score(0.5, n_groups=39))
+        equivalent_real_images([25, 50], [a, b], 25, score(0.5, n_groups=39))

@@ -7,27 +7,27 @@ from scipy import stats
 from repeated_splits import split_scores
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
-    RepeatedScores,
-    Splits,
-    f1_of_splits,
-    intervals_of,
+    RepeatedSplits,
+    RepeatedSplitScores,
+    equivalent_real_images,
+    f1_intervals,
     learning_curve,
     macro_f1,
     repeated_splits_error,
+    repeated_splits_f1,
     score_difference,
     smallest_difference,
-    worth_in_real_images,
 )
 
 
 def splits_of(random, n_splits, n=400, n_test=100):
-    return Splits(tuple(tuple(random.permutation(n)[:n_test].tolist()) for _ in range(n_splits)), n - n_test)
+    return RepeatedSplits(tuple(tuple(random.permutation(n)[:n_test].tolist()) for _ in range(n_splits)), n - n_test)
 
 
 def pair(random, n_splits=10, gain=0.0):
     splits = splits_of(random, n_splits)
     a, b = random.normal(0.6, 0.05, (2, n_splits))
-    return RepeatedScores(a, splits), RepeatedScores(b + gain, splits)
+    return RepeatedSplitScores(a, splits), RepeatedSplitScores(b + gain, splits)
 
 
 def test_the_difference_is_the_paired_t_test_with_a_wider_error():
@@ -47,7 +47,7 @@ def test_it_holds_its_level_where_the_plain_one_does_not():
     ours = plain = 0
     for _ in range(n):
         a, b, splits = split_scores(random, 10)
-        ours += score_difference(RepeatedScores(a, splits), RepeatedScores(b, splits)).p_value < 0.05
+        ours += score_difference(RepeatedSplitScores(a, splits), RepeatedSplitScores(b, splits)).p_value < 0.05
         plain += stats.ttest_rel(a, b).pvalue < 0.05
     assert ours / n < 0.085
     assert plain / n > 0.15
@@ -67,57 +67,57 @@ def test_the_relative_difference_excludes_zero_where_the_absolute_one_does():
 def test_two_splits_are_a_description():
     random = np.random.default_rng(5)
     found = score_difference(*pair(random, n_splits=2, gain=0.2))
-    assert found.p_value is None and "two splits of the images" in found.no_p_value
+    assert found.p_value is None and "two splits of the images" in found.no_p_value_reason
     assert np.isfinite(found.absolute.value) and np.isnan(found.absolute.low)
-    assert score_difference(*pair(random, n_splits=1)).no_p_value.startswith("one split of the images")
+    assert score_difference(*pair(random, n_splits=1)).no_p_value_reason.startswith("one split of the images")
 
 
 def test_a_fixed_test_set_and_splits_of_others_are_refused():
     test = tuple(range(50))
     with pytest.raises(ValueError, match="one test set"):
-        Splits((test, test[::-1]), 100)
+        RepeatedSplits((test, test[::-1]), 100)
     with pytest.raises(ValueError, match="both sides"):
-        Splits((test, ()), 100)
+        RepeatedSplits((test, ()), 100)
     random = np.random.default_rng(6)
     splits = splits_of(random, 3)
     with pytest.raises(ValueError, match="each of 3 splits"):
-        RepeatedScores(np.zeros(4), splits)
-    a, b = RepeatedScores(np.zeros(3), splits), RepeatedScores(np.zeros(3), splits_of(random, 3))
+        RepeatedSplitScores(np.zeros(4), splits)
+    a, b = RepeatedSplitScores(np.zeros(3), splits), RepeatedSplitScores(np.zeros(3), splits_of(random, 3))
     with pytest.raises(ValueError, match="same test images"):
         score_difference(a, b)
 
 
 def test_f1_of_each_split_is_that_of_its_own_images():
     random = np.random.default_rng(7)
-    splits = Splits(((0, 1, 2, 3, 4, 5), (4, 5, 6, 7, 8, 9, 10)), 20)
+    splits = RepeatedSplits(((0, 1, 2, 3, 4, 5), (4, 5, 6, 7, 8, 9, 10)), 20)
     labels = [np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 2, 2, 2, 0])]
     predictions = [random.integers(0, 3, (4, len(true))) for true in labels]
-    scores = f1_of_splits(labels, predictions, 3, splits)
+    scores = repeated_splits_f1(labels, predictions, 3, splits)
     assert scores.whole.shape == (2, 5)
     by_hand = [macro_f1(true, called, 3).mean() for true, called in zip(labels, predictions, strict=True)]
     assert scores[-2].whole == pytest.approx(by_hand)
-    assert intervals_of(scores).macro_f1.value == pytest.approx(np.mean(by_hand))
+    assert f1_intervals(scores).macro_f1.value == pytest.approx(np.mean(by_hand))
 
 
 def test_curves_and_worth_have_intervals_of_the_same_test():
     random = np.random.default_rng(8)
     splits = splits_of(random, 6)
     noise = random.normal(0, 0.005, (4, 6))
-    without = [RepeatedScores(0.5 + 0.1 * k + noise[k], splits) for k in range(3)]
+    without = [RepeatedSplitScores(0.5 + 0.1 * k + noise[k], splits) for k in range(3)]
     curve = learning_curve((25, 50, 100), without)
     assert all(point.low < point.value < point.high for point in curve.points)
-    worth = worth_in_real_images((25, 50, 100), without, 25, RepeatedScores(0.6 + noise[3], splits))
-    assert 25 < worth.equals.low < worth.equals.value < worth.equals.high < 100
-    assert worth.equals.value == pytest.approx(50, rel=0.1)
+    worth = equivalent_real_images((25, 50, 100), without, 25, RepeatedSplitScores(0.6 + noise[3], splits))
+    assert 25 < worth.equivalent.low < worth.equivalent.value < worth.equivalent.high < 100
+    assert worth.equivalent.value == pytest.approx(50, rel=0.1)
 
 
 def test_scores_that_do_not_differ_between_splits_tell_nothing_of_their_spread():
     splits = splits_of(np.random.default_rng(2), 4)
-    a, b = RepeatedScores(np.full(4, 0.2), splits), RepeatedScores(np.full(4, 0.15), splits)
+    a, b = RepeatedSplitScores(np.full(4, 0.2), splits), RepeatedSplitScores(np.full(4, 0.15), splits)
     found = score_difference(a, b)
-    assert found.p_value is None and "all splits are alike" in found.no_p_value
+    assert found.p_value is None and "all splits are alike" in found.no_p_value_reason
     assert found.absolute.value == pytest.approx(-0.05) and np.isnan(found.absolute.low)
-    assert np.isnan(a.estimate().share_interval().low)
+    assert np.isnan(a.estimate().logit_interval().low)
 
 
 def test_the_smallest_difference_is_found_as_often_as_it_says():
@@ -129,8 +129,8 @@ def test_the_smallest_difference_is_found_as_often_as_it_says():
         tests = [random.permutation(n_groups)[:150] for _ in range(n_splits)]
         noise = np.sqrt(BUSI_COMPONENTS.draw + BUSI_COMPONENTS.seed / n_seeds) * random.standard_normal(n_splits)
         scores = np.array([gains[test].mean() for test in tests]) + noise
-        splits = Splits(tuple(tuple(test.tolist()) for test in tests), n_groups - 150)
-        estimate = RepeatedScores(scores, splits).estimate()
+        splits = RepeatedSplits(tuple(tuple(test.tolist()) for test in tests), n_groups - 150)
+        estimate = RepeatedSplitScores(scores, splits).estimate()
         errors.append(float(estimate.standard_error))
         found += estimate.p_value() < 0.05
     assert spread[0] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.03)

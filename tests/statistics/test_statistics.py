@@ -11,9 +11,9 @@ from statsmodels.stats.anova import anova_lm
 
 from simulated_outcomes import BUSI_LIKE, DRAWS_ALIKE, SKILLS, draw_images, predict
 from sonosynth.statistics import (
-    Jackknife,
-    RepeatedScores,
-    Splits,
+    FixedTestScores,
+    RepeatedSplits,
+    RepeatedSplitScores,
     class_f1,
     classifier_intervals,
     f1_difference,
@@ -71,7 +71,7 @@ def test_a_class_of_one_group_has_no_interval():
     assert np.isnan([result.class_f1[1].low, result.macro_f1.low]).all()
     assert 0 < result.class_f1[0].low < result.class_f1[0].value < result.class_f1[0].high < 1
     difference = f1_difference(labels, groups, *np.tile(predictions, (2, 3, 1, 1)), 2)
-    assert difference.p_value is None and "one group" in difference.no_p_value
+    assert difference.p_value is None and "one group" in difference.no_p_value_reason
 
 
 def test_what_never_fails_has_no_interval():
@@ -264,8 +264,8 @@ def test_relative_interval_where_nothing_is_left_to_contradict():
     labels, groups = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])
     relative = f1_difference(labels, groups, labels[None, None], np.zeros((1, 1, 6), dtype=int), 3).relative
     assert relative is not None and relative.low == relative.value == relative.high == pytest.approx(1 / 6 - 1)
-    splits = Splits(tuple(tuple(range(i, i + 5)) for i in range(3)), 15)
-    a, b = (RepeatedScores(np.array(by_split), splits) for by_split in ([0.1, 0.2, 0.3], [0.1, 0.1, 0.1]))
+    splits = RepeatedSplits(tuple(tuple(range(i, i + 5)) for i in range(3)), 15)
+    a, b = (RepeatedSplitScores(np.array(by_split), splits) for by_split in ([0.1, 0.2, 0.3], [0.1, 0.1, 0.1]))
     relative = score_difference(a, b).relative  # at -1, where b alone is left, nothing is known
     assert relative is None or relative.low <= relative.value <= relative.high
 
@@ -288,7 +288,7 @@ def test_few_draws_have_no_p_value(random, n_draws, words):
     labels, groups, predictions = simulate(random, 60, n_draws, 2)
     difference = f1_difference(labels, groups, predictions[:, :1], predictions[:, 1:], 3)
     assert difference.p_value is None and difference.standardised is None
-    assert difference.no_p_value.startswith(words) and difference.covers == "test groups"
+    assert difference.no_p_value_reason.startswith(words) and difference.covers == "test groups"
     assert difference.absolute.low < difference.absolute.high and len(difference.by_draw) == n_draws
 
 
@@ -306,8 +306,8 @@ def test_relative_difference_is_none_where_the_baseline_is_near_zero(random):
     labels = np.array([0, 1] * 10)
     nothing = f1_difference(labels, np.arange(20), (1 - labels)[None, None], labels[None, None], 2)
     assert nothing.relative is None and nothing.absolute.value == 1
-    near = Jackknife(np.array([0.01]), 0.01 + random.normal(0, 0.01, (20, 1)))
-    assert score_difference(near, Jackknife(np.array([0.5]), np.full((20, 1), 0.5))).relative is None
+    near = FixedTestScores(np.array([0.01]), 0.01 + random.normal(0, 0.01, (20, 1)))
+    assert score_difference(near, FixedTestScores(np.array([0.5]), np.full((20, 1), 0.5))).relative is None
 
 
 def test_one_group_has_no_interval():
@@ -323,9 +323,9 @@ def test_bad_shapes_are_refused(random):
     with pytest.raises(ValueError, match="must be 0 to 1"):
         f1_interval(labels, groups, predictions, 2)
     with pytest.raises(ValueError, match="do not fit"):
-        Jackknife(np.zeros(3), np.zeros((5, 2)))
+        FixedTestScores(np.zeros(3), np.zeros((5, 2)))
     with pytest.raises(ValueError, match="one value"):
-        Jackknife(np.zeros((3, 2)), np.zeros((5, 3, 2))).estimate().interval()
+        FixedTestScores(np.zeros((3, 2)), np.zeros((5, 3, 2))).estimate().interval()
 
 
 def test_full_design_is_fast(random):

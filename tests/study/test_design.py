@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sonosynth.classify.settings import DEFAULTS
+from sonosynth.classify.training import DEFAULT_TRAINING
 from sonosynth.cli.demo import demo_study
 from sonosynth.core.errors import StudyError
 from sonosynth.study.design import expand, load_design, parse_design
@@ -46,7 +46,7 @@ def test_arms_filters_and_networks_of_a_file_that_names_few():
     read = design(classifiers={})
     assert read.classifiers.arms == ("real", "real+classical", "real+synthetic", "real+classical+synthetic")
     assert [entry.by for entry in read.classifiers.filters] == ["none"]
-    assert read.classifiers.training == DEFAULTS and read.training.truncation == (1.0,)
+    assert read.classifiers.training == DEFAULT_TRAINING and read.training.truncation == (1.0,)
     read = design(
         classifiers={
             "networks": ["monai:DenseNet169"],

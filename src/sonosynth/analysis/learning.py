@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sonosynth.analysis.contrasts import ADDED, of_draws
 from sonosynth.analysis.tables import LEVEL, F1Row, Series, rectangle
-from sonosynth.statistics import LearningCurve, Worth, learning_curve, worth_in_real_images
+from sonosynth.statistics import EquivalentRealImages, LearningCurve, equivalent_real_images, learning_curve
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class RealWorth:
 
     row: F1Row
     baseline: Series
-    worth: Worth
+    worth: EquivalentRealImages
 
 
 def curves(rows: Sequence[F1Row]) -> list[Curve]:
@@ -62,6 +62,6 @@ def real_worth(rows: Sequence[F1Row]) -> list[RealWorth]:
         )
         if len(bases) > 1:
             without = [of_draws(base, row.draws) for base in bases]
-            worth = worth_in_real_images([b.size for b in bases], without, row.size, row.macro, LEVEL)
+            worth = equivalent_real_images([b.size for b in bases], without, row.size, row.macro, LEVEL)
             found.append(RealWorth(row, bases[0].series, worth))
     return found

@@ -9,7 +9,7 @@ from sonosynth.analysis.contrasts import Contrast, of_draws
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
-    FEWEST_DRAWS,
+    MIN_DRAWS,
     VarianceComponents,
     fixed_test_error,
     repeated_splits_error,
@@ -68,7 +68,7 @@ def _detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> Detectabl
     chosen, first = [c for c in contrasts if c.asked] or contrasts, contrasts[0].row
     draws, family = max(len(c.draws) for c in chosen), max(c.family for c in chosen)
     seeds = max(len({seed for _, seed in c.row.runs}) for c in chosen)
-    design = _Design(max(draws, FEWEST_DRAWS), seeds, min(record.test_groups))
+    design = _Design(max(draws, MIN_DRAWS), seeds, min(record.test_groups))
     errors = _errors_of_splits if record.splits is not None else _errors_on_one_test_set
     (error, freedom), n_own = errors(record, chosen, design)
     alone, in_family = (smallest_difference(error, freedom, n, wanted=WANTED) for n in (1, family))

@@ -24,7 +24,7 @@ from sonosynth.core.errors import StudyError
 from sonosynth.core.text import counted
 from sonosynth.core.yaml_text import parse_yaml
 from sonosynth.data.imageset import ImageSet
-from sonosynth.statistics import FEWEST_DRAWS, Splits
+from sonosynth.statistics import MIN_DRAWS, RepeatedSplits
 from sonosynth.study.design import StudyDesign, load_design
 from sonosynth.study.fields import Fields, read_object
 
@@ -77,7 +77,7 @@ class StudyRecord:
     provenance: Mapping[str, Any]
     data: ImageSet
     tests: tuple[ImageSet, ...]
-    splits: Splits | None
+    splits: RepeatedSplits | None
     own_test: bool
     subsets: tuple[Subset, ...]
     training: tuple[TrainRun, ...]
@@ -171,12 +171,12 @@ class StudyRecord:
     @property
     def is_tested(self) -> bool:
         """Whether two series have, at any size, draws enough in common for a test."""
-        return self.shared_draws >= FEWEST_DRAWS
+        return self.shared_draws >= MIN_DRAWS
 
     @property
     def untested_sizes(self) -> str:
         """The sizes where series have too few finished draws for a test, in words; empty without any, or any test."""
-        few = {size: [len(draws) < FEWEST_DRAWS for draws in of_size.values()] for size, of_size in self._draws.items()}
+        few = {size: [len(draws) < MIN_DRAWS for draws in of_size.values()] for size, of_size in self._draws.items()}
         lacking = {size: series for size, series in few.items() if any(series)}
         if not (lacking and self.is_tested):
             return ""
@@ -272,7 +272,7 @@ def _bases(design: StudyDesign, entries: list[Any]) -> dict[str, str]:
 
 def _divided(
     study_dir: Path, data: ImageSet, split: "Fields"
-) -> tuple[tuple[ImageSet, ...], Splits | None, list[Subset]]:
+) -> tuple[tuple[ImageSet, ...], RepeatedSplits | None, list[Subset]]:
     """Return the test images, the splits if they are repeated, and the training subsets."""
     parts = split.optional("repeats")
     try:
@@ -284,7 +284,7 @@ def _divided(
         else:
             tests = tuple(data.subset(part["test"]) for part in parts)
             apart = [len(part["test"]) + len(part.get("validation") or ()) for part in parts]
-            splits = Splits(tuple(tuple(part["test"]) for part in parts), len(data) - max(apart))
+            splits = RepeatedSplits(tuple(tuple(part["test"]) for part in parts), len(data) - max(apart))
             subsets = [subset for part in parts for subset in _subsets(part["subsets"])]
         if any(len(s.indices) and not 0 <= s.indices.min() <= s.indices.max() < len(data) for s in subsets):
             raise IndexError("an index lies outside data/")

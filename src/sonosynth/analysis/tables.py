@@ -20,9 +20,9 @@ from sonosynth.statistics import (
     Interval,
     Scores,
     f1_interval,
-    f1_jackknife,
-    f1_of_splits,
-    intervals_of,
+    f1_intervals,
+    fixed_test_f1,
+    repeated_splits_f1,
 )
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
@@ -221,7 +221,7 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
         macro=scores[-2],
         confusion=np.mean([run.confusion for run in chosen], axis=0),
         rates=np.mean([_rates(run.confusion) for run in chosen], axis=0),
-        intervals=intervals_of(scores, LEVEL),
+        intervals=f1_intervals(scores, LEVEL),
         metrics=spread(chosen),
         left_out=len(members) - len(chosen),
     )
@@ -240,8 +240,8 @@ def _scores(record: StudyRecord, draws: Sequence[int], predictions: Sequence[np.
     tests = [record.test_of(draw) for draw in draws]
     n_classes = len(record.data.classes)
     if record.splits is None:
-        return f1_jackknife(tests[0].labels, tests[0].groups, np.stack(predictions), n_classes)
-    return f1_of_splits([test.labels for test in tests], predictions, n_classes, record.splits.at(draws))
+        return fixed_test_f1(tests[0].labels, tests[0].groups, np.stack(predictions), n_classes)
+    return repeated_splits_f1([test.labels for test in tests], predictions, n_classes, record.splits.at(draws))
 
 
 def spread(runs: Sequence[ClassifierRun]) -> dict[str, tuple[float, float, float]]:

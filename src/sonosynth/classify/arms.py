@@ -12,10 +12,10 @@ from sonosynth.core.text import agreeing, counted
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import apportion
 
-Fill = Literal["proportional", "balanced"]
+ClassBalance = Literal["proportional", "balanced"]
 """In which proportions of classes images are added to the real ones: theirs, or such that the union is balanced;
 images that stand without real ones are then balanced among themselves."""
-FILLS: tuple[Fill, ...] = get_args(Fill)
+CLASS_BALANCES: tuple[ClassBalance, ...] = get_args(ClassBalance)
 
 
 class ArmError(SonosynthError):
@@ -71,12 +71,12 @@ def find_arm(name: str) -> Arm:
     return ARMS[name]
 
 
-def find_fill(name: str) -> Fill:
-    """Return `name` if it is a way to fill classes. Raises ArmError."""
-    for fill in FILLS:
-        if fill == name:
-            return fill
-    raise ArmError(f"unknown way to fill classes '{name}'{nearest(name, FILLS)}; known: {', '.join(FILLS)}")
+def find_class_balance(name: str) -> ClassBalance:
+    """Return `name` if it is a class balance of added images. Raises ArmError."""
+    for known in CLASS_BALANCES:
+        if known == name:
+            return known
+    raise ArmError(f"no class balance '{name}'{nearest(name, CLASS_BALANCES)}; known: {', '.join(CLASS_BALANCES)}")
 
 
 def check_synthetic(arm: Arm, given: bool) -> None:
@@ -89,7 +89,9 @@ def check_synthetic(arm: Arm, given: bool) -> None:
         raise ArmError(f"arm '{arm.name}' uses no synthetic images; {choose}leave --synthetic out")
 
 
-def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional", alone: bool = False) -> np.ndarray:
+def added_counts(
+    train: ImageSet, ratio: float, class_balance: ClassBalance = "proportional", alone: bool = False
+) -> np.ndarray:
     """Return how many images of each class are added to `train`, int64 ``[n_classes]``.
 
     Their sum is ``ratio`` times the number of real images, rounded, at least 1.
@@ -97,7 +99,7 @@ def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional", alo
     Args:
         train: real training images.
         ratio: images that are added for a real one.
-        fill: "proportional": the proportions of `train` (as near as whole images allow, by `split.apportion`);
+        class_balance: "proportional": the proportions of `train` (as near as whole images allow, by `split.apportion`);
             "balanced": the classes with fewest images first, so that the union has as many of each class as the sum
             allows. What is too little to make all classes equal goes to the rarest.
         alone: they are not added but stand without the real ones: "balanced" then makes the classes of `train` equal
@@ -110,7 +112,7 @@ def extra_counts(train: ImageSet, ratio: float, fill: Fill = "proportional", alo
         raise ArmError(f"a ratio of added to real images is a number above 0, not {ratio}")
     counts = np.bincount(train.labels, minlength=len(train.classes))
     total = max(1, round(ratio * len(train)))
-    if fill == "proportional":
+    if class_balance == "proportional":
         pool = counts * (1 + math.ceil(ratio))  # the same proportions, and no class runs out
         return np.asarray(apportion(pool, [total], least=0)[0])
     present, before = counts > 0, counts * (not alone)
@@ -139,7 +141,7 @@ def draw_synthetic(synthetic: ImageSet, counts: np.ndarray, seed: int) -> ImageS
     return synthetic.subset(np.sort(np.concatenate(chosen)))
 
 
-def repeated(train: ImageSet, counts: np.ndarray, seed: int) -> ImageSet:
+def oversample(train: ImageSet, counts: np.ndarray, seed: int) -> ImageSet:
     """Return ``counts[c]`` images of each class c of `train`: each of them as often as any other, give or take one.
 
     Raises:
@@ -164,7 +166,13 @@ def repeated(train: ImageSet, counts: np.ndarray, seed: int) -> ImageSet:
 
 
 def training_images(
-    arm: Arm, train: ImageSet, synthetic: ImageSet | None, *, ratio: float = 1.0, fill: Fill = "proportional", seed: int
+    arm: Arm,
+    train: ImageSet,
+    synthetic: ImageSet | None,
+    *,
+    ratio: float = 1.0,
+    class_balance: ClassBalance = "proportional",
+    seed: int,
 ) -> ImageSet:
     """Return the images that `arm` trains on.
 
@@ -173,7 +181,7 @@ def training_images(
         train: real training images.
         synthetic: synthetic images, all of which are used; None for an arm that uses none.
         ratio: for `oversampled`: how many images are added for a real one.
-        fill: for `oversampled`: in which proportions of classes.
+        class_balance: for `oversampled`: in which proportions of classes.
         seed: for `oversampled`: of the choice where an image is repeated once more than another.
 
     Raises:
@@ -186,5 +194,5 @@ def training_images(
         return train
     parts = [train] if synthetic is None else [train, synthetic]
     if arm.oversampled:
-        parts.append(repeated(train, extra_counts(train, ratio, fill), seed))
+        parts.append(oversample(train, added_counts(train, ratio, class_balance), seed))
     return ImageSet.concatenate(parts)

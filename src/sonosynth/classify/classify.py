@@ -3,11 +3,10 @@
 import numpy as np
 import torch
 
-from sonosynth.classify.arms import Arm, Fill, training_images
-from sonosynth.classify.fitting import Progress, fit
+from sonosynth.classify.arms import Arm, ClassBalance, training_images
 from sonosynth.classify.scores import Classification, score_predictions
-from sonosynth.classify.settings import DEFAULTS
-from sonosynth.classify.settings import Training as Training
+from sonosynth.classify.training import DEFAULT_TRAINING, Progress, train_classifier
+from sonosynth.classify.training import TrainingSettings as TrainingSettings
 from sonosynth.core.errors import ClassError, MixedSizesError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_apart, check_classes, check_real
@@ -20,10 +19,10 @@ def classify(
     *,
     synthetic: ImageSet | None = None,
     ratio: float = 1.0,
-    fill: Fill = "proportional",
+    class_balance: ClassBalance = "proportional",
     validation: ImageSet | None = None,
     network: str = "resnet18",
-    training: Training = DEFAULTS,
+    training: TrainingSettings = DEFAULT_TRAINING,
     seed: int = 0,
     device: torch.device | None = None,
     progress: Progress | None = None,
@@ -36,7 +35,7 @@ def classify(
         arm: what is added to the real images.
         synthetic: synthetic images, all of which are used, for an arm that uses them.
         ratio: for the arm ``oversampled``: repeated images a real one.
-        fill: for the arm ``oversampled``: in which proportions of classes.
+        class_balance: for the arm ``oversampled``: in which proportions of classes.
         validation: real images that choose among ten snapshots of the weights the one with the best macro-F1, and of
             equals the latest; None: the weights of the last step.
         network: a name that `networks.find_network` knows.
@@ -57,11 +56,11 @@ def classify(
     from sklearn.metrics import confusion_matrix
 
     _check({"training": train, "synthetic": synthetic, "validation": validation, "test": test})
-    pool = training_images(arm, train, synthetic, ratio=ratio, fill=fill, seed=seed)
+    pool = training_images(arm, train, synthetic, ratio=ratio, class_balance=class_balance, seed=seed)
     tested = test if arm.tests_on == "real" or synthetic is None else synthetic
     _check_classes("training", pool)
     _check_classes("test", tested)
-    fitted = fit(
+    fitted = train_classifier(
         pool,
         classical=arm.classical,
         network=network,

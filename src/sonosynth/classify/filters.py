@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from sonosynth.classify.fitting import fit
-from sonosynth.classify.settings import DEFAULTS, Training
+from sonosynth.classify.training import DEFAULT_TRAINING, TrainingSettings, train_classifier
 from sonosynth.core.errors import ClassError, SonosynthError, nearest
 from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_classes, check_real
 
 FILTERS = ("confidence", "distance")
-FOLDS = 3
-QUANTILE = 0.1
+DEFAULT_FOLDS = 3
+DEFAULT_QUANTILE = 0.1
 
 
 class FilterError(SonosynthError):
@@ -31,7 +30,7 @@ def find_filter(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Filtered:
+class FilterResult:
     """What a filter kept.
 
     Attributes:
@@ -65,13 +64,13 @@ def confidence_filter(
     train: ImageSet,
     synthetic: ImageSet,
     *,
-    quantile: float = QUANTILE,
-    folds: int = FOLDS,
+    quantile: float = DEFAULT_QUANTILE,
+    folds: int = DEFAULT_FOLDS,
     network: str = "resnet18",
-    training: Training = DEFAULTS,
+    training: TrainingSettings = DEFAULT_TRAINING,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> Filtered:
+) -> FilterResult:
     """Keep the synthetic images that classifiers recognise as well as real images they have not seen.
 
     Cross-fitted: the training images are divided into `folds` of whole groups, and each classifier is trained, with
@@ -90,12 +89,12 @@ def confidence_filter(
         progress: called as ``progress(step, steps)`` over all classifiers.
 
     Raises:
-        FilterError: a quantile out of range, or as for `folds_of_groups`.
+        FilterError: a quantile out of range, or as for `group_folds`.
         ClassError, LeakageError: as for `distance_filter`.
         DivergenceError: the training of a classifier became non-finite.
     """
     _check(train, synthetic, quantile)
-    parts = folds_of_groups(train, folds, seed)
+    parts = group_folds(train, folds, seed)
     real, made = np.full(len(train), np.nan), np.zeros(len(synthetic))
     for i, (rest, fold) in enumerate(parts):
 
@@ -103,14 +102,16 @@ def confidence_filter(
             if progress:
                 progress(i * steps + step, len(parts) * steps)
 
-        judge = fit(train.subset(rest), classical=True, network=network, training=training, seed=seed, progress=tell)
+        judge = train_classifier(
+            train.subset(rest), classical=True, network=network, training=training, seed=seed, progress=tell
+        )
         real[fold] = _of_own_class(judge.predict(train.images[fold]), train.labels[fold])
         made += _of_own_class(judge.predict(synthetic.images), synthetic.labels) / len(parts)
     thresholds = _by_class(train, real, quantile)
     return _filtered(synthetic, made >= thresholds[synthetic.labels], thresholds)
 
 
-def folds_of_groups(train: ImageSet, folds: int = FOLDS, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+def group_folds(train: ImageSet, folds: int = DEFAULT_FOLDS, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Divide training images into folds of whole groups, fewer of them where a class has fewer groups.
 
     Returns:
@@ -149,8 +150,8 @@ def distance_filter(
     train_features: np.ndarray,
     synthetic_features: np.ndarray,
     *,
-    quantile: float = QUANTILE,
-) -> Filtered:
+    quantile: float = DEFAULT_QUANTILE,
+) -> FilterResult:
     """Drop synthetic images that lie farther from the training images of their class than real images do.
 
     The distance of an image is the Euclidean one to the nearest training image of its class; for a training image, to
@@ -186,7 +187,7 @@ def distance_filter(
     return _filtered(synthetic, made <= thresholds[synthetic.labels], thresholds)
 
 
-def score_filter(synthetic: ImageSet, scores: np.ndarray, *, quantile: float) -> Filtered:
+def score_filter(synthetic: ImageSet, scores: np.ndarray, *, quantile: float) -> FilterResult:
     """Drop the share `quantile` of each class with the lowest `scores`, e.g. logits of a discriminator.
 
     Args:
@@ -235,9 +236,9 @@ def _by_class(images: ImageSet, values: np.ndarray, quantile: float) -> np.ndarr
     return thresholds
 
 
-def _filtered(synthetic: ImageSet, stays: np.ndarray, thresholds: np.ndarray) -> Filtered:
+def _filtered(synthetic: ImageSet, stays: np.ndarray, thresholds: np.ndarray) -> FilterResult:
     of_class = {name: stays[synthetic.labels == label] for label, name in enumerate(synthetic.classes)}
-    return Filtered(
+    return FilterResult(
         kept=np.flatnonzero(stays),
         acceptance=float(stays.mean()) if len(stays) else 0.0,
         acceptance_by_class={name: float(part.mean()) for name, part in of_class.items() if len(part)},

@@ -22,7 +22,7 @@ class Classification:
         n_train: real training images; copies of them are not counted.
         n_synthetic: synthetic training images.
         n_test: test images.
-        weights_digest: SHA-256 of the weights, as `Fitted.weights_digest`.
+        weights_digest: SHA-256 of the weights, as `TrainedClassifier.weights_digest`.
         tested_on: whether those are real.
         step: the step whose weights are judged, where a validation set chose it.
     """
@@ -63,7 +63,7 @@ def score_predictions(probabilities: np.ndarray, test: ImageSet) -> dict[str, fl
     Returns:
         ``macro_f1``, the mean of ``f1_<class>``; ``balanced_accuracy``, the mean of ``sensitivity_<class>`` (recall);
         ``specificity_<class>`` of the class against the rest; ``auc`` of one class against the rest, macro average;
-        ``brier`` and ``expected_calibration_error``, as the functions of that name say. All 0 to 1, but for `brier`.
+        ``brier`` (`brier_score`) and ``expected_calibration_error``. All are 0 to 1, but ``brier``, which is 0 to 2.
     """
     from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
@@ -81,12 +81,12 @@ def score_predictions(probabilities: np.ndarray, test: ImageSet) -> dict[str, fl
     metrics |= {"balanced_accuracy": sensitivity[present].mean(), "auc": np.mean(auc)}
     metrics |= {f"sensitivity_{test.classes[c]}": sensitivity[c] for c in present}
     metrics |= {f"specificity_{test.classes[c]}": specificity[c] for c in present}
-    metrics["brier"] = brier(probabilities, test.labels)
+    metrics["brier"] = brier_score(probabilities, test.labels)
     metrics["expected_calibration_error"] = expected_calibration_error(probabilities, test.labels)
     return {name: float(value) for name, value in metrics.items()}
 
 
-def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean over images of the sum over classes of (probability - truth)², 0 to 2.
 
     Brier, Verification of Forecasts Expressed in Terms of Probability, Monthly Weather Review 78, 1950: with two

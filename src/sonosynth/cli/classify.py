@@ -11,9 +11,9 @@ from sonosynth.core.text import agreeing, counted
 
 if TYPE_CHECKING:
     from sonosynth.classify.arms import Arm
-    from sonosynth.classify.filters import Filtered
+    from sonosynth.classify.filters import FilterResult
     from sonosynth.classify.scores import Classification
-    from sonosynth.classify.settings import Training
+    from sonosynth.classify.training import TrainingSettings
     from sonosynth.data.imageset import ImageSet
 
 ARM_NAMES = (
@@ -30,7 +30,7 @@ def classify(
     ratio: Annotated[
         float | None, typer.Option(help="added images a real one; default: all synthetic ones, or 1 for oversampled")
     ] = None,
-    fill: Annotated[
+    class_balance: Annotated[
         str, typer.Option(help="classes of added images: proportional, as the real ones, or balanced, to even them out")
     ] = "proportional",
     filter_by: Annotated[
@@ -55,17 +55,17 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Train a classifier on TRAIN, with or without synthetic images, and score it on other real images."""
-    from sonosynth.classify.arms import ArmError, find_arm, find_fill
+    from sonosynth.classify.arms import ArmError, find_arm, find_class_balance
     from sonosynth.classify.classify import classify as run
-    from sonosynth.classify.filters import QUANTILE
+    from sonosynth.classify.filters import DEFAULT_QUANTILE
     from sonosynth.classify.networks import find_network
-    from sonosynth.classify.settings import Training
+    from sonosynth.classify.training import TrainingSettings
     from sonosynth.core.files import check_outputs, write_json
     from sonosynth.data.prepare import load_image_sets
 
-    chosen, filling = find_arm(arm), find_fill(fill)
+    chosen, filling = find_arm(arm), find_class_balance(class_balance)
     find_network(network)
-    training = Training.of(
+    training = TrainingSettings.of(
         steps=steps,
         batch=batch,
         learning_rate=learning_rate,
@@ -74,8 +74,8 @@ def classify(
         label_smoothing=label_smoothing,
         dropout=dropout,
     )
-    _check_options(chosen, synthetic is not None, ratio, fill, filter_by, filter_quantile)
-    quantile = QUANTILE if filter_quantile is None else filter_quantile
+    _check_options(chosen, synthetic is not None, ratio, class_balance, filter_by, filter_quantile)
+    quantile = DEFAULT_QUANTILE if filter_quantile is None else filter_quantile
     given = list(dict.fromkeys(filter(None, [train, test, validation, synthetic])))
     if out is not None:
         check_outputs([out], given)
@@ -90,7 +90,7 @@ def classify(
             filtered = _filter(real, extra, filter_by, quantile, network, training, seed)
             extra = extra.subset(filtered.kept)
         try:
-            extra = _share(real, extra, ratio, fill, chosen.synthetic_alone, seed)
+            extra = _share(real, extra, ratio, class_balance, chosen.synthetic_alone, seed)
         except ArmError as error:
             if filtered is None:
                 raise
@@ -102,7 +102,7 @@ def classify(
             chosen,
             synthetic=extra,
             ratio=1.0 if ratio is None else ratio,
-            fill=filling,
+            class_balance=filling,
             validation=chooses,
             network=network,
             training=training,
@@ -124,7 +124,7 @@ def classify(
 
 
 def _check_options(
-    arm: "Arm", synthetic: bool, ratio: float | None, fill: str, filter_by: str | None, quantile: float | None
+    arm: "Arm", synthetic: bool, ratio: float | None, class_balance: str, filter_by: str | None, quantile: float | None
 ) -> None:
     """Raise where an option would do nothing, or arm and images do not belong together: before any work."""
     from sonosynth.classify.arms import ArmError, check_synthetic
@@ -141,11 +141,15 @@ def _check_options(
     if not (synthetic or arm.synthetic or arm.oversampled):
         if ratio is not None:
             raise ArmError("--ratio counts synthetic images; give --synthetic, or leave --ratio out")
-        if fill != "proportional":
-            raise ArmError(f"--fill chooses among added images, and arm '{arm.name}' adds none; leave --fill out")
+        if class_balance != "proportional":
+            raise ArmError(
+                f"--class-balance chooses among added images, and arm '{arm.name}' adds none; leave --class-balance out"
+            )
     check_synthetic(arm, synthetic)
-    if synthetic and ratio is None and fill != "proportional":
-        raise ArmError(f"--fill {fill} chooses among synthetic images; say with --ratio how many are used")
+    if synthetic and ratio is None and class_balance != "proportional":
+        raise ArmError(
+            f"--class-balance {class_balance} chooses among synthetic images; say with --ratio how many are used"
+        )
 
 
 def _like(real: "ImageSet", images: "ImageSet", path: Path, role: str) -> "ImageSet":
@@ -167,9 +171,9 @@ def _filter(
     name: str,
     quantile: float,
     network: str,
-    training: "Training",
+    training: "TrainingSettings",
     seed: int,
-) -> "Filtered":
+) -> "FilterResult":
     """Return what the filter keeps, and say how much that is. Raises FilterError if that is nothing of a class."""
     from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter
     from sonosynth.features.registry import embed
@@ -194,13 +198,15 @@ def _filter(
     return filtered
 
 
-def _share(real: "ImageSet", extra: "ImageSet", ratio: float | None, fill: str, alone: bool, seed: int) -> "ImageSet":
+def _share(
+    real: "ImageSet", extra: "ImageSet", ratio: float | None, class_balance: str, alone: bool, seed: int
+) -> "ImageSet":
     """Return the synthetic images that are used, and tell how many of them are copies."""
-    from sonosynth.classify.arms import draw_synthetic, extra_counts, find_fill
+    from sonosynth.classify.arms import added_counts, draw_synthetic, find_class_balance
     from sonosynth.data.split import shared_images
 
     if ratio is not None:
-        extra = draw_synthetic(extra, extra_counts(real, ratio, find_fill(fill), alone), seed)
+        extra = draw_synthetic(extra, added_counts(real, ratio, find_class_balance(class_balance), alone), seed)
     if copies := len(shared_images(real, extra)):
         of_all = counted(len(extra), "synthetic image")
         are = agreeing(copies, "is an exact copy", "are exact copies")

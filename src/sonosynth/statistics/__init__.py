@@ -1,11 +1,9 @@
 """What the scores of classifiers can carry: intervals, paired tests, learning curves, and what a design could see."""
 
-from sonosynth.statistics.crossed import Jackknife as Jackknife
-from sonosynth.statistics.crossed import jackknife as jackknife
 from sonosynth.statistics.differences import Difference as Difference
 from sonosynth.statistics.differences import f1_difference as f1_difference
 from sonosynth.statistics.differences import score_difference as score_difference
-from sonosynth.statistics.estimates import FEWEST_DRAWS as FEWEST_DRAWS
+from sonosynth.statistics.estimates import MIN_DRAWS as MIN_DRAWS
 from sonosynth.statistics.estimates import Covers as Covers
 from sonosynth.statistics.estimates import Estimate as Estimate
 from sonosynth.statistics.estimates import Interval as Interval
@@ -14,15 +12,17 @@ from sonosynth.statistics.f1 import ClassifierIntervals as ClassifierIntervals
 from sonosynth.statistics.f1 import class_f1 as class_f1
 from sonosynth.statistics.f1 import classifier_intervals as classifier_intervals
 from sonosynth.statistics.f1 import f1_interval as f1_interval
-from sonosynth.statistics.f1 import f1_jackknife as f1_jackknife
-from sonosynth.statistics.f1 import f1_of_splits as f1_of_splits
-from sonosynth.statistics.f1 import intervals_of as intervals_of
+from sonosynth.statistics.f1 import f1_intervals as f1_intervals
+from sonosynth.statistics.f1 import fixed_test_f1 as fixed_test_f1
 from sonosynth.statistics.f1 import macro_f1 as macro_f1
 from sonosynth.statistics.f1 import macro_f1_jackknife as macro_f1_jackknife
+from sonosynth.statistics.f1 import repeated_splits_f1 as repeated_splits_f1
+from sonosynth.statistics.fixed_test import FixedTestScores as FixedTestScores
+from sonosynth.statistics.fixed_test import jackknife as jackknife
+from sonosynth.statistics.learning_curves import EquivalentRealImages as EquivalentRealImages
 from sonosynth.statistics.learning_curves import LearningCurve as LearningCurve
-from sonosynth.statistics.learning_curves import Worth as Worth
+from sonosynth.statistics.learning_curves import equivalent_real_images as equivalent_real_images
 from sonosynth.statistics.learning_curves import learning_curve as learning_curve
-from sonosynth.statistics.learning_curves import worth_in_real_images as worth_in_real_images
 from sonosynth.statistics.paired_tests import McNemar as McNemar
 from sonosynth.statistics.paired_tests import clustered_mcnemar as clustered_mcnemar
 from sonosynth.statistics.paired_tests import holm as holm
@@ -34,5 +34,5 @@ from sonosynth.statistics.power import minimum_detectable_difference as minimum_
 from sonosynth.statistics.power import repeated_splits_error as repeated_splits_error
 from sonosynth.statistics.power import smallest_difference as smallest_difference
 from sonosynth.statistics.power import variance_components as variance_components
-from sonosynth.statistics.repeated import RepeatedScores as RepeatedScores
-from sonosynth.statistics.repeated import Splits as Splits
+from sonosynth.statistics.repeated_splits import RepeatedSplits as RepeatedSplits
+from sonosynth.statistics.repeated_splits import RepeatedSplitScores as RepeatedSplitScores

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from sonosynth.statistics.estimates import FEWEST_DRAWS, ROUNDING, Covers, Interval, Scores
+from sonosynth.statistics.estimates import MIN_DRAWS, ROUNDING, Covers, Interval, Scores
 from sonosynth.statistics.f1 import macro_f1_jackknife
 
 _WIDEST = 2.0**10  # relative differences beyond are not told from unbounded ones
@@ -26,8 +26,8 @@ class Difference:
             draws the difference is, on this test set: it grows with the seeds averaged, says nothing of the test set's
             share of chance, and with five draws is itself known to about ±1. Report it beside, never instead of, the
             absolute difference, and do not compare it between designs.
-        p_value: two-sided, of no difference; None where `no_p_value` says why.
-        no_p_value: the reason, or an empty string.
+        p_value: two-sided, of no difference; None where `no_p_value_reason` says why.
+        no_p_value_reason: the reason, or an empty string.
         covers: what the intervals speak of.
     """
 
@@ -36,7 +36,7 @@ class Difference:
     by_draw: tuple[float, ...]
     standardised: float | None
     p_value: float | None
-    no_p_value: str
+    no_p_value_reason: str
     covers: Covers
 
 
@@ -68,7 +68,7 @@ def f1_difference(
 
 
 def score_difference(a: Scores, b: Scores, level: float = 0.95) -> Difference:
-    """Return b minus the baseline a, scores ``[draws]`` from 0 to 1 of one design: `Jackknife`, `RepeatedScores`.
+    """Return b minus the baseline a, scores ``[draws]`` from 0 to 1 of one design.
 
     The p-value takes draws and test groups for samples of larger populations. Draws of one pool overlap, the more the
     larger the subset; what it says of is other draws of this pool. Over repeated splits it is that of the corrected
@@ -88,13 +88,13 @@ def score_difference(a: Scores, b: Scores, level: float = 0.95) -> Difference:
         by_draw=tuple(float(d) for d in difference.whole),
         standardised=_standardised(difference.whole),
         p_value=None if reason else float(estimate.p_value()),
-        no_p_value=reason,
+        no_p_value_reason=reason,
         covers=difference.covers,
     )
 
 
 def _no_p_value(difference: Scores, standard_error: float) -> str:
-    if difference.n_draws < FEWEST_DRAWS:
+    if difference.n_draws < MIN_DRAWS:
         noun, _, rest = difference.sampled.partition(" ")
         number = f"one {noun}" if difference.n_draws == 1 else f"two {noun}s"
         return f"{number} {rest}: a description, not a test; three are needed"
@@ -104,7 +104,7 @@ def _no_p_value(difference: Scores, standard_error: float) -> str:
 
 
 def _standardised(by_draw: np.ndarray) -> float | None:
-    if len(by_draw) < FEWEST_DRAWS or (spread := by_draw.std(ddof=1)) <= ROUNDING:
+    if len(by_draw) < MIN_DRAWS or (spread := by_draw.std(ddof=1)) <= ROUNDING:
         return None
     return float(by_draw.mean() / spread * (1 - 3 / (4 * len(by_draw) - 5)))
 

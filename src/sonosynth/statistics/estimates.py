@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit, logit
 
-FEWEST_DRAWS = 3  # for a statement about other draws; two have one difference between them
+MIN_DRAWS = 3  # for a statement about other draws; two have one difference between them
 
 ROUNDING = 1e-12  # of sums that should be zero
 
@@ -54,7 +54,7 @@ class Estimate:
         value, margin = self._single(level)
         return Interval(value, value - margin, value + margin)
 
-    def share_interval(self, level: float = 0.95) -> Interval:
+    def logit_interval(self, level: float = 0.95) -> Interval:
         """Return the interval of a single score that lies between 0 and 1: a t interval of its logit.
 
         On few test groups the distribution of an F1 leans away from the nearer end, and so must its interval. Where

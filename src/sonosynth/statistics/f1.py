@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.statistics.crossed import Jackknife, over_seeds
 from sonosynth.statistics.estimates import Covers, Interval, Scores
-from sonosynth.statistics.repeated import RepeatedScores, Splits
+from sonosynth.statistics.fixed_test import FixedTestScores, over_seeds
+from sonosynth.statistics.repeated_splits import RepeatedSplits, RepeatedSplitScores
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def macro_f1(labels: np.ndarray, predictions: np.ndarray, n_classes: int) -> np.
 def classifier_intervals(
     labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int, level: float = 0.95
 ) -> ClassifierIntervals:
-    """Return scores averaged over seeds, then over draws, with t intervals of their logits; see `crossed`.
+    """Return scores averaged over seeds, then over draws, with t intervals of their logits; see `fixed_test`.
 
     With three draws or more the intervals cover other draws of the training subset and other test groups. With one or
     two they cover other test groups and seeds, and say nothing of other training subsets, which the caller must state.
@@ -61,12 +61,12 @@ def classifier_intervals(
     Raises:
         ValueError: shapes do not fit.
     """
-    return intervals_of(f1_jackknife(labels, groups, predictions, n_classes), level)
+    return f1_intervals(fixed_test_f1(labels, groups, predictions, n_classes), level)
 
 
-def intervals_of(scores: Scores, level: float = 0.95) -> ClassifierIntervals:
-    """Return t intervals of the logits of `scores`, which `f1_jackknife` or `f1_of_splits` made."""
-    intervals = [scores[i].estimate().share_interval(level) for i in range(scores.whole.shape[-1])]
+def f1_intervals(scores: Scores, level: float = 0.95) -> ClassifierIntervals:
+    """Return t intervals of the logits of `scores`, which `fixed_test_f1` or `repeated_splits_f1` made."""
+    intervals = [scores[i].estimate().logit_interval(level) for i in range(scores.whole.shape[-1])]
     return ClassifierIntervals(intervals[-2], tuple(intervals[:-2]), intervals[-1], scores.covers)
 
 
@@ -74,15 +74,17 @@ def f1_interval(
     labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int, level: float = 0.95
 ) -> Interval:
     """Return macro F1 with its interval; see `classifier_intervals`."""
-    return macro_f1_jackknife(labels, groups, predictions, n_classes).estimate().share_interval(level)
+    return macro_f1_jackknife(labels, groups, predictions, n_classes).estimate().logit_interval(level)
 
 
-def macro_f1_jackknife(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> Jackknife:
-    """Return macro F1 with each test group left out, ``[draws]`` and ``[groups, draws]``; see `f1_jackknife`."""
-    return f1_jackknife(labels, groups, predictions, n_classes)[-2]
+def macro_f1_jackknife(
+    labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int
+) -> FixedTestScores:
+    """Return macro F1 with each test group left out, ``[draws]`` and ``[groups, draws]``; see `fixed_test_f1`."""
+    return fixed_test_f1(labels, groups, predictions, n_classes)[-2]
 
 
-def f1_jackknife(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> Jackknife:
+def fixed_test_f1(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> FixedTestScores:
     """Return the F1 of each class, macro F1 and balanced accuracy with each test group left out.
 
     Args:
@@ -100,9 +102,9 @@ def f1_jackknife(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray
     return over_seeds(f1_by_run(labels, groups, predictions, n_classes))
 
 
-def f1_of_splits(
-    labels: Sequence[np.ndarray], predictions: Sequence[np.ndarray], n_classes: int, splits: Splits
-) -> RepeatedScores:
+def repeated_splits_f1(
+    labels: Sequence[np.ndarray], predictions: Sequence[np.ndarray], n_classes: int, splits: RepeatedSplits
+) -> RepeatedSplitScores:
     """Return the F1 of each class, macro F1 and balanced accuracy of each split.
 
     Args:
@@ -121,11 +123,11 @@ def f1_of_splits(
         f1_by_run(true, np.zeros(len(true), dtype=np.int64), called[None], n_classes).whole[0].mean(axis=0)
         for true, called in zip(labels, predictions, strict=True)
     ]
-    return RepeatedScores(np.stack(by_split), splits)
+    return RepeatedSplitScores(np.stack(by_split), splits)
 
 
-def f1_by_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> Jackknife:
-    """Return what `f1_jackknife` does of each seed: ``[draws, seeds, n_classes + 2]``, and with groups left out."""
+def f1_by_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> FixedTestScores:
+    """Return what `fixed_test_f1` does of each seed: ``[draws, seeds, n_classes + 2]``, and with groups left out."""
     labels, groups, predictions = (np.asarray(array) for array in (labels, groups, predictions))
     if predictions.ndim != 3 or labels.shape != groups.shape or predictions.shape[-1:] != labels.shape:
         raise ValueError(f"labels {labels.shape}, groups {groups.shape} and predictions {predictions.shape} do not fit")
@@ -136,7 +138,7 @@ def f1_by_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n
     there = np.bincount(labels, minlength=n_classes) > 0
     whole = [part.sum(axis=0) for part in counts]
     left_out = [total - part for total, part in zip(whole, counts, strict=True)]
-    return Jackknife(_summary(whole, there), _summary(left_out, there))
+    return FixedTestScores(_summary(whole, there), _summary(left_out, there))
 
 
 def _count(

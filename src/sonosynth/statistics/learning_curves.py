@@ -31,29 +31,29 @@ class LearningCurve:
 
 
 @dataclass(frozen=True)
-class Worth:
+class EquivalentRealImages:
     """How many real images alone give the score that `n_real` give with synthetic ones.
 
     Attributes:
         n_real: real training images of the arm with synthetic images.
-        equals: real images on the other arm's curve, within its interval; ``-inf`` is below and ``inf`` above all
+        equivalent: real images on the other arm's curve, within its interval; ``-inf`` is below and ``inf`` above all
             measured sizes: nothing is extrapolated.
         measured: the smallest and the largest measured size.
         covers: what the interval speaks of.
     """
 
     n_real: float
-    equals: Interval
+    equivalent: Interval
     measured: tuple[float, float]
     covers: Covers
 
     @property
     def gain(self) -> Interval:
-        """`equals` less `n_real`: the horizontal gap between the curves, in real images."""
-        return Interval(*(v - self.n_real for v in (self.equals.value, self.equals.low, self.equals.high)))
+        """`equivalent` less `n_real`: the horizontal gap between the curves, in real images."""
+        return Interval(*(v - self.n_real for v in (self.equivalent.value, self.equivalent.low, self.equivalent.high)))
 
     def __str__(self) -> str:
-        value, low, high = (self._words(v) for v in (self.equals.value, self.equals.low, self.equals.high))
+        value, low, high = (self._words(v) for v in (self.equivalent.value, self.equivalent.low, self.equivalent.high))
         return f"{self.n_real:g} real images with synthetic ones equal {value} real images alone [{low}, {high}]"
 
     def _words(self, n: float) -> str:
@@ -64,23 +64,23 @@ class Worth:
 
 
 def learning_curve(sizes: Sequence[float], scores: Sequence[Scores], level: float = 0.95) -> LearningCurve:
-    """Return the curve of a score between 0 and 1 at ascending `sizes`; see `macro_f1_jackknife` and `f1_of_splits`.
+    """Return the curve of a score between 0 and 1 at ascending `sizes`.
 
     Raises:
         ValueError: sizes do not ascend, or scores have unequal draws or test groups.
     """
     _check(sizes, scores)
-    points = tuple(score.estimate().share_interval(level) for score in scores)
+    points = tuple(score.estimate().logit_interval(level) for score in scores)
     return LearningCurve(tuple(sizes), points, scores[0].covers)
 
 
-def worth_in_real_images(
+def equivalent_real_images(
     sizes: Sequence[float],
     without: Sequence[Scores],
     n_real: float,
     with_synthetic: Scores,
     level: float = 0.95,
-) -> Worth:
+) -> EquivalentRealImages:
     """Return how many real images alone score as `n_real` do with synthetic ones.
 
     The curve without synthetic images is straight between measured sizes in ``log2 n``. For the value it is made to
@@ -113,7 +113,7 @@ def worth_in_real_images(
     else:
         low, high = _accepted(grid, contradiction, value)
     equals = Interval(*(2.0**v if math.isfinite(v) else v for v in (value, low, high)))
-    return Worth(n_real, equals, (sizes[0], sizes[-1]), gap.covers)
+    return EquivalentRealImages(n_real, equals, (sizes[0], sizes[-1]), gap.covers)
 
 
 def _check(sizes: Sequence[float], scores: Sequence[Scores]) -> None:

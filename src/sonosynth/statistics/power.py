@@ -6,9 +6,9 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
-from sonosynth.statistics.crossed import crossed_spread
-from sonosynth.statistics.estimates import FEWEST_DRAWS, ROUNDING
+from sonosynth.statistics.estimates import MIN_DRAWS, ROUNDING
 from sonosynth.statistics.f1 import f1_by_run
+from sonosynth.statistics.fixed_test import crossed_spread
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def repeated_splits_error(
 
     Every split has a draw and test groups of its own, so all `components` fall on single splits, but for what their
     test groups share: those of two splits of one data set are drawn without replacement. The mean is corrected as
-    `RepeatedScores.estimate` does. None with fewer than three splits: such a design has no test.
+    `RepeatedSplitScores.estimate` does. None with fewer than three splits: such a design has no test.
 
     Args:
         components: what makes a difference vary.
@@ -177,7 +177,7 @@ def repeated_splits_error(
     """
     if min(n_splits, n_seeds, n_groups) < 1:
         raise ValueError(f"{n_splits} splits, {n_seeds} seeds and {n_groups} test groups make no design")
-    if n_splits < FEWEST_DRAWS:
+    if n_splits < MIN_DRAWS:
         return None
     of_groups = (components.group + components.draw_group + components.seed_group / n_seeds) / n_groups
     of_groups /= 1 + test_ratio  # the part of the images that does not test
@@ -205,7 +205,7 @@ def fixed_test_error(
     """
     if min(n_draws, n_seeds) < 1 or n_groups < 2:
         raise ValueError(f"{n_draws} draws, {n_seeds} seeds and {n_groups} test groups make no design")
-    if n_draws < FEWEST_DRAWS:
+    if n_draws < MIN_DRAWS:
         return None
     of_rest = components.draw_group + components.seed_group / n_seeds  # expected mean squares, per seed average
     of_draws = of_rest + n_groups * (components.draw + components.seed / n_seeds)

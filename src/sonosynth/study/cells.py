@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from sonosynth.classify.arms import ARMS, Fill
-from sonosynth.classify.settings import Training
+from sonosynth.classify.arms import ARMS, ClassBalance
+from sonosynth.classify.training import TrainingSettings
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.families import Part
 from sonosynth.study.design import StudyDesign
@@ -118,7 +118,7 @@ class FilterCell(Cell):
     candidates: int
     features: str
     network: str | None
-    training: Training | None
+    training: TrainingSettings | None
 
     def describe(self) -> dict[str, Any]:
         """Return the flat description that stands in the cell's result file."""
@@ -151,11 +151,11 @@ class ClassifyCell(Cell):
     network: str
     arm: str
     ratio: float | None
-    fill: Fill | None
+    fill: ClassBalance | None
     truncation: float | None
     filter: FilterCell | None
     validation: str | None
-    training: Training
+    training: TrainingSettings
     seed: int
 
     def describe(self) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sonosynth.classify.filters import FOLDS
-from sonosynth.classify.fitting import Fitted, fit
-from sonosynth.classify.settings import Training
+from sonosynth.classify.filters import DEFAULT_FOLDS
+from sonosynth.classify.training import TrainedClassifier, TrainingSettings, train_classifier
 from sonosynth.core.device import default_device, median_seconds
 from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
@@ -114,15 +113,15 @@ def _filtering(cell: FilterCell, images: ImageSet) -> float:
     candidates = cell.candidates * max(images.class_counts.values()) * len(_present(images))
     judging = 0.0
     if cell.network is not None and cell.training is not None:
-        judging = FOLDS * _classifying(cell.network, cell.training, images, candidates)
+        judging = DEFAULT_FOLDS * _classifying(cell.network, cell.training, images, candidates)
     return candidates * _seconds_an_image(cell.features, images) + judging
 
 
-def _classifying(network: str, training: Training, images: ImageSet, n_predicted: int) -> float:
+def _classifying(network: str, training: TrainingSettings, images: ImageSet, n_predicted: int) -> float:
     """Return the time of all steps with classical augmentation, of building the network, and of predictions."""
 
-    def fitted(steps: int) -> Fitted:
-        return fit(images, classical=True, network=network, training=replace(training, steps=steps))
+    def fitted(steps: int) -> TrainedClassifier:
+        return train_classifier(images, classical=True, network=network, training=replace(training, steps=steps))
 
     short, long = (_seconds(lambda steps=steps: fitted(steps)) for steps in PROBE_STEPS)  # type: ignore[misc]
     step = max(0.0, long - short) / (PROBE_STEPS[1] - PROBE_STEPS[0])

@@ -9,7 +9,7 @@ from sonosynth.classify.arms import ARMS
 from sonosynth.core.text import counted
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
-    FEWEST_DRAWS,
+    MIN_DRAWS,
     fixed_test_error,
     repeated_splits_error,
     smallest_difference,
@@ -63,7 +63,7 @@ class Sight:
         if self.draws > 1:
             unit = unit.replace(" ", "s ", 1)
         if self.single is None or self.corrected is None:
-            return [f"power: {self.draws} {unit}: a description only, no test; {FEWEST_DRAWS} are needed"]
+            return [f"power: {self.draws} {unit}: a description only, no test; {MIN_DRAWS} are needed"]
         assumed = ", ".join(f"{name} {value:g}" for name, value in asdict(BUSI_COMPONENTS).items() if value)
         return [
             f"power: with {self.draws} {unit}, {counted(self.seeds, 'seed')} and "

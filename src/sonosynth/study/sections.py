@@ -13,10 +13,10 @@ from pydantic import (
     model_validator,
 )
 
-from sonosynth.classify.arms import DEFAULT_ARMS, FILLS, Fill, find_arm
-from sonosynth.classify.filters import FILTERS, QUANTILE
+from sonosynth.classify.arms import CLASS_BALANCES, DEFAULT_ARMS, ClassBalance, find_arm
+from sonosynth.classify.filters import DEFAULT_QUANTILE, FILTERS
 from sonosynth.classify.networks import find_network
-from sonosynth.classify.settings import DEFAULTS, Balance, Schedule, Training
+from sonosynth.classify.training import DEFAULT_TRAINING, Balance, Schedule, TrainingSettings
 from sonosynth.core.errors import nearest
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.readers.bit_depth import BITS
@@ -250,7 +250,7 @@ class FilterEntry(Section):
     """
 
     by: str
-    quantile: float = Field(QUANTILE, ge=0, lt=1)
+    quantile: float = Field(DEFAULT_QUANTILE, ge=0, lt=1)
     candidates: int = Field(5, ge=1)
 
     @model_validator(mode="before")
@@ -283,17 +283,17 @@ class ClassifiersSection(Section):
     networks: Annotated[tuple[str, ...], _Distinct] = ("resnet18",)
     arms: Annotated[tuple[str, ...], _Distinct] = DEFAULT_ARMS
     ratios: Annotated[tuple[float, ...], Field(min_length=1), _Distinct] = (1.0,)
-    fill: Annotated[tuple[Fill, ...], Field(min_length=1), _OneOrMore, _Distinct] = (FILLS[0],)
+    fill: Annotated[tuple[ClassBalance, ...], Field(min_length=1), _OneOrMore, _Distinct] = (CLASS_BALANCES[0],)
     filters: Annotated[tuple[FilterEntry, ...], Field(min_length=1), _OneOrMore, _Distinct] = (_UNFILTERED,)
     seeds: _Seeds = (0, 1)
-    steps: int = Field(DEFAULTS.steps, ge=20)
-    batch: int = Field(DEFAULTS.batch, ge=2)
+    steps: int = Field(DEFAULT_TRAINING.steps, ge=20)
+    batch: int = Field(DEFAULT_TRAINING.batch, ge=2)
     learning_rate: _Positive | None = None  # None: the network's own
-    weight_decay: float = Field(DEFAULTS.weight_decay, ge=0)
-    schedule: Schedule = DEFAULTS.schedule
-    balance: Balance = DEFAULTS.balance
-    label_smoothing: float = Field(DEFAULTS.label_smoothing, ge=0, lt=1)
-    dropout: float = Field(DEFAULTS.dropout, ge=0, lt=1)
+    weight_decay: float = Field(DEFAULT_TRAINING.weight_decay, ge=0)
+    schedule: Schedule = DEFAULT_TRAINING.schedule
+    balance: Balance = DEFAULT_TRAINING.balance
+    label_smoothing: float = Field(DEFAULT_TRAINING.label_smoothing, ge=0, lt=1)
+    dropout: float = Field(DEFAULT_TRAINING.dropout, ge=0, lt=1)
 
     @property
     def trains(self) -> bool:
@@ -301,9 +301,9 @@ class ClassifiersSection(Section):
         return bool(self.networks and self.arms)
 
     @property
-    def training(self) -> Training:
+    def training(self) -> TrainingSettings:
         """How every classifier is trained."""
-        return Training(**{name: getattr(self, name) for name in DEFAULTS.to_dict()})
+        return TrainingSettings(**{name: getattr(self, name) for name in DEFAULT_TRAINING.to_dict()})
 
     @field_validator("networks")
     @classmethod

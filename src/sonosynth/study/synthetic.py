@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.classify.arms import ARMS, extra_counts
+from sonosynth.classify.arms import ARMS, added_counts
 from sonosynth.classify.filters import (
-    Filtered,
     FilterError,
+    FilterResult,
     check_groups,
     confidence_filter,
     distance_filter,
-    folds_of_groups,
+    group_folds,
 )
 from sonosynth.core.errors import StudyError
 from sonosynth.core.seeds import numpy_generator, seed_of
@@ -184,7 +184,7 @@ def check_supply(
 def _check_groups(cell: FilterCell, train: ImageSet) -> None:
     try:
         if cell.by == "confidence":
-            folds_of_groups(train, seed=_seed_of_judges(cell))
+            group_folds(train, seed=_seed_of_judges(cell))
         else:
             check_groups(train)
     except FilterError as error:
@@ -195,7 +195,7 @@ def _check_groups(cell: FilterCell, train: ImageSet) -> None:
 def _counts(cell: ClassifyCell, train: ImageSet) -> np.ndarray:
     """Return how many synthetic images of each class `cell` asks for."""
     assert cell.ratio is not None and cell.fill is not None
-    return extra_counts(train, cell.ratio, cell.fill, ARMS[cell.arm].synthetic_alone)
+    return added_counts(train, cell.ratio, cell.fill, ARMS[cell.arm].synthetic_alone)
 
 
 def _cut(counts: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -259,7 +259,7 @@ def judge(cell: FilterCell, train: ImageSet, made: ImageSet, cache: Path, tell: 
 
 
 def _coverages(
-    passed: Filtered, as_many: np.ndarray, coverage_of: Callable[[np.ndarray], float], n: int
+    passed: FilterResult, as_many: np.ndarray, coverage_of: Callable[[np.ndarray], float], n: int
 ) -> dict[str, float | None]:
     names = ("coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage")
     if len(passed.kept) < 2:

@@ -145,13 +145,15 @@ def pairs_row(pairs: Pairs, order: Sequence[Generator]) -> dict[str, Any]:
 
 def no_p_values(contrasts: Sequence[Contrast]) -> list[str]:
     """Return the reasons why comparisons have no p-value."""
-    return list(dict.fromkeys(c.difference.no_p_value for c in contrasts if c.difference.no_p_value))
+    return list(dict.fromkeys(c.difference.no_p_value_reason for c in contrasts if c.difference.no_p_value_reason))
 
 
 def worth_row(worth: RealWorth, order: Sequence[Generator]) -> dict[str, Any]:
     """Return how many real images one arm with synthetic ones is worth."""
     found, gain = worth.worth, worth.worth.gain
-    value, low, high = (_images(v, found.measured) for v in (found.equals.value, found.equals.low, found.equals.high))
+    value, low, high = (
+        _images(v, found.measured) for v in (found.equivalent.value, found.equivalent.low, found.equivalent.high)
+    )
     beyond = (found.measured[gain.value > 0] - found.n_real) if math.isinf(gain.value) else gain.value
     side = "" if math.isfinite(gain.value) else "> " if gain.value > 0 else "< "
     return _series(worth.row.series, order) | {

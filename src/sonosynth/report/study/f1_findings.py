@@ -11,7 +11,7 @@ from sonosynth.analysis.results import Generator
 from sonosynth.analysis.tables import LEVEL, Series
 from sonosynth.analysis.wording import interval_text, joined, number, p_text, percent, span, verdict
 from sonosynth.core.text import agreeing, counted
-from sonosynth.statistics import FEWEST_DRAWS
+from sonosynth.statistics import MIN_DRAWS
 
 WRITTEN_OUT = 12  # comparisons listed among the findings; of more, only a summary
 UNSETTLED = "not settled"
@@ -62,7 +62,7 @@ def _tally(contrasts: Sequence[Contrast]) -> str:
 def _tests(contrasts: Sequence[Contrast]) -> str:
     adjusted = [c.adjusted for c in contrasts if c.adjusted is not None]
     if not adjusted:
-        reasons = dict.fromkeys(c.difference.no_p_value for c in contrasts)
+        reasons = dict.fromkeys(c.difference.no_p_value_reason for c in contrasts)
         return f"There is no p-value ({'; '.join(reasons)})."
     numbers = sorted({c.family for c in contrasts})
     families, noun = joined([str(n) for n in numbers]), agreeing(numbers[-1] or 0, "comparison", "comparisons")
@@ -132,7 +132,7 @@ def power_sentences(power: Sequence[Detectable]) -> list[str]:
     sentences = []
     for network in dict.fromkeys(d.network for d in power):
         mine = [d for d in power if d.network == network]
-        if max(d.draws for d in mine) < FEWEST_DRAWS:
+        if max(d.draws for d in mine) < MIN_DRAWS:
             text = (
                 "with fewer than three draws or splits this design has no test and could have detected nothing. "
                 "Three would find"

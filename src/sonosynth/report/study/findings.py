@@ -20,7 +20,7 @@ from sonosynth.report.study.f1_findings import (
     where,
     worth_sentences,
 )
-from sonosynth.statistics import FEWEST_DRAWS, Interval
+from sonosynth.statistics import MIN_DRAWS, Interval
 
 CLAIMED = "inception"  # the feature network of the published distances
 
@@ -179,7 +179,7 @@ def _draws(record: StudyRecord) -> str:
         text = f"{few_draws(record, f' {where}')}: this supports a description of these {these}, not a test."
         if unit == "draw":
             others = record.beside_draws if record.classifiers else "images"
-            some = "" if max(numbers) < FEWEST_DRAWS else " of fewer than three draws"
+            some = "" if max(numbers) < MIN_DRAWS else " of fewer than three draws"
             text += f" Intervals{some} cover other {others}; other training subsets could turn out differently."
         return text
     if not record.classifiers:

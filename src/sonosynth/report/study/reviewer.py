@@ -9,7 +9,7 @@ from sonosynth.analysis.record import StudyRecord, groups_in_words
 from sonosynth.analysis.wording import joined, listed, number, span
 from sonosynth.core.text import agreeing, counted
 from sonosynth.report.study.classifier_tables import no_p_values
-from sonosynth.statistics import FEWEST_DRAWS
+from sonosynth.statistics import MIN_DRAWS
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
 
@@ -89,7 +89,7 @@ def _intervals(record: StudyRecord) -> str:
     few = f" At size {sizes}, there are too few {unit}s for that." if sizes else ""
     if record.splits is not None:
         if not record.is_tested:
-            some = max(record.finished_draws) >= FEWEST_DRAWS
+            some = max(record.finished_draws) >= MIN_DRAWS
             return f"There are none{' where' if some else ':'} fewer than three splits have finished."
         splits = counted(max(record.finished_draws), "split")
         return f"t over up to {splits}, corrected for their overlap (Nadeau and Bengio); seeds averaged.{few}"

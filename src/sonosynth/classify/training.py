@@ -1,8 +1,10 @@
-"""The training loop of classifiers, and what it leaves: a network that predicts."""
+"""Training of a classifier: its settings, the order of its images, its loop, and the network it leaves."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -11,11 +13,9 @@ from torch import Tensor, nn
 
 from sonosynth.classify.augmentation import classical_augmentation
 from sonosynth.classify.networks import Network, build_network, find_network
-from sonosynth.classify.sampling import balanced_indices, class_weights
-from sonosynth.classify.settings import DEFAULTS, Training
 from sonosynth.core.device import autocast, default_device, keep_freed_memory, to_device
 from sonosynth.core.draws import Draws, shuffled_indices
-from sonosynth.core.errors import DivergenceError
+from sonosynth.core.errors import DivergenceError, SonosynthError, nearest
 from sonosynth.core.seeds import seed_of
 from sonosynth.data.imageset import ImageSet
 
@@ -23,6 +23,79 @@ PREDICT_CHUNK = 128
 CHOICES = 10  # how often a validation set is looked at
 
 Progress = Callable[[int, int], None]
+Schedule = Literal["cosine", "constant"]
+Balance = Literal["none", "weights", "sampling"]
+BALANCES: tuple[Balance, ...] = get_args(Balance)
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
+
+class TrainingError(SonosynthError):
+    """A setting of a classifier's training cannot be what it is."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a classifier is trained; the same for every arm.
+
+    Attributes:
+        steps: gradient steps, 1 or more.
+        batch: images a step, 2 or more.
+        learning_rate: peak, after a linear warm-up over the first twentieth of the steps; None: the network's own.
+        weight_decay: of AdamW.
+        schedule: of the learning rate after the warm-up: "cosine" falls to zero with the last step.
+        balance: "none": classes count as often as they occur; "weights": the loss is weighted against that;
+            "sampling": batches have all classes equally often.
+        label_smoothing: share of the target that is spread evenly over the classes, 0 to below 1 (Szegedy et al. 2016).
+        dropout: probability, 0 to below 1, for networks that have dropout.
+
+    Raises:
+        TrainingError: a value is out of its range.
+    """
+
+    steps: int = 200
+    batch: int = 32
+    learning_rate: float | None = None
+    weight_decay: float = 1e-2
+    schedule: Schedule = "cosine"
+    balance: Balance = "none"
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        for name, fits, needed in (
+            ("steps", self.steps >= 1, "1 or more"),
+            ("batch", self.batch >= 2, "2 or more"),
+            ("learning_rate", rate is None or 0 < rate < math.inf, "above 0"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "0 or more and below 1"),
+            ("dropout", 0 <= self.dropout < 1, "0 or more and below 1"),
+        ):
+            if not fits:
+                raise TrainingError(f"{name} of a classifier must be {needed}, not {getattr(self, name)}")
+        for name, known in (("schedule", SCHEDULES), ("balance", BALANCES)):
+            value = getattr(self, name)
+            if value not in known:
+                raise TrainingError(f"unknown {name} '{value}'{nearest(value, known)}; known: {', '.join(known)}")
+
+    @classmethod
+    def of(cls, **settings: Any) -> "TrainingSettings":
+        """Return the training with settings from outside, whose types are not known. Raises TrainingError."""
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Return what the learning rate is multiplied with in `step`."""
+        warm_up = max(1, self.steps // 20)
+        rest = max(0.0, (step - warm_up) / max(1, self.steps - warm_up))
+        after = (1 + math.cos(math.pi * rest)) / 2 if self.schedule == "cosine" else 1.0
+        return min((step + 1) / warm_up, after)
+
+
+DEFAULT_TRAINING = TrainingSettings()
 
 
 class _Normaliser:
@@ -37,7 +110,7 @@ class _Normaliser:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedClassifier:
     """A trained classifier.
 
     Attributes:
@@ -82,18 +155,18 @@ class Fitted:
         return probabilities
 
 
-def fit(
+def train_classifier(
     pool: ImageSet,
     *,
     classical: bool,
     network: str = "resnet18",
-    training: Training = DEFAULTS,
+    training: TrainingSettings = DEFAULT_TRAINING,
     normalised_by: ImageSet | None = None,
     validation: ImageSet | None = None,
     seed: int = 0,
     device: torch.device | None = None,
     progress: Progress | None = None,
-) -> Fitted:
+) -> TrainedClassifier:
     """Train `network` on `pool` for a fixed number of steps.
 
     Args:
@@ -119,7 +192,7 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, "classifier"))
         model = build_network(network, len(pool.classes), px=pool.size, dropout=training.dropout).to(device)
-        fitted = Fitted(model, _Normaliser(known, (normalised_by or pool).images), device)
+        fitted = TrainedClassifier(model, _Normaliser(known, (normalised_by or pool).images), device)
         choice = _Choice(fitted, validation, training.steps)
         for step in _steps(fitted, pool, classical, training, seed):
             choice.look(step)
@@ -128,7 +201,9 @@ def fit(
     return choice.best
 
 
-def _steps(fitted: Fitted, pool: ImageSet, classical: bool, training: Training, seed: int) -> Iterator[int]:
+def _steps(
+    fitted: TrainedClassifier, pool: ImageSet, classical: bool, training: TrainingSettings, seed: int
+) -> Iterator[int]:
     """Train step by step, and yield the number of steps done."""
     device, model = fitted.device, fitted.model
     images = torch.from_numpy(pool.images.copy()).to(device)
@@ -164,7 +239,7 @@ def _steps(fitted: Fitted, pool: ImageSet, classical: bool, training: Training, 
 class _Choice:
     """Which weights are kept: the last ones, or those that do best on the validation images."""
 
-    def __init__(self, fitted: Fitted, validation: ImageSet | None, steps: int):
+    def __init__(self, fitted: TrainedClassifier, validation: ImageSet | None, steps: int):
         self.fitted, self.validation = fitted, validation
         self.looks = {round(steps * (i + 1) / CHOICES) for i in range(CHOICES)}
         self.step: int | None = None
@@ -187,8 +262,46 @@ class _Choice:
             self._state = {name: value.clone() for name, value in self.fitted.model.state_dict().items()}
 
     @property
-    def best(self) -> Fitted:
+    def best(self) -> TrainedClassifier:
         """The classifier with the weights that are kept."""
         if self.step is not None:
             self.fitted.model.load_state_dict(self._state)
         return replace(self.fitted, step=self.step)
+
+
+def balanced_indices(labels: np.ndarray, start: int, count: int, seed: int) -> Tensor:
+    """Return the samples ``start .. start + count - 1`` of an endless sequence that has all classes equally often.
+
+    The sequence is one of shuffled rounds, each with every class once; the images of a class come in shuffled epochs,
+    as in `draws.shuffled_indices`.
+
+    Args:
+        labels: int64 ``[N]``; classes without images do not occur.
+        start: first sample.
+        count: how many.
+        seed: seed of the sequence.
+
+    Returns:
+        int64 ``[count]`` on the CPU.
+    """
+    classes = np.unique(labels)
+    order = shuffled_indices(len(classes), start, count, seed_of(seed, "class")).numpy()
+    rounds = np.arange(start, start + count) // len(classes)
+    chosen = np.empty(count, dtype=np.int64)
+    for place, label in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        first, last = rounds[0], rounds[-1]
+        turn = shuffled_indices(len(members), int(first), int(last - first + 1), seed_of(seed, "of class", int(label)))
+        at = np.flatnonzero(order == place)
+        chosen[at] = members[turn.numpy()[rounds[at] - first]]
+    return torch.from_numpy(chosen)
+
+
+def class_weights(labels: np.ndarray, n_classes: int) -> Tensor:
+    """Return a weight a class, float32 ``[n_classes]``: N / (classes present · images of the class); 0 without images.
+
+    Weighted so, every class counts as much as any other, and the mean weight of an image is 1 (King & Zeng 2001).
+    """
+    counts = np.bincount(labels, minlength=n_classes)
+    weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return torch.from_numpy(np.where(counts > 0, weights, 0.0).astype(np.float32))

@@ -19,11 +19,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from sonosynth.statistics.estimates import FEWEST_DRAWS, Covers, Estimate, Scores
+from sonosynth.statistics.estimates import MIN_DRAWS, Covers, Estimate, Scores
 
 
 @dataclass(frozen=True)
-class Jackknife(Scores):
+class FixedTestScores(Scores):
     """A score on all images of one fixed test set, and with each test group left out.
 
     Attributes:
@@ -51,39 +51,41 @@ class Jackknife(Scores):
 
         With fewer than three draws that is these draws on other test images, trained with other seeds.
         """
-        return "test groups" if self.n_draws < FEWEST_DRAWS else "draws and test groups"
+        return "test groups" if self.n_draws < MIN_DRAWS else "draws and test groups"
 
     def fits(self, other: Scores) -> bool:
         """Whether `other` has as many draws and test groups, and the same shape."""
-        return isinstance(other, Jackknife) and self.left_out.shape == other.left_out.shape
+        return isinstance(other, FixedTestScores) and self.left_out.shape == other.left_out.shape
 
     @property
     def _training(self) -> np.ndarray:
         return np.zeros((3, *self.whole.shape)) if self.training is None else self.training
 
-    def _times(self, factor: np.ndarray | float) -> "Jackknife":
+    def _times(self, factor: np.ndarray | float) -> "FixedTestScores":
         training = [factor**power * part for power, part in zip((2, 4, 2), self._training, strict=True)]
-        return Jackknife(factor * self.whole, factor * self.left_out, np.stack(training))
+        return FixedTestScores(factor * self.whole, factor * self.left_out, np.stack(training))
 
-    def of_draws(self, places: Sequence[int]) -> "Jackknife":
+    def of_draws(self, places: Sequence[int]) -> "FixedTestScores":
         """Return the scores of the draws at `places`."""
         chosen = list(places)
-        return Jackknife(self.whole[chosen], self.left_out[:, chosen], self._training[:, chosen])
+        return FixedTestScores(self.whole[chosen], self.left_out[:, chosen], self._training[:, chosen])
 
-    def along(self, weights: np.ndarray) -> "Jackknife":
+    def along(self, weights: np.ndarray) -> "FixedTestScores":
         """Return scores with one more axis, the last: these times each of `weights`, float ``[m]``."""
-        return Jackknife(self.whole[..., None], self.left_out[..., None], self._training[..., None])._times(weights)
+        return FixedTestScores(self.whole[..., None], self.left_out[..., None], self._training[..., None])._times(
+            weights
+        )
 
-    def __add__(self, other: "Jackknife") -> "Jackknife":
+    def __add__(self, other: "FixedTestScores") -> "FixedTestScores":
         training = self._training + other._training
-        return Jackknife(self.whole + other.whole, self.left_out + other.left_out, training)
+        return FixedTestScores(self.whole + other.whole, self.left_out + other.left_out, training)
 
-    def __rmul__(self, factor: float) -> "Jackknife":
+    def __rmul__(self, factor: float) -> "FixedTestScores":
         return self._times(factor)
 
-    def __getitem__(self, index: int) -> "Jackknife":
+    def __getitem__(self, index: int) -> "FixedTestScores":
         """Return the score at `index` of the last axis."""
-        return Jackknife(self.whole[..., index], self.left_out[..., index], self._training[..., index])
+        return FixedTestScores(self.whole[..., index], self.left_out[..., index], self._training[..., index])
 
     def estimate(self) -> Estimate:
         """Return the mean over draws with its standard error and degrees of freedom."""
@@ -115,7 +117,7 @@ class Jackknife(Scores):
         return variance, np.maximum(freedom, 1.0)
 
 
-def over_seeds(by_run: Jackknife) -> Jackknife:
+def over_seeds(by_run: FixedTestScores) -> FixedTestScores:
     """Return the mean over seeds of scores ``[draws, seeds, ...]``, with what the seeds say of the chance of training.
 
     In the two-way table of one draw's seeds and test groups, seeds are what draws are in that of `crossed_spread`.
@@ -123,11 +125,11 @@ def over_seeds(by_run: Jackknife) -> Jackknife:
     n_groups, n_seeds = len(by_run.left_out), by_run.whole.shape[1]
     whole, left_out = by_run.whole.mean(axis=1), by_run.left_out.mean(axis=2)
     if n_seeds < 2 or n_groups < 2:
-        return Jackknife(whole, left_out)
+        return FixedTestScores(whole, left_out)
     table = n_groups * by_run.whole - (n_groups - 1) * by_run.left_out
     variance = table.mean(axis=0).var(axis=1, ddof=1) / n_seeds
     of_rest = _mean_square_of_rest(table, 2) / (n_groups * n_seeds)
-    return Jackknife(whole, left_out, np.stack([variance, variance**2 / (n_seeds - 1), of_rest]))
+    return FixedTestScores(whole, left_out, np.stack([variance, variance**2 / (n_seeds - 1), of_rest]))
 
 
 def _mean_square_of_rest(table: np.ndarray, rows: int) -> np.ndarray:
@@ -158,7 +160,7 @@ def crossed_spread(mean_squares: np.ndarray, n_draws: int, n_groups: int) -> tup
     return spread, np.maximum(freedom, n_draws - 1.0)
 
 
-def jackknife(score: Callable[[np.ndarray], np.ndarray], groups: np.ndarray) -> Jackknife:
+def jackknife(score: Callable[[np.ndarray], np.ndarray], groups: np.ndarray) -> FixedTestScores:
     """Return any score of the test images with each test group left out.
 
     The score should change smoothly with single images, as means, F1, AUC and the Brier score do; a median or a largest
@@ -172,4 +174,4 @@ def jackknife(score: Callable[[np.ndarray], np.ndarray], groups: np.ndarray) -> 
     groups = np.asarray(groups)
     whole = np.asarray(score(np.arange(len(groups))), dtype=np.float64)
     left_out = [np.asarray(score(np.flatnonzero(groups != group)), dtype=np.float64) for group in np.unique(groups)]
-    return Jackknife(whole, np.stack(left_out))
+    return FixedTestScores(whole, np.stack(left_out))

@@ -3,7 +3,7 @@
 Test and training parts of repeated splits overlap, so their scores vary too little. The variance of the mean takes
 ``1 / R + n_test / n_train`` instead of ``1 / R`` (Nadeau and Bengio, Machine Learning 2003;52:239-281). The correction
 belongs to this design alone: on one fixed test set the test images never change, and it knows nothing of what others
-would bring; `crossed` does.
+would bring; `fixed_test` does.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from sonosynth.statistics.estimates import FEWEST_DRAWS, ROUNDING, Covers, Estimate, Scores
+from sonosynth.statistics.estimates import MIN_DRAWS, ROUNDING, Covers, Estimate, Scores
 
 
 @dataclass(frozen=True)
-class Splits:
+class RepeatedSplits:
     """Repeated random divisions of one data set into a test part and a training part.
 
     Attributes:
@@ -42,13 +42,13 @@ class Splits:
         """The number of test images over that of the training part."""
         return float(np.mean([len(test) for test in self.tests])) / self.n_train
 
-    def at(self, places: Sequence[int]) -> "Splits":
+    def at(self, places: Sequence[int]) -> "RepeatedSplits":
         """Return the splits at `places`."""
-        return Splits(tuple(self.tests[place] for place in places), self.n_train)
+        return RepeatedSplits(tuple(self.tests[place] for place in places), self.n_train)
 
 
 @dataclass(frozen=True)
-class RepeatedScores(Scores):
+class RepeatedSplitScores(Scores):
     """A score of each split.
 
     Attributes:
@@ -60,7 +60,7 @@ class RepeatedScores(Scores):
     unsure: ClassVar[str] = "the scores of all splits are alike, which tells nothing of their spread"
 
     whole: np.ndarray
-    splits: Splits
+    splits: RepeatedSplits
 
     def __post_init__(self) -> None:
         if self.whole.ndim == 0 or 0 in self.whole.shape or len(self.whole) != len(self.splits.tests):
@@ -73,28 +73,28 @@ class RepeatedScores(Scores):
 
     def fits(self, other: Scores) -> bool:
         """Whether `other` is of the same splits, and of the same shape."""
-        same = isinstance(other, RepeatedScores) and self.splits == other.splits
+        same = isinstance(other, RepeatedSplitScores) and self.splits == other.splits
         return same and self.whole.shape == other.whole.shape
 
-    def of_draws(self, places: Sequence[int]) -> "RepeatedScores":
+    def of_draws(self, places: Sequence[int]) -> "RepeatedSplitScores":
         """Return the scores of the splits at `places`."""
-        return RepeatedScores(self.whole[list(places)], self.splits.at(places))
+        return RepeatedSplitScores(self.whole[list(places)], self.splits.at(places))
 
-    def along(self, weights: np.ndarray) -> "RepeatedScores":
+    def along(self, weights: np.ndarray) -> "RepeatedSplitScores":
         """Return scores with one more axis, the last: these times each of `weights`, float ``[m]``."""
-        return RepeatedScores(self.whole[..., None] * weights, self.splits)
+        return RepeatedSplitScores(self.whole[..., None] * weights, self.splits)
 
-    def __add__(self, other: "RepeatedScores") -> "RepeatedScores":
+    def __add__(self, other: "RepeatedSplitScores") -> "RepeatedSplitScores":
         if self.splits != other.splits:
             raise ValueError("scores of different splits cannot be added")
-        return RepeatedScores(self.whole + other.whole, self.splits)
+        return RepeatedSplitScores(self.whole + other.whole, self.splits)
 
-    def __rmul__(self, factor: float) -> "RepeatedScores":
-        return RepeatedScores(factor * self.whole, self.splits)
+    def __rmul__(self, factor: float) -> "RepeatedSplitScores":
+        return RepeatedSplitScores(factor * self.whole, self.splits)
 
-    def __getitem__(self, index: int) -> "RepeatedScores":
+    def __getitem__(self, index: int) -> "RepeatedSplitScores":
         """Return the score at `index` of the last axis."""
-        return RepeatedScores(self.whole[..., index], self.splits)
+        return RepeatedSplitScores(self.whole[..., index], self.splits)
 
     def estimate(self) -> Estimate:
         """Return the mean over splits with its corrected standard error and ``splits - 1`` degrees of freedom.
@@ -103,7 +103,7 @@ class RepeatedScores(Scores):
         that call everything by one class score alike on test images in the same proportions.
         """
         value, n = self.whole.mean(axis=0), len(self.whole)
-        if n < FEWEST_DRAWS:
+        if n < MIN_DRAWS:
             unknown = np.full(value.shape, np.nan)
             return Estimate(value, unknown, unknown, self.covers)
         variance = self.whole.var(axis=0, ddof=1)
