@@ -26,7 +26,7 @@ from rich.progress import track
 from bench import line, save
 from pools import Pool, pool
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.comparison import ALL, TRAIN, Comparison
+from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.distances.kernel import SCALE, SIGMA, polynomial_kernel
 from sonosynth.metrics.families import BETTER, feature_families, realism_family
 from sonosynth.metrics.intervals.subsampling import Interval
@@ -35,6 +35,7 @@ from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distan
 from sonosynth.metrics.memorisation.membership import membership_auc, membership_interval
 from sonosynth.metrics.memorisation.near_copies import near_copies
 from sonosynth.metrics.memorisation.rows import distances, near_copy_rows
+from sonosynth.metrics.scores import ALL, TRAIN
 
 FEATURES = "efficientnet-lite0"
 POOL = 4000

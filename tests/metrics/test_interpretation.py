@@ -1,4 +1,3 @@
-from dataclasses import replace
 from math import isnan
 
 import numpy as np
@@ -17,10 +16,13 @@ COMPARED = [metric for metric in BETTER if metric not in (*MEMORY, "frechet_dist
 def row(metric, value, low=None, high=None, baseline=None, at_m=None, reference="held-out", m=100, n=200, note=""):
     """Return a row of a scorecard and the one at the size of its real baseline."""
     real_baseline_n = None if baseline is None else m
-    score = Score(metric, "inception", reference, "all", value, low, high, baseline, real_baseline_n, n, n, note)
+    values = (metric, "inception", reference, "all", value, low, high, baseline, real_baseline_n, n, n, note)
+    score = Score(**dict(zip(Score.model_fields, values, strict=True)))
     if at_m is None:
         return score, None
-    return score, replace(score, metric=f"{metric}_at_baseline_n", value=at_m, low=None, high=None, n_real=m)
+    return score, score.model_copy(
+        update={"metric": f"{metric}_at_baseline_n", "value": at_m, "low": None, "high": None, "n_real": m}
+    )
 
 
 def read(*arguments, **named):
@@ -138,7 +140,7 @@ class TestShares:
         assert at_baseline_size(score, at_baseline).high == 1.0
         score, at_baseline = row("density", 0.9, 0.8, 1.0, 0.9, 1.2)
         assert at_baseline_size(score, at_baseline).high == pytest.approx(1.3)
-        assert isnan(at_baseline_size(replace(score, low=None), at_baseline).low)
+        assert isnan(at_baseline_size(score.model_copy(update={"low": None}), at_baseline).low)
         score, at_baseline = row("axial_width_distance", 0.3, 0.05, 0.55, 0.3, 0.2)
         assert at_baseline_size(score, at_baseline).low == 0.0
         score, at_baseline = row("kernel_distance", 0.001, -0.002, 0.004, 0.0, -0.001)
@@ -246,7 +248,7 @@ class TestNothingToSay:
     def test_rows_that_are_not_to_be_read_are_refused(self):
         score, at_baseline = row("recall", 0.9, 0.8, 1.0, 0.9, 0.9)
         assert at_baseline is not None
-        for wrong in (at_baseline, replace(score, metric="fid")):
+        for wrong in (at_baseline, score.model_copy(update={"metric": "fid"})):
             with pytest.raises(ValueError, match=f"no reading of '{wrong.metric}'"):
                 reading(wrong, None)
 
@@ -262,7 +264,11 @@ def test_every_metric_has_words_for_every_case(metric):
 def test_rows_are_paired_by_all_that_names_them():
     score, at_baseline = row("recall", 0.9, 0.8, 1.0, 0.9, 0.91)
     assert at_baseline is not None
-    others = [replace(score, reference="train"), replace(score, class_="benign"), replace(score, features="texture")]
+    others = [
+        score.model_copy(update={"reference": "train"}),
+        score.model_copy(update={"class_": "benign"}),
+        score.model_copy(update={"features": "texture"}),
+    ]
     assert with_baseline_rows([score, at_baseline, *others]) == [
         (score, at_baseline),
         *((other, None) for other in others),

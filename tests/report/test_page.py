@@ -15,6 +15,7 @@ from sonosynth.analysis.results import Generator, StudyScore
 from sonosynth.cli.report import report as report_command
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
+from sonosynth.metrics.scores import Score
 from sonosynth.report import drawing
 from sonosynth.report.study import figures, findings
 from sonosynth.report.study.page import write_report
@@ -180,7 +181,9 @@ def test_a_generator_of_another_mode_is_named_as_the_reason(tmp_path, undrawn):
 def test_overlap_is_said():
     def distance(gan, value, low, high):
         row = ("kernel_distance", "f", "held-out", "all", value, low, high, None, None, 30, 500)
-        score = StudyScore(*row, gan=gan, mode=None, size=20, draw=0, seed=0)
+        score = StudyScore(
+            **dict(zip(Score.model_fields, row, strict=False)), gan=gan, mode=None, size=20, draw=0, seed=0
+        )
         return tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,))
 
     near, far = distance("a", 0.01, 0.008, 0.012), distance("b", 0.03, 0.02, 0.04)
@@ -198,7 +201,9 @@ def test_baselines_of_other_numbers_of_images_stand_at_their_own_marks():
         found = []
         for gan, baseline, m in of_gans:
             row = ("kernel_distance", "f", "held-out", "all", 0.1, 0.08, 0.12, baseline, m, 100, 500)
-            score = StudyScore(*row, gan=gan, mode=None, size=20, draw=0, seed=0)
+            score = StudyScore(
+                **dict(zip(Score.model_fields, row, strict=False)), gan=gan, mode=None, size=20, draw=0, seed=0
+            )
             found.append(tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,)))
         panel = Figure().subplots()
         figures._distance_panel(panel, found, "kernel_distance", [20], [d.generator for d in found])

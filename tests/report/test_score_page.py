@@ -168,13 +168,22 @@ class TestTables:
             assert any(row[6] == f"{score.n_real} / {score.n_synthetic}" for row in found)
 
     def test_baselines_far_below_the_value_keep_two_digits(self):
-        far = Score("axial_width_distance", "pixels", "train", "all", 1.31, 1.26, 1.36, 0.0134, 99, 99, 99)
+        values = ("axial_width_distance", "pixels", "train", "all", 1.31, 1.26, 1.36, 0.0134, 99, 99, 99)
+        far = Score(**dict(zip(Score.model_fields, values, strict=False)))
         assert (value_text(far), baseline_text(far)) == ("1.31 [1.26, 1.36]", "0.013")
         assert (
-            baseline_text(replace(far, real_baseline=0.0)) == "0.00"
-            and baseline_text(replace(far, real_baseline=None)) == "–"
+            baseline_text(far.model_copy(update={"real_baseline": 0.0})) == "0.00"
+            and baseline_text(far.model_copy(update={"real_baseline": None})) == "–"
         )
-        kernel = replace(far, metric="kernel_distance", value=0.0375, low=0.0335, high=0.0416, real_baseline=-0.00012)
+        kernel = far.model_copy(
+            update={
+                "metric": "kernel_distance",
+                "value": 0.0375,
+                "low": 0.0335,
+                "high": 0.0416,
+                "real_baseline": -0.00012,
+            }
+        )
         assert (value_text(kernel), baseline_text(kernel)) == ("0.0375 [0.0335, 0.0416]", "−0.0001")
 
     def test_words_cover_every_metric(self):

@@ -60,7 +60,6 @@ class TrainRun:
         return Generator(self.gan, self.mode or "")
 
 
-@dataclass(frozen=True, kw_only=True)
 class StudyScore(Score):
     """A row of a scorecard in a study: also whose images it is of."""
 

@@ -10,11 +10,10 @@ from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.record import rectangle as rectangle
 from sonosynth.analysis.results import ClassifierRun, Generator, StudyScore
 from sonosynth.analysis.wording import span
-from sonosynth.metrics.comparison import ALL
-from sonosynth.metrics.comparison import HELD_OUT as HELD_OUT
-from sonosynth.metrics.comparison import TRAIN as TRAIN
+from sonosynth.metrics.scores import ALL, PIXELS
 from sonosynth.metrics.scores import AT_BASELINE as AT_BASELINE
-from sonosynth.metrics.scores import PIXELS
+from sonosynth.metrics.scores import HELD_OUT as HELD_OUT
+from sonosynth.metrics.scores import TRAIN as TRAIN
 from sonosynth.statistics import (
     ClassifierIntervals,
     Interval,

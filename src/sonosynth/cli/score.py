@@ -109,9 +109,8 @@ def _tables(scores: "Sequence[Score]", by_class: bool) -> "list[Table]":
     """Return one table a feature space, wide enough that no number is ever cut."""
     from rich.table import Table
 
-    from sonosynth.metrics.comparison import ALL
     from sonosynth.metrics.interpretation import reading, shown, with_baseline_rows
-    from sonosynth.metrics.scores import PIXELS
+    from sonosynth.metrics.scores import ALL, PIXELS
 
     titles = {name: "pixels" if name == PIXELS else f"{name} features" for name in {row.features for row in scores}}
     of_all = set.intersection(*({*row.note.split("; ")} for row in scores)) - {""}  # what is to be known of every value

@@ -8,17 +8,14 @@ import numpy as np
 from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.intervals.subsampling import sample_n, split_half
+from sonosynth.metrics.scores import ALL, SYNTHETIC
 
-ALL = "all"
-"""The class of rows over all images."""
 MIN_CLASS = 20
 """A class is scored on its own if both sets hold at least so many of its images."""
 MIN_BASELINE = 20
 """No real baseline is given from fewer real images a side."""
 BASELINE_DRAWS = 10
 """Halvings that a real baseline is the mean of."""
-TRAIN, HELD_OUT, SYNTHETIC = "train", "held-out", "synthetic"
-"""The sets of images, in their order."""
 
 Draw = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Of one size: real images, other real images, reference images, synthetic images."""

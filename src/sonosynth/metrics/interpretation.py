@@ -12,10 +12,9 @@ from typing import Literal
 
 from scipy.stats import binomtest, fisher_exact
 
-from sonosynth.metrics.comparison import HELD_OUT, TRAIN
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.memorisation.near_copies import false_rate
-from sonosynth.metrics.scores import AT_BASELINE, Score
+from sonosynth.metrics.scores import AT_BASELINE, HELD_OUT, TRAIN, Score
 from sonosynth.statistics import Interval
 
 State = Literal["as real", "off", "beyond", "unclear", "none"]

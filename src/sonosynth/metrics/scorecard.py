@@ -1,7 +1,7 @@
 """What synthetic images are worth: every metric with its interval, its real baseline and the sizes behind it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from sonosynth.core.errors import ClassError
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.imageset import ImageSet
 from sonosynth.features.registry import Progress, embed, feature_network
-from sonosynth.metrics.comparison import HELD_OUT, SYNTHETIC, TRAIN, Comparison, Draw, comparisons
+from sonosynth.metrics.comparison import Comparison, Draw, comparisons
 from sonosynth.metrics.families import (
     BETTER,
     ONLY_TO_TRAIN,
@@ -25,7 +25,7 @@ from sonosynth.metrics.families import (
 from sonosynth.metrics.intervals.subsampling import Interval
 from sonosynth.metrics.memorisation.near_copies import NearCopies, near_copies
 from sonosynth.metrics.memorisation.rows import Measured, memorisation, near_copy_rows
-from sonosynth.metrics.scores import AT_BASELINE, PIXELS, Score
+from sonosynth.metrics.scores import AT_BASELINE, HELD_OUT, PIXELS, SYNTHETIC, TRAIN, Score
 from sonosynth.metrics.sets import (
     check_roles,
     common_classes,
@@ -146,7 +146,7 @@ def score(
     compression = compression_note(aligned)
     marks = [*([mark] if mark else ()), *([_COMPRESSION] if compression else ())]
     if marks:
-        scores = [replace(row, note="; ".join(filter(None, (row.note, *marks)))) for row in scores]
+        scores = [row.model_copy(update={"note": "; ".join(filter(None, (row.note, *marks)))}) for row in scores]
     told = (*notes, *resized, *filter(None, (mark, compression)), *exact_copies(aligned))
     return Scorecard(_ordered(scores, [*features, PIXELS]), told, aligned, embedded, copies, realism)
 
@@ -220,16 +220,8 @@ def _family_rows(
 
 
 def _at_baseline(row: Score, value: float | None, n_real: int, n_synthetic: int) -> Score:
-    return replace(
-        row,
-        metric=row.metric + AT_BASELINE,
-        value=value,
-        low=None,
-        high=None,
-        n_real=n_real,
-        n_synthetic=n_synthetic,
-        note="",
-    )
+    changed = {"value": value, "low": None, "high": None, "n_real": n_real, "n_synthetic": n_synthetic, "note": ""}
+    return row.model_copy(update={"metric": row.metric + AT_BASELINE, **changed})
 
 
 def _means(draws: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
@@ -294,7 +286,10 @@ def _realism_rows(measures: Realism, found: Sequence[Comparison], seed: int) -> 
     family = realism_family(realism_values(measures))
     rows = _rows([family], PIXELS, kept, [c.baseline_draws(seed) for c in kept], seed)
     noted = [row.metric in UNITS and row.value is not None for row in rows]
-    return [replace(r, note=notes[r.reference, r.class_]) if n else r for r, n in zip(rows, noted, strict=True)]
+    return [
+        r.model_copy(update={"note": notes[r.reference, r.class_]}) if n else r
+        for r, n in zip(rows, noted, strict=True)
+    ]
 
 
 def _left_out(c: Comparison, kept: Comparison) -> str:

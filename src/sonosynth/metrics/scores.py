@@ -1,17 +1,22 @@
-"""Rows of the scorecard, and the file that keeps them."""
+"""Rows of a scorecard, and the file that keeps them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sonosynth.core.errors import SourceError
 from sonosynth.core.files import read_json, write_json
 
-AT_BASELINE = "_at_baseline_n"
-"""Ends the name of a metric whose value is recomputed at the size of its real baseline."""
+ALL = "all"
+"""The class of rows over all images."""
+TRAIN, HELD_OUT, SYNTHETIC = "train", "held-out", "synthetic"
+"""The sets of images, in their order."""
 PIXELS = "pixels"
 """Stands for the feature network in rows of metrics that need none."""
+AT_BASELINE = "_at_baseline_n"
+"""Ends the name of a metric whose value is recomputed at the size of its real baseline."""
 _OLD_NAMES = {
     "floor": "real_baseline",
     "floor_n": "real_baseline_n",
@@ -20,17 +25,16 @@ _OLD_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Score:
-    """One value of one metric.
+class Score(BaseModel):
+    """One value of one metric: a row of a scorecard, of ``scores.json`` and of a study's ``scores.csv``.
 
     Attributes:
-        metric: a key of `families.BETTER`, or one with ``_at_baseline_n`` behind it: the mean value at the size of the
-            baseline, to compare with `real_baseline`.
+        metric: name of a registered metric (see `list_metrics`), or one with ``_at_baseline_n`` behind it: the mean
+            value at the size of the real baseline, to compare with `real_baseline`.
         features: name of the feature network, or ``pixels``.
         reference: ``train`` or ``held-out``: the real images compared with. Metrics of memorisation compare with both
             and stand under ``train``.
-        class_: ``all`` or a class; ``class`` on disk.
+        class_: ``all`` or a class; ``class`` on disk and in tables.
         value: the value; None where it cannot be had, and `note` says why.
         low: lower end of the 95 % interval; None where there is none.
         high: upper end.
@@ -41,10 +45,12 @@ class Score:
         note: what to know of this value; often empty.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
     metric: str
     features: str
     reference: str
-    class_: str
+    class_: str = Field(alias="class")
     value: float | None
     low: float | None
     high: float | None
@@ -55,13 +61,16 @@ class Score:
     note: str = ""
 
 
+_ROWS = TypeAdapter(list[Score])
+
+
 def write_scores(path: Path, scores: Sequence[Score]) -> None:
     """Write `scores` as a JSON list of objects, atomically."""
     write_json(path, [as_json(score) for score in scores])
 
 
 def read_scores(path: Path) -> list[Score]:
-    """Return what `write_scores` wrote.
+    """Return what `write_scores` wrote, also in earlier versions of sonosynth.
 
     Raises:
         SourceError: the file is missing or is not a list of scores.
@@ -70,9 +79,13 @@ def read_scores(path: Path) -> list[Score]:
         rows = read_json(path)
         if not isinstance(rows, list):
             raise TypeError("not a list")
-        return [Score(**{_attribute(key): value for key, value in current_names(row).items()}) for row in rows]
+        return _ROWS.validate_python([current_names(row) for row in rows])
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise SourceError(f"{path} is not a score file ({error}); make one with 'sonosynth score --out'") from error
+        why = str(error)
+    raise SourceError(f"{path} is not a score file ({why}); make one with 'sonosynth score --out'")
 
 
 def current_names(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,10 +99,4 @@ def current_names(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_json(score: Score) -> dict[str, Any]:
     """Return `score` with the keys it has on disk."""
-    return {("class" if key == "class_" else key): value for key, value in asdict(score).items()}
-
-
-def _attribute(key: str) -> str:
-    if key not in {"class", *(f.name for f in fields(Score))} - {"class_"}:
-        raise ValueError(f"unknown key '{key}'")
-    return "class_" if key == "class" else key
+    return score.model_dump(by_alias=True)

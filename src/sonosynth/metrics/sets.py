@@ -13,7 +13,7 @@ from sonosynth.core.text import agreeing, counted
 from sonosynth.data.encoding import Encoding, from_columns
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_apart, check_real, shared_images
-from sonosynth.metrics.comparison import ALL, HELD_OUT, SYNTHETIC, TRAIN
+from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 
 _ROLES = {TRAIN: "training", HELD_OUT: "held-out", SYNTHETIC: "synthetic"}
 _SURE = 0.01  # p-value below which the compression of two sets counts as different

@@ -7,9 +7,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from sonosynth.metrics.comparison import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.interpretation import at_baseline_size
 from sonosynth.metrics.scorecard import Scorecard
+from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.ultrasound.speckle import FREQUENCIES
 from sonosynth.report.drawing import STYLE, WIDTH, Picture, vector
 from sonosynth.report.scorecard.verdicts import Judged

@@ -8,10 +8,10 @@ from PIL import Image
 
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
-from sonosynth.metrics.comparison import HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.memorisation.near_copies import Matches
 from sonosynth.metrics.memorisation.rows import Neighbours, neighbours
 from sonosynth.metrics.scorecard import Scorecard
+from sonosynth.metrics.scores import HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.report.render import picture_uri
 
 SUSPICIOUS, COPIES, RANDOM = 8, 16, 8

@@ -8,9 +8,8 @@ import numpy as np
 
 from sonosynth.analysis.wording import joined
 from sonosynth.core.files import write_text
-from sonosynth.metrics.comparison import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.scorecard import Scorecard
-from sonosynth.metrics.scores import PIXELS
+from sonosynth.metrics.scores import ALL, HELD_OUT, PIXELS, SYNTHETIC, TRAIN
 from sonosynth.report.render import render
 from sonosynth.report.scorecard import figures as score_figures
 from sonosynth.report.scorecard.gallery import COPIES, gallery

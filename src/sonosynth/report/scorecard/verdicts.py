@@ -6,10 +6,9 @@ from math import floor, isfinite, log10
 
 from sonosynth.analysis.wording import MINUS, joined, number
 from sonosynth.core.text import counted
-from sonosynth.metrics.comparison import ALL, HELD_OUT, TRAIN
 from sonosynth.metrics.interpretation import THREE_DECIMALS, Reading, State, judged, with_baseline_rows
 from sonosynth.metrics.scorecard import Scorecard
-from sonosynth.metrics.scores import PIXELS, Score
+from sonosynth.metrics.scores import ALL, HELD_OUT, PIXELS, TRAIN, Score
 from sonosynth.report.scorecard.words import REALISM, WORDS, unit_of
 
 _WORST_FIRST: tuple[State, ...] = ("off", "beyond", "unclear", "as real", "none")

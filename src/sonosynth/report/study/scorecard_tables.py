@@ -8,10 +8,9 @@ from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator, StudyScore
 from sonosynth.analysis.tables import HELD_OUT, TRAIN
 from sonosynth.analysis.wording import number, or_dash
-from sonosynth.metrics.comparison import ALL
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.interpretation import at_baseline_size
-from sonosynth.metrics.scores import AT_BASELINE, PIXELS
+from sonosynth.metrics.scores import ALL, AT_BASELINE, PIXELS
 
 
 @dataclass(frozen=True)
