@@ -138,7 +138,7 @@ class _Work:
             added["synthetic"] = self.supply.to_classify(cell, subset)
             told = self.supply.short_of(cell, subset)
         elif cell.ratio is not None:
-            added = {"ratio": cell.ratio, "fill": cell.fill}
+            added = {"ratio": cell.ratio, "class_balance": cell.fill}
         result = classify(
             subset,
             division.held_out,
