@@ -18,14 +18,15 @@ from bench import line, save
 from sonosynth.core.device import default_device, median_seconds
 from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source
-from sonosynth.features.registry import feature_network, known_features, load_features
+from sonosynth.features.extract import load_features
+from sonosynth.features.registry import feature_network, list_features
 from sonosynth.features.weights import PackagedWeights
 from sonosynth.metrics.distances.frechet import frechet_distance
 from sonosynth.metrics.distances.kernel import kernel_distance
 from sonosynth.study.design import expand
 
 KEY = ("features", "size")
-AT_HAND = [name for name in known_features() if isinstance(feature_network(name).weights, PackagedWeights)]
+AT_HAND = [name for name in list_features() if isinstance(feature_network(name).weights, PackagedWeights)]
 HALVINGS = 5
 COLUMNS = (
     ("features", "{:<19}"),
@@ -80,7 +81,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("-n", type=int, default=400, help="images, a random choice")
     parser.add_argument("--repeats", type=int, default=5, help="the median counts")
-    parser.add_argument("--features", nargs="+", choices=known_features(), default=AT_HAND)
+    parser.add_argument("--features", nargs="+", choices=list_features(), default=AT_HAND)
     parser.add_argument("--out", type=Path, help="a JSON file; lines of an earlier call with other cases stay in it")
     arguments = parser.parse_args()
     data, _ = prepare(read_source(expand(arguments.source)), arguments.size)

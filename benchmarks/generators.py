@@ -25,7 +25,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source
 from sonosynth.data.split import held_out, nested_subsets
-from sonosynth.features.registry import embed
+from sonosynth.features.extract import embed
 from sonosynth.gan.checkpoint import LOG, STATE, load_state
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import make_recipe

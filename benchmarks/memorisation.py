@@ -23,7 +23,7 @@ from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source
-from sonosynth.features.registry import embed
+from sonosynth.features.extract import embed
 from sonosynth.metrics.intervals.subsampling import sample_groups
 from sonosynth.metrics.memorisation.near_copies import near_copies
 from sonosynth.metrics.memorisation.rows import Measured, memorisation, near_copy_rows

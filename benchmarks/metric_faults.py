@@ -24,7 +24,7 @@ from bench import save
 from interval_coverage import Drawn, Metrics
 from pools import Pool, pool
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.features.registry import load_features
+from sonosynth.features.extract import load_features
 from sonosynth.metrics.distances.frechet import frechet_distance
 from sonosynth.metrics.distances.kernel import kernel_distance
 from sonosynth.metrics.families import BETTER

@@ -21,7 +21,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source
 from sonosynth.data.split import held_out, nested_subsets
-from sonosynth.features.registry import embed
+from sonosynth.features.extract import embed
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import class_sequence, synthesise
 from sonosynth.gan.training.loop import run_config

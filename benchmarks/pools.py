@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sonosynth.core.files import atomic_file
-from sonosynth.features.registry import load_features
+from sonosynth.features.extract import load_features
 from sonosynth.metrics.ultrasound.realism import UNITS, realism_values
 from sonosynth.metrics.ultrasound.speckle import realism_measures
 from sonosynth.phantoms.phantom import phantom

@@ -24,7 +24,8 @@ import torch
 from bench import line, save
 from pools import Pool, pool
 from sonosynth.data.imageset import ImageSet
-from sonosynth.features.registry import known_features, load_features
+from sonosynth.features.extract import load_features
+from sonosynth.features.registry import list_features
 from sonosynth.metrics.families import PARTS
 from sonosynth.metrics.scorecard import score
 from sonosynth.phantoms.phantom import CLASSES
@@ -101,7 +102,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=1000, help="training images, and as many synthetic ones")
     parser.add_argument("--held-out", type=int, nargs="+", default=[0, 500])
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--features", nargs="+", choices=known_features(), default=["efficientnet-lite0"])
+    parser.add_argument("--features", nargs="+", choices=list_features(), default=["efficientnet-lite0"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--runs", type=Path, default=Path("runs/scorecard"), help="where phantoms are kept")
     parser.add_argument("--out", type=Path, help="a JSON file; lines of an earlier call with other cases stay in it")

@@ -25,7 +25,7 @@ from bench import line, save
 from sonosynth.classify import classify as classifying
 from sonosynth.classify.training import TrainedClassifier
 from sonosynth.cli.demo import PER_CLASS, SIZE, STUDY
-from sonosynth.features.registry import FeatureExtractor
+from sonosynth.features.extract import FeatureExtractor
 from sonosynth.gan import sample
 from sonosynth.gan.training import early_stopping as course
 from sonosynth.gan.training.run_writer import RunWriter

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bad_server import server as server
 from threadpoolctl import threadpool_limits
 
+from bad_server import server as server
 from sonosynth.data.imageset import ImageSet
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests interrupt; a shell's background job would ignore it

@@ -9,8 +9,6 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny_classifier import QUICK
-from tiny_classifier import tiny_network as tiny_network
 from typer.testing import CliRunner, Result
 
 from conftest import blobs
@@ -18,6 +16,8 @@ from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.training.loop import train_mode
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 TINY = [
     "--set",

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import forked
 import pytest
 import yaml
-from tiny_classifier import TINY
 
+import forked
 from conftest import blobs, leave_out_drawing
+from tiny_classifier import TINY
 
 STUDY = {
     "name": "killed",

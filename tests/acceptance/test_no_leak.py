@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from monitor import Told
-from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
+from monitor import Told
 from sonosynth.core.files import read_json
 from sonosynth.study.design import parse_design
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
+from tiny_classifier import tiny_network as tiny_network
 
 GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 OF_THE_CLOCK = ("seconds", "img_per_s", "training_seconds")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from special_files import bound, device, is_device, pipe, read
 from test_commands import TINY, refused, sonosynth
-from tiny_classifier import QUICK
-from tiny_classifier import tiny_network as tiny_network
 
 import sonosynth as sonosynth_package
 from conftest import blobs
-from sonosynth.core import streams
+from sonosynth.core import special_files
+from special_files import bound, device, is_device, pipe, read
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 SCORE = ("score", "images", "made", "--features", "texture", "--only", "distances")
 SHORT = ("--network", "tiny", *(word for key in ("steps", "batch") for word in (f"--{key}", QUICK[key])))
@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def inside(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(streams, "_READER_SECONDS", 0.3)
+    monkeypatch.setattr(special_files, "_READER_SECONDS", 0.3)
 
 
 @pytest.mark.parametrize("command", FILES)

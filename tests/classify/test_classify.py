@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
 from sonosynth.classify.arms import ARMS, ArmError, find_arm
@@ -8,6 +7,7 @@ from sonosynth.classify.classify import TrainingSettings, classify
 from sonosynth.classify.filters import confidence_filter
 from sonosynth.core.errors import ClassError, DivergenceError, LeakageError, MixedSizesError
 from sonosynth.data.imageset import ImageSet
+from tiny_classifier import tiny_network as tiny_network
 
 SHORT = TrainingSettings(steps=30, batch=16)
 

@@ -2,7 +2,6 @@ import inspect
 
 import numpy as np
 import pytest
-from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
 from sonosynth.classify import filters
@@ -10,6 +9,7 @@ from sonosynth.classify.filters import FilterError, confidence_filter, distance_
 from sonosynth.classify.training import TrainingSettings
 from sonosynth.core.errors import ClassError, LeakageError
 from sonosynth.data.imageset import ImageSet
+from tiny_classifier import tiny_network as tiny_network
 
 SHORT = TrainingSettings(steps=30, batch=16)
 

@@ -4,7 +4,7 @@ import torch
 from monai.networks.nets import resnet18
 
 from sonosynth.classify.networks import NETWORKS, NetworkError, build_network, find_network
-from sonosynth.features.registry import load_features
+from sonosynth.features.extract import load_features
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "monai:DenseNet121", "resnet34"])

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
-from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
 from sonosynth.classify.training import (
@@ -12,6 +11,7 @@ from sonosynth.classify.training import (
     class_weights,
     train_classifier,
 )
+from tiny_classifier import tiny_network as tiny_network
 
 LABELS = np.array([0] * 10 + [2] * 3 + [3] * 2)
 

@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 import typer
-from tiny_classifier import tiny_network as tiny_network
 from typer.testing import CliRunner
 
 from conftest import blobs
@@ -14,6 +13,7 @@ from sonosynth.classify.training import TrainingError
 from sonosynth.cli.classify import classify
 from sonosynth.core.errors import ClassError, SonosynthError
 from sonosynth.data.imageset import ImageSet
+from tiny_classifier import tiny_network as tiny_network
 
 app = typer.Typer()
 app.command()(classify)

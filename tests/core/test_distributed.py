@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 
-import forked
 import pytest
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
 from typer.testing import CliRunner
 
+import forked
 from conftest import blobs
 from sonosynth.cli.main import app
 from sonosynth.core import distributed

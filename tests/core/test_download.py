@@ -3,11 +3,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from bad_server import CONTENT, SHORT, checksum
-from special_files import pipe
 
-from sonosynth.core.download import RemoteFile, _Resume, download
+from bad_server import CONTENT, SHORT, checksum
+from sonosynth.core.download import RemoteFile, _ResumingDownloader, download
 from sonosynth.core.errors import FetchError, OutputError
+from special_files import pipe
 
 
 def test_a_download_is_the_file_and_leaves_nothing_else(server, tmp_path):
@@ -186,7 +186,7 @@ def test_an_address_that_becomes_unencrypted_is_refused(tmp_path):
 
     file = RemoteFile("https://example.org/x.bin", "x.bin")
     with pytest.raises(FetchError, match="not encrypted"):
-        _Resume(file, tmp_path, SHORT, None)._receive(Answer(), file.url)
+        _ResumingDownloader(file, tmp_path, SHORT, None)._receive(Answer(), file.url)
 
 
 def test_a_file_that_does_not_fit_on_the_disk_is_not_begun(server, tmp_path, monkeypatch):

@@ -12,8 +12,8 @@ from sonosynth.core.files import (
     folder_names,
     is_vacant,
     locked,
-    refusal,
     safe_name,
+    unreadable_reason,
 )
 
 
@@ -124,8 +124,8 @@ def test_names_that_a_file_system_may_take_for_one_are_told_apart():
 
 def test_what_may_never_end_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(bytes(2 << 20))
-    assert refusal(tmp_path / "file", 2 << 20) is None
-    assert refusal(tmp_path / "file", 1 << 20) == "larger than 1 MiB"
-    assert refusal(tmp_path, 1) == "not a file but a folder"
+    assert unreadable_reason(tmp_path / "file", 2 << 20) is None
+    assert unreadable_reason(tmp_path / "file", 1 << 20) == "larger than 1 MiB"
+    assert unreadable_reason(tmp_path, 1) == "not a file but a folder"
     with pytest.raises(FileNotFoundError):
-        refusal(tmp_path / "nothing", 1)
+        unreadable_reason(tmp_path / "nothing", 1)

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-from dicom_files import coded, dataset, encapsulated
 from PIL import Image
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -14,6 +13,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicom_files import coded, dataset, encapsulated
 from sonosynth.core.errors import ManifestError
 from sonosynth.data.encoding import COLUMNS, Encoding, encoding_of, encodings, jpeg_quality
 from sonosynth.data.scan import read_source

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mask_files import mask, speckle
 from PIL import Image
 
+from mask_files import mask, speckle
 from sonosynth.core.errors import ManifestError, SourceError
 from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source

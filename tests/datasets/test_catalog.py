@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bad_server import SHORT, Server, checksum
-from fake_sets import EXPECTED, FAKES, UCLM, png, workbook, zipped
 from typer.testing import CliRunner, Result
 
+from bad_server import SHORT, Server, checksum
+from fake_sets import EXPECTED, FAKES, UCLM, png, workbook, zipped
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ArchiveError, FetchError, OutputError
 from sonosynth.core.files import locked
 from sonosynth.data.scan import read_source
 from sonosynth.datasets import catalogue as catalog
-from sonosynth.datasets.catalogue import CATALOGUE, PublicSet, public_set
+from sonosynth.datasets.catalogue import CATALOGUE, PublicDataset, public_dataset
 from sonosynth.datasets.catalogue_table import page
 from sonosynth.datasets.fetch import RECORD, fetch
 from sonosynth.datasets.spreadsheet import read_sheet
@@ -22,9 +22,9 @@ from sonosynth.datasets.spreadsheet import read_sheet
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "catalogue.md"
 
 
-def served(server: Server, name: str, **changed: object) -> PublicSet:
+def served(server: Server, name: str, **changed: object) -> PublicDataset:
     """The entry `name` with the addresses, sizes and checksums of its tiny fake."""
-    entry = public_set(name)
+    entry = public_dataset(name)
     files = []
     for file in entry.files:
         content = FAKES[name][file.name]
@@ -43,7 +43,7 @@ def test_every_layout_becomes_a_source_with_labels_and_groups(server, tmp_path, 
     found = fetch(served(server, name), tmp_path / "out", SHORT)
     source = read_source(found.source)
     assert [(item.id, item.label, item.group) for item in source.items] == EXPECTED[name]
-    assert source.classes == tuple(sorted(public_set(name).classes))
+    assert source.classes == tuple(sorted(public_dataset(name).classes))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -232,14 +232,14 @@ def test_what_weights_may_be_used_for_follows_from_the_licence():
             assert "ask the authors" in entry.weights
         else:
             assert entry.weights.startswith("May be published") and any(w in entry.weights for w in ("credit", "cit"))
-    assert public_set("BUS-UCLM").licence.startswith("CC BY-NC 4.0")
-    assert "notice" in public_set("BUS-BRA").licence and "CC BY" not in public_set("BUS-BRA").licence
+    assert public_dataset("BUS-UCLM").licence.startswith("CC BY-NC 4.0")
+    assert "notice" in public_dataset("BUS-BRA").licence and "CC BY" not in public_dataset("BUS-BRA").licence
 
 
 def test_an_unknown_name_names_the_nearest():
-    assert public_set("bus-bra").name == "BUS-BRA"
+    assert public_dataset("bus-bra").name == "BUS-BRA"
     with pytest.raises(FetchError, match=r"no data set 'busbra'.*did you mean 'bus-bra'.*known: BUSI, BUS-BRA"):
-        public_set("busbra")
+        public_dataset("busbra")
 
 
 # ---------------------------------------------------------------------------------------------------- the command

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from frozen_network import extractor_on
 from torch import Tensor, nn
 
+from frozen_network import extractor_on
 from sonosynth.features.dinov2 import VisionTransformer
 from sonosynth.features.registry import feature_network
 

@@ -9,23 +9,19 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torch import nn
 
-from sonosynth.core.cache import kept_path
+from sonosynth.core.cache import cache_file
 from sonosynth.core.errors import FeatureError
 from sonosynth.data.imageset import ImageSet
+from sonosynth.features import extract
 from sonosynth.features import registry as features
-from sonosynth.features.registry import (
-    embed,
-    feature_network,
-    known_features,
-    load_backbone,
-    load_features,
-    weights_file,
-)
-from sonosynth.features.weights import PublishedWeights
+from sonosynth.features.efficientnet import load_backbone
+from sonosynth.features.extract import embed, load_features
+from sonosynth.features.registry import feature_network, list_features, weights_file
+from sonosynth.features.weights import DownloadedWeights
 from sonosynth.metrics.distances.frechet import frechet_distance
 
-NAMES = known_features()
-AT_HAND = tuple(name for name in NAMES if not isinstance(feature_network(name).weights, PublishedWeights))
+NAMES = list_features()
+AT_HAND = tuple(name for name in NAMES if not isinstance(feature_network(name).weights, DownloadedWeights))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -297,13 +293,13 @@ class TestEfficientNet:
 
 def file_of(cache: Path, pixels: np.ndarray, **changed) -> Path:
     network = replace(feature_network("inception"), **changed)
-    return kept_path(cache, "inception", (network.name, network.version, network.sha256), pixels)
+    return cache_file(cache, "inception", (network.name, network.version, network.sha256), pixels)
 
 
 class TestCache:
     def test_the_second_time_no_network_runs(self, images, reference, tmp_path, monkeypatch):
         first = embed(images, cache=tmp_path)
-        monkeypatch.setattr(features, "load_features", lambda name: pytest.fail("the network ran again"))
+        monkeypatch.setattr(extract, "load_features", lambda name: pytest.fail("the network ran again"))
         np.testing.assert_array_equal(embed(images.copy(), cache=tmp_path), first)
         assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from frozen_network import extractor_on
 from torch import Tensor
 
+from frozen_network import extractor_on
 from sonosynth.features.radimagenet import KerasResNet50
 
 State = dict[str, Tensor]

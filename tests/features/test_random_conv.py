@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
+from sonosynth.features.extract import load_features
 from sonosynth.features.random_conv import RandomConvolutions
-from sonosynth.features.registry import load_features
 
 
 def test_weights_are_the_same_everywhere():

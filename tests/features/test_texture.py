@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sonosynth.features.registry import load_features
+from sonosynth.features.extract import load_features
 from sonosynth.features.texture import _CENTRES, _UNITS, TextureFeatures, feature_names, statistics_of
 from sonosynth.phantoms.phantom import phantom
 

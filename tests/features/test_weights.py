@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from bad_server import CONTENT, checksum
 from torch import nn
 
+from bad_server import CONTENT, checksum
 from sonosynth.core.errors import FeatureError
 from sonosynth.features import registry as features
-from sonosynth.features.registry import feature_network, fetch_weights, load_features, weights_file
-from sonosynth.features.weights import PublishedWeights, load_into, weights_folder
+from sonosynth.features.extract import load_features
+from sonosynth.features.registry import feature_network, fetch_weights, weights_file
+from sonosynth.features.weights import DownloadedWeights, load_into, weights_folder
 
 SHA256 = checksum(kind="sha256").removeprefix("sha256:")
 
@@ -24,10 +25,10 @@ def folder(tmp_path, monkeypatch):
     weights_file.cache_clear()
 
 
-def publish(server, monkeypatch, **changes: object) -> PublishedWeights:
+def publish(server, monkeypatch, **changes: object) -> DownloadedWeights:
     """Let ``dinov2`` be a file of a server on this machine."""
     server.files["x.pth"] = CONTENT
-    weights = PublishedWeights(f"{server.url}/x.pth", "x.pth", len(CONTENT), SHA256, "the test")
+    weights = DownloadedWeights(f"{server.url}/x.pth", "x.pth", len(CONTENT), SHA256, "the test")
     weights = replace(weights, **changes)
     monkeypatch.setitem(features._NETWORKS, "dinov2", replace(feature_network("dinov2"), weights=weights))
     return weights

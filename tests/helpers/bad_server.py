@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from sonosynth.core.download import Patience, RemoteFile
+from sonosynth.core.download import RemoteFile, RetryPolicy
 
-SHORT = Patience(connect=2, read=0.5, attempts=3, backoff=0.01, longest=0.05)
+SHORT = RetryPolicy(connect_timeout=2, read_timeout=0.5, max_attempts=3, backoff=0.01, max_backoff=0.05)
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 
 

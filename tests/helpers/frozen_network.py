@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sonosynth.features import registry as features
-from sonosynth.features.registry import FeatureExtractor, feature_network, weights_file
+from sonosynth.features.extract import FeatureExtractor
+from sonosynth.features.registry import feature_network, weights_file
 
 
 def extractor_on(name: str, state: dict[str, Tensor], folder: Path, monkeypatch) -> FeatureExtractor:

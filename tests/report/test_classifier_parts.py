@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from html_page import read
 from made_up_study import CLASSES, cells_of, write_cell, write_fake_study
-
 from sonosynth.analysis import tables
 from sonosynth.analysis.contrasts import contrasts
 from sonosynth.analysis.learning import curves, real_worth

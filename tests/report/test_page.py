@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from html_page import read
-from made_up_study import cells_of, write_fake_study
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
+from html_page import read
+from made_up_study import cells_of, write_fake_study
 from sonosynth.analysis import tables, wording
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator, StudyScore

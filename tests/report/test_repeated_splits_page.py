@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from html_page import read
-from made_up_study import CLASSES, cells_of, write_fake_study
 from scipy import stats
 
+from html_page import read
+from made_up_study import CLASSES, cells_of, write_fake_study
 from sonosynth.analysis import tables
 from sonosynth.analysis.contrasts import contrasts
 from sonosynth.analysis.learning import curves, real_worth

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from monitor import Told
-from tiny_classifier import tiny_network as tiny_network
 from typer.testing import CliRunner
 
 from conftest import blobs
+from monitor import Told
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.classify.filters import _filtered
 from sonosynth.cli.main import app
@@ -27,6 +26,7 @@ from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import F1_COLUMNS, FILTER_COLUMNS, Store
 from sonosynth.study.synthetic import Supply
+from tiny_classifier import tiny_network as tiny_network
 
 GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 ARMS = ["real", "oversampled", "real+synthetic", "synthetic-only", "test-on-synthetic"]

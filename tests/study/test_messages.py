@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
-import forked
 import pytest
 
+import forked
 from sonosynth.study.engines import local as workers
 from sonosynth.study.engines.local import POLL_SECONDS, in_workers
 

@@ -8,12 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from monitor import Told
 from PIL import Image
-from tiny_classifier import QUICK
-from tiny_classifier import tiny_network as tiny_network
 
 import planting
+from monitor import Told
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.tables import f1_rows, leakage
 from sonosynth.audit import shortcuts
@@ -25,6 +23,8 @@ from sonosynth.study.design import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import PROTOCOL_COLUMNS, Store
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from monitor import Told
-from tiny_classifier import QUICK
-from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
+from monitor import Told
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.core.errors import SplitError, StudyError
 from sonosynth.core.files import read_json
@@ -21,6 +19,8 @@ from sonosynth.study.power import sight
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 

@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from dicom_files import dataset, write, write_unmarked
-from monitor import Told
 from PIL import Image
-from tiny_classifier import QUICK
-from tiny_classifier import tiny_network as tiny_network
 
 from conftest import blobs
+from dicom_files import dataset, write, write_unmarked
+from monitor import Told
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.core.errors import (
     ClassError,
@@ -41,6 +39,8 @@ from sonosynth.study.run import run_study
 from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
 from sonosynth.study.synthetic import Supply
+from tiny_classifier import QUICK
+from tiny_classifier import tiny_network as tiny_network
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 

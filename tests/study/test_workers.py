@@ -3,13 +3,11 @@ import signal
 import time
 from pathlib import Path
 
-import forked
 import pandas as pd
 import pytest
 import yaml
-from tiny_classifier import QUICK, TINY
-from tiny_classifier import tiny_network as tiny_network
 
+import forked
 from conftest import blobs
 from sonosynth.classify.networks import NETWORKS
 from sonosynth.core.errors import OutputError
@@ -20,6 +18,8 @@ from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
 from sonosynth.study.work import do_cell
+from tiny_classifier import QUICK, TINY
+from tiny_classifier import tiny_network as tiny_network
 
 TINY_GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 

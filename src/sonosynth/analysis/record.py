@@ -21,8 +21,8 @@ from sonosynth.analysis.results import (
 )
 from sonosynth.analysis.wording import joined, span
 from sonosynth.core.errors import StudyError
+from sonosynth.core.strict_yaml import parse_yaml
 from sonosynth.core.text import counted
-from sonosynth.core.yaml_text import parse_yaml
 from sonosynth.data.imageset import ImageSet
 from sonosynth.statistics import MIN_DRAWS, RepeatedSplits
 from sonosynth.study.design import StudyDesign, load_design

@@ -6,7 +6,7 @@ The result says which images belong together. `groups.csv` carries that to `data
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sonosynth.audit.shortcuts import STRONG, Association, ShortcutClassifier, a
 from sonosynth.core.errors import OutputError
 from sonosynth.core.files import atomic_file, read_json
 from sonosynth.core.text import agreeing, counted
+from sonosynth.core.types import Array, StageProgress
 from sonosynth.data.encoding import Encoding, encodings
 from sonosynth.data.groups import Clusters, members, place, write_groups
 from sonosynth.data.overlays import Overlays, find_overlays
@@ -38,9 +39,6 @@ FILE_SIZE = "file size, bytes per pixel"
 _SURE = 0.05  # p-value, after correction
 _NAMED = 3  # names in a note
 _FEW = 10  # groups of a class below which a study cannot say much
-
-Array = np.ndarray[Any, Any]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +134,7 @@ def audit(
     source: Source,
     skip_unreadable: bool = False,
     sizes: Sequence[int] = (),
-    progress: Progress | None = None,
+    progress: StageProgress | None = None,
 ) -> Audit:
     """Look through all images of `source`.
 
@@ -144,13 +142,13 @@ def audit(
         source: what `read_source` found.
         skip_unreadable: leave files that cannot be decoded out, and count them.
         sizes: data-set sizes of a planned study, to compare the classes with.
-        progress: called with what is being done, how much of it is done, and of how much.
+        progress: called with how much is done, how much there is to do, and what is being done.
 
     Raises:
         UnreadableImageError: a file cannot be decoded and is not to be skipped.
         SourceError: no file is left.
     """
-    tell = progress or (lambda what, done, total: None)
+    tell = progress or (lambda done, total, stage: None)
 
     def work(item: SourceItem, picture: Picture) -> tuple[Any, ...]:
         grey = picture.grey
@@ -159,7 +157,7 @@ def audit(
         square = np.asarray(_square(grey))
         return view(grey, overlays.mask(grey.shape)), overlays, measure_quality(grey), small, square
 
-    report, values = decode_all(source, work, skip_unreadable, lambda done, total: tell("looking", done, total))
+    report, values = decode_all(source, work, skip_unreadable, lambda done, total: tell(done, total, "looking"))
     views, overlays, quality, pictures, squares = (list(part) for part in zip(*values, strict=True))
     exact = [Duplicate(cluster[0], copy, "exact", 1.0) for cluster in report.duplicates for copy in sorted(cluster)[1:]]
     known = {(pair.a, pair.b) for pair in exact}
@@ -192,20 +190,20 @@ def audit(
     )
 
 
-def shared_frames(first: Source, second: Source, progress: Progress | None = None) -> list[tuple[str, str]]:
+def shared_frames(first: Source, second: Source, progress: StageProgress | None = None) -> list[tuple[str, str]]:
     """Return the ids of images of `first` and `second` that show one frame: leakage if one of them tests the other.
 
     Raises:
         UnreadableImageError: a file cannot be decoded.
     """
-    tell = progress or (lambda what, done, total: None)
+    tell = progress or (lambda done, total, stage: None)
 
     def seen(item: SourceItem, picture: Picture) -> tuple[str, View]:
         return item.id, view(picture.grey, find_overlays(picture.grey).mask(picture.grey.shape))
 
     ids, views = [], []
     for source in (first, second):
-        _, values = decode_all(source, seen, progress=lambda done, total: tell("looking", done, total))
+        _, values = decode_all(source, seen, progress=lambda done, total: tell(done, total, "looking"))
         ids += [id_ for id_, _ in values]
         views += [one for _, one in values]
     between = len(first.items)
@@ -223,12 +221,12 @@ def _square(grey: Array) -> Any:
     return Image.fromarray(grey).resize((_FEATURE_PX, _FEATURE_PX), Image.Resampling.BICUBIC)
 
 
-def _outlying(squares: Array, groups: Array, tell: Progress) -> Array:
-    from sonosynth.features.registry import load_features
+def _outlying(squares: Array, groups: Array, tell: StageProgress) -> Array:
+    from sonosynth.features.extract import load_features
 
     if len(np.unique(groups)) < 10:
         return np.zeros(0)
-    features = load_features(_FEATURES)(squares, progress=lambda done, total: tell("embedding", done, total))
+    features = load_features(_FEATURES)(squares, progress=lambda done, total: tell(done, total, "embedding"))
     return outlyingness(features, groups)
 
 

@@ -4,20 +4,19 @@ Candidates that share local features (`keypoints`) are aligned by a similarity t
 overlap, tile by tile. Burned-in words and calipers can align strangers, but cover few tiles: the median tile decides.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sonosynth.audit.keypoints import SIDE, Keypoints, candidates, find_keypoints, unit
+from sonosynth.core.types import Array, StageProgress
 from sonosynth.data.readers.images import to_side
 
 Kind = Literal["exact", "near", "partial", "flipped"]
-Progress = Callable[[str, int, int], None]
-Array = np.ndarray[Any, Any]
 
 _CANDIDATES = 12  # images looked at closely, for each image and each way round
 _RATIO = 0.9  # of the distances to the nearest and the second nearest descriptor
@@ -78,16 +77,16 @@ def view(grey: Array, ignored: Array | None = None) -> View:
     return View(find_keypoints(grey, ignored), detail.astype(np.float16), shown)
 
 
-def find_duplicates(views: Sequence[View], progress: Progress | None = None, threads: int = 2) -> list[Duplicate]:
+def find_duplicates(views: Sequence[View], progress: StageProgress | None = None, threads: int = 2) -> list[Duplicate]:
     """Return the pairs of `views` that show one frame, sorted; equal pixels are not looked for.
 
     Args:
         views: one an image.
-        progress: called with what is being done, how much of it is done, and of how much.
+        progress: called with how much is done, how much there is to do, and what is being done.
         threads: that compare pairs.
     """
-    tell = progress or (lambda what, done, total: None)
-    pairs = candidates([v.keypoints for v in views], _CANDIDATES, lambda d, t: tell("searching", d, t))
+    tell = progress or (lambda done, total, stage: None)
+    pairs = candidates([v.keypoints for v in views], _CANDIDATES, lambda d, t: tell(d, t, "searching"))
 
     def one(pair: tuple[int, int, bool]) -> Duplicate | None:
         a, b, flipped = pair
@@ -102,7 +101,7 @@ def find_duplicates(views: Sequence[View], progress: Progress | None = None, thr
             ):
                 found[result.a, result.b] = result
             if done % 64 == 0 or done == len(pairs):
-                tell("comparing", done, len(pairs))
+                tell(done, len(pairs), "comparing")
     return [found[key] for key in sorted(found)]
 
 

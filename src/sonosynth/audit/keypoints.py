@@ -6,15 +6,16 @@ candidates, which are then verified pixel by pixel.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import scipy.sparse
 import torch
 
 from sonosynth.core.seeds import numpy_generator
+from sonosynth.core.types import Array, Progress
 from sonosynth.data.readers.images import to_side
 
 SIDE = 320  # pixels of the longest side at which keypoints are found: one scale for images of any size
@@ -29,8 +30,6 @@ _FLUSH = 2**22  # votes added up at once
 _ASKING = 2000  # images whose votes are held at once
 _BLOCK = 2**22  # descriptors times descriptors compared at once
 _COMMON = 20  # times as many keypoints as a word has on average: what stands on every image, and nominates nothing
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +85,7 @@ def unit(descriptors: Array) -> Array:
     return cast(Array, values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9))
 
 
-def candidates(
-    images: Sequence[Keypoints], each: int, progress: Callable[[int, int], None] | None = None
-) -> list[tuple[int, int, bool]]:
+def candidates(images: Sequence[Keypoints], each: int, progress: Progress | None = None) -> list[tuple[int, int, bool]]:
     """Return pairs of images worth a close look: for each, the `each` that share most rare keypoints, seen both ways.
 
     Keypoints are compared where they stand for one word. One that resembles keypoints of many images counts little:

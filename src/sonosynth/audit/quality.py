@@ -1,16 +1,14 @@
 """What can be wrong with a single image, as numbers."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, laplace
 
+from sonosynth.core.types import Array
 from sonosynth.data.readers.images import to_side
 
 _SIDE = 256  # pixels of the longest side at which blur is measured
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

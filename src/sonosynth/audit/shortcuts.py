@@ -7,12 +7,12 @@ corrected by Holm's method over all properties.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.stats
 
 from sonosynth.core.seeds import numpy_generator
+from sonosynth.core.types import Array
 from sonosynth.data.groups import members
 
 _PERMUTATIONS = 2000
@@ -22,8 +22,6 @@ _CHANCE_RUNS = 20
 _KINDS_SHOWN = 4
 STRONG = 0.5
 """The effect from which on a property is said to tell the classes apart."""
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

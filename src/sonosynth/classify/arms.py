@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from sonosynth.core.errors import SonosynthError, nearest
+from sonosynth.core.errors import SonosynthError
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.core.text import agreeing, counted
+from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import apportion
 
@@ -67,7 +67,7 @@ DEFAULT_ARMS = ("real", "real+classical", "real+synthetic", "real+classical+synt
 def find_arm(name: str) -> Arm:
     """Return the arm `name`. Raises ArmError."""
     if name not in ARMS:
-        raise ArmError(f"no arm '{name}'{nearest(name, list(ARMS))}; known: {', '.join(ARMS)}")
+        raise ArmError(f"no arm '{name}'{did_you_mean(name, list(ARMS))}; known: {', '.join(ARMS)}")
     return ARMS[name]
 
 
@@ -76,7 +76,7 @@ def find_class_balance(name: str) -> ClassBalance:
     for known in CLASS_BALANCES:
         if known == name:
             return known
-    raise ArmError(f"no class balance '{name}'{nearest(name, CLASS_BALANCES)}; known: {', '.join(CLASS_BALANCES)}")
+    raise ArmError(f"no class balance '{name}'{did_you_mean(name, CLASS_BALANCES)}; known: {', '.join(CLASS_BALANCES)}")
 
 
 def check_synthetic(arm: Arm, given: bool) -> None:

@@ -5,9 +5,10 @@ import torch
 
 from sonosynth.classify.arms import Arm, ClassBalance, training_images
 from sonosynth.classify.scores import Classification, score_predictions
-from sonosynth.classify.training import DEFAULT_TRAINING, Progress, train_classifier
+from sonosynth.classify.training import DEFAULT_TRAINING, train_classifier
 from sonosynth.classify.training import TrainingSettings as TrainingSettings
 from sonosynth.core.errors import ClassError, MixedSizesError
+from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_apart, check_classes, check_real
 

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from sonosynth.classify.training import DEFAULT_TRAINING, TrainingSettings, train_classifier
-from sonosynth.core.errors import ClassError, SonosynthError, nearest
-from sonosynth.core.text import counted
+from sonosynth.core.errors import ClassError, SonosynthError
+from sonosynth.core.text import counted, did_you_mean
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_classes, check_real
 
@@ -25,7 +25,7 @@ class FilterError(SonosynthError):
 def find_filter(name: str) -> str:
     """Return `name` if it is a filter that needs nothing but images. Raises FilterError."""
     if name not in FILTERS:
-        raise FilterError(f"no filter '{name}'{nearest(name, FILTERS)}; known: {', '.join(FILTERS)}")
+        raise FilterError(f"no filter '{name}'{did_you_mean(name, FILTERS)}; known: {', '.join(FILTERS)}")
     return name
 
 

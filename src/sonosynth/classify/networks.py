@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.core.errors import SonosynthError, nearest
+from sonosynth.core.errors import SonosynthError
+from sonosynth.core.text import did_you_mean
 from sonosynth.features.efficientnet import STRIDE
 from sonosynth.features.registry import feature_network, weights_file
 
@@ -260,4 +261,4 @@ def _nearest_to(name: str) -> str:
     suffixes = ("DenseNet", "SENet", "SEResN", "resnet")
     usable = [member for member in dir(_monai()) if member.startswith(suffixes) and member != "resnet"]
     own = name.removeprefix(MONAI)
-    return nearest(own, [known for known in (*NETWORKS, *usable) if known != own])
+    return did_you_mean(own, [known for known in (*NETWORKS, *usable) if known != own])

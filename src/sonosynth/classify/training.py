@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -15,14 +15,15 @@ from sonosynth.classify.augmentation import classical_augmentation
 from sonosynth.classify.networks import Network, build_network, find_network
 from sonosynth.core.device import autocast, default_device, keep_freed_memory, to_device
 from sonosynth.core.draws import Draws, shuffled_indices
-from sonosynth.core.errors import DivergenceError, SonosynthError, nearest
+from sonosynth.core.errors import DivergenceError, SonosynthError
 from sonosynth.core.seeds import seed_of
+from sonosynth.core.text import did_you_mean
+from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
 
 PREDICT_CHUNK = 128
 CHOICES = 10  # how often a validation set is looked at
 
-Progress = Callable[[int, int], None]
 Schedule = Literal["cosine", "constant"]
 Balance = Literal["none", "weights", "sampling"]
 BALANCES: tuple[Balance, ...] = get_args(Balance)
@@ -76,7 +77,7 @@ class TrainingSettings:
         for name, known in (("schedule", SCHEDULES), ("balance", BALANCES)):
             value = getattr(self, name)
             if value not in known:
-                raise TrainingError(f"unknown {name} '{value}'{nearest(value, known)}; known: {', '.join(known)}")
+                raise TrainingError(f"unknown {name} '{value}'{did_you_mean(value, known)}; known: {', '.join(known)}")
 
     @classmethod
     def of(cls, **settings: Any) -> "TrainingSettings":

@@ -19,7 +19,8 @@ from sonosynth.cli.options import (
     Source,
     as_flags,
 )
-from sonosynth.core.errors import OutputError, one_line
+from sonosynth.core.errors import OutputError
+from sonosynth.core.text import one_line
 
 if TYPE_CHECKING:
     from sonosynth.audit.audit import Audit
@@ -68,7 +69,7 @@ def audit(
         return
     check_output(out, directory=True)
     with progress_bar("auditing") as tell:
-        found = look(images, skip_unreadable, sizes or (), lambda what, done, total: tell(done, total, what))
+        found = look(images, skip_unreadable, sizes or (), tell)
     drop = " --drop-conflicts" if found.conflicts else ""
     skip = " --skip-unreadable" if skip_unreadable else ""
     command = (

@@ -176,7 +176,7 @@ def _filter(
 ) -> "FilterResult":
     """Return what the filter keeps, and say how much that is. Raises FilterError if that is nothing of a class."""
     from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter
-    from sonosynth.features.registry import embed
+    from sonosynth.features.extract import embed
 
     with progress_bar("filtering") as tell:
         if name == "confidence":

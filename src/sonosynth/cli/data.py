@@ -21,7 +21,7 @@ from sonosynth.cli.options import (
     Source,
     as_flags,
 )
-from sonosynth.core.errors import one_line
+from sonosynth.core.text import one_line
 
 if TYPE_CHECKING:
     from sonosynth.data.imageset import ImageSet

@@ -10,7 +10,7 @@ import typer
 from sonosynth.core.text import counted
 
 if TYPE_CHECKING:
-    from sonosynth.datasets.catalogue import PublicSet
+    from sonosynth.datasets.catalogue import PublicDataset
 
 
 def fetch(
@@ -25,20 +25,20 @@ def fetch(
     Its licence is shown first, with what it says of weights trained on the images. The same command goes on with a
     broken download, and does nothing where all is there.
     """
-    from sonosynth.datasets.catalogue import public_set
+    from sonosynth.datasets.catalogue import public_dataset
 
     if name is None:
         if out is not None:
             raise typer.BadParameter("give the NAME of a data set too; 'sonosynth data fetch' lists them")
         _list(as_json)
         return
-    entry = public_set(name)
+    entry = public_dataset(name)
     if out is None:
         raise typer.BadParameter(f"give --out DIR to fetch {entry.name} to")
     _fetch(entry, out, as_json)
 
 
-def _fetch(entry: "PublicSet", out: Path, as_json: bool) -> None:
+def _fetch(entry: "PublicDataset", out: Path, as_json: bool) -> None:
     from sonosynth.cli.progress import progress_bar
     from sonosynth.datasets.catalogue_table import checksum_of, size_of
     from sonosynth.datasets.fetch import fetch as fetched

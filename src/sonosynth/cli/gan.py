@@ -150,7 +150,7 @@ def _settings(given: list[str]) -> dict[str, Any]:
     import yaml
 
     from sonosynth.core.errors import RecipeError
-    from sonosynth.core.yaml_text import DuplicateKeyError, parse_yaml
+    from sonosynth.core.strict_yaml import DuplicateKeyError, parse_yaml
 
     settings = {}
     for word in given:

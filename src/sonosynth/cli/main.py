@@ -16,7 +16,8 @@ from sonosynth.cli.demo import demo
 from sonosynth.cli.gan import generate, train
 from sonosynth.cli.report import report
 from sonosynth.cli.score import score
-from sonosynth.core.errors import SonosynthError, one_line
+from sonosynth.core.errors import SonosynthError
+from sonosynth.core.text import one_line
 
 _MENDABLE = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",

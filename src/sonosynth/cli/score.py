@@ -58,7 +58,7 @@ def score(
     from sonosynth.core.device import provenance
     from sonosynth.core.files import check_folder, check_outputs, user_cache
     from sonosynth.data.prepare import load_image_sets
-    from sonosynth.features.registry import check_features
+    from sonosynth.features.registry import require_weights
     from sonosynth.metrics.scorecard import score as score_images
     from sonosynth.metrics.scores import as_json, write_scores
     from sonosynth.report.scorecard.page import write_score_page
@@ -71,7 +71,7 @@ def score(
     train, made, *more = load_image_sets([real, synthetic, *filter(None, [held_out])])
     unseen = more[0] if more else None
     with progress_bar("weights") as progress:
-        check_features(names, progress)
+        require_weights(names, progress)
     with progress_bar("scoring") as progress:
         card = score_images(train, made, unseen, names, seed, kept, progress, parts, allow_shared)
     for note in card.notes:
@@ -96,12 +96,12 @@ def score(
 
 
 def _parts(only: "Sequence[str] | None") -> "tuple[Part, ...]":
-    from sonosynth.core.errors import nearest
+    from sonosynth.core.text import did_you_mean
     from sonosynth.metrics.families import PARTS
 
     for name in only or ():
         if name not in PARTS:
-            raise typer.BadParameter(f"--only: no part '{name}'{nearest(name, PARTS)}; known: {', '.join(PARTS)}")
+            raise typer.BadParameter(f"--only: no part '{name}'{did_you_mean(name, PARTS)}; known: {', '.join(PARTS)}")
     return tuple(part for part in PARTS if not only or part in only)
 
 

@@ -9,13 +9,14 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 from sonosynth.core.errors import ArchiveError
 from sonosynth.core.files import DEVICE_NAMES
+from sonosynth.core.types import Progress
 
 _CHUNK = 1 << 20
 _HEADER_BYTES = 1 << 20
@@ -31,7 +32,6 @@ _BROKEN = (
     OverflowError,
     ValueError,
 )
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sonosynth.core.errors import FetchError, OutputError
-from sonosynth.core.files import check_kinds, read_json, write_json
+from sonosynth.core.files import check_file_types, read_json, write_json
 from sonosynth.core.text import counted
+from sonosynth.core.types import StageProgress
 
 _CHUNK = 1 << 18
-_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
+_TRANSIENT_STATUS = frozenset((408, 425, 429, 500, 502, 503, 504))
 _STEP = 1 << 16
-Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -40,27 +39,27 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait for a server; times in seconds.
+class RetryPolicy:
+    """How long to wait for a server, and how often to try again; times in seconds.
 
     Attributes:
-        connect: for a connection.
-        read: for the next byte; also how long a download may stay below `slowest`.
-        slowest: bytes a second.
-        attempts: in a row without progress before giving up.
-        backoff: before the second attempt; doubled before each further one, and never more than `longest`.
-        longest: the longest pause, also where the server asks for more.
+        connect_timeout: for a connection.
+        read_timeout: for the next byte; also how long a download may stay below `min_bytes_per_second`.
+        min_bytes_per_second: a slower download has stalled.
+        max_attempts: in a row without progress before giving up.
+        backoff: pause before the second attempt; doubled before each further one.
+        max_backoff: the longest pause, also where the server asks for more.
     """
 
-    connect: float = 15.0
-    read: float = 30.0
-    slowest: int = 256
-    attempts: int = 5
+    connect_timeout: float = 15.0
+    read_timeout: float = 30.0
+    min_bytes_per_second: int = 256
+    max_attempts: int = 5
     backoff: float = 1.0
-    longest: float = 30.0
+    max_backoff: float = 30.0
 
 
-class _PassingError(Exception):
+class _TransientError(Exception):
     """The server may do better in a moment; `pause` is the number of seconds it asks for."""
 
     def __init__(self, what: str, pause: float = 0.0) -> None:
@@ -69,7 +68,7 @@ class _PassingError(Exception):
 
 
 def download(
-    file: RemoteFile, folder: Path, patience: Patience | None = None, progress: Progress | None = None
+    file: RemoteFile, folder: Path, retry: RetryPolicy | None = None, progress: StageProgress | None = None
 ) -> Path:
     """Return the path of `file` in `folder`, downloading what is not there yet.
 
@@ -80,7 +79,7 @@ def download(
     Args:
         file: address, and size and checksum where its publisher gives them.
         folder: an existing folder that no other process uses.
-        patience: how long to wait for the server.
+        retry: how long to wait for the server, and how often to try.
         progress: called with the bytes done, the bytes in all (None while unknown) and a text.
 
     Raises:
@@ -89,11 +88,11 @@ def download(
     """
     import pooch
 
-    check_kinds(folder, (file.name, f"{file.name}.part", f"{file.name}.part.json"))
+    check_file_types(folder, (file.name, f"{file.name}.part", f"{file.name}.part.json"))
     pooch.get_logger().setLevel("ERROR")
     try:
         path = pooch.retrieve(
-            file.url, file.checksum, file.name, folder, downloader=_Resume(file, folder, patience, progress)
+            file.url, file.checksum, file.name, folder, downloader=_ResumingDownloader(file, folder, retry, progress)
         )
     except ValueError as error:
         raise FetchError(
@@ -102,12 +101,14 @@ def download(
     return Path(path)
 
 
-class _Resume:
+class _ResumingDownloader:
     """A pooch downloader that goes on where an earlier one stopped."""
 
-    def __init__(self, file: RemoteFile, folder: Path, patience: Patience | None, progress: Progress | None) -> None:
+    def __init__(
+        self, file: RemoteFile, folder: Path, retry: RetryPolicy | None, progress: StageProgress | None
+    ) -> None:
         self.file = file
-        self.patience = patience or Patience()
+        self.retry = retry or RetryPolicy()
         self.progress = progress
         self.part = folder / f"{file.name}.part"
         self.validator_file = folder / f"{file.name}.part.json"
@@ -122,23 +123,23 @@ class _Resume:
                 try:
                     self._attempt(session, url)
                     break
-                except _PassingError as error:
+                except _TransientError as error:
                     if self._have() >= furthest + _STEP:
                         failures, furthest = 0, self._have()
                     failures += 1
-                    if failures >= self.patience.attempts:
+                    if failures >= self.retry.max_attempts:
                         kept = f"; {self._have()} bytes are kept" if self._have() else ""
                         raise FetchError(f"{url}: {error}, {counted(failures, 'time')} in a row{kept}") from error
-                    pause = max(error.pause, self.patience.backoff * 2 ** (failures - 1))
+                    pause = max(error.pause, self.retry.backoff * 2 ** (failures - 1))
                     self._tell(self._have(), None, f"{error}; trying again")
-                    time.sleep(min(pause, self.patience.longest))
+                    time.sleep(min(pause, self.retry.max_backoff))
         self.part.replace(output_file)
         self.validator_file.unlink(missing_ok=True)
 
     def _have(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def _tell(self, done: int, total: int | None, text: str = "") -> None:
+    def _tell(self, done: int, total: int | None, text: str) -> None:
         if self.progress is not None:
             self.progress(done, total, text)
 
@@ -149,15 +150,15 @@ class _Resume:
         host = urlsplit(url).hostname
         try:
             with session.get(
-                url, headers=headers, stream=True, timeout=(self.patience.connect, self.patience.read)
+                url, headers=headers, stream=True, timeout=(self.retry.connect_timeout, self.retry.read_timeout)
             ) as response:
                 self._receive(response, url)
         except requests.exceptions.SSLError as error:
             raise FetchError(f"{url}: the certificate of {host} cannot be verified ({_reason(error)})") from error
         except (requests.exceptions.ConnectTimeout, requests.exceptions.ReadTimeout) as error:
-            raise _PassingError(f"{host} did not answer in time") from error
+            raise _TransientError(f"{host} did not answer in time") from error
         except requests.exceptions.ConnectionError as error:
-            raise _PassingError(f"{host} cannot be reached ({_reason(error)})") from error
+            raise _TransientError(f"{host} cannot be reached ({_reason(error)})") from error
         except requests.exceptions.RequestException as error:
             raise FetchError(f"{url}: {_reason(error)}") from error
 
@@ -186,12 +187,12 @@ class _Resume:
 
     def _receive(self, response: Any, url: str) -> None:
         status, have = response.status_code, self._have()
-        if status in _PASSING:
-            raise _PassingError(f"the server is busy (HTTP {status})", _retry_after(response))
+        if status in _TRANSIENT_STATUS:
+            raise _TransientError(f"the server is busy (HTTP {status})", _retry_after(response))
         if status == 416:
             if _range_of(response) != (None, have):
                 self._restart()
-                raise _PassingError("what was downloaded before does not fit")
+                raise _TransientError("what was downloaded before does not fit")
             return
         if status not in (200, 206):
             raise FetchError(f"{url}: the server answers HTTP {status} {response.reason or ''}".rstrip())
@@ -202,7 +203,7 @@ class _Resume:
         start, total = _range_of(response) if status == 206 else (0, _length(response))
         if start not in (0, have):
             self._restart()
-            raise _PassingError("the server sends another part than was asked for")
+            raise _TransientError("the server sends another part than was asked for")
         self._check_total(url, total)
         validator = response.headers.get("ETag", "")
         if not validator or validator.startswith("W/"):  # a weak one does not promise equal bytes
@@ -212,7 +213,7 @@ class _Resume:
         due = total if total is not None else self.file.size
         got = self._copy(response, start or 0, due)
         if due is not None and got != due:
-            raise _PassingError(f"the connection broke off after {got} of {due} bytes")
+            raise _TransientError(f"the connection broke off after {got} of {due} bytes")
 
     def _check_total(self, url: str, total: int | None) -> None:
         if total is not None and self.file.size is not None and total != self.file.size:
@@ -223,7 +224,7 @@ class _Resume:
             raise OutputError(f"{self.part.parent}: {total} bytes do not fit, {free} are free; choose another --out")
 
     def _copy(self, response: Any, start: int, due: int | None) -> int:
-        """Append the body to the part; return the size it then has. Raises _PassingError on a stalled connection."""
+        """Append the body to the part; return the size it then has. Raises _TransientError on a stalled connection."""
         import urllib3
 
         done, mark, since = start, start, time.monotonic()
@@ -233,9 +234,9 @@ class _Resume:
                     # read1 returns what one packet brought, so that a trickle is noticed too.
                     chunk = response.raw.read1(_CHUNK, decode_content=False)
                 except urllib3.exceptions.ReadTimeoutError as error:
-                    raise _PassingError(f"the server stalled after {done} bytes") from error
+                    raise _TransientError(f"the server stalled after {done} bytes") from error
                 except (urllib3.exceptions.HTTPError, OSError) as error:
-                    raise _PassingError(f"the connection broke off after {done} bytes") from error
+                    raise _TransientError(f"the connection broke off after {done} bytes") from error
                 if not chunk:
                     return done
                 file.write(chunk)
@@ -243,9 +244,9 @@ class _Resume:
                 if due is not None and done > due:
                     raise FetchError(f"{self.file.url}: the server sends more than the {due} bytes it should")
                 self._tell(done, due, self.file.name)
-                if time.monotonic() - since > self.patience.read:
-                    if done - mark < self.patience.slowest * self.patience.read:
-                        raise _PassingError(f"the server all but stalled after {done} bytes")
+                if time.monotonic() - since > self.retry.read_timeout:
+                    if done - mark < self.retry.min_bytes_per_second * self.retry.read_timeout:
+                        raise _TransientError(f"the server all but stalled after {done} bytes")
                     mark, since = done, time.monotonic()
 
 

@@ -4,6 +4,8 @@ The message says what was wrong, where (file, field, value) and what to do; the 
 exits with status 2.
 """
 
+from sonosynth.core.text import one_line
+
 _LONGEST = 1600
 
 
@@ -88,18 +90,3 @@ class ArchiveError(FetchError):
 
 class OutputError(SonosynthError):
     """The output cannot be written where it was asked for."""
-
-
-def one_line(text: str) -> str:
-    """Return `text` with line ends, terminal codes and all else that does not print written as escapes, as in repr."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
-    """Return ``" (did you mean 'x'?)"`` for the known name closest to `name`, or an empty string."""
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean '{close[0]}'?)" if close else ""

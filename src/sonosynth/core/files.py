@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sonosynth.core import streams
+from sonosynth.core import special_files
 from sonosynth.core.errors import OutputError
 
 _LOCK = ".lock"
@@ -33,7 +33,7 @@ def user_cache() -> Path:
 
 
 def _make_directory(path: Path) -> None:
-    check_kinds(path, ())
+    check_file_types(path, ())
     try:
         _followed(path).mkdir(parents=True, exist_ok=True)  # a link to a folder that is not there yet is no obstacle
     except OSError as error:
@@ -45,14 +45,14 @@ def _make_directory(path: Path) -> None:
 def check_output(path: Path, *, directory: bool = False) -> None:
     """Raise OutputError unless a file (or a new `directory`) can be written at `path`; ask before long work.
 
-    A file may replace a file, and is written into a stream (see `streams`); a directory must not be there yet, or be
-    empty. Nothing is left behind.
+    A file may replace a file, and is written into a device or a pipe (see `special_files`); a directory must not be
+    there yet, or be empty. Nothing is left behind.
     """
     try:
         if directory:
             _check_vacant(path)
-        elif streams.is_stream(path):
-            streams.check(path)
+        elif special_files.is_stream(path):
+            special_files.check(path)
             return
         elif path.is_dir():
             raise OutputError(f"{path} is a folder; give the name of a file to write")
@@ -96,13 +96,13 @@ def check_folder(path: Path, option: str) -> None:
 
 def _check_vacant(path: Path) -> None:
     """Raise OutputError if anything but an empty directory is at `path`."""
-    if (kind := streams.kind(path)) is not None:
+    if (kind := special_files.kind(path)) is not None:
         raise OutputError(f"{path} is a {kind}; give the name of a folder")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path} already exists and is not empty; choose another --out or remove it first")
 
 
-def check_kinds(directory: Path, files: Iterable[str], folders: Iterable[str] = ()) -> None:
+def check_file_types(directory: Path, files: Iterable[str], folders: Iterable[str] = ()) -> None:
     """Raise OutputError if `directory` or one of `folders` in it is no folder, or one of `files` no ordinary file.
 
     Links are followed, and what is not there is in order.
@@ -110,12 +110,12 @@ def check_kinds(directory: Path, files: Iterable[str], folders: Iterable[str] = 
     for path in (directory, *(directory / name for name in folders)):
         if path.exists() and not path.is_dir():
             raise OutputError(
-                f"{path} is a {streams.kind(path) or 'file'} where a folder is needed; choose another --out"
+                f"{path} is a {special_files.kind(path) or 'file'} where a folder is needed; choose another --out"
             )
     for path in (directory / name for name in files):
         if path.exists() and not path.is_file():
             raise OutputError(
-                f"{path} is a {streams.kind(path) or 'folder'} where a file is needed; choose another --out"
+                f"{path} is a {special_files.kind(path) or 'folder'} where a file is needed; choose another --out"
             )
 
 
@@ -148,14 +148,14 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
         raise OutputError(f"another process is working in {directory}; wait for it, or choose another --out") from error
 
 
-def refusal(path: Path, most: int) -> str | None:
+def unreadable_reason(path: Path, most: int) -> str | None:
     """Return why the file at `path` should not be opened: it may never end, or has more than `most` bytes; else None.
 
     Raises OSError where there is none.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        return f"not a file but a {'folder' if stat.S_ISDIR(found.st_mode) else streams.kind(path) or 'device'}"
+        return f"not a file but a {'folder' if stat.S_ISDIR(found.st_mode) else special_files.kind(path) or 'device'}"
     return f"larger than {most >> 20:,} MiB" if found.st_size > most else None
 
 
@@ -166,18 +166,18 @@ def folder_names(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str
     or in how accents are composed, are numbered.
     """
     folders: dict[str, str] = {}
-    used = {same_file(name) for name in reserved}
+    used = {portable_key(name) for name in reserved}
     for name in names:
         stem = safe_name(name)
         folder = stem
-        while same_file(folder) in used:
+        while portable_key(folder) in used:
             folder = f"{stem}~{len(used)}"
-        used.add(same_file(folder))
+        used.add(portable_key(folder))
         folders[name] = folder
     return folders
 
 
-def same_file(name: str) -> str:
+def portable_key(name: str) -> str:
     """Return what two names have in common if a file system somewhere takes them for one: case, composed accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
@@ -213,10 +213,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OutputError: the folder of `path` cannot be made, or `path` is a folder, a link that leads to itself, or a
             stream that cannot be written.
     """
-    if streams.is_stream(path):
+    if special_files.is_stream(path):
         with tempfile.TemporaryDirectory() as elsewhere:
             yield (written := Path(elsewhere) / "content")
-            streams.write(path, written)
+            special_files.write(path, written)
         return
     target = _followed(path)
     _make_directory(target.parent)
@@ -263,7 +263,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def remove_leftovers(directory: Path) -> None:
+def remove_temporary_files(directory: Path) -> None:
     """Remove what `atomic_file` and `atomic_directory` of killed processes left under `directory`.
 
     Call it only where no other process writes there.
@@ -277,7 +277,7 @@ def remove_file(path: Path) -> None:
 
     Raises OSError where it cannot be removed.
     """
-    if path.is_file() and not streams.is_stream(path):
+    if path.is_file() and not special_files.is_stream(path):
         path.unlink(missing_ok=True)
 
 

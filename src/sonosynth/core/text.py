@@ -1,4 +1,7 @@
-"""Words of messages, notes, tables and pages that all parts of the package use."""
+"""Wording of messages, notes, tables and pages that all parts of the package use."""
+
+import difflib
+from collections.abc import Sequence
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:
@@ -16,3 +19,16 @@ def counted(n: int, noun: str, plural: str = "") -> str:
 def agreeing(n: float, singular: str, plural: str) -> str:
     """Return the word that goes with a number: ``agreeing(1, "is", "are")`` is ``"is"``."""
     return singular if n == 1 else plural
+
+
+def one_line(text: str) -> str:
+    """Return `text` with line ends, terminal codes and all else that does not print written as escapes, as in repr."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the known name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean '{close[0]}'?)" if close else ""

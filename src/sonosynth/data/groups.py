@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.core.errors import ClassError, ManifestError, UnreadableImageError, nearest
+from sonosynth.core.errors import ClassError, ManifestError, UnreadableImageError
 from sonosynth.core.files import atomic_file
-from sonosynth.core.text import agreeing, counted
+from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.data.readers.tables import read_table
 from sonosynth.data.scan import decode
 from sonosynth.data.source import ReadOptions, Source, SourceItem, named
@@ -158,7 +158,8 @@ def _rows(path: Path, marked: bool, places: Container[str]) -> dict[str, tuple[s
         raise ManifestError(f"{path} has the column '{doubled}' more than once; remove or rename one")
     for name in _COLUMNS if marked else _COLUMNS[:2]:
         if name not in header:
-            near = " (separated by ';'? use ',')" if any(";" in column for column in header) else nearest(name, header)
+            semicolons = any(";" in column for column in header)
+            near = " (separated by ';'? use ',')" if semicolons else did_you_mean(name, header)
             needs = "path,group,conflict, so that conflicts can be dropped" if marked else "path,group"
             raise ManifestError(f"{path} lacks the column '{name}'{near}; it must have {needs}")
     rows: dict[str, tuple[str, bool]] = {}

@@ -11,8 +11,9 @@ from typing import IO
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from sonosynth.core.errors import ClassError, ManifestError, MixedSizesError, UnreadableImageError, nearest
-from sonosynth.core.files import atomic_directory, folder_names, safe_name, same_file
+from sonosynth.core.errors import ClassError, ManifestError, MixedSizesError, UnreadableImageError
+from sonosynth.core.files import atomic_directory, folder_names, portable_key, safe_name
+from sonosynth.core.text import did_you_mean
 
 MANIFEST = "manifest.csv"
 _OWN_COLUMNS = ("path", "label", "group", "id", "synthetic")
@@ -97,7 +98,7 @@ class ImageSet:
     def class_index(self, name: str) -> int:
         """Return the number of class `name`. Raises ClassError if there is none of that name."""
         if name not in self.classes:
-            raise ClassError(f"no class '{name}'{nearest(name, self.classes)}; known: {', '.join(self.classes)}")
+            raise ClassError(f"no class '{name}'{did_you_mean(name, self.classes)}; known: {', '.join(self.classes)}")
         return self.classes.index(name)
 
     def of_class(self, name: str) -> "ImageSet":
@@ -166,9 +167,9 @@ class ImageSet:
         for identity, label in zip(self.ids, self.labels, strict=True):
             stem = f"{folders[self.classes[label]]}/{safe_name(identity)}"
             name = stem
-            while same_file(name) in used:
+            while portable_key(name) in used:
                 name = f"{stem}~{len(used)}"
-            used.add(same_file(name))
+            used.add(portable_key(name))
             names.append(f"{name}.png")
         return names
 

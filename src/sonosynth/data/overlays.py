@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from sonosynth.core.types import Array
 from sonosynth.data.readers.images import to_side
 
 _SIDE = 512  # pixels of the longest side at which overlays are looked for, enlarged or reduced
@@ -22,7 +23,6 @@ _ABOVE = 50  # grey levels of the arms above what lies between and behind them
 _DOTTED = 0.3  # share of a line that must stand out
 _EMPTY = 2  # grey levels: spread of a row or column that shows nothing
 
-Array = np.ndarray[Any, Any]
 Box = tuple[int, int, int, int]
 Cross = tuple[int, int, int]
 _Steps = tuple[tuple[int, int], ...]

@@ -11,9 +11,10 @@ from typing import get_args
 import numpy as np
 import PIL
 
-from sonosynth.core.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError, nearest
+from sonosynth.core.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError
 from sonosynth.core.files import atomic_directory, check_output, read_json, write_json
-from sonosynth.core.text import agreeing, counted
+from sonosynth.core.text import agreeing, counted, did_you_mean
+from sonosynth.core.types import Progress
 from sonosynth.data import encoding
 from sonosynth.data.groups import whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
@@ -42,7 +43,6 @@ _RECORD = (
     "offset_x",
     "offset_y",
 )
-Progress = Callable[[int, int], None]
 
 
 def prepare(
@@ -298,7 +298,7 @@ def _of_classes(source: Source, names: Sequence[str]) -> Source:
     for name in names:
         if name not in source.classes:
             known = ", ".join(source.classes)
-            raise ClassError(f"{source.root}: no class '{name}'{nearest(name, source.classes)}; known: {known}")
+            raise ClassError(f"{source.root}: no class '{name}'{did_you_mean(name, source.classes)}; known: {known}")
     if not names or len(set(names)) < len(names):
         raise ClassError(f"classes must be named, each once: {', '.join(names) or 'none given'}")
     return replace(source, items=tuple(item for item in source.items if item.label in names), classes=tuple(names))

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sonosynth.core.errors import ClassError, SourceError, UnreadableImageError, one_line
-from sonosynth.core.text import counted
+from sonosynth.core.errors import ClassError, SourceError, UnreadableImageError
+from sonosynth.core.text import counted, one_line
 from sonosynth.data.imageset import MANIFEST
 from sonosynth.data.readers.dicom.header import dicom_files, quiet
 from sonosynth.data.readers.folder import Folder, images_below, read_folders

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sonosynth.core.errors import SourceError
-from sonosynth.core.files import same_file
+from sonosynth.core.files import portable_key
 from sonosynth.data.readers.bit_depth import BITS
 
 # What systems, network drives and programs put beside the files of a user, without case.
@@ -170,8 +170,8 @@ def _stem(path: Path) -> str:
 
 def alike(classes: Sequence[str]) -> list[str]:
     """Return a line about class names that differ only in case or in how accents are composed, if there are any."""
-    counts = Counter(same_file(name) for name in classes)
-    same = [name for name in classes if counts[same_file(name)] > 1]
+    counts = Counter(portable_key(name) for name in classes)
+    same = [name for name in classes if counts[portable_key(name)] > 1]
     if not same:
         return []
     composed = [name for name in same if unicodedata.normalize("NFC", name) != name]

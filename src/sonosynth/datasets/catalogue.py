@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from sonosynth.core.download import RemoteFile
-from sonosynth.core.errors import FetchError, nearest
+from sonosynth.core.errors import FetchError
+from sonosynth.core.text import did_you_mean
 from sonosynth.datasets import label_tables
 
 
 @dataclass(frozen=True)
-class PublicSet:
+class PublicDataset:
     """One public data set.
 
     Attributes:
@@ -64,12 +65,12 @@ class PublicSet:
         return "all" if all(known) else "some" if any(known) else "none"
 
 
-def public_set(name: str) -> PublicSet:
+def public_dataset(name: str) -> PublicDataset:
     """Return the entry `name`, whatever its case. Raises FetchError if there is none."""
     names = {entry.name.casefold(): entry for entry in CATALOGUE}
     if name.casefold() not in names:
         known = [entry.name for entry in CATALOGUE]
-        near = nearest(name.casefold(), list(names))
+        near = did_you_mean(name.casefold(), list(names))
         raise FetchError(f"no data set '{name}' in the catalogue{near}; known: {', '.join(known)}")
     return names[name.casefold()]
 
@@ -81,7 +82,7 @@ _CC_BY = (
 _TCIA = "https://www.cancerimagingarchive.net/wp-content/uploads"
 
 CATALOGUE = (
-    PublicSet(
+    PublicDataset(
         name="BUSI",
         title="breast, with masks",
         images=780,
@@ -98,7 +99,7 @@ CATALOGUE = (
         source="Dataset_BUSI_with_GT",
         layout="one folder a class, the masks beside the images; no patients are given, and there are many near copies",
     ),
-    PublicSet(
+    PublicDataset(
         name="BUS-BRA",
         title="breast, biopsy-proven, with masks",
         images=1875,
@@ -125,7 +126,7 @@ CATALOGUE = (
         layout="manifest.csv from BUSBRA/bus_data.csv: the label is Pathology, the group Case (the patient)",
         write_manifest=label_tables.bus_bra,
     ),
-    PublicSet(
+    PublicDataset(
         name="BUS-UCLM",
         title="breast, sequences of 38 patients, with masks",
         images=683,
@@ -151,7 +152,7 @@ CATALOGUE = (
         "the number in the file name",
         write_manifest=label_tables.bus_uclm,
     ),
-    PublicSet(
+    PublicDataset(
         name="BrEaST",
         title="breast, one scan a patient, with masks",
         images=256,
@@ -178,7 +179,7 @@ CATALOGUE = (
         layout="manifest.csv from the clinical table: the label is Classification, the group CaseID (the patient)",
         write_manifest=label_tables.breast,
     ),
-    PublicSet(
+    PublicDataset(
         name="BreastMNIST",
         title="breast, BUSI at 28 × 28 pixels",
         images=780,
@@ -203,7 +204,7 @@ CATALOGUE = (
         layout="arrays with the labels 0 (malignant) and 1 (normal, benign); no patients are given, and what holds "
         "for BUSI holds here",
     ),
-    PublicSet(
+    PublicDataset(
         name="HC18",
         title="fetal head, training set with measured circumference",
         images=999,

@@ -6,7 +6,7 @@ python -m sonosynth.datasets.catalogue_table > docs/reference/catalogue.md
 from dataclasses import asdict
 from typing import Any
 
-from sonosynth.datasets.catalogue import CATALOGUE, PublicSet
+from sonosynth.datasets.catalogue import CATALOGUE, PublicDataset
 
 OPENING = """\
 # Public data sets
@@ -48,12 +48,12 @@ def checksum_of(checksum: str | None) -> str:
     return checksum or "none published"
 
 
-def as_record(entry: PublicSet) -> dict[str, Any]:
+def as_record(entry: PublicDataset) -> dict[str, Any]:
     """Return `entry` as JSON values."""
     return {name: value for name, value in asdict(entry).items() if name != "write_manifest"}
 
 
-def _section(entry: PublicSet) -> str:
+def _section(entry: PublicDataset) -> str:
     rows = [
         ("images", f"{entry.images}; classes: {'; '.join(entry.classes)}"),
         ("licence", entry.licence),

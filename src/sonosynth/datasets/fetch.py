@@ -3,20 +3,20 @@
 import glob
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sonosynth.core.archives import unpack
-from sonosynth.core.download import Patience, RemoteFile, download
+from sonosynth.core.download import RemoteFile, RetryPolicy, download
 from sonosynth.core.errors import FetchError, OutputError, SonosynthError
 from sonosynth.core.files import atomic_directory, check_output, locked, read_json, write_json
+from sonosynth.core.types import StageProgress
 from sonosynth.data.scan import read_source
-from sonosynth.datasets.catalogue import PublicSet
+from sonosynth.datasets.catalogue import PublicDataset
 
 RECORD = "source.json"
-Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class Fetched:
     new: bool
 
 
-def fetch(entry: PublicSet, out: Path, patience: Patience | None = None, progress: Progress | None = None) -> Fetched:
+def fetch(
+    entry: PublicDataset, out: Path, retry: RetryPolicy | None = None, progress: StageProgress | None = None
+) -> Fetched:
     """Bring the data set `entry` to the folder `out`, which appears only when all of it is verified and unpacked.
 
     What is downloaded waits in ``OUT.download`` beside it, where a broken download is continued by the same call and
@@ -46,7 +48,7 @@ def fetch(entry: PublicSet, out: Path, patience: Patience | None = None, progres
     Args:
         entry: one of ``catalog.CATALOGUE``.
         out: a folder that is empty or not there, or that an earlier call made.
-        patience: how long to wait for the server.
+        retry: how long to wait for the server, and how often to try.
         progress: called with what is done, what is to do, and a text; bytes, for one file after another.
 
     Raises:
@@ -64,7 +66,7 @@ def fetch(entry: PublicSet, out: Path, patience: Patience | None = None, progres
             return _done_before(entry, out)
         for left in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)  # by a killed call; it does no harm where it cannot be removed
-        paths = [_downloaded(entry, file, waiting, patience, progress) for file in entry.files]
+        paths = [_downloaded(entry, file, waiting, retry, progress) for file in entry.files]
         with atomic_directory(out) as beside:
             sizes: dict[str, int] = {}
             for file, path in zip(entry.files, paths, strict=True):
@@ -83,22 +85,24 @@ def fetch(entry: PublicSet, out: Path, patience: Patience | None = None, progres
 
 
 def _downloaded(
-    entry: PublicSet, file: RemoteFile, waiting: Path, patience: Patience | None, progress: Progress | None
+    entry: PublicDataset, file: RemoteFile, waiting: Path, retry: RetryPolicy | None, progress: StageProgress | None
 ) -> Path:
     try:
-        return download(file, waiting, patience, progress)
+        return download(file, waiting, retry, progress)
     except FetchError as error:
         raise FetchError(f"{error}; {_by_hand(entry, file, waiting)}") from error
 
 
-def _by_hand(entry: PublicSet, file: RemoteFile, waiting: Path) -> str:
+def _by_hand(entry: PublicDataset, file: RemoteFile, waiting: Path) -> str:
     return (
         f"run the same command again to go on, or download it by hand from {entry.page}, save it as "
         f"{waiting / file.name} and run the same command again"
     )
 
 
-def _placed(entry: PublicSet, file: RemoteFile, path: Path, beside: Path, progress: Progress | None) -> dict[str, int]:
+def _placed(
+    entry: PublicDataset, file: RemoteFile, path: Path, beside: Path, progress: StageProgress | None
+) -> dict[str, int]:
     """Unpack or copy one file into the new folder; return the sizes of what is there now, by path."""
     if not file.archive:
         shutil.copyfile(path, beside / file.name)
@@ -117,7 +121,7 @@ def _placed(entry: PublicSet, file: RemoteFile, path: Path, beside: Path, progre
         raise type(error)(f"{error}; the download is removed: {_by_hand(entry, file, path.parent)}") from error
 
 
-def _make_source(entry: PublicSet, folder: Path) -> None:
+def _make_source(entry: PublicDataset, folder: Path) -> None:
     """Write the manifest if there is one to write, and make sure that all is laid out as the entry says."""
     if entry.write_manifest is not None:
         entry.write_manifest(folder)
@@ -133,7 +137,7 @@ def _make_source(entry: PublicSet, folder: Path) -> None:
             )
 
 
-def _record(entry: PublicSet, paths: list[Path], sizes: Mapping[str, int]) -> dict[str, Any]:
+def _record(entry: PublicDataset, paths: list[Path], sizes: Mapping[str, int]) -> dict[str, Any]:
     import pooch
 
     files = [
@@ -161,7 +165,7 @@ def _record(entry: PublicSet, paths: list[Path], sizes: Mapping[str, int]) -> di
     }
 
 
-def _done_before(entry: PublicSet, out: Path) -> Fetched:
+def _done_before(entry: PublicDataset, out: Path) -> Fetched:
     try:
         record = read_json(out / RECORD)
         name, files = record["name"], dict(record["files"])

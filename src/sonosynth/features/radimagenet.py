@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from sonosynth.features.weights import load_into
+from sonosynth.features.base import FeatureNetwork
+from sonosynth.features.weights import DownloadedWeights, load_into
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # channels inside the blocks, and their number
 EXPANSION = 4
@@ -73,3 +74,28 @@ class _Bottleneck(nn.Module):
 
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=BN_EPSILON)
+
+
+NETWORK = FeatureNetwork(
+    name="radimagenet",
+    about="ResNet-50, trained on RadImageNet: 1.35 million CT, MRI and ultrasound images; its last pool",
+    weights=DownloadedWeights(
+        url="https://huggingface.co/MONAI/checkpoints/resolve/main/RadImageNet-ResNet50_notop.pth",
+        file="RadImageNet-ResNet50_notop.pth",
+        size=None,
+        sha256="2457479b254569e5a81ba48fee6c5b2b84b7a729e507aaa2466101aedb8e5c37",
+        evidence="the page of the file at Hugging Face; a user of the file reports the same",
+    ),
+    licence="Apache-2.0 (MONAI's copy), MIT (the authors' repository); the images themselves are on request",
+    input_px=224,
+    channels=3,
+    dimension=2048,
+    mean=(103.939, 116.779, 123.68),
+    std=(255.0, 255.0, 255.0),
+    scaling=(
+        "ImageNet's means in the order blue, green, red, then a division by 255, as in the authors' scripts "
+        "for transfer and in MONAI; how it was trained is not published, and 224 px is Keras' default"
+    ),
+    version=1,
+    build=radimagenet,
+)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.core.seeds import seed_of
+from sonosynth.features.base import FeatureNetwork
 
 WIDTHS = (1, 16, 32, 64, 128)
 KERNEL = 5
@@ -55,3 +56,19 @@ def _weight(layer: int, fan_in: int, fan_out: int) -> np.ndarray:
     uniform = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1  # of 53 bits, in [-1, 1)
     bound = np.sqrt(6 / (fan_in * KERNEL**2))
     return np.asarray(uniform * bound, dtype=np.float32).reshape(shape)
+
+
+NETWORK = FeatureNetwork(
+    name="random-conv",
+    about="four convolutions with fixed random weights; the means of their maps: a floor of sense",
+    weights=None,
+    licence="none needed",
+    input_px=128,
+    channels=1,
+    dimension=RandomConvolutions.dimension,
+    mean=(127.5,),
+    std=(64.0,),
+    scaling="ours",
+    version=1,
+    build=RandomConvolutions,
+)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sonosynth.features.base import FeatureNetwork
+
 LEVELS = 32
 """Grey levels of co-occurrence matrices: 256 / 32 = 8 grey values each."""
 DISTANCES = (1, 2, 4)
@@ -107,3 +109,19 @@ def _patterns(image: np.ndarray) -> Iterator[np.ndarray]:
         codes = local_binary_pattern(image, points, radius, method="uniform").astype(np.int64)
         codes = codes[radius:-radius, radius:-radius]  # whose circle lies inside the image
         yield np.sqrt(np.bincount(codes.ravel(), minlength=points + 2) / codes.size)
+
+
+NETWORK = FeatureNetwork(
+    name="texture",
+    about="36 statistics of grey-level co-occurrence and 28 shares of local binary patterns, by scikit-image",
+    weights=None,
+    licence="none needed",
+    input_px=128,
+    channels=1,
+    dimension=TextureFeatures.dimension,
+    mean=(0.0,),
+    std=(1.0,),
+    scaling="ours; statistics are taken of grey values rounded to whole numbers",
+    version=1,
+    build=TextureFeatures,
+)

@@ -3,20 +3,19 @@
 import hashlib
 import importlib.util
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from sonosynth.core.errors import FeatureError, FetchError, OutputError
 from sonosynth.core.files import locked, user_cache
+from sonosynth.core.types import StageProgress
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 FOLDER = "SONOSYNTH_WEIGHTS"
 """The environment variable that names the folder of downloaded weights."""
-
-Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class PackagedWeights:
     size: int
     sha256: str
 
-    def find(self, name: str, progress: Progress | None = None) -> Path:
+    def find(self, name: str, progress: StageProgress | None = None) -> Path:
         """Return the verified file of network `name`. Raises FeatureError: not installed, or not what it should be."""
         spec = importlib.util.find_spec(self.package)
         folders = list(spec.submodule_search_locations or ()) if spec else []
@@ -52,7 +51,7 @@ class PackagedWeights:
 
 
 @dataclass(frozen=True)
-class PublishedWeights:
+class DownloadedWeights:
     """A file that its publisher offers for download.
 
     It is looked for in the folder that ``SONOSYNTH_WEIGHTS`` names, else in the user's cache folder, and downloaded
@@ -72,7 +71,7 @@ class PublishedWeights:
     sha256: str
     evidence: str
 
-    def find(self, name: str, progress: Progress | None = None) -> Path:
+    def find(self, name: str, progress: StageProgress | None = None) -> Path:
         """Return the verified file of network `name`, downloaded if need be.
 
         Raises:
@@ -84,14 +83,14 @@ class PublishedWeights:
         remedy = f"remove it to download it again, or save {self.url} there"
         return _verified(path, name, self.sha256, remedy)
 
-    def _download(self, name: str, path: Path, progress: Progress | None) -> None:
-        from sonosynth.core.download import Patience, RemoteFile, download
+    def _download(self, name: str, path: Path, progress: StageProgress | None) -> None:
+        from sonosynth.core.download import RemoteFile, RetryPolicy, download
 
         remote = RemoteFile(self.url, self.file, self.size, f"sha256:{self.sha256}")
         try:
             with locked(path.parent, wait=True):
                 if not path.is_file():
-                    download(remote, path.parent, Patience(attempts=3), progress)
+                    download(remote, path.parent, RetryPolicy(max_attempts=3), progress)
         except (FetchError, OutputError) as error:
             raise FeatureError(
                 f"the weights of '{name}' cannot be downloaded ({error}); download {self.url} elsewhere, save it as "
@@ -99,7 +98,7 @@ class PublishedWeights:
             ) from error
 
 
-Weights = PackagedWeights | PublishedWeights
+Weights = PackagedWeights | DownloadedWeights
 
 
 def weights_folder() -> Path:
@@ -117,14 +116,16 @@ def weights_folder() -> Path:
     return folder
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
+def load_state(path: Path) -> "dict[str, Tensor]":
     """Return the state dictionary in `path`, on the CPU even where the caller counts parameters on the meta device."""
+    import torch
+
     with torch.device("cpu"):
         state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
-def load_into(module: nn.Module, path: Path) -> nn.Module:
+def load_into(module: "nn.Module", path: Path) -> "nn.Module":
     """Return `module` with the weights in `path`. Raises FeatureError unless they are exactly those that it takes."""
     try:
         module.load_state_dict(load_state(path))

@@ -12,9 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from sonosynth.core.errors import RunError, one_line
-from sonosynth.core.files import atomic_file, check_kinds, is_vacant, write_text
-from sonosynth.core.yaml_text import parse_yaml
+from sonosynth.core.errors import RunError
+from sonosynth.core.files import atomic_file, check_file_types, is_vacant, write_text
+from sonosynth.core.strict_yaml import parse_yaml
+from sonosynth.core.text import one_line
 from sonosynth.data.resize import Frame
 from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.recipe import Recipe
@@ -145,7 +146,7 @@ def check_run(directory: Path, config: RunConfig) -> None:
         RunError: it holds another run, or files that are not a run's.
         OutputError: it is no folder, or a file or folder of the run is a device, a pipe or a socket.
     """
-    check_kinds(directory, (RECIPE, STATE, LOG, GENERATOR, BEST, TRANSFER), (SAMPLES, EVENTS, PRETRAINING))
+    check_file_types(directory, (RECIPE, STATE, LOG, GENERATOR, BEST, TRANSFER), (SAMPLES, EVENTS, PRETRAINING))
     if not (directory / RECIPE).is_file():
         if not is_vacant(directory):
             raise RunError(f"{directory} is not empty and holds no run; choose another --out")

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from torch import nn
 from torch.optim import Optimizer
 
-from sonosynth.core.errors import RecipeError, nearest
+from sonosynth.core.errors import RecipeError
+from sonosynth.core.text import did_you_mean
 from sonosynth.gan.augment.diffaugment import OPERATIONS
 from sonosynth.gan.base import GeneratorNetwork, Objective
 from sonosynth.gan.losses.lecam import LeCam
@@ -184,7 +185,7 @@ def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -
 def _known_operations(policy: tuple[str, ...]) -> tuple[str, ...]:
     for name in policy:
         if name not in OPERATIONS:
-            raise ValueError(f"unknown operation '{name}'{nearest(name, list(OPERATIONS))}")
+            raise ValueError(f"unknown operation '{name}'{did_you_mean(name, list(OPERATIONS))}")
     return policy
 
 

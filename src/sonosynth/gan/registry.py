@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from torch import nn
 from torch.optim import Optimizer
 
-from sonosynth.core.errors import RecipeError, nearest
+from sonosynth.core.errors import RecipeError
+from sonosynth.core.text import did_you_mean
 from sonosynth.gan.augment.ada import AdaPolicy, AdaptiveAugmentation
 from sonosynth.gan.augment.controller import AdaController, scaled_ada_kimg
 from sonosynth.gan.augment.diffaugment import Augmentation, DiffAugment
@@ -322,11 +323,13 @@ def make_recipe(base: str, /, **settings: Any) -> Recipe:
         RecipeError: an unknown recipe or setting (with the nearest known one), or a value out of range.
     """
     if base not in RECIPES:
-        raise RecipeError(f"no GAN '{base}'{nearest(base, list(RECIPES))}; known: {', '.join(RECIPES)}")
+        raise RecipeError(f"no GAN '{base}'{did_you_mean(base, list(RECIPES))}; known: {', '.join(RECIPES)}")
     known = [name for name in type(RECIPES[base]).model_fields if name not in ("name", "family")]
     for name in settings:
         if name not in (*known, "name"):
-            raise RecipeError(f"GAN '{base}' has no setting '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+            raise RecipeError(
+                f"GAN '{base}' has no setting '{name}'{did_you_mean(name, known)}; known: " + ", ".join(known)
+            )
     return recipe_from_dict(RECIPES[base].model_dump() | settings)
 
 

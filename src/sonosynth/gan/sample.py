@@ -21,8 +21,9 @@ from sonosynth.core.device import (
     to_device,
     torch_generator,
 )
-from sonosynth.core.errors import ClassError, RunError, nearest
+from sonosynth.core.errors import ClassError, RunError
 from sonosynth.core.files import atomic_file
+from sonosynth.core.text import did_you_mean
 from sonosynth.data.imageset import SYNTHETIC, ImageSet, synthetic_mark
 from sonosynth.data.resize import restored
 from sonosynth.gan.base import GeneratorNetwork
@@ -238,7 +239,7 @@ class Sampler:
     def _number(self, name: str) -> int:
         if name not in self.classes:
             known = ", ".join(self.classes)
-            raise ClassError(f"{self._run} makes no class '{name}'{nearest(name, self.classes)}; known: {known}")
+            raise ClassError(f"{self._run} makes no class '{name}'{did_you_mean(name, self.classes)}; known: {known}")
         return self.classes.index(name)
 
 

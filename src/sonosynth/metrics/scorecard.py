@@ -8,8 +8,10 @@ import numpy as np
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.text import agreeing, counted
+from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
-from sonosynth.features.registry import Progress, embed, feature_network
+from sonosynth.features.extract import embed
+from sonosynth.features.registry import feature_network
 from sonosynth.metrics.comparison import Comparison, Draw, comparisons
 from sonosynth.metrics.families import (
     BETTER,

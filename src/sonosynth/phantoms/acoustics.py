@@ -13,8 +13,9 @@ import numpy as np
 import scipy.fft
 from scipy.ndimage import correlate1d, gaussian_filter1d
 
+from sonosynth.core.types import Array
 from sonosynth.phantoms.parameters import Scan
-from sonosynth.phantoms.tissue import Array, Grid, Tissue, shrink, smooth_curve, to_amplitude
+from sonosynth.phantoms.tissue import Grid, Tissue, shrink, smooth_curve, to_amplitude
 
 _PENUMBRA_STEP = 0.6  # mm of depth between two softenings of the shadows
 _HEADROOM_DB = 22  # white lies this far above glandular tissue at a gain of 0 dB

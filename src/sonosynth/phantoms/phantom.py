@@ -17,14 +17,16 @@ import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from sonosynth.core.errors import ClassError, SonosynthError, nearest
+from sonosynth.core.errors import ClassError, SonosynthError
 from sonosynth.core.seeds import numpy_generator
+from sonosynth.core.text import did_you_mean
+from sonosynth.core.types import Array
 from sonosynth.data.imageset import ImageSet
 from sonosynth.phantoms.acoustics import contact_loss, display, insonify
 from sonosynth.phantoms.birads import describe, fit, redraw
 from sonosynth.phantoms.parameters import Breast, Scan, draw, draw_lesion
 from sonosynth.phantoms.settings import Settings, Value, check_settings, draw_setting, recorded, set_scan
-from sonosynth.phantoms.tissue import Array, crop, draw_tissue, insert_lesion, make_grid, shrink
+from sonosynth.phantoms.tissue import crop, draw_tissue, insert_lesion, make_grid, shrink
 
 CLASSES = ("benign", "malignant", "normal")
 MIN_SIZE, MAX_SIZE = 16, 1024
@@ -121,7 +123,8 @@ def _check(per_class: int, size: int, names: tuple[str, ...], workers: int) -> N
         raise ClassError(f"classes: {list(names)} must name at least one class, each once; known: {', '.join(CLASSES)}")
     for name in names:
         if name not in CLASSES:
-            raise ClassError(f"classes: no phantom class '{name}'{nearest(name, CLASSES)}; known: {', '.join(CLASSES)}")
+            near = did_you_mean(name, CLASSES)
+            raise ClassError(f"classes: no phantom class '{name}'{near}; known: {', '.join(CLASSES)}")
     if per_class < 1:
         raise SonosynthError(f"per_class: {per_class} images a class make no set; use 1 or more")
     if not MIN_SIZE <= size <= MAX_SIZE:

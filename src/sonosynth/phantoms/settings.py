@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.core.errors import PhantomError, nearest
+from sonosynth.core.errors import PhantomError
+from sonosynth.core.text import did_you_mean
 from sonosynth.phantoms.birads import DESCRIPTORS
 from sonosynth.phantoms.parameters import Scan
 
@@ -68,7 +69,7 @@ def check_settings(given: Mapping[str, Value], has_masses: bool = True) -> Setti
     for name in given:
         if name not in SETTINGS:
             raise PhantomError(
-                f"settings: no phantom parameter '{name}'{nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}"
+                f"settings: no phantom parameter '{name}'{did_you_mean(name, SETTINGS)}; known: {', '.join(SETTINGS)}"
             )
     if "cycles" in given and "bandwidth" in given:
         raise PhantomError(
@@ -87,7 +88,8 @@ def _word(name: str, value: Value) -> str:
     known = DESCRIPTORS[name]
     word = value.strip().lower().replace("_", " ") if isinstance(value, str) else ""
     if word not in known:
-        raise PhantomError(f"settings: {name} cannot be '{value}'{nearest(word, known)}; known: {', '.join(known)}")
+        near = did_you_mean(word, known)
+        raise PhantomError(f"settings: {name} cannot be '{value}'{near}; known: {', '.join(known)}")
     return word
 
 

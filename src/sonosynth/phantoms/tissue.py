@@ -11,12 +11,11 @@ from typing import Literal, cast
 
 import numpy as np
 
+from sonosynth.core.types import Array
 from sonosynth.phantoms.parameters import Breast, Lesion, Scan
 
 _OVERSAMPLING = 2
 _FLUID_DB = -50.0
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def _gland_fraction(rng: np.random.Generator, grid: Grid, breast: Breast, along:
 
 def _septa(rng: np.random.Generator, grid: Grid, breast: Breast, along: Callable[[Array], Array]) -> Array:
     """Cooper's ligaments and the septa of fat lobules: bright curved sheets that come and go."""
-    total = np.float32(0)
+    total: Array | np.float32 = np.float32(0)
     for cell_z, cell_x, width, offset in [(2.4, 10, 0.13, 0), (1.5, 7, 0.1, -2), (0.9, 4, 0.1, -5)]:
         fading = along(smooth_noise(rng, grid, 1.2 * cell_z, 0.5 * cell_x) + 0.35 * smooth_noise(rng, grid, 0.5, 0.8))
         sheets = _sheets(along(smooth_noise(rng, grid, cell_z, cell_x)), grid, width * to_amplitude(2.5 * fading))

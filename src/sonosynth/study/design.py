@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from sonosynth.core.errors import SonosynthError, StudyError, nearest
-from sonosynth.core.yaml_text import DuplicateKeyError, parse_yaml
+from sonosynth.core.errors import SonosynthError, StudyError
+from sonosynth.core.strict_yaml import DuplicateKeyError, parse_yaml
+from sonosynth.core.text import did_you_mean
 from sonosynth.study.sections import (
     ClassifiersSection,
     DataSection,
@@ -111,7 +112,7 @@ def _first_problem(error: ValidationError) -> str:
             section = annotation
         known = list(section.model_fields)
         key = str(problem["loc"][-1])
-        return f"unknown key '{location}'{nearest(key, known)}; known here: {', '.join(known)}"
+        return f"unknown key '{location}'{did_you_mean(key, known)}; known here: {', '.join(known)}"
     if problem["type"] == "missing":
         return f"the key '{location}' is missing"
     message = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))

@@ -8,7 +8,7 @@ from sonosynth.classify.training import TrainedClassifier, TrainingSettings, tra
 from sonosynth.core.device import default_device, median_seconds
 from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
-from sonosynth.features.registry import load_features
+from sonosynth.features.extract import load_features
 from sonosynth.gan.training.loop import run_config
 from sonosynth.gan.training.pretrain import pretrainings
 from sonosynth.gan.training.trainer import Trainer

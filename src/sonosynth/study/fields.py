@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sonosynth.core.errors import StudyError
-from sonosynth.core.files import read_json, refusal
+from sonosynth.core.files import read_json, unreadable_reason
 
 _LARGEST = 1 << 30  # bytes
 AGAIN = "remove it and run the study again"
@@ -33,7 +33,7 @@ class Fields:
 def read_object(path: Path, remedy: str = AGAIN) -> Any:
     """Return the content of a JSON file. Raises StudyError, with the `remedy`, if it is missing or damaged."""
     try:
-        if why := refusal(path, _LARGEST):  # it would be waited for, and never end
+        if why := unreadable_reason(path, _LARGEST):  # it would be waited for, and never end
             raise StudyError(f"{path} is {why}; {remedy}")
         return read_json(path)
     except FileNotFoundError as error:

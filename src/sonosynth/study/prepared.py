@@ -263,7 +263,7 @@ def _audited(
 ) -> tuple[Source, list[str], dict[str, bytes]]:
     """Return `source` with duplicates grouped, lines to tell the user, and the tables of the audit."""
     tell = progress or (lambda done, total: None)
-    found = audit(source, sizes=design.split.sizes, progress=lambda what, done, total: tell(done, total))
+    found = audit(source, sizes=design.split.sizes, progress=lambda done, total, _: tell(done, total or 0))
     with tempfile.TemporaryDirectory() as beside:
         write_tables(found, Path(beside))
         tables = {path.name: path.read_bytes() for path in sorted(Path(beside).iterdir())}

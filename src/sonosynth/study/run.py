@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from sonosynth.core.device import provenance
-from sonosynth.core.files import atomic_file, locked, remove_leftovers, write_json
+from sonosynth.core.files import atomic_file, locked, remove_temporary_files, write_json
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.prepare import source_fingerprint
 from sonosynth.study.cells import AnyCell, Division, TrainCell
@@ -61,7 +61,7 @@ def run_study(
     data = prepare_study(design, store)
     cells = data.cells(design)
     with locked(store.directory):
-        remove_leftovers(store.directory)
+        remove_temporary_files(store.directory)
         store.claim(design, text)
         for line in (*data.notes, *data.lone_groups):
             monitor.note(line)

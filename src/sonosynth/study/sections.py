@@ -17,11 +17,10 @@ from sonosynth.classify.arms import CLASS_BALANCES, DEFAULT_ARMS, ClassBalance, 
 from sonosynth.classify.filters import DEFAULT_QUANTILE, FILTERS
 from sonosynth.classify.networks import find_network
 from sonosynth.classify.training import DEFAULT_TRAINING, Balance, Schedule, TrainingSettings
-from sonosynth.core.errors import nearest
-from sonosynth.core.text import agreeing, counted
+from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.data.readers.bit_depth import BITS
 from sonosynth.data.source import ReadOptions
-from sonosynth.features.registry import known_features
+from sonosynth.features.registry import list_features
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import make_recipe
 from sonosynth.metrics.families import PARTS, Part
@@ -49,7 +48,7 @@ def _one_line(text: str) -> str:
 def _known_names(what: str, names: tuple[str, ...], known: list[str]) -> tuple[str, ...]:
     for name in names:
         if name not in known:
-            raise ValueError(f"no {what} '{name}'{nearest(name, known)}; known: {', '.join(known)}")
+            raise ValueError(f"no {what} '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
     return names
 
 
@@ -236,7 +235,7 @@ class ScoresSection(Section):
     @field_validator("features")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known_names("feature network", names, list(known_features()))
+        return _known_names("feature network", names, list(list_features()))
 
 
 NO_FILTER = "none"
@@ -262,7 +261,7 @@ class FilterEntry(Section):
             raise ValueError(f"a filter is a name, or a 'by' with settings; known: {', '.join(_FILTER_NAMES)}")
         for key in raw:
             if key not in cls.model_fields:
-                raise ValueError(f"no setting '{key}' of a filter{nearest(str(key), list(cls.model_fields))}")
+                raise ValueError(f"no setting '{key}' of a filter{did_you_mean(str(key), list(cls.model_fields))}")
         if raw["by"] == NO_FILTER and len(raw) > 1:
             raise ValueError(f"'{NO_FILTER}' takes no settings; write it alone")
         return raw

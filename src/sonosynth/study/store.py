@@ -10,7 +10,7 @@ import pandas as pd
 
 from sonosynth.core.device import provenance
 from sonosynth.core.errors import OutputError, StudyError
-from sonosynth.core.files import atomic_file, check_kinds, is_vacant, remove_file, write_json, write_text
+from sonosynth.core.files import atomic_file, check_file_types, is_vacant, remove_file, write_json, write_text
 from sonosynth.core.text import agreeing, counted
 from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.metrics.scores import current_names
@@ -77,7 +77,7 @@ class Store:
         """
         path = self.directory / STUDY_FILE
         cells = [f"cells/{cell.name}" for cell in (self.directory / "cells").glob("*.json")]
-        check_kinds(self.directory, (*_FILES, *cells), _FOLDERS)
+        check_file_types(self.directory, (*_FILES, *cells), _FOLDERS)
         if path.is_file():
             found = load_design(path)
             for section in ("name", "data", "split"):

@@ -24,7 +24,7 @@ from sonosynth.classify.filters import (
 from sonosynth.core.errors import StudyError
 from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
-from sonosynth.features.registry import embed
+from sonosynth.features.extract import embed
 from sonosynth.gan.sample import Sampler, class_sequence
 from sonosynth.metrics.comparison import MIN_BASELINE
 from sonosynth.metrics.diversity.precision_recall import coverage

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from deep_files import chunk, png, pnm, tiff
 from PIL import Image
 
 import sonosynth.data.readers.frames as contents
+from deep_files import chunk, png, pnm, tiff
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import load_image_sets, prepare
 from sonosynth.data.readers.images import decode_file

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import LOSSLESS, coded, dataset, encapsulated, jpeg, region, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,6 +20,7 @@ from pydicom.uid import (
     JPEGLSLossless,
 )
 
+from dicom_files import LOSSLESS, coded, dataset, encapsulated, jpeg, region, write
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.readers.dicom.pixels import DicomFile
 from sonosynth.data.readers.images import COLOUR, Picture

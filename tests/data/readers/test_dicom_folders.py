@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import coded, dataset, region, write, write_unmarked
 from pydicom.uid import ComprehensiveSRStorage, MediaStorageDirectoryStorage, RLELossless
 from typer.testing import CliRunner, Result
 
+from dicom_files import coded, dataset, region, write, write_unmarked
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ManifestError, SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare, source_fingerprint

@@ -6,7 +6,6 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-from dicom_files import LOSSLESS, NATIVE, coded, dataset, encapsulated, jpeg, lossless_jpeg, write
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
@@ -23,6 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicom_files import LOSSLESS, NATIVE, coded, dataset, encapsulated, jpeg, lossless_jpeg, write
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.data.readers.dicom.pixels import DicomFile
 from sonosynth.data.readers.dicom.streams import CodeStream, code_stream

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dicom_files import coded, dataset, write
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
@@ -17,6 +16,7 @@ from pydicom.uid import (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
 
+from dicom_files import coded, dataset, write
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.data.readers.dicom.pixels import DicomFile
 from sonosynth.data.readers.images import Picture

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from deep_files import png, pnm, tiff
-from hostile.case import encoded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deep_files import png, pnm, tiff
+from hostile.case import encoded
 from sonosynth.core.errors import SonosynthError, UnreadableImageError
 from sonosynth.data.prepare import prepare
 from sonosynth.data.readers.images import decode_file

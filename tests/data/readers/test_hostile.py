@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hostile.case import Case
-from hostile.make import CASES, make
 from typer.testing import CliRunner, Result
 
+from hostile.case import Case
+from hostile.make import CASES, make
 from sonosynth.cli.main import app
 from sonosynth.core.text import counted
 

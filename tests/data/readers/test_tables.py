@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import dataset, write
-from mask_files import mask, speckle
 from typer.testing import CliRunner
 
+from dicom_files import dataset, write
+from mask_files import mask, speckle
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ManifestError, SourceError
 from sonosynth.data.prepare import load_image_set, prepare

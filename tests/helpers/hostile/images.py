@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from hostile.case import Case, encoded, one_bad, put, sound
 from PIL import Image
+
+from hostile.case import Case, encoded, one_bad, put, sound
 
 DAMAGED = "damaged or not readable"
 NO_IMAGE = "no image in a format that is read"

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from sonosynth.core.errors import UnreadableImageError
-from sonosynth.core.files import refusal
+from sonosynth.core.files import unreadable_reason
 from sonosynth.data.readers.bit_depth import FULL, UNKNOWN_RANGE, Deep, Depth, as_deep
 from sonosynth.data.readers.tiff import Tiff, is_tiff, quiet_decoder
 
@@ -120,7 +120,7 @@ def picture_file(path: Path) -> Iterator[PictureFile]:
 def readable(path: Path) -> Iterator[IO[bytes]]:
     """Open the picture file at `path` for reading; what decoders raise inside becomes an UnreadableImageError."""
     try:
-        if why := refusal(path, LARGEST):
+        if why := unreadable_reason(path, LARGEST):
             raise unreadable(path, why)
         with path.open("rb") as file:
             yield file

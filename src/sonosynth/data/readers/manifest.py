@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from sonosynth.core.errors import ManifestError, UnreadableImageError
-from sonosynth.core.files import refusal
+from sonosynth.core.files import unreadable_reason
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.masks import MaskSearch, find_masks, in_mask_folder, mask_folders_near, masks_apart
 from sonosynth.data.readers.dicom.header import dicom_files, is_dicom, quiet, read_header
@@ -81,7 +81,7 @@ def read_dataset_json(path: Path, options: ReadOptions) -> Source:
 def dataset_json_labels(path: Path) -> list[object] | None:
     """Return the list called "labels" in the JSON object at `path`, None if it has none. Raises ManifestError."""
     try:
-        if why := refusal(path, _LARGEST):
+        if why := unreadable_reason(path, _LARGEST):
             raise ManifestError(f"{path} is {why}; give a dataset.json as StyleGAN writes it")
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

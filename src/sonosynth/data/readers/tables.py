@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydicom.datadict import dictionary_VR, keyword_dict
 
-from sonosynth.core.errors import ManifestError, nearest
-from sonosynth.core.files import refusal
+from sonosynth.core.errors import ManifestError
+from sonosynth.core.files import unreadable_reason
+from sonosynth.core.text import did_you_mean
 from sonosynth.data.source import ReadOptions
 
 UID = "sop_instance_uid"
@@ -74,16 +75,15 @@ def choose_columns(table: Path, header: Sequence[str], options: ReadOptions) -> 
     for option, name in options.columns.items():
         if name not in header:
             raise ManifestError(
-                f"{table} has no column '{name}'{nearest(name, list(header))}, which --{option} names; its columns: "
-                f"{', '.join(header)}"
+                f"{table} has no column '{name}'{did_you_mean(name, list(header))}, which --{option} names; "
+                f"its columns: {', '.join(header)}"
             )
     path = options.path or _called(_PATHS, header)
     label = options.label or _called(_LABELS, header)
     for name, found in (("path", path), ("label", label)):
         if found is None and not (name == "path" and UID in header):
-            near = (
-                " (separated by ';'? use ',')" if any(";" in column for column in header) else nearest(name, [*header])
-            )
+            semicolons = any(";" in column for column in header)
+            near = " (separated by ';'? use ',')" if semicolons else did_you_mean(name, [*header])
             raise ManifestError(
                 f"{table} lacks the column '{name}'{near}; the first line must be path,label or path,label,group, or "
                 f"name the column with --{name}"
@@ -165,7 +165,7 @@ def read_table(path: Path, advice: str) -> tuple[list[str], list[tuple[int, list
         ManifestError: it is no plain file, too large, or no such table; `advice` ends the line where it cannot be read.
     """
     try:
-        if why := refusal(path, _LARGEST):
+        if why := unreadable_reason(path, _LARGEST):
             raise ManifestError(f"{path} is {why}; give a table with one image a line")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
-from sonosynth.core.files import refusal
+from sonosynth.core.files import unreadable_reason
 from sonosynth.data.readers.bit_depth import Deep, Depth, as_deep
 from sonosynth.data.readers.clips import chosen
 from sonosynth.data.readers.images import LARGEST, Picture, damaged, from_deep, too_large, unreadable
@@ -229,7 +229,7 @@ def _storage(path: Path) -> _Storage:
         UnreadableImageError: the header is damaged, longer than 1 MiB, or names other files than one beside it.
     """
     try:
-        if reason := refusal(path, LARGEST):
+        if reason := unreadable_reason(path, LARGEST):
             raise unreadable(path, reason)
         read = {"NIfTI": _nifti, "MetaImage": _metaimage, "NRRD": _nrrd}[_FORMATS[suffix_of(path) or ""]]
         return read(path)
@@ -338,6 +338,6 @@ def _beside(path: Path, name: str) -> Path:
     file = path.parent / name
     if not file.is_file():
         raise unreadable(path, f"the file of its pixels, '{name}', is not there; restore it or correct the header")
-    if reason := refusal(file, LARGEST):
+    if reason := unreadable_reason(file, LARGEST):
         raise unreadable(file, reason)
     return file

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sonosynth.features.registry import load_backbone
+from sonosynth.features.efficientnet import load_backbone
 from sonosynth.gan.networks.layers import full_precision
 
 PerceptualDistance = Callable[[Tensor, Tensor], Tensor]

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.core.device import autocast
-from sonosynth.features.efficientnet import STRIDE
-from sonosynth.features.registry import load_backbone
+from sonosynth.features.efficientnet import STRIDE, load_backbone
 from sonosynth.gan.augment.diffaugment import diffaugment
 from sonosynth.gan.base import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.losses.hinge import HingeObjective

@@ -15,7 +15,7 @@ import torch
 from sonosynth.core import distributed
 from sonosynth.core.device import can_compile, default_device
 from sonosynth.core.errors import ClassError, RecipeError, RunError
-from sonosynth.core.files import check_kinds, folder_names, is_vacant, locked, write_json
+from sonosynth.core.files import check_file_types, folder_names, is_vacant, locked, write_json
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.resize import common_frame
 from sonosynth.gan.checkpoint import (
@@ -291,7 +291,7 @@ def _check_runs(out: Path, folders: set[str]) -> None:
     if is_vacant(out):
         return
     if not out.is_file():  # a file is told below
-        check_kinds(out, (RECIPE,), (PRETRAINING,))
+        check_file_types(out, (RECIPE,), (PRETRAINING,))
     if (out / RECIPE).is_file():
         raise RunError(f"{out} is not empty and holds a single run, not one a class; choose another --out")
     for name in sorted({path.name for path in out.iterdir()} - {PRETRAINING}) if out.is_dir() else [out.name]:

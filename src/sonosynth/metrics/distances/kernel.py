@@ -83,7 +83,7 @@ def snapshot_distance(data: ImageSet, features: str = SNAPSHOT_FEATURES) -> Call
     Raises:
         FeatureError: `features` is unknown.
     """
-    from sonosynth.features.registry import embed  # imports torch, which declarations of metrics must not need
+    from sonosynth.features.extract import embed  # imports torch, which declarations of metrics must not need
 
     reference = embed(data, features)
     return lambda images: kernel_distance(reference, embed(images, features))

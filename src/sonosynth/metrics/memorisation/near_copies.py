@@ -25,7 +25,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import beta
 from torch import Tensor
 
-from sonosynth.core.cache import kept_array, kept_path
+from sonosynth.core.cache import cache_file, cached_array
 from sonosynth.core.errors import ClassError
 from sonosynth.core.text import counted
 
@@ -263,8 +263,8 @@ def _kept_matches(
     path = None
     if cache is not None:
         maker = (_VERSION, len(a), None if groups is None else groups.tolist())
-        path = kept_path(cache, "near-copies", maker, np.concatenate([a.images, b.images]))
-    found = kept_array(path, (len(a) + len(b), 3), np.float64, make)
+        path = cache_file(cache, "near-copies", maker, np.concatenate([a.images, b.images]))
+    found = cached_array(path, (len(a) + len(b), 3), np.float64, make)
     return Matches.from_columns(found[: len(a)]), Matches.from_columns(found[len(a) :])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.fft
 from scipy.ndimage import correlate1d
 
-from sonosynth.core.cache import kept_array, kept_path
+from sonosynth.core.cache import cache_file, cached_array
 from sonosynth.core.errors import SonosynthError
 from sonosynth.metrics.threads import a_core_each
 
@@ -117,9 +117,9 @@ def realism_measures(
         with a_core_each() as pool:
             return np.concatenate(list(pool.map(lambda chunk: _measure(chunk, dynamic_range_db), chunks)))
 
-    path = kept_path(cache, "realism", (_VERSION, dynamic_range_db), images) if cache else None
+    path = cache_file(cache, "realism", (_VERSION, dynamic_range_db), images) if cache else None
     columns = _NUMBERS + len(FREQUENCIES) + DEPTHS
-    values = kept_array(path, (len(images), columns), np.float64, measure)
+    values = cached_array(path, (len(images), columns), np.float64, measure)
     numbers, (spectrum, profile) = values.T[:_NUMBERS], np.split(values[:, _NUMBERS:], [len(FREQUENCIES)], axis=1)
     return Realism(numbers[0], numbers[1], numbers[2], numbers[3], spectrum, profile)
 

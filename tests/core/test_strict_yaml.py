@@ -3,7 +3,7 @@ import re
 import pytest
 import yaml
 
-from sonosynth.core.yaml_text import DuplicateKeyError, parse_yaml
+from sonosynth.core.strict_yaml import DuplicateKeyError, parse_yaml
 
 
 @pytest.mark.parametrize(

@@ -6,26 +6,26 @@ import sys
 from pathlib import Path
 
 import pytest
-from special_files import FULL, NO_DRIVER, bound, device, is_device, pipe, read
 
-from sonosynth.core import streams
+from sonosynth.core import special_files
 from sonosynth.core.errors import OutputError
 from sonosynth.core.files import (
     atomic_directory,
-    check_kinds,
+    check_file_types,
     check_output,
     remove_file,
-    remove_leftovers,
+    remove_temporary_files,
     write_json,
     write_text,
 )
+from special_files import FULL, NO_DRIVER, bound, device, is_device, pipe, read
 
 LONG = "speckle " * 100_000  # more than a pipe holds
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(streams, "_READER_SECONDS", 0.3)
+    monkeypatch.setattr(special_files, "_READER_SECONDS", 0.3)
 
 
 def test_a_device_is_written_through_and_stays(tmp_path):
@@ -169,12 +169,12 @@ def test_no_folder_is_made_in_the_place_of_a_special_file(tmp_path):
         with pytest.raises(OutputError, match="is a pipe; give the name of a folder"), atomic_directory(name):
             pass
         with pytest.raises(OutputError, match="is a pipe where a folder is needed"):
-            check_kinds(name, ())
+            check_file_types(name, ())
     with pytest.raises(OutputError, match="pipe is a pipe where a file is needed"):
-        check_kinds(tmp_path, ("pipe",))
+        check_file_types(tmp_path, ("pipe",))
     with pytest.raises(OutputError, match="is a folder where a file is needed"):
-        check_kinds(tmp_path.parent, (tmp_path.name,))
-    check_kinds(tmp_path, ("new.json",), ("new",))
+        check_file_types(tmp_path.parent, (tmp_path.name,))
+    check_file_types(tmp_path, ("new.json",), ("new",))
     assert path.is_fifo()
 
 
@@ -182,7 +182,7 @@ def test_what_is_no_ordinary_file_is_never_removed(tmp_path):
     path = pipe(tmp_path / ".x.0123.tmp")
     (tmp_path / ".link.0123.tmp").symlink_to(path.name)
     (tmp_path / ".file.0123.tmp").write_text("left over")
-    remove_leftovers(tmp_path)
+    remove_temporary_files(tmp_path)
     remove_file(path)
     remove_file(tmp_path / "nothing")
     assert path.is_fifo() and sorted(p.name for p in tmp_path.iterdir()) == [".link.0123.tmp", ".x.0123.tmp"]
