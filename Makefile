@@ -1,5 +1,5 @@
 # Each command works in a fresh clone: it makes .venv, installs, and runs.
-.PHONY: demo test test-all check docs release clean
+.PHONY: demo test test-all check reference docs release clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,6 +22,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Pages of docs/reference that are made from the code.
+reference: $(INSTALLED)
+	$(BIN)/python tools/reference.py
 
 # The documentation site, in site/; any warning is an error.
 docs: $(INSTALLED)

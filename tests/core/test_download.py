@@ -39,14 +39,14 @@ def test_a_passing_fault_is_overcome_with_what_came_before(server, tmp_path, fau
 def test_a_server_that_asks_to_wait_is_obeyed_within_limits(server, tmp_path):
     server.faults = ["429"]
     began = time.monotonic()
-    download(server.file(), tmp_path, replace(SHORT, longest=0.3))
+    download(server.file(), tmp_path, replace(SHORT, max_backoff=0.3))
     assert 0.3 <= time.monotonic() - began < 3
 
 
 def test_progress_counts_more_than_failures(server, tmp_path):
     content = CONTENT * 4
     server.faults = ["drop"] * 4  # more than the attempts, but each brings half of the rest
-    assert download(server.file(content=content), tmp_path, replace(SHORT, attempts=2)).read_bytes() == content
+    assert download(server.file(content=content), tmp_path, replace(SHORT, max_attempts=2)).read_bytes() == content
 
 
 def test_a_server_without_ranges_starts_anew(server, tmp_path):
@@ -59,7 +59,7 @@ def test_a_server_without_ranges_that_always_drops_is_given_up(server, tmp_path)
     server.ranges, server.always = False, "drop"
     with pytest.raises(FetchError, match=r"broke off after 150000 .*in a row; 150000 bytes are kept"):
         download(server.file(checksum=checksum()), tmp_path, SHORT)
-    assert len(server.asked) <= 2 * SHORT.attempts
+    assert len(server.asked) <= 2 * SHORT.max_attempts
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_stalled_server_does_not_hang(server, tmp_path):
     server.ranges, server.always = False, "stall"
     began = time.monotonic()
     with pytest.raises(FetchError, match="stalled after 150000 bytes"):
-        download(server.file(), tmp_path, replace(SHORT, attempts=2))
+        download(server.file(), tmp_path, replace(SHORT, max_attempts=2))
     assert time.monotonic() - began < 4
 
 
@@ -99,7 +99,7 @@ def test_an_interrupted_download_goes_on_in_the_next_call(server, tmp_path):
     file = server.file(checksum=checksum())
     server.faults = ["drop"]
     with pytest.raises(FetchError, match="150000 bytes are kept"):
-        download(file, tmp_path, replace(SHORT, attempts=1))
+        download(file, tmp_path, replace(SHORT, max_attempts=1))
     assert download(file, tmp_path, SHORT).read_bytes() == CONTENT
     assert server.asked[-1] == ("/x.bin", "bytes=150000-")
 
@@ -108,7 +108,7 @@ def test_a_part_of_another_version_is_not_continued(server, tmp_path):
     file = server.file()  # no checksum that would find out
     server.faults = ["drop"]
     with pytest.raises(FetchError):
-        download(file, tmp_path, replace(SHORT, attempts=1))
+        download(file, tmp_path, replace(SHORT, max_attempts=1))
     server.files["x.bin"], server.tag = CONTENT[::-1], '"two"'
     assert download(file, tmp_path, SHORT).read_bytes() == CONTENT[::-1]
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from recipes_page import all_papers, meaning_of, source_of
 from sonosynth.core.draws import Draws
 from sonosynth.core.errors import RecipeError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.base import Batch
 from sonosynth.gan.checkpoint import load_generator
-from sonosynth.gan.recipe_table import all_papers, meaning_of, source_of
 from sonosynth.gan.registry import FAMILIES, RECIPES, make_recipe, register_gan
 from sonosynth.gan.sample import generate
 from sonosynth.gan.training.loop import train, train_mode

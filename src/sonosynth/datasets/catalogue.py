@@ -6,9 +6,9 @@ entry is shown. A checksum that is wrong stops a download, never lets one throug
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sonosynth.core.download import RemoteFile
 from sonosynth.core.errors import FetchError
@@ -59,19 +59,36 @@ class PublicDataset:
         return None if None in sizes else sum(size or 0 for size in sizes)
 
     @property
+    def size_text(self) -> str:
+        """`size` in MB, or that it is not published."""
+        return "size not published" if self.size is None else f"{self.size / 1e6:.1f} MB"
+
+    @property
     def checksums(self) -> Literal["all", "some", "none"]:
         """For how many of the files a checksum is published."""
         known = [file.checksum is not None for file in self.files]
         return "all" if all(known) else "some" if any(known) else "none"
 
+    def as_record(self) -> dict[str, Any]:
+        """Return the entry as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "write_manifest"}
+
+
+def list_datasets() -> tuple[str, ...]:
+    """Return the names of the public data sets that `fetch` takes.
+
+    >>> list_datasets()
+    ('BUSI', 'BUS-BRA', 'BUS-UCLM', 'BrEaST', 'BreastMNIST', 'HC18')
+    """
+    return tuple(entry.name for entry in CATALOGUE)
+
 
 def public_dataset(name: str) -> PublicDataset:
-    """Return the entry `name`, whatever its case. Raises FetchError if there is none."""
+    """Return the entry `name` of the catalogue, in upper or lower case. Raises FetchError if there is none."""
     names = {entry.name.casefold(): entry for entry in CATALOGUE}
     if name.casefold() not in names:
-        known = [entry.name for entry in CATALOGUE]
         near = did_you_mean(name.casefold(), list(names))
-        raise FetchError(f"no data set '{name}' in the catalogue{near}; known: {', '.join(known)}")
+        raise FetchError(f"no data set '{name}' in the catalogue{near}; known: {', '.join(list_datasets())}")
     return names[name.casefold()]
 
 

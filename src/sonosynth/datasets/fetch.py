@@ -14,13 +14,13 @@ from sonosynth.core.errors import FetchError, OutputError, SonosynthError
 from sonosynth.core.files import atomic_directory, check_output, locked, read_json, write_json
 from sonosynth.core.types import StageProgress
 from sonosynth.data.scan import read_source
-from sonosynth.datasets.catalogue import PublicDataset
+from sonosynth.datasets.catalogue import PublicDataset, public_dataset
 
 RECORD = "source.json"
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchedDataset:
     """What `fetch` leaves behind.
 
     Attributes:
@@ -35,27 +35,34 @@ class Fetched:
 
 
 def fetch(
-    entry: PublicDataset, out: Path, retry: RetryPolicy | None = None, progress: StageProgress | None = None
-) -> Fetched:
-    """Bring the data set `entry` to the folder `out`, which appears only when all of it is verified and unpacked.
+    dataset: str | PublicDataset,
+    out: str | Path,
+    retry: RetryPolicy | None = None,
+    progress: StageProgress | None = None,
+) -> FetchedDataset:
+    """Bring a public data set to the folder `out`, which appears only when all of it is verified and unpacked.
 
     What is downloaded waits in ``OUT.download`` beside it, where a broken download is continued by the same call and
     where a person may put a file that the server does not give to programs. ``source.json`` records addresses,
-    licence, what it says of trained weights, citation, the SHA-256 of what came and the size of each unpacked file, and
-    no time, so that equal fetches give equal folders. Where `out` holds the set already, its files are looked for and
-    nothing is downloaded.
+    licence, what it says of trained weights, citation, the SHA-256 of each download and the size of each unpacked
+    file, and no time, so that equal fetches give equal folders. Where `out` holds the set already, its files are looked
+    for and nothing is downloaded.
+
+    Example: ``fetch("BUS-BRA", "bus-bra").source`` is what `load` and `audit` take.
 
     Args:
-        entry: one of ``catalog.CATALOGUE``.
+        dataset: a name of `list_datasets`, or an entry of the catalogue.
         out: a folder that is empty or not there, or that an earlier call made.
         retry: how long to wait for the server, and how often to try.
-        progress: called with what is done, what is to do, and a text; bytes, for one file after another.
+        progress: called with the bytes done, the bytes in all (None while unknown) and what is being done, for one file
+            after another.
 
     Raises:
-        FetchError: the download fails or is not what was published; it says how to go on by hand.
+        FetchError: the name is unknown, or the download fails or is not what was published; it says how to go on.
         ArchiveError: an archive is damaged or not safe.
         OutputError: `out` holds something else, was changed since, or cannot be written.
     """
+    entry = public_dataset(dataset) if isinstance(dataset, str) else dataset
     out = Path(os.path.realpath(out))  # Path.resolve raises where a link leads to itself
     if (out / RECORD).is_file():
         return _done_before(entry, out)
@@ -81,7 +88,7 @@ def fetch(
             record = _record(entry, paths, sizes)
             write_json(beside / RECORD, record)
     shutil.rmtree(waiting, ignore_errors=True)  # what is left over does no harm: the set is complete
-    return Fetched(out / entry.source, record, True)
+    return FetchedDataset(out / entry.source, record, True)
 
 
 def _downloaded(
@@ -107,14 +114,13 @@ def _placed(
     if not file.archive:
         shutil.copyfile(path, beside / file.name)
         return {file.name: path.stat().st_size}
-    told = progress
 
-    def tell(done: int, total: int) -> None:
-        if told is not None:
-            told(done, total, f"unpacking {file.name}")
+    def unpacking(done: int, total: int) -> None:
+        if progress:
+            progress(done, total, f"unpacking {file.name}")
 
     try:
-        return unpack(path, beside, progress=tell)
+        return unpack(path, beside, progress=unpacking)
     except FetchError as error:
         # Kept, it would fail again and again: a page that asks to log in, say, instead of the archive.
         path.unlink()
@@ -165,7 +171,7 @@ def _record(entry: PublicDataset, paths: list[Path], sizes: Mapping[str, int]) -
     }
 
 
-def _done_before(entry: PublicDataset, out: Path) -> Fetched:
+def _done_before(entry: PublicDataset, out: Path) -> FetchedDataset:
     try:
         record = read_json(out / RECORD)
         name, files = record["name"], dict(record["files"])
@@ -179,4 +185,4 @@ def _done_before(entry: PublicDataset, out: Path) -> Fetched:
                 f"{out}: {path} was changed or removed after it was fetched; remove {out} to fetch it again, or choose "
                 "another --out"
             )
-    return Fetched(out / entry.source, record, False)
+    return FetchedDataset(out / entry.source, record, False)

@@ -6,14 +6,16 @@ that the publishers document; anything else is an error that says what differs, 
 
 import csv
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from sonosynth.core.errors import FetchError
 from sonosynth.data.imageset import MANIFEST
-from sonosynth.datasets.spreadsheet import read_sheet
 
 _Row = Mapping[str, str]
+_LARGEST_SHEET = 64 << 20  # bytes, unpacked
 
 HC18_LABEL = "fetal head"
 
@@ -95,6 +97,24 @@ def _read_csv(table: Path, columns: Sequence[str], delimiter: str = ",") -> list
             return _checked(table, csv.reader(file, delimiter=delimiter), columns)
         except (UnicodeDecodeError, csv.Error) as error:
             raise FetchError(f"{table.name} is not the table that is documented ({error})") from error
+
+
+def read_sheet(path: Path) -> list[list[str]]:
+    """Return the rows of the first sheet of an .xlsx workbook as text; empty cells are empty strings.
+
+    Raises:
+        FetchError: `path` is damaged or not such a workbook.
+    """
+    import pandas as pd
+
+    try:
+        with zipfile.ZipFile(path) as book:
+            if (size := sum(part.file_size for part in book.infolist())) > _LARGEST_SHEET:
+                raise ValueError(f"{size} bytes are more than a table of labels has")
+        sheet = pd.read_excel(path, header=None, dtype=str, keep_default_na=False, engine="openpyxl")
+    except (zipfile.BadZipFile, ElementTree.ParseError, LookupError, ValueError, TypeError, EOFError) as error:
+        raise FetchError(f"{path.name} is not a readable .xlsx table ({error})") from error
+    return sheet.to_numpy().tolist()
 
 
 def _checked(table: Path, lines: Iterable[Sequence[str]], columns: Sequence[str]) -> list[_Row]:

@@ -2,7 +2,8 @@
 
 Adding a family is a new file with its networks, objective and recipe, and a registered recipe here:
 docs/how-to/add-a-generator.md.
-Every setting says what it means and where its default is from; `recipe_table` makes docs/reference/recipes.md of them.
+Every setting says what it means and where its default is from; `make reference` writes them to
+docs/reference/recipes.md.
 """
 
 import math

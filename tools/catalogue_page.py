@@ -1,10 +1,4 @@
-"""The reference page of public data sets, made from the catalogue itself.
-
-python -m sonosynth.datasets.catalogue_table > docs/reference/catalogue.md
-"""
-
-from dataclasses import asdict
-from typing import Any
+"""The reference page of public data sets, made from the catalogue itself."""
 
 from sonosynth.datasets.catalogue import CATALOGUE, PublicDataset
 
@@ -27,30 +21,13 @@ ask the authors.
 Addresses, sizes and checksums were collected from public descriptions of the sets and have not all been tried against
 the servers: a wrong one stops a download with a line that says how to get the file by hand.
 
-This page is made from the code: `python -m sonosynth.datasets.catalogue_table > docs/reference/catalogue.md`.
+This page is made from the code by `make reference`.
 """
 
 
 def page() -> str:
     """Return the whole page as Markdown."""
     return "\n".join([OPENING, *map(_section, CATALOGUE)])
-
-
-def size_of(size: int | None) -> str:
-    """Return a number of bytes for people, or that none is published."""
-    if size is None:
-        return "size not published"
-    return f"{size / 1e6:.1f} MB"
-
-
-def checksum_of(checksum: str | None) -> str:
-    """Return the checksum, or that none is published."""
-    return checksum or "none published"
-
-
-def as_record(entry: PublicDataset) -> dict[str, Any]:
-    """Return `entry` as JSON values."""
-    return {name: value for name, value in asdict(entry).items() if name != "write_manifest"}
 
 
 def _section(entry: PublicDataset) -> str:
@@ -64,11 +41,7 @@ def _section(entry: PublicDataset) -> str:
         ("labels", entry.layout),
     ]
     for file in entry.files:
-        size = f"{file.size:,} bytes" if file.size is not None else size_of(None)
-        rows.append((f"`{file.name}`", f"<{file.url}>; {size}; checksum: {checksum_of(file.checksum)}"))
+        size = f"{file.size:,} bytes" if file.size is not None else "size not published"
+        rows.append((f"`{file.name}`", f"<{file.url}>; {size}; checksum: {file.checksum or 'none published'}"))
     table = "".join(f"| {name} | {text} |\n" for name, text in (("", ""), ("---", "---"), *rows))
     return f"## {entry.name}\n\n{entry.title[0].upper()}{entry.title[1:]}.\n\n{table}"
-
-
-if __name__ == "__main__":
-    print(page(), end="")

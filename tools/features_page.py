@@ -1,7 +1,4 @@
-"""The reference page of feature networks, made from their registry.
-
-python -m sonosynth.features.feature_table > docs/reference/features.md
-"""
+"""The reference page of feature networks, made from their registry."""
 
 from sonosynth.features.base import FeatureNetwork
 from sonosynth.features.registry import feature_network, list_features
@@ -15,7 +12,7 @@ Distances between sets of images are distances between features. `sonosynth scor
 in a [study file](study-file.md) take the names below; a distance in one feature space must not be compared with one in
 another.
 
-This page is made from the code: `python -m sonosynth.features.feature_table > docs/reference/features.md`.
+This page is made from the code by `make reference`.
 
 Every network sees images prepared in one way. Pixels of 0 to 255 are made float; resized to the side below by
 antialiased bicubic interpolation (a = -0.5, the support scaled by the reduction, as Pillow does), stretched if they are
@@ -92,7 +89,3 @@ def _weights(network: FeatureNetwork) -> dict[str, str]:
 
 def _numbers(values: tuple[float, ...]) -> str:
     return ", ".join(f"{value:g}" for value in values)
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -1,7 +1,4 @@
-"""The reference page of recipes, made from the recipes themselves.
-
-python -m sonosynth.gan.recipe_table > docs/reference/recipes.md
-"""
+"""The reference page of recipes, made from the recipes themselves."""
 
 import re
 from collections.abc import Iterable
@@ -20,7 +17,7 @@ OPENING = """\
 A recipe is a generator family with its settings. `sonosynth train --gan RECIPE --set SETTING=VALUE` changes a setting,
 and so does `{base: RECIPE, SETTING: VALUE}` in a [study file](study-file.md). `recipe.yaml` in a run holds them all.
 
-This page is made from the code: `python -m sonosynth.gan.recipe_table > docs/reference/recipes.md`.
+This page is made from the code by `make reference`.
 
 ## Families
 
@@ -146,7 +143,3 @@ def _ada() -> str:
 def _table(heading: list[str], rows: Iterable[list[str]]) -> str:
     lines = [heading, ["---"] * len(heading), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-if __name__ == "__main__":
-    print(page(), end="")
