@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from torch import nn
 
-from sonosynth.classify.arms import ARMS
-from sonosynth.classify.classify import TrainingSettings, classify
+from sonosynth.classify.classify import classify
 from sonosynth.classify.networks import NETWORKS, Network
+from sonosynth.classify.training import TrainingSettings
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
 from sonosynth.phantoms.phantom import phantom
@@ -45,9 +45,9 @@ def macro_f1(phantoms, arm: str, synthetic: ImageSet | None, steps: int) -> floa
         classify(
             phantoms[0],
             phantoms[2],
-            ARMS[arm],
+            arm=arm,
             synthetic=made,
-            ratio=RATIO,
+            ratio=RATIO if arm == "oversampled" else None,
             network="small",
             training=training,
             seed=seed,

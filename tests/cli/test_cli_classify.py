@@ -66,7 +66,7 @@ def test_synthetic_images_are_filtered_and_drawn_by_class(folders):
         plain = json.loads(result.stdout)
         assert plain["n_synthetic"] == 8 and plain["filter"]["by"] == name
         assert 0.4 < plain["filter"]["acceptance"] <= 0.75
-        assert "synthetic images stay (dark" in result.stderr
+        assert "synthetic images pass the filter (dark" in result.stderr
 
 
 def test_a_filter_that_leaves_nothing_or_too_little_of_a_class_is_refused(folders, tmp_path):
@@ -123,19 +123,23 @@ def test_images_of_a_class_that_training_lacks_are_refused(folders, tmp_path):
         (("--network", "resnet81"), NetworkError, "did you mean 'resnet18'"),
         (("--balance", "weight"), TrainingError, "did you mean 'weights'"),
         (("--filter", "distanc", "--synthetic", "x"), FilterError, "did you mean 'distance'"),
-        (("--filter", "distance"), ArmError, "--filter drops synthetic images; give --synthetic"),
+        (("--filter", "distance"), ArmError, "a filter drops synthetic images; give some (--synthetic)"),
         (("--class-balance", "even"), ArmError, "no class balance 'even'"),
         (("--class-balance", "balanced"), ArmError, "arm 'real+classical' adds none; leave --class-balance out"),
-        (("--filter-quantile", "7"), FilterError, "give --filter, or leave --filter-quantile out"),
+        (("--filter-quantile", "7"), FilterError, "give one (--filter), or leave --filter-quantile out"),
         (
             ("--synthetic", "x", "--arm", "real+synthetic", "--filter", "distance", "--filter-quantile", "7"),
             FilterError,
             "below 1, not 7",
         ),
         (("--synthetic", "x", "--filter", "confidence"), ArmError, "choose 'real+classical+synthetic', or leave"),
-        (("--synthetic", "x", "--arm", "oversampled"), ArmError, "uses no synthetic images; leave --synthetic out"),
-        (("--arm", "real+synthetic", "--ratio", "2"), ArmError, "needs synthetic images; give --synthetic"),
-        (("--ratio", "2", "--arm", "real"), ArmError, "give --synthetic, or leave --ratio out"),
+        (
+            ("--synthetic", "x", "--arm", "oversampled"),
+            ArmError,
+            "uses no synthetic images; leave them out",
+        ),
+        (("--arm", "real+synthetic", "--ratio", "2"), ArmError, "needs synthetic images; give some (--synthetic)"),
+        (("--ratio", "2", "--arm", "real"), ArmError, "give some (--synthetic), or leave --ratio out"),
         (("--ratio", "-1", "--arm", "oversampled"), ArmError, "a number above 0, not -1"),
         (("--synthetic", "SYNTHETIC", "--arm", "real+synthetic", "--ratio", "9"), ArmError, "are needed and there are"),
         (

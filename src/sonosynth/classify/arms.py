@@ -82,11 +82,11 @@ def find_class_balance(name: str) -> ClassBalance:
 def check_synthetic(arm: Arm, given: bool) -> None:
     """Raise ArmError unless synthetic images are `given` to an arm that needs them, and to no other."""
     if arm.synthetic and not given:
-        raise ArmError(f"arm '{arm.name}' needs synthetic images; give --synthetic")
+        raise ArmError(f"arm '{arm.name}' needs synthetic images; give some (--synthetic)")
     if not arm.synthetic and given:
         other = f"{arm.name}+synthetic"
         choose = f"choose '{other}', or " if other in ARMS else ""
-        raise ArmError(f"arm '{arm.name}' uses no synthetic images; {choose}leave --synthetic out")
+        raise ArmError(f"arm '{arm.name}' uses no synthetic images; {choose}leave them out (--synthetic)")
 
 
 def added_counts(

@@ -1,57 +1,10 @@
 """Scores of predicted probabilities against labels."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
 from sonosynth.data.imageset import ImageSet
 
 CALIBRATION_BINS = 15
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What one trained classifier did on the test set.
-
-    Attributes:
-        probabilities: float64 ``[n_test, n_classes]``.
-        labels: int64 ``[n_test]``, the true classes.
-        confusion: int64 ``[n_classes, n_classes]``; rows are the true classes.
-        metrics: what `score_predictions` makes.
-        n_train: real training images; copies of them are not counted.
-        n_synthetic: synthetic training images.
-        n_test: test images.
-        weights_digest: SHA-256 of the weights, as `TrainedClassifier.weights_digest`.
-        tested_on: whether those are real.
-        step: the step whose weights are judged, where a validation set chose it.
-    """
-
-    probabilities: np.ndarray
-    labels: np.ndarray
-    confusion: np.ndarray
-    metrics: dict[str, float]
-    n_train: int
-    n_synthetic: int
-    n_test: int
-    weights_digest: str
-    tested_on: str = "real"
-    step: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; probabilities are rounded to six decimals."""
-        return {
-            "probabilities": self.probabilities.round(6).tolist(),
-            "labels": self.labels.tolist(),
-            "confusion": self.confusion.tolist(),
-            "metrics": self.metrics,
-            "n_train": self.n_train,
-            "n_synthetic": self.n_synthetic,
-            "n_test": self.n_test,
-            "tested_on": self.tested_on,
-            "weights_digest": self.weights_digest,
-            **({} if self.step is None else {"step": self.step}),
-        }
 
 
 def score_predictions(probabilities: np.ndarray, test: ImageSet) -> dict[str, float]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.classify.arms import ARMS
 from sonosynth.classify.classify import classify
 from sonosynth.core.files import remove_file
 from sonosynth.core.seeds import seed_of
@@ -142,7 +141,7 @@ class _Work:
         result = classify(
             subset,
             division.held_out,
-            ARMS[cell.arm],
+            arm=cell.arm,
             **added,
             validation=division.validation,
             network=cell.network,
