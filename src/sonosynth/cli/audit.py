@@ -17,7 +17,6 @@ from sonosynth.cli.options import (
     PathColumn,
     SkipUnreadable,
     Source,
-    as_flags,
 )
 from sonosynth.core.errors import OutputError
 from sonosynth.core.text import one_line
@@ -73,7 +72,7 @@ def audit(
     drop = " --drop-conflicts" if found.conflicts else ""
     skip = " --skip-unreadable" if skip_unreadable else ""
     command = (
-        f"sonosynth data prepare {shlex.quote(str(source))}{as_flags(options)} --out DIR --size 128 "
+        f"sonosynth data prepare {shlex.quote(str(source))}{options.as_flags()} --out DIR --size 128 "
         f"--groups {shlex.quote(str(out / 'groups.csv'))}{drop}{skip}"
     )
     summary = _summary(found) | {"next": command}

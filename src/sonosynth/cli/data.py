@@ -19,7 +19,6 @@ from sonosynth.cli.options import (
     PathColumn,
     SkipUnreadable,
     Source,
-    as_flags,
 )
 from sonosynth.core.text import one_line
 
@@ -71,7 +70,7 @@ def info(
         typer.echo(json.dumps(report.summary(), indent=1))
     else:
         skip = " --skip-unreadable" if skip_unreadable else ""
-        _print_summary(report.summary(), f"{shlex.quote(str(source))}{as_flags(options)} --out DIR --size 128{skip}")
+        _print_summary(report.summary(), f"{shlex.quote(str(source))}{options.as_flags()} --out DIR --size 128{skip}")
 
 
 @app.command()

@@ -1,15 +1,10 @@
 """Options that several commands share: what a user says of a source of images."""
 
-import shlex
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from sonosynth.data.source import ReadOptions
 
 Source = Annotated[
     Path,
@@ -52,12 +47,3 @@ class Axis(StrEnum):
 AcrossAxis = Annotated[
     Axis | None, typer.Option("--axis", help="Axis across which slices of volumes are taken. Default: z, the last.")
 ]
-
-
-def as_flags(options: "ReadOptions") -> str:
-    """Return what a command line says to read a source with `options`, with a space before each option."""
-    given = {name: value for name, value in asdict(options).items() if value not in (None, False)}
-    return "".join(
-        f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
-        for name, value in given.items()
-    )

@@ -1,10 +1,11 @@
 """The value that readers return, `Source`, and what all of them share: folders, natural order, distinct names."""
 
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sonosynth.core.errors import SourceError
@@ -52,6 +53,14 @@ class ReadOptions:
         """The columns that are named, by what they give."""
         given = {"path": self.path, "label": self.label, "group": self.group}
         return {name: column for name, column in given.items() if column is not None}
+
+    def as_flags(self) -> str:
+        """Return what a command line says to read a source so, with a space before each option."""
+        given = {name: value for name, value in asdict(self).items() if value not in (None, False)}
+        return "".join(
+            f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
+            for name, value in given.items()
+        )
 
 
 @dataclass(frozen=True)
