@@ -27,9 +27,9 @@ NAMES = sorted(name for name in sonosynth.__all__ if not name.startswith("_"))
 def on_config(config: MkDocsConfig) -> None:
     """Add the pages of public names and of records to the navigation."""
     assert config.nav is not None
-    _entry(config.nav, "Python").extend(f"reference/api/{name}.md" for name in NAMES)
+    _entry(config.nav, "Python").extend({name: f"reference/api/{name}.md"} for name in NAMES)
     records = sorted(path.parent.name for path in ROOT.glob("results/*/README.md"))
-    _entry(config.nav, "Results").extend(f"results/{name}/README.md" for name in records)
+    _entry(config.nav, "Results").extend({name: f"results/{name}/README.md"} for name in records)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
@@ -62,13 +62,13 @@ def on_page_markdown(markdown: str, *, page: Page, files: Files, **_: Any) -> st
     return LINK.sub(rewrite, markdown)
 
 
-def _entry(nav: list[Any], name: str) -> list[str]:
+def _entry(nav: list[Any], name: str) -> list[Any]:
     """Return the list of pages under `name`, anywhere in the navigation."""
     for item in nav:
         if isinstance(item, dict):
             for key, value in item.items():
                 if isinstance(value, list):
-                    found: list[str] = value if key == name else _entry(value, name)
+                    found: list[Any] = value if key == name else _entry(value, name)
                     if found:
                         return found
     return []
