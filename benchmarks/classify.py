@@ -1,6 +1,6 @@
 """How many classifiers an hour does this machine train?
 
-    python benchmarks/classify.py --out results/speed/classify.json
+    python benchmarks/classify.py --out results/2026-11-speed/classify.json
 
 A training is 150 steps of 32 images of 64 pixels with ResNet-18, and the predictions of 195 test images: one of the 216
 of the classifier study on BUSI. Times are CPU seconds of one process, so that other work on the machine counts little

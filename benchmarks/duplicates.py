@@ -1,6 +1,6 @@
 """Does the audit find planted duplicates, and does it leave strangers apart? Recall and false clusters by kind.
 
-    python benchmarks/duplicates.py '$SONOSYNTH_DATA/hc18_256' phantoms --out results/duplicates/planted.json
+    python benchmarks/duplicates.py '$SONOSYNTH_DATA/hc18_256' phantoms --out results/2026-11-duplicates/planted.json
 
 As in `sonosynth data audit`, words and calipers are masked first. Of every source's images, some are planted once more,
 changed in one way each; then all over again with the same words burned into every image. Images of one group of the

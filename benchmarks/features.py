@@ -1,6 +1,6 @@
 """How fast are images embedded, and what would fewer bits cost? Images a second of every feature network.
 
-    python benchmarks/features.py SOURCE --out results/speed/features.json
+    python benchmarks/features.py SOURCE --out results/2026-11-speed/features.json
 
 Features are computed in fp32. Beside them: the same network in bf16, and by how much that would move the Fréchet and
 the kernel distance between two halves of the images, one of them with added noise; the most over several halvings. A

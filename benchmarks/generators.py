@@ -1,6 +1,6 @@
 """Does every generator family learn? Distances to images it never saw, over a run, in two feature spaces.
 
-    python benchmarks/generators.py SOURCE --out results/generators-busi
+    python benchmarks/generators.py SOURCE --out results/2026-11-generators-busi
 
 One conditional generator a family on one subset of SOURCE; nothing is chosen with the held-out images. Prints one
 table and writes curves.csv, discriminator.csv, curves.png, grid.png and provenance.json to --out. Runs live in --runs;

@@ -1,7 +1,7 @@
 """Do the intervals of the scorecard hold what they should, and would a plain bootstrap? Coverage on phantoms.
 
-    python benchmarks/interval_coverage.py --sizes 100 --out results/intervals/coverage.json
-    python benchmarks/interval_coverage.py --sizes 400 --bootstrap 0 --out results/intervals/coverage.json
+    python benchmarks/interval_coverage.py --sizes 100 --out results/2026-11-intervals/coverage.json
+    python benchmarks/interval_coverage.py --sizes 400 --bootstrap 0 --out results/2026-11-intervals/coverage.json
 
 Sets of n images a side are drawn again and again, without replacement, from pools of 4,000 phantoms. An interval should
 hold the mean of the metric over all draws of that size; that of a kernel distance, which has no bias, the distance

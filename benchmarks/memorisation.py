@@ -1,7 +1,7 @@
 r"""Are planted copies of training images found at their rate, and strangers left alone? The share, AUC, C_T and ratio.
 
     python benchmarks/memorisation.py phantoms '$SONOSYNTH_DATA/Dataset_BUSI_with_GT' \
-        --out results/memorisation/planted.json
+        --out results/2026-11-memorisation/planted.json
 
 Images that are new to the training set (other phantoms, other groups of real images) stand for those of a generator
 that remembers nothing. Some of them are replaced by training images, changed in one way.
@@ -48,6 +48,7 @@ COLUMNS = (
 )
 KEY = ("source", "size", "planted", "rate", "features", "seed", "n_train", "n_held_out", "n_synthetic")
 RATES = (0.01, 0.05, 0.2)
+BUSI_GROUPS = Path("results/2026-11-busi-audit/groups.csv")
 
 
 def shift(grey: Array, rng: np.random.Generator) -> Array:
@@ -154,7 +155,9 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("sources", nargs="+", help="'phantoms', or images; environment variables are expanded")
-    parser.add_argument("--groups", type=Path, default=Path("results/busi-audit/groups.csv"), help="of real images")
+    parser.add_argument(
+        "--groups", type=Path, default=Path("results/2026-11-busi-audit/groups.csv"), help="of real images"
+    )
     parser.add_argument("--numbers", type=int, nargs=3, default=[150, 120, 200], help="training, held-out, synthetic")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128], help="pixels")
     parser.add_argument("--features", default="efficientnet-lite0")

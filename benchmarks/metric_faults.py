@@ -1,6 +1,6 @@
 """Which metric reacts to which fault? Phantoms with one fault at a time, against what phantoms without it give.
 
-    python benchmarks/metric_faults.py --out results/metric-faults/faults.json --figure metric_faults.png
+    python benchmarks/metric_faults.py --out results/2026-11-metric-faults/faults.json --figure metric_faults.png
 
 Training, held-out and synthetic images are n phantoms each of three classes. Without a fault, the synthetic ones are
 fresh phantoms of the same distribution: a perfect generator. Every fault has four strengths. What counts is z: how many

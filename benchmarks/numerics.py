@@ -1,6 +1,6 @@
 """Does the fast mode train the same generator? Compiled bf16 beside fp32 without compilation, from the same seeds.
 
-    python benchmarks/numerics.py SOURCE --out results/speed/numerics.json
+    python benchmarks/numerics.py SOURCE --out results/2026-11-speed/numerics.json
 
 A run of `--steps` for every seed and mode. Each line: mean losses of the last half, mean and standard deviation of the
 pixels of synthetic images, and their kernel distance to held-out images, with its 95 % interval. What the modes differ

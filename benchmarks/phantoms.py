@@ -1,6 +1,6 @@
 """How fast are phantoms made? Images a second, by size and number of processes.
 
-    python benchmarks/phantoms.py --out results/speed/phantoms.json
+    python benchmarks/phantoms.py --out results/2026-11-speed/phantoms.json
 
 `seconds_1000` is the time that 1,000 images took, or would take. Run it on an idle machine with as many cores as
 processes.

@@ -1,6 +1,6 @@
 """Does each measure of ultrasound realism answer to what it should, and to nothing else? Phantoms, one thing changed.
 
-    python benchmarks/realism.py --out results/realism/phantoms.json
+    python benchmarks/realism.py --out results/2026-11-realism/phantoms.json
 
 Two sets of the same phantoms differ in one parameter, and each distance between them is printed in units of its real
 baseline:

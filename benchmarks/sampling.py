@@ -1,6 +1,6 @@
 """How fast are images made from a trained generator? Images a second of every recipe.
 
-    python benchmarks/sampling.py --out results/speed/sampling.json
+    python benchmarks/sampling.py --out results/2026-11-speed/sampling.json
 
 `synthesise` as `sonosynth generate` uses it: latents of every image by its own seed, the network in bf16, pixels on the
 host. `network` is the part of the time that the network alone takes. Weights are untrained: speed does not depend on

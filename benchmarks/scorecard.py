@@ -1,6 +1,6 @@
 """What does a scorecard cost? Seconds with and without cached features, by part, and the most memory that was in use.
 
-    python benchmarks/scorecard.py --features efficientnet-lite0 inception --out results/speed/scorecard.json
+    python benchmarks/scorecard.py --features efficientnet-lite0 inception --out results/2026-11-speed/scorecard.json
 
 Phantoms of three classes against phantoms of a narrower dynamic range, all metrics; the phantoms are simulated once and
 kept in --runs. Every case runs in a process of its own, first without any features in the cache, then with all of them.

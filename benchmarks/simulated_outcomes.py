@@ -5,7 +5,7 @@ skill; all else is chance where a study has it: in the image and its group (alik
 sees a group (alike for all its draws and seeds), in the draw of the training subset (alike for both arms) and in what
 an arm makes of it, in the seed, and in the seed's view of an image. Draws and seeds matter less the larger the subset.
 The amounts are such that macro F1, its spread between seeds, and the standard error of a difference on a test set are
-near those of ResNet-18 on BUSI (results/busi-first, results/busi-protocols).
+near those of ResNet-18 on BUSI (results/2026-11-busi-first, results/2026-11-busi-protocols).
 """
 
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ import numpy as np
 PROPORTIONS = np.array([437, 210, 133]) / 780  # BUSI: benign, malignant, normal
 N_CLASSES = len(PROPORTIONS)
 N_TEST = 195
-GROUP_SIZES = {1: 441, 2: 123, 3: 22, 4: 5, 7: 1}  # of results/busi-audit
+GROUP_SIZES = {1: 441, 2: 123, 3: 22, 4: 5, 7: 1}  # of results/2026-11-busi-audit
 SKILLS = {25: 0.42, 50: 0.55, 100: 0.70, 200: 0.85}
 
 

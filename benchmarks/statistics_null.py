@@ -1,6 +1,6 @@
 """Do the tests hold their level, the intervals their coverage, and the power what was predicted? Simulated outcomes.
 
-    python benchmarks/statistics_null.py --repeats 2000 --out results/statistics/null.json
+    python benchmarks/statistics_null.py --repeats 2000 --out results/2026-11-statistics/null.json
 
 195 test images in groups like BUSI's, training sizes 25 to 200, five draws and five seeds unless stated; see
 `simulated_outcomes.py`. Beside each method stands what one would do without it.

@@ -1,6 +1,6 @@
 """What does a study cost beside its work? Time not spent in training, sampling, embedding, metrics or classification.
 
-    python benchmarks/study_overhead.py --out results/speed/study_overhead.json
+    python benchmarks/study_overhead.py --out results/2026-11-speed/study_overhead.json
 
 Runs the study of `sonosynth demo` with its report, in this process, with a stopwatch around the work itself: steps of
 generators, images from generators, features, metrics with their intervals, steps and predictions of classifiers. The

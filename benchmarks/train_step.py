@@ -1,6 +1,6 @@
 """How fast is training? Images a second of every recipe, beside the same networks in fp32 without compilation.
 
-    python benchmarks/train_step.py --out results/speed/train_step.json
+    python benchmarks/train_step.py --out results/2026-11-speed/train_step.json
 
 Each line of the table is a process of its own: it builds the networks, compiles them where asked, and times every phase
 of a step by itself; a step costs the sum of the medians, each divided by the interval of its phase, and the moving
