@@ -7,7 +7,8 @@ from typing import Any
 
 from sonosynth.gan.augment.ada import PUBLISHED, AdaPolicy
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.registry import FAMILIES, RECIPES, StyleGAN2Recipe
+from sonosynth.gan.registry import families, list_gans, make_recipe
+from sonosynth.gan.stylegan2.recipe import StyleGAN2Recipe
 
 SIZES = (64, 128, 256)
 
@@ -52,23 +53,23 @@ SOURCES = """\
 
 def page() -> str:
     """Return the whole page as Markdown."""
-    families = [_family(name, family) for name, family in FAMILIES.items()]
+    sections = [_family(name, family) for name, family in families().items()]
     papers = "\n".join(f"- {short}: {paper}." for short, paper in sorted(all_papers().items()))
-    return "\n".join([OPENING, _networks(), *families, _ada(), DEPARTURES, SOURCES, papers, ""])
+    return "\n".join([OPENING, _networks(), *sections, _ada(), DEPARTURES, SOURCES, papers, ""])
 
 
 def all_papers() -> dict[str, str]:
     """Return the papers that sources of settings name, by their short names."""
-    return Recipe.papers | {short: paper for family in FAMILIES.values() for short, paper in family.papers.items()}
+    return Recipe.papers | {short: paper for family in families().values() for short, paper in family.papers.items()}
 
 
 def _recipes_of(family: type[Recipe]) -> list[Recipe]:
-    return [recipe for recipe in RECIPES.values() if type(recipe) is family]
+    return [recipe for recipe in map(make_recipe, list_gans()) if type(recipe) is family]
 
 
 def _networks() -> str:
     rows = []
-    for name, family in FAMILIES.items():
+    for name, family in families().items():
         recipes = _recipes_of(family)
         counts = recipes[0].parameter_counts(SIZES[-1], 0)
         millions = [f"{count / 1e6:.1f}" for count in counts]

@@ -8,8 +8,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
 from sonosynth.core.errors import RecipeError
-from sonosynth.gan.augment.ada import PUBLISHED, SYM2, AdaPolicy, _band_matrices, ada_augment
-from sonosynth.gan.augment.controller import AdaController, scaled_ada_kimg
+from sonosynth.gan.augment.ada import (
+    PUBLISHED,
+    SYM2,
+    AdaController,
+    AdaPolicy,
+    _band_matrices,
+    ada_augment,
+    scaled_ada_kimg,
+)
 from sonosynth.gan.augment.resampling import SYM6, move_pixels, resample
 
 CPU = torch.device("cpu")

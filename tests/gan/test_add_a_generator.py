@@ -14,9 +14,10 @@ from recipes_page import all_papers, meaning_of, source_of
 from sonosynth.core.draws import Draws
 from sonosynth.core.errors import RecipeError
 from sonosynth.data.imageset import ImageSet
+from sonosynth.gan import registry
 from sonosynth.gan.base import Batch
 from sonosynth.gan.checkpoint import load_generator
-from sonosynth.gan.registry import FAMILIES, RECIPES, make_recipe, register_gan
+from sonosynth.gan.registry import families, list_gans, make_recipe, register_gan
 from sonosynth.gan.sample import generate
 from sonosynth.gan.training.loop import train, train_mode
 
@@ -36,13 +37,12 @@ def family(tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
-    known = set(RECIPES), set(FAMILIES)
+    known = set(list_gans())
+    for table in ("_recipes", "_families"):
+        monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
     exec(registration, {})
-    (name,) = set(RECIPES) - known[0]
-    yield name
-    del RECIPES[name]
-    for added in set(FAMILIES) - known[1]:
-        del FAMILIES[added]
+    (name,) = set(list_gans()) - known
+    return name
 
 
 @pytest.mark.parametrize("n_classes", [0, 3])
@@ -94,7 +94,7 @@ def test_it_takes_part_in_everything_else(family, small_set, tmp_path):
 
 
 def test_its_settings_are_documented(family):
-    described = FAMILIES[RECIPES[family].family]
+    described = families()[make_recipe(family).family]
     for setting in set(described.model_fields) - {"name", "family"}:
         assert meaning_of(described, setting)
         assert source_of(described, setting).startswith((*all_papers(), "ours: "))
@@ -102,4 +102,4 @@ def test_its_settings_are_documented(family):
 
 def test_a_name_is_registered_once(family):
     with pytest.raises(RecipeError, match=f"'{family}' is registered already"):
-        register_gan(RECIPES[family])
+        register_gan(make_recipe(family))

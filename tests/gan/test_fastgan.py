@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
 from sonosynth.gan.base import Batch
+from sonosynth.gan.fastgan.losses import FastGANObjective
 from sonosynth.gan.fastgan.networks import (
     FastGANDiscriminator,
     FastGANGenerator,
-    FastGANObjective,
     Features,
     Projection,
     cut_quadrant,
     shrink,
     small_size,
 )
-from sonosynth.gan.losses.lecam import LeCam
-from sonosynth.gan.losses.perceptual import l1_pyramid
+from sonosynth.gan.fastgan.perceptual import l1_pyramid
+from sonosynth.gan.lecam import LeCam
 from sonosynth.gan.networks.blocks import GatedConv2d, SkipLayerExcitation, SpectralConv2d, UpBlock, gated
 from sonosynth.gan.networks.layers import convolve_enlarged, enlarging_taps
 
@@ -318,9 +318,9 @@ def test_phases_train_one_player_each_and_repeat_under_equal_draws():
 def _train(networks: tuple[nn.Module, nn.Module], optimizers: list[torch.optim.Optimizer], steps: range) -> None:
     game = objective(*networks)
     for step in steps:
-        for phase, optimizer, network in zip(game.phases(), optimizers, networks[::-1], strict=True):
+        for phase, optimizer, trained in zip(game.phases(), optimizers, networks[::-1], strict=True):
             for network in networks:
-                network.requires_grad_(network is network)
+                network.requires_grad_(network is trained)
             phase.loss(batch(step=step))[0].backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.lecam import LeCam
 
 
 def logits(steps: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ from torch import nn
 from sonosynth.core.draws import Draws
 from sonosynth.gan.augment.diffaugment import DiffAugment
 from sonosynth.gan.base import Batch
-from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.lecam import LeCam
 from sonosynth.gan.stylegan2.losses import StyleGAN2Objective
 from sonosynth.gan.stylegan2.networks import Discriminator, Generator
 

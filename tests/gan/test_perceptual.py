@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from sonosynth.core.draws import Draws
-from sonosynth.gan.losses.perceptual import perceptual_distance
+from sonosynth.gan.fastgan.perceptual import perceptual_distance
 from sonosynth.phantoms.phantom import phantom
 
 CPU = torch.device("cpu")

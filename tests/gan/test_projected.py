@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
 from sonosynth.gan.base import Batch
-from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.lecam import LeCam
 from sonosynth.gan.networks.blocks import SpectralConv2d
+from sonosynth.gan.projected.losses import ProjectedObjective
 from sonosynth.gan.projected.networks import (
     FeatureProjection,
     ProjectedDiscriminator,
     ProjectedGenerator,
-    ProjectedObjective,
 )
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from sonosynth.core.errors import ClassError, DivergenceError, OutputError, Reci
 from sonosynth.core.files import locked
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.checkpoint import load_generator, save_generator
-from sonosynth.gan.registry import RECIPES, make_recipe
+from sonosynth.gan.registry import list_gans, make_recipe
 from sonosynth.gan.sample import class_sequence, generate, image_grid, interpolate
 from sonosynth.gan.training import loop as train_module
 from sonosynth.gan.training import run_writer as keeper
@@ -32,15 +32,15 @@ TINY = {
 def tiny(name: str = "stylegan2-diffaug", **settings):
     """Return a narrow recipe; `ada_kimg` is fixed because it would otherwise depend on the length of the run."""
     short = {"ada_kimg": 0.1} if name == "stylegan2-ada" else {}
-    short |= {"pretrain_kimg": 0.012, "pretrain_images": 2} if RECIPES[name].pretrain_kimg else {}
-    return make_recipe(name, **(TINY[RECIPES[name].family] | short | settings))
+    short |= {"pretrain_kimg": 0.012, "pretrain_images": 2} if make_recipe(name).pretrain_kimg else {}
+    return make_recipe(name, **(TINY[make_recipe(name).family] | short | settings))
 
 
 LECAM = {"lecam_weight": 0.3, "lecam_decay": 0.9}  # once in every family
 
 
 @pytest.mark.parametrize("conditional", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", list(RECIPES))
+@pytest.mark.parametrize("name", list_gans())
 def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path):
     data = small_set if conditional else small_set.of_class("dark")
     with_lecam = conditional and name in ("stylegan2-ada", "fastgan", "projected")

@@ -10,7 +10,7 @@ import yaml
 from sonosynth.classify.scores import score_predictions
 from sonosynth.core.files import read_json, write_json, write_text
 from sonosynth.data.imageset import ImageSet
-from sonosynth.gan.registry import RECIPES
+from sonosynth.gan.registry import list_gans
 
 CLASSES = ("benign", "malignant", "normal")
 ARMS = ("real", "real+classical", "real+synthetic", "real+classical+synthetic")
@@ -41,7 +41,7 @@ def image_set(random, n, px, classes=CLASSES, synthetic=False, origin=None):
 def gan_entry(name, mode):
     if mode is None:
         return {"name": name, "folder": "made-elsewhere"}
-    return {"base": name} if name in RECIPES else {"base": "stylegan2-diffaug", "name": name}
+    return {"base": name} if name in list_gans() else {"base": "stylegan2-diffaug", "name": name}
 
 
 def write_fake_study(

@@ -117,7 +117,7 @@ def _read(path: Path, device: torch.device | None) -> tuple[RunConfig, dict[str,
             tensors = {name: file.get_tensor(name) for name in file.keys() if device is not None}  # noqa: SIM118
         plain.pop("kimg")
         return RunConfig.from_dict(plain), tensors
-    except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise RunError(f"{path} is not a sonosynth generator ({error}); train one with 'sonosynth train'") from error
 
 

@@ -13,7 +13,7 @@ from sonosynth.core.errors import RecipeError
 from sonosynth.core.text import did_you_mean
 from sonosynth.gan.augment.diffaugment import OPERATIONS
 from sonosynth.gan.base import GeneratorNetwork, Objective
-from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.lecam import LeCam
 
 COMPILE_KIMG = 30.0  # compiling StyleGAN2 takes three minutes on two cores and saves eleven seconds a kimg
 
@@ -166,7 +166,8 @@ class Recipe(BaseModel, ABC):
         rate, betas = self.learning_rate, self.adam_betas
         return adam(generator, rate, betas), adam(discriminator, rate, betas)
 
-    def _lecam(self, generator: nn.Module) -> LeCam:
+    def build_lecam(self, generator: nn.Module) -> LeCam:
+        """Return the LeCam regularisation that the settings ask for, on the device of `generator`."""
         return LeCam(self.lecam_weight, self.lecam_decay, next(generator.parameters()).device)
 
     def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:

@@ -66,6 +66,8 @@ OPERATIONS: dict[str, Callable[[Tensor, Draws], Tensor]] = {
     "translation": translation,
     "cutout": cutout,
 }
+ALL_OPERATIONS = tuple(OPERATIONS)
+"""The policy of Zhao et al.: colour (here brightness and contrast), translation and cutout."""
 
 
 def diffaugment(x: Tensor, policy: tuple[str, ...], draws: Draws) -> Tensor:

@@ -14,12 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.core.device import autocast
 from sonosynth.features.efficientnet import STRIDE, load_backbone
-from sonosynth.gan.augment.diffaugment import diffaugment
-from sonosynth.gan.base import Batch, GeneratorNetwork, Phase
-from sonosynth.gan.losses.hinge import HingeObjective
-from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.networks.blocks import (
     GENERATOR_WIDTHS,
     SkipLayerExcitation,
@@ -264,65 +260,3 @@ class ProjectedDiscriminator(nn.Module):
             images = F.interpolate(images, size=px, mode="bilinear", align_corners=False)
         maps = self.features(images)
         return torch.cat([judge(x, labels, sets) for judge, x in zip(self.scales, maps, strict=True)], dim=1)
-
-
-class ProjectedObjective(HingeObjective):
-    """Hinge losses of the generator and the discriminator on augmented images.
-
-    Args:
-        generator: makes images.
-        discriminator: judges them.
-        augmentation: operations of `diffaugment` for real and generated images.
-        lecam: regularisation of the discriminator.
-    """
-
-    def __init__(
-        self,
-        generator: ProjectedGenerator,
-        discriminator: ProjectedDiscriminator,
-        *,
-        augmentation: tuple[str, ...],
-        lecam: LeCam,
-    ):
-        super().__init__(lecam)
-        self.generator, self.discriminator = generator, discriminator
-        self.augmentation = augmentation
-
-    def phases(self) -> list[Phase]:
-        """Return the phases of a step, in the order in which they run."""
-        return [
-            Phase("generator", "generator", 1, self.generator_loss),
-            Phase("discriminator", "discriminator", 1, self.discriminator_loss),
-        ]
-
-    def discriminate(self, images: Tensor, labels: Tensor | None, sets: int = 1) -> Tensor:
-        """Return logits ``[N, 4 · positions]`` of images ``[N, 1, H, W]`` as they are, by the statistics of a set."""
-        with autocast(images.device):
-            logits: Tensor = self.discriminator(images, labels, sets)
-        return logits
-
-    def _synthesise(self, z: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
-        with autocast(z.device):
-            images: Tensor = self.generator(z, labels, noise)
-        return images
-
-    def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Hinge loss of the generator, ``-D(G(z))``, averaged over the logits of all scales."""
-        fake = self.discriminate(self._augmented(self._generate(batch), batch), batch.fake_labels)
-        return self._generator_hinge(fake)
-
-    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Hinge loss ``relu(1 + D(G(z))) + relu(1 - D(x))``, averaged over the logits of all scales."""
-        with torch.no_grad():
-            images = self._generate(batch)
-        both = torch.cat([self._augmented(x, batch) for x in (images, batch.real)])
-        fake, real = self.discriminate(both, batch.both_labels, sets=2).chunk(2)
-        return self._discriminator_hinge(real, fake)
-
-    def _generate(self, batch: Batch) -> Tensor:
-        z = batch.draws.normal(len(batch.real), self.generator.z_dim)
-        noise = batch.draws.normal(len(batch.real), self.generator.noise_length)
-        return self._synthesise(z, batch.fake_labels, noise)
-
-    def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
-        return diffaugment(images, self.augmentation, batch.draws)

@@ -8,13 +8,16 @@ from sonosynth.core import distributed
 from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
 from sonosynth.gan.augment.diffaugment import Augmentation
-from sonosynth.gan.base import Batch, Phase, discriminator_statistics
-from sonosynth.gan.losses.lecam import LeCam
+from sonosynth.gan.base import Batch, Objective, Phase, discriminator_statistics
+from sonosynth.gan.lecam import LeCam
 from sonosynth.gan.stylegan2.networks import Discriminator, Generator
 
 
-class StyleGAN2Objective:
+class StyleGAN2Objective(Objective):
     """The phases of StyleGAN2; their state is the running mean of path lengths and what augmentation and LeCam keep."""
+
+    generator: Generator
+    discriminator: Discriminator
 
     def __init__(
         self,
@@ -29,20 +32,15 @@ class StyleGAN2Objective:
         augmentation: Augmentation,
         lecam: LeCam,
     ):
-        self.generator = generator
-        self.discriminator = discriminator
+        super().__init__(generator, discriminator, lecam)
         self.r1_weight, self.r1_interval = r1_weight, r1_interval
         self.path_length_weight, self.path_length_interval = path_length_weight, path_length_interval
         self.style_mixing = style_mixing
-        self.augmentation, self.lecam = augmentation, lecam
+        self.augmentation = augmentation
         self.path_length_mean = torch.zeros([], device=generator.constant.device)
-
-    @property
-    def compilable(self) -> tuple[str, ...]:
-        """The names of the methods that `torch.compile` may replace."""
-        both = ("discriminate", "_synthesise")
+        self.compilable = ("discriminate", "_synthesise")
         # Those with a gradient inside: on an H200 Triton 3.6 (PyTorch 2.11) fails to build a kernel of `_path_lengths`.
-        return both if self.generator.constant.is_cuda else (*both, "_path_lengths", "_image_gradient")
+        self.compilable += () if generator.constant.is_cuda else ("_path_lengths", "_image_gradient")
 
     def phases(self) -> list[Phase]:
         """Return the phases of a step, in the order in which they run."""
@@ -53,17 +51,6 @@ class StyleGAN2Objective:
         if self.r1_weight:
             phases.append(Phase("r1", "discriminator", self.r1_interval, self.r1_loss))
         return phases
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what a resumed run needs."""
-        kept = self.augmentation.state_dict() | self.lecam.state_dict()
-        return {"path_length_mean": self.path_length_mean, **kept}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        self.path_length_mean.copy_(state["path_length_mean"])
-        self.augmentation.load_state_dict(state)
-        self.lecam.load_state_dict(state)
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Non-saturating logistic loss ``softplus(-D(G(z)))``."""
@@ -90,7 +77,9 @@ class StyleGAN2Objective:
         """Logistic loss ``softplus(D(G(z))) + softplus(-D(x))``, regularised."""
         with torch.no_grad():
             images, _ = self._generate(batch)
-        fake, real = self._judge_both(images, batch)
+        # In one pass; groups of the minibatch standard deviation never hold both kinds.
+        both = torch.cat([self.augmentation(x, batch.draws) for x in (images, batch.real)])
+        fake, real = self.discriminate(both, batch.both_labels).chunk(2)
         loss = F.softplus(fake).mean() + F.softplus(-real).mean()
         statistics = discriminator_statistics(loss, real, fake) | self.augmentation.observe(real.detach())
         loss, penalty = self.lecam(loss, real, fake)
@@ -104,6 +93,16 @@ class StyleGAN2Objective:
         (gradient,) = torch.autograd.grad(augmented, real, slope, create_graph=True)
         penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
         return penalty * (self.r1_weight / 2 * self.r1_interval), {"r1": penalty.detach()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs besides the networks."""
+        return {"path_length_mean": self.path_length_mean} | self.augmentation.state_dict() | super().state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        self.path_length_mean.copy_(state["path_length_mean"])
+        self.augmentation.load_state_dict(state)
+        super().load_state_dict(state)
 
     def discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return logits ``[N]`` of images ``[N, 1, H, W]`` as they are."""
@@ -149,12 +148,6 @@ class StyleGAN2Objective:
         styles = self._styles(batch.draws, n, batch.fake_labels)
         noise = batch.draws.normal(n, self.generator.noise_length)
         return self._synthesise(styles, noise), styles
-
-    def _judge_both(self, fake: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Judge generated and real images in one pass; groups of the minibatch statistics never hold both."""
-        images = torch.cat([self.augmentation(x, batch.draws) for x in (fake, batch.real)])
-        first, second = self.discriminate(images, batch.both_labels).chunk(2)
-        return first, second
 
 
 def _half(labels: Tensor) -> Tensor:
