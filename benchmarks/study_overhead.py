@@ -43,7 +43,7 @@ WORK: tuple[tuple[str, Any, str], ...] = (
     ("sampling", course, "synthesise"),
     ("sampling", RunWriter, "grid"),
     ("embedding", FeatureExtractor, "__call__"),
-    ("classification", classifying, "fit"),
+    ("classification", classifying, "train_classifier"),
     ("classification", TrainedClassifier, "predict"),
     ("metrics", scorecard, "_rows"),
     ("metrics", scorecard, "_remembered"),

@@ -5,7 +5,7 @@ import pytest
 
 from conftest import blobs
 from sonosynth.classify import filters
-from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter, group_folds, score_filter
+from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter, group_folds
 from sonosynth.classify.training import TrainingSettings
 from sonosynth.core.errors import ClassError, LeakageError
 from sonosynth.data.imageset import ImageSet
@@ -94,18 +94,8 @@ def test_distances_of_real_images_skip_their_own_group():
     assert made.threshold == pytest.approx({"a": 5.0, "b": 9.0})
 
 
-def test_scores_drop_the_lowest_share_of_each_class():
-    synthetic = blobs(10)
-    scores = np.arange(20.0)
-    made = score_filter(synthetic, scores, quantile=0.3)
-    assert made.acceptance_by_class == {"dark": 0.7, "light": 0.7}
-    assert made.kept.tolist() == list(range(6, 20))
-    with pytest.raises(FilterError, match="as many finite numbers"):
-        score_filter(synthetic, scores[:3], quantile=0.3)
-
-
 def test_no_filter_takes_test_images():
-    for function in (confidence_filter, distance_filter, score_filter):
+    for function in (confidence_filter, distance_filter):
         sets = [p for p in inspect.signature(function).parameters.values() if p.annotation is ImageSet]
         assert {p.name for p in sets} <= {"train", "synthetic"}
 
@@ -113,7 +103,7 @@ def test_no_filter_takes_test_images():
 def test_bad_input_is_named():
     train, synthetic = blobs(6), half_wrong(0)
     with pytest.raises(FilterError, match="must be 0 or more and below 1, not 1"):
-        score_filter(synthetic, np.zeros(20), quantile=1.0)
+        distance_filter(train, synthetic, flat(train), flat(synthetic), quantile=1.0)
     with pytest.raises(LeakageError, match="training images are marked as synthetic"):
         confidence_filter(synthetic, synthetic)
     with pytest.raises(ClassError, match="different classes"):

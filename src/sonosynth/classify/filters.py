@@ -1,6 +1,5 @@
 """Filters of synthetic images: which of them a classifier is trained on. None of them sees a test image."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,8 @@ from scipy.spatial.distance import cdist
 
 from sonosynth.classify.training import DEFAULT_TRAINING, TrainingSettings, train_classifier
 from sonosynth.core.errors import ClassError, SonosynthError
-from sonosynth.core.text import counted, did_you_mean
+from sonosynth.core.text import did_you_mean
+from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_classes, check_real
 
@@ -37,7 +37,7 @@ class FilterResult:
         kept: indices of the synthetic images that stay, int64, ascending.
         acceptance: share of them, 0 to 1.
         acceptance_by_class: the same of each class that has synthetic images.
-        threshold: the least value that stays (confidence, score) or the greatest (distance); one a class, NaN for a
+        threshold: the least confidence or the greatest distance that stays, per class; NaN for a
             class without synthetic images.
     """
 
@@ -69,7 +69,7 @@ def confidence_filter(
     network: str = "resnet18",
     training: TrainingSettings = DEFAULT_TRAINING,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> FilterResult:
     """Keep the synthetic images that classifiers recognise as well as real images they have not seen.
 
@@ -102,11 +102,12 @@ def confidence_filter(
             if progress:
                 progress(i * steps + step, len(parts) * steps)
 
-        judge = train_classifier(
+        classifier = train_classifier(
             train.subset(rest), classical=True, network=network, training=training, seed=seed, progress=tell
         )
-        real[fold] = _of_own_class(judge.predict(train.images[fold]), train.labels[fold])
-        made += _of_own_class(judge.predict(synthetic.images), synthetic.labels) / len(parts)
+        real[fold] = classifier.predict(train.images[fold])[np.arange(len(fold)), train.labels[fold]]
+        own_class = classifier.predict(synthetic.images)[np.arange(len(synthetic)), synthetic.labels]
+        made += own_class / len(parts)
     thresholds = _by_class(train, real, quantile)
     return _filtered(synthetic, made >= thresholds[synthetic.labels], thresholds)
 
@@ -115,7 +116,7 @@ def group_folds(train: ImageSet, folds: int = DEFAULT_FOLDS, seed: int = 0) -> l
     """Divide training images into folds of whole groups, fewer of them where a class has fewer groups.
 
     Returns:
-        For each fold the indices of all other images, from which its judge learns, and of its own.
+        For each fold the indices of all other images, which its classifier is trained on, and of its own.
 
     Raises:
         FilterError: fewer than two folds, a class of a single group, or one of which a fold leaves nothing to learn.
@@ -132,7 +133,7 @@ def group_folds(train: ImageSet, folds: int = DEFAULT_FOLDS, seed: int = 0) -> l
         for label in np.setdiff1d(train.labels, train.labels[rest]):
             raise FilterError(
                 f"of {folds} folds of whole groups one holds all training images of class '{train.classes[label]}', so "
-                "that its judge learns nothing of it; a confidence filter needs images of other groups"
+                "that its classifier learns nothing of it; a confidence filter needs images of other groups"
             )
     return parts
 
@@ -173,7 +174,7 @@ def distance_filter(
     _check(train, synthetic, quantile)
     shapes = (len(train), len(synthetic), train_features.shape[1:])
     if shapes != (len(train_features), len(synthetic_features), synthetic_features.shape[1:]):
-        raise FilterError("features and images do not belong together; give one vector an image, of one network")
+        raise FilterError("features and images do not belong together; give one vector per image, of one network")
     check_groups(train)
     real, made = np.full(len(train), np.nan), np.full(len(synthetic), np.nan)
     for label in np.unique(train.labels):
@@ -187,24 +188,6 @@ def distance_filter(
     return _filtered(synthetic, made <= thresholds[synthetic.labels], thresholds)
 
 
-def score_filter(synthetic: ImageSet, scores: np.ndarray, *, quantile: float) -> FilterResult:
-    """Drop the share `quantile` of each class with the lowest `scores`, e.g. logits of a discriminator.
-
-    Args:
-        synthetic: synthetic images.
-        scores: float ``[M]``, higher for what looks more real.
-        quantile: share that is dropped, 0 to below 1; of equals all stay.
-
-    Raises:
-        FilterError: a quantile out of range, or scores that are not one finite number an image.
-    """
-    check_quantile(quantile)
-    if scores.shape != (len(synthetic),) or not np.isfinite(scores).all():
-        raise FilterError(f"scores of {counted(len(synthetic), 'synthetic image')} must be as many finite numbers")
-    thresholds = _by_class(synthetic, scores, quantile)
-    return _filtered(synthetic, scores >= thresholds[synthetic.labels], thresholds)
-
-
 def _check(train: ImageSet, synthetic: ImageSet, quantile: float) -> None:
     check_quantile(quantile)
     check_real(train, "training images")
@@ -212,7 +195,7 @@ def _check(train: ImageSet, synthetic: ImageSet, quantile: float) -> None:
     for label in np.unique(synthetic.labels):
         if not (train.labels == label).any():
             raise ClassError(
-                f"class '{train.classes[label]}' has synthetic images and no training image to judge them by; "
+                f"class '{train.classes[label]}' has synthetic images and no training image to compare them with; "
                 "leave the class out"
             )
 
@@ -221,11 +204,6 @@ def check_quantile(quantile: float) -> None:
     """Raise FilterError unless `quantile` is a share of real images that a filter may drop."""
     if not 0 <= quantile < 1:
         raise FilterError(f"the quantile of a filter must be 0 or more and below 1, not {quantile}")
-
-
-def _of_own_class(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    own: np.ndarray = probabilities[np.arange(len(labels)), labels]
-    return own
 
 
 def _by_class(images: ImageSet, values: np.ndarray, quantile: float) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.classify.augmentation import classical_augmentation
-from sonosynth.classify.networks import Network, build_network, find_network
+from sonosynth.classify.networks import build_network, find_network
 from sonosynth.core.device import autocast, default_device, keep_freed_memory, to_device
 from sonosynth.core.draws import Draws, shuffled_indices
 from sonosynth.core.errors import DivergenceError, SonosynthError
@@ -21,8 +20,8 @@ from sonosynth.core.text import did_you_mean
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
 
-PREDICT_CHUNK = 128
-CHOICES = 10  # how often a validation set is looked at
+PREDICTION_BATCH_SIZE = 128
+N_SNAPSHOTS = 10  # of the weights, among which a validation set chooses
 
 Schedule = Literal["cosine", "constant"]
 Balance = Literal["none", "weights", "sampling"]
@@ -40,7 +39,7 @@ class TrainingSettings:
 
     Attributes:
         steps: gradient steps, 1 or more.
-        batch: images a step, 2 or more.
+        batch: images per step, 2 or more.
         learning_rate: peak, after a linear warm-up over the first twentieth of the steps; None: the network's own.
         weight_decay: of AdamW.
         schedule: of the learning rate after the warm-up: "cosine" falls to zero with the last step.
@@ -79,11 +78,6 @@ class TrainingSettings:
             if value not in known:
                 raise TrainingError(f"unknown {name} '{value}'{did_you_mean(value, known)}; known: {', '.join(known)}")
 
-    @classmethod
-    def of(cls, **settings: Any) -> "TrainingSettings":
-        """Return the training with settings from outside, whose types are not known. Raises TrainingError."""
-        return cls(**settings)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return asdict(self)
@@ -99,32 +93,27 @@ class TrainingSettings:
 DEFAULT_TRAINING = TrainingSettings()
 
 
-class _Normaliser:
-    """Scale uint8 images to [0, 1], subtract a mean and divide by a deviation."""
-
-    def __init__(self, network: Network, images: np.ndarray):
-        own = (float(images.mean()) / 255, max(float(images.std()) / 255, 1e-3))
-        self.mean, self.deviation = network.normalisation or own
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) / self.deviation).contiguous(memory_format=torch.channels_last)
-
-
 @dataclass(frozen=True)
 class TrainedClassifier:
     """A trained classifier.
 
     Attributes:
         model: the network, on `device`.
-        normalise: what it is used with.
+        normalisation: mean and standard deviation that it expects of pixels of 0 to 1.
         device: where it is.
         step: the step whose weights it has, where a validation set chose it.
     """
 
     model: nn.Module
-    normalise: _Normaliser
+    normalisation: tuple[float, float]
     device: torch.device
     step: int | None = None
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return logits ``[N, n_classes]`` of float images ``[N, 1, H, W]`` in [0, 1]."""
+        mean, deviation = self.normalisation
+        logits: Tensor = self.model(((x - mean) / deviation).contiguous(memory_format=torch.channels_last))
+        return logits
 
     @property
     def weights_digest(self) -> str:
@@ -144,8 +133,8 @@ class TrainedClassifier:
         """
         was_training = self.model.training
         self.model.eval()
-        chunks = torch.split(torch.from_numpy(images.copy()).to(self.device), PREDICT_CHUNK)
-        logits = torch.cat([self.model(self.normalise(chunk[:, None].float() / 255)) for chunk in chunks])
+        chunks = torch.split(torch.from_numpy(images.copy()).to(self.device), PREDICTION_BATCH_SIZE)
+        logits = torch.cat([self.logits(chunk[:, None].float() / 255) for chunk in chunks])
         self.model.train(was_training)
         probabilities: np.ndarray = logits.double().softmax(dim=1).cpu().numpy()
         if not np.isfinite(probabilities).all():
@@ -188,86 +177,79 @@ def train_classifier(
     keep_freed_memory()
     device = device or default_device()
     known = find_network(network)
-    if training.learning_rate is None:
-        training = replace(training, learning_rate=known.learning_rate)
+    normalising = (normalised_by or pool).images
+    own = float(normalising.mean()) / 255, max(float(normalising.std()) / 255, 1e-3)
+    images, labels = (torch.from_numpy(values.copy()).to(device) for values in (pool.images, pool.labels))
+    weights = class_weights(pool.labels, len(pool.classes)).to(device) if training.balance == "weights" else None
     with torch.random.fork_rng():
         torch.manual_seed(seed_of(seed, "classifier"))
         model = build_network(network, len(pool.classes), px=pool.size, dropout=training.dropout).to(device)
-        fitted = TrainedClassifier(model, _Normaliser(known, (normalised_by or pool).images), device)
-        choice = _Choice(fitted, validation, training.steps)
-        for step in _steps(fitted, pool, classical, training, seed):
-            choice.look(step)
+        classifier = TrainedClassifier(model, known.normalisation or own, device)
+        best = _BestSnapshot(classifier, validation, training.steps)
+        optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=training.learning_rate or known.learning_rate,
+            weight_decay=training.weight_decay,
+            fused=True,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, training.learning_rate_factor)
+        model.train()
+        for step in range(training.steps):
+            start = step * training.batch
+            if training.balance == "sampling":
+                index = balanced_indices(pool.labels, start, training.batch, seed)
+            else:
+                index = shuffled_indices(len(images), start, training.batch, seed)
+            index = to_device(index, device)
+            x = images[index][:, None].float() / 255
+            if classical:
+                x = classical_augmentation(x, Draws(seed, "classical", step, device))
+            torch.manual_seed(seed_of(seed, "dropout", step))
+            with autocast(device):
+                logits = classifier.logits(x)
+            loss = F.cross_entropy(
+                logits.float(), labels[index], weight=weights, label_smoothing=training.label_smoothing
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            best.update(step + 1)
             if progress:
-                progress(step, training.steps)
-    return choice.best
+                progress(step + 1, training.steps)
+    return best.restored()
 
 
-def _steps(
-    fitted: TrainedClassifier, pool: ImageSet, classical: bool, training: TrainingSettings, seed: int
-) -> Iterator[int]:
-    """Train step by step, and yield the number of steps done."""
-    device, model = fitted.device, fitted.model
-    images = torch.from_numpy(pool.images.copy()).to(device)
-    labels = torch.from_numpy(pool.labels.copy()).to(device)
-    weights = class_weights(pool.labels, len(pool.classes)).to(device) if training.balance == "weights" else None
-    assert training.learning_rate is not None
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, training.learning_rate_factor)
-    model.train()
-    for step in range(training.steps):
-        start = step * training.batch
-        if training.balance == "sampling":
-            index = balanced_indices(pool.labels, start, training.batch, seed)
-        else:
-            index = shuffled_indices(len(images), start, training.batch, seed)
-        index = to_device(index, device)
-        x = images[index][:, None].float() / 255
-        if classical:
-            x = classical_augmentation(x, Draws(seed, "classical", step, device))
-        torch.manual_seed(seed_of(seed, "dropout", step))
-        with autocast(device):
-            logits = model(fitted.normalise(x))
-        loss = F.cross_entropy(logits.float(), labels[index], weight=weights, label_smoothing=training.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        yield step + 1
+class _BestSnapshot:
+    """The weights with the best macro-F1 on validation images, of equals the latest; without any, the last weights."""
 
-
-class _Choice:
-    """Which weights are kept: the last ones, or those that do best on the validation images."""
-
-    def __init__(self, fitted: TrainedClassifier, validation: ImageSet | None, steps: int):
-        self.fitted, self.validation = fitted, validation
-        self.looks = {round(steps * (i + 1) / CHOICES) for i in range(CHOICES)}
+    def __init__(self, classifier: TrainedClassifier, validation: ImageSet | None, steps: int):
+        self.classifier, self.validation = classifier, validation
+        self.snapshot_steps = {round(steps * (i + 1) / N_SNAPSHOTS) for i in range(N_SNAPSHOTS)}
         self.step: int | None = None
         self._score = -1.0
         self._state: dict[str, Tensor] = {}
 
-    def look(self, step: int) -> None:
-        """Judge the weights after `step` steps, where it is time to."""
-        if self.validation is None or step not in self.looks:
+    def update(self, step: int) -> None:
+        """Score the weights after `step` steps, where a snapshot is due."""
+        if self.validation is None or step not in self.snapshot_steps:
             return
         from sklearn.metrics import f1_score
 
         try:
-            predicted = self.fitted.predict(self.validation.images).argmax(axis=1)
+            predicted = self.classifier.predict(self.validation.images).argmax(axis=1)
         except DivergenceError:
             return  # such weights are never the best
         score = f1_score(self.validation.labels, predicted, average="macro", zero_division=0)
         if score >= self._score:
             self._score, self.step = score, step
-            self._state = {name: value.clone() for name, value in self.fitted.model.state_dict().items()}
+            self._state = {name: value.clone() for name, value in self.classifier.model.state_dict().items()}
 
-    @property
-    def best(self) -> TrainedClassifier:
-        """The classifier with the weights that are kept."""
+    def restored(self) -> TrainedClassifier:
+        """Return the classifier with these weights."""
         if self.step is not None:
-            self.fitted.model.load_state_dict(self._state)
-        return replace(self.fitted, step=self.step)
+            self.classifier.model.load_state_dict(self._state)
+        return replace(self.classifier, step=self.step)
 
 
 def balanced_indices(labels: np.ndarray, start: int, count: int, seed: int) -> Tensor:
@@ -299,7 +281,7 @@ def balanced_indices(labels: np.ndarray, start: int, count: int, seed: int) -> T
 
 
 def class_weights(labels: np.ndarray, n_classes: int) -> Tensor:
-    """Return a weight a class, float32 ``[n_classes]``: N / (classes present · images of the class); 0 without images.
+    """Return weights float32 ``[n_classes]``: N / (classes present · images of the class); 0 without images.
 
     Weighted so, every class counts as much as any other, and the mean weight of an image is 1 (King & Zeng 2001).
     """

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,15 +50,16 @@ def classify(
     from sonosynth.classify.training import TrainingSettings
     from sonosynth.core.files import check_outputs, write_json
 
-    training = TrainingSettings.of(
-        steps=steps,
-        batch=batch,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        balance=balance,
-        label_smoothing=label_smoothing,
-        dropout=dropout,
-    )
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "balance": balance,
+        "label_smoothing": label_smoothing,
+        "dropout": dropout,
+    }
+    training = TrainingSettings(**settings)
     if out is not None:
         check_outputs([out], filter(None, (train, test, validation, synthetic)))
     with progress_bar("classifying") as progress:
