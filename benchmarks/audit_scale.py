@@ -22,7 +22,7 @@ from PIL import Image
 
 from bench import line, save
 from planting import PLANTED
-from sonosynth.data.scan import decode, read_source
+from sonosynth.data.scan import decode_image, read_source
 from sonosynth.study.design import expand
 
 KEY = ("images", "seed")
@@ -45,7 +45,7 @@ def plant(sources: list[str], n: int, folder: Path, seed: int) -> list[tuple[str
     for i in range(n):
         of = i if i < len(originals) else int(rng.integers(len(originals)))
         item, source = originals[of]
-        picture = decode(item).grey
+        picture = decode_image(item).grey
         if i != of:
             picture = kinds[i % len(kinds)](picture, rng)
         path = Path(f"{source}-{item.label}") / f"{i:06}.png"

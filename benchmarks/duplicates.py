@@ -17,7 +17,7 @@ from bench import line, save
 from planting import PLANTED, words
 from sonosynth.audit.duplicates import find_duplicates, view
 from sonosynth.data.overlays import find_overlays
-from sonosynth.data.scan import decode, read_source
+from sonosynth.data.scan import decode_image, read_source
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.study.design import expand
 
@@ -41,7 +41,7 @@ def load(source: str, n: int | None, seed: int, size: int) -> tuple[list[Array],
         return list(data.images), list(range(len(data)))
     items = read_source(expand(source)).items
     chosen = np.random.default_rng(seed).permutation(len(items))[:n]
-    return [decode(items[i]).grey for i in chosen], [items[i].group or i for i in chosen]
+    return [decode_image(items[i]).grey for i in chosen], [items[i].group or i for i in chosen]
 
 
 def measure(source: str, n: int | None, each: int, seed: int, size: int, burned: bool) -> list[dict[str, Any]]:

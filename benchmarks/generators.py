@@ -24,7 +24,7 @@ from sonosynth.core.files import atomic_file, read_json, write_json
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source
-from sonosynth.data.split import held_out, nested_subsets
+from sonosynth.data.split import nested_subsets, split_indices
 from sonosynth.features.extract import embed
 from sonosynth.gan.checkpoint import LOG, STATE, load_state
 from sonosynth.gan.recipe import Recipe
@@ -240,7 +240,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = {key: float(value) for key, value in (pair.split("=") for pair in arguments.set)}
     data, _ = prepare(read_source(expand(arguments.source)), arguments.size)
-    pool, test = held_out(data, 0.25, seed=0)
+    pool, test = split_indices(data, 0.25, seed=0)
     train_set = data.subset(nested_subsets(data, pool, [arguments.n], 0, seed=0)[arguments.n])
     unseen = data.subset(test)
     points = [arguments.kimg * (k + 1) / arguments.points for k in range(arguments.points)]

@@ -2,11 +2,11 @@ from .audit.audit import audit as audit
 from .classify.classify import classify as classify
 from .core.errors import SonosynthError as SonosynthError
 from .data.imageset import ImageSet as ImageSet
-from .data.prepare import load_image_set as load_image_set
+from .data.prepare import load as load
 from .data.prepare import prepare as prepare
 from .data.scan import read_source as read_source
-from .data.split import held_out as held_out
 from .data.split import nested_subsets as nested_subsets
+from .data.split import split_indices as split_indices
 from .gan.registry import make_recipe as make_recipe
 from .gan.sample import generate as generate
 from .gan.training.loop import train as train

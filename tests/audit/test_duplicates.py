@@ -10,7 +10,7 @@ from PIL import Image
 import planting
 from sonosynth.audit.duplicates import Duplicate, compare, find_duplicates, needed, view
 from sonosynth.audit.keypoints import SIDE, candidates, find_keypoints, mirror, unit
-from sonosynth.data.scan import decode, read_source
+from sonosynth.data.scan import decode_image, read_source
 from sonosynth.phantoms.phantom import phantom
 
 N = 24
@@ -122,7 +122,7 @@ def test_fewer_tiles_must_agree_better():
 def test_real_images():
     items = read_source(Path(os.environ["SONOSYNTH_DATA"]) / "hc18_256").items
     chosen = np.random.default_rng(7).permutation(len(items))[:40]
-    pictures = [planting.words(decode(items[i]).grey, "RT AXILLA", (0.05, 0.85)) for i in chosen]
+    pictures = [planting.words(decode_image(items[i]).grey, "RT AXILLA", (0.05, 0.85)) for i in chosen]
     rng = np.random.default_rng(0)
     kinds = list(planting.PLANTED.values())
     copies = [kinds[k % len(kinds)](pictures[k], rng) for k in range(16)]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from sonosynth.cli.data import Fit, app
 from sonosynth.core.errors import OutputError, PhantomError, SourceError, UnreadableImageError
-from sonosynth.data.prepare import load_image_set, prepare
+from sonosynth.data.prepare import load, prepare
 from sonosynth.data.resize import Fit as FitName
 from sonosynth.data.scan import read_source
 
@@ -64,7 +64,7 @@ def test_prepare_once_and_again(source: Path, tmp_path: Path) -> None:
     first = call(*arguments)
     assert first.exit_code == 0 and f"wrote {tmp_path / 'out'}" in first.stdout
     expected, _ = prepare(read_source(source), 16, "pad")
-    assert load_image_set(tmp_path / "out").fingerprint() == expected.fingerprint()
+    assert load(tmp_path / "out").fingerprint() == expected.fingerprint()
     second = call(*arguments)
     assert second.exit_code == 0 and "already done" in second.stdout
     other = call(*arguments[:-1], "crop")
@@ -96,7 +96,7 @@ def test_prepare_of_an_empty_folder_writes_nothing(tmp_path: Path) -> None:
 def test_phantom_once_and_again(tmp_path: Path) -> None:
     arguments = ("phantom", "--out", tmp_path / "out", "--per-class", 2, "--size", 16, "--seed", 3)
     assert call(*arguments).exit_code == 0
-    data = load_image_set(tmp_path / "out")
+    data = load(tmp_path / "out")
     assert data.size == (16, 16) and set(data.class_counts.values()) == {2}
     assert "already done" in call(*arguments).stdout
     assert "seed 3, not 0" in str(call(*arguments[:-2]).exception)
@@ -106,7 +106,7 @@ def test_phantom_settings_and_masks(tmp_path: Path) -> None:
     arguments = ("phantom", "--out", tmp_path / "out", "--per-class", 2, "--size", 32)
     chosen = ("--set", "frequency_mhz=9", "--set", "dynamic_range_db=55..60", "--set", "shape=round")
     assert call(*arguments, *chosen, "--masks", "--workers", 2).exit_code == 0
-    data = load_image_set(tmp_path / "out")
+    data = load(tmp_path / "out")
     assert set(data.extra["frequency_mhz"]) == {"9"} and data.extra["shape"] == ("round",) * 4 + ("",) * 2
     assert all(55 <= float(value) <= 60 for value in data.extra["dynamic_range_db"])
     mask = np.asarray(Image.open(tmp_path / "out" / "benign" / "benign-0001_mask.png"))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sonosynth.core.errors import ClassError, ManifestError
-from sonosynth.data.groups import Clusters, place, with_groups, write_groups
+from sonosynth.data.groups import cluster_numbers, group_members, table_path, with_groups, write_groups
 from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source
 
@@ -31,12 +31,11 @@ def table(path: Path, rows: str) -> Path:
 ROWS = "".join(f"benign/b{k}.png,{{}}\n" for k in range(3)) + "".join(f"malignant/m{k}.png,{{}}\n" for k in range(3))
 
 
-def test_clusters():
-    clusters = Clusters(6)
-    for a, b in ((4, 5), (1, 2), (2, 4)):
-        clusters.join(a, b)
-    assert clusters.numbers().tolist() == [0, 1, 1, 2, 1, 1]
-    assert clusters.several() == [[1, 2, 4, 5]]
+def test_clusters_are_numbered_in_order_of_first_appearance():
+    numbers = cluster_numbers(6, [(4, 5), (1, 2), (2, 4)])
+    assert numbers.dtype == np.int64 and numbers.tolist() == [0, 1, 1, 2, 1, 1]
+    assert [members.tolist() for members in group_members(numbers)] == [[0], [1, 2, 4, 5], [3]]
+    assert cluster_numbers(3, []).tolist() == [0, 1, 2]
 
 
 def test_groups_travel_to_prepared_images(source, tmp_path):
@@ -50,7 +49,7 @@ def test_groups_of_an_image_set_may_have_names(source, tmp_path):
     prepare(source, 16)[0].save(tmp_path / "set")
     images = read_source(tmp_path / "set")
     names = ["p1", "p1", "p2", "p3", "p2", "p4"]
-    rows = "".join(f"{place(item, images.root)},{name}\n" for item, name in zip(images.items, names, strict=True))
+    rows = "".join(f"{table_path(item, images.root)},{name}\n" for item, name in zip(images.items, names, strict=True))
     grouped, _ = with_groups(images, table(tmp_path / "groups.csv", "path,group\n" + rows))
     groups = prepare(grouped, 16)[0].groups.tolist()
     assert [groups.index(group) for group in groups] == [0, 0, 2, 3, 2, 5]
@@ -124,5 +123,5 @@ def test_frames_have_names_of_their_own(source):
     from dataclasses import replace
 
     item = source.items[0]
-    assert place(item, source.root) == "benign/b0.png"
-    assert place(replace(item, frame=3), source.root) == "benign/b0.png#3"
+    assert table_path(item, source.root) == "benign/b0.png"
+    assert table_path(replace(item, frame=3), source.root) == "benign/b0.png#3"

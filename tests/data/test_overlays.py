@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 import planting
-from sonosynth.data.overlays import find_overlays, without_overlays
-from sonosynth.data.scan import decode, read_source
+from sonosynth.data.overlays import find_overlays, remove_overlays
+from sonosynth.data.scan import decode_image, read_source
 from sonosynth.phantoms.phantom import phantom
 
 
@@ -71,13 +71,13 @@ def test_borders_are_counted_in_pixels_of_the_image(tissue):
 
 def test_overlays_are_filled_and_the_rest_is_left(tissue):
     drawn = planting.words(with_calipers(tissue[0] // 2, [(150, 200), (330, 260)]), "RT AXILLA", (0.1, 0.8))
-    filled, pixels = without_overlays(drawn)
+    filled, pixels = remove_overlays(drawn)
     hole = find_overlays(drawn).mask(drawn.shape)
     assert pixels == hole.sum() > 500
     np.testing.assert_array_equal(filled[~hole], drawn[~hole])
     again = find_overlays(filled)
     assert again.words == () and again.calipers == ()
-    same, none = without_overlays(tissue[2])
+    same, none = remove_overlays(tissue[2])
     assert none == 0
     np.testing.assert_array_equal(same, tissue[2])
 
@@ -86,6 +86,8 @@ def test_overlays_are_filled_and_the_rest_is_left(tissue):
 @pytest.mark.skipif("SONOSYNTH_DATA" not in os.environ, reason="needs SONOSYNTH_DATA")
 def test_real_overlays():
     items = read_source(Path(os.environ["SONOSYNTH_DATA"]) / "Dataset_BUSI_with_GT").items
-    found = {item.id: find_overlays(decode(item).grey) for item in items if item.id in ("benign (1)", "benign (230)")}
+    found = {
+        item.id: find_overlays(decode_image(item).grey) for item in items if item.id in ("benign (1)", "benign (230)")
+    }
     assert "".join(found["benign (1)"].words).replace(" ", "") == "LEFTBREAST"
     assert len(found["benign (230)"].calipers) >= 3

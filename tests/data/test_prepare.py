@@ -21,7 +21,7 @@ from sonosynth.core.errors import (
 from sonosynth.core.files import read_json
 from sonosynth.data.encoding import COLUMNS, encodings
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import PREPARE, fitted, load_image_set, prepare, save_once, source_fingerprint
+from sonosynth.data.prepare import PREPARE, load, prepare, resize_to_square, save_once, source_fingerprint
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import ReadOptions, Source
 
@@ -50,7 +50,7 @@ def folder(root: Path, **classes: list[tuple[int, int]]) -> Source:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(8, 64), st.sampled_from(["stretch", "pad", "crop"]))
 def test_geometry_maps_the_part_taken_onto_the_part_shown(width: int, height: int, size: int, fit: str) -> None:
-    image, where = fitted(noise((width, height)), size, fit)
+    image, where = resize_to_square(noise((width, height)), size, fit)
     assert image.shape == (size, size) and image.dtype == np.uint8
     assert where.left >= 0 and where.left + where.width <= width
     assert where.top >= 0 and where.top + where.height <= height
@@ -66,23 +66,23 @@ def test_geometry_maps_the_part_taken_onto_the_part_shown(width: int, height: in
 
 def test_crop_takes_the_middle_unresampled_at_its_own_size() -> None:
     grey = noise((50, 32))
-    image, where = fitted(grey, 32, "crop")
+    image, where = resize_to_square(grey, 32, "crop")
     assert np.array_equal(image, grey[:, 9:41]) and where.left == 9 and where.scale_x == where.scale_y == 1
 
 
 def test_pad_mirrors_beside_and_below_and_keeps_the_skin_in_row_0() -> None:
     wide = noise((32, 20))
-    image, where = fitted(wide, 32, "pad")
+    image, where = resize_to_square(wide, 32, "pad")
     assert (where.offset_x, where.offset_y, where.scale_x) == (0, 0, 1)
     assert np.array_equal(image[:20], wide) and np.array_equal(image[20:], wide[:7:-1])
     tall = noise((21, 32))
-    image, where = fitted(tall, 32, "pad")
+    image, where = resize_to_square(tall, 32, "pad")
     assert where.offset_x == 5 and np.array_equal(image[:, 5:26], tall)
     assert np.array_equal(image[:, :5], tall[:, 4::-1]) and np.array_equal(image[:, 26:], tall[:, :14:-1])
 
 
 def test_pad_mirrors_again_where_the_picture_is_narrower_than_the_padding() -> None:
-    image, where = fitted(noise((3, 32)), 32, "pad")
+    image, where = resize_to_square(noise((3, 32)), 32, "pad")
     strip = image[:, where.offset_x : where.offset_x + 3]
     assert np.array_equal(image[:, where.offset_x + 3 : where.offset_x + 9], np.hstack([strip[:, ::-1], strip]))
 
@@ -90,14 +90,14 @@ def test_pad_mirrors_again_where_the_picture_is_narrower_than_the_padding() -> N
 def test_reduction_averages_and_does_not_alias() -> None:
     stripes = np.zeros((200, 160), np.uint8)
     stripes[::2] = 255
-    assert abs(fitted(stripes, 20, "stretch")[0].astype(int) - 127).max() < 20
+    assert abs(resize_to_square(stripes, 20, "stretch")[0].astype(int) - 127).max() < 20
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
 def test_scale_and_offset_find_a_bright_spot_again(fit: str) -> None:
     grey = np.zeros((90, 120), np.uint8)
     grey[20:26, 48:54] = 255  # high enough not to be mirrored
-    image, where = fitted(grey, 64, fit)
+    image, where = resize_to_square(grey, 64, fit)
     y, x = (float(np.average(np.arange(64) + 0.5, weights=image.sum(axis=axis, dtype=float))) for axis in (1, 0))
     assert (x - where.offset_x) / where.scale_x + where.left == pytest.approx(51, abs=0.2)
     assert (y - where.offset_y) / where.scale_y + where.top == pytest.approx(23, abs=0.2)
@@ -146,7 +146,7 @@ def test_how_the_originals_were_stored_is_kept_through_every_step(tmp_path: Path
     data.save(tmp_path / "16")
     prepare(read_source(tmp_path / "16"), 8)[0].save(tmp_path / "8")
     for place in ("in", "16", "8"):
-        kept = load_image_set(tmp_path / place).extra
+        kept = load(tmp_path / place).extra
         assert kept["original_format"] == ("JPEG", "JPEG", "PNG", "PNG"), place
         assert kept["original_lossy"] == ("1", "1", "0", "0") and kept["original_quality"] == ("40", "40", "", "")
         found = encodings(read_source(tmp_path / place).items, ReadOptions())
@@ -169,7 +169,7 @@ def test_a_set_that_an_older_version_prepared_is_still_done_and_does_not_claim_t
     assert encodings(old.items, ReadOptions()) == [None, None]
     smaller, _ = prepare(old, 8)
     assert "original_path" in smaller.extra and not set(COLUMNS) & smaller.extra.keys()
-    assert not set(COLUMNS) & load_image_set(tmp_path / "16").extra.keys()
+    assert not set(COLUMNS) & load(tmp_path / "16").extra.keys()
 
 
 def test_a_column_of_the_user_that_is_called_like_the_record_is_renamed(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_column_of_the_user_that_is_called_like_the_record_is_renamed(tmp_path
 def test_prepared_set_survives_the_disk(tmp_path: Path) -> None:
     data, _ = prepare(folder(tmp_path / "in", a=[(40, 30), (31, 30)], b=[(33, 30)]), 16, "pad")
     data.save(tmp_path / "out")
-    again = load_image_set(tmp_path / "out")
+    again = load(tmp_path / "out")
     assert again.fingerprint() == data.fingerprint() == ImageSet.load(tmp_path / "out").fingerprint()
     assert dict(again.extra) == dict(data.extra) and again.ids == data.ids
 
@@ -359,12 +359,12 @@ def test_groups_of_an_image_set_must_be_numbers(tmp_path: Path) -> None:
     path = tmp_path / "set" / "manifest.csv"
     path.write_text(path.read_text().replace(",8,", ",p8,"))
     with pytest.raises(ManifestError, match="group 'p8' of 'x' is not a whole number"):
-        load_image_set(tmp_path / "set")
+        load(tmp_path / "set")
 
 
 def test_any_source_of_one_size_is_an_image_set(tmp_path: Path) -> None:
     folder(tmp_path, a=[(40, 30), (40, 30)], b=[(40, 30)])
-    data = load_image_set(tmp_path)
+    data = load(tmp_path)
     assert data.size == (30, 40) and data.class_counts == {"a": 2, "b": 1}
     assert np.array_equal(data.images[2], noise((40, 30), 100))
 
@@ -372,12 +372,12 @@ def test_any_source_of_one_size_is_an_image_set(tmp_path: Path) -> None:
 def test_mixed_sizes_are_named(tmp_path: Path) -> None:
     folder(tmp_path, a=[(40, 30), (40, 30)], b=[(41, 30)])
     with pytest.raises(MixedSizesError, match=r"40 × 30 and 'b \(1\)' is 41 × 30 .*sonosynth data prepare"):
-        load_image_set(tmp_path)
+        load(tmp_path)
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no images"):
-        load_image_set(tmp_path)
+        load(tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------- save_once

@@ -4,7 +4,7 @@ from PIL import Image
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
-from sonosynth.data.resize import common_frame, restored
+from sonosynth.data.resize import common_original_area, crop_to_original
 from sonosynth.data.scan import read_source
 
 
@@ -29,9 +29,9 @@ def source(folder, sizes):
 )
 def test_prepared_images_come_back_in_the_shape_of_their_originals(fit, original, expected, tmp_path):
     data, _ = prepare(source(tmp_path / "s", [original] * 3), 64, fit)
-    frame = common_frame(data)
+    frame = common_original_area(data)
     assert frame is not None
-    back = restored(data, frame)
+    back = crop_to_original(data, frame)
     assert (back.size[1], back.size[0]) == expected
     if fit != "crop":
         with Image.open(tmp_path / "s" / "a" / "a0.png") as picture:
@@ -43,6 +43,6 @@ def test_prepared_images_come_back_in_the_shape_of_their_originals(fit, original
 
 def test_originals_of_several_shapes_have_no_common_frame(tmp_path):
     data, _ = prepare(source(tmp_path / "s", [(160, 120), (120, 160)]), 64, "pad")
-    assert common_frame(data) is None
-    assert common_frame(data.subset([0, 2])) is not None
-    assert common_frame(ImageSet(data.images, data.labels, data.classes, data.groups, data.ids)) is None
+    assert common_original_area(data) is None
+    assert common_original_area(data.subset([0, 2])) is not None
+    assert common_original_area(ImageSet(data.images, data.labels, data.classes, data.groups, data.ids)) is None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sonosynth.core.errors import ClassError, SplitError
 from sonosynth.data import split
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.split import apportion, held_out, nested_subsets
+from sonosynth.data.split import apportion, nested_subsets, split_indices
 
 
 def labelled(labels: list[int] | np.ndarray, groups: list[int] | np.ndarray | None = None, k: int = 3) -> ImageSet:
@@ -41,7 +41,7 @@ class_counts = st.lists(st.integers(4, 60), min_size=1, max_size=3).map(tuple)
 @given(grouped, st.floats(0.05, 0.9), st.integers(0, 9))
 def test_no_group_straddles_and_every_class_is_on_both_sides(data: ImageSet, fraction: float, seed: int) -> None:
     try:
-        train, test = held_out(data, fraction, seed)
+        train, test = split_indices(data, fraction, seed)
     except (ClassError, SplitError):
         assume(False)
     assert np.array_equal(np.sort(np.concatenate([train, test])), np.arange(len(data)))
@@ -55,7 +55,7 @@ def test_no_group_straddles_and_every_class_is_on_both_sides(data: ImageSet, fra
 @given(class_counts, st.floats(0.1, 0.9), st.integers(0, 9))
 def test_held_out_is_exact_for_singleton_groups(counts: tuple[int, ...], fraction: float, seed: int) -> None:
     data = singletons(*counts)
-    _, test = held_out(data, fraction, seed)
+    _, test = split_indices(data, fraction, seed)
     total = min(max(round(fraction * len(data)), len(counts)), len(data) - len(counts))
     assert len(test) == total
     assert abs(per_class(data, test) - total * np.array(counts) / len(data)).max() < 2
@@ -65,70 +65,72 @@ def test_held_out_comes_near_with_large_groups() -> None:
     rng = np.random.default_rng(1)
     groups = np.repeat(np.arange(200), rng.integers(2, 7, 200))
     data = labelled(rng.choice(3, 200, p=[0.5, 0.3, 0.2])[groups], groups)
-    _, test = held_out(data, 0.25, 0)
+    _, test = split_indices(data, 0.25, 0)
     assert abs(per_class(data, test) - 0.25 * per_class(data, np.arange(len(data)))).max() <= 2
 
 
 def test_held_out_depends_on_the_seed_alone() -> None:
     data = singletons(30, 20)
-    first = held_out(data, 0.3, 0)[1]
-    assert np.array_equal(first, held_out(data, 0.3, 0)[1])
-    assert not np.array_equal(first, held_out(data, 0.3, 1)[1])
+    first = split_indices(data, 0.3, 0)[1]
+    assert np.array_equal(first, split_indices(data, 0.3, 0)[1])
+    assert not np.array_equal(first, split_indices(data, 0.3, 1)[1])
 
 
 def test_held_out_draws_all_images_equally_often() -> None:
     data = singletons(20, 10)
-    times = sum(np.bincount(held_out(data, 0.3, seed)[1], minlength=30) for seed in range(300))
+    times = sum(np.bincount(split_indices(data, 0.3, seed)[1], minlength=30) for seed in range(300))
     assert times.min() > 55 and times.max() < 125  # 90 expected, standard deviation 8
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 1.5, float("nan")])
 def test_fraction_out_of_range(fraction: float) -> None:
     with pytest.raises(SplitError, match="between 0 and 1"):
-        held_out(singletons(5, 5), fraction, 0)
+        split_indices(singletons(5, 5), fraction, 0)
 
 
 def test_a_class_that_cannot_be_on_both_sides_is_named() -> None:
     with pytest.raises(SplitError, match=r"'malignant' has a single group \(1 image\)"):
-        held_out(labelled([0, 0, 0, 1], k=2), 0.25, 0)
+        split_indices(labelled([0, 0, 0, 1], k=2), 0.25, 0)
     with pytest.raises(SplitError, match="'benign' has a single group"):
-        held_out(labelled([0, 0, 0, 1, 1], [7, 7, 7, 1, 2], k=2), 0.25, 0)
+        split_indices(labelled([0, 0, 0, 1, 1], [7, 7, 7, 1, 2], k=2), 0.25, 0)
     with pytest.raises(ClassError, match="'normal' has no image"):
-        held_out(labelled([0, 0, 1, 1]), 0.25, 0)
+        split_indices(labelled([0, 0, 1, 1]), 0.25, 0)
     with pytest.raises(SplitError, match="cannot be on both sides: its images share groups"):
         # Each group holds one of two classes' last images: whichever goes, a class is empty on one side.
-        held_out(labelled([0, 1, 0, 2, 1, 2], [0, 0, 1, 1, 2, 2]), 0.3, 0)
+        split_indices(labelled([0, 1, 0, 2, 1, 2], [0, 0, 1, 1, 2, 2]), 0.3, 0)
 
 
-def exists(data: ImageSet, leave: int = 1, leave_groups: int = 1) -> bool:
+def exists(data: ImageSet, min_train: int = 1, min_train_groups: int = 1) -> bool:
     """Return whether whole groups can be divided so that every class is on both sides, by trying all divisions."""
     groups = np.unique(data.groups)
     images = np.array([per_class(data, np.flatnonzero(data.groups == group)) for group in groups])
     taken = np.arange(2 ** len(groups))[:, None] >> np.arange(len(groups)) & 1
     test, left = taken @ images, (1 - taken) @ images
-    return bool(((test >= 1) & (left >= leave) & ((1 - taken) @ (images > 0) >= leave_groups)).all(axis=1).any())
+    return bool(
+        ((test >= 1) & (left >= min_train) & ((1 - taken) @ (images > 0) >= min_train_groups)).all(axis=1).any()
+    )
 
 
-@pytest.mark.parametrize("tries", [1, split.TRIES])
-@pytest.mark.parametrize(("leave", "leave_groups"), [(1, 1), (2, 1), (3, 2)])
+@pytest.mark.parametrize("tries", [1, split.MAX_ATTEMPTS])
+@pytest.mark.parametrize(("min_train", "min_train_groups"), [(1, 1), (2, 1), (3, 2)])
 def test_a_division_is_found_if_and_only_if_one_exists(
-    tries: int, leave: int, leave_groups: int, monkeypatch: pytest.MonkeyPatch
+    tries: int, min_train: int, min_train_groups: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "TRIES", tries)
-    rng = np.random.default_rng(leave)
+    monkeypatch.setattr(split, "MAX_ATTEMPTS", tries)
+    rng = np.random.default_rng(min_train)
     found = refused = 0
     for seed in range(250):
         n = int(rng.integers(8, 20))
         data = labelled(rng.integers(0, 3, n), rng.integers(0, rng.integers(4, 9), n))
-        if not exists(data, leave, leave_groups):
+        if not exists(data, min_train, min_train_groups):
             with pytest.raises((SplitError, ClassError), match=r"leave (a|the) class out|leave it out"):
-                held_out(data, 0.3, seed, leave=leave, leave_groups=leave_groups)
+                split_indices(data, 0.3, seed, min_train=min_train, min_train_groups=min_train_groups)
             refused += 1
             continue
-        train, test = held_out(data, 0.3, seed, leave=leave, leave_groups=leave_groups)
+        train, test = split_indices(data, 0.3, seed, min_train=min_train, min_train_groups=min_train_groups)
         assert not set(data.groups[train]) & set(data.groups[test]) and len(train) + len(test) == n
-        assert per_class(data, test).min() >= 1 and per_class(data, train).min() >= leave
-        assert min(data.subset(train).group_counts.values()) >= leave_groups
+        assert per_class(data, test).min() >= 1 and per_class(data, train).min() >= min_train
+        assert min(data.subset(train).group_counts.values()) >= min_train_groups
         found += 1
     assert found > 60 and refused > 20
 
@@ -136,7 +138,7 @@ def test_a_division_is_found_if_and_only_if_one_exists(
 def test_a_division_that_one_order_misses_is_found_by_others() -> None:
     # Groups of two classes in a ring of four: only every other one has all classes on both sides.
     data = labelled([0, 1, 1, 2, 2, 3, 3, 0], [0, 0, 1, 1, 2, 2, 3, 3], k=4)
-    tests = {tuple(np.unique(data.groups[held_out(data, 0.5, seed)[1]])) for seed in range(30)}
+    tests = {tuple(np.unique(data.groups[split_indices(data, 0.5, seed)[1]])) for seed in range(30)}
     assert tests == {(0, 2), (1, 3)}
 
 
@@ -144,8 +146,8 @@ def test_the_first_order_decides_where_it_succeeds() -> None:
     # As this version and all earlier ones divide; studies that have begun rest on it.
     rng = np.random.default_rng(7)
     data = labelled(rng.integers(0, 3, 40), rng.integers(0, 20, 40))
-    assert held_out(data, 0.3, 0)[1].tolist() == [0, 1, 13, 20, 21, 22, 23, 26, 31, 32, 33, 34]
-    assert held_out(data, 0.3, 1, leave=3, leave_groups=2)[1].tolist() == [
+    assert split_indices(data, 0.3, 0)[1].tolist() == [0, 1, 13, 20, 21, 22, 23, 26, 31, 32, 33, 34]
+    assert split_indices(data, 0.3, 1, min_train=3, min_train_groups=2)[1].tolist() == [
         *(0, 2, 11, 13, 14, 16, 19, 21, 26, 32, 34, 37)
     ]
 
@@ -153,24 +155,24 @@ def test_the_first_order_decides_where_it_succeeds() -> None:
 def test_what_was_not_found_is_no_claim_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     data = labelled([0, 1, 0, 2, 1, 2], [0, 0, 1, 1, 2, 2])
     with pytest.raises(SplitError, match="and no division of whole groups has one image of every class for testing"):
-        held_out(data, 0.3, 0)
+        split_indices(data, 0.3, 0)
     monkeypatch.setattr("sonosynth.data.split._Pool.solve", lambda *_: None)
     with pytest.raises(SplitError, match=r"was found in 50 tries .* whether one exists is not known; try another seed"):
-        held_out(data, 0.3, 0)
+        split_indices(data, 0.3, 0)
     with pytest.raises(SplitError, match=r"'benign' is too small .* 1 of 2 images and 1 of 2 groups are left"):
-        held_out(labelled([0, 0, 1, 1, 1, 1], k=2), 0.3, 0, leave=2)
+        split_indices(labelled([0, 0, 1, 1, 1, 1], k=2), 0.3, 0, min_train=2)
 
 
 def test_a_group_larger_than_the_test_set_is_left_if_there_are_others() -> None:
     data = labelled([0] * 10 + [1] * 10, [0] * 6 + [1, 2, 3, 4] + [10 + i for i in range(10)], k=2)
     for seed in range(20):
-        _, test = held_out(data, 0.2, seed)
+        _, test = split_indices(data, 0.2, seed)
         assert len(test) == 4 and 0 not in test
 
 
 def test_a_class_of_large_groups_is_on_both_sides_though_the_test_set_grows() -> None:
     data = labelled([0] * 14 + [1] * 6, [*range(14), 20, 20, 20, 21, 21, 21], k=2)
-    train, test = held_out(data, 0.1, 0)
+    train, test = split_indices(data, 0.1, 0)
     assert per_class(data, test).tolist() == [1, 3] and per_class(data, train).tolist() == [13, 3]
 
 
@@ -290,6 +292,6 @@ def test_large_sets_take_no_long() -> None:
     rng = np.random.default_rng(0)
     data = labelled(rng.integers(0, 3, 40_000), rng.integers(0, 30_000, 40_000))
     start = time.process_time()
-    train, _ = held_out(data, 0.2, 0)
+    train, _ = split_indices(data, 0.2, 0)
     nested_subsets(data, train, [25, 100, 1000, 10_000], 0, 0)
     assert time.process_time() - start < 5  # 0.4 s; a quadratic method takes minutes

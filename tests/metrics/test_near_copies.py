@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sonosynth.core.errors import ClassError, FeatureError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.groups import with_groups
-from sonosynth.data.scan import decode, read_source
+from sonosynth.data.scan import decode_image, read_source
 from sonosynth.metrics.memorisation.near_copies import (
     CEILING,
     MIN_REAL,
@@ -239,7 +239,7 @@ def test_held_out_real_images_are_not_accused(real_images):
     source, _ = with_groups(read_source(real_images / "Dataset_BUSI_with_GT"), groups, drop_conflicts=True)
     first = {item.group: item for item in source.items}
     chosen = numpy_generator(0, "groups").permutation(sorted(first))[:120]
-    pictures = [Image.fromarray(decode(first[group]).grey) for group in chosen]
+    pictures = [Image.fromarray(decode_image(first[group]).grey) for group in chosen]
     images = np.stack([np.asarray(picture.resize((64, 64), Image.Resampling.BICUBIC)) for picture in pictures])
     found = near_copies(images[:50], images[80:], images[50:80])
     assert not found.copied.any()

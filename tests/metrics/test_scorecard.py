@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sonosynth.core.errors import ClassError, FeatureError, LeakageError, SourceError
-from sonosynth.data.encoding import Encoding, as_columns
+from sonosynth.data.encoding import Encoding, encodings_to_columns
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.comparison import BASELINE_DRAWS, comparisons
@@ -355,7 +355,7 @@ def test_the_seed_reaches_the_draws_of_the_limit(fast):
 
 
 def stored(part: ImageSet, encodings: list[Encoding]) -> ImageSet:
-    return replace(part, extra=as_columns([encodings[k % len(encodings)] for k in range(len(part))]))
+    return replace(part, extra=encodings_to_columns([encodings[k % len(encodings)] for k in range(len(part))]))
 
 
 JPEG, JPEG_30, PNG = Encoding("JPEG", True, 75, 8), Encoding("JPEG", True, 30, 8), Encoding("PNG", False, None, 8)
@@ -418,7 +418,7 @@ def test_chance_differences_in_compression_are_not_told(fast):
     told = 0
     for _ in range(100):
         parts = [image_set({"a": 40}, k) for k in range(3)]
-        encoded = [replace(p, extra=as_columns([mixed[k] for k in rng.integers(0, 6, 40)])) for p in parts]
+        encoded = [replace(p, extra=encodings_to_columns([mixed[k] for k in rng.integers(0, 6, 40)])) for p in parts]
         told += bool(compression_note(dict(zip(("train", "synthetic", "held-out"), encoded, strict=True))))
     assert told <= 6  # six comparisons at 0.01 each, of which three are conditional on a difference of 10 in quality
 

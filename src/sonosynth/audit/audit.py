@@ -21,12 +21,12 @@ from sonosynth.core.files import atomic_file, read_json
 from sonosynth.core.text import agreeing, counted
 from sonosynth.core.types import Array, StageProgress
 from sonosynth.data.encoding import Encoding, encodings
-from sonosynth.data.groups import Clusters, members, place, write_groups
+from sonosynth.data.groups import cluster_numbers, group_members, table_path, write_groups
 from sonosynth.data.overlays import Overlays, find_overlays
 from sonosynth.data.prepare import group_numbers
-from sonosynth.data.readers.images import COLOUR, Picture, to_side
+from sonosynth.data.readers.images import COLOUR, DecodedImage, resize_longest_side
 from sonosynth.data.scan import SourceReport, decode_all
-from sonosynth.data.source import Source, SourceItem, named
+from sonosynth.data.source import Source, SourceItem, some_of
 
 AUDIT = "audit.json"
 _THUMB = 200  # pixels of the longest side of the pictures that are kept to be shown
@@ -80,10 +80,9 @@ class Audit:
     @property
     def clusters(self) -> list[list[int]]:
         """Images that duplicates join, two or more together, the largest first."""
-        joined = Clusters(len(self.report.images))
-        for pair in self.duplicates:
-            joined.join(pair.a, pair.b)
-        return sorted(joined.several(), key=lambda members: (-len(members), members))
+        numbers = cluster_numbers(len(self.report.images), ((pair.a, pair.b) for pair in self.duplicates))
+        several = [members.tolist() for members in group_members(numbers) if len(members) > 1]
+        return sorted(several, key=lambda members: (-len(members), members))
 
     @property
     def known(self) -> list[list[int]]:
@@ -150,10 +149,10 @@ def audit(
     """
     tell = progress or (lambda done, total, stage: None)
 
-    def work(item: SourceItem, picture: Picture) -> tuple[Any, ...]:
+    def work(item: SourceItem, picture: DecodedImage) -> tuple[Any, ...]:
         grey = picture.grey
         overlays = find_overlays(grey)
-        small = to_side(grey, _THUMB)
+        small = resize_longest_side(grey, _THUMB)
         square = np.asarray(_square(grey))
         return view(grey, overlays.mask(grey.shape)), overlays, measure_quality(grey), small, square
 
@@ -164,13 +163,8 @@ def audit(
     similar = [pair for pair in find_duplicates(views, progress, _threads()) if (pair.a, pair.b) not in known]
     duplicates = tuple(sorted([*exact, *similar], key=lambda pair: (pair.a, pair.b)))
     own = group_numbers(report)
-    joined = Clusters(len(own))
-    for first, *others in members(own):
-        for other in others:
-            joined.join(int(first), int(other))
-    for pair in duplicates:
-        joined.join(pair.a, pair.b)
-    groups = joined.numbers()
+    of_one_group = [(first, other) for first, *others in group_members(own) for other in others]
+    groups = cluster_numbers(len(own), [*of_one_group, *((pair.a, pair.b) for pair in duplicates)])
     labels = np.array([source.classes.index(image.item.label) for image in report.images])
     stored = encodings([image.item for image in report.images], source.options)
     found, forest = _shortcuts(report, overlays, quality, stored, labels, groups)
@@ -198,7 +192,7 @@ def shared_frames(first: Source, second: Source, progress: StageProgress | None 
     """
     tell = progress or (lambda done, total, stage: None)
 
-    def seen(item: SourceItem, picture: Picture) -> tuple[str, View]:
+    def seen(item: SourceItem, picture: DecodedImage) -> tuple[str, View]:
         return item.id, view(picture.grey, find_overlays(picture.grey).mask(picture.grey.shape))
 
     ids, views = [], []
@@ -285,7 +279,7 @@ def _notes(report: SourceReport, groups: Array, labels: Array, sizes: Sequence[i
     joined = [" + ".join(several) for several in names.values() if len(several) > 1]
     if joined:
         more = " (groups.csv has all)" if len(joined) > _NAMED else ""
-        notes.append(f"the source's own groups that show one frame, and are joined: {named(joined, _NAMED)}{more}")
+        notes.append(f"the source's own groups that show one frame, and are joined: {some_of(joined, _NAMED)}{more}")
     classes = report.source.classes
     counts = {name: len(np.unique(groups[labels == i])) for i, name in enumerate(classes)}
     notes += [
@@ -337,4 +331,4 @@ def write_tables(found: Audit, out: Path) -> None:
         for pair in found.duplicates:
             a, b = items[pair.a], items[pair.b]
             labels = a.label if a.label == b.label else f"{a.label}|{b.label}"
-            table.writerow((place(a, root), place(b, root), pair.kind, f"{pair.similarity:.4f}", labels))
+            table.writerow((table_path(a, root), table_path(b, root), pair.kind, f"{pair.similarity:.4f}", labels))

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from sonosynth.audit.keypoints import SIDE, Keypoints, candidates, find_keypoints, unit
 from sonosynth.core.types import Array, StageProgress
-from sonosynth.data.readers.images import to_side
+from sonosynth.data.readers.images import resize_longest_side
 
 Kind = Literal["exact", "near", "partial", "flipped"]
 
@@ -69,11 +69,11 @@ def view(grey: Array, ignored: Array | None = None) -> View:
     """Return what the search needs of uint8 `grey` ``[H, W]``; bool `ignored` marks text and other overlays."""
     import cv2
 
-    small = to_side(grey, _VIEW).astype(np.float32)
+    small = resize_longest_side(grey, _VIEW).astype(np.float32)
     detail = cv2.GaussianBlur(small, (0, 0), _BAND[0]) - cv2.GaussianBlur(small, (0, 0), _BAND[1])
     shown = None
     if ignored is not None and ignored.any():
-        shown = to_side(ignored.astype(np.uint8) * 255, _VIEW) < 128
+        shown = resize_longest_side(ignored.astype(np.uint8) * 255, _VIEW) < 128
     return View(find_keypoints(grey, ignored), detail.astype(np.float16), shown)
 
 

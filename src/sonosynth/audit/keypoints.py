@@ -16,7 +16,7 @@ import torch
 
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.types import Array, Progress
-from sonosynth.data.readers.images import to_side
+from sonosynth.data.readers.images import resize_longest_side
 
 SIDE = 320  # pixels of the longest side at which keypoints are found: one scale for images of any size
 _KEYPOINTS = 400  # an image
@@ -54,10 +54,10 @@ def find_keypoints(grey: Array, ignored: Array | None = None) -> Keypoints:
     """Return the strongest keypoints of uint8 `grey` ``[H, W]``; none where bool `ignored` ``[H, W]`` is set."""
     import cv2
 
-    picture = to_side(grey, SIDE)
+    picture = resize_longest_side(grey, SIDE)
     mask = None
     if ignored is not None:
-        mask = 255 - 255 * (to_side(ignored.astype(np.uint8) * 255, SIDE) > 0).astype(np.uint8)
+        mask = 255 - 255 * (resize_longest_side(ignored.astype(np.uint8) * 255, SIDE) > 0).astype(np.uint8)
     sift = cv2.SIFT_create(nfeatures=_KEYPOINTS, contrastThreshold=_CONTRAST)  # type: ignore[attr-defined]
     found, raw = sift.detectAndCompute(picture, mask)
     if raw is None:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, laplace
 
 from sonosynth.core.types import Array
-from sonosynth.data.readers.images import to_side
+from sonosynth.data.readers.images import resize_longest_side
 
 _SIDE = 256  # pixels of the longest side at which blur is measured
 
@@ -45,7 +45,7 @@ class Quality:
 def measure_quality(grey: Array) -> Quality:
     """Return the numbers of uint8 `grey` ``[H, W]``."""
     height, width = grey.shape
-    small = to_side(grey, _SIDE).astype(np.float32)
+    small = resize_longest_side(grey, _SIDE).astype(np.float32)
     spread = float(small.std())
     sharpness = float(np.abs(laplace(gaussian_filter(small, 0.7))).mean()) / spread if spread > 0 else 0.0
     constant = grey.max(axis=1) == grey.min(axis=1)

@@ -13,7 +13,7 @@ import scipy.stats
 
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.types import Array
-from sonosynth.data.groups import members
+from sonosynth.data.groups import group_members
 
 _PERMUTATIONS = 2000
 _FOLDS = 5
@@ -139,7 +139,7 @@ def _summary(values: Array) -> float | dict[str, float]:
 
 def _one_of_each(labels: Array, groups: Array) -> Array:
     rng = numpy_generator("audit", "one of each group")
-    return np.array([of[0] if len(set(labels[of])) == 1 else rng.choice(of) for of in members(groups)])
+    return np.array([of[0] if len(set(labels[of])) == 1 else rng.choice(of) for of in group_members(groups)])
 
 
 def _of_kinds(kinds: Array, labels: Array) -> tuple[float, float]:
@@ -221,7 +221,7 @@ def _columns(values: Array) -> list[Array]:
 
 def _shuffled(labels: Array, groups: Array, rng: np.random.Generator) -> Array:
     """Return `labels` dealt anew to whole groups: each takes those of another, shuffled, and again if it is larger."""
-    groups_of, dealt = members(groups), np.empty_like(labels)
+    groups_of, dealt = group_members(groups), np.empty_like(labels)
     for of, other in zip(groups_of, rng.permutation(len(groups_of)), strict=True):
         theirs = labels[groups_of[other]]
         if len(set(theirs)) > 1:

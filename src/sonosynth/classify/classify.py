@@ -35,8 +35,8 @@ from sonosynth.core.errors import ClassError, MixedSizesError
 from sonosynth.core.text import agreeing, counted
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import load_image_sets
-from sonosynth.data.split import check_apart, check_real, other_classes, shared_images
+from sonosynth.data.prepare import load_together
+from sonosynth.data.split import check_disjoint, check_real, other_classes, shared_images
 
 DISTANCE_FEATURES = "efficientnet-lite0"  # of the distance filter
 
@@ -282,7 +282,7 @@ def _check_options(
 def _loaded(sources: Mapping[str, ImageSet | Path | str | None]) -> dict[str, ImageSet]:
     """Return the image set of each role that has a source, all with the classes of the training images."""
     paths = list(dict.fromkeys(Path(s) for s in sources.values() if s is not None and not isinstance(s, ImageSet)))
-    read = dict(zip(paths, load_image_sets(paths), strict=True))
+    read = dict(zip(paths, load_together(paths), strict=True))
     sets: dict[str, ImageSet] = {}
     for role, source in sources.items():
         if source is None:
@@ -314,11 +314,13 @@ def _check_sets(sets: Mapping[str, ImageSet]) -> None:
         if role != "synthetic":
             check_real(sets[role], f"{role} images")
         if role != "test":
-            check_apart(sets[role], sets["test"], (f"{role} images", "test images"), "test on images of other patients")
+            check_disjoint(
+                sets[role], sets["test"], (f"{role} images", "test images"), "test on images of other patients"
+            )
     for role in ("training", "synthetic"):
         if "validation" in sets and role in sets:
             roles = (f"{role} images", "validation images")
-            check_apart(sets[role], sets["validation"], roles, "choose by images of other patients")
+            check_disjoint(sets[role], sets["validation"], roles, "choose by images of other patients")
 
 
 def _check_two_classes(role: str, images: ImageSet) -> None:

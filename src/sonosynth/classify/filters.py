@@ -11,7 +11,7 @@ from sonosynth.core.errors import ClassError, SonosynthError
 from sonosynth.core.text import did_you_mean
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.split import check_classes, check_real
+from sonosynth.data.split import check_real, check_same_classes
 
 FILTERS = ("confidence", "distance")
 DEFAULT_FOLDS = 3
@@ -191,7 +191,7 @@ def distance_filter(
 def _check(train: ImageSet, synthetic: ImageSet, quantile: float) -> None:
     check_quantile(quantile)
     check_real(train, "training images")
-    check_classes(train, synthetic)
+    check_same_classes(train, synthetic)
     for label in np.unique(synthetic.labels):
         if not (train.labels == label).any():
             raise ClassError(

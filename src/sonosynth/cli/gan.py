@@ -70,7 +70,7 @@ def train(
     from sonosynth.core.distributed import is_main_process, launch
     from sonosynth.core.errors import RecipeError
     from sonosynth.core.files import read_json
-    from sonosynth.data.prepare import load_image_set
+    from sonosynth.data.prepare import load
     from sonosynth.data.split import nested_subsets
     from sonosynth.gan.checkpoint import RECIPE, TRANSFER
     from sonosynth.gan.registry import make_recipe
@@ -84,7 +84,7 @@ def train(
     if class_name is not None and conditional:
         raise RecipeError("--class trains on one class alone, and --conditional on all of them; leave one of them out")
     recipe = make_recipe(gan, **_settings(settings or []))
-    images = load_image_set(data)
+    images = load(data)
     if class_name is not None:
         images = images.of_class(class_name)
     present = tuple(name for name, count in images.class_counts.items() if count)

@@ -57,7 +57,7 @@ def score(
 
     from sonosynth.core.device import provenance
     from sonosynth.core.files import check_folder, check_outputs, user_cache
-    from sonosynth.data.prepare import load_image_sets
+    from sonosynth.data.prepare import load_together
     from sonosynth.features.registry import require_weights
     from sonosynth.metrics.scorecard import score as score_images
     from sonosynth.metrics.scores import as_json, write_scores
@@ -68,7 +68,7 @@ def score(
     check_folder(kept, "--cache, or SONOSYNTH_CACHE")
     parts = _parts(only)
     names = tuple(dict.fromkeys(features or ("inception",)))
-    train, made, *more = load_image_sets([real, synthetic, *filter(None, [held_out])])
+    train, made, *more = load_together([real, synthetic, *filter(None, [held_out])])
     unseen = more[0] if more else None
     with progress_bar("weights") as progress:
         require_weights(names, progress)

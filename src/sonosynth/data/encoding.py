@@ -93,13 +93,13 @@ def encoding_of(path: Path, options: ReadOptions | None = None) -> Encoding:
     return Encoding(_named(path), lossy=False)
 
 
-def as_columns(found: Sequence[Encoding | None]) -> dict[str, tuple[str, ...]]:
+def encodings_to_columns(found: Sequence[Encoding | None]) -> dict[str, tuple[str, ...]]:
     """Return the manifest columns `COLUMNS`, a value per image; empty where nothing is known or nothing applies."""
     rows = [_row(encoding) for encoding in found]
     return dict(zip(COLUMNS, zip(*rows, strict=True), strict=True)) if rows else {}
 
 
-def from_columns(columns: Mapping[str, Sequence[str]], ids: Sequence[str]) -> list[Encoding | None]:
+def encodings_from_columns(columns: Mapping[str, Sequence[str]], ids: Sequence[str]) -> list[Encoding | None]:
     """Return what `as_columns` made columns of; None for all images if there are none. Raises ManifestError."""
     if not columns.keys() >= set(COLUMNS):
         return [None] * len(ids)

@@ -1,57 +1,41 @@
 """Which images belong together: clusters, and the table ``groups.csv`` that carries them from an audit to a study."""
 
 import csv
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sonosynth.core.errors import ClassError, ManifestError, UnreadableImageError
 from sonosynth.core.files import atomic_file
 from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.data.readers.tables import read_table
-from sonosynth.data.scan import decode
-from sonosynth.data.source import ReadOptions, Source, SourceItem, named
+from sonosynth.data.scan import decode_image
+from sonosynth.data.source import ReadOptions, Source, SourceItem, some_of
 
 _COLUMNS = ("path", "group", "conflict")
 
 
-class Clusters:
-    """Disjoint sets of the numbers 0 to n - 1, joined one pair at a time."""
+def cluster_numbers(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Return int64 ``[n]``: which cluster each of `n` things is in, if those of each pair belong to one.
 
-    def __init__(self, n: int) -> None:
-        self._parent = list(range(n))
-
-    def _root(self, i: int) -> int:
-        path = []
-        while self._parent[i] != i:
-            path.append(i)
-            i = self._parent[i]
-        for j in path:
-            self._parent[j] = i
-        return i
-
-    def join(self, a: int, b: int) -> None:
-        """Put the sets of `a` and `b` together."""
-        a, b = self._root(a), self._root(b)
-        self._parent[max(a, b)] = min(a, b)
-
-    def numbers(self) -> np.ndarray[Any, Any]:
-        """Return int64 ``[n]``: sets numbered in order of first appearance."""
-        seen: dict[int, int] = {}
-        return np.array([seen.setdefault(self._root(i), len(seen)) for i in range(len(self._parent))], dtype=np.int64)
-
-    def several(self) -> list[list[int]]:
-        """Return the sets of two or more."""
-        members: dict[int, list[int]] = {}
-        for i in range(len(self._parent)):
-            members.setdefault(self._root(i), []).append(i)
-        return [found for found in members.values() if len(found) > 1]
+    Clusters are numbered in order of first appearance.
+    """
+    a, b = np.array([*pairs], dtype=np.int64).reshape(-1, 2).T
+    _, found = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)
+    return first_appearance(found)
 
 
-def place(item: SourceItem, root: Path) -> str:
+def first_appearance(values: np.ndarray) -> np.ndarray:
+    """Return int64 ``[n]``: `values` renumbered from 0 in order of first appearance."""
+    _, first, numbers = np.unique(values, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[numbers], dtype=np.int64)
+
+
+def table_path(item: SourceItem, root: Path) -> str:
     """Return how tables call an image: its path from `root`, with ``#frame`` for one of several in a file."""
     path = item.path.relative_to(root).as_posix()
     return path if item.frame is None else f"{path}#{item.frame}"
@@ -65,7 +49,7 @@ def write_groups(
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)
         for item, group, wrong in zip(items, groups, conflict, strict=True):
-            table.writerow((place(item, root), int(group), int(wrong)))
+            table.writerow((table_path(item, root), int(group), int(wrong)))
 
 
 def with_groups(
@@ -85,14 +69,14 @@ def with_groups(
             image twice, or misses one of the source.
         ClassError: with the conflicts a whole class would go.
     """
-    places = [place(item, source.root) for item in source.items]
+    places = [table_path(item, source.root) for item in source.items]
     rows = _rows(path, bool(drop_conflicts), set(places))
     absent = [(item, name) for item, name in zip(source.items, places, strict=True) if name not in rows]
     missing = [name for item, name in absent if not (skip_unreadable and _is_unreadable(item, source.options))]
     if missing:
         raise ManifestError(
             f"{path} has no row for {len(missing)} of {counted(len(places), 'image')} of {source.root}: "
-            f"{named(missing, 3)}; run 'sonosynth data audit' on this source, or add the rows"
+            f"{some_of(missing, 3)}; run 'sonosynth data audit' on this source, or add the rows"
         )
     # What is unreadable stays, without a group, so that it is counted when it is left out.
     nothing = (None, False)
@@ -134,7 +118,7 @@ def whole_number(group: str) -> int | None:
         return None
 
 
-def members(groups: np.ndarray) -> list[np.ndarray]:
+def group_members(groups: np.ndarray) -> list[np.ndarray]:
     """Return the indices of the images of each group, in the order of the group numbers, int ``[N]``."""
     order = np.argsort(groups, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
@@ -142,7 +126,7 @@ def members(groups: np.ndarray) -> list[np.ndarray]:
 
 def _is_unreadable(item: SourceItem, options: ReadOptions) -> bool:
     try:
-        decode(item, options)
+        decode_image(item, options)
     except UnreadableImageError:
         return True
     return False

@@ -17,7 +17,7 @@ from sonosynth.core.text import did_you_mean
 
 MANIFEST = "manifest.csv"
 _OWN_COLUMNS = ("path", "label", "group", "id", "synthetic")
-SYNTHETIC = "synthetic ultrasound image made by sonosynth; not a patient's"
+SYNTHETIC_NOTICE = "synthetic ultrasound image made by sonosynth; not a patient's"
 """What is written into files of synthetic images."""
 
 
@@ -142,7 +142,7 @@ class ImageSet:
         """
         with atomic_directory(directory) as beside:
             paths = self.file_names()
-            marks = synthetic_mark() if self.synthetic else None
+            marks = synthetic_png_info() if self.synthetic else None
             for image, path in zip(self.images, paths, strict=True):
                 (beside / path).parent.mkdir(exist_ok=True)
                 Image.fromarray(image).save(beside / path, pnginfo=marks)
@@ -223,10 +223,10 @@ class ImageSet:
         )
 
 
-def synthetic_mark() -> PngImagePlugin.PngInfo:
+def synthetic_png_info() -> PngImagePlugin.PngInfo:
     """Return what a PNG of synthetic images says of itself: a text called "Source"."""
     marks = PngImagePlugin.PngInfo()
-    marks.add_text("Source", SYNTHETIC)
+    marks.add_text("Source", SYNTHETIC_NOTICE)
     return marks
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.core.text import counted
 from sonosynth.data.readers.images import SUFFIXES, decode_file, opened, png_header, readable
-from sonosynth.data.source import entries
+from sonosynth.data.source import list_folder
 
 # What the field's data sets put before or after the name of an image to call its mask, without case.
 _WORDS = (
@@ -189,7 +189,7 @@ def mask_folders_near(root: Path, folders: Iterable[Path]) -> list[Path]:
             if place in looked_into or not place.is_relative_to(root):
                 continue
             looked_into.add(place)
-            inside = [entry for entry in entries(place)[0] if entry.is_dir() and not entry.is_symlink()]
+            inside = [entry for entry in list_folder(place)[0] if entry.is_dir() and not entry.is_symlink()]
             names = [entry.name for entry in inside]
             found |= {entry: None for entry in inside if _is_mask_folder(entry.name, names)}
     return list(found)

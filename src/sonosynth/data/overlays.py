@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from sonosynth.core.types import Array
-from sonosynth.data.readers.images import to_side
+from sonosynth.data.readers.images import resize_longest_side
 
 _SIDE = 512  # pixels of the longest side at which overlays are looked for, enlarged or reduced
 _SURE = 0.75  # what the reader must be sure of a word
@@ -68,7 +68,7 @@ class Overlays:
 
 def find_overlays(grey: Array) -> Overlays:
     """Return what lies over uint8 `grey` ``[H, W]``."""
-    small = to_side(grey, _SIDE)
+    small = resize_longest_side(grey, _SIDE)
     factor = max(grey.shape) / _SIDE
     texts = _read(small)
     crosses = [cross for cross in _crosses(small) if not any(_inside(cross, box) for _, box in texts)]
@@ -83,7 +83,7 @@ def find_overlays(grey: Array) -> Overlays:
     )
 
 
-def without_overlays(grey: Array) -> tuple[Array, int]:
+def remove_overlays(grey: Array) -> tuple[Array, int]:
     """Return uint8 `grey` ``[H, W]`` with words, calipers and their lines filled, and how many pixels that are.
 
     They are filled from their surroundings (Telea, J. Graphics Tools 9:23, 2004): smooth where tissue was, for the hole

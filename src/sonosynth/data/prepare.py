@@ -16,12 +16,12 @@ from sonosynth.core.files import atomic_directory, check_output, read_json, writ
 from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.core.types import Progress
 from sonosynth.data import encoding
-from sonosynth.data.groups import whole_number
+from sonosynth.data.groups import cluster_numbers, first_appearance, whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
-from sonosynth.data.overlays import without_overlays
-from sonosynth.data.readers.images import LARGEST, SUFFIXES, Picture
+from sonosynth.data.overlays import remove_overlays
+from sonosynth.data.readers.images import LARGEST, SUFFIXES, DecodedImage
 from sonosynth.data.readers.volumes import data_files
-from sonosynth.data.resize import Fit, Geometry, around, fitted
+from sonosynth.data.resize import Fit, Geometry, lesion_crop, resize_to_square
 from sonosynth.data.scan import ImageFacts, SourceReport, decode_all, read_source
 from sonosynth.data.source import Source, SourceItem
 
@@ -74,7 +74,7 @@ def prepare(
         skip_unreadable: leave files that cannot be decoded out, and count them.
         classes: the classes to take, in this order; all of them, sorted, if not given.
         progress: called with the number of files done and of all files.
-        mask_overlays: fill burned-in words and calipers from their surroundings first (`overlays.without_overlays`);
+        mask_overlays: fill burned-in words and calipers from their surroundings first (`remove_overlays`);
             the column `overlay_pixels` says how many pixels of each original were filled.
 
     Returns:
@@ -88,10 +88,10 @@ def prepare(
         raise ValueError(f"size must be {SIZES[0]} to {SIZES[-1]} and fit one of {get_args(Fit)}: {size}, {fit!r}")
     chosen = _of_classes(source, classes) if classes is not None else source
 
-    def work(item: SourceItem, picture: Picture) -> tuple[np.ndarray, Geometry, int, bool]:
-        grey, filled = without_overlays(picture.grey) if mask_overlays else (picture.grey, 0)
-        square = around(item.masks, grey.shape) if fit == "mask" else None
-        return *fitted(grey, size, fit, square), filled, square is not None
+    def work(item: SourceItem, picture: DecodedImage) -> tuple[np.ndarray, Geometry, int, bool]:
+        grey, filled = remove_overlays(picture.grey) if mask_overlays else (picture.grey, 0)
+        square = lesion_crop(item.masks, grey.shape) if fit == "mask" else None
+        return *resize_to_square(grey, size, fit, square), filled, square is not None
 
     report, values = decode_all(chosen, work, skip_unreadable, progress)
     images = np.stack([image for image, *_ in values])
@@ -131,7 +131,7 @@ def _mask_note(report: SourceReport, marked: Sequence[bool]) -> str:
     return f"{note}; in the middle: {without}, which can tell the classes apart by magnification" if bare else note
 
 
-def load_image_set(path: Path) -> ImageSet:
+def load(path: Path) -> ImageSet:
     """Return the image set at `path`: a prepared one, or any source whose images all have one size.
 
     The columns `encoding.COLUMNS` say how the files store their pixels, of a prepared set how the original files did.
@@ -140,13 +140,13 @@ def load_image_set(path: Path) -> ImageSet:
         SourceError: as `read_source`; an unreadable file is always an error here.
         MixedSizesError: images of several sizes; `sonosynth data prepare` makes them one.
     """
-    return load_image_sets([path])[0]
+    return load_together([path])[0]
 
 
-def load_image_sets(paths: Sequence[Path]) -> list[ImageSet]:
+def load_together(paths: Sequence[Path]) -> list[ImageSet]:
     """Return the image set at each of `paths`; 16-bit values that state no depth are scaled alike in all of them.
 
-    Raises as `load_image_set` does.
+    Raises as `load` does.
     """
     sources = [read_source(path) for path in paths]
     together = tuple(item for source in sources for item in source.items)
@@ -174,29 +174,19 @@ def group_numbers(report: SourceReport) -> np.ndarray:
     """
     items = report.source.items
     if report.source.kind == "image set":
-        numbers = [_whole(report, item) for item in items]
+        numbers = np.array([_whole(report, item) for item in items], dtype=np.int64)
     else:
         seen: dict[object, int] = {}
-        numbers = [seen.setdefault(item.group or index, len(seen)) for index, item in enumerate(items)]
+        numbers = np.array(
+            [seen.setdefault(item.group or i, len(seen)) for i, item in enumerate(items)], dtype=np.int64
+        )
     if report.source.synthetic:
-        return np.array(numbers, dtype=np.int64)
-    appearance = {number: i for i, number in reversed(list(enumerate(numbers)))}
-    joined: dict[int, int] = {}
-
-    def root(number: int) -> int:
-        path = []
-        while number in joined:
-            path.append(number)
-            number = joined[number]
-        joined.update(dict.fromkeys(path, number))
-        return number
-
-    for cluster in report.duplicates:
-        for copy in cluster[1:]:
-            roots = sorted((root(numbers[cluster[0]]), root(numbers[copy])), key=appearance.__getitem__)
-            if roots[0] != roots[1]:
-                joined[roots[1]] = roots[0]
-    return np.array([root(number) for number in numbers], dtype=np.int64)
+        return numbers
+    groups = first_appearance(numbers)
+    copies = [(groups[first], groups[copy]) for first, *others in report.duplicates for copy in others]
+    joined = cluster_numbers(len(items), copies)[groups]
+    _, first, inverse = np.unique(joined, return_index=True, return_inverse=True)
+    return np.asarray(numbers[first[inverse]])
 
 
 def _whole(report: SourceReport, item: SourceItem) -> int:
@@ -237,7 +227,7 @@ def _stored(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[
     if not columns.keys().isdisjoint(encoding.COLUMNS):
         return {}
     found = encoding.encodings(report.source.items, report.source.options)
-    return encoding.as_columns(found) if any(found) else {}
+    return encoding.encodings_to_columns(found) if any(found) else {}
 
 
 def _earlier_scales(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
@@ -388,7 +378,7 @@ def _done_before(out: Path, arguments: Mapping[str, object]) -> tuple[ImageSet, 
         )
         what = changes or "another content of the source"
         raise OutputError(f"{out} was made with other arguments ({what}); choose another --out or remove it first")
-    data = load_image_set(out)
+    data = load(out)
     if _content(data) != content:
         raise OutputError(f"{out} was changed after it was made; choose another --out or remove it first")
     return data, notes

@@ -39,14 +39,14 @@ class Geometry:
     offset_y: int
 
 
-def centre(shape: tuple[int, int]) -> Square:
+def centre_crop(shape: tuple[int, int]) -> Square:
     """Return the square in the middle of a picture of `shape` ``(H, W)``."""
     height, width = shape
     side = min(height, width)
     return (width - side) // 2, (height - side) // 2, side
 
 
-def around(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
+def lesion_crop(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
     """Return the square around all that `masks` mark in a picture of `shape` ``(H, W)``; None where nothing is marked.
 
     Its side is one and a half times the longer side of the bounding box, at most the shorter side of the picture;
@@ -78,7 +78,9 @@ def around(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
     )
 
 
-def fitted(grey: np.ndarray, size: int, fit: Fit, square: Square | None = None) -> tuple[np.ndarray, Geometry]:
+def resize_to_square(
+    grey: np.ndarray, size: int, fit: Fit, square: Square | None = None
+) -> tuple[np.ndarray, Geometry]:
     """Return uint8 ``[H, W]`` brought to uint8 ``[size, size]`` with Pillow's antialiased bicubic filter, and how.
 
     Padding mirrors the picture at its left, right and lower edge, repeatedly where the picture is narrower than the
@@ -87,7 +89,7 @@ def fitted(grey: np.ndarray, size: int, fit: Fit, square: Square | None = None) 
     """
     height, width = grey.shape
     if fit in ("crop", "mask"):
-        left, top, side = square or centre((height, width))
+        left, top, side = square or centre_crop((height, width))
         cut = grey[top : top + side, left : left + side]
     else:
         left, top, cut = 0, 0, grey
@@ -110,7 +112,7 @@ _COLUMNS = ("crop_width", "crop_height", "scale_x", "scale_y", "offset_x", "offs
 
 
 @dataclass(frozen=True)
-class Frame:
+class OriginalArea:
     """The part of a prepared image that shows the original, and the original's shape; all in pixels.
 
     Attributes:
@@ -130,7 +132,7 @@ class Frame:
     original_height: int
 
 
-def common_frame(data: ImageSet) -> Frame | None:
+def common_original_area(data: ImageSet) -> OriginalArea | None:
     """Return the frame that all images of `data` share, or None if their originals differ in shape or are unknown."""
     if not len(data) or not set(_COLUMNS) <= data.extra.keys():
         return None
@@ -141,10 +143,12 @@ def common_frame(data: ImageSet) -> Frame | None:
         width, height, scale_x, scale_y, left, top = (float(text) for text in rows.pop())
     except ValueError:
         return None  # columns of the user's own that happen to be called so
-    return Frame(round(left), round(top), round(width * scale_x), round(height * scale_y), round(width), round(height))
+    return OriginalArea(
+        round(left), round(top), round(width * scale_x), round(height * scale_y), round(width), round(height)
+    )
 
 
-def restored(data: ImageSet, frame: Frame) -> ImageSet:
+def crop_to_original(data: ImageSet, frame: OriginalArea) -> ImageSet:
     """Return `data` with all images cut to `frame` and brought back to the shape of the originals.
 
     Padding is cut off; stretching is undone by shrinking one side with Pillow's antialiased bicubic filter. A part that

@@ -16,7 +16,7 @@ from sonosynth.data.imageset import MANIFEST
 from sonosynth.data.readers.dicom.header import dicom_files, quiet
 from sonosynth.data.readers.folder import Folder, images_below, read_folders
 from sonosynth.data.readers.frames import THREADS, OpenFiles
-from sonosynth.data.readers.images import COLOUR, HOW_TO_SKIP, Picture
+from sonosynth.data.readers.images import COLOUR, HOW_TO_SKIP, DecodedImage
 from sonosynth.data.readers.manifest import (
     DATASET_JSON,
     LABELS,
@@ -26,7 +26,7 @@ from sonosynth.data.readers.manifest import (
     read_manifest,
 )
 from sonosynth.data.readers.npz import SUFFIX, read_npz
-from sonosynth.data.source import ReadOptions, Source, SourceItem, named
+from sonosynth.data.source import ReadOptions, Source, SourceItem, some_of
 
 _T = TypeVar("_T")
 _NAMED = 3  # names in a note
@@ -88,7 +88,7 @@ def _read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | N
         labels = tables
         if len(labels) > 1:
             raise SourceError(
-                f"{root} holds {len(labels)} tables: {named((p.name for p in labels), 5)}; give one as SOURCE"
+                f"{root} holds {len(labels)} tables: {some_of((p.name for p in labels), 5)}; give one as SOURCE"
             )
     if labels and (here.images or options.columns or dicom_files(root, force) or names_images(labels[0], options)):
         return read_manifest(labels[0], options)
@@ -108,7 +108,7 @@ def _check_no_columns(path: Path, options: ReadOptions) -> None:
 
 
 @quiet()
-def decode(item: SourceItem, options: ReadOptions | None = None) -> Picture:
+def decode_image(item: SourceItem, options: ReadOptions | None = None) -> DecodedImage:
     """Decode one image to grey pixels, by the rules of `decode_file`, `DicomFile`, `Clip`, `Volume` or `Arrays`.
 
     The depth of 16-bit values that state none is decided from the file of `item` alone, not from its source; give it as
@@ -184,15 +184,15 @@ class SourceReport:
         """Return lines to tell the user: the source's own, then files left out, conversions, copies, small classes."""
         notes = [*self.source.notes]
         if files := list(dict.fromkeys(self.unreadable)):
-            notes.append(f"{counted(len(files), 'unreadable file')} left out: {named(files, _NAMED)}{_more(files)}")
+            notes.append(f"{counted(len(files), 'unreadable file')} left out: {some_of(files, _NAMED)}{_more(files)}")
         for note, ids in self.conversions().items():
-            names = f": {named(ids, _NAMED)}" if note == COLOUR or len(ids) <= _NAMED else ""
+            names = f": {some_of(ids, _NAMED)}" if note == COLOUR or len(ids) <= _NAMED else ""
             notes.append(f"{note}: {len(ids)} of {counted(len(self.images), 'image')}{names}")
         if copies := sum(len(cluster) - 1 for cluster in self.duplicates):
             notes.append(f"exact copies of other images, each in one group with its original: {copies}")
         if self.conflicts:
             found = [" = ".join(self._name(i) for i in cluster) for cluster in self.conflicts]
-            listed = f"{named(found, _NAMED)}{_more(found)}"
+            listed = f"{some_of(found, _NAMED)}{_more(found)}"
             notes.append(f"copies with different labels, at least one of them wrong: {listed}")
         if len(self.source.classes) == 1:
             notes.append(f"only one class: {self.source.classes[0]}")
@@ -252,7 +252,7 @@ def scan(
 @quiet()
 def decode_all(
     source: Source,
-    work: Callable[[SourceItem, Picture], _T],
+    work: Callable[[SourceItem, DecodedImage], _T],
     skip_unreadable: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SourceReport, list[_T]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sonosynth.core.errors import SourceError
 from sonosynth.core.files import portable_key
-from sonosynth.data.readers.bit_depth import BITS
+from sonosynth.data.readers.bit_depth import BIT_DEPTHS
 
 # What systems, network drives and programs put beside the files of a user, without case.
 _SYSTEM = frozenset((
@@ -43,8 +43,8 @@ class ReadOptions:
     axis: str | None = None
 
     def __post_init__(self) -> None:
-        if self.bits is not None and self.bits not in BITS:
-            raise SourceError(f"bits must be {BITS[0]} to {BITS[-1]}, not {self.bits}")
+        if self.bits is not None and self.bits not in BIT_DEPTHS:
+            raise SourceError(f"bits must be {BIT_DEPTHS[0]} to {BIT_DEPTHS[-1]}, not {self.bits}")
         if self.axis is not None and self.axis not in AXES:
             raise SourceError(f"axis must be one of {', '.join(AXES)}, not '{self.axis}'")
 
@@ -118,7 +118,7 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def entries(folder: Path) -> tuple[list[Path], list[Path]]:
+def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return what lies in `folder`, in natural order: what is shown, and what is hidden or a system's own.
 
     Raises SourceError if it cannot be listed.
@@ -136,13 +136,13 @@ def files_below(folder: Path) -> Iterator[Path]:
 
     Raises SourceError if a folder cannot be listed.
     """
-    waiting = entries(folder)[0][::-1]
+    waiting = list_folder(folder)[0][::-1]
     while waiting:
         entry = waiting.pop()
         if not entry.is_dir():
             yield entry
         elif not entry.is_symlink():
-            waiting += entries(entry)[0][::-1]
+            waiting += list_folder(entry)[0][::-1]
 
 
 def _hidden(path: Path) -> bool:
@@ -177,7 +177,7 @@ def _stem(path: Path) -> str:
     return path.name if path.suffix[1:].isdigit() else path.stem
 
 
-def alike(classes: Sequence[str]) -> list[str]:
+def similar_class_names(classes: Sequence[str]) -> list[str]:
     """Return a line about class names that differ only in case or in how accents are composed, if there are any."""
     counts = Counter(portable_key(name) for name in classes)
     same = [name for name in classes if counts[portable_key(name)] > 1]
@@ -185,16 +185,16 @@ def alike(classes: Sequence[str]) -> list[str]:
         return []
     composed = [name for name in same if unicodedata.normalize("NFC", name) != name]
     how = "how accents are composed (NFC or NFD), though they look the same," if composed else "case"
-    return [f"class names that differ only in {how} are separate classes: {named(same)}; rename one if they are one"]
+    return [f"class names that differ only in {how} are separate classes: {some_of(same)}; rename one if they are one"]
 
 
-def suffixes(paths: Iterable[Path]) -> str:
+def count_suffixes(paths: Iterable[Path]) -> str:
     """Return the commonest suffixes of `paths` with their numbers, as text."""
     counts = Counter(path.suffix.lower() or path.name for path in paths)
     return ", ".join(f"{suffix} ({count})" for suffix, count in counts.most_common(6))
 
 
-def named(names: Iterable[str], limit: int = 5) -> str:
+def some_of(names: Iterable[str], limit: int = 5) -> str:
     """Return the first `limit` names joined by commas, and how many more there are."""
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""

@@ -10,8 +10,8 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
 
-TRIES = 50  # random orders of the groups
-LEAST = 2  # images of each class in a training subset
+MAX_ATTEMPTS = 50  # random orders of the groups
+MIN_PER_CLASS = 2  # images of each class in a training subset
 _INFEASIBLE = 2  # a status of scipy.optimize.milp
 _MOST_NODES = 1000  # of the search tree of an integer programme, whose time would otherwise have no bound
 
@@ -32,7 +32,7 @@ def check_real(data: ImageSet, role: str) -> None:
         raise LeakageError(f"the {role} are marked as synthetic, and real ones are needed; were two folders exchanged?")
 
 
-def check_classes(first: ImageSet, second: ImageSet) -> None:
+def check_same_classes(first: ImageSet, second: ImageSet) -> None:
     """Raise ClassError, which names both, unless the sets have the same classes in the same order."""
     if first.classes != second.classes:
         raise ClassError(f"the sets have different classes: {', '.join(first.classes)} and {', '.join(second.classes)}")
@@ -46,25 +46,25 @@ def other_classes(counts: Mapping[str, int], classes: Sequence[str]) -> str:
     return ", ".join(f"{n} of class '{name}'" for name, n in sorted(counts.items()) if n and name not in classes)
 
 
-def check_apart(first: ImageSet, second: ImageSet, roles: tuple[str, str], remedy: str) -> None:
+def check_disjoint(first: ImageSet, second: ImageSet, roles: tuple[str, str], remedy: str) -> None:
     """Raise LeakageError, listing some, if an image stands pixel for pixel in both sets.
 
     `roles` name the two sets in the message, and `remedy` says what to do.
     """
     shared = shared_images(first, second)
     if shared:
-        raise LeakageError(leak(shared, roles, remedy))
+        raise LeakageError(leakage_message(shared, roles, remedy))
 
 
-def leak(shared: Sequence[tuple[str, str]], roles: tuple[str, str], remedy: str) -> str:
+def leakage_message(shared: Sequence[tuple[str, str]], roles: tuple[str, str], remedy: str) -> str:
     """Return the line that tells which images of the first of two `roles` stand in the second as well: some of them."""
     some = ", ".join(f"'{here}'" if here == there else f"'{here}' = '{there}'" for here, there in shared[:5])
     more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
     return f"{len(shared)} {roles[1]} are also {roles[0]}: {some}{more}; {remedy}"
 
 
-def held_out(
-    data: ImageSet, test_fraction: float, seed: int, *, leave: int = 1, leave_groups: int = 1
+def split_indices(
+    data: ImageSet, test_fraction: float, seed: int, *, min_train: int = 1, min_train_groups: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide `data` into training and test images: whole groups, each class in proportion as near as groups allow.
 
@@ -78,8 +78,8 @@ def held_out(
         data: the images.
         test_fraction: share of the images in the test set.
         seed: of the order.
-        leave: images of each class that stay for training at least.
-        leave_groups: groups of each class that stay for training at least.
+        min_train: images of each class that stay for training at least.
+        min_train_groups: groups of each class that stay for training at least.
 
     Returns:
         Indices of the training and of the test images, each int64 and ascending.
@@ -91,27 +91,31 @@ def held_out(
     if not 0 < test_fraction < 1:
         raise SplitError(f"test fraction must be between 0 and 1, not {test_fraction}")
     pool = _Pool(data, np.arange(len(data)), numpy_generator(seed, "held-out"))
-    pool.check_each_class(data.classes, leave, leave_groups)
+    pool.check_each_class(data.classes, min_train, min_train_groups)
     classes = len(data.classes)
     total = min(max(round(test_fraction * len(data)), classes), len(data) - classes)
     target = apportion(pool.counts, [total], least=1, spare=1)[0]
-    for attempt in range(TRIES):
+    for attempt in range(MAX_ATTEMPTS):
         if attempt:
             pool.begin_anew(numpy_generator(seed, "held-out", attempt))
-        most = pool.counts - (leave if attempt else 1)
+        most = pool.counts - (min_train if attempt else 1)
         pool.fill(target, most=most)
         pool.top_up(np.ones(classes, dtype=np.int64), most=most)
-        if not len(pool.lacking(leave, leave_groups)):
+        if not len(pool.lacking(min_train, min_train_groups)):
             return pool.indices(taken=False), pool.indices(taken=True)
-    lacking = pool.lacking(leave, leave_groups)
-    exists = pool.solve(target, leave, leave_groups, numpy_generator(seed, "held-out", TRIES))
+    lacking = pool.lacking(min_train, min_train_groups)
+    exists = pool.solve(target, min_train, min_train_groups, numpy_generator(seed, "held-out", MAX_ATTEMPTS))
     if exists:
         return pool.indices(taken=False), pool.indices(taken=True)
-    kept = f"{leave} images of {leave_groups} groups for training" if leave_groups > 1 else f"{leave} for training"
+    kept = (
+        f"{min_train} images of {min_train_groups} groups for training"
+        if min_train_groups > 1
+        else f"{min_train} for training"
+    )
     wanted = f"one image of every class for testing and {kept}"
     if exists is None:
         raise SplitError(
-            f"no division of whole groups that has {wanted} was found in {TRIES} tries (class "
+            f"no division of whole groups that has {wanted} was found in {MAX_ATTEMPTS} tries (class "
             f"'{data.classes[lacking[0]]}' was missing on one side in the last), and whether one exists is not known; "
             "try another seed, or leave the class out"
         )
@@ -152,9 +156,9 @@ def nested_subsets(
     pool = _Pool(data, index, numpy_generator(seed, "subset", draw))
     ascending = sorted({int(size) for size in sizes})
     _check_pool(data.classes, pool.counts, ascending)
-    least = np.full(len(data.classes), LEAST)
+    least = np.full(len(data.classes), MIN_PER_CLASS)
     subsets = {}
-    for size, target in zip(ascending, apportion(pool.counts, ascending, least=LEAST), strict=True):
+    for size, target in zip(ascending, apportion(pool.counts, ascending, least=MIN_PER_CLASS), strict=True):
         pool.fill(target, most=pool.counts)
         pool.top_up(least, most=pool.counts)
         subsets[size] = pool.indices(taken=True)
@@ -189,18 +193,18 @@ def _check_pool(classes: Sequence[str], counts: np.ndarray, sizes: Sequence[int]
     there = ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
     total = int(counts.sum())
     for name, count in zip(classes, counts, strict=True):
-        if count < LEAST:
+        if count < MIN_PER_CLASS:
             raise ClassError(
-                f"class '{name}' has {count} of the {counted(total, 'image')} to draw from; a subset needs {LEAST}: "
-                "add images or leave the class out"
+                f"class '{name}' has {count} of the {counted(total, 'image')} to draw from; a subset needs "
+                f"{MIN_PER_CLASS}: add images or leave the class out"
             )
     for size in sizes:
         if size > total:
             raise SplitError(f"a subset of {counted(size, 'image')} was asked for, but there are {total} ({there})")
-        if size < LEAST * len(classes):
+        if size < MIN_PER_CLASS * len(classes):
             raise SplitError(
-                f"a subset of {counted(size, 'image')} cannot hold {LEAST} of each of {len(classes)} classes "
-                f"({there}); the smallest size is {LEAST * len(classes)}"
+                f"a subset of {counted(size, 'image')} cannot hold {MIN_PER_CLASS} of each of {len(classes)} classes "
+                f"({there}); the smallest size is {MIN_PER_CLASS * len(classes)}"
             )
 
 
@@ -235,7 +239,7 @@ class _Pool:
         labels, groups, counts = np.array(cells, dtype=np.int64).reshape(-1, 3).T
         return csr_array((counts, (labels, groups)), shape=(len(self.counts), len(self._groups)))
 
-    def check_each_class(self, classes: Sequence[str], leave: int, leave_groups: int) -> None:
+    def check_each_class(self, classes: Sequence[str], min_train: int, min_train_groups: int) -> None:
         """Raise SplitError, or ClassError, for a class that could not be on both sides even if it were the only one."""
         sizes: list[list[int]] = [[] for _ in classes]
         for group in self._groups:
@@ -249,24 +253,24 @@ class _Pool:
                     f"class '{name}' has a single group ({counted(sum(counts), 'image')}), which cannot be on "
                     "both sides; add images of another group or leave the class out"
                 )
-            if len(counts) - 1 < leave_groups or sum(counts) - min(counts) < leave:
+            if len(counts) - 1 < min_train_groups or sum(counts) - min(counts) < min_train:
                 raise SplitError(
                     f"class '{name}' is too small to be on both sides: without its smallest group, "
                     f"{sum(counts) - min(counts)} of {sum(counts)} images and {len(counts) - 1} of {len(counts)} "
-                    f"groups are left for training, and {leave} and {leave_groups} are needed; add images of another "
-                    "group or leave the class out"
+                    f"groups are left for training, and {min_train} and {min_train_groups} are needed; add images "
+                    "of another group or leave the class out"
                 )
 
     def sharing(self) -> list[int]:
         """Return the classes that have images in a group of several classes."""
         return sorted({label for group in self._groups if len(group) > 1 for label, _ in group})
 
-    def lacking(self, leave: int, leave_groups: int) -> np.ndarray:
+    def lacking(self, min_train: int, min_train_groups: int) -> np.ndarray:
         """Return the classes of which nothing was taken, or too little is left."""
         left = (self._matrix()[:, ~self._taken] > 0).sum(axis=1)
-        return np.flatnonzero((self.have < 1) | (self.counts - self.have < leave) | (left < leave_groups))
+        return np.flatnonzero((self.have < 1) | (self.counts - self.have < min_train) | (left < min_train_groups))
 
-    def solve(self, target: np.ndarray, leave: int, leave_groups: int, rng: np.random.Generator) -> bool | None:
+    def solve(self, target: np.ndarray, min_train: int, min_train_groups: int, rng: np.random.Generator) -> bool | None:
         """Take the groups that come nearest to `target`, such that no class is lacking, by integer programming.
 
         Which of equally good groups are taken is random. HiGHS, by way of SciPy, solves the programme.
@@ -285,8 +289,8 @@ class _Pool:
             integrality=np.repeat([1, 0], [groups, classes]),
             bounds=Bounds(0, np.repeat([1, np.inf], [groups, classes])),
             constraints=[
-                LinearConstraint(hstack([images, nothing]), 1, self.counts - leave),
-                LinearConstraint(hstack([members, nothing]), 0, members.sum(axis=1) - leave_groups),
+                LinearConstraint(hstack([images, nothing]), 1, self.counts - min_train),
+                LinearConstraint(hstack([members, nothing]), 0, members.sum(axis=1) - min_train_groups),
                 LinearConstraint(hstack([images, -misses]), -np.inf, target),
                 LinearConstraint(hstack([images, misses]), target, np.inf),
             ],
@@ -296,7 +300,7 @@ class _Pool:
             return False if solved.status == _INFEASIBLE else None
         self._taken = solved.x[:groups] > 0.5
         self.have = images @ self._taken.astype(np.int64)
-        return None if len(self.lacking(leave, leave_groups)) else True  # the solver works with tolerances
+        return None if len(self.lacking(min_train, min_train_groups)) else True  # the solver works with tolerances
 
     def indices(self, taken: bool) -> np.ndarray:
         """Return the images of the groups that were taken, or of the others, ascending."""

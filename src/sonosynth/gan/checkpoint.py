@@ -16,7 +16,7 @@ from sonosynth.core.errors import RunError
 from sonosynth.core.files import atomic_file, check_file_types, is_vacant, write_text
 from sonosynth.core.strict_yaml import parse_yaml
 from sonosynth.core.text import one_line
-from sonosynth.data.resize import Frame
+from sonosynth.data.resize import OriginalArea
 from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import recipe_from_dict
@@ -56,7 +56,7 @@ class RunConfig:
     data: str
     seed: int
     start: str = ""
-    frame: Frame | None = None
+    frame: OriginalArea | None = None
 
     @property
     def n_classes(self) -> int:
@@ -77,7 +77,7 @@ class RunConfig:
                 "recipe": recipe_from_dict(plain["recipe"]),
                 "classes": tuple(plain["classes"]),
                 "class_counts": tuple(plain["class_counts"]),
-                "frame": Frame(**plain["frame"]) if plain.get("frame") else None,
+                "frame": OriginalArea(**plain["frame"]) if plain.get("frame") else None,
             }
         )
 

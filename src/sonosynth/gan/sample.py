@@ -24,8 +24,8 @@ from sonosynth.core.device import (
 from sonosynth.core.errors import ClassError, RunError
 from sonosynth.core.files import atomic_file
 from sonosynth.core.text import did_you_mean
-from sonosynth.data.imageset import SYNTHETIC, ImageSet, synthetic_mark
-from sonosynth.data.resize import restored
+from sonosynth.data.imageset import SYNTHETIC_NOTICE, ImageSet, synthetic_png_info
+from sonosynth.data.resize import crop_to_original
 from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.checkpoint import BEST, GENERATOR, RunConfig, load_generator
 
@@ -223,7 +223,7 @@ class Sampler:
             synthetic=True,
             extra={"seed": (str(seed),) * n, "index": tuple(str(i) for i in range(n))},
         )
-        return restored(made, frame) if original_shape and frame is not None else made
+        return crop_to_original(made, frame) if original_shape and frame is not None else made
 
     def network(self, class_name: str | None) -> tuple[GeneratorNetwork, RunConfig, int]:
         """Return the generator of a class, the first if not given, its configuration, and the number of the class.
@@ -331,14 +331,14 @@ def save_animation(images: np.ndarray, path: Path, seconds: float = 6.0) -> None
             append_images=pictures[1:],
             duration=max(20, round(1000 * seconds / len(images))),
             loop=0,
-            comment=SYNTHETIC,
+            comment=SYNTHETIC_NOTICE,
         )
 
 
 def save_image_grid(images: np.ndarray, path: Path, columns: int) -> None:
     """Write synthetic uint8 images ``[N, H, W]`` row by row as one PNG of `columns` columns that says what they are."""
     with atomic_file(path) as beside:
-        Image.fromarray(image_grid(images, columns)).save(beside, format="PNG", pnginfo=synthetic_mark())
+        Image.fromarray(image_grid(images, columns)).save(beside, format="PNG", pnginfo=synthetic_png_info())
 
 
 def save_sample_grid(network: GeneratorNetwork, config: RunConfig, path: Path, columns: int = 8) -> None:

@@ -10,9 +10,9 @@ import scipy.stats
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.text import agreeing, counted
-from sonosynth.data.encoding import Encoding, from_columns
+from sonosynth.data.encoding import Encoding, encodings_from_columns
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.split import check_apart, check_real, shared_images
+from sonosynth.data.split import check_disjoint, check_real, shared_images
 from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 
 _ROLES = {TRAIN: "training", HELD_OUT: "held-out", SYNTHETIC: "synthetic"}
@@ -70,7 +70,7 @@ def check_roles(train: ImageSet, held_out: ImageSet | None, allow_shared: bool =
         "a distance to images that the generator saw says nothing about new ones: remove them from one set, or allow "
         "them with --allow-shared"
     )
-    check_apart(train, held_out, ("training images", "held-out images"), remedy)
+    check_disjoint(train, held_out, ("training images", "held-out images"), remedy)
     return ""
 
 
@@ -114,7 +114,7 @@ def compression_note(sets: Mapping[str, ImageSet]) -> str:
     by 10 or more with p < 0.01 (Mann and Whitney). Images that sonosynth generated are not compared: they are never
     compressed with loss, whatever the generator was trained on.
     """
-    stored = {role: [e for e in from_columns(part.extra, part.ids) if e] for role, part in sets.items()}
+    stored = {role: [e for e in encodings_from_columns(part.extra, part.ids) if e] for role, part in sets.items()}
     if sets[SYNTHETIC].synthetic and not any(encoding.lossy for encoding in stored[SYNTHETIC]):
         del stored[SYNTHETIC]
     stored = {role: found for role, found in stored.items() if found}

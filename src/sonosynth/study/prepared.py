@@ -20,7 +20,16 @@ from sonosynth.data.readers.manifest import LABELS
 from sonosynth.data.resize import Fit
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import Source, SourceItem
-from sonosynth.data.split import LEAST, TRIES, check_apart, check_real, held_out, leak, nested_subsets, other_classes
+from sonosynth.data.split import (
+    MAX_ATTEMPTS,
+    MIN_PER_CLASS,
+    check_disjoint,
+    check_real,
+    leakage_message,
+    nested_subsets,
+    other_classes,
+    split_indices,
+)
 from sonosynth.metrics.sets import check_class_names
 from sonosynth.study.cells import AnyCell, Division, NaiveCell, Subset, plan_cells
 from sonosynth.study.design import StudyDesign, expand
@@ -136,7 +145,7 @@ def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None)
     divisions: list[Division] = []
     tests: list[np.ndarray] = []
     for r in range(plan.repeats):
-        for attempt in range(TRIES):
+        for attempt in range(MAX_ATTEMPTS):
             seed = seed_of(plan.seed, "repeat", r, *([attempt] if attempt else []))
             division = _divided(design, images, seed, (r,))
             assert division.test_indices is not None
@@ -145,7 +154,7 @@ def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None)
         else:
             raise SplitError(
                 f"of {plan.repeats} random splits number {r + 1} has the test images of an earlier one, in each of "
-                f"{TRIES} tries: there are {counted(len(images), 'image')} in "
+                f"{MAX_ATTEMPTS} tries: there are {counted(len(images), 'image')} in "
                 f"{counted(len(np.unique(images.groups)), 'group')}; lower split.repeats"
             )
         divisions.append(division)
@@ -171,14 +180,16 @@ def _divided(
     if tested is None:
         assert plan.test_fraction is not None
         # Subsets need two images of each class, and validation images another one, of another group.
-        leave, leave_groups = (LEAST, 1) if plan.validation_fraction is None else (LEAST + 1, 2)
-        pool, test = held_out(images, plan.test_fraction, seed, leave=leave, leave_groups=leave_groups)
+        min_train, min_train_groups = (MIN_PER_CLASS, 1) if plan.validation_fraction is None else (MIN_PER_CLASS + 1, 2)
+        pool, test = split_indices(
+            images, plan.test_fraction, seed, min_train=min_train, min_train_groups=min_train_groups
+        )
         tested = images.subset(test)
     chooses = None
     if plan.validation_fraction is not None:
         try:
-            rest, aside = held_out(
-                images.subset(pool), plan.validation_fraction, seed_of(seed, "validation"), leave=LEAST
+            rest, aside = split_indices(
+                images.subset(pool), plan.validation_fraction, seed_of(seed, "validation"), min_train=MIN_PER_CLASS
             )
         except SplitError as error:
             raise SplitError(
@@ -355,13 +366,13 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
         _check_as_before(store, "test_fingerprint", test)
     check_real(test, "images of split.test")
     roles, remedy = ("images of data.source", "images of split.test"), "remove them from one of the two"
-    check_apart(images, test, roles, remedy)
+    check_disjoint(images, test, roles, remedy)
     if data.grouped and ours:  # who asks for near copies to be kept together means these as well
         used = set(images.ids)  # copies under two labels may have been left out
         ours = replace(ours, depth_from=source.depth_from)
         near = [pair for pair in shared_frames(ours, source) if pair[0] in used]
         if near:
-            raise LeakageError(leak(near, (roles[0], f"{roles[1]} (near copies, crops or flips)"), remedy))
+            raise LeakageError(leakage_message(near, (roles[0], f"{roles[1]} (near copies, crops or flips)"), remedy))
     told += notes
     if ours and not known:
         told += shared_groups(ours, source, images.classes)
@@ -379,5 +390,5 @@ def _folder(
     roles = "real images of this study", f"images of GAN '{gan.name}'"
     for real in (images, own_test):
         if real is not None:
-            check_apart(real, made, roles, "give generated images")
+            check_disjoint(real, made, roles, "give generated images")
     return made, [*told, *notes]

@@ -18,7 +18,7 @@ from sonosynth.classify.filters import DEFAULT_QUANTILE, FILTERS
 from sonosynth.classify.networks import find_network
 from sonosynth.classify.training import DEFAULT_TRAINING, Balance, Schedule, TrainingSettings
 from sonosynth.core.text import agreeing, counted, did_you_mean
-from sonosynth.data.readers.bit_depth import BITS
+from sonosynth.data.readers.bit_depth import BIT_DEPTHS
 from sonosynth.data.source import ReadOptions
 from sonosynth.features.registry import list_features
 from sonosynth.gan.recipe import Recipe
@@ -78,7 +78,7 @@ class DataSection(Section):
     source: _Path
     columns: ColumnsSection = ColumnsSection()  # of a table whose columns are called otherwise
     force_dicom: bool = False  # DICOM files without preamble
-    bits: int | None = Field(None, ge=BITS[0], le=BITS[-1])  # depth of 16-bit values whose files state none
+    bits: int | None = Field(None, ge=BIT_DEPTHS[0], le=BIT_DEPTHS[-1])  # depth of 16-bit values whose files state none
     axis: Literal["x", "y", "z"] | None = None  # across which slices of volumes are taken; None: z
     size: Literal[32, 64, 128, 256, 512] = 64
     fit: Literal["stretch", "pad", "crop", "mask"] = "stretch"

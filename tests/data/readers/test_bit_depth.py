@@ -11,9 +11,9 @@ from PIL import Image
 import sonosynth.data.readers.frames as contents
 from deep_files import chunk, png, pnm, tiff
 from sonosynth.core.errors import SourceError, UnreadableImageError
-from sonosynth.data.prepare import load_image_sets, prepare
+from sonosynth.data.prepare import load_together, prepare
 from sonosynth.data.readers.images import decode_file
-from sonosynth.data.scan import decode, decode_all, read_source, scan
+from sonosynth.data.scan import decode_all, decode_image, read_source, scan
 from sonosynth.data.source import ReadOptions, SourceItem
 
 
@@ -296,14 +296,14 @@ def test_8_bit_sources_are_read_once_and_deep_ones_only_until_the_depth_is_certa
 def test_a_single_image_is_decided_alone_unless_the_depth_is_given(tmp_path: Path) -> None:
     folder(tmp_path, a_x=3900, a_y=5000)
     item = SourceItem(tmp_path / "a" / "x.png", "a", None, "x")
-    assert np.array_equal(decode(item).grey, scaled(values(3900), 4095))
-    assert np.array_equal(decode(item, ReadOptions(bits=16)).grey, scaled(values(3900), 65535))
+    assert np.array_equal(decode_image(item).grey, scaled(values(3900), 4095))
+    assert np.array_equal(decode_image(item, ReadOptions(bits=16)).grey, scaled(values(3900), 65535))
 
 
 def test_frames_of_one_stack_are_decided_together(tmp_path: Path) -> None:
     stack = np.stack([values(top) for top in (100, 4300)]).astype(np.uint16)
     item = SourceItem(pages(tmp_path / "x.tif", stack, photometric="minisblack"), "a", None, "x", frame=0)
-    assert np.array_equal(decode(item).grey, scaled(values(100), 65535))
+    assert np.array_equal(decode_image(item).grey, scaled(values(100), 65535))
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
@@ -331,7 +331,7 @@ def test_bits_are_8_to_16(bits: int) -> None:
 
 def test_sets_that_are_compared_share_the_depth(tmp_path: Path) -> None:
     first, second = folder(tmp_path / "1", a_x=3900), folder(tmp_path / "2", a_x=4300)
-    one, two = load_image_sets([first, second])
+    one, two = load_together([first, second])
     assert np.array_equal(one.images[0], scaled(values(3900), 65535))
     assert np.array_equal(two.images[0], scaled(values(4300), 65535))
 

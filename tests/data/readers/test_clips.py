@@ -13,7 +13,7 @@ from PIL import Image
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare
 from sonosynth.data.readers.clips import MOST_FRAMES, chosen
-from sonosynth.data.scan import decode, decode_all, read_source, scan
+from sonosynth.data.scan import decode_all, decode_image, read_source, scan
 from sonosynth.data.source import Source
 
 CODECS = {".avi": "ffv1", ".mkv": "ffv1", ".mp4": "libx264", ".mov": "mjpeg"}
@@ -92,7 +92,7 @@ def test_animated_gif_is_a_clip_and_a_still_one_is_an_image(tmp_path: Path) -> N
         ("still", None, None),
     ]
     assert np.array_equal(pictures(source), frames[[0, 1, 2, 3, 2]])
-    assert np.array_equal(decode(source.items[3]).grey, frames[3])
+    assert np.array_equal(decode_image(source.items[3]).grey, frames[3])
 
 
 def animation(path: Path, frames: np.ndarray, **how: object) -> Path:
@@ -202,7 +202,7 @@ def test_clips_in_a_manifest_and_colours(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("path,label,group\nx.avi,a,p7\n")
     source = read_source(tmp_path)
     assert [(item.id, item.group) for item in source.items] == [("x_f0000", "p7"), ("x_f0001", "p7")]
-    assert decode(source.items[0]).original_mode == "clip gray"
+    assert decode_image(source.items[0]).original_mode == "clip gray"
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mp4", ".gif"])

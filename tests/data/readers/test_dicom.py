@@ -23,8 +23,8 @@ from pydicom.uid import (
 from dicom_files import LOSSLESS, coded, dataset, encapsulated, jpeg, region, write
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.readers.dicom.pixels import DicomFile
-from sonosynth.data.readers.images import COLOUR, Picture
-from sonosynth.data.scan import decode
+from sonosynth.data.readers.images import COLOUR, DecodedImage
+from sonosynth.data.scan import decode_image
 from sonosynth.data.source import ReadOptions, Source, SourceItem
 
 RNG = np.random.default_rng(0)
@@ -33,8 +33,8 @@ DEEP = RNG.integers(0, 65536, (1, 21, 31), dtype=np.uint16)
 COLOURS = RNG.integers(0, 256, (1, 21, 31, 3), dtype=np.uint8)
 
 
-def read(path: Path, frame: int | None = None) -> Picture:
-    return decode(SourceItem(path, "a", None, "x", frame=frame))
+def read(path: Path, frame: int | None = None) -> DecodedImage:
+    return decode_image(SourceItem(path, "a", None, "x", frame=frame))
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from dicom_files import coded, dataset, region, write, write_unmarked
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ManifestError, SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare, source_fingerprint
-from sonosynth.data.scan import decode, read_source, scan
+from sonosynth.data.scan import decode_image, read_source, scan
 from sonosynth.data.source import ReadOptions, Source
 
 
@@ -55,7 +55,7 @@ def test_files_frames_and_patients(tmp_path: Path) -> None:
     assert has_note(source, "3 patients (or studies)")
     for item, (seed, frame) in zip(source.items, [(1, 0), (2, 0), (2, 1), (2, 2), (3, 0), (6, 0)], strict=False):
         frames = 3 if seed == 2 else 1
-        assert np.array_equal(decode(item).grey, noise(seed, frames)[frame])
+        assert np.array_equal(decode_image(item).grey, noise(seed, frames)[frame])
 
 
 def test_prepared_record_leads_back_to_the_stored_pixels(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_files_without_the_mark_are_read_with_one_option(tmp_path: Path, kind: s
     source = read_source(tmp_path, FORCED)
     assert source.kind == "DICOM folder" and [item.group for item in source.items] == ["1", "1", "2"]
     for i, item in enumerate(source.items):
-        assert np.array_equal(decode(item, FORCED).grey, noise(i)[0])
+        assert np.array_equal(decode_image(item, FORCED).grey, noise(i)[0])
     with pytest.raises(UnreadableImageError, match=r"--force-dicom .*data\.force_dicom: true") as error:
         scan(read_source(tmp_path))
     assert "\n" not in str(error.value) and "a/1.dcm: " in str(error.value)
@@ -294,7 +294,7 @@ def test_compressed_pixels_of_unknown_syntax_are_refused(tmp_path: Path) -> None
     with pytest.raises(UnreadableImageError, match="its pixels are compressed, which its transfer syntax does not say"):
         scan(read_source(tmp_path, FORCED))
     path.write_bytes(content[132:])  # with the meta information that names it
-    assert np.array_equal(decode(read_source(tmp_path, FORCED).items[0], FORCED).grey, noise(0)[0])
+    assert np.array_equal(decode_image(read_source(tmp_path, FORCED).items[0], FORCED).grey, noise(0)[0])
 
 
 @pytest.mark.parametrize("kind", ["implicit", "explicit"])

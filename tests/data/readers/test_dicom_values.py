@@ -19,7 +19,7 @@ from pydicom.uid import (
 from dicom_files import coded, dataset, write
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.data.readers.dicom.pixels import DicomFile
-from sonosynth.data.readers.images import Picture
+from sonosynth.data.readers.images import DecodedImage
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (1, 21, 31), dtype=np.uint8)
@@ -28,7 +28,7 @@ SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 ORDERS = pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda uid: uid.keyword)
 
 
-def read(path: Path, data: Dataset, frame: int | None = None, syntax: UID = ExplicitVRLittleEndian) -> Picture:
+def read(path: Path, data: Dataset, frame: int | None = None, syntax: UID = ExplicitVRLittleEndian) -> DecodedImage:
     return DicomFile(write(path, coded(data, syntax))).picture(frame)
 
 

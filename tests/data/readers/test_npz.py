@@ -14,7 +14,7 @@ from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare, source_fingerprint
 from sonosynth.data.readers.images import COLOUR
 from sonosynth.data.readers.npz import read_npz
-from sonosynth.data.scan import decode, decode_all, read_source, scan
+from sonosynth.data.scan import decode_all, decode_image, read_source, scan
 from sonosynth.data.source import Source
 
 RNG = np.random.default_rng(0)
@@ -52,7 +52,7 @@ def test_medmnist_layout(tmp_path: Path, colour: bool) -> None:
     assert [item.extra["frame"] for item in source.items] == ["0", "1", "2", "0", "0"]
     assert has_note(source, "parts joined", "train, val, test")
     assert np.array_equal(pictures(source), GREY)
-    assert np.array_equal(decode(source.items[3]).grey, GREY[3])
+    assert np.array_equal(decode_image(source.items[3]).grey, GREY[3])
 
 
 def test_plain_layout_with_everything(tmp_path: Path) -> None:
@@ -98,7 +98,9 @@ def test_sixteen_bits_share_the_depth_of_the_whole_file(tmp_path: Path) -> None:
     images[0, 0, 0], images[1, 0, 0], images[2, 0, 0] = 100, 4095, 2000
     source = read_source(save(tmp_path / "x.npz", images=images, labels=[0, 0, 0]))
     assert [picture[0, 0] for picture in pictures(source)] == [round(v * 255 / 4095) for v in (100, 4095, 2000)]
-    assert (decode(source.items[0]).note or "").startswith("16-bit file with 12-bit values; dark, at most a quarter")
+    assert (decode_image(source.items[0]).note or "").startswith(
+        "16-bit file with 12-bit values; dark, at most a quarter"
+    )
 
 
 def test_bool_and_big_endian_and_fortran_order(tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_bool_and_big_endian_and_fortran_order(tmp_path: Path) -> None:
 
 def test_colours_become_luma(tmp_path: Path) -> None:
     images = RNG.integers(0, 256, (2, 6, 5, 3), dtype=np.uint8)
-    picture = decode(read_source(save(tmp_path / "x.npz", images=images, labels=[0, 1])).items[1])
+    picture = decode_image(read_source(save(tmp_path / "x.npz", images=images, labels=[0, 1])).items[1])
     assert np.array_equal(picture.grey, np.asarray(Image.fromarray(images[1]).convert("L"))) and picture.note == COLOUR
 
 
@@ -205,7 +207,7 @@ def test_images_that_are_not_there(tmp_path: Path) -> None:
         scan(source)
     save(tmp_path / "x.npz", images=GREY[:2], labels=[0, 1])  # changed since
     with pytest.raises(UnreadableImageError, match="image 2 is not there"):
-        decode(source.items[2])
+        decode_image(source.items[2])
 
 
 @settings(max_examples=200, deadline=None)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from sonosynth.core.errors import ClassError, ManifestError, SourceError, UnreadableImageError
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.scan import decode, read_source, scan
+from sonosynth.data.scan import decode_image, read_source, scan
 from sonosynth.data.source import Source
 
 
@@ -308,7 +308,7 @@ def test_a_class_with_no_readable_image_is_an_error(tmp_path: Path) -> None:
 def test_decode_reads_one_item(tmp_path: Path) -> None:
     path = png(tmp_path / "a" / "1.png", 3)
     with Image.open(path) as picture:
-        assert np.array_equal(decode(read_source(tmp_path).items[0]).grey, np.asarray(picture))
+        assert np.array_equal(decode_image(read_source(tmp_path).items[0]).grey, np.asarray(picture))
 
 
 @pytest.mark.real_images

@@ -12,7 +12,7 @@ from dicom_files import dataset, write
 from mask_files import mask, speckle
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ManifestError, SourceError
-from sonosynth.data.prepare import load_image_set, prepare
+from sonosynth.data.prepare import load, prepare
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import ReadOptions, Source
 
@@ -145,7 +145,7 @@ def test_a_prepared_set_can_be_grouped_by_a_column_it_kept(tmp_path: Path) -> No
     data, _ = prepare(read_source(tmp_path / "set", ReadOptions(group="case")), 16)
     assert data.groups.tolist() == [0, 0, 1, 2, 3]
     data.save(tmp_path / "grouped")
-    assert load_image_set(tmp_path / "grouped").groups.tolist() == [0, 0, 1, 2, 3]
+    assert load(tmp_path / "grouped").groups.tolist() == [0, 0, 1, 2, 3]
 
 
 def test_a_group_that_says_it_is_missing_joins_no_images(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_the_options_go_through_the_commands(tmp_path: Path) -> None:
         app, ["data", "prepare", str(path), *options, "--out", str(tmp_path / "out"), "--size", "16"]
     )
     assert made.exit_code == 0, made.output
-    assert load_image_set(tmp_path / "out").groups.tolist() == [0, 0, 1]
+    assert load(tmp_path / "out").groups.tolist() == [0, 0, 1]
     hint = CliRunner().invoke(app, ["data", "info", str(path), *options[:4]], env={"COLUMNS": "1000"})
     assert "column 'Case' repeats: use it as group with --group Case" in hint.stdout
 

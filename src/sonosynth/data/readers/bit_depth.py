@@ -9,7 +9,7 @@ import numpy as np
 
 from sonosynth.core.errors import SourceError
 
-BITS = range(8, 17)
+BIT_DEPTHS = range(8, 17)
 STATED = "values scaled by the range that the file states"
 FULL = 65535
 UNKNOWN_RANGE = "pixel values of unknown range; store it with 8 or 16 bits"
@@ -18,7 +18,7 @@ _LUMA = (299, 587, 114)  # thousandths of red, green and blue, ITU-R 601
 _ROWS = 256  # converted at a time, so that wide numbers take little memory
 
 
-class Depth:
+class BitDepth:
     """Decides which value is white in files of 16 bits that do not state it, once for all files that share it.
 
     It is the full range of the smallest of 8, 12 and 16 bits that holds the largest value of all these files. For any
@@ -74,7 +74,7 @@ class Depth:
 
 
 @dataclass(frozen=True, eq=False)
-class Deep:
+class HighDepthImage:
     """One image whose values have more than 8 bits, or another number than formats of 8 bits hold.
 
     Attributes:
@@ -91,7 +91,7 @@ class Deep:
     inverted: bool = False
     alpha: np.ndarray | None = None
 
-    def grey(self, path: Path, depth: Depth) -> tuple[np.ndarray, list[str], float]:
+    def grey(self, path: Path, depth: BitDepth) -> tuple[np.ndarray, list[str], float]:
         """Return the image as uint8 ``[H, W]``: luma · 255 / white, rounded; transparent pixels are laid over black.
 
         Also returns what was converted, and the largest difference between channels in grey levels.
@@ -131,7 +131,7 @@ def _like(mask: np.ndarray, values: np.ndarray) -> np.ndarray:
     return mask if values.ndim == 2 else mask[..., None]
 
 
-def as_deep(values: np.ndarray) -> np.ndarray:
+def as_uint16(values: np.ndarray) -> np.ndarray:
     """Return numbers of any type as uint16, if all are whole and of 0 to 65535. Raises ValueError if they are not."""
     if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.floor(values)).all()):
         raise ValueError(UNKNOWN_RANGE)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sonosynth.core.errors import UnreadableImageError
-from sonosynth.data.readers.bit_depth import Depth
+from sonosynth.data.readers.bit_depth import BitDepth
 from sonosynth.data.readers.images import (
     DAMAGE,
-    Picture,
+    DecodedImage,
     count_pictures,
     damaged,
     from_colours,
@@ -60,7 +60,7 @@ def count_frames(path: Path) -> int:
 class Clip:
     """The frames that are taken of one clip, decoded in one pass."""
 
-    def __init__(self, path: Path, depth: Depth) -> None:
+    def __init__(self, path: Path, depth: BitDepth) -> None:
         """Decode the clip at `path` as far as it can be.
 
         Raises:
@@ -68,7 +68,7 @@ class Clip:
             SourceError: values of a TIFF stack are above the bits that the user gave.
         """
         self._path = path
-        self._pictures: dict[int, Picture] = {}
+        self._pictures: dict[int, DecodedImage] = {}
         self._error: UnreadableImageError | None = None
         wanted = chosen(count_frames(path))
         try:
@@ -82,7 +82,7 @@ class Clip:
         except UnreadableImageError as error:
             self._error = error
 
-    def picture(self, frame: int | None) -> Picture:
+    def picture(self, frame: int | None) -> DecodedImage:
         """Return frame `frame`, counted from 0.
 
         Raises:
@@ -93,7 +93,7 @@ class Clip:
         raise self._error or unreadable(self._path, f"frame {frame} is not there")
 
 
-def _video_pictures(path: Path, wanted: list[int]) -> Iterator[tuple[int, Picture]]:
+def _video_pictures(path: Path, wanted: list[int]) -> Iterator[tuple[int, DecodedImage]]:
     from av import FFmpegError
 
     try:
@@ -114,12 +114,12 @@ def _video_pictures(path: Path, wanted: list[int]) -> Iterator[tuple[int, Pictur
         raise damaged(path, error) from error
 
 
-def _picture(frame: "VideoFrame") -> Picture:
+def _picture(frame: "VideoFrame") -> DecodedImage:
     kind = f"clip {frame.format.name}"
     if frame.format.name == "gray":
-        return Picture(frame.to_ndarray(), kind, None)
+        return DecodedImage(frame.to_ndarray(), kind, None)
     grey, note = from_colours(frame.to_ndarray(format="rgb24"), frame.format.name)
-    return Picture(grey, kind, note)
+    return DecodedImage(grey, kind, note)
 
 
 def stored_as(path: Path) -> tuple[str, bool, float]:

@@ -17,12 +17,12 @@ from sonosynth.data.source import (
     ReadOptions,
     Source,
     SourceItem,
-    alike,
     check_name,
-    entries,
+    count_suffixes,
     files_below,
-    named,
-    suffixes,
+    list_folder,
+    similar_class_names,
+    some_of,
 )
 from sonosynth.data.source_warnings import formulas, links_out
 
@@ -37,8 +37,8 @@ _NUMBERED = re.compile(r"\d")
 
 def is_image(path: Path, force_dicom: bool) -> bool:
     """Return whether `path` is named as a picture, a clip or a volume, or is a DICOM file. Raises SourceError."""
-    named = path.suffix.lower() in images.SUFFIXES | clips.SUFFIXES or volumes.is_volume(path)
-    return named or dicom.is_dicom(path, force_dicom)
+    some_of = path.suffix.lower() in images.SUFFIXES | clips.SUFFIXES or volumes.is_volume(path)
+    return some_of or dicom.is_dicom(path, force_dicom)
 
 
 class Folder:
@@ -58,7 +58,7 @@ class Folder:
 
         Raises SourceError if a folder cannot be listed, or a name is not text.
         """
-        shown, self.hidden = entries(path)
+        shown, self.hidden = list_folder(path)
         self.folders = [entry for entry in shown if entry.is_dir()]
         # A broken link counts as an image, so that it is named as unreadable and not lost.
         files = [entry for entry in shown if not entry.is_dir()]
@@ -130,7 +130,7 @@ def read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
     ):
         raise SourceError(
             f"{root} has no images in its folders, but {base / next(iter(pictures))} has, in its subfolders: "
-            f"{named((sub.name for sub in only.below), 5)}; give that folder instead if these are the classes"
+            f"{some_of((sub.name for sub in only.below), 5)}; give that folder instead if these are the classes"
         )
     masks = find_masks([path for there in pictures.values() for path in there], apart)
     shared = _shared_folders(base, pictures, force)
@@ -151,7 +151,7 @@ def read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
         raise SourceError(f"{root} holds no images, only other DICOM objects; give a folder with images")
     notes += [f"class '{name}' holds no images, only other DICOM objects" for name in pictures if name not in held]
     classes = tuple(name for name in pictures if name in held)
-    notes += [*more, *alike(classes), *formulas((item.id, item.label) for item in items)]
+    notes += [*more, *similar_class_names(classes), *formulas((item.id, item.label) for item in items)]
     all_dicom = all(is_dicom(item.path, force) for item in files)
     kind = "DICOM folder" if all_dicom else "BUSI layout" if beside else "image folder"
     return Source(kind, root, items, classes, tuple(notes), options=options)
@@ -194,8 +194,9 @@ def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) ->
     inside = sorted({sub.name for folder in holding.values() for sub in folder.below if _PART.fullmatch(sub.name)})
     if inside and len(holding) > 1:
         raise SourceError(
-            f"{root}: the class folders are divided into parts of a data set ({named(inside)}), which are no patients; "
-            "put the classes into the parts (such as train/CLASS), or list the images in a manifest.csv (path,label)"
+            f"{root}: the class folders are divided into parts of a data set ({some_of(inside)}), which are no "
+            "patients; put the classes into the parts (such as train/CLASS), or list the images in a manifest.csv "
+            "(path,label)"
         )
     parts = [name for name in below if _PART.fullmatch(name) or (root / name / MANIFEST).is_file()]
     subfolders = [
@@ -207,14 +208,16 @@ def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) ->
         parts = list(below)  # the same classes in each: hospitals, say
     if not parts and len(holding) > 1 and all(map(_PART.fullmatch, holding)):
         raise SourceError(
-            f"{root}: the folders {named(holding)} are parts of a data set, and nothing says of what class their "
+            f"{root}: the folders {some_of(holding)} are parts of a data set, and nothing says of what class their "
             "images are; put the images into one folder a class in each, or list them in a manifest.csv (path,label)"
         )
     if not parts or not all(name in parts or _PART.fullmatch(name) for name in holding):
         return
     order = sorted(parts, key=lambda name: (not name.casefold().startswith("train"), name))
     test = next((name for name in order[1:] if name.casefold().startswith(("test", "hold"))), None)
-    places = " and ".join(filter(None, (named(map(str, (root / name for name in order[:-1]))), str(root / order[-1]))))
+    places = " and ".join(
+        filter(None, (some_of(map(str, (root / name for name in order[:-1]))), str(root / order[-1])))
+    )
     study = f"; in a study, give data.source: {root / order[0]}" + (f" and split.test: {root / test}" if test else "")
     have = "has" if len(order) == 1 else "have, as parts of a data set"
     raise SourceError(
@@ -231,24 +234,24 @@ def _folder_notes(here: Folder, found: Mapping[str, Folder], files: Sequence[Sou
     if here.images:
         notes.append(
             f"{counted(len(here.images), 'image')} outside the class folders left out: "
-            f"{named((path.name for path in here.images), 3)}"
+            f"{some_of((path.name for path in here.images), 3)}"
         )
     if side:
         are = counted(len(side), "file that is not an image", "files that are not images")
-        notes.append(f"{are} left out: {suffixes(side)}")
+        notes.append(f"{are} left out: {count_suffixes(side)}")
     if tables := [path.name for path in here.side if path.suffix.lower() == ".csv"]:
         notes.append(
-            f"{named(tables, 3)} not read: if it lists the images, give it as SOURCE and name its columns with --path, "
-            "--label and --group"
+            f"{some_of(tables, 3)} not read: if it lists the images, give it as SOURCE and name its columns with "
+            "--path, --label and --group"
         )
     if hidden:
         notes.append(f"{counted(len(hidden), 'hidden or system file')} left out")
     if bare:
         are = counted(len(bare), "folder without images is not a class", "folders without images are not classes")
-        notes.append(f"{are}: {named(bare, 5)}")
+        notes.append(f"{are}: {some_of(bare, 5)}")
     if linked := [f"{name}/{sub.name}" for name, folder in found.items() for sub in folder.linked]:
         notes.append(
-            f"{counted(len(linked), 'linked folder')} inside class folders not looked into: {named(linked, 5)}"
+            f"{counted(len(linked), 'linked folder')} inside class folders not looked into: {some_of(linked, 5)}"
         )
     labels: dict[str, set[str]] = {}
     for item in files:
@@ -256,7 +259,9 @@ def _folder_notes(here: Folder, found: Mapping[str, Folder], files: Sequence[Sou
             labels.setdefault(item.group, set()).add(item.label)
     if labels:
         several = [name for name, of in labels.items() if len(of) > 1]
-        same = f"; a subfolder of the same name in several classes is one group: {named(several, 3)}" if several else ""
+        same = (
+            f"; a subfolder of the same name in several classes is one group: {some_of(several, 3)}" if several else ""
+        )
         notes.append(
             f"{counted(sum(item.group is not None for item in files), 'image')} in subfolders of class folders: each "
             f"subfolder is a group (a patient), {counted(len(labels), 'group')}{same}"
@@ -281,5 +286,5 @@ def _nothing_in(root: Path, here: Folder, found: Mapping[str, Folder], force: bo
         if (root / name / MANIFEST).is_file():
             return f"{root} has no images in its folders, but {root / name} has; give that folder instead"
     side = [path for folder in (here, *found.values()) for path in folder.side]
-    what = f" (only {suffixes(side)})" if side else ""
+    what = f" (only {count_suffixes(side)})" if side else ""
     return f"{root} holds no images{what}; give a folder with one folder of images a class, or a manifest.csv"

@@ -14,11 +14,11 @@ from typing import Protocol
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.core.text import counted
 from sonosynth.data.readers import clips, images, npz, volumes
-from sonosynth.data.readers.bit_depth import FULL, Depth
+from sonosynth.data.readers.bit_depth import FULL, BitDepth
 from sonosynth.data.readers.dicom import header as dicom
 from sonosynth.data.readers.dicom.pixels import DicomFile
-from sonosynth.data.readers.images import Picture, decode_file
-from sonosynth.data.source import AXES, ReadOptions, SourceItem, distinct_ids, named
+from sonosynth.data.readers.images import DecodedImage, decode_file
+from sonosynth.data.source import AXES, ReadOptions, SourceItem, distinct_ids, some_of
 
 THREADS = min(4, os.cpu_count() or 1)
 _KEPT_OPEN = 4  # files, as many as there are threads at most, each on one file
@@ -147,7 +147,7 @@ def _notes(files: Sequence[tuple[Path, _Content]], listed: bool, options: ReadOp
     if remarks[dicom.DIRECTORY] and not listed:
         notes.append(f"{remarks[dicom.DIRECTORY]} DICOMDIR ignored: the files themselves are read")
     if remarks[_REPORT] and not listed:
-        reports = named(path.name for path, content in files if content.remark == _REPORT)
+        reports = some_of(path.name for path, content in files if content.remark == _REPORT)
         notes.append(f"{counted(remarks[_REPORT], 'DICOM file')} without images left out: {reports}")
     owners = [content.owner for path, content in files if content.columns]
     if owners:
@@ -177,7 +177,7 @@ def _notes(files: Sequence[tuple[Path, _Content]], listed: bool, options: ReadOp
 
 
 class _Container(Protocol):
-    def picture(self, frame: int | None) -> Picture: ...
+    def picture(self, frame: int | None) -> DecodedImage: ...
 
 
 class OpenFiles:
@@ -189,11 +189,11 @@ class OpenFiles:
     def __init__(self, options: ReadOptions, items: Sequence[SourceItem]) -> None:
         """Set how files are read, and which: all of `items` share one decision on the depth of 16-bit values."""
         self._options = options
-        self._depth = Depth(options.bits, partial(_largest, items, options))
+        self._depth = BitDepth(options.bits, partial(_largest, items, options))
         self._lock = threading.Lock()
         self._files: OrderedDict[Path, _Opened] = OrderedDict()
 
-    def picture(self, item: SourceItem) -> Picture:
+    def picture(self, item: SourceItem) -> DecodedImage:
         """Return the picture of `item`.
 
         Raises:
@@ -219,7 +219,7 @@ class _Opened:
         self._lock = threading.Lock()
         self._file: _Container | UnreadableImageError | None = None
 
-    def picture(self, frame: int | None) -> Picture:
+    def picture(self, frame: int | None) -> DecodedImage:
         with self._lock:
             if self._file is None:
                 try:
@@ -231,7 +231,9 @@ class _Opened:
             return self._file.picture(frame)
 
 
-def _container(item: SourceItem, options: ReadOptions) -> Callable[[SourceItem, Depth, ReadOptions], _Container] | None:
+def _container(
+    item: SourceItem, options: ReadOptions
+) -> Callable[[SourceItem, BitDepth, ReadOptions], _Container] | None:
     """Return what opens the file of `item`, if it is one that may hold several images."""
     suffix = item.path.suffix.lower()
     if suffix == npz.SUFFIX:
@@ -248,7 +250,7 @@ def _container(item: SourceItem, options: ReadOptions) -> Callable[[SourceItem, 
 # ---------------------------------------------------------------------------------------------------- depth
 
 
-class _Recorder(Depth):
+class _Recorder(BitDepth):
     """Keeps the largest value of files that state `significant` bits, and decides nothing."""
 
     def __init__(self, significant: int | None) -> None:

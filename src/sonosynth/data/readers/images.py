@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.core.files import unreadable_reason
-from sonosynth.data.readers.bit_depth import FULL, UNKNOWN_RANGE, Deep, Depth, as_deep
+from sonosynth.data.readers.bit_depth import FULL, UNKNOWN_RANGE, BitDepth, HighDepthImage, as_uint16
 from sonosynth.data.readers.tiff import Tiff, is_tiff, quiet_decoder
 
 SUFFIXES = frozenset(
@@ -54,7 +54,7 @@ HOW_TO_SKIP = "; replace or remove it, or leave it out with 'sonosynth data prep
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class DecodedImage:
     """One decoded file.
 
     Attributes:
@@ -68,7 +68,7 @@ class Picture:
     note: str | None
 
 
-def decode_file(path: Path, depth: Depth | None = None) -> Picture:
+def decode_file(path: Path, depth: BitDepth | None = None) -> DecodedImage:
     """Decode the image file at `path` to grey, upright as its EXIF orientation says, the first frame of several.
 
     8-bit grey is taken as it is, fewer bits are spread over 0 to 255, inverted where the file says that 0 is white.
@@ -81,7 +81,7 @@ def decode_file(path: Path, depth: Depth | None = None) -> Picture:
         SourceError: values above the bits that the user gave.
     """
     with picture_file(path) as file:
-        picture = file.picture(0, depth or Depth())
+        picture = file.picture(0, depth or BitDepth())
         notes = [picture.note] if picture.note else []
         if file.count > 1:
             notes.append(f"first of {file.count} frames")
@@ -97,7 +97,7 @@ class PictureFile(Protocol):
 
     count: int
 
-    def picture(self, frame: int, depth: Depth) -> Picture:
+    def picture(self, frame: int, depth: BitDepth) -> DecodedImage:
         """Return frame `frame`, counted from 0, by the rules of `decode_file`. Raises what the decoder does."""
         ...
 
@@ -198,7 +198,7 @@ class _PillowFile:
         frames = getattr(self._stored, "n_frames", 1) - self._first
         self.count = frames if frames > 1 else 1
 
-    def picture(self, frame: int, depth: Depth) -> Picture:
+    def picture(self, frame: int, depth: BitDepth) -> DecodedImage:
         stored, still = self._stored, self.count == 1
         with _one_at_a_time(*stored.size):
             deep, mode = self._deep()
@@ -211,10 +211,10 @@ class _PillowFile:
                 stored.load()
                 mode = stored.mode if still else f"{_CLIP_NAMES[stored.format or '']} {stored.mode}"
                 grey, notes = to_grey(ImageOps.exif_transpose(stored))
-                return Picture(grey, mode, _joined(notes, turn))
+                return DecodedImage(grey, mode, _joined(notes, turn))
         return from_deep(self._path, deep, depth, mode, turn)  # outside, for `depth` may have to read other files
 
-    def _deep(self) -> tuple[Deep | None, str]:
+    def _deep(self) -> tuple[HighDepthImage | None, str]:
         """Return the pixels of a PNG of 16 bits, or of a PGM or PPM of more than 8, as they are stored; else None."""
         stored = self._stored
         if self._png.get(b"IHDR", b"")[8:9] == b"\x10":
@@ -236,7 +236,7 @@ class _TiffFile:
         self.count = len(self._tiff.frames)
         self._stored: Image.Image | None = None
 
-    def picture(self, frame: int, depth: Depth) -> Picture:
+    def picture(self, frame: int, depth: BitDepth) -> DecodedImage:
         index, (height, width) = self._tiff.frames[frame], self._tiff.size
         turn = self._tiff.orientation(index)
         more = ["other pages left out: thumbnails, masks, or of another size"] if self._tiff.others else []
@@ -247,7 +247,7 @@ class _TiffFile:
             deep = self._tiff.deep(index) if self._tiff.is_deep(index) else None
             if deep is None:
                 grey, mode, notes = self._shallow(index)
-                return Picture(grey, stack + mode, _joined(notes, turn, more))
+                return DecodedImage(grey, stack + mode, _joined(notes, turn, more))
         picture = from_deep(self._path, deep[0], depth, stack + deep[1], turn)
         return replace(picture, note="; ".join(filter(None, [picture.note, *more])) or None)
 
@@ -272,12 +272,12 @@ def _joined(notes: Sequence[str], turn: int, more: Sequence[str] = ()) -> str | 
     return "; ".join([*notes, *turned, *more]) or None
 
 
-def from_deep(path: Path, deep: Deep, depth: Depth, mode: str, turn: int = 1) -> Picture:
+def from_deep(path: Path, deep: HighDepthImage, depth: BitDepth, mode: str, turn: int = 1) -> DecodedImage:
     """Return `deep` of the file at `path` as a picture, turned by the EXIF orientation `turn`. Raises SourceError."""
     grey, notes, spread = deep.grey(path, depth)
     if deep.values.ndim == 3:
         notes.append(_colour_note(spread, mode))
-    return Picture(np.ascontiguousarray(_TURNS.get(turn, np.asarray)(grey)), mode, _joined(notes, turn))
+    return DecodedImage(np.ascontiguousarray(_TURNS.get(turn, np.asarray)(grey)), mode, _joined(notes, turn))
 
 
 def png_header(file: IO[bytes]) -> dict[bytes, bytes]:
@@ -300,12 +300,12 @@ def png_header(file: IO[bytes]) -> dict[bytes, bytes]:
     return found
 
 
-def _deep_png(file: IO[bytes], stored: Image.Image, significant: int | None) -> tuple[Deep, str]:
+def _deep_png(file: IO[bytes], stored: Image.Image, significant: int | None) -> tuple[HighDepthImage, str]:
     """Return the values of a PNG of 16 bits, of which Pillow keeps only the high byte unless it has one channel."""
     if stored.mode.startswith("I"):
-        grey, clear = as_deep(np.asarray(stored)), stored.info.get("transparency")
+        grey, clear = as_uint16(np.asarray(stored)), stored.info.get("transparency")
         alpha = None if clear is None else np.where(grey == clear, np.uint16(0), np.uint16(FULL))
-        return Deep(grey, significant=significant, alpha=alpha), "I;16"
+        return HighDepthImage(grey, significant=significant, alpha=alpha), "I;16"
     from imagecodecs import png_decode
 
     file.seek(0)
@@ -314,10 +314,12 @@ def _deep_png(file: IO[bytes], stored: Image.Image, significant: int | None) -> 
     channels = values.shape[2]
     alpha = values[..., -1] if channels in (2, 4) else None
     colours = values[..., :3] if channels > 2 else values[..., 0]
-    return Deep(colours, significant=significant, alpha=alpha), {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[channels]
+    return HighDepthImage(colours, significant=significant, alpha=alpha), {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[
+        channels
+    ]
 
 
-def _deep_pnm(file: IO[bytes], stored: Image.Image) -> Deep | None:
+def _deep_pnm(file: IO[bytes], stored: Image.Image) -> HighDepthImage | None:
     """Return the values of a PGM or PPM with maxval above 255, which Pillow scales and rounds; None of another."""
     codec, _, offset, arguments = cast(ImageFile.ImageFile, stored).tile[0]
     maxval = arguments[1] if isinstance(arguments, tuple) else 65535 if arguments == "I;16B" else 255
@@ -331,8 +333,8 @@ def _deep_pnm(file: IO[bytes], stored: Image.Image) -> Deep | None:
         words = re.sub(rb"#[^\r\n]*", b"", file.read()).split()[: math.prod(shape)]
         if max(map(len, words), default=0) > _LONGEST_NUMBER:
             raise ValueError("a number that is too long")
-        values = as_deep(np.array(words or [b"0"]).astype(np.int64))
-    return Deep(values.reshape(shape), white=maxval)
+        values = as_uint16(np.array(words or [b"0"]).astype(np.int64))
+    return HighDepthImage(values.reshape(shape), white=maxval)
 
 
 def damaged(path: Path, error: Exception) -> UnreadableImageError:
@@ -385,7 +387,7 @@ def too_large(height: int, width: int) -> str | None:
     return f"more than {limit:,} pixels" if limit is not None and height * width > limit else None
 
 
-def to_side(grey: np.ndarray, side: int) -> np.ndarray:
+def resize_longest_side(grey: np.ndarray, side: int) -> np.ndarray:
     """Return uint8 `grey` ``[H, W]`` enlarged or reduced so that its longest side is `side`."""
     import cv2
 

@@ -26,7 +26,7 @@ from sonosynth.data.readers.tables import (
     patient_note,
     read_table,
 )
-from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named
+from sonosynth.data.source import ReadOptions, Source, SourceItem, similar_class_names, some_of
 from sonosynth.data.source_warnings import formulas, links_out
 
 LABELS = "labels.csv"
@@ -147,7 +147,7 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
     if options.group is None and (whole or any(item.group is None for item in found)):
         values = {name: [row[name] for _, row in rows] for name in header if name and name != columns.group}
         notes += patient_note(values, [item.group for item in items])
-    notes += [*more, *alike(classes), *links_out(root, [path, *(item.path for item in found)])]
+    notes += [*more, *similar_class_names(classes), *links_out(root, [path, *(item.path for item in found)])]
     notes += formulas((item.id, item.label, item.group or "", *item.extra.values()) for item in found)
     return Source("image set" if whole else "manifest", root, found, classes, tuple(notes), synthetic, options)
 
@@ -304,7 +304,7 @@ def _place(path: Path, where: str, text: str, files: _Files | None) -> str:
         )
     if files is not None and len(found := files.find(text)) > 1:
         raise ManifestError(
-            f"{path}, {where}: '{text}' stands for {len(found)} files: {named(found, 3)}; give their paths"
+            f"{path}, {where}: '{text}' stands for {len(found)} files: {some_of(found, 3)}; give their paths"
         )
     return found[0] if files is not None and found else place
 
@@ -359,6 +359,6 @@ def _manifest_notes(
     if masks:
         notes.append(
             f"{counted(len(masks), 'listed file looks like a mask', 'listed files look like masks')} of another: "
-            f"{named(sorted(mask.name for mask in masks), 3)}; counted as images, since {path.name} lists them"
+            f"{some_of(sorted(mask.name for mask in masks), 3)}; counted as images, since {path.name} lists them"
         )
     return notes

@@ -14,10 +14,10 @@ from typing import IO
 import numpy as np
 
 from sonosynth.core.errors import SourceError
-from sonosynth.data.readers.bit_depth import Deep, Depth
-from sonosynth.data.readers.images import Picture, from_colours, from_deep, too_large, unreadable
+from sonosynth.data.readers.bit_depth import BitDepth, HighDepthImage
+from sonosynth.data.readers.images import DecodedImage, from_colours, from_deep, too_large, unreadable
 from sonosynth.data.readers.tables import is_missing
-from sonosynth.data.source import ReadOptions, Source, SourceItem, alike, named
+from sonosynth.data.source import ReadOptions, Source, SourceItem, similar_class_names, some_of
 
 SUFFIX = ".npz"
 _PARTS = ("train", "val", "test")  # of MedMNIST, in its order
@@ -44,7 +44,7 @@ def read_npz(path: Path, options: ReadOptions | None = None) -> Source:
     headers = _headers(path)
     parts = [part for part in _PARTS if f"{part}_images" in headers]
     if not parts and "images" not in headers:
-        keys = named(headers, 12) or "none"
+        keys = some_of(headers, 12) or "none"
         raise SourceError(f"{path} holds neither 'images' nor 'train_images' (its arrays: {keys}); rename its arrays")
     items: list[SourceItem] = []
     for part in parts or [""]:
@@ -60,11 +60,18 @@ def read_npz(path: Path, options: ReadOptions | None = None) -> Source:
     known = {"images", "labels", "groups", "ids", "classes", "class_names"}
     known |= {f"{part}_{name}" for part in parts for name in ("images", "labels")}
     other = [name for name in headers if name not in known]
-    notes = [f"{len(other)} further arrays left out: {named(other)}"] if other else []
+    notes = [f"{len(other)} further arrays left out: {some_of(other)}"] if other else []
     if parts:
         notes.append(f"parts joined and kept in the column 'part': {', '.join(parts)}")
     kind = "MedMNIST file" if parts else "npz file"
-    return Source(kind, path.parent, tuple(items), classes, (*notes, *alike(classes)), options=options or ReadOptions())
+    return Source(
+        kind,
+        path.parent,
+        tuple(items),
+        classes,
+        (*notes, *similar_class_names(classes)),
+        options=options or ReadOptions(),
+    )
 
 
 class Arrays:
@@ -84,9 +91,9 @@ class Arrays:
             raise unreadable(path, str(error).removeprefix(f"{path} ").removeprefix(f"{path}: ")) from error
         deep = [array for array in self._arrays if array.dtype.itemsize == 2]
         largest = max((int(array.max(initial=0)) for array in deep), default=0)
-        self._depth = Depth(bits, lambda significant, certain: largest)
+        self._depth = BitDepth(bits, lambda significant, certain: largest)
 
-    def picture(self, frame: int | None) -> Picture:
+    def picture(self, frame: int | None) -> DecodedImage:
         """Return image `frame`, counted from 0 through all parts.
 
         8-bit grey is taken as it is, bool becomes 0 and 255; 16 bits are scaled by the full range of the smallest of 8,
@@ -104,17 +111,17 @@ class Arrays:
             index -= len(array)
         raise unreadable(self._path, f"image {frame} is not there")
 
-    def _converted(self, values: np.ndarray) -> Picture:
+    def _converted(self, values: np.ndarray) -> DecodedImage:
         kind, notes = f"array {values.dtype}", list[str]()
         values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
         if values.dtype.itemsize == 2:
-            return from_deep(self._path, Deep(values), self._depth, kind)
+            return from_deep(self._path, HighDepthImage(values), self._depth, kind)
         if values.dtype.kind == "b":
             values, notes = values * np.uint8(255), ["1 bit a pixel (a mask?)"]
         if values.ndim == 3:
             values, note = from_colours(values, "RGB")
             notes.append(note)
-        return Picture(np.ascontiguousarray(values), kind, "; ".join(notes) or None)
+        return DecodedImage(np.ascontiguousarray(values), kind, "; ".join(notes) or None)
 
 
 # ---------------------------------------------------------------------------------------------------- headers

@@ -10,7 +10,7 @@ from typing import IO, cast
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from sonosynth.data.readers.bit_depth import UNKNOWN_RANGE, Deep, as_deep
+from sonosynth.data.readers.bit_depth import UNKNOWN_RANGE, HighDepthImage, as_uint16
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it warns of is an error here, or is harmless
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
@@ -92,7 +92,7 @@ class Tiff:
         page = self._pages[index]
         return page.bitspersample not in (1, 2, 4, 8) and page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
 
-    def deep(self, index: int) -> tuple[Deep, str]:
+    def deep(self, index: int) -> tuple[HighDepthImage, str]:
         """Return page `index`, of which `is_deep` is true, as it is stored, and what Pillow would call its format.
 
         9 to 15 bits per sample state their range; 16 do not, as many hold 12-bit data.
@@ -110,7 +110,7 @@ class Tiff:
         if page.dtype is None or page.dtype.kind == "f":
             raise ValueError(UNKNOWN_RANGE)
         samples = page.shaped[0]
-        stored = as_deep(page.asarray(maxworkers=1)).reshape(page.shaped)[:, 0]
+        stored = as_uint16(page.asarray(maxworkers=1)).reshape(page.shaped)[:, 0]
         channels = np.moveaxis(stored[..., 0], 0, -1) if samples > 1 else stored[0]
         colours = 3 if page.photometric == _RGB else 1
         if channels.shape[2] < colours or (colours == 1 and channels.shape[2] > 2):
@@ -121,7 +121,7 @@ class Tiff:
         if alpha is not None and white is not None:
             alpha = np.rint(alpha * (65535 / white)).astype(np.uint16)
         name = ("RGB" if colours == 3 else "I") if alpha is None else ("RGBA" if colours == 3 else "LA")
-        return Deep(values, white, None, page.photometric == _WHITE_IS_ZERO, alpha), f"{name};{bits}"
+        return HighDepthImage(values, white, None, page.photometric == _WHITE_IS_ZERO, alpha), f"{name};{bits}"
 
 
 def _marked_as_other(page: object) -> bool:

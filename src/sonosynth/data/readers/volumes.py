@@ -17,9 +17,9 @@ import numpy as np
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.core.files import unreadable_reason
-from sonosynth.data.readers.bit_depth import Deep, Depth, as_deep
+from sonosynth.data.readers.bit_depth import BitDepth, HighDepthImage, as_uint16
 from sonosynth.data.readers.clips import chosen
-from sonosynth.data.readers.images import LARGEST, Picture, damaged, from_deep, too_large, unreadable
+from sonosynth.data.readers.images import LARGEST, DecodedImage, damaged, from_deep, too_large, unreadable
 from sonosynth.data.readers.tiff import quiet_decoder
 from sonosynth.data.source import AXES
 
@@ -101,7 +101,7 @@ def is_undecided(path: Path) -> bool:
 class Volume:
     """The slices that are taken of one volume, or the image that a two-dimensional one is."""
 
-    def __init__(self, path: Path, axis: str | None, depth: Depth) -> None:
+    def __init__(self, path: Path, axis: str | None, depth: BitDepth) -> None:
         """Read the volume at `path`; slices lie across `axis`, z if None.
 
         Raises:
@@ -115,20 +115,20 @@ class Volume:
         try:
             if header.dtype != "uint8":
                 for plane in planes:  # all of them, for a negative or broken number anywhere tells of another range
-                    as_deep(plane)
+                    as_uint16(plane)
         except ValueError as error:
             raise unreadable(path, str(error)) from error
         taken = {index: np.take(planes, index, axis=across) for index in chosen(planes.shape[across])}
         del stored, planes
         self._path = path
         self._pictures = {
-            index: Picture(np.ascontiguousarray(values), mode, None)
+            index: DecodedImage(np.ascontiguousarray(values), mode, None)
             if header.dtype == "uint8"
-            else from_deep(path, Deep(as_deep(values)), depth, mode)
+            else from_deep(path, HighDepthImage(as_uint16(values)), depth, mode)
             for index, values in taken.items()
         }
 
-    def picture(self, frame: int | None) -> Picture:
+    def picture(self, frame: int | None) -> DecodedImage:
         """Return slice `frame`, counted from 0, or the only one: rows and columns as stored, the first axis along rows.
 
         Across z, rows are y and columns are x; across y, rows are z and columns x; across x, rows are z and columns y.

@@ -17,7 +17,7 @@ from sonosynth.core.device import can_compile, default_device
 from sonosynth.core.errors import ClassError, RecipeError, RunError
 from sonosynth.core.files import check_file_types, folder_names, is_vacant, locked, write_json
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.resize import common_frame
+from sonosynth.data.resize import common_original_area
 from sonosynth.gan.checkpoint import (
     PRETRAINING,
     RECIPE,
@@ -76,7 +76,7 @@ def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int, 
         data=data.fingerprint(),
         seed=seed,
         start=fingerprint(start) if start else "",
-        frame=common_frame(data),
+        frame=common_original_area(data),
     )
 
 

@@ -20,7 +20,7 @@ from sonosynth.data.readers.dicom.header import (
 from sonosynth.data.readers.dicom.regions import marked, region_note, region_of
 from sonosynth.data.readers.dicom.streams import Frames
 from sonosynth.data.readers.dicom.values import check_groups, monochrome, palette_colours, unused_bits
-from sonosynth.data.readers.images import Picture, from_colours, too_large, unreadable
+from sonosynth.data.readers.images import DecodedImage, from_colours, too_large, unreadable
 
 _SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3}
 _SAMPLES |= dict.fromkeys(("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), 3)
@@ -45,7 +45,7 @@ class DicomFile:
             self._region = region_of(self._data)
             self._region_note = region_note(marked(self._data))
 
-    def picture(self, frame: int | None) -> Picture:
+    def picture(self, frame: int | None) -> DecodedImage:
         """Return the B-mode area of frame `frame`, counted from 0, or of the only one.
 
         One channel: the modality rescale or table is applied, then the first VOI table or window (linear, linear exact
@@ -66,7 +66,7 @@ class DicomFile:
         with _named(self._path, f"{where}: " if own else "", "its header gives tables or windows that are not valid"):
             grey, notes = self._grey(values, frame or 0)
         kind = f"DICOM {self._data.PhotometricInterpretation} {self._data.BitsStored}-bit"
-        return Picture(grey, kind, "; ".join([*notes, self._region_note]))
+        return DecodedImage(grey, kind, "; ".join([*notes, self._region_note]))
 
     def _grey(self, values: np.ndarray, frame: int) -> tuple[np.ndarray, list[str]]:
         region, photometric = self._region, self._data.PhotometricInterpretation
