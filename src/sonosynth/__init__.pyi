@@ -1,4 +1,3 @@
-from .audit.audit import audit as audit
 from .classify.classify import classify as classify
 from .core.errors import SonosynthError as SonosynthError
 from .data.imageset import ImageSet as ImageSet
@@ -13,6 +12,7 @@ from .gan.training.loop import train as train
 from .metrics.scorecard import score as score
 from .phantoms.phantom import phantom as phantom
 from .phantoms.phantom import phantom_with_masks as phantom_with_masks
+from .report.audit_page import audit as audit
 from .report.study.page import write_report as write_report
 
 __version__: str

@@ -13,16 +13,17 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import planting
-from sonosynth.audit import audit as audit_module
 from sonosynth.audit import shortcuts
-from sonosynth.audit.audit import audit
-from sonosynth.audit.quality import measure_quality, outlyingness, unusual
+from sonosynth.audit.audit import find_problems
+from sonosynth.audit.findings import write_tables
+from sonosynth.audit.quality import knn_outlier_scores, measure_quality, robust_outliers
 from sonosynth.audit.shortcuts import associations, shortcut_classifier
 from sonosynth.cli.data import app
 from sonosynth.core.errors import OutputError
 from sonosynth.data.prepare import source_fingerprint
 from sonosynth.data.scan import read_source
 from sonosynth.phantoms.phantom import phantom
+from sonosynth.report import audit_page
 
 PER_CLASS = 12
 
@@ -54,7 +55,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder):
-    return audit(read_source(folder), sizes=(12, 400))
+    return find_problems(read_source(folder), sizes=(12, 400))
 
 
 def ids(found, members) -> set[str]:
@@ -72,7 +73,7 @@ def test_words_are_a_shortcut(found):
     strongest = found.associations[0]
     assert strongest.name == "burned-in words" and strongest.p < 0.01 and strongest.effect > 0.8
     assert strongest.values["benign"] > 0.7 and strongest.values["normal"] == 0
-    assert found.shortcut is not None and found.shortcut.warns and found.shortcut.f1 > 0.5
+    assert found.shortcut is not None and found.shortcut.above_chance and found.shortcut.f1 > 0.5
 
 
 def test_sizes_that_cannot_be_are_told(found):
@@ -88,7 +89,7 @@ def test_command_writes_once_and_never_over_an_edited_table(folder, found, tmp_p
         audited.append(source_fingerprint(images))
         return found
 
-    monkeypatch.setattr(audit_module, "audit", look)
+    monkeypatch.setattr(audit_page, "find_problems", look)
     runner, out = CliRunner(), tmp_path / "audit"
     command = ["audit", str(folder), "--out", str(out)]
     first = runner.invoke(app, command)
@@ -138,8 +139,6 @@ def test_an_audit_may_lie_beside_a_file_of_arrays_and_not_among_images(tmp_path)
 
 
 def test_prepare_takes_groups_and_drops_conflicts(folder, tmp_path, found):
-    from sonosynth.audit.audit import write_tables
-
     write_tables(found, tmp_path)
     command = ["prepare", str(folder), "--out", str(tmp_path / "out"), "--size", "32"]
     done = CliRunner().invoke(app, [*command, "--groups", str(tmp_path / "groups.csv"), "--drop-conflicts"])
@@ -223,7 +222,7 @@ def test_the_shortcut_classifier_knows_chance():
     seeing = shortcut_classifier({"label": labels + rng.normal(0, 0.3, 120)}, labels, groups)
     assert blind is not None and seeing is not None
     assert blind.f1 < 0.65 and abs(blind.chance - 0.5) < 0.08
-    assert seeing.f1 > 0.85 and seeing.warns
+    assert seeing.f1 > 0.85 and seeing.above_chance
     assert shortcut_classifier({"noise": labels * 1.0}, labels, np.repeat([0, 1], 60)) is None
 
 
@@ -233,8 +232,8 @@ def test_patients_with_images_of_both_classes_hide_no_shortcut():
     labels, groups = np.tile([0, 1], 60), np.repeat(np.arange(60), 2)
     blind = shortcut_classifier({"noise": rng.normal(size=120)}, labels, groups)
     seeing = shortcut_classifier({"label": labels + rng.normal(0, 0.3, 120)}, labels, groups)
-    assert blind is not None and abs(blind.chance - 0.5) < 0.08 and not blind.warns
-    assert seeing is not None and seeing.f1 > 0.85 and abs(seeing.chance - 0.5) < 0.08 and seeing.warns
+    assert blind is not None and abs(blind.chance - 0.5) < 0.08 and not blind.above_chance
+    assert seeing is not None and seeing.f1 > 0.85 and abs(seeing.chance - 0.5) < 0.08 and seeing.above_chance
     drawn = associations({"drawn": labels == 1, "noise": rng.normal(size=120)}, labels, groups, "ab")
     assert drawn[0].name == "drawn" and drawn[0].p < 0.01 and drawn[0].n == 60 and drawn[1].p > 0.05
 
@@ -260,9 +259,9 @@ def test_outliers_are_far_from_other_groups():
     features[8] = features[7] + 0.01  # its copy does not make it ordinary
     groups = np.arange(60)
     groups[8] = 7
-    far = outlyingness(features, groups)
+    far = knn_outlier_scores(features, groups)
     assert set(np.argsort(-far)[:2]) == {7, 8} and far[7] > 2
     assert np.median(far) == pytest.approx(1)
     with pytest.raises(ValueError, match="two groups"):
-        outlyingness(features, np.zeros(60, int))
-    assert unusual(np.r_[np.linspace(0, 1, 50), 9]).tolist() == [False] * 50 + [True]
+        knn_outlier_scores(features, np.zeros(60, int))
+    assert robust_outliers(np.r_[np.linspace(0, 1, 50), 9]).tolist() == [False] * 50 + [True]

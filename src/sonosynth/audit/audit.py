@@ -1,141 +1,42 @@
-"""Looking a source through before anything is trained on it: copies, conflicting labels, shortcuts, quality.
+"""Looking a source through before anything is trained on it: copies, conflicting labels, shortcuts, quality."""
 
-The result says which images belong together. `groups.csv` carries that to `data prepare --groups` and to studies.
-"""
-
-import csv
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from sonosynth.audit.duplicates import Duplicate, View, find_duplicates, view
-from sonosynth.audit.quality import Quality, measure_quality, outlyingness, unusual
-from sonosynth.audit.shortcuts import STRONG, Association, ShortcutClassifier, associations, shortcut_classifier
-from sonosynth.core.errors import OutputError
-from sonosynth.core.files import atomic_file, read_json
+from sonosynth.audit.findings import FILE_SIZE, Findings
+from sonosynth.audit.quality import Quality, knn_outlier_scores, measure_quality
+from sonosynth.audit.shortcuts import Association, ShortcutClassifier, associations, shortcut_classifier
 from sonosynth.core.text import agreeing, counted
 from sonosynth.core.types import Array, StageProgress
 from sonosynth.data.encoding import Encoding, encodings
-from sonosynth.data.groups import cluster_numbers, group_members, table_path, write_groups
+from sonosynth.data.groups import cluster_numbers
 from sonosynth.data.overlays import Overlays, find_overlays
 from sonosynth.data.prepare import group_numbers
 from sonosynth.data.readers.images import COLOUR, DecodedImage, resize_longest_side
 from sonosynth.data.scan import SourceReport, decode_all
 from sonosynth.data.source import Source, SourceItem, some_of
 
-AUDIT = "audit.json"
+_THREADS = min(4, os.cpu_count() or 1)
 _THUMB = 200  # pixels of the longest side of the pictures that are kept to be shown
 _FEATURES = "efficientnet-lite0"
 _FEATURE_PX = 128
-_FAR = 1.6  # times the ordinary distance to its neighbours makes an outlier
-STORAGE = ("file format", "compression", "bit depth", "JPEG quality")
-"""Properties of files that say nothing of tissue."""
-FILE_SIZE = "file size, bytes per pixel"
-_SURE = 0.05  # p-value, after correction
 _NAMED = 3  # names in a note
 _FEW = 10  # groups of a class below which a study cannot say much
 
 
-@dataclass(frozen=True, eq=False)
-class Audit:
-    """What was found in a source; entries of lists belong to ``report.images``, in its order.
-
-    Attributes:
-        report: the source as `scan` reports it.
-        duplicates: pairs that show one frame, exact copies among them.
-        groups: int64 ``[N]``: images that belong together, by the source's own groups or as duplicates.
-        overlays: words, calipers and borders.
-        quality: numbers of each image.
-        encodings: how the file of each image stores it; None where a prepared set does not say it.
-        outlying: float ``[N]``: distance to the nearest images of other groups, 1 is ordinary; empty if not measured.
-        associations: what goes with the class, the surest first.
-        shortcut: what a classifier makes of overlays, frames and storage alone; None if there are too few images.
-        pictures: uint8 thumbnails of different shapes.
-        notes: lines to tell the user.
-    """
-
-    report: SourceReport
-    duplicates: tuple[Duplicate, ...]
-    groups: Array
-    overlays: tuple[Overlays, ...]
-    quality: tuple[Quality, ...]
-    encodings: tuple[Encoding | None, ...]
-    outlying: Array
-    associations: tuple[Association, ...]
-    shortcut: ShortcutClassifier | None
-    pictures: tuple[Array, ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def labels(self) -> Array:
-        """Int64 ``[N]``, counting ``report.source.classes``."""
-        classes = self.report.source.classes
-        return np.array([classes.index(image.item.label) for image in self.report.images], dtype=np.int64)
-
-    @property
-    def clusters(self) -> list[list[int]]:
-        """Images that duplicates join, two or more together, the largest first."""
-        numbers = cluster_numbers(len(self.report.images), ((pair.a, pair.b) for pair in self.duplicates))
-        several = [members.tolist() for members in group_members(numbers) if len(members) > 1]
-        return sorted(several, key=lambda members: (-len(members), members))
-
-    @property
-    def known(self) -> list[list[int]]:
-        """Those of `clusters` that the source keeps together by itself: one patient, neighbouring frames of a clip."""
-        own = [image.item.group for image in self.report.images]
-        return [members for members in self.clusters if own[members[0]] and len({own[i] for i in members}) == 1]
-
-    @property
-    def conflicts(self) -> list[list[int]]:
-        """Those of `clusters` whose images carry different labels."""
-        labels = self.labels
-        return [members for members in self.clusters if len(set(labels[members])) > 1]
-
-    @property
-    def outliers(self) -> list[int]:
-        """Images far from all images of other groups, the farthest first."""
-        far = np.flatnonzero(self.outlying > _FAR) if len(self.outlying) else np.zeros(0, int)
-        return sorted(far.tolist(), key=lambda i: -self.outlying[i])
-
-    @property
-    def storage(self) -> list[str]:
-        """Sentences on how the storage of the files differs between the classes; none where it does not.
-
-        File size depends on what an image shows, so it counts only where it tells the classes apart by itself.
-        """
-        found = {row.name: row for row in self.associations if row.p < _SURE}
-        told = [found[name].sentence() for name in STORAGE if name in found]
-        size = found.get(FILE_SIZE)
-        return told or ([size.sentence()] if size and size.effect >= STRONG else [])
-
-    def oddities(self) -> dict[str, list[int]]:
-        """Return images by what is odd about them: shape, saturation, blur, empty rows."""
-        aspect = np.log([q.aspect for q in self.quality])
-        blur = -np.log([max(q.sharpness, 1e-6) for q in self.quality])
-        found = {
-            "of an unusual shape": unusual(np.abs(aspect - np.median(aspect))),
-            "with more than 2 % of white pixels": np.array([q.saturated > 0.02 for q in self.quality]),
-            "blurred": unusual(blur, 4),
-            "nearly without contrast": np.array([q.contrast < 4 for q in self.quality]),
-            "with rows of a single grey level inside": np.array([q.constant_rows > 0.01 for q in self.quality]),
-            "with empty borders": np.array([max(o.border) > 0 for o in self.overlays]),
-        }
-        # What most images have is their kind, not an oddity.
-        return {name: np.flatnonzero(mask).tolist() for name, mask in found.items() if 0 < mask.mean() <= 0.5}
-
-
-def audit(
+def find_problems(
     source: Source,
     skip_unreadable: bool = False,
     sizes: Sequence[int] = (),
     progress: StageProgress | None = None,
-) -> Audit:
-    """Look through all images of `source`.
+) -> Findings:
+    """Look for duplicates, conflicting labels, shortcuts and bad images among all images of `source`.
 
     Args:
         source: what `read_source` found.
@@ -153,30 +54,29 @@ def audit(
         grey = picture.grey
         overlays = find_overlays(grey)
         small = resize_longest_side(grey, _THUMB)
-        square = np.asarray(_square(grey))
+        square = np.asarray(Image.fromarray(grey).resize((_FEATURE_PX, _FEATURE_PX), Image.Resampling.BICUBIC))
         return view(grey, overlays.mask(grey.shape)), overlays, measure_quality(grey), small, square
 
     report, values = decode_all(source, work, skip_unreadable, lambda done, total: tell(done, total, "looking"))
     views, overlays, quality, pictures, squares = (list(part) for part in zip(*values, strict=True))
     exact = [Duplicate(cluster[0], copy, "exact", 1.0) for cluster in report.duplicates for copy in sorted(cluster)[1:]]
     known = {(pair.a, pair.b) for pair in exact}
-    similar = [pair for pair in find_duplicates(views, progress, _threads()) if (pair.a, pair.b) not in known]
+    similar = [pair for pair in find_duplicates(views, progress, _THREADS) if (pair.a, pair.b) not in known]
     duplicates = tuple(sorted([*exact, *similar], key=lambda pair: (pair.a, pair.b)))
-    own = group_numbers(report)
-    of_one_group = [(first, other) for first, *others in group_members(own) for other in others]
-    groups = cluster_numbers(len(own), [*of_one_group, *((pair.a, pair.b) for pair in duplicates)])
+    _, first, own = np.unique(group_numbers(report), return_index=True, return_inverse=True)
+    groups = cluster_numbers(len(own), [*enumerate(first[own]), *((pair.a, pair.b) for pair in duplicates)])
     labels = np.array([source.classes.index(image.item.label) for image in report.images])
     stored = encodings([image.item for image in report.images], source.options)
     found, forest = _shortcuts(report, overlays, quality, stored, labels, groups)
-    outlying = _outlying(np.stack(squares), groups, tell)
-    return Audit(
+    outlier_scores = _outlier_scores(np.stack(squares), groups, tell)
+    return Findings(
         report,
         duplicates,
         groups,
         tuple(overlays),
         tuple(quality),
         tuple(stored),
-        outlying,
+        outlier_scores,
         tuple(found),
         forest,
         tuple(pictures),
@@ -201,27 +101,17 @@ def shared_frames(first: Source, second: Source, progress: StageProgress | None 
         ids += [id_ for id_, _ in values]
         views += [one for _, one in values]
     between = len(first.items)
-    pairs = find_duplicates(views, progress, _threads())
+    pairs = find_duplicates(views, progress, _THREADS)
     return [(ids[pair.a], ids[pair.b]) for pair in pairs if pair.a < between <= pair.b]
 
 
-def _threads() -> int:
-    return min(4, os.cpu_count() or 1)
-
-
-def _square(grey: Array) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(grey).resize((_FEATURE_PX, _FEATURE_PX), Image.Resampling.BICUBIC)
-
-
-def _outlying(squares: Array, groups: Array, tell: StageProgress) -> Array:
+def _outlier_scores(squares: Array, groups: Array, tell: StageProgress) -> Array:
     from sonosynth.features.extract import load_features
 
     if len(np.unique(groups)) < 10:
         return np.zeros(0)
     features = load_features(_FEATURES)(squares, progress=lambda done, total: tell(done, total, "embedding"))
-    return outlyingness(features, groups)
+    return knn_outlier_scores(features, groups)
 
 
 def _shortcuts(
@@ -298,37 +188,3 @@ def _notes(report: SourceReport, groups: Array, labels: Array, sizes: Sequence[i
         if short:
             notes.append(f"size {size} holds fewer than 5 images of a class: {', '.join(short)}")
     return notes
-
-
-def already_audited(out: Path, arguments: Mapping[str, Any]) -> bool:
-    """Return whether `out` holds the audit that `arguments` ask for.
-
-    Raises:
-        OutputError: it holds one of other images or settings, which is not overwritten: groups.csv may be edited.
-    """
-    if not (out / AUDIT).is_file():
-        return False
-    try:
-        before = read_json(out / AUDIT)["arguments"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise OutputError(f"{out / AUDIT} is damaged ({error}); choose another --out or remove {out}") from error
-    if before != arguments:
-        other = " and ".join(name for name in arguments if before.get(name) != arguments[name])
-        made = f"{out} holds an audit made with other arguments ({other})"
-        raise OutputError(f"{made}; choose another --out or remove it first")
-    return True
-
-
-def write_tables(found: Audit, out: Path) -> None:
-    """Write ``duplicates.csv`` and ``groups.csv`` to the folder `out`; each file is replaced at once."""
-    items = [image.item for image in found.report.images]
-    root = found.report.source.root
-    conflicted = {i for members in found.conflicts for i in members}
-    write_groups(out / "groups.csv", root, items, found.groups, [i in conflicted for i in range(len(items))])
-    with atomic_file(out / "duplicates.csv") as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("path_a", "path_b", "kind", "similarity", "labels"))
-        for pair in found.duplicates:
-            a, b = items[pair.a], items[pair.b]
-            labels = a.label if a.label == b.label else f"{a.label}|{b.label}"
-            table.writerow((table_path(a, root), table_path(b, root), pair.kind, f"{pair.similarity:.4f}", labels))

@@ -8,15 +8,17 @@ candidates, which are then verified pixel by pixel.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import scipy.sparse
-import torch
 
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.types import Array, Progress
 from sonosynth.data.readers.images import resize_longest_side
+
+if TYPE_CHECKING:
+    import torch
 
 SIDE = 320  # pixels of the longest side at which keypoints are found: one scale for images of any size
 _KEYPOINTS = 400  # an image
@@ -139,14 +141,18 @@ def _vocabulary(stored: Array) -> Array:
     return unit(stored[chosen])
 
 
-def _units(stored: Array, chosen: Array | slice, flipped: bool) -> torch.Tensor:
+def _units(stored: Array, chosen: Array | slice, flipped: bool) -> "torch.Tensor":
     """Return the `chosen` rows of `stored`, as they are or in the flipped image, float32 of unit length."""
+    import torch
+
     rows = stored[chosen]
     return torch.from_numpy(unit(mirror(rows) if flipped else rows))
 
 
 def _words_of(stored: Array, words: Array, nearest: int, flipped: bool) -> Array:
     """Return the `nearest` words to each of the descriptors ``[M, 128]``, int32 ``[M, nearest]``."""
+    import torch
+
     table = torch.from_numpy(words).T.contiguous()
     found = np.empty((len(stored), min(nearest, len(words))), dtype=np.int32)
     for start in range(0, len(stored), _CHUNK):

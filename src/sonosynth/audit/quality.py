@@ -63,14 +63,14 @@ def measure_quality(grey: Array) -> Quality:
     )
 
 
-def unusual(values: Array, limit: float = 6.0) -> Array:
+def robust_outliers(values: Array, limit: float = 6.0) -> Array:
     """Return which of `values` ``[N]`` lie more than `limit` robust standard deviations above the median."""
     middle = np.median(values)
     spread = 1.4826 * np.median(np.abs(values - middle))
     return values > middle + limit * max(float(spread), 1e-9) if len(values) else np.zeros(0, bool)
 
 
-def outlyingness(features: Array, groups: Array, k: int = 5) -> Array:
+def knn_outlier_scores(features: Array, groups: Array, k: int = 5) -> Array:
     """Return the mean distance of each image to its `k` nearest in ``features [N, D]``, none of its own group.
 
     Divided by the median over all images, so that 1 is ordinary. Raises ValueError if there are fewer than two groups.

@@ -94,7 +94,7 @@ class ShortcutClassifier:
     groups: int
 
     @property
-    def warns(self) -> bool:
+    def above_chance(self) -> bool:
         """Whether it does better than chance."""
         return self.f1 > self.chance_high
 

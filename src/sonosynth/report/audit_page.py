@@ -1,5 +1,8 @@
-"""``audit.html``: what an audit found, with pictures, in one self-contained page."""
+"""``audit.html``: what an audit findings, with pictures, in one self-contained page."""
 
+import os
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,14 +10,21 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sonosynth.audit.audit import Audit
+from sonosynth.audit.audit import find_problems
+from sonosynth.audit.findings import AuditSummary, Findings, write_tables
 from sonosynth.audit.shortcuts import Association
-from sonosynth.core.files import write_text
+from sonosynth.core.errors import OutputError, SonosynthError
+from sonosynth.core.files import atomic_directory, check_output, read_json, write_json, write_text
 from sonosynth.core.text import counted
+from sonosynth.core.types import Array, StageProgress
 from sonosynth.data.overlays import Overlays
+from sonosynth.data.prepare import source_fingerprint
+from sonosynth.data.scan import read_source
+from sonosynth.data.source import ReadOptions
 from sonosynth.report.render import picture_uri, render
 
 PAGE = "audit.html"
+AUDIT = "audit.json"
 _CLUSTERS = 300  # shown with pictures; all of them stand in the tables
 _SHOWN = 24  # pictures of everything else
 _SHARES = ("burned-in words", "calipers", "colour overlay", "empty border", "share of black pixels")
@@ -26,71 +36,147 @@ _KINDS = {
 }
 
 
-def write_audit_page(found: Audit, out: Path, command: str) -> Path:
-    """Write ``audit.html`` to the folder `out` and return its path; `command` is what to type next."""
-    path = out / PAGE
-    write_text(path, render("audit.html", _context(found, command)))
-    return path
+def audit(
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    sizes: Sequence[int] = (),
+    skip_unreadable: bool = False,
+    options: ReadOptions | None = None,
+    progress: StageProgress | None = None,
+) -> AuditSummary:
+    """Look for what spoils a study: duplicates, conflicting labels, shortcuts, bad images.
+
+    With `out`, a folder with ``audit.html``, ``duplicates.csv`` and ``groups.csv`` (which `prepare` and studies take)
+    is written at once. It is never overwritten, as ``groups.csv`` may be edited. Where it holds the same audit already,
+    that is read, and nothing is looked at again.
+
+    Example: ``print(audit("my-images", "audit"))``.
+
+    Args:
+        source: what `load` takes: a folder, a table or a file of arrays.
+        out: folder to write, outside the images.
+        sizes: data-set sizes of a planned study, to compare the classes with; at least 4 images each.
+        skip_unreadable: leave files that cannot be decoded out, and count them.
+        options: what the files of `source` do not say themselves.
+        progress: called with how much is done, how much there is to do, and what is being done.
+
+    Raises:
+        SourceError: `source` has no labelled images, or a file cannot be decoded and is not to be skipped.
+        OutputError: `out` lies inside the images, holds something else, or cannot be written.
+    """
+    source, options = Path(source), options or ReadOptions()
+    if any(size < 4 for size in sizes):
+        raise SonosynthError(f"sizes: {min(sizes)} images make no data set; use 4 or more")
+    images = read_source(source, options)
+    if out is None:
+        command = _next_command(source, None, options, skip_unreadable)
+        return find_problems(images, skip_unreadable, sizes, progress).summary(command)
+    out = Path(out)
+    # A table or a file of arrays says itself what its images are, so what else lies beside it does not matter.
+    inside = Path(os.path.realpath(out)).is_relative_to(images.root.resolve())  # out may be a link to itself
+    if source.is_dir() and inside:
+        raise OutputError(f"--out {out} lies inside the images; choose a folder outside {images.root}")
+    arguments: dict[str, Any] = {"source": source_fingerprint(images), "sizes": list(sizes)}
+    arguments |= {"skip_unreadable": skip_unreadable}
+    given = (("bits", options.bits), ("axis", options.axis))
+    arguments |= {name: value for name, value in given if value is not None}
+    if (out / AUDIT).is_file():
+        return _read_summary(out, arguments)
+    check_output(out, directory=True)
+    findings = find_problems(images, skip_unreadable, sizes, progress)
+    drop = " --drop-conflicts" if findings.conflicts else ""
+    summary = findings.summary(_next_command(source, out, options, skip_unreadable, drop))
+    with atomic_directory(out) as beside:
+        write_tables(findings, beside)
+        write_text(beside / PAGE, render("audit.html", _context(findings, summary.next)))
+        write_json(beside / AUDIT, {"arguments": arguments, "found": summary.model_dump()})
+    return summary
 
 
-def _context(found: Audit, command: str) -> dict[str, Any]:
-    clusters, conflicts = found.clusters, found.conflicts
-    source = found.report.source
+def _next_command(source: Path, out: Path | None, options: ReadOptions, skip_unreadable: bool, drop: str = "") -> str:
+    groups = f" --groups {shlex.quote(str(out / 'groups.csv'))}" if out else ""
+    skip = " --skip-unreadable" if skip_unreadable else ""
+    start = f"sonosynth data prepare {shlex.quote(str(source))}{options.as_flags()} --out DIR --size 128"
+    return f"{start}{groups}{drop}{skip}"
+
+
+def _read_summary(out: Path, arguments: Mapping[str, Any]) -> AuditSummary:
+    """Return the summary in `out`. Raises OutputError where it is damaged, or of other images or settings."""
+    try:
+        record = read_json(out / AUDIT)
+        before, summary = record["arguments"], AuditSummary(**record["found"], new=False)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise OutputError(f"{out / AUDIT} is damaged ({error}); choose another --out or remove {out}") from error
+    if before != arguments:
+        other = " and ".join(name for name in arguments if before.get(name) != arguments[name])
+        raise OutputError(
+            f"{out} holds an audit made with other arguments ({other}); choose another --out or remove it first"
+        )
+    return summary
+
+
+def _context(findings: Findings, command: str) -> dict[str, Any]:
+    clusters, conflicts = findings.clusters, findings.conflicts
+    kinds: Counter[str] = Counter(pair.kind for pair in findings.duplicates)
+    source = findings.report.source
     sizes = [len(members) for members in clusters]
     apart = [members for members in clusters if members not in conflicts]
     return {
         "source": source,
-        "n": len(found.report.images),
-        "class_counts": found.report.class_counts,
-        "groups": len(np.unique(found.groups)),
+        "n": len(findings.report.images),
+        "class_counts": findings.report.class_counts,
+        "groups": len(np.unique(findings.groups)),
         "in_clusters": sum(sizes),
-        "kinds": {_KINDS[kind]: count for kind in _KINDS if (count := sum(d.kind == kind for d in found.duplicates))},
-        "conflicts": [_cluster(found, members) for members in conflicts],
-        "clusters": [_cluster(found, members) for members in apart[:_CLUSTERS]],
+        "kinds": {name: kinds[kind] for kind, name in _KINDS.items() if kinds[kind]},
+        "conflicts": [_cluster(findings, members) for members in conflicts],
+        "clusters": [_cluster(findings, members) for members in apart[:_CLUSTERS]],
         "n_clusters": len(clusters),
         "not_shown": max(0, len(apart) - _CLUSTERS),
-        "associations": [_association(found, row) for row in found.associations],
-        "shortcut": found.shortcut,
-        "storage": found.storage,
-        "with_words": _drawn(found, [i for i, o in enumerate(found.overlays) if o.words]),
-        "with_calipers": _drawn(found, [i for i, o in enumerate(found.overlays) if o.calipers]),
-        "classes": _classes(found),
+        "associations": [_association(findings, row) for row in findings.associations],
+        "shortcut": findings.shortcut,
+        "storage": findings.storage_differences,
+        "with_words": _drawn(findings, [i for i, o in enumerate(findings.overlays) if o.words]),
+        "with_calipers": _drawn(findings, [i for i, o in enumerate(findings.overlays) if o.calipers]),
+        "classes": _classes(findings),
         "oddities": [
-            (name, len(images), [_figure(found, i) for i in images[:_SHOWN]])
-            for name, images in found.oddities().items()
+            (name, len(images), [_figure(findings, i) for i in images[:_SHOWN]])
+            for name, images in findings.quality_problems().items()
         ],
-        "outliers": [_figure(found, i, f"{found.outlying[i]:.2f} times") for i in found.outliers[:_SHOWN]],
-        "notes": found.notes,
+        "outliers": [
+            _figure(findings, i, f"{findings.outlier_scores[i]:.2f} times") for i in findings.outliers[:_SHOWN]
+        ],
+        "notes": findings.notes,
         "command": command,
     }
 
 
-def _figure(found: Audit, index: int, text: str = "") -> dict[str, str]:
-    item = found.report.images[index].item
-    return {"uri": _uri(found.pictures[index]), "id": item.id, "label": item.label, "text": text}
+def _figure(findings: Findings, index: int, text: str = "") -> dict[str, str]:
+    item = findings.report.images[index].item
+    return {"uri": _uri(findings.pictures[index]), "id": item.id, "label": item.label, "text": text}
 
 
-def _uri(grey: np.ndarray[Any, Any] | Image.Image) -> str:
+def _uri(grey: Array | Image.Image) -> str:
     picture = grey if isinstance(grey, Image.Image) else Image.fromarray(grey)
     return picture_uri(picture, "jpeg", quality=80)
 
 
-def _cluster(found: Audit, members: Sequence[int]) -> dict[str, Any]:
-    pairs = [pair for pair in found.duplicates if pair.a in members and pair.b in members]
-    names = [found.report.images[i].item.id for i in range(len(found.report.images))] if pairs else []
+def _cluster(findings: Findings, members: Sequence[int]) -> dict[str, Any]:
+    pairs = [pair for pair in findings.duplicates if pair.a in members and pair.b in members]
+    names = [findings.report.images[i].item.id for i in range(len(findings.report.images))] if pairs else []
     return {
-        "figures": [_figure(found, i) for i in members],
-        "labels": sorted({found.report.images[i].item.label for i in members}),
+        "figures": [_figure(findings, i) for i in members],
+        "labels": sorted({findings.report.images[i].item.label for i in members}),
         "range": f"{counted(len(pairs), 'pair')}, similarity {min(p.similarity for p in pairs):.2f} to "
         f"{max(p.similarity for p in pairs):.2f}",
         "pairs": [f"{names[p.a]} and {names[p.b]}: {_KINDS[p.kind]}, {p.similarity:.2f}" for p in pairs],
-        "name": f"group {found.groups[members[0]]}",
+        "name": f"group {findings.groups[members[0]]}",
     }
 
 
-def _association(found: Audit, row: Association) -> dict[str, Any]:
+def _association(findings: Findings, row: Association) -> dict[str, Any]:
     share = row.name in _SHARES
-    values = [row.values.get(c) for c in found.report.source.classes]
+    values = [row.values.get(c) for c in findings.report.source.classes]
     return {
         "name": row.name,
         "values": ["–" if v is None else _value(v, share) for v in values],
@@ -109,19 +195,21 @@ def _value(value: float | Mapping[str, float], share: bool) -> str:
     return f"{100 * value:.1f} %" if share else f"{value:.3g}"
 
 
-def _drawn(found: Audit, images: Sequence[int]) -> dict[str, Any]:
+def _drawn(findings: Findings, images: Sequence[int]) -> dict[str, Any]:
     """Return how many images carry something, and some of them with it outlined."""
     picked = [images[round(k * (len(images) - 1) / (_SHOWN // 2 - 1))] for k in range(_SHOWN // 2)] if images else []
     shown = []
     for i in dict.fromkeys(picked):
-        words = found.overlays[i].words
-        figure = _figure(found, i, counted(len(words), "word") if words else "")  # not as text: it may name a patient
-        figure["uri"] = _uri(_outlined(found.pictures[i], found.overlays[i], found.report.images[i].width))
+        words = findings.overlays[i].words
+        figure = _figure(
+            findings, i, counted(len(words), "word") if words else ""
+        )  # not as text: it may name a patient
+        figure["uri"] = _uri(_outlined(findings.pictures[i], findings.overlays[i], findings.report.images[i].width))
         shown.append(figure)
     return {"n": len(images), "figures": shown}
 
 
-def _outlined(grey: np.ndarray[Any, Any], overlays: Overlays, width: int) -> Image.Image:
+def _outlined(grey: Array, overlays: Overlays, width: int) -> Image.Image:
     picture = Image.fromarray(grey).convert("RGB")
     pen, factor = ImageDraw.Draw(picture), grey.shape[1] / width
     for left, top, right, bottom in overlays.boxes:
@@ -132,18 +220,18 @@ def _outlined(grey: np.ndarray[Any, Any], overlays: Overlays, width: int) -> Ima
     return picture
 
 
-def _classes(found: Audit) -> list[dict[str, Any]]:
-    labels = found.labels
+def _classes(findings: Findings) -> list[dict[str, Any]]:
+    labels = findings.labels
     rows = []
-    for i, name in enumerate(found.report.source.classes):
+    for i, name in enumerate(findings.report.source.classes):
         chosen = np.flatnonzero(labels == i)
-        quality = [found.quality[j] for j in chosen]
+        quality = [findings.quality[j] for j in chosen]
         means = np.array([q.mean for q in quality])
         rows.append(
             {
                 "name": name,
                 "n": len(chosen),
-                "groups": len(np.unique(found.groups[chosen])),
+                "groups": len(np.unique(findings.groups[chosen])),
                 "size": f"{np.median([q.width for q in quality]):.0f} × {np.median([q.height for q in quality]):.0f}",
                 "aspect": f"{min(q.aspect for q in quality):.2f} to {max(q.aspect for q in quality):.2f}",
                 "grey": f"{means.mean():.0f} ± {means.std():.0f}",

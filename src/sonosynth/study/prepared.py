@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.audit.audit import audit, shared_frames, write_tables
+from sonosynth.audit.audit import find_problems, shared_frames
+from sonosynth.audit.findings import write_tables
 from sonosynth.core.errors import ClassError, LeakageError, SonosynthError, SplitError, StudyError
 from sonosynth.core.seeds import seed_of
 from sonosynth.core.text import counted
@@ -274,7 +275,7 @@ def _audited(
 ) -> tuple[Source, list[str], dict[str, bytes]]:
     """Return `source` with duplicates grouped, lines to tell the user, and the tables of the audit."""
     tell = progress or (lambda done, total: None)
-    found = audit(source, sizes=design.split.sizes, progress=lambda done, total, _: tell(done, total or 0))
+    found = find_problems(source, sizes=design.split.sizes, progress=lambda done, total, _: tell(done, total or 0))
     with tempfile.TemporaryDirectory() as beside:
         write_tables(found, Path(beside))
         tables = {path.name: path.read_bytes() for path in sorted(Path(beside).iterdir())}
@@ -283,7 +284,7 @@ def _audited(
     hold = counted(len(clusters), "cluster of duplicates holds", "clusters of duplicates hold")
     images = f"{sum(map(len, clusters))} of {counted(len(found.labels), 'image')}"
     summary = f"audit: {hold} {images}, {len(found.conflicts)} of them with two labels"
-    return source, [summary, *(f"audit: {line}" for line in found.storage), *told], tables
+    return source, [summary, *(f"audit: {line}" for line in found.storage_differences), *told], tables
 
 
 def _unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]:
