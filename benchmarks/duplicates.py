@@ -19,7 +19,7 @@ from sonosynth.audit.duplicates import find_duplicates, view
 from sonosynth.data.overlays import find_overlays
 from sonosynth.data.scan import decode_image, read_source
 from sonosynth.phantoms.phantom import phantom
-from sonosynth.study.design import expand
+from sonosynth.study.config import expand
 
 Array = np.ndarray[Any, Any]
 COLUMNS = (

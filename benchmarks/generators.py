@@ -34,7 +34,7 @@ from sonosynth.gan.training.loop import run_config, train
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, snapshot_distance
 from sonosynth.metrics.intervals.subsampling import split_half
-from sonosynth.study.design import expand
+from sonosynth.study.config import expand
 
 FAMILIES = ("stylegan2", "stylegan2-ada", "stylegan2-diffaug", "fastgan", "projected")
 NARROW: dict[str, dict[str, Any]] = {

@@ -28,7 +28,7 @@ from sonosynth.metrics.intervals.subsampling import sample_groups
 from sonosynth.metrics.memorisation.near_copies import near_copies
 from sonosynth.metrics.memorisation.rows import Measured, memorisation, near_copy_rows
 from sonosynth.phantoms.phantom import phantom
-from sonosynth.study.design import expand
+from sonosynth.study.config import expand
 
 Array = np.ndarray[Any, Any]
 COLUMNS = (

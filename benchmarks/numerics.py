@@ -27,7 +27,7 @@ from sonosynth.gan.sample import class_sequence, synthesise
 from sonosynth.gan.training.loop import run_config
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval
-from sonosynth.study.design import expand
+from sonosynth.study.config import expand
 
 KEY = ("gan", "mode", "seed", "size", "steps")
 IMAGES = 200

@@ -33,7 +33,7 @@ from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics import scorecard
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.report.study.page import write_report
-from sonosynth.study.design import load_design
+from sonosynth.study.config import load_design
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
 

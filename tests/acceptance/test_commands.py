@@ -245,7 +245,7 @@ def test_an_interrupt_says_whether_the_command_goes_on(images, run, tmp_path, mo
         "gan.training.loop.train_mode",
         "gan.sample.generate",
         "data.prepare.save_once",
-        "study.design.load_design",
+        "study.config.load_design",
     ):
         monkeypatch.setattr(f"sonosynth.{place}", pressed)
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)

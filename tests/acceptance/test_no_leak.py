@@ -12,7 +12,7 @@ import yaml
 from conftest import blobs
 from monitor import Told
 from sonosynth.core.files import read_json
-from sonosynth.study.design import parse_design
+from sonosynth.study.config import parse_design
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
 from tiny_classifier import tiny_network as tiny_network

@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 HEAVY = ["pytest", "torch._dynamo", "scipy.stats", "monai.networks.nets", "sklearn.metrics", "sonosynth.cli.main"]
-HEAVY += ["sonosynth.study.run", "sonosynth.study.design", "sonosynth.report.study.page"]
+HEAVY += ["sonosynth.study.run", "sonosynth.study.config", "sonosynth.report.study.page"]
 
 
 def context() -> ForkServerContext:

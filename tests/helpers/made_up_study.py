@@ -64,7 +64,7 @@ def write_fake_study(
     random = np.random.default_rng(3)
     data = image_set(random, n, px, origin=origin)
     data.save(study / "data")
-    parts = [_divided(random, data, sizes, range(draws) if repeats is None else (r,)) for r in range(repeats or 1)]
+    parts = [_make_split(random, data, sizes, range(draws) if repeats is None else (r,)) for r in range(repeats or 1)]
     tests = [data.subset(part["test"]) for part in parts]
     if own_test:
         tests = [image_set(random, n // 4, px, origin=origin)]
@@ -124,7 +124,7 @@ def write_fake_study(
     return study
 
 
-def _divided(random, data, sizes, draws):
+def _make_split(random, data, sizes, draws):
     by_group = random.permutation(np.unique(data.groups))
     order = np.concatenate([np.flatnonzero(data.groups == g) for g in by_group])
     test, rest = order[: len(data) // 4], order[len(data) // 4 :]

@@ -9,20 +9,20 @@ from html_page import read
 from made_up_study import CLASSES, cells_of, write_cell, write_fake_study
 from sonosynth.analysis import tables
 from sonosynth.analysis.contrasts import contrasts
-from sonosynth.analysis.learning import curves, real_worth
+from sonosynth.analysis.equivalent_real_images import curves, image_equivalences
 from sonosynth.analysis.pairs import pairs
-from sonosynth.analysis.power import detectable
+from sonosynth.analysis.power import detectable_differences
 from sonosynth.analysis.record import StudyRecord, few_draws
 from sonosynth.analysis.results import Generator
 from sonosynth.analysis.wording import p_text
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.report.study.classifier_figures import learning_figures
-from sonosynth.report.study.classifier_tables import filter_rows, network_part, on_synthetic, worth_row
-from sonosynth.report.study.f1_findings import power_sentences, worth_sentences
+from sonosynth.report.study.classifier_tables import equivalence_row, filter_rows, network_part, on_synthetic
+from sonosynth.report.study.f1_findings import equivalence_sentences, power_sentences
 from sonosynth.report.study.findings import findings
 from sonosynth.report.study.page import write_report
-from sonosynth.report.study.reviewer import reviewers_questions
+from sonosynth.report.study.reviewer_questions import reviewers_questions
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     equivalent_real_images,
@@ -167,7 +167,7 @@ def test_two_draws_have_no_p_value_but_a_reason(tmp_path, undrawn):
 def test_worth_is_read_off_the_curve_of_the_same_arm(record, rows):
     found = next(
         w
-        for w in real_worth(rows)
+        for w in image_equivalences(rows)
         if (w.row.series.arm, w.row.size, w.row.series.ratio) == ("real+classical+synthetic", 10, 1.0)
         and w.row.series.generator.gan == "stylegan2-diffaug"
     )
@@ -178,17 +178,17 @@ def test_worth_is_read_off_the_curve_of_the_same_arm(record, rows):
     ]
     expected = equivalent_real_images([10, 20], scores[:2], 10, scores[2])
     assert found.baseline.arm == "real+classical" and found.worth == expected
-    assert {w.row.series.arm for w in real_worth(rows)} == {"real+synthetic", "real+classical+synthetic"}
+    assert {w.row.series.arm for w in image_equivalences(rows)} == {"real+synthetic", "real+classical+synthetic"}
 
 
 def test_worth_beyond_the_measured_range_is_said(record, rows):
     order = tables.generators(record)
-    far = [w for w in real_worth(rows) if w.worth.equivalent.value == np.inf]
-    assert far and all(worth_row(w, order)["equals"] == "> 20" for w in far)
-    assert worth_row(far[0], order)["gain"] == f"> {20 - far[0].row.size:+d}".replace("+0", "0")
+    far = [w for w in image_equivalences(rows) if w.worth.equivalent.value == np.inf]
+    assert far and all(equivalence_row(w, order)["equals"] == "> 20" for w in far)
+    assert equivalence_row(far[0], order)["gain"] == f"> {20 - far[0].row.size:+d}".replace("+0", "0")
     settled = [w for w in far if w.worth.gain.low > 0]
     assert len(settled) < len(far)
-    tally, *sentences = worth_sentences(far, order)
+    tally, *sentences = equivalence_sentences(far, order)
     assert f"worth further real ones in {len(settled)} and cost some in 0" in tally
     assert f"in {len(far) - len(settled)} it is not settled" in tally
     assert len(sentences) == len(settled) and all("equal more than 20 real images alone" in s for s in sentences)
@@ -207,7 +207,7 @@ def test_curves_leave_out_sizes_that_lack_draws(tmp_path):
 
 
 def test_power_is_of_the_study_itself(record, rows):
-    small, large = detectable(record, contrasts(rows, record.design))
+    small, large = detectable_differences(record, contrasts(rows, record.design))
     assert (small.size, large.size, small.draws, small.seeds, small.family) == (10, 20, 3, 2, 4)
     assert small.pairs == 8 and small.tested_draws == 3  # two arms, two generators, two ratios
     assert 0 < small.alone < small.in_family < 1
@@ -218,7 +218,7 @@ def test_power_is_of_the_study_itself(record, rows):
 def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path):
     study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10,))
     record = StudyRecord.load(study)
-    (found,) = detectable(record, contrasts(tables.f1_rows(record), record.design))
+    (found,) = detectable_differences(record, contrasts(tables.f1_rows(record), record.design))
     groups = len(np.unique(record.tests[0].groups))
     assert found.alone == pytest.approx(minimum_detectable_difference(BUSI_COMPONENTS, 3, 2, groups))
     assert (found.pairs, found.draws, found.tested_draws) == (0, 1, 3)
@@ -327,7 +327,7 @@ def call_all_one_class(study, size):
 def test_arms_that_call_everything_one_class_know_no_variance(tmp_path, several):
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(10, 20), **several)
     record = StudyRecord.load(call_all_one_class(study, 10))
-    small, large = detectable(record, contrasts(tables.f1_rows(record), record.design))
+    small, large = detectable_differences(record, contrasts(tables.f1_rows(record), record.design))
     assert small.pairs == 0 and large.pairs == 2 and 0.01 < small.alone < 1
     assert "vary too little" in power_sentences([small, large])[0]
 
@@ -437,7 +437,9 @@ def test_filters_show_what_they_accept_and_what_it_costs(tmp_path):
 
 def test_reviewers_find_their_answers(study, record, rows, tmp_path, undrawn):
     found = contrasts(rows, record.design)
-    answers = {q["question"]: q["answer"] for q in reviewers_questions(record, found, detectable(record, found))}
+    answers = {
+        q["question"]: q["answer"] for q in reviewers_questions(record, found, detectable_differences(record, found))
+    }
     assert answers["How many images?"] == "Training 10 and 20; test 30 in 15 groups, the same for every arm."
     assert answers["Which draws and seeds?"] == "3 draws a size, GAN seeds 0, classifier seeds 0, 1; split seed 11."
     assert answers["What was tuned on what?"].startswith(
@@ -450,7 +452,7 @@ def test_reviewers_find_their_answers(study, record, rows, tmp_path, undrawn):
     asked = {q["question"]: q["answer"] for q in reviewers_questions(elsewhere, found, [])}
     assert asked["Which versions?"].endswith("(x86_64, AVX2); 2 cells by NVIDIA H200, bfloat16, torch 2.11.0.")
     page, text = read(write_report(study, tmp_path))
-    for question in reviewers_questions(record, found, detectable(record, found)):
+    for question in reviewers_questions(record, found, detectable_differences(record, found)):
         assert question["link"] in page.ids and question["answer"] in text
     assert "They compare with no other table" in text and "Cohen’s d" in text
 
@@ -482,9 +484,9 @@ def test_generators_of_one_name_are_told_apart():
 
 
 def test_the_largest_rectangle_is_kept():
-    assert tables.rectangle({0: [1, 2, 3], 1: [1, 2], 2: [1]}) == ([0, 1], pytest.approx([1, 2]))
-    assert tables.rectangle({5: [1], 3: [1]}) == ([3, 5], [1])
-    assert tables.rectangle({}) == ([], [])
+    assert tables.complete_block({0: [1, 2, 3], 1: [1, 2], 2: [1]}) == ([0, 1], pytest.approx([1, 2]))
+    assert tables.complete_block({5: [1], 3: [1]}) == ([3, 5], [1])
+    assert tables.complete_block({}) == ([], [])
 
 
 @pytest.mark.parametrize(("p", "expected"), [(None, "–"), (0.0004, "< 0.001"), (0.0312, "0.031"), (1.0, "1.000")])

@@ -10,9 +10,9 @@ from html_page import read
 from made_up_study import CLASSES, cells_of, write_fake_study
 from sonosynth.analysis import tables
 from sonosynth.analysis.contrasts import contrasts
-from sonosynth.analysis.learning import curves, real_worth
+from sonosynth.analysis.equivalent_real_images import curves, image_equivalences
 from sonosynth.analysis.pairs import pairs
-from sonosynth.analysis.power import detectable
+from sonosynth.analysis.power import detectable_differences
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
@@ -64,9 +64,9 @@ def test_differences_are_those_of_the_corrected_resampled_t_test(record, rows):
 def test_curves_worth_pairs_and_power_stand_on_splits_too(record, rows):
     found = contrasts(rows, record.design)
     assert all(curve.curve.covers == "splits" and len(curve.draws) == SPLITS for curve in curves(rows))
-    assert real_worth(rows)
+    assert image_equivalences(rows)
     assert all(len(pair.tests) == SPLITS * 2 for pair in pairs(record, found))
-    small, large = detectable(record, found)
+    small, large = detectable_differences(record, found)
     assert (small.size, large.size, small.draws, small.tested_draws) == (10, 20, SPLITS, SPLITS)
     assert small.pairs == 2 and 0 < small.alone < small.in_family < 1
 
@@ -87,7 +87,7 @@ def test_two_splits_are_described(tmp_path, undrawn):
     record = StudyRecord.load(study)
     found = contrasts(tables.f1_rows(record), record.design)
     assert {c.difference.p_value for c in found} == {None}
-    (power,) = detectable(record, found)
+    (power,) = detectable_differences(record, found)
     assert (power.pairs, power.draws, power.tested_draws) == (0, 2, 3) and 0 < power.alone < 1
     _, text = read(write_report(study))
     assert "No p-value: two splits of the images: a description, not a test; three are needed." in text

@@ -6,7 +6,7 @@ import yaml
 from sonosynth.classify.training import DEFAULT_TRAINING
 from sonosynth.cli.demo import demo_study
 from sonosynth.core.errors import StudyError
-from sonosynth.study.design import expand, load_design, parse_design
+from sonosynth.study.config import expand, load_design, parse_design
 
 ISSUE = """
 name: busi-small

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from conftest import blobs
-from sonosynth.study.design import load_design, parse_design
+from sonosynth.study.config import load_design, parse_design
 from sonosynth.study.prepared import prepare_study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -20,12 +20,12 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.report.study.page import write_report
 from sonosynth.statistics import f1_interval
 from sonosynth.study.cells import format_of, needed_by
-from sonosynth.study.design import parse_design
-from sonosynth.study.power import sight
+from sonosynth.study.config import parse_design
+from sonosynth.study.design_power import design_power
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import F1_COLUMNS, FILTER_COLUMNS, Store
-from sonosynth.study.synthetic import Supply
+from sonosynth.study.synthetic import SyntheticPool
 from tiny_classifier import tiny_network as tiny_network
 
 GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
@@ -156,13 +156,13 @@ def test_filtered_images_are_the_first_that_pass_and_fill_balances_classes(folde
     raw = plain(folder)
     design = parse_design(raw, "study.yaml")
     data, store = prepare_study(design, Store(finished)), Store(finished)
-    supply = Supply(store, data.folders, lambda done, total, text: None)
+    pool = SyntheticPool(store, data.folders, lambda done, total, text: None)
     (train,) = (subset.images for subset in data.subsets)
     cells = [cell for cell in data.cells(design) if cell.kind == "classify" and cell.arm == "real+synthetic"]
-    made = {(cell.ratio, cell.fill, cell.filter and cell.filter.by): supply.to_classify(cell, train) for cell in cells}
+    made = {(cell.ratio, cell.fill, cell.filter and cell.filter.by): pool.to_classify(cell, train) for cell in cells}
     balanced = made[2, "balanced", None].class_counts
     assert {name: train.class_counts[name] + n for name, n in balanced.items()} == {"dark": 18, "light": 18}
-    candidates = supply.to_filter(cells[-1].filter, train)
+    candidates = pool.to_filter(cells[-1].filter, train)
     kept = store.result(cells[-1].filter)["kept"]
     for (_, _, by), images in made.items():
         for name in train.classes:
@@ -175,7 +175,7 @@ def test_filtered_images_are_the_first_that_pass_and_fill_balances_classes(folde
 def test_images_that_stand_alone_are_balanced_and_no_old_result_is_taken_for_theirs(folder, finished):
     design = parse_design(plain(folder, fill=["balanced", "proportional"]), "study.yaml")
     data = prepare_study(design)
-    supply = Supply(Store(finished), data.folders, lambda done, total, text: None)
+    pool = SyntheticPool(Store(finished), data.folders, lambda done, total, text: None)
     (train,) = (subset.images for subset in data.subsets)
     assert train.class_counts == {"dark": 4, "light": 8}
     cells = [cell for cell in data.cells(design) if cell.kind == "classify"]
@@ -186,7 +186,7 @@ def test_images_that_stand_alone_are_balanced_and_no_old_result_is_taken_for_the
         ("test-on-synthetic", 2),
     ]
     for cell in alone:
-        assert set(supply.to_classify(cell, train).class_counts.values()) == {cell.ratio * 6}
+        assert set(pool.to_classify(cell, train).class_counts.values()) == {cell.ratio * 6}
     assert {cell.format for cell in alone} == {3}
     assert {cell.format for cell in cells if cell not in alone and cell.filter is None} == {2}
     assert all(format_of(cell.kind, cell.describe()) == cell.format for cell in data.cells(design))
@@ -197,10 +197,10 @@ def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, 
     monkeypatch.setattr(Store, "result", lambda store, cell: {"kept": kept})
     design = parse_design(plain(folder), "study.yaml")
     data = prepare_study(design, Store(finished))
-    supply = Supply(Store(finished), data.folders, lambda done, total, text: None)
+    pool = SyntheticPool(Store(finished), data.folders, lambda done, total, text: None)
     (train,) = (subset.images for subset in data.subsets)
     cells = [cell for cell in data.cells(design) if cell.kind == "classify" and cell.filter is not None]
-    made = {(cell.ratio, cell.fill): supply.to_classify(cell, train).class_counts for cell in cells}
+    made = {(cell.ratio, cell.fill): pool.to_classify(cell, train).class_counts for cell in cells}
     assert made == {
         (0.5, "proportional"): {"dark": 2, "light": 4},
         (2, "proportional"): {"dark": 3, "light": 6},
@@ -208,7 +208,7 @@ def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, 
         (2, "balanced"): {"dark": 3, "light": 2},
     }
     assert {cell.format for cell in cells} == {4}  # of older ones it cannot be seen whether they were cut
-    told = {(cell.ratio, cell.fill): supply.short_of(cell, train) for cell in cells}
+    told = {(cell.ratio, cell.fill): pool.short_of(cell, train) for cell in cells}
     assert told[0.5, "proportional"] == {} and told[2, "proportional"]["unfiltered"] == []
     (note,) = told[2, "proportional"]["notes"]
     assert note.startswith(
@@ -233,12 +233,12 @@ def test_a_class_of_which_a_filter_leaves_nothing_is_used_unfiltered_and_that_is
         assert result["notes"][0].startswith("none of 40 candidates of class 'light' passed the filter distance")
     assert not any("notes" in content["result"] for content in results if not content["cell"]["filter"])
     data, store = prepare_study(parse_design(raw, "study.yaml"), Store(tmp_path / "run")), Store(tmp_path / "run")
-    supply = Supply(store, data.folders, lambda done, total, text: None)
+    pool = SyntheticPool(store, data.folders, lambda done, total, text: None)
     (train,) = (subset.images for subset in data.subsets)
     cells = [
         cell for cell in data.cells(parse_design(raw, "study.yaml")) if cell.kind == "classify" and cell.generation
     ]
-    made = {(c.ratio, c.fill, c.filter is None): supply.to_classify(c, train).class_counts for c in cells}
+    made = {(c.ratio, c.fill, c.filter is None): pool.to_classify(c, train).class_counts for c in cells}
     for ratio, fill, _ in made:
         assert made[ratio, fill, True] == made[ratio, fill, False]
     page = write_report(tmp_path / "run").read_text()
@@ -280,7 +280,8 @@ def test_images_made_elsewhere_are_scored_in_the_proportions_of_the_training_ima
         design = parse_design(raw, "study.yaml")
         data = prepare_study(design, Store(out))
         (cell,) = data.cells(design)
-        images = Supply(Store(out), data.folders, lambda done, total, text: None).to_score(cell, data.subset_of(cell))
+        pool = SyntheticPool(Store(out), data.folders, lambda done, total, text: None)
+        images = pool.to_score(cell, data.subset_of(cell))
         assert n_scored == len(images) and cell.format == 3
         return images.class_counts, [note.text for note in record.score_notes]
 
@@ -325,9 +326,9 @@ def test_truncation_needs_no_second_generator_and_narrows_images(folder, tmp_pat
     assert sorted(told.fresh) == ["classify"] * 2 + ["score"] * 2 + ["train"]
     design = parse_design(raw, "study.yaml")
     data = prepare_study(design, Store(tmp_path / "run"))
-    supply = Supply(Store(tmp_path / "run"), {}, lambda done, total, text: None)
+    pool = SyntheticPool(Store(tmp_path / "run"), {}, lambda done, total, text: None)
     scored = {
-        cell.truncation: supply.to_score(cell, data.subset_of(cell))
+        cell.truncation: pool.to_score(cell, data.subset_of(cell))
         for cell in data.cells(design)
         if cell.kind == "score"
     }
@@ -354,7 +355,7 @@ def test_a_plan_says_what_the_design_can_see(folder):
     def seen(draws: int, sizes: list[int], **changed):
         raw = plain(folder, {"draws": draws, "sizes": sizes}) | changed
         design = parse_design(raw, "study.yaml")
-        return sight(design, prepare_study(design))
+        return design_power(design, prepare_study(design))
 
     two, few, many = seen(2, [12]), seen(3, [12, 20]), seen(8, [12, 20])
     assert two.single is None and "description only, no test" in two.lines()[0] and len(two.lines()) == 1
@@ -407,7 +408,7 @@ def test_test_images_leave_what_validation_and_subsets_need(folder, tmp_path):
         raw = plain(folder, {"seed": seed, "sizes": [8]}, gans=[], arms=["real"])
         raw |= {"data": {"source": str(tmp_path / "real"), "size": 32}}
         data = prepare_study(parse_design(raw, "study.yaml"))
-        assert data.divisions[0].held_out.class_counts["dark"] == 1
+        assert data.splits[0].held_out.class_counts["dark"] == 1
     raw["split"] |= {"validation_fraction": 0.3}
     with pytest.raises(SplitError, match=r"class 'dark' is too small .* 5 of 6 images and 1 of 2 groups .* 3 and 2 "):
         prepare_study(parse_design(raw, "study.yaml"))
@@ -418,7 +419,7 @@ def test_a_plan_promises_nothing_where_a_class_is_tested_by_one_group(folder, tm
     one_patient = np.where(test.labels == 1, 1000, test.groups)
     replace(test, groups=one_patient).save(tmp_path / "test")
     design = parse_design(plain(folder, {"test": str(tmp_path / "test"), "draws": 3}), "study.yaml")
-    seen = sight(design, prepare_study(design))
+    seen = design_power(design, prepare_study(design))
     assert (seen.groups, seen.single, seen.corrected, seen.lone_class) == (21, None, None, "light")
     (line,) = seen.lines()
     assert line.startswith("power: all test images of class 'light' are of one group: a description only")

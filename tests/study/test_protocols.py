@@ -19,7 +19,7 @@ from sonosynth.core.errors import LeakageError, StudyError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.report.study.page import write_report
-from sonosynth.study.design import parse_design
+from sonosynth.study.config import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import PROTOCOL_COLUMNS, Store
@@ -156,8 +156,8 @@ def test_a_test_set_of_ones_own_may_not_hold_near_copies_of_training_images(tmp_
 
     with pytest.raises(LeakageError, match=r"images of split\.test \(near copies, crops or flips\) are also"):
         prepare_study(asked("copies", "audit"))
-    assert len(prepare_study(asked("strangers", "audit")).divisions[0].held_out) == 4
-    assert len(prepare_study(asked("copies", "source")).divisions[0].held_out) == 8
+    assert len(prepare_study(asked("strangers", "audit")).splits[0].held_out) == 4
+    assert len(prepare_study(asked("copies", "source")).splits[0].held_out) == 8
 
 
 # ---------------------------------------------------------------------------------------------------- tables of others
@@ -190,7 +190,7 @@ COLUMNS = {"path": "ID", "label": "Pathology", "group": "Case"}
 def test_columns_of_a_table_reach_the_study_and_its_own_test_set(tmp_path):
     raw = table_study(tmp_path, COLUMNS, public_table(tmp_path / "test", 2))
     data = prepare_study(parse_design(raw, "study"))
-    assert len(np.unique(data.images.groups)) == len(np.unique(data.divisions[0].held_out.groups)) == 6
+    assert len(np.unique(data.images.groups)) == len(np.unique(data.splits[0].held_out.groups)) == 6
     assert not any("repeats" in note for note in data.notes)
 
 
@@ -200,7 +200,7 @@ def test_a_test_folder_beside_a_table_needs_no_columns(tmp_path):
         grey = np.random.default_rng(90 + i).integers(0, 256, (32, 32), dtype=np.uint8)
         Image.fromarray(grey).save(tmp_path / "test" / name / f"{i}.png")
     data = prepare_study(parse_design(table_study(tmp_path, COLUMNS, tmp_path / "test"), "study"))
-    assert len(data.divisions[0].held_out) == 8
+    assert len(data.splits[0].held_out) == 8
 
 
 def test_a_column_of_patients_that_is_not_used_is_told_in_the_plan(tmp_path):

@@ -13,9 +13,9 @@ from sonosynth.analysis.record import StudyRecord
 from sonosynth.core.errors import SplitError, StudyError
 from sonosynth.core.files import read_json
 from sonosynth.report.study.page import write_report
-from sonosynth.study.design import parse_design
+from sonosynth.study.config import parse_design
+from sonosynth.study.design_power import design_power
 from sonosynth.study.estimate import estimate
-from sonosynth.study.power import sight
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.store import Store
@@ -79,19 +79,19 @@ def test_tables_and_report_come_out(finished):
 
 def test_another_number_of_splits_keeps_the_first_ones(source):
     few, many = (prepare_study(parse_design(plain(source, repeats=n), "study.yaml")) for n in (3, 4))
-    assert [d.held_out.fingerprint() for d in many.divisions[:3]] == [d.held_out.fingerprint() for d in few.divisions]
-    assert all(set(small.indices) < set(large.indices) for small, large in (d.subsets for d in many.divisions))
+    assert [d.held_out.fingerprint() for d in many.splits[:3]] == [d.held_out.fingerprint() for d in few.splits]
+    assert all(set(small.indices) < set(large.indices) for small, large in (d.subsets for d in many.splits))
     assert [s.indices.tolist() for s in many.subsets[:6]] == [s.indices.tolist() for s in few.subsets]
 
 
 def test_the_plan_says_what_splits_can_see(source):
     design = parse_design(plain(source, repeats=5), "study.yaml")
     data = prepare_study(design)
-    seen = sight(design, data)
+    seen = design_power(design, data)
     assert seen.repeated and seen.draws == 5 and 0 < seen.single < seen.corrected
     assert "with 5 splits of the images" in seen.lines()[0]
     assert sum(cost.cells for cost in estimate(data.cells(design), data)) == 5 * 2 * 4
-    two = sight(parse_design(plain(source, repeats=2), "study.yaml"), data)
+    two = design_power(parse_design(plain(source, repeats=2), "study.yaml"), data)
     assert two.lines() == ["power: 2 splits of the images: a description only, no test; 3 are needed"]
 
 
@@ -106,7 +106,7 @@ def test_splits_that_coincide_are_drawn_again(tmp_path):
     images = blobs(8)
     replace(images, groups=images.groups // 4).save(tmp_path / "four")  # four groups, one of which is for testing
     data = prepare_study(parse_design(plain(tmp_path / "four", repeats=4, sizes=[4]), "study.yaml"))
-    assert len({tuple(division.test_indices) for division in data.divisions}) == 4
+    assert len({tuple(split.test_indices) for split in data.splits}) == 4
 
 
 def test_a_class_that_is_tested_by_the_same_images_always_is_refused(tmp_path):

@@ -32,13 +32,13 @@ from sonosynth.data.scan import read_source
 from sonosynth.data.source import ReadOptions
 from sonosynth.data.split import shared_images
 from sonosynth.gan.sample import generate
-from sonosynth.study.design import StudyDesign, parse_design
+from sonosynth.study.config import StudyDesign, parse_design
 from sonosynth.study.estimate import estimate
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_study
 from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
-from sonosynth.study.synthetic import Supply
+from sonosynth.study.synthetic import SyntheticPool
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 
@@ -186,10 +186,10 @@ def test_scored_and_classifier_images_differ(source, finished):
     design = parse_design(plain(source), "study.yaml")
     data, store = prepare_study(design, Store(finished)), Store(finished)
     cells = [cell for cell in data.cells(design) if cell.size == 16]
-    supply = Supply(store, {}, lambda done, total, text: None)
+    pool = SyntheticPool(store, {}, lambda done, total, text: None)
     train = next(subset.images for subset in data.subsets if subset.size == 16)
-    scored = supply.to_score(next(cell for cell in cells if cell.kind == "score"), train)
-    used = supply.to_classify(next(cell for cell in cells if cell.kind == "classify" and cell.generation), train)
+    scored = pool.to_score(next(cell for cell in cells if cell.kind == "score"), train)
+    used = pool.to_classify(next(cell for cell in cells if cell.kind == "classify" and cell.generation), train)
     assert (len(scored), len(used)) == (20, 16)
     assert not shared_images(scored, used)
 
@@ -358,7 +358,7 @@ def test_images_of_classes_that_the_study_lacks_are_refused_unless_it_leaves_the
         raw["data"] |= {"classes": ["dark", "light"]}
         data = prepare_study(parse_design(raw, "study.yaml"))
         assert f"{who}: left out, since data.classes does not name it: 6 of class 'grey'" in data.notes
-        other = data.folders["theirs"] if data.folders else data.divisions[0].held_out
+        other = data.folders["theirs"] if data.folders else data.splits[0].held_out
         assert other.class_counts == {"dark": 6, "light": 6}
 
 
@@ -564,11 +564,11 @@ def test_training_and_test_images_have_one_depth(tmp_path):
     raw = plain(source, split={"test": str(test), "sizes": [8]}, gans=[])
     data = prepare_study(parse_design(raw, "study.yaml"))
     assert data.images.images.max() == round(3900 * 255 / 65535)
-    assert data.divisions[0].held_out.images.max() == round(4300 * 255 / 65535)
+    assert data.splits[0].held_out.images.max() == round(4300 * 255 / 65535)
     raw["data"] |= {"bits": 13}
     data = prepare_study(parse_design(raw, "study.yaml"))
     assert data.images.images.max() == round(3900 * 255 / 8191)
-    assert data.divisions[0].held_out.images.max() == round(4300 * 255 / 8191)
+    assert data.splits[0].held_out.images.max() == round(4300 * 255 / 8191)
     raw["data"] |= {"bits": 12}
     with pytest.raises(SourceError, match="the value 4300 is above 4095"):
         prepare_study(parse_design(raw, "study.yaml"))

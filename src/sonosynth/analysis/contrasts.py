@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sonosynth.analysis.tables import LEVEL, F1Row, Series
 from sonosynth.statistics import Difference, Scores, holm, score_difference
-from sonosynth.study.design import StudyDesign
+from sonosynth.study.config import StudyDesign
 
 BASELINE = "real"
 SAME_VOLUME = "oversampled"

@@ -22,7 +22,7 @@ WANTED = 0.8  # chance that the test finds a difference of that size
 
 
 @dataclass(frozen=True)
-class Detectable:
+class DetectableDifference:
     """What the comparisons of one network at one size can see.
 
     Attributes:
@@ -50,7 +50,7 @@ class Detectable:
     in_family: float
 
 
-def detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> list[Detectable]:
+def detectable_differences(record: StudyRecord, contrasts: Sequence[Contrast]) -> list[DetectableDifference]:
     """Return the smallest detectable difference for every network and size with comparisons.
 
     Variances are the means over the comparisons that differ by synthetic images alone, or over all where there is no
@@ -64,7 +64,7 @@ def detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> list[Detec
     ]
 
 
-def _detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> Detectable:
+def _detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> DetectableDifference:
     chosen, first = [c for c in contrasts if c.asked] or contrasts, contrasts[0].row
     draws, family = max(len(c.draws) for c in chosen), max(c.family for c in chosen)
     seeds = max(len({seed for _, seed in c.row.runs}) for c in chosen)
@@ -72,7 +72,7 @@ def _detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> Detectabl
     errors = _errors_of_splits if record.splits is not None else _errors_on_one_test_set
     (error, freedom), n_own = errors(record, chosen, design)
     alone, in_family = (smallest_difference(error, freedom, n, wanted=WANTED) for n in (1, family))
-    return Detectable(
+    return DetectableDifference(
         first.series.network,
         first.size,
         draws,

@@ -25,7 +25,7 @@ from sonosynth.core.strict_yaml import parse_yaml
 from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
 from sonosynth.statistics import MIN_DRAWS, RepeatedSplits
-from sonosynth.study.design import StudyDesign, load_design
+from sonosynth.study.config import StudyDesign, load_design
 from sonosynth.study.fields import Fields, read_object
 
 _Column = TypeVar("_Column", bound=Hashable)
@@ -152,7 +152,7 @@ class StudyRecord:
             runs.setdefault((run.size, series), {}).setdefault(run.draw, set()).add((run.gan_seed, run.seed))
         found: dict[int, dict[Hashable, set[int]]] = {size: {} for size in sorted({size for size, _ in runs})}
         for (size, one), by_draw in runs.items():
-            found[size][one] = set(rectangle(by_draw)[0])
+            found[size][one] = set(complete_block(by_draw)[0])
         return found
 
     @property
@@ -204,7 +204,7 @@ class StudyRecord:
         split = Fields(path, read_object(path))
         design = load_design(study_dir / "study.yaml")
         data = _ordered(ImageSet.load(study_dir / "data"), design.data.classes)
-        tests, splits, subsets = _divided(study_dir, data, split)
+        tests, splits, subsets = _make_split(study_dir, data, split)
         files, n_planned = _cell_files(study_dir)
         careless = split.optional("naive")
         naive_test = None if careless is None else data.subset(careless["test"])
@@ -252,7 +252,7 @@ def few_draws(record: StudyRecord, where: str) -> str:
     return f"{'One' if shared == 1 else 'Two'} {record.unit}{'' if shared == 1 else 's'}{where}{more}"
 
 
-def rectangle(rows: Mapping[int, Collection[_Column]]) -> tuple[list[int], list[_Column]]:
+def complete_block(rows: Mapping[int, Collection[_Column]]) -> tuple[list[int], list[_Column]]:
     """Return rows, ascending, and the columns that all of them have: the most cells, on a tie the most rows."""
     best: tuple[list[int], list[_Column]] = ([], [])
     for columns in sorted({frozenset(c) for c in rows.values()}, key=lambda c: sorted(map(repr, c))):
@@ -270,7 +270,7 @@ def _bases(design: StudyDesign, entries: list[Any]) -> dict[str, str]:
     }
 
 
-def _divided(
+def _make_split(
     study_dir: Path, data: ImageSet, split: "Fields"
 ) -> tuple[tuple[ImageSet, ...], RepeatedSplits | None, list[Subset]]:
     """Return the test images, the splits if they are repeated, and the training subsets."""

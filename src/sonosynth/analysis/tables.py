@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.analysis.record import rectangle as rectangle
+from sonosynth.analysis.record import complete_block as complete_block
 from sonosynth.analysis.results import ClassifierRun, Generator, StudyScore
 from sonosynth.analysis.wording import span
 from sonosynth.metrics.scores import ALL, PIXELS
@@ -204,7 +204,7 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
     by_draw: dict[int, dict[tuple[int | None, int], ClassifierRun]] = {}
     for run in members:
         by_draw.setdefault(run.draw, {})[run.gan_seed, run.seed] = run
-    draws, keys = rectangle(by_draw)
+    draws, keys = complete_block(by_draw)
     keys = sorted(keys, key=lambda k: (-1 if k[0] is None else k[0], k[1]))
     chosen = [by_draw[draw][key] for draw in draws for key in keys]
     predictions = tuple(np.stack([by_draw[draw][key].predictions for key in keys]) for draw in draws)

@@ -46,7 +46,7 @@ def demo(
     from sonosynth.core.files import check_output, write_text
     from sonosynth.data.prepare import save_once
     from sonosynth.phantoms.phantom import phantom
-    from sonosynth.study.design import load_design
+    from sonosynth.study.config import load_design
 
     phantoms = out / "phantoms"
     check_output(study := out / "study.yaml")

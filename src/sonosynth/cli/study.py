@@ -36,12 +36,12 @@ def plan(
     from rich.text import Text
 
     from sonosynth.study.cells import TrainCell
-    from sonosynth.study.design import load_design
+    from sonosynth.study.config import load_design
+    from sonosynth.study.design_power import design_power
     from sonosynth.study.estimate import COMPILED, estimate
-    from sonosynth.study.power import sight
     from sonosynth.study.prepared import prepare_study
+    from sonosynth.study.run_cell import recipe_of
     from sonosynth.study.store import Store
-    from sonosynth.study.work import recipe_of
 
     design = load_design(study)
     store = Store(out or Path("runs") / design.name)
@@ -52,7 +52,7 @@ def plan(
     to_do = {cell.hash for cell in waiting}
     costs = estimate(waiting, data)
     total = sum(cost.seconds for cost in costs)
-    seen = sight(design, data)
+    seen = design_power(design, data)
     if as_json:
         described = [cell.describe() | {"done": cell.hash not in to_do} for cell in cells]
         work = [{"work": c.work, "cells": c.cells, "seconds": round(c.seconds, 1)} for c in costs]
@@ -92,7 +92,7 @@ def run(
     ] = 1,
 ) -> None:
     """Run the study and write its tables and report. Interrupt it at any time: the same command goes on."""
-    from sonosynth.study.design import load_design
+    from sonosynth.study.config import load_design
 
     design = load_design(study)
     report = run_to_report(design, study.read_text(encoding="utf-8"), out or Path("runs") / design.name, workers)
@@ -107,7 +107,7 @@ def status(
 ) -> None:
     """Say how many cells of the study have their result."""
     from sonosynth.core.errors import StudyError
-    from sonosynth.study.design import load_design
+    from sonosynth.study.config import load_design
     from sonosynth.study.prepared import prepare_study
     from sonosynth.study.store import Store
 

@@ -13,12 +13,11 @@ from sonosynth.classify.arms import ARMS, ClassBalance
 from sonosynth.classify.training import TrainingSettings
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.families import Part
-from sonosynth.study.design import StudyDesign
-from sonosynth.study.sections import NO_FILTER, FilterEntry, GanEntry
+from sonosynth.study.config import NO_FILTER, FilterEntry, GanEntry, StudyDesign
 
 
 @dataclass(frozen=True)
-class Generation:
+class SyntheticSource:
     """Where a cell's synthetic images come from.
 
     `mode`, `seed` and `kimg` are None for images made elsewhere; `source` is then the fingerprint of the folder, and
@@ -75,7 +74,7 @@ class TrainCell(Cell):
     """Train a generator (in mode per_class: one a class) on a subset; the result is a run."""
 
     kind: ClassVar[str] = "train"
-    generation: Generation
+    generation: SyntheticSource
 
     def label(self) -> str:
         """Return what a progress bar shows."""
@@ -90,7 +89,7 @@ class ScoreCell(Cell):
     """
 
     kind: ClassVar[str] = "score"
-    generation: Generation
+    generation: SyntheticSource
     truncation: float | None
     held_out: str
     features: tuple[str, ...]
@@ -111,7 +110,7 @@ class FilterCell(Cell):
     """
 
     kind: ClassVar[str] = "filter"
-    generation: Generation
+    generation: SyntheticSource
     truncation: float | None
     by: str
     quantile: float
@@ -146,7 +145,7 @@ class ClassifyCell(Cell):
     """
 
     kind: ClassVar[str] = "classify"
-    generation: Generation | None
+    generation: SyntheticSource | None
     held_out: str
     network: str
     arm: str
@@ -230,7 +229,7 @@ def needed_by(cell: AnyCell) -> list[AnyCell]:
 
 
 @dataclass(frozen=True)
-class Division:
+class StudySplit:
     """Images divided once. With repeated splits there are several, and each has one draw, of its number.
 
     Attributes:
@@ -249,20 +248,20 @@ class Division:
 
 
 def plan_cells(
-    design: StudyDesign, divisions: Sequence[Division], folders: dict[str, ImageSet], naive: Division | None = None
+    design: StudyDesign, splits: Sequence[StudySplit], folders: dict[str, ImageSet], naive: StudySplit | None = None
 ) -> list[AnyCell]:
     """Return all cells in the order in which they run: what a cell needs comes before it.
 
     Args:
         design: the study.
-        divisions: how the images are divided, once or repeatedly.
+        splits: how the images are divided, once or repeatedly.
         folders: synthetic images made elsewhere, by GAN name.
-        naive: a division that ignores groups, for the arms without synthetic images.
+        naive: a split that ignores groups, for the arms without synthetic images.
     """
     cells: list[AnyCell] = []
-    for division in divisions:
-        judged = _judged(division)
-        for subset in division.subsets:
+    for split in splits:
+        judged = _judged(split)
+        for subset in split.subsets:
             cells += _subset_cells(design, subset, judged, folders)
     for subset in naive.subsets if naive else ():
         assert naive is not None
@@ -286,20 +285,20 @@ def _subset_cells(
                 yield from _synthetic_cells(design, source | {"truncation": truncation}, judged)
 
 
-def _judged(division: Division) -> dict[str, Any]:
-    validation = division.validation
+def _judged(split: StudySplit) -> dict[str, Any]:
+    validation = split.validation
     return {
-        "held_out": division.held_out.fingerprint(),
+        "held_out": split.held_out.fingerprint(),
         "validation": None if validation is None else validation.fingerprint(),
     }
 
 
-def _generations(design: StudyDesign, gan: GanEntry, folders: dict[str, ImageSet]) -> list[Generation]:
+def _generations(design: StudyDesign, gan: GanEntry, folders: dict[str, ImageSet]) -> list[SyntheticSource]:
     if gan.recipe is None:
-        return [Generation(gan.name, None, None, None, folders[gan.name].fingerprint())]
+        return [SyntheticSource(gan.name, None, None, None, folders[gan.name].fingerprint())]
     mode, kimg = design.mode_of(gan), design.kimg_of(gan)
     recipe, how = gan.recipe.record(), design.training
-    return [Generation(gan.name, mode, seed, kimg, recipe, how.snapshot, how.patience_kimg) for seed in how.seeds]
+    return [SyntheticSource(gan.name, mode, seed, kimg, recipe, how.snapshot, how.patience_kimg) for seed in how.seeds]
 
 
 def _real_cells(design: StudyDesign, where: dict[str, Any]) -> Iterator[ClassifyCell]:

@@ -15,7 +15,7 @@ from sonosynth.gan.training.trainer import Trainer
 from sonosynth.phantoms.phantom import simulate
 from sonosynth.study.cells import AnyCell, FilterCell, ScoreCell, TrainCell
 from sonosynth.study.prepared import StudyData
-from sonosynth.study.work import recipe_of
+from sonosynth.study.run_cell import recipe_of
 
 PROBE_IMAGES = 16
 PROBE_STEPS = (1, 5)
@@ -65,7 +65,7 @@ def _measure(cell: AnyCell, alike: int, data: StudyData) -> float:
         return sum(_seconds_an_image(name, images) for name in cell.features) * cell.n_synthetic
     if isinstance(cell, FilterCell):
         return _filtering(cell, images)
-    return _classifying(cell.network, cell.training, images, len(data.division_of(cell).held_out))
+    return _classifying(cell.network, cell.training, images, len(data.split_of(cell).held_out))
 
 
 def _seconds(work: Callable[[], object]) -> float:

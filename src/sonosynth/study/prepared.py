@@ -32,12 +32,11 @@ from sonosynth.data.split import (
     split_indices,
 )
 from sonosynth.metrics.sets import check_class_names
-from sonosynth.study.cells import AnyCell, Division, NaiveCell, Subset, plan_cells
-from sonosynth.study.design import StudyDesign, expand
-from sonosynth.study.sections import GanEntry
+from sonosynth.study.cells import AnyCell, NaiveCell, StudySplit, Subset, plan_cells
+from sonosynth.study.config import GanEntry, StudyDesign, expand
 from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import Store
-from sonosynth.study.synthetic import check_supply
+from sonosynth.study.synthetic import check_pool
 
 
 @dataclass(frozen=True)
@@ -46,22 +45,22 @@ class StudyData:
 
     Attributes:
         images: all prepared images, without the user's own test set.
-        divisions: into training subsets, test and validation images; several where splits are repeated.
+        splits: into training subsets, test and validation images; several where splits are repeated.
         folders: synthetic images made elsewhere, by GAN name.
         notes: what was told while reading and preparing.
         kind: how the source was read.
         files: fingerprint of the source, with its groups.
-        naive: a division of the same images that ignores groups, apart from exact copies, to compare with.
+        naive: a split of the same images that ignores groups, apart from exact copies, to compare with.
         audit: the tables of an audit that was made for the study, by file name.
     """
 
     images: ImageSet
-    divisions: tuple[Division, ...]
+    splits: tuple[StudySplit, ...]
     folders: dict[str, ImageSet]
     notes: list[str]
     kind: str
     files: str | None = None
-    naive: Division | None = None
+    naive: StudySplit | None = None
     audit: Mapping[str, bytes] = field(default_factory=dict)
 
     def cells(self, design: StudyDesign) -> list[AnyCell]:
@@ -70,14 +69,14 @@ class StudyData:
         Raises:
             StudyError: there are too few images, or groups of them, for one of the cells.
         """
-        cells = plan_cells(design, self.divisions, self.folders, self.naive)
-        check_supply(cells, self.subset_of, self.folders)
+        cells = plan_cells(design, self.splits, self.folders, self.naive)
+        check_pool(cells, self.subset_of, self.folders)
         return cells
 
     @property
     def subsets(self) -> list[Subset]:
         """Training subsets, by draw and size."""
-        return [subset for division in self.divisions for subset in division.subsets]
+        return [subset for split in self.splits for subset in split.subsets]
 
     @property
     def lone_groups(self) -> list[str]:
@@ -97,20 +96,20 @@ class StudyData:
 
     @property
     def smallest_training_part(self) -> int:
-        """Images from which training subsets are drawn, of several divisions the fewest."""
-        apart = [(d.test_indices, d.validation_indices) for d in self.divisions]
+        """Images from which training subsets are drawn, of several splits the fewest."""
+        apart = [(d.test_indices, d.validation_indices) for d in self.splits]
         return len(self.images) - max(sum(len(part) for part in parts if part is not None) for parts in apart)
 
-    def division_of(self, cell: AnyCell) -> Division:
-        """Return the division that holds the subset of `cell`."""
+    def split_of(self, cell: AnyCell) -> StudySplit:
+        """Return the split that holds the subset of `cell`."""
         if isinstance(cell, NaiveCell):
             assert self.naive is not None
             return self.naive
-        return self.divisions[cell.draw if len(self.divisions) > 1 else 0]
+        return self.splits[cell.draw if len(self.splits) > 1 else 0]
 
     def subset_of(self, cell: AnyCell) -> ImageSet:
         """Return the training images of `cell`."""
-        subsets = self.division_of(cell).subsets
+        subsets = self.split_of(cell).subsets
         return next(s.images for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
 
 
@@ -129,28 +128,28 @@ def prepare_study(
     check_real(images, "images of data.source")
     own, more = _own_test_set(design, images, store) if design.split.test is not None else (None, list[str]())
     notes = [*told.pop("notes"), *(f"test images: {line}" for line in more)]
-    divisions = _divisions(design, images, own)
+    splits = _make_splits(design, images, own)
     folders: dict[str, ImageSet] = {}
     for gan in design.gans:
         if gan.folder:
             folders[gan.name], more = _folder(gan, design, images, own)
             notes += [f"GAN '{gan.name}': {line}" for line in more]
     notes = list(dict.fromkeys(notes))  # a study that goes on knows some already
-    return StudyData(images, divisions, folders, notes, **told, naive=_naive(design, images))
+    return StudyData(images, splits, folders, notes, **told, naive=_naive(design, images))
 
 
-def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None) -> tuple[Division, ...]:
+def _make_splits(design: StudyDesign, images: ImageSet, own_test: ImageSet | None) -> tuple[StudySplit, ...]:
     plan = design.split
     if plan.repeats is None:
-        return (_divided(design, images, plan.seed, range(plan.draws), own_test),)
-    divisions: list[Division] = []
+        return (_make_split(design, images, plan.seed, range(plan.draws), own_test),)
+    splits: list[StudySplit] = []
     tests: list[np.ndarray] = []
     for r in range(plan.repeats):
         for attempt in range(MAX_ATTEMPTS):
             seed = seed_of(plan.seed, "repeat", r, *([attempt] if attempt else []))
-            division = _divided(design, images, seed, (r,))
-            assert division.test_indices is not None
-            if not any(np.array_equal(division.test_indices, test) for test in tests):
+            split = _make_split(design, images, seed, (r,))
+            assert split.test_indices is not None
+            if not any(np.array_equal(split.test_indices, test) for test in tests):
                 break
         else:
             raise SplitError(
@@ -158,20 +157,20 @@ def _divisions(design: StudyDesign, images: ImageSet, own_test: ImageSet | None)
                 f"{MAX_ATTEMPTS} tries: there are {counted(len(images), 'image')} in "
                 f"{counted(len(np.unique(images.groups)), 'group')}; lower split.repeats"
             )
-        divisions.append(division)
-        tests.append(division.test_indices)
+        splits.append(split)
+        tests.append(split.test_indices)
     for label, name in enumerate(images.classes):
         if len({tuple(test[images.labels[test] == label]) for test in tests}) == 1:
             raise SplitError(
                 f"class '{name}' has the same test images in each of {len(tests)} random splits, so that they say "
                 "nothing of other images of it; use split.draws instead of split.repeats, or leave the class out"
             )
-    return tuple(divisions)
+    return tuple(splits)
 
 
-def _divided(
+def _make_split(
     design: StudyDesign, images: ImageSet, seed: int, draws: Iterable[int], own_test: ImageSet | None = None
-) -> Division:
+) -> StudySplit:
     """Divide `images`: first the test images, unless the user has their own, then the validation images, then subsets.
 
     Validation images leave the pool before subsets are drawn, so that no generator sees them.
@@ -203,17 +202,17 @@ def _divided(
         for draw in draws
         for size, indices in nested_subsets(images, pool, plan.sizes, draw, seed).items()
     ]
-    return Division(subsets, tested, test, None if chooses is None else images.subset(chooses), chooses)
+    return StudySplit(subsets, tested, test, None if chooses is None else images.subset(chooses), chooses)
 
 
-def _naive(design: StudyDesign, images: ImageSet) -> Division | None:
+def _naive(design: StudyDesign, images: ImageSet) -> StudySplit | None:
     """Return the split that someone would make who knows of no groups; equal pixels stay together even so."""
     sizes = design.split.naive_sizes(design.data.grouped)
     if not sizes:
         return None
     _, alone = np.unique(images.images.reshape(len(images), -1), axis=0, return_inverse=True)
     alone_each = replace(images, groups=alone.astype(np.int64))
-    careless = _divided(design, alone_each, design.split.seed, range(design.split.draws))
+    careless = _make_split(design, alone_each, design.split.seed, range(design.split.draws))
     return replace(careless, subsets=[subset for subset in careless.subsets if subset.size in sizes])
 
 

@@ -10,12 +10,12 @@ from sonosynth.core.device import provenance
 from sonosynth.core.files import atomic_file, locked, remove_temporary_files, write_json
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.prepare import source_fingerprint
-from sonosynth.study.cells import AnyCell, Division, TrainCell
-from sonosynth.study.design import StudyDesign
+from sonosynth.study.cells import AnyCell, StudySplit, TrainCell
+from sonosynth.study.config import StudyDesign
 from sonosynth.study.engines.local import Tell, in_workers
 from sonosynth.study.prepared import StudyData, prepare_study, read_test_set
+from sonosynth.study.run_cell import do_cell
 from sonosynth.study.store import Store
-from sonosynth.study.work import do_cell
 
 TABLES_SHARE = 0.02  # of the time that may go into writing tables before the study has ended
 
@@ -139,26 +139,26 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
         }
         if design.split.test is not None:
             kept["data"]["test_files"] = source_fingerprint(read_test_set(design.split.test, design))
-            kept["data"]["test_fingerprint"] = data.divisions[0].held_out.fingerprint()
+            kept["data"]["test_fingerprint"] = data.splits[0].held_out.fingerprint()
         store.save_provenance(kept)
     for name, content in data.audit.items():
         with atomic_file(store.directory / "audit" / name) as beside:
             beside.write_bytes(content)
-    parts = [_as_json(division) for division in data.divisions]
+    parts = [_as_json(split) for split in data.splits]
     split: dict[str, Any] = parts[0] if design.split.repeats is None else {"repeats": parts}
     if data.naive is not None:
         split["naive"] = _as_json(data.naive)
     write_json(store.directory / "split.json", split)
-    if data.divisions[0].test_indices is None and not store.test.is_dir():
-        data.divisions[0].held_out.save(store.test)
+    if data.splits[0].test_indices is None and not store.test.is_dir():
+        data.splits[0].held_out.save(store.test)
     if not store.data.is_dir():
         data.images.save(store.data)
 
 
-def _as_json(division: Division) -> dict[str, Any]:
-    test, validation = division.test_indices, division.validation_indices
+def _as_json(split: StudySplit) -> dict[str, Any]:
+    test, validation = split.test_indices, split.validation_indices
     subsets = [
-        {"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices.tolist()} for s in division.subsets
+        {"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices.tolist()} for s in split.subsets
     ]
     chosen_by = {} if validation is None else {"validation": validation.tolist()}
     return {"test": None if test is None else test.tolist(), **chosen_by, "subsets": subsets}

@@ -14,8 +14,8 @@ from sonosynth.core.files import atomic_file, check_file_types, is_vacant, remov
 from sonosynth.core.text import agreeing, counted
 from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.metrics.scores import current_names
-from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, Generation, NaiveCell, format_of, trained_for
-from sonosynth.study.design import StudyDesign, load_design
+from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, NaiveCell, SyntheticSource, format_of, trained_for
+from sonosynth.study.config import StudyDesign, load_design
 from sonosynth.study.fields import AGAIN, read_object
 
 STUDY_FILE = "study.yaml"
@@ -157,7 +157,7 @@ class Store:
         """Return the run directory of a train cell."""
         return self.directory / "runs" / cell.hash
 
-    def pretraining(self, generation: Generation) -> Path:
+    def pretraining(self, generation: SyntheticSource) -> Path:
         """Return where the pretraining runs of a recipe are, which all its cells share."""
         return self.directory / "pretraining" / generation.source_hash
 

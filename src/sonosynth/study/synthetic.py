@@ -43,7 +43,7 @@ class _Chosen:
     notes: list[str]
 
 
-class Supply:
+class SyntheticPool:
     """Makes the synthetic images of cells, or takes them from the `folders` made elsewhere, by GAN name."""
 
     def __init__(self, store: Store, folders: Mapping[str, ImageSet], tell: Tell):
@@ -63,7 +63,7 @@ class Supply:
         """Return the images that are added to those of `train`, or test the classifier.
 
         Of each class as many as ratio and fill ask for, and where a filter leaves too few, what `_chosen` says. Folders
-        have enough, by `check_supply`.
+        have enough, by `check_pool`.
         """
         counts = _counts(cell, train)
         if cell.filter is None:
@@ -151,7 +151,7 @@ class Supply:
         )
 
 
-def check_supply(
+def check_pool(
     cells: Sequence[AnyCell], train_of: Callable[[AnyCell], ImageSet], folders: Mapping[str, ImageSet]
 ) -> None:
     """Check, before anything runs, that folders and training subsets have what the cells will ask of them.

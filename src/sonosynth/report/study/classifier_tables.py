@@ -9,9 +9,9 @@ import numpy as np
 
 from sonosynth.analysis import tables
 from sonosynth.analysis.contrasts import Contrast
-from sonosynth.analysis.learning import Curve, RealWorth
+from sonosynth.analysis.equivalent_real_images import Curve, ImageEquivalence
 from sonosynth.analysis.pairs import Pairs
-from sonosynth.analysis.power import Detectable
+from sonosynth.analysis.power import DetectableDifference
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import ClassifierRun, FilterRun, Generator
 from sonosynth.analysis.tables import F1Row, Series
@@ -26,7 +26,7 @@ from sonosynth.analysis.wording import (
     verdict,
 )
 from sonosynth.report.study import classifier_figures
-from sonosynth.report.study.f1_findings import verdict_of_worth
+from sonosynth.report.study.f1_findings import verdict_of_gain
 
 _SPREAD = {"brier": "Brier", "expected_calibration_error": "calibration error"}
 
@@ -148,7 +148,7 @@ def no_p_values(contrasts: Sequence[Contrast]) -> list[str]:
     return list(dict.fromkeys(c.difference.no_p_value_reason for c in contrasts if c.difference.no_p_value_reason))
 
 
-def worth_row(worth: RealWorth, order: Sequence[Generator]) -> dict[str, Any]:
+def equivalence_row(worth: ImageEquivalence, order: Sequence[Generator]) -> dict[str, Any]:
     """Return how many real images one arm with synthetic ones is worth."""
     found, gain = worth.worth, worth.worth.gain
     value, low, high = (
@@ -162,7 +162,7 @@ def worth_row(worth: RealWorth, order: Sequence[Generator]) -> dict[str, Any]:
         "equals": value,
         "interval": low if low == high else f"{low} to {high}",
         "gain": side + number(beyond, 0, sign=True),
-        "verdict": verdict_of_worth(worth),
+        "verdict": verdict_of_gain(worth),
     }
 
 
@@ -172,7 +172,7 @@ def _images(n: float, measured: tuple[float, float]) -> str:
     return number(n, 0)
 
 
-def power_row(power: Detectable) -> dict[str, Any]:
+def power_row(power: DetectableDifference) -> dict[str, Any]:
     """Return what the design could have seen at one size."""
     return {
         "network": power.network,

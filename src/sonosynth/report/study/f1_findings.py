@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from sonosynth.analysis.contrasts import Contrast
-from sonosynth.analysis.learning import RealWorth
-from sonosynth.analysis.power import WANTED, Detectable
+from sonosynth.analysis.equivalent_real_images import ImageEquivalence
+from sonosynth.analysis.power import WANTED, DetectableDifference
 from sonosynth.analysis.results import Generator
 from sonosynth.analysis.tables import LEVEL, Series
 from sonosynth.analysis.wording import interval_text, joined, number, p_text, percent, span, verdict
@@ -102,17 +102,17 @@ def _adjusted(c: Contrast) -> str:
     return "" if c.adjusted is None else f", p {p_text(c.adjusted, relation=True)} by Holm’s method among {c.family}"
 
 
-def worth_sentences(worths: Sequence[RealWorth], order: Sequence[Generator]) -> list[str]:
+def equivalence_sentences(worths: Sequence[ImageEquivalence], order: Sequence[Generator]) -> list[str]:
     """Return how many real images the synthetic ones are worth, as sentences."""
     if not worths:
         return []
-    gains = [verdict_of_worth(w) for w in worths]
+    gains = [verdict_of_gain(w) for w in worths]
     sentences = [
         f"Of {counted(len(worths), 'arm and size', 'arms and sizes')}, synthetic images are worth further real ones in "
         f"{gains.count('more')} and cost some in {gains.count('fewer')}, the interval leaving out none; in "
         f"{gains.count(UNSETTLED)} it is {UNSETTLED}. Intervals are not corrected for their number."
     ]
-    settled = [w for w in worths if verdict_of_worth(w) != UNSETTLED]
+    settled = [w for w in worths if verdict_of_gain(w) != UNSETTLED]
     if len(settled) <= WRITTEN_OUT:
         for w in settled:
             series = w.row.series
@@ -121,13 +121,13 @@ def worth_sentences(worths: Sequence[RealWorth], order: Sequence[Generator]) -> 
     return sentences
 
 
-def verdict_of_worth(worth: RealWorth) -> str:
+def verdict_of_gain(worth: ImageEquivalence) -> str:
     """Return whether synthetic images stand for ``"more"`` or ``"fewer"`` real ones, or `UNSETTLED`."""
     gain = worth.worth.gain
     return "more" if gain.low > 0 else "fewer" if gain.high < 0 else UNSETTLED
 
 
-def power_sentences(power: Sequence[Detectable]) -> list[str]:
+def power_sentences(power: Sequence[DetectableDifference]) -> list[str]:
     """Return what the design could have seen, one sentence a network."""
     sentences = []
     for network in dict.fromkeys(d.network for d in power):
@@ -149,7 +149,7 @@ def power_sentences(power: Sequence[Detectable]) -> list[str]:
     return sentences
 
 
-def _source(power: Sequence[Detectable]) -> str:
+def _source(power: Sequence[DetectableDifference]) -> str:
     own = [d for d in power if d.pairs]
     if len(own) == len(power):
         return "This follows from the variances of this study itself."

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from sonosynth.analysis.contrasts import BASELINE, Contrast
-from sonosynth.analysis.learning import RealWorth
-from sonosynth.analysis.power import Detectable
+from sonosynth.analysis.equivalent_real_images import ImageEquivalence
+from sonosynth.analysis.power import DetectableDifference
 from sonosynth.analysis.record import StudyRecord, few_draws
 from sonosynth.analysis.results import Generator
 from sonosynth.analysis.tables import FRECHET, HELD_OUT, KERNEL, Distance, feature_order
 from sonosynth.analysis.wording import decimals_for, interval_text, joined, percent, span
 from sonosynth.report.study.f1_findings import (
     chosen_after,
+    equivalence_sentences,
     f1_sentences,
     power_sentences,
     same_volume,
     where,
-    worth_sentences,
 )
 from sonosynth.statistics import MIN_DRAWS, Interval
 
@@ -54,8 +54,8 @@ def findings(
     order: Sequence[Generator],
     distances: Sequence[Distance],
     contrasts: Sequence[Contrast],
-    worths: Sequence[RealWorth],
-    power: Sequence[Detectable],
+    worths: Sequence[ImageEquivalence],
+    power: Sequence[DetectableDifference],
 ) -> Findings:
     """Return the findings of a record."""
     features = feature_order(record)
@@ -68,7 +68,7 @@ def findings(
         f1=f1_sentences(contrasts),
         same_volume=same_volume(contrasts),
         chosen_after=chosen_after(contrasts, order),
-        worth=worth_sentences(worths, order),
+        worth=equivalence_sentences(worths, order),
         power=power_sentences(power),
         claims=_claims(record, reductions, contrasts, order),
         reductions=reductions,

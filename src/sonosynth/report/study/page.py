@@ -9,9 +9,9 @@ import yaml
 
 from sonosynth.analysis import tables
 from sonosynth.analysis.contrasts import contrasts
-from sonosynth.analysis.learning import curves, real_worth
+from sonosynth.analysis.equivalent_real_images import curves, image_equivalences
 from sonosynth.analysis.pairs import pairs
-from sonosynth.analysis.power import WANTED, detectable
+from sonosynth.analysis.power import WANTED, detectable_differences
 from sonosynth.analysis.record import StudyRecord, groups_in_words
 from sonosynth.analysis.results import Generator, TrainRun
 from sonosynth.analysis.wording import joined, listed, number, or_dash, span, spent
@@ -20,6 +20,7 @@ from sonosynth.report.render import render
 from sonosynth.report.study import figures
 from sonosynth.report.study.classifier_tables import (
     contrast_row,
+    equivalence_row,
     filter_rows,
     leakage_row,
     network_part,
@@ -30,13 +31,12 @@ from sonosynth.report.study.classifier_tables import (
     power_row,
     real_n,
     run_row,
-    worth_row,
 )
 from sonosynth.report.study.distance_tables import distance_part, other_scores, reduction_row, told_notes
 from sonosynth.report.study.f1_findings import WRITTEN_OUT
 from sonosynth.report.study.findings import findings
 from sonosynth.report.study.limitations import limitations, unfinished
-from sonosynth.report.study.reviewer import reviewers_questions
+from sonosynth.report.study.reviewer_questions import reviewers_questions
 from sonosynth.report.study.scorecard_tables import realism_table, worth_table
 
 _FIT = {
@@ -120,8 +120,8 @@ def _classifiers(
     record: StudyRecord, distances: Sequence[tables.Distance], order: Sequence[Generator], figure_dir: Path
 ) -> dict[str, Any]:
     rows = tables.f1_rows(record)
-    differences, found_curves, worths = contrasts(rows, record.design), curves(rows), real_worth(rows)
-    power = detectable(record, differences)
+    differences, found_curves, worths = contrasts(rows, record.design), curves(rows), image_equivalences(rows)
+    power = detectable_differences(record, differences)
     found = findings(record, order, distances, differences, worths, power)
     ratios = sorted({r.ratio for r in record.classifiers if r.ratio is not None})
     names = networks(rows)
@@ -141,7 +141,7 @@ def _classifiers(
         "has_p": any(c.difference.p_value is not None for c in differences),
         "has_d": any(c.difference.standardised is not None for c in differences),
         "no_p_values": no_p_values(differences),
-        "worths": [worth_row(w, order) for w in worths],
+        "worths": [equivalence_row(w, order) for w in worths],
         "power": [power_row(d) for d in power],
         "wanted": f"{WANTED:.0%}",
         "on_synthetic": on_synthetic(record, order),

@@ -26,14 +26,14 @@ from sonosynth.study.cells import (
     AnyCell,
     ClassifyCell,
     FilterCell,
-    Generation,
     ScoreCell,
+    SyntheticSource,
     TrainCell,
 )
 from sonosynth.study.engines.local import Tell
 from sonosynth.study.prepared import StudyData
 from sonosynth.study.store import Store
-from sonosynth.study.synthetic import Supply, judge, seed_for
+from sonosynth.study.synthetic import SyntheticPool, judge, seed_for
 
 GALLERY_PER_CLASS = 8
 
@@ -60,7 +60,7 @@ class _Work:
 
     def __init__(self, data: StudyData, store: Store, tell: Callable[[float, float, str], None]):
         self.data, self.store, self.tell = data, store, tell
-        self.supply = Supply(store, data.folders, tell)
+        self.pool = SyntheticPool(store, data.folders, tell)
 
     def do(self, cell: AnyCell) -> dict[str, Any]:
         if isinstance(cell, TrainCell):
@@ -101,11 +101,11 @@ class _Work:
 
     def score(self, cell: ScoreCell) -> dict[str, Any]:
         subset = self.data.subset_of(cell)
-        synthetic = self.supply.to_score(cell, subset).with_classes(self.data.images.classes)
+        synthetic = self.pool.to_score(cell, subset).with_classes(self.data.images.classes)
         card = score(
             subset,
             synthetic,
-            self.data.division_of(cell).held_out,
+            self.data.split_of(cell).held_out,
             features=cell.features,
             cache=self.store.features,
             progress=lambda done, total: self.tell(done, total, "embedding"),
@@ -127,33 +127,33 @@ class _Work:
 
     def filter(self, cell: FilterCell) -> dict[str, Any]:
         subset = self.data.subset_of(cell)
-        return judge(cell, subset, self.supply.to_filter(cell, subset), self.store.features, self.tell)
+        return judge(cell, subset, self.pool.to_filter(cell, subset), self.store.features, self.tell)
 
     def classify(self, cell: ClassifyCell) -> dict[str, Any]:
-        subset, division = self.data.subset_of(cell), self.data.division_of(cell)
+        subset, split = self.data.subset_of(cell), self.data.split_of(cell)
         added: dict[str, Any] = {}
         told: dict[str, Any] = {}
         if cell.generation is not None:
-            added["synthetic"] = self.supply.to_classify(cell, subset)
-            told = self.supply.short_of(cell, subset)
+            added["synthetic"] = self.pool.to_classify(cell, subset)
+            told = self.pool.short_of(cell, subset)
         elif cell.ratio is not None:
             added = {"ratio": cell.ratio, "class_balance": cell.fill}
         result = classify(
             subset,
-            division.held_out,
+            split.held_out,
             arm=cell.arm,
             **added,
-            validation=division.validation,
+            validation=split.validation,
             network=cell.network,
             training=cell.training,
             seed=cell.seed,
             progress=lambda done, total: self.tell(done, total, f"step {done} of {total}"),
         )
-        n_validation = 0 if division.validation is None else len(division.validation)
+        n_validation = 0 if split.validation is None else len(split.validation)
         return result.to_dict() | {"n_validation": n_validation} | told
 
 
-def recipe_of(generation: Generation) -> Recipe:
+def recipe_of(generation: SyntheticSource) -> Recipe:
     """Return the recipe that a generation was described with."""
     assert isinstance(generation.source, dict)
     return recipe_from_dict(generation.source)

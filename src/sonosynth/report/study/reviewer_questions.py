@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sonosynth.analysis.contrasts import Contrast
-from sonosynth.analysis.power import WANTED, Detectable
+from sonosynth.analysis.power import WANTED, DetectableDifference
 from sonosynth.analysis.record import StudyRecord, groups_in_words
 from sonosynth.analysis.wording import joined, listed, number, span
 from sonosynth.core.text import agreeing, counted
@@ -15,7 +15,7 @@ _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
 
 
 def reviewers_questions(
-    record: StudyRecord, contrasts: Sequence[Contrast], power: Sequence[Detectable]
+    record: StudyRecord, contrasts: Sequence[Contrast], power: Sequence[DetectableDifference]
 ) -> list[dict[str, str]]:
     """Return questions with `answer`, and where the rest of it stands: the `link` within the page."""
     found = [
@@ -110,7 +110,7 @@ def _tests(record: StudyRecord, contrasts: Sequence[Contrast]) -> str:
     return f"None: {'; '.join(no_p_values(contrasts))}."
 
 
-def _power(power: Sequence[Detectable]) -> str:
+def _power(power: Sequence[DetectableDifference]) -> str:
     if all(d.tested_draws > d.draws for d in power):
         return "Nothing: without a test no difference is detected. What three would see is one click away."
     values = [d.alone for d in power]

@@ -14,7 +14,7 @@ from sonosynth.statistics import (
     repeated_splits_error,
     smallest_difference,
 )
-from sonosynth.study.design import StudyDesign
+from sonosynth.study.config import StudyDesign
 from sonosynth.study.prepared import StudyData
 
 POWER, LEVEL = 0.8, 0.95
@@ -22,7 +22,7 @@ ASSUMED = "of ResNet-18 on BUSI at 64 px, from the records busi-first and busi-p
 
 
 @dataclass(frozen=True)
-class Sight:
+class DesignPower:
     """The smallest difference that the design can see.
 
     Attributes:
@@ -74,7 +74,7 @@ class Sight:
         ]
 
 
-def sight(design: StudyDesign, data: StudyData) -> Sight | None:
+def design_power(design: StudyDesign, data: StudyData) -> DesignPower | None:
     """Return what `design` can see on the test images of `data`, under the variances `BUSI_COMPONENTS`.
 
     None, where it compares no classifiers. Seeds are those of the classifiers: arms without synthetic images have no
@@ -84,7 +84,7 @@ def sight(design: StudyDesign, data: StudyData) -> Sight | None:
     comparisons = _comparisons(design)
     if not plan.trains or not comparisons:
         return None
-    tests = [division.held_out for division in data.divisions]
+    tests = [split.held_out for split in data.splits]
     n_groups = min(len(np.unique(test.groups)) for test in tests)
     numbers = (n_splits or design.split.draws, len(plan.seeds), n_groups)
     spread = None
@@ -99,7 +99,7 @@ def sight(design: StudyDesign, data: StudyData) -> Sight | None:
     single, corrected = (
         None if spread is None else smallest_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
     )
-    return Sight(*numbers, comparisons, single, corrected, n_splits is not None, lone_class)
+    return DesignPower(*numbers, comparisons, single, corrected, n_splits is not None, lone_class)
 
 
 def _comparisons(design: StudyDesign) -> int:

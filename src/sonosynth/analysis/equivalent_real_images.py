@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sonosynth.analysis.contrasts import ADDED, of_draws
-from sonosynth.analysis.tables import LEVEL, F1Row, Series, rectangle
+from sonosynth.analysis.tables import LEVEL, F1Row, Series, complete_block
 from sonosynth.statistics import EquivalentRealImages, LearningCurve, equivalent_real_images, learning_curve
 
 
@@ -22,7 +22,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class RealWorth:
+class ImageEquivalence:
     """How many real images the arm without synthetic ones needs for the score of `row`; `baseline` is that arm."""
 
     row: F1Row
@@ -35,14 +35,14 @@ def curves(rows: Sequence[F1Row]) -> list[Curve]:
     found = []
     for series in dict.fromkeys(row.series for row in rows):
         mine = {row.size: row for row in rows if row.series == series}
-        sizes, shared = rectangle({size: row.draws for size, row in mine.items()})
+        sizes, shared = complete_block({size: row.draws for size, row in mine.items()})
         draws = tuple(sorted(shared))
         curve = learning_curve(sizes, [of_draws(mine[size], draws) for size in sizes], LEVEL)
         found.append(Curve(series, draws, curve, tuple(sorted(set(mine) - set(sizes)))))
     return found
 
 
-def real_worth(rows: Sequence[F1Row]) -> list[RealWorth]:
+def image_equivalences(rows: Sequence[F1Row]) -> list[ImageEquivalence]:
     """Return the worth of every arm with synthetic images at every size, in images of the same arm without them.
 
     The curve without synthetic images is read at the sizes that have all draws of the arm with them; there must be two.
@@ -63,5 +63,5 @@ def real_worth(rows: Sequence[F1Row]) -> list[RealWorth]:
         if len(bases) > 1:
             without = [of_draws(base, row.draws) for base in bases]
             worth = equivalent_real_images([b.size for b in bases], without, row.size, row.macro, LEVEL)
-            found.append(RealWorth(row, bases[0].series, worth))
+            found.append(ImageEquivalence(row, bases[0].series, worth))
     return found
