@@ -12,7 +12,6 @@ from sonosynth.core.errors import StudyError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.scores import Score, current_names
 from sonosynth.study.fields import Fields, read_object
-from sonosynth.study.migration import current_score
 
 _FACTORS = ("fill", "filter", "validation")  # of a classifier's training
 _KEY = (
