@@ -5,11 +5,12 @@ import pytest
 
 from sonosynth.core.errors import ClassError, SonosynthError
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.phantoms.acoustics import insonify
-from sonosynth.phantoms.parameters import Breast, Scan, draw, draw_lesion
+from sonosynth.phantoms.acoustics import simulate_envelope
+from sonosynth.phantoms.grid import make_grid, smooth_noise
+from sonosynth.phantoms.parameters import Breast, Scan, draw_lesion, draw_parameters
 from sonosynth.phantoms.phantom import CLASSES, phantom, simulate
 from sonosynth.phantoms.settings import SETTINGS
-from sonosynth.phantoms.tissue import Tissue, make_grid, smooth_noise
+from sonosynth.phantoms.tissue import Tissue
 
 SIZE = 64
 NUMBER = 40
@@ -33,7 +34,7 @@ def scan() -> Scan:
 def uniform_envelope(scan: Scan, size: int = 128) -> np.ndarray:
     grid = make_grid(scan, size)
     flat = np.zeros((grid.z.size, grid.x.size), dtype=np.float32)
-    envelope = insonify(numpy_generator(0, "test"), grid, Tissue(flat, flat, flat), scan, flat)
+    envelope = simulate_envelope(numpy_generator(0, "test"), grid, Tissue(flat, flat, flat), scan, flat)
     return envelope[grid.margin : -grid.margin, grid.margin : -grid.margin]
 
 
@@ -178,7 +179,7 @@ def test_smooth_noise_has_unit_variance_at_every_scale(scan: Scan) -> None:
 
 
 def test_parameters_stay_in_their_ranges_and_vary() -> None:
-    drawn = [asdict(draw(numpy_generator(0, i), Scan)) for i in range(200)]
+    drawn = [asdict(draw_parameters(numpy_generator(0, i), Scan)) for i in range(200)]
     for parameter in fields(Scan):
         low, high = parameter.metadata["range"]
         values = [one[parameter.name] for one in drawn]

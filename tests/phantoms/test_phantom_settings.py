@@ -12,12 +12,13 @@ from sonosynth.core.errors import PhantomError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.scan import read_source
-from sonosynth.phantoms.acoustics import insonify
-from sonosynth.phantoms.birads import DESCRIPTORS, describe, redraw
-from sonosynth.phantoms.parameters import Breast, Scan, draw, draw_lesion
+from sonosynth.phantoms.acoustics import simulate_envelope
+from sonosynth.phantoms.birads import DESCRIPTORS, apply_descriptors, describe_lesion
+from sonosynth.phantoms.grid import make_grid
+from sonosynth.phantoms.parameters import Breast, Scan, draw_lesion, draw_parameters
 from sonosynth.phantoms.phantom import phantom, phantom_with_masks, save_masks, simulate
-from sonosynth.phantoms.settings import LIMITS, PULSE, SETTINGS, check_settings, parse_words
-from sonosynth.phantoms.tissue import Tissue, make_grid
+from sonosynth.phantoms.settings import BANDWIDTH_CYCLES, LIMITS, SETTINGS, check_settings, parse_settings
+from sonosynth.phantoms.tissue import Tissue
 
 SIZE = 64
 WORDS = [(name, word) for name, words in DESCRIPTORS.items() for word in words]
@@ -44,7 +45,7 @@ def uniform_envelope(density: float, size: int = 160) -> np.ndarray:
     grid = make_grid(scan, size)
     flat = np.zeros((grid.z.size, grid.x.size), dtype=np.float32)
     tissue = Tissue(flat, flat, flat, scatterer_density=density)
-    envelope = insonify(numpy_generator(0, "test"), grid, tissue, scan, flat)
+    envelope = simulate_envelope(numpy_generator(0, "test"), grid, tissue, scan, flat)
     focus = int(np.abs(grid.z[:, 0] - scan.focus * scan.depth_mm).argmin())
     return envelope[focus - 60 : focus + 60, 20:-20].astype(float)
 
@@ -67,7 +68,7 @@ def test_higher_frequency_and_fewer_cycles_narrow_the_speckle() -> None:
 
 
 def test_bandwidth_is_another_word_for_cycles() -> None:
-    np.testing.assert_array_equal(shot({"bandwidth": PULSE / 2.5}), shot({"cycles": 2.5}))
+    np.testing.assert_array_equal(shot({"bandwidth": BANDWIDTH_CYCLES / 2.5}), shot({"cycles": 2.5}))
 
 
 def test_larger_f_number_widens_the_speckle_across_alone() -> None:
@@ -179,10 +180,12 @@ def test_masses_are_as_they_were_asked_for(name: str, word: str) -> None:
     for kind in ("benign", "malignant"):
         for i in range(40):
             rng = numpy_generator(1, kind, i)
-            scan, breast = draw(rng, Scan), draw(rng, Breast)
+            scan, breast = draw_parameters(rng, Scan), draw_parameters(rng, Breast)
             lesion = draw_lesion(rng, kind, scan, breast)
-            before = describe(lesion, breast)
-            after = describe(redraw(lambda key, i=i: numpy_generator(2, i, key), lesion, breast, {name: word}), breast)
+            before = describe_lesion(lesion, breast)
+            after = describe_lesion(
+                apply_descriptors(lambda key, i=i: numpy_generator(2, i, key), lesion, breast, {name: word}), breast
+            )
             assert after[name] == word
             assert {k: v for k, v in after.items() if k != name} == {k: v for k, v in before.items() if k != name}
 
@@ -308,12 +311,12 @@ def test_normal_images_have_no_shape() -> None:
 
 
 def test_words_of_the_command_line() -> None:
-    given = parse_words(["frequency_mhz = 7..9", "orientation=not_parallel", "looks=3"])
+    given = parse_settings(["frequency_mhz = 7..9", "orientation=not_parallel", "looks=3"])
     fixed = check_settings(given)
     assert fixed.as_json() == {"frequency_mhz": [7, 9], "looks": [3, 3], "orientation": "not parallel"}
     for words in (["shape"], ["=3"], ["looks=2", "looks=3"]):
         with pytest.raises(PhantomError, match=r"^--set "):
-            parse_words(words)
+            parse_settings(words)
 
 
 def test_the_page_on_phantoms_has_every_parameter_as_it_is() -> None:
@@ -334,5 +337,5 @@ def test_every_parameter_of_the_scan_can_be_set() -> None:
         low, high = parameter.metadata["range"]
         least, most = LIMITS[parameter.name]
         assert least <= low < high <= most
-        scan = draw(numpy_generator(0), Scan)
+        scan = draw_parameters(numpy_generator(0), Scan)
         assert replace(scan, **{parameter.name: low}) != replace(scan, **{parameter.name: high})

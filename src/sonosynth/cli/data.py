@@ -25,7 +25,6 @@ from sonosynth.core.text import one_line
 if TYPE_CHECKING:
     from sonosynth.data.imageset import ImageSet
 
-_WORTH_PROCESSES = 2**20  # pixels to simulate: less takes no longer than the start of processes, a second
 
 app = typer.Typer(
     no_args_is_help=True, help="Look at images, look them through, bring them to one size, make or fetch some."
@@ -165,32 +164,14 @@ def phantom(
 
     What each image was made with stands in manifest.csv.
     """
-    from joblib import cpu_count
-
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.prepare import save_once
-    from sonosynth.phantoms.phantom import CLASSES, phantom_with_masks, save_masks
-    from sonosynth.phantoms.settings import check_settings, parse_words
+    from sonosynth.phantoms.phantom import write_phantoms
+    from sonosynth.phantoms.settings import parse_settings
 
-    given = parse_words(settings or [])
-    arguments: dict[str, Any] = {"command": "phantom", "per_class": per_class, "size": size, "seed": seed}
-    arguments |= {"settings": check_settings(given).as_json()} if given else {}
-    arguments |= {"masks": True} if masks else {}
-    drawn: list[Any] = []
-
-    def build() -> tuple["ImageSet", list[str]]:
-        few = len(CLASSES) * per_class * size**2 < _WORTH_PROCESSES
-        processes = workers or (1 if few else cpu_count())
-        data, outlines = phantom_with_masks(per_class, size, seed, progress=progress, settings=given, workers=processes)
-        drawn.append(outlines)
-        return data, []
-
-    def write_masks(folder: Path, data: "ImageSet") -> None:
-        save_masks(folder, data, drawn[0])
-
+    given = parse_settings(settings or [])
     with progress_bar("simulating") as progress:
-        data, notes, new = save_once(out, arguments, build, write_masks if masks else None)
-    _print_written(out, data, notes, new)
+        data, new = write_phantoms(out, per_class, size, seed, given, masks, workers, progress)
+    _print_written(out, data, [], new)
 
 
 def _print_summary(summary: dict[str, Any], arguments: str) -> None:

@@ -14,35 +14,36 @@ import scipy.fft
 from scipy.ndimage import correlate1d, gaussian_filter1d
 
 from sonosynth.core.types import Array
+from sonosynth.phantoms.grid import Grid, db_to_amplitude, shrink, smooth_curve
 from sonosynth.phantoms.parameters import Scan
-from sonosynth.phantoms.tissue import Grid, Tissue, shrink, smooth_curve, to_amplitude
+from sonosynth.phantoms.tissue import Tissue
 
 _PENUMBRA_STEP = 0.6  # mm of depth between two softenings of the shadows
 _HEADROOM_DB = 22  # white lies this far above glandular tissue at a gain of 0 dB
-_ROUGHNESS = 0.5  # share of a sheet that scatters instead of reflecting
+_DIFFUSE_SHARE = 0.5  # share of a sheet that scatters instead of reflecting
 
 
-def insonify(rng: np.random.Generator, grid: Grid, tissue: Tissue, scan: Scan, contact_db: Array) -> Array:
+def simulate_envelope(rng: np.random.Generator, grid: Grid, tissue: Tissue, scan: Scan, contact_db: Array) -> Array:
     """Return the detected envelope (linear, glandular tissue about 1), compounded over `scan.looks` looks.
 
     Where scatterers are few they stand in the same places in every look, and `rng` draws the rest as if they were many.
     """
-    axial, lateral = _transfer(grid, scan)
+    axial, lateral = _transfer_functions(grid, scan)
     # A sheet of unit amplitude should stay at its level, and so should speckle: the first needs a kernel of unit
     # sum, the second one of unit energy. The kernel has unit sum; scatterers are scaled up to make good for it.
     energy = (np.abs(axial) ** 2).mean() * (np.abs(lateral) ** 2).mean(1, keepdims=True)
     loss = _path_loss(grid, tissue, scan) + contact_db
-    rough = np.sqrt(to_amplitude(2 * tissue.echo_db) + (_ROUGHNESS * tissue.coherent) ** 2)
-    amplitude = (rough * to_amplitude(loss) / np.sqrt(2 * energy)).astype(np.float32)
+    rough = np.sqrt(db_to_amplitude(2 * tissue.echo_db) + (_DIFFUSE_SHARE * tissue.specular) ** 2)
+    amplitude = (rough * db_to_amplitude(loss) / np.sqrt(2 * energy)).astype(np.float32)
     if math.isfinite(tissue.scatterer_density):
-        amplitude *= _sparseness(rng.spawn(1)[0], grid, tissue.scatterer_density, axial, lateral, scan)
-    coherent = (1 - _ROUGHNESS) * tissue.coherent * to_amplitude(loss)
-    noise = to_amplitude(scan.noise_db + 8 * grid.z / np.float32(scan.depth_mm))
+        amplitude *= _number_amplitude(rng.spawn(1)[0], grid, tissue.scatterer_density, axial, lateral, scan)
+    specular = (1 - _DIFFUSE_SHARE) * tissue.specular * db_to_amplitude(loss)
+    noise = db_to_amplitude(scan.noise_db + 8 * grid.z / np.float32(scan.depth_mm))
     total = np.zeros(tissue.echo_db.shape, dtype=np.float32)
     for _ in range(scan.looks):
         field = _complex_normal(rng, total.shape)
         field *= amplitude
-        field += coherent
+        field += specular
         spectrum = scipy.fft.fft(field, axis=0, overwrite_x=True) * axial
         field = scipy.fft.ifft(spectrum, axis=0, overwrite_x=True)
         spectrum = scipy.fft.fft(field, axis=1, overwrite_x=True) * lateral
@@ -51,7 +52,7 @@ def insonify(rng: np.random.Generator, grid: Grid, tissue: Tissue, scan: Scan, c
     return total / np.float32(scan.looks)
 
 
-def _sparseness(
+def _number_amplitude(
     rng: np.random.Generator, grid: Grid, density: float, axial: Array, lateral: Array, scan: Scan
 ) -> Array:
     """Return the amplitude of the scatterers at each sample ``[n, n]`` relative to that of many, of mean power 1.
@@ -80,7 +81,7 @@ def _complex_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return normal
 
 
-def _transfer(grid: Grid, scan: Scan) -> tuple[Array, Array]:
+def _transfer_functions(grid: Grid, scan: Scan) -> tuple[Array, Array]:
     """Axial ``[n, 1]`` and, for every depth, lateral ``[n, n]`` transfer functions of the Gaussian pulse and beam.
 
     Pulse length: `cycles` wavelengths, two-way. Beam width (FWHM): wavelength times f-number at the focus, growing
@@ -96,7 +97,7 @@ def _transfer(grid: Grid, scan: Scan) -> tuple[Array, Array]:
     f_x = scipy.fft.fftfreq(grid.x.size, step_x).astype(np.float32)[None, :]
     axial = np.exp(-2 * (np.pi * sigma_z * f_z) ** 2)
     main = (-2 * (np.pi * sigma_x * f_x) ** 2).astype(np.float32)
-    return axial.astype(np.float32), cast(Array, 0.98 * np.exp(main) + 0.02 * np.exp(25 * main))
+    return axial.astype(np.float32), 0.98 * np.exp(main) + 0.02 * np.exp(25 * main)
 
 
 def _path_loss(grid: Grid, tissue: Tissue, scan: Scan) -> Array:
@@ -118,7 +119,7 @@ def _path_loss(grid: Grid, tissue: Tissue, scan: Scan) -> Array:
         carried = correlate1d(spent[min(top + rows, len(spent)) - 1], soften)
     relative = np.maximum(grid.z, 0) / np.float32(scan.depth_mm)
     wave = scan.tgc_wave_db * np.sin(2 * np.pi * 1.5 * relative)
-    return cast(Array, (mean - spent - scan.tgc_error_db * relative**1.5 + wave).astype(np.float32))
+    return (mean - spent - scan.tgc_error_db * relative**1.5 + wave).astype(np.float32)
 
 
 def _gaussian(sigma: float) -> Array:
@@ -143,4 +144,4 @@ def display(envelope: Array, scan: Scan) -> Array:
     step_z, step_x = scan.depth_mm / len(grey), scan.width_mm / len(grey)
     grey = gaussian_filter1d(grey, scan.smoothing_mm / step_z, axis=0, truncate=3)
     grey = gaussian_filter1d(grey, 0.5 * scan.smoothing_mm / step_x, axis=1, truncate=3)
-    return cast(Array, np.rint(shrink(grey)).astype(np.uint8))
+    return np.rint(shrink(grey)).astype(np.uint8)

@@ -32,10 +32,7 @@ _LIKE_FAT_DB = 3.0
 _LIKE_TISSUE = 0.15  # dB/cm/MHz
 
 
-# ---- how a mass is described ----
-
-
-def describe(lesion: Lesion, breast: Breast) -> dict[str, str]:
+def describe_lesion(lesion: Lesion, breast: Breast) -> dict[str, str]:
     """Return the word of each of `DESCRIPTORS` that fits `lesion` in `breast`.
 
     Echo patterns are relative to subcutaneous fat, posterior features to the attenuation of the tissue around.
@@ -85,16 +82,13 @@ def _surrounding(breast: Breast) -> float:
     return (0.5 + breast.gland_attenuation) / 2
 
 
-# ---- how a mass is drawn to a description ----
-
-
-def redraw(
+def apply_descriptors(
     rng: Callable[[str], np.random.Generator], lesion: Lesion, breast: Breast, wanted: Mapping[str, str]
 ) -> Lesion:
     """Return `lesion` with what `wanted` asks for, a word for some of `DESCRIPTORS`; the rest stays as it was drawn.
 
-    `describe` gives the wanted words back. `rng` gives a generator for each descriptor, so that no draw depends on
-    what else is wanted.
+    `describe_lesion` gives the wanted words back. `rng` gives a generator for each descriptor, so that no draw depends
+    on what else is wanted.
     """
     if wanted.keys() & {"shape", "orientation"}:
         lesion = _reshape(rng, lesion, breast, wanted)
@@ -117,7 +111,7 @@ def _reshape(
     rng: Callable[[str], np.random.Generator], lesion: Lesion, breast: Breast, wanted: Mapping[str, str]
 ) -> Lesion:
     """Change the outline at equal area; the angle is held small enough for the longer side to stay the longer one."""
-    drawn = describe(lesion, breast)
+    drawn = describe_lesion(lesion, breast)
     shape, wide = wanted.get("shape", drawn["shape"]), wanted.get("orientation", drawn["orientation"]) == "parallel"
     random = rng("shape")
     longer = {"round": (1.03, 1.12), "oval": (1.3, 2.0), "irregular": (1.3, 1.8)}[shape]

@@ -1,6 +1,6 @@
 """What differs from one simulated breast image to the next: scanner settings, breast and mass, drawn at random.
 
-Masses differ by class as the BI-RADS descriptors of benign and malignant ones do; `phantom_birads` names them.
+Masses differ by class as the BI-RADS descriptors of benign and malignant ones do; `birads` names them.
 """
 
 from dataclasses import dataclass, field, fields
@@ -90,7 +90,7 @@ class Lesion:
     cystic: float = 0.0  # share of the mass that is fluid
 
 
-def draw(rng: np.random.Generator, kind: type[Parameters]) -> Parameters:
+def draw_parameters(rng: np.random.Generator, kind: type[Parameters]) -> Parameters:
     """Draw a `Scan` or a `Breast`, every parameter uniformly from the range of its field."""
     values: dict[str, float] = {}
     for parameter in fields(kind):

@@ -1,16 +1,16 @@
 """Simulated breast B-mode images: a data set that needs no download, no patient and no licence.
 
-An image is made in three steps: its parameters are drawn (`phantom_parameters`, and `phantom_settings` where users fix
-them), tissue is drawn from them (`phantom_tissue`), and sound is sent through the tissue, detected and shown
-(`phantom_acoustics`).
+An image is made in three steps: its parameters are drawn (`parameters`, and `settings` where users fix them), tissue is
+drawn from them (`tissue`, on a `grid`), and ultrasound is sent through it, detected and shown (`acoustics`).
 
 The images look like ultrasound of the breast and are not a model of any scanner; nothing clinical follows from them.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -20,16 +20,19 @@ from threadpoolctl import threadpool_limits
 from sonosynth.core.errors import ClassError, SonosynthError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import did_you_mean
-from sonosynth.core.types import Array
+from sonosynth.core.types import Array, Progress
 from sonosynth.data.imageset import ImageSet
-from sonosynth.phantoms.acoustics import contact_loss, display, insonify
-from sonosynth.phantoms.birads import describe, fit, redraw
-from sonosynth.phantoms.parameters import Breast, Scan, draw, draw_lesion
-from sonosynth.phantoms.settings import Settings, Value, check_settings, draw_setting, recorded, set_scan
-from sonosynth.phantoms.tissue import crop, draw_tissue, insert_lesion, make_grid, shrink
+from sonosynth.data.prepare import save_once
+from sonosynth.phantoms.acoustics import contact_loss, display, simulate_envelope
+from sonosynth.phantoms.birads import apply_descriptors, describe_lesion, fit
+from sonosynth.phantoms.grid import crop, make_grid, shrink
+from sonosynth.phantoms.parameters import Breast, Scan, draw_lesion, draw_parameters
+from sonosynth.phantoms.settings import Settings, Value, check_settings, draw_setting, set_scan, settings_record
+from sonosynth.phantoms.tissue import draw_tissue, insert_lesion
 
 CLASSES = ("benign", "malignant", "normal")
 MIN_SIZE, MAX_SIZE = 16, 1024
+_WORTH_PROCESSES = 2**20  # pixels to simulate: less takes no longer than the start of processes, a second
 
 
 def phantom(
@@ -37,7 +40,7 @@ def phantom(
     size: int = 128,
     seed: int = 0,
     classes: Sequence[str] = CLASSES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     settings: Mapping[str, Value] | None = None,
     workers: int = 1,
 ) -> ImageSet:
@@ -70,7 +73,7 @@ def phantom_with_masks(
     size: int = 128,
     seed: int = 0,
     classes: Sequence[str] = CLASSES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     settings: Mapping[str, Value] | None = None,
     workers: int = 1,
 ) -> tuple[ImageSet, np.ndarray]:
@@ -118,6 +121,55 @@ def save_masks(directory: Path, data: ImageSet, masks: np.ndarray) -> None:
             Image.fromarray(mask.astype(np.uint8) * 255).save(directory / f"{path.removesuffix('.png')}_mask.png")
 
 
+def write_phantoms(
+    out: str | Path,
+    per_class: int,
+    size: int = 128,
+    seed: int = 0,
+    settings: Mapping[str, Value] | None = None,
+    masks: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[ImageSet, bool]:
+    """Write `phantom` images of all classes to the folder `out` in one atomic step, unless they are there already.
+
+    Args:
+        out: a folder that is empty or not there, or one that an equal call wrote.
+        per_class: as for `phantom`, and so are `size`, `seed`, `settings` and `progress`.
+        size: width and height in pixels.
+        seed: seed of all random draws.
+        settings: parameters to fix, by name.
+        masks: also write the masks, as `save_masks` does.
+        workers: processes; None: one per core, or one where starting them takes longer than the simulation.
+        progress: called with the number of images done and of all images.
+
+    Returns:
+        The images, and whether they were written now.
+
+    Raises:
+        OutputError: `out` holds something else, was changed since, or cannot be written; others as for `phantom`.
+    """
+    given = dict(settings or {})
+    arguments: dict[str, Any] = {"command": "phantom", "per_class": per_class, "size": size, "seed": seed}
+    arguments |= {"settings": check_settings(given).as_json()} if given else {}
+    arguments |= {"masks": True} if masks else {}
+    few = len(CLASSES) * per_class * size**2 < _WORTH_PROCESSES
+    processes = workers or (1 if few else joblib.cpu_count())
+    outlines: list[np.ndarray] = []
+
+    def build() -> tuple[ImageSet, list[str]]:
+        data, found = phantom_with_masks(per_class, size, seed, progress=progress, settings=given, workers=processes)
+        outlines.extend(found)
+        return data, []
+
+    def save_more(folder: Path, data: ImageSet) -> None:
+        if masks:
+            save_masks(folder, data, np.stack(outlines))
+
+    data, _, new = save_once(Path(out), arguments, build, save_more)
+    return data, new
+
+
 def _check(per_class: int, size: int, names: tuple[str, ...], workers: int) -> None:
     if not names or len(set(names)) != len(names):
         raise ClassError(f"classes: {list(names)} must name at least one class, each once; known: {', '.join(CLASSES)}")
@@ -158,8 +210,8 @@ def _simulate(name: str, index: int, size: int, seed: int, settings: Settings) -
         return rng(f"setting {key}")
 
     parameters = rng("parameters")
-    drawn = draw(parameters, Scan)
-    breast = draw(parameters, Breast)
+    drawn = draw_parameters(parameters, Scan)
+    breast = draw_parameters(parameters, Breast)
     scan = set_scan(setting_rng, drawn, settings)
     grid = make_grid(scan, size, drawn)
     tissue = draw_tissue(rng("anatomy"), grid, breast)
@@ -172,10 +224,10 @@ def _simulate(name: str, index: int, size: int, seed: int, settings: Settings) -
     mask, words = np.zeros((size, size), dtype=bool), {}
     if name != "normal":
         lesion = draw_lesion(parameters, name, drawn, breast)
-        lesion = fit(redraw(setting_rng, lesion, breast, settings.words), scan, breast)
-        words = describe(lesion, breast)
+        lesion = fit(apply_descriptors(setting_rng, lesion, breast, settings.words), scan, breast)
+        words = describe_lesion(lesion, breast)
         tissue, inside = insert_lesion(rng("lesion"), grid, tissue, lesion)
         mask = shrink(crop(inside, grid.margin)) > 0.5
-    envelope = insonify(rng("speckle"), grid, tissue, scan, contact_loss(rng("contact"), grid, scan))
-    values = recorded(scan, attenuation, math.inf if density is None else density, words)
+    envelope = simulate_envelope(rng("speckle"), grid, tissue, scan, contact_loss(rng("contact"), grid, scan))
+    values = settings_record(scan, attenuation, math.inf if density is None else density, words)
     return display(crop(envelope, grid.margin), scan), mask, values

@@ -12,7 +12,7 @@ from sonosynth.core.text import did_you_mean
 from sonosynth.phantoms.birads import DESCRIPTORS
 from sonosynth.phantoms.parameters import Scan
 
-PULSE = 4 * math.log(2) / math.pi
+BANDWIDTH_CYCLES = 4 * math.log(2) / math.pi
 """Fractional bandwidth (-6 dB) times cycles (FWHM) of a Gaussian pulse."""
 
 _SCAN = {parameter.name: parameter.metadata["limits"] for parameter in fields(Scan)}
@@ -42,7 +42,7 @@ class Settings:
         return {**{name: list(ends) for name, ends in self.ranges.items()}, **self.words}
 
 
-def parse_words(words: Sequence[str]) -> dict[str, str]:
+def parse_settings(words: Sequence[str]) -> dict[str, str]:
     """Return the settings in words NAME=VALUE. Raises PhantomError: a word has no ``=``, or a name is given twice."""
     given: dict[str, str] = {}
     for word in words:
@@ -73,7 +73,8 @@ def check_settings(given: Mapping[str, Value], has_masses: bool = True) -> Setti
             )
     if "cycles" in given and "bandwidth" in given:
         raise PhantomError(
-            f"settings: cycles and bandwidth are one thing (bandwidth is {PULSE:.3f} / cycles); set one of them"
+            f"settings: cycles and bandwidth are one thing (bandwidth is {BANDWIDTH_CYCLES:.3f} / cycles); "
+            "set one of them"
         )
     described = [name for name in given if name in DESCRIPTORS]
     if described and not has_masses:
@@ -127,15 +128,17 @@ def set_scan(rng: Callable[[str], np.random.Generator], scan: Scan, settings: Se
     values = {name: draw_setting(rng, settings, name) for name in _SCAN}
     bandwidth = draw_setting(rng, settings, "bandwidth")
     if bandwidth is not None:
-        values["cycles"] = PULSE / bandwidth
+        values["cycles"] = BANDWIDTH_CYCLES / bandwidth
     changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     return replace(scan, **changes)
 
 
-def recorded(scan: Scan, attenuation: float, scatterer_density: float, words: Mapping[str, str]) -> dict[str, str]:
+def settings_record(
+    scan: Scan, attenuation: float, scatterer_density: float, words: Mapping[str, str]
+) -> dict[str, str]:
     """Return what an image was made with, as text, by name of setting; no words for an image without a mass."""
     numbers = asdict(scan) | {
-        "bandwidth": PULSE / scan.cycles,
+        "bandwidth": BANDWIDTH_CYCLES / scan.cycles,
         "attenuation": attenuation,
         "scatterer_density": scatterer_density,
     }

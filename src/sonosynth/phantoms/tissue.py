@@ -1,54 +1,25 @@
-"""Simulated tissue: maps of a breast, and of the mass in it, over the grid that sound is sent through.
+"""Maps of simulated tissue: layers of the breast, and a mass in them.
 
-Backscatter, attenuation and coherent (specular) reflection are drawn on a grid twice as fine as the image. Smooth
-random fields have their draws in mm, so that one breast can be drawn at any image size.
+Backscatter, attenuation and specular (coherent) reflection are drawn on a grid twice as fine as the image.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from sonosynth.core.types import Array
-from sonosynth.phantoms.parameters import Breast, Lesion, Scan
+from sonosynth.phantoms.grid import Grid, db_to_amplitude, smooth_curve, smooth_noise
+from sonosynth.phantoms.parameters import Breast, Lesion
 
-_OVERSAMPLING = 2
 _FLUID_DB = -50.0
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The simulated field: depth `z` ``[n, 1]`` and lateral position `x` ``[1, n]`` in mm, `margin` samples too wide.
-
-    `extent_z` and `extent_x` are the ranges in mm that smooth fields are drawn over, the same at every size. A grid may
-    reach beyond them: fields are mirrored there.
-    """
-
-    z: Array
-    x: Array
-    margin: int
-    extent_z: tuple[float, float]
-    extent_x: tuple[float, float]
-    bases: dict[tuple[str, float], Array] = field(default_factory=dict, repr=False)
-
-    def basis(self, axis: Literal["z", "x"], cell: float) -> Array:
-        """Return the B-splines ``[n, knots]`` for smooth fields with knots `cell` mm apart, made once."""
-        if (axis, cell) not in self.bases:
-            positions, extent = (self.z, self.extent_z) if axis == "z" else (self.x, self.extent_x)
-            self.bases[axis, cell] = _spline_basis(positions.ravel(), extent, cell)
-        return self.bases[axis, cell]
-
-    @property
-    def steps(self) -> tuple[float, float]:
-        """Sample spacing in mm, axial and lateral."""
-        return float(self.z[1, 0] - self.z[0, 0]), float(self.x[0, 1] - self.x[0, 0])
-
-
-@dataclass(frozen=True)
 class Tissue:
-    """Maps over the grid: backscatter in dB, attenuation in dB/cm/MHz, coherent reflection (linear amplitude).
+    """Maps over the grid: backscatter in dB, attenuation in dB/cm/MHz, specular reflection (linear amplitude).
 
     Attributes:
         attenuation_scale: factor on `attenuation` that the gain of the scanner knows nothing of.
@@ -57,85 +28,20 @@ class Tissue:
 
     echo_db: Array
     attenuation: Array
-    coherent: Array
+    specular: Array
     attenuation_scale: float = 1.0
     scatterer_density: float = math.inf
-
-
-# ---- grid ----
-
-
-def make_grid(scan: Scan, size: int, drawn: Scan | None = None) -> Grid:
-    """Return the sampling grid for an image of `size` px, wider by a sixteenth of it on every side.
-
-    Smooth fields are drawn over what `drawn` sees, or else `scan`: one breast at several depths.
-    """
-    drawn = drawn or scan
-    margin = _OVERSAMPLING * size // 16
-    share = (np.arange(-margin, _OVERSAMPLING * size + margin, dtype=np.float32) + 0.5) / (_OVERSAMPLING * size)
-    return Grid(
-        z=share[:, None] * np.float32(scan.depth_mm),
-        x=(share[None, :] - 0.5) * np.float32(scan.width_mm),
-        margin=margin,
-        extent_z=(-drawn.depth_mm / 15, drawn.depth_mm * 16 / 15),
-        extent_x=(-drawn.width_mm * 17 / 30, drawn.width_mm * 17 / 30),
-    )
-
-
-def crop(field: Array, margin: int) -> Array:
-    """Return the map without the `margin` samples of the grid that lie outside the image on every side."""
-    return field[margin:-margin, margin:-margin]
-
-
-def shrink(field: Array) -> Array:
-    """Return a cropped map ``[2n, 2n]`` averaged down to the pixels of the image, ``[n, n]``."""
-    n = len(field) // _OVERSAMPLING
-    return cast(Array, field.reshape(n, _OVERSAMPLING, n, _OVERSAMPLING).mean((1, 3)))
-
-
-def smooth_noise(rng: np.random.Generator, grid: Grid, cell_z: float, cell_x: float) -> Array:
-    """Return Gaussian noise of unit variance ``[n, n]``, smooth on the scale of the cells in mm: B-spline surfaces.
-
-    The draws depend on the extent of the grid in mm and not on the number of samples.
-    """
-    along_z, along_x = grid.basis("z", cell_z), grid.basis("x", cell_x)
-    control = rng.standard_normal((along_z.shape[1], along_x.shape[1]), dtype=np.float32)
-    return cast(Array, along_z @ control @ along_x.T)
-
-
-def smooth_curve(rng: np.random.Generator, grid: Grid, cell_x: float) -> Array:
-    """Return a smooth Gaussian curve of unit variance along x, ``[1, n]``."""
-    along_x = grid.basis("x", cell_x)
-    return cast(Array, rng.standard_normal((1, along_x.shape[1]), dtype=np.float32) @ along_x.T)
-
-
-def _spline_basis(positions: Array, extent: tuple[float, float], cell: float) -> Array:
-    """Cubic B-splines ``[n, knots]`` at knots `cell` mm apart over `extent`, scaled to unit variance for unit noise.
-
-    Positions outside `extent` are mirrored into it.
-    """
-    offset, span = positions - extent[0], extent[1] - extent[0]
-    if offset[0] < 0 or offset[-1] > span:
-        offset = np.abs((offset + span) % (2 * span) - span)
-    knot, part = np.divmod(offset / cell, 1)
-    weights = np.stack(
-        [(1 - part) ** 3, 4 - 6 * part**2 + 3 * part**3, 4 - 6 * (1 - part) ** 2 + 3 * (1 - part) ** 3, part**3], axis=1
-    )
-    basis = np.zeros((len(positions), int((extent[1] - extent[0]) / cell) + 4), dtype=np.float32)
-    columns = knot.astype(np.int64)[:, None] + np.arange(4)
-    basis[np.arange(len(positions))[:, None], columns] = weights / np.sqrt((weights**2).sum(1, keepdims=True))
-    return basis
 
 
 # ---- anatomy ----
 
 
-def _step(distance: Array, softness: float) -> Array:
+def _smooth_step(distance: Array, softness: float) -> Array:
     """Rise from 0 to 1 around zero, over about `softness` mm either side."""
-    return cast(Array, 0.5 + 0.5 * np.tanh(distance / np.float32(softness)))
+    return 0.5 + 0.5 * np.tanh(distance / np.float32(softness))
 
 
-def _sheets(field: Array, grid: Grid, width_mm: Array | float) -> Array:
+def _interfaces(field: Array, grid: Grid, width_mm: Array | float) -> Array:
     """Thin sheets along the zero level of `field`, 0 to 1; steep ones fade, as they reflect away from the probe."""
     step_z, step_x = grid.steps
     slope_z, slope_x = np.gradient(field, step_z, step_x)
@@ -144,20 +50,15 @@ def _sheets(field: Array, grid: Grid, width_mm: Array | float) -> Array:
     return cast(Array, np.exp(-(field**2) / (slope * width**2)) * slope_z**2 / slope)
 
 
-def to_amplitude(db: Array | float) -> Array:
-    """Return the linear amplitude, float32, of a level in dB."""
-    return cast(Array, np.exp(np.asarray(db, dtype=np.float32) * np.float32(np.log(10) / 20)))
-
-
 def draw_tissue(rng: np.random.Generator, grid: Grid, breast: Breast) -> Tissue:
     """Draw skin, subcutaneous fat, fibroglandular tissue, retromammary fat, pectoral muscle and chest wall."""
     depth = _layer_depth(rng, grid, breast)
-    along = _follow(depth, grid)
+    along = _warp_along(depth, grid)
     edges = np.cumsum([breast.skin_mm, breast.fat_mm, breast.gland_mm, breast.retromammary_mm, breast.muscle_mm])
     wander = [0.1, 0.8, 1.2, 0.4, 0.6]
     tops = [float(edge) + rough * smooth_curve(rng, grid, 6) for edge, rough in zip(edges, wander, strict=True)]
     below_skin, below_fat, below_gland, in_muscle, in_chest = (
-        _step(depth - top, soft) for top, soft in zip(tops, [0.15, 0.8, 0.8, 0.4, 1.5], strict=True)
+        _smooth_step(depth - top, soft) for top, soft in zip(tops, [0.15, 0.8, 0.8, 0.4, 1.5], strict=True)
     )
     gland = _gland_fraction(rng, grid, breast, along) * below_fat * (1 - below_gland)
     texture = (
@@ -176,29 +77,29 @@ def draw_tissue(rng: np.random.Generator, grid: Grid, breast: Breast) -> Tissue:
     attenuation = attenuation * (1 + 0.25 * along(smooth_noise(rng, grid, 4, 3)))
 
     septa = _septa(rng, grid, breast, along) * below_skin * (1 - in_muscle)
-    striae = _sheets(along(smooth_noise(rng, grid, 0.8, 9)), grid, 0.12)
-    striae = striae * to_amplitude(breast.striae_db - 8 + 5 * along(smooth_noise(rng, grid, 1, 4)))
+    striae = _interfaces(along(smooth_noise(rng, grid, 0.8, 9)), grid, 0.12)
+    striae = striae * db_to_amplitude(breast.striae_db - 8 + 5 * along(smooth_noise(rng, grid, 1, 4)))
     fascia = sum(
-        to_amplitude(strength + 8 * smooth_curve(rng, grid, 3)) * np.exp(-(((depth - top) / 0.18) ** 2))
+        db_to_amplitude(strength + 8 * smooth_curve(rng, grid, 3)) * np.exp(-(((depth - top) / 0.18) ** 2))
         for top, strength in zip((tops[0], tops[3], tops[4]), (6, 4, 4), strict=True)
     )
-    membrane = to_amplitude(9) * np.exp(-(((grid.z - 0.3) / 0.2) ** 2))
-    coherent = septa + striae * in_muscle * (1 - 0.7 * in_chest) + fascia + membrane
-    in_body = _step(grid.z, 0.1)
-    return Tissue(echo - 80 * (1 - in_body), attenuation, coherent * in_body)
+    membrane = db_to_amplitude(9) * np.exp(-(((grid.z - 0.3) / 0.2) ** 2))
+    specular = septa + striae * in_muscle * (1 - 0.7 * in_chest) + fascia + membrane
+    in_body = _smooth_step(grid.z, 0.1)
+    return Tissue(echo - 80 * (1 - in_body), attenuation, specular * in_body)
 
 
 def _blend(below: Array, above: Array | float, weight: Array) -> Array:
-    return cast(Array, below + (above - below) * weight)
+    return below + (above - below) * weight
 
 
 def _layer_depth(rng: np.random.Generator, grid: Grid, breast: Breast) -> Array:
     """Depth as the layers see it: flat under the transducer, wavy and tilted further down."""
     wave = breast.wave_mm * (smooth_noise(rng, grid, 9, 14) + 0.25 * smooth_noise(rng, grid, 3, 5))
-    return cast(Array, grid.z + (wave + breast.tilt * grid.x) * _step(grid.z - 4, 3))
+    return grid.z + (wave + breast.tilt * grid.x) * _smooth_step(grid.z - 4, 3)
 
 
-def _follow(depth: Array, grid: Grid) -> Callable[[Array], Array]:
+def _warp_along(depth: Array, grid: Grid) -> Callable[[Array], Array]:
     """Return a function that bends a map along the layers: row lookups at the layer depth, linear in between."""
     position = (depth - grid.z[0, 0]) / np.float32(grid.steps[0])
     row = np.clip(position.astype(np.int64), 0, len(grid.z) - 2)
@@ -217,7 +118,7 @@ def _gland_fraction(rng: np.random.Generator, grid: Grid, breast: Breast, along:
     """Share of fibroglandular tissue, 0 to 1: fat lobules and ducts are holes in it."""
     lobules = along(smooth_noise(rng, grid, breast.lobule_mm, 2.2 * breast.lobule_mm))
     ducts = along(smooth_noise(rng, grid, 0.8, 1.6))
-    return _step(lobules + 0.6 * ducts + breast.density, 0.35)
+    return _smooth_step(lobules + 0.6 * ducts + breast.density, 0.35)
 
 
 def _septa(rng: np.random.Generator, grid: Grid, breast: Breast, along: Callable[[Array], Array]) -> Array:
@@ -225,8 +126,9 @@ def _septa(rng: np.random.Generator, grid: Grid, breast: Breast, along: Callable
     total: Array | np.float32 = np.float32(0)
     for cell_z, cell_x, width, offset in [(2.4, 10, 0.13, 0), (1.5, 7, 0.1, -2), (0.9, 4, 0.1, -5)]:
         fading = along(smooth_noise(rng, grid, 1.2 * cell_z, 0.5 * cell_x) + 0.35 * smooth_noise(rng, grid, 0.5, 0.8))
-        sheets = _sheets(along(smooth_noise(rng, grid, cell_z, cell_x)), grid, width * to_amplitude(2.5 * fading))
-        total = total + sheets * to_amplitude(breast.septa_db - 8 + offset + 7 * fading)
+        width_mm = width * db_to_amplitude(2.5 * fading)
+        sheets = _interfaces(along(smooth_noise(rng, grid, cell_z, cell_x)), grid, width_mm)
+        total = total + sheets * db_to_amplitude(breast.septa_db - 8 + offset + 7 * fading)
     return cast(Array, total)
 
 
@@ -237,7 +139,7 @@ def insert_lesion(rng: np.random.Generator, grid: Grid, tissue: Tissue, lesion: 
     """Return the tissue with the mass in it, and the share of the mass at every grid point, 0 to 1."""
     rough = smooth_noise(rng, grid, 1.1, 1.4) + smooth_noise(rng, grid, 2.5, 3)
     outside = _outline_distance(rng, grid, lesion) + lesion.roughness_mm * rough
-    inside = 1 - _step(outside, lesion.margin_mm)
+    inside = 1 - _smooth_step(outside, lesion.margin_mm)
     halo = np.exp(-((np.maximum(outside, 0) / lesion.halo_mm) ** 2)) * (1 - inside)
     halo = halo * (1 + 0.5 * smooth_noise(rng, grid, 1.2, 1.2))
     grain = smooth_noise(rng, grid, 0.9, 1.2) + 0.7 * smooth_noise(rng, grid, 2.5, 2.5)
@@ -247,12 +149,12 @@ def insert_lesion(rng: np.random.Generator, grid: Grid, tissue: Tissue, lesion: 
     lateral = np.abs(grid.x - lesion.x_mm) / (lesion.width_mm / 2)
     tangent = np.exp(-(((lateral - 1) / 0.1) ** 2)) * np.exp(-((outside / 0.8) ** 2))
     capsule = np.exp(-((outside / 0.15) ** 2)) * np.exp(-((lateral / 0.75) ** 4))
-    coherent = tissue.coherent * (1 - inside) + to_amplitude(lesion.capsule_db) * capsule
-    coherent = coherent + _calcifications(rng, grid, lesion)
+    specular = tissue.specular * (1 - inside) + db_to_amplitude(lesion.capsule_db) * capsule
+    specular = specular + _calcifications(rng, grid, lesion)
     if lesion.cystic:
         echo = _blend(echo, _FLUID_DB, _cystic_part(rng, grid, lesion, inside) * inside)
     return replace(
-        tissue, echo_db=echo, attenuation=attenuation + lesion.edge_shadow * tangent, coherent=coherent
+        tissue, echo_db=echo, attenuation=attenuation + lesion.edge_shadow * tangent, specular=specular
     ), inside
 
 
@@ -278,7 +180,7 @@ def _outline(rng: np.random.Generator, turn: Array, lesion: Lesion) -> Array:
         outline += lesion.spike_height * height * np.exp(-np.abs(away) / (lesion.spike_width * width))
     if lesion.bumps:
         outline += lesion.bump_height * np.abs(np.sin(0.5 * lesion.bumps * turn + rng.uniform(0, np.pi)))
-    return cast(Array, np.maximum(outline, 0.3))
+    return np.maximum(outline, 0.3)
 
 
 def _cystic_part(rng: np.random.Generator, grid: Grid, lesion: Lesion, inside: Array) -> Array:
@@ -286,7 +188,7 @@ def _cystic_part(rng: np.random.Generator, grid: Grid, lesion: Lesion, inside: A
     cell = 0.3 * np.sqrt(lesion.width_mm * lesion.height_mm)
     field = smooth_noise(rng, grid, cell, cell)
     level = np.quantile(field[inside >= inside.max() / 2], 1 - lesion.cystic)
-    return _step(field - np.float32(level), 0.1)
+    return _smooth_step(field - np.float32(level), 0.1)
 
 
 def _calcifications(rng: np.random.Generator, grid: Grid, lesion: Lesion) -> Array:
@@ -300,5 +202,5 @@ def _calcifications(rng: np.random.Generator, grid: Grid, lesion: Lesion) -> Arr
             slice(*np.searchsorted(axis, (at - 1.5, at + 1.5))) for axis, at in zip(axes, (z, x), strict=True)
         )
         squared = (grid.z[rows] - z) ** 2 + (grid.x[:, columns] - x) ** 2
-        points[rows, columns] += to_amplitude(level) * np.exp(-squared / np.float32(0.14**2))
+        points[rows, columns] += db_to_amplitude(level) * np.exp(-squared / np.float32(0.14**2))
     return points
