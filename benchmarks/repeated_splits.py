@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from simulated_outcomes import GROUP_SIZES, N_CLASSES, PROPORTIONS
-from sonosynth.statistics import RepeatedSplits, macro_f1
+from simulated_outcomes import GROUP_SIZES, N_CLASSES, PROPORTIONS, macro_f1
+from sonosynth.statistics import RepeatedSplits
 
 _FEATURES = 6
 _APART = 0.55  # distance of class means a feature, in standard deviations of a group

@@ -111,3 +111,13 @@ def predict(
     values += (view[:, :, images.groups] + images.look)[:, :, None]
     values += bias[..., None, :] + skill[..., None, None] * np.eye(C)[images.labels]
     return values.argmax(axis=-1)
+
+
+def macro_f1(labels: np.ndarray, predictions: np.ndarray, n_classes: int = N_CLASSES) -> np.ndarray:
+    """Return the mean F1 of the classes with true images: ``predictions`` int ``[..., N]`` give float ``[...]``."""
+    by_class = [
+        2 * ((predictions == c) & (labels == c)).sum(axis=-1) / ((predictions == c).sum(axis=-1) + (labels == c).sum())
+        for c in range(n_classes)
+        if (labels == c).any()
+    ]
+    return np.asarray(np.mean(by_class, axis=0))

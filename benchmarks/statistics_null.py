@@ -29,6 +29,7 @@ from simulated_outcomes import (
     SKILLS,
     Chance,
     draw_images,
+    macro_f1,
     predict,
 )
 from sonosynth.statistics import (
@@ -38,13 +39,13 @@ from sonosynth.statistics import (
     VarianceComponents,
     clustered_mcnemar,
     equivalent_real_images,
-    expected_power,
-    f1_interval,
+    f1_intervals,
+    fixed_test_error,
+    fixed_test_f1,
     holm,
-    macro_f1,
-    macro_f1_jackknife,
     minimum_detectable_difference,
     score_difference,
+    t_test_power,
     variance_components,
 )
 
@@ -65,9 +66,9 @@ N_GROUPS = 148  # of 195 images, on average
 RESAMPLES = 1000  # of the bootstrap that stands beside
 
 
-def jackknives(images: Any, predictions: Array) -> list[FixedTestScores]:
+def fixed_test_scores(images: Any, predictions: Array) -> list[FixedTestScores]:
     """Return macro F1 of each arm with every group left out."""
-    return [macro_f1_jackknife(images.labels, images.groups, arm, N_CLASSES) for arm in predictions]
+    return [fixed_test_f1(images.labels, images.groups, arm, N_CLASSES)[-2] for arm in predictions]
 
 
 def by_run(images: Any, predictions: Array) -> Array:
@@ -108,7 +109,7 @@ def null_differences(random: np.random.Generator, size: int, chance: Chance, rep
         images = draw_images(random, chance=chance)
         predictions = predict(random, images, [SKILLS[size]] * 2, size, n_draws, chance=chance)
         runs = by_run(images, predictions)
-        a, b = jackknives(images, predictions)
+        a, b = fixed_test_scores(images, predictions)
         found = {
             "crossed draws and groups": bool((b - a).estimate().p_value() < 1 - LEVEL),
             "plain t-test over draws × seeds": stats.ttest_1samp(runs, 0).pvalue < 1 - LEVEL,
@@ -156,7 +157,7 @@ def null_family(random: np.random.Generator, repeats: int) -> Outcomes:
         images = draw_images(random, n_arms=4)
         p_values = []
         for size, skill in SKILLS.items():
-            base, *others = jackknives(images, predict(random, images, [skill] * 4, size))
+            base, *others = fixed_test_scores(images, predict(random, images, [skill] * 4, size))
             p_values += [float((other - base).estimate().p_value()) for other in others]
         yield {"Holm": min(holm(p_values)) < 1 - LEVEL, "not corrected": min(p_values) < 1 - LEVEL}
 
@@ -167,7 +168,7 @@ def covered_scores(random: np.random.Generator, size: int, repeats: int, n: int 
     for i in range(repeats):
         images = draw_images(random, 1, n)
         predictions = predict(random, images, [SKILLS[size]], size, n_draws)
-        interval = f1_interval(images.labels, images.groups, predictions[0], N_CLASSES)
+        interval = f1_intervals(fixed_test_f1(images.labels, images.groups, predictions[0], N_CLASSES)).macro_f1
         found = {"t of the logit": interval.low <= truth <= interval.high}
         if i < repeats // 4:
             low, high = np.quantile(bootstrap(random, images, predictions), [0.025, 0.975])
@@ -180,7 +181,7 @@ def few_draws(random: np.random.Generator, size: int, repeats: int, n_draws: int
     for _ in range(repeats):
         images = draw_images(random, chance=DRAWS_ALIKE)
         skills = [SKILLS[size]] * 2
-        a, b = jackknives(images, predict(random, images, skills, size, n_draws, n_seeds, DRAWS_ALIKE))
+        a, b = fixed_test_scores(images, predict(random, images, skills, size, n_draws, n_seeds, DRAWS_ALIKE))
         difference = b - a
         yield {
             "crossed seeds and groups": holds(difference.estimate().interval(), 0),
@@ -192,7 +193,7 @@ def effects(random: np.random.Generator, size: int, skill: float, truth: Array, 
     """Two arms that differ: is it found, and do the intervals hold the difference?"""
     for _ in range(repeats):
         images = draw_images(random)
-        a, b = jackknives(images, predict(random, images, [SKILLS[size], skill], size))
+        a, b = fixed_test_scores(images, predict(random, images, [SKILLS[size], skill], size))
         difference = score_difference(a, b)
         yield {
             "power": difference.p_value is not None
@@ -214,8 +215,8 @@ def worths(random: np.random.Generator, n_real: int, equals: int, repeats: int) 
     skill = equal_skill(n_real, equals)
     for _ in range(repeats):
         images = draw_images(random)
-        curve = [jackknives(images, predict(random, images, [SKILLS[n]] * 2, n))[0] for n in sizes]
-        other = jackknives(images, predict(random, images, [skill] * 2, n_real))[1]
+        curve = [fixed_test_scores(images, predict(random, images, [SKILLS[n]] * 2, n))[0] for n in sizes]
+        other = fixed_test_scores(images, predict(random, images, [skill] * 2, n_real))[1]
         yield {
             "paired t test turned round": holds(equivalent_real_images(sizes, curve, n_real, other).equivalent, equals)
         }
@@ -241,9 +242,10 @@ def mean_components(random: np.random.Generator, size: int, repeats: int) -> Var
 
 def powers(random: np.random.Generator, size: int, repeats: int) -> Iterator[dict[str, Any]]:
     """Yield rows for a true difference that should be found in 80 %, and for half of it."""
-    components, n_groups = mean_components(random, size, repeats // 4), N_GROUPS
-    smallest = minimum_detectable_difference(components, 5, 5, n_groups)
-    assert smallest is not None
+    components = mean_components(random, size, repeats // 4)
+    error = fixed_test_error(components, 5, 5, N_GROUPS)
+    assert error is not None
+    smallest = minimum_detectable_difference(*error)
     skills = SKILLS[size] + np.linspace(0, 0.6, 7)
     curve = population_f1(list(skills), size, 300)
     for share in (1.0, 0.5):
@@ -252,7 +254,7 @@ def powers(random: np.random.Generator, size: int, repeats: int) -> Iterator[dic
         for outcome in effects(random, size, skill, np.array([curve[0], curve[0] + share * smallest]), repeats):
             counts.update(name for name, yes in outcome.items() if yes)
         what = f"true difference {share * smallest:.3f}"
-        predicted = expected_power(share * smallest, components, 5, 5, n_groups)
+        predicted = t_test_power(share * smallest, *error)
         yield row("power", what, size, "crossed draws and groups", repeats, counts["power"], predicted)
         for kind in ("absolute", "relative"):
             yield row("coverage", f"{kind}, {what[5:]}", size, "crossed draws and groups", repeats, counts[kind], LEVEL)

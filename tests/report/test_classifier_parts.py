@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from f1_scores import macro_f1_difference, macro_f1_scores
 from html_page import read
 from made_up_study import CLASSES, cells_of, write_cell, write_fake_study
 from sonosynth.analysis import tables
@@ -26,9 +27,8 @@ from sonosynth.report.study.reviewer_questions import reviewers_questions
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     equivalent_real_images,
-    f1_difference,
+    fixed_test_error,
     holm,
-    macro_f1_jackknife,
     minimum_detectable_difference,
 )
 
@@ -106,7 +106,7 @@ def test_p_values_are_adjusted_over_sizes_and_generators(record, rows):
     test, p = record.tests[0], []
     for c in family:
         both = np.stack(c.baseline.predictions), np.stack(c.row.predictions)
-        p.append(f1_difference(test.labels, test.groups, *both, len(CLASSES)).p_value)
+        p.append(macro_f1_difference(test.labels, test.groups, *both, len(CLASSES)).p_value)
         assert c.difference.p_value == pytest.approx(p[-1]) and c.family == 4
     assert [c.adjusted for c in family] == pytest.approx(holm(p))
     assert max(c.adjusted - c.difference.p_value for c in family) > 0
@@ -173,7 +173,7 @@ def test_worth_is_read_off_the_curve_of_the_same_arm(record, rows):
     )
     test = record.tests[0]
     scores = [
-        macro_f1_jackknife(test.labels, test.groups, np.stack(row.predictions), len(CLASSES))
+        macro_f1_scores(test.labels, test.groups, np.stack(row.predictions), len(CLASSES))
         for row in (*(row_of(rows, "real+classical", size) for size in (10, 20)), found.row)
     ]
     expected = equivalent_real_images([10, 20], scores[:2], 10, scores[2])
@@ -220,7 +220,7 @@ def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path):
     record = StudyRecord.load(study)
     (found,) = detectable_differences(record, contrasts(tables.f1_rows(record), record.design))
     groups = len(np.unique(record.tests[0].groups))
-    assert found.alone == pytest.approx(minimum_detectable_difference(BUSI_COMPONENTS, 3, 2, groups))
+    assert found.alone == pytest.approx(minimum_detectable_difference(*fixed_test_error(BUSI_COMPONENTS, 3, 2, groups)))
     assert (found.pairs, found.draws, found.tested_draws) == (0, 1, 3)
     (sentence,) = power_sentences([found])
     assert "could have detected nothing" in sentence and "BUSI" in sentence

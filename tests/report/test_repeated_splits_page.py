@@ -8,6 +8,7 @@ from scipy import stats
 
 from html_page import read
 from made_up_study import CLASSES, cells_of, write_fake_study
+from simulated_outcomes import macro_f1
 from sonosynth.analysis import tables
 from sonosynth.analysis.contrasts import contrasts
 from sonosynth.analysis.equivalent_real_images import curves, image_equivalences
@@ -17,7 +18,6 @@ from sonosynth.analysis.record import StudyRecord
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.report.study.page import write_report
-from sonosynth.statistics import macro_f1
 
 SPLITS = 5
 

@@ -3,15 +3,14 @@ import math
 import numpy as np
 import pytest
 
+from f1_scores import macro_f1_interval, macro_f1_scores
 from simulated_outcomes import SKILLS, draw_images, predict
 from sonosynth.statistics import (
     EquivalentRealImages,
     FixedTestScores,
     Interval,
     equivalent_real_images,
-    f1_interval,
     learning_curve,
-    macro_f1_jackknife,
     score_difference,
 )
 
@@ -32,7 +31,7 @@ def simulated(seed, gain):
     random = np.random.default_rng(seed)
     images = draw_images(random)
     by_size = [predict(random, images, [SKILLS[n], SKILLS[n] + gain], n) for n in SIZES]
-    arms = [[macro_f1_jackknife(images.labels, images.groups, p[k], 3) for p in by_size] for k in (0, 1)]
+    arms = [[macro_f1_scores(images.labels, images.groups, p[k], 3) for p in by_size] for k in (0, 1)]
     return images, by_size, *arms
 
 
@@ -40,7 +39,7 @@ def test_points_are_those_of_the_tables():
     images, by_size, a, _ = simulated(1, 0.0)
     curve = learning_curve(SIZES, a)
     assert curve.sizes == tuple(SIZES) and curve.covers == "draws and test groups"
-    assert curve.points == tuple(f1_interval(images.labels, images.groups, p[0], 3) for p in by_size)
+    assert curve.points == tuple(macro_f1_interval(images.labels, images.groups, p[0], 3) for p in by_size)
 
 
 @pytest.mark.parametrize(

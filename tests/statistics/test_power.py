@@ -4,62 +4,68 @@ import numpy as np
 import pytest
 from statsmodels.stats.power import TTestPower
 
+from f1_scores import macro_f1_scores
 from simulated_outcomes import SKILLS, draw_images, predict
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     VarianceComponents,
-    expected_power,
-    macro_f1_jackknife,
+    fixed_test_error,
     minimum_detectable_difference,
-    smallest_difference,
+    t_test_power,
     variance_components,
 )
 
 DRAWS_ALONE = VarianceComponents(draw=0.0009, seed=0, group=0)
 
 
+def power(difference, components, *design, comparisons=1):
+    return t_test_power(difference, *fixed_test_error(components, *design), comparisons)
+
+
+def smallest(components, *design, comparisons=1):
+    return minimum_detectable_difference(*fixed_test_error(components, *design), comparisons)
+
+
 @pytest.mark.parametrize("n_draws", [3, 5, 12])
 def test_where_only_draws_vary_it_is_the_power_of_the_t_test(n_draws):
     theirs = TTestPower().power(0.05 / 0.03, n_draws, 0.025, alternative="larger")
-    assert expected_power(0.05, DRAWS_ALONE, n_draws, 1, 150) == pytest.approx(theirs, abs=1e-6)
-    assert expected_power(-0.05, DRAWS_ALONE, n_draws, 1, 150) == pytest.approx(theirs, abs=1e-6)
-    smallest = minimum_detectable_difference(DRAWS_ALONE, n_draws, 1, 150)
-    assert smallest == pytest.approx(0.03 * TTestPower().solve_power(None, n_draws, 0.025, 0.8, "larger"), rel=1e-4)
+    assert power(0.05, DRAWS_ALONE, n_draws, 1, 150) == pytest.approx(theirs, abs=1e-6)
+    found = TTestPower().solve_power(None, n_draws, 0.025, 0.8, "larger")
+    assert smallest(DRAWS_ALONE, n_draws, 1, 150) == pytest.approx(0.03 * found, rel=1e-4)
 
 
 def test_smallest_difference_has_the_power_it_should():
     for comparisons in (1, 12):
-        smallest = minimum_detectable_difference(BUSI_COMPONENTS, 5, 5, 150, comparisons)
-        assert expected_power(smallest, BUSI_COMPONENTS, 5, 5, 150, comparisons) == pytest.approx(0.8, abs=1e-6)
+        found = smallest(BUSI_COMPONENTS, 5, 5, 150, comparisons=comparisons)
+        assert power(found, BUSI_COMPONENTS, 5, 5, 150, comparisons=comparisons) == pytest.approx(0.8, abs=1e-6)
 
 
 def test_of_an_unknown_error_nothing_is_said():
     with pytest.raises(ValueError, match="must be finite"):
-        smallest_difference(float("nan"), 4)
+        minimum_detectable_difference(float("nan"), 4)
 
 
 def test_more_of_anything_sees_more_and_more_questions_see_less():
     components = replace(BUSI_COMPONENTS, draw_group=0.05, seed_group=0.05)
-    base = minimum_detectable_difference(components, 5, 5, 150)
+    base = smallest(components, 5, 5, 150)
     for more in ((10, 5, 150), (5, 10, 150), (5, 5, 300)):
-        assert minimum_detectable_difference(components, *more) < base
-    assert minimum_detectable_difference(components, 5, 5, 150, comparisons=12) > base
-    fixed = minimum_detectable_difference(VarianceComponents(0, 0, 0.2), 5, 1, 150)
-    assert minimum_detectable_difference(VarianceComponents(0, 0, 0.2), 50, 9, 150) == pytest.approx(fixed, rel=0.02)
+        assert smallest(components, *more) < base
+    assert smallest(components, 5, 5, 150, comparisons=12) > base
+    fixed = smallest(VarianceComponents(0, 0, 0.2), 5, 1, 150)
+    assert smallest(VarianceComponents(0, 0, 0.2), 50, 9, 150) == pytest.approx(fixed, rel=0.02)
 
 
 def test_two_draws_have_no_power_and_no_variance_sees_all():
-    assert minimum_detectable_difference(BUSI_COMPONENTS, 2, 5, 150) is None
-    assert expected_power(0.1, BUSI_COMPONENTS, 2, 5, 150) is None
-    assert minimum_detectable_difference(VarianceComponents(0, 0, 0), 5, 5, 150) == 0
+    assert fixed_test_error(BUSI_COMPONENTS, 2, 5, 150) is None
+    assert smallest(VarianceComponents(0, 0, 0), 5, 5, 150) == 0
 
 
 def test_impossible_designs_are_refused():
     for design in ((0, 5, 150), (5, 0, 150), (5, 5, 1)):
         with pytest.raises(ValueError, match="no design"):
-            expected_power(0.1, BUSI_COMPONENTS, *design)
+            fixed_test_error(BUSI_COMPONENTS, *design)
     with pytest.raises(ValueError, match="comparisons"):
-        minimum_detectable_difference(BUSI_COMPONENTS, 5, 5, 150, comparisons=0)
+        smallest(BUSI_COMPONENTS, 5, 5, 150, comparisons=0)
     with pytest.raises(ValueError, match="below zero"):
         VarianceComponents(-0.1, 0, 0)
 
@@ -77,7 +83,7 @@ def test_components_add_up_to_the_variance_of_the_difference():
     n_groups = len(np.unique(images.groups))
     total = c.draw / 4 + c.seed / 12 + c.group / n_groups + c.draw_group / (4 * n_groups)
     total += c.seed_group / (12 * n_groups)
-    scores = [macro_f1_jackknife(images.labels, images.groups, arm, 3) for arm in (a, b)]
+    scores = [macro_f1_scores(images.labels, images.groups, arm, 3) for arm in (a, b)]
     assert total == pytest.approx((scores[1] - scores[0]).estimate().standard_error ** 2)
 
 
@@ -99,11 +105,11 @@ def test_power_is_as_predicted_in_simulation():
         images = draw_images(random)
         a, b = predict(random, images, [SKILLS[size], SKILLS[size] + gain], size, 4, 2)
         components.append(astuple(variance_components(images.labels, images.groups, a, b, 3)))
-        scores = [macro_f1_jackknife(images.labels, images.groups, arm, 3) for arm in (a, b)]
+        scores = [macro_f1_scores(images.labels, images.groups, arm, 3) for arm in (a, b)]
         estimate = (scores[1] - scores[0]).estimate()
         differences.append(estimate.value)
         found += estimate.p_value() < 0.05 and estimate.value > 0
     mean = VarianceComponents(*(float(v) for v in np.mean(components, axis=0)))
-    predicted = expected_power(float(np.mean(differences)), mean, 4, 2, 148)
-    assert predicted is not None and 0.5 < predicted < 0.95  # far from where every formula is right
+    predicted = power(float(np.mean(differences)), mean, 4, 2, 148)
+    assert 0.5 < predicted < 0.95  # far from where every formula is right
     assert found / n == pytest.approx(predicted, abs=0.08)

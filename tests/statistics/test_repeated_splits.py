@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from repeated_splits import split_scores
+from simulated_outcomes import macro_f1
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     RepeatedSplits,
@@ -12,11 +13,10 @@ from sonosynth.statistics import (
     equivalent_real_images,
     f1_intervals,
     learning_curve,
-    macro_f1,
+    minimum_detectable_difference,
     repeated_splits_error,
     repeated_splits_f1,
     score_difference,
-    smallest_difference,
 )
 
 
@@ -94,7 +94,7 @@ def test_f1_of_each_split_is_that_of_its_own_images():
     predictions = [random.integers(0, 3, (4, len(true))) for true in labels]
     scores = repeated_splits_f1(labels, predictions, 3, splits)
     assert scores.whole.shape == (2, 5)
-    by_hand = [macro_f1(true, called, 3).mean() for true, called in zip(labels, predictions, strict=True)]
+    by_hand = [macro_f1(true, called).mean() for true, called in zip(labels, predictions, strict=True)]
     assert scores[-2].whole == pytest.approx(by_hand)
     assert f1_intervals(scores).macro_f1.value == pytest.approx(np.mean(by_hand))
 
@@ -123,7 +123,7 @@ def test_scores_that_do_not_differ_between_splits_tell_nothing_of_their_spread()
 def test_the_smallest_difference_is_found_as_often_as_it_says():
     random, n_groups, n_splits, n_seeds = np.random.default_rng(10), 600, 5, 3
     spread = repeated_splits_error(BUSI_COMPONENTS, n_splits, n_seeds, 150, 1 / 3)
-    smallest, repeats, found, errors = smallest_difference(*spread), 1500, 0, []
+    smallest, repeats, found, errors = minimum_detectable_difference(*spread), 1500, 0, []
     for _ in range(repeats):  # one data set each, whose groups differ in what the other arm gains
         gains = random.normal(smallest, np.sqrt(BUSI_COMPONENTS.group), n_groups)
         tests = [random.permutation(n_groups)[:150] for _ in range(n_splits)]

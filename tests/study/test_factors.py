@@ -18,7 +18,7 @@ from sonosynth.core.errors import SplitError, StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.data.imageset import ImageSet
 from sonosynth.report.study.page import write_report
-from sonosynth.statistics import f1_interval
+from sonosynth.statistics import f1_intervals, fixed_test_f1
 from sonosynth.study.cells import format_of, needed_by
 from sonosynth.study.config import parse_design
 from sonosynth.study.design_power import design_power
@@ -424,5 +424,5 @@ def test_a_plan_promises_nothing_where_a_class_is_tested_by_one_group(folder, tm
     (line,) = seen.lines()
     assert line.startswith("power: all test images of class 'light' are of one group: a description only")
     predictions = np.stack([test.labels, 1 - test.labels, test.labels])[:, None]
-    interval = f1_interval(test.labels, one_patient, predictions, 2)
+    interval = f1_intervals(fixed_test_f1(test.labels, one_patient, predictions, 2)).macro_f1
     assert np.isnan([interval.low, interval.high]).all()

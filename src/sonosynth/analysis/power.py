@@ -12,8 +12,8 @@ from sonosynth.statistics import (
     MIN_DRAWS,
     VarianceComponents,
     fixed_test_error,
+    minimum_detectable_difference,
     repeated_splits_error,
-    smallest_difference,
     variance_components,
 )
 
@@ -71,7 +71,7 @@ def _detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> Detectabl
     design = _Design(max(draws, MIN_DRAWS), seeds, min(record.test_groups))
     errors = _errors_of_splits if record.splits is not None else _errors_on_one_test_set
     (error, freedom), n_own = errors(record, chosen, design)
-    alone, in_family = (smallest_difference(error, freedom, n, wanted=WANTED) for n in (1, family))
+    alone, in_family = (minimum_detectable_difference(error, freedom, n, power=WANTED) for n in (1, family))
     return DetectableDifference(
         first.series.network,
         first.size,

@@ -15,10 +15,9 @@ from sonosynth.metrics.scores import AT_BASELINE as AT_BASELINE
 from sonosynth.metrics.scores import HELD_OUT as HELD_OUT
 from sonosynth.metrics.scores import TRAIN as TRAIN
 from sonosynth.statistics import (
-    ClassifierIntervals,
+    F1Intervals,
     Interval,
     Scores,
-    f1_interval,
     f1_intervals,
     fixed_test_f1,
     repeated_splits_f1,
@@ -82,7 +81,7 @@ class F1Row:
     macro: Scores
     confusion: np.ndarray
     rates: np.ndarray
-    intervals: ClassifierIntervals
+    intervals: F1Intervals
     metrics: Mapping[str, tuple[float, float, float]]
     left_out: int
 
@@ -268,7 +267,8 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
         if not all((draw, *key) in by_key for draw in row.draws for key in row.runs):
             continue  # not finished
         predictions = np.stack([[by_key[draw, *key].predictions for key in row.runs] for draw in row.draws])
-        naive = f1_interval(test.labels, np.arange(len(test)), predictions, len(test.classes), LEVEL)
+        by_image = fixed_test_f1(test.labels, np.arange(len(test)), predictions, len(test.classes))
+        naive = f1_intervals(by_image, LEVEL).macro_f1
         runs = len(row.draws) * len(row.runs)
         trained = span(by_key[draw, *key].n_real for draw in row.draws for key in row.runs)
         found.append(

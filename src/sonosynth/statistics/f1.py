@@ -1,17 +1,23 @@
-"""F1 and recall of classifiers, with intervals: on one fixed, grouped test set, or over repeated splits."""
+"""F1 and recall of classifiers: on one fixed, grouped test set, or over repeated splits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.statistics.estimates import Covers, Interval, Scores
-from sonosynth.statistics.fixed_test import FixedTestScores, over_seeds
-from sonosynth.statistics.repeated_splits import RepeatedSplits, RepeatedSplitScores
+from sonosynth.statistics.scores import (
+    Covers,
+    FixedTestScores,
+    Interval,
+    RepeatedSplits,
+    RepeatedSplitScores,
+    Scores,
+    average_seeds,
+)
 
 
 @dataclass(frozen=True)
-class ClassifierIntervals:
+class F1Intervals:
     """Macro F1, the F1 of each class and balanced accuracy.
 
     Means are over the classes with true images; the F1 of a class without any is NaN. `covers` says what the intervals
@@ -24,82 +30,34 @@ class ClassifierIntervals:
     covers: Covers
 
 
-def class_f1(labels: np.ndarray, predictions: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the F1 of each class: ``predictions`` int ``[..., N]`` give float ``[..., n_classes]``.
-
-    A class without true images has NaN.
-    """
-    predictions = np.asarray(predictions)
-    labels = np.asarray(labels)
-    counts = _count(labels, np.zeros(len(labels), dtype=np.int64), predictions.reshape(-1, len(labels)), n_classes)
-    f1, _ = _scores(*(part[0] for part in counts))
-    return f1.reshape(*predictions.shape[:-1], n_classes)
-
-
-def macro_f1(labels: np.ndarray, predictions: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the unweighted mean F1 of the classes with true images: int ``[..., N]`` gives float ``[...]``."""
-    return np.asarray(np.nanmean(class_f1(labels, predictions, n_classes), axis=-1))
-
-
-def classifier_intervals(
-    labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int, level: float = 0.95
-) -> ClassifierIntervals:
-    """Return scores averaged over seeds, then over draws, with t intervals of their logits; see `fixed_test`.
+def f1_intervals(scores: Scores, level: float = 0.95) -> F1Intervals:
+    """Return t intervals of the logits of `scores`, which `fixed_test_f1` or `repeated_splits_f1` made.
 
     With three draws or more the intervals cover other draws of the training subset and other test groups. With one or
     two they cover other test groups and seeds, and say nothing of other training subsets, which the caller must state.
     Limits are NaN where the score is 0 or 1, or all images, or all true images of a class that enters, are of one
     group.
+    """
+    intervals = [scores[i].estimate().logit_interval(level) for i in range(scores.whole.shape[-1])]
+    return F1Intervals(intervals[-2], tuple(intervals[:-2]), intervals[-1], scores.covers)
+
+
+def fixed_test_f1(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> FixedTestScores:
+    """Return the F1 of each class, macro F1 and balanced accuracy, also with each test group left out.
 
     Args:
         labels: int ``[n_test]``, 0 to ``n_classes - 1``.
         groups: int ``[n_test]``; images of one group are left out together.
-        predictions: int ``[draws, seeds, n_test]``.
-        n_classes: number of classes.
-        level: coverage aimed at.
-
-    Raises:
-        ValueError: shapes do not fit.
-    """
-    return f1_intervals(fixed_test_f1(labels, groups, predictions, n_classes), level)
-
-
-def f1_intervals(scores: Scores, level: float = 0.95) -> ClassifierIntervals:
-    """Return t intervals of the logits of `scores`, which `fixed_test_f1` or `repeated_splits_f1` made."""
-    intervals = [scores[i].estimate().logit_interval(level) for i in range(scores.whole.shape[-1])]
-    return ClassifierIntervals(intervals[-2], tuple(intervals[:-2]), intervals[-1], scores.covers)
-
-
-def f1_interval(
-    labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int, level: float = 0.95
-) -> Interval:
-    """Return macro F1 with its interval; see `classifier_intervals`."""
-    return macro_f1_jackknife(labels, groups, predictions, n_classes).estimate().logit_interval(level)
-
-
-def macro_f1_jackknife(
-    labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int
-) -> FixedTestScores:
-    """Return macro F1 with each test group left out, ``[draws]`` and ``[groups, draws]``; see `fixed_test_f1`."""
-    return fixed_test_f1(labels, groups, predictions, n_classes)[-2]
-
-
-def fixed_test_f1(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> FixedTestScores:
-    """Return the F1 of each class, macro F1 and balanced accuracy with each test group left out.
-
-    Args:
-        labels: int ``[n_test]``, 0 to ``n_classes - 1``.
-        groups: int ``[n_test]``.
         predictions: int ``[draws, seeds, n_test]``; seeds are averaged.
         n_classes: number of classes.
 
     Returns:
-        float ``[draws, n_classes + 2]`` and ``[groups, draws, n_classes + 2]``.
+        float ``[draws, n_classes + 2]`` and ``[groups, draws, n_classes + 2]``; macro F1 is ``[-2]``.
 
     Raises:
         ValueError: shapes do not fit.
     """
-    return over_seeds(f1_by_run(labels, groups, predictions, n_classes))
+    return average_seeds(f1_per_run(labels, groups, predictions, n_classes))
 
 
 def repeated_splits_f1(
@@ -114,61 +72,52 @@ def repeated_splits_f1(
         splits: which images each split tests on.
 
     Returns:
-        float ``[splits, n_classes + 2]``.
+        float ``[splits, n_classes + 2]``; macro F1 is ``[-2]``.
 
     Raises:
         ValueError: shapes do not fit.
     """
     by_split = [
-        f1_by_run(true, np.zeros(len(true), dtype=np.int64), called[None], n_classes).whole[0].mean(axis=0)
+        f1_per_run(true, np.zeros(len(true), dtype=np.int64), called[None], n_classes).whole[0].mean(axis=0)
         for true, called in zip(labels, predictions, strict=True)
     ]
     return RepeatedSplitScores(np.stack(by_split), splits)
 
 
-def f1_by_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> FixedTestScores:
+def f1_per_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> FixedTestScores:
     """Return what `fixed_test_f1` does of each seed: ``[draws, seeds, n_classes + 2]``, and with groups left out."""
     labels, groups, predictions = (np.asarray(array) for array in (labels, groups, predictions))
     if predictions.ndim != 3 or labels.shape != groups.shape or predictions.shape[-1:] != labels.shape:
         raise ValueError(f"labels {labels.shape}, groups {groups.shape} and predictions {predictions.shape} do not fit")
     if 0 in predictions.shape:
         raise ValueError(f"predictions {predictions.shape} hold nothing")
-    members = np.unique(groups, return_inverse=True)[1]
-    counts = _count(labels, members, predictions, n_classes)
-    there = np.bincount(labels, minlength=n_classes) > 0
-    whole = [part.sum(axis=0) for part in counts]
-    left_out = [total - part for total, part in zip(whole, counts, strict=True)]
-    return FixedTestScores(_summary(whole, there), _summary(left_out, there))
-
-
-def _count(
-    labels: np.ndarray, members: np.ndarray, predictions: np.ndarray, n_classes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return images a group and class: true ``[G, 1, ..., C]``, predicted and right ``[G, ..., C]``."""
     if min(labels.min(), predictions.min()) < 0 or max(labels.max(), predictions.max()) >= n_classes:
         raise ValueError(f"labels and predictions must be 0 to {n_classes - 1}")
+    # Images by group, run and class: all true ones, those predicted, and those predicted rightly.
+    members = np.unique(groups, return_inverse=True)[1]
     n_groups, runs = int(members.max()) + 1, predictions.shape[:-1]
     n_runs = int(np.prod(runs))
     by_run = predictions.reshape(n_runs, -1)
     cells = members * (n_runs * n_classes) + np.arange(n_runs)[:, None] * n_classes + by_run
     size = n_groups * n_runs * n_classes
-    shape = (n_groups, *runs, n_classes)
-    predicted = np.bincount(cells.ravel(), minlength=size).reshape(shape)
-    right = np.bincount(cells[by_run == labels], minlength=size).reshape(shape)
-    true = np.bincount(members * n_classes + labels, minlength=n_groups * n_classes)
-    return true.reshape(n_groups, *(1 for _ in runs), n_classes), predicted, right
+    predicted = np.bincount(cells.ravel(), minlength=size).reshape(n_groups, *runs, n_classes)
+    right = np.bincount(cells[by_run == labels], minlength=size).reshape(n_groups, *runs, n_classes)
+    true = np.bincount(members * n_classes + labels, minlength=n_groups * n_classes).reshape(n_groups, 1, 1, n_classes)
+    counts = true, predicted, right
+    there = np.bincount(labels, minlength=n_classes) > 0
+    whole = [part.sum(axis=0) for part in counts]
+    left_out = [total - part for total, part in zip(whole, counts, strict=True)]
+    return FixedTestScores(_f1_and_means(whole, there), _f1_and_means(left_out, there))
 
 
-def _scores(true: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return F1 and recall of each class, of the shape of `right`; NaN without true images."""
-    there = np.broadcast_to(true > 0, right.shape)
-    f1 = np.divide(2 * right, true + predicted, out=np.full(right.shape, np.nan), where=there)
-    recall = np.divide(right, true, out=np.full(right.shape, np.nan), where=there)
-    return f1, recall
+def _f1_and_means(counts: Sequence[np.ndarray], there: np.ndarray) -> np.ndarray:
+    """Return class F1, macro F1 and balanced accuracy ``[..., C + 2]``, means over the classes that are `there`.
 
-
-def _summary(counts: list[np.ndarray], there: np.ndarray) -> np.ndarray:
-    """Return class F1, macro F1 and balanced accuracy ``[..., C + 2]``, means over the classes that are `there`."""
-    f1, recall = _scores(*counts)
+    A class without true images has NaN.
+    """
+    true, predicted, right = counts
+    known = np.broadcast_to(true > 0, right.shape)
+    f1 = np.divide(2 * right, true + predicted, out=np.full(right.shape, np.nan), where=known)
+    recall = np.divide(right, true, out=np.full(right.shape, np.nan), where=known)
     means = [score[..., there].mean(axis=-1, keepdims=True) for score in (f1, recall)]
     return np.concatenate([f1, *means], axis=-1)

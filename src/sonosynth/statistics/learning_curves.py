@@ -1,4 +1,4 @@
-"""Scores against the number of real training images, and how many real images a synthetic set is worth."""
+"""Scores against the number of real training images, and how many real images a synthetic set is equivalent to."""
 
 import functools
 import itertools
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from sonosynth.statistics.estimates import ROUNDING, Covers, Interval, Scores
+from sonosynth.statistics.scores import ROUNDING, Covers, Interval, Scores
 
 _STEPS = 64  # a gap between measured sizes is looked at in so many
 
@@ -100,12 +100,16 @@ def equivalent_real_images(
         ValueError: sizes do not ascend or are fewer than two, or scores have unequal draws or test groups.
     """
     _check(sizes, [*without, with_synthetic][: len(sizes)])
-    if len(sizes) < 2 or not with_synthetic.fits(without[0]):
+    if len(sizes) < 2 or not with_synthetic.pairs_with(without[0]):
         raise ValueError("a gap needs two measured sizes, and scores of the same draws and test groups")
     places = np.log2(np.asarray(sizes, dtype=np.float64))
     score = float(with_synthetic.whole.mean())
     value = _first_reached(places, np.array([float(s.whole.mean()) for s in without]), score)
-    grid, gap = _gap(places, without, with_synthetic)
+    # The curve minus the other arm's score, at many places from the smallest to the largest size.
+    grid = np.unique(np.concatenate([np.linspace(a, b, _STEPS + 1) for a, b in itertools.pairwise(places)]))
+    weights = np.stack([np.interp(grid, places, row) for row in np.eye(len(places))])  # [sizes, grid]
+    curve = functools.reduce(operator.add, [s[None] * row for s, row in zip(without, weights, strict=True)])
+    gap = curve - with_synthetic[None] * np.ones(len(grid))
     estimate = gap.estimate()
     contradiction = np.abs(estimate.value) - estimate.margin(level)
     if np.isnan(contradiction).any():
@@ -119,7 +123,7 @@ def equivalent_real_images(
 def _check(sizes: Sequence[float], scores: Sequence[Scores]) -> None:
     if not len(sizes) or len(sizes) != len(scores) or any(b <= a for a, b in itertools.pairwise(sizes)):
         raise ValueError(f"sizes {list(sizes)} must ascend, with one score each ({len(scores)} given)")
-    if scores[0].whole.ndim != 1 or not all(score.fits(scores[0]) for score in scores):
+    if scores[0].whole.ndim != 1 or not all(score.pairs_with(scores[0]) for score in scores):
         found = [score.whole.shape for score in scores]
         raise ValueError(f"scores must be [draws], of the same draws and test images (found {found})")
 
@@ -136,14 +140,6 @@ def _first_reached(places: np.ndarray, scores: np.ndarray, score: float) -> floa
         return float(places[0])
     share = min(1.0, (score - rising[after - 1]) / (rising[after] - rising[after - 1]))
     return float(places[after - 1] + share * (places[after] - places[after - 1]))
-
-
-def _gap(places: np.ndarray, without: Sequence[Scores], with_synthetic: Scores) -> tuple[np.ndarray, Scores]:
-    """Return places from the smallest to the largest size, and there the curve minus the other arm's score."""
-    grid = np.unique(np.concatenate([np.linspace(a, b, _STEPS + 1) for a, b in itertools.pairwise(places)]))
-    weights = np.stack([np.interp(grid, places, row) for row in np.eye(len(places))])  # [sizes, grid]
-    curve = functools.reduce(operator.add, [s.along(row) for s, row in zip(without, weights, strict=True)])
-    return grid, curve - with_synthetic.along(np.ones(len(grid)))
 
 
 def _accepted(grid: np.ndarray, contradiction: np.ndarray, value: float) -> tuple[float, float]:

@@ -6,9 +6,8 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import brentq
 
-from sonosynth.statistics.estimates import MIN_DRAWS, ROUNDING
-from sonosynth.statistics.f1 import f1_by_run
-from sonosynth.statistics.fixed_test import crossed_spread
+from sonosynth.statistics.f1 import f1_per_run
+from sonosynth.statistics.scores import MIN_DRAWS, ROUNDING, crossed_spread
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def variance_components(
     """
     if np.shape(predictions_a) != np.shape(predictions_b):
         raise ValueError(f"a {np.shape(predictions_a)} and b {np.shape(predictions_b)} must have equal shapes")
-    a, b = (f1_by_run(labels, groups, p, n_classes)[-2] for p in (predictions_a, predictions_b))
+    a, b = (f1_per_run(labels, groups, p, n_classes)[-2] for p in (predictions_a, predictions_b))
     difference = b - a
     n_groups, n_draws, n_seeds = difference.left_out.shape
     if min(n_groups, n_draws, n_seeds) < 2:
@@ -84,76 +83,84 @@ def _above_zero(value: float) -> float:
     return max(0.0, float(value))
 
 
-def expected_power(
-    difference: float,
-    components: VarianceComponents,
-    n_draws: int,
-    n_seeds: int,
-    n_groups: int,
-    comparisons: int = 1,
-    level: float = 0.95,
-) -> float | None:
-    """Return the chance that the test of `f1_difference` finds a true `difference`, with its sign.
-
-    None with fewer than three draws: such a design has no test.
+def t_test_power(
+    difference: float, standard_error: float, degrees_of_freedom: float, comparisons: int = 1, level: float = 0.95
+) -> float:
+    """Return the chance that a two-sided t test finds a true `difference` of 0 or more, with its sign.
 
     Args:
-        difference: of macro F1, absolute.
-        components: what makes it vary.
-        n_draws: draws of the training subset.
-        n_seeds: seeds averaged in each draw.
-        n_groups: groups of test images.
+        difference: of the score, absolute.
+        standard_error: of the difference, as of `fixed_test_error` or `repeated_splits_error`.
+        degrees_of_freedom: of that standard error.
         comparisons: tests in the family; each is held to its share, as the first of Holm's steps is.
         level: 1 minus the chance of a false alarm in the family.
 
     Raises:
-        ValueError: a number is below one, or there is one test group.
+        ValueError: `comparisons` is below one.
     """
-    spread, alpha = fixed_test_error(components, n_draws, n_seeds, n_groups), _alpha(level, comparisons)
-    return None if spread is None else _power(abs(difference), *spread, alpha)
+    if comparisons < 1:
+        raise ValueError(f"comparisons must be at least 1 (found {comparisons})")
+    if standard_error <= ROUNDING:
+        return float(difference > 0)
+    critical = stats.t.isf((1 - level) / comparisons / 2, degrees_of_freedom)
+    return float(stats.nct.sf(critical, degrees_of_freedom, difference / standard_error))
 
 
 def minimum_detectable_difference(
-    components: VarianceComponents,
-    n_draws: int,
-    n_seeds: int,
-    n_groups: int,
-    comparisons: int = 1,
-    level: float = 0.95,
-    wanted: float = 0.8,
-) -> float | None:
-    """Return the true difference that the test finds with a chance of `wanted`; see `expected_power`.
-
-    None with fewer than three draws. The figure is as good as its components.
-    """
-    spread = fixed_test_error(components, n_draws, n_seeds, n_groups)
-    return None if spread is None else smallest_difference(*spread, comparisons, level, wanted)
-
-
-def smallest_difference(
-    standard_error: float, degrees_of_freedom: float, comparisons: int = 1, level: float = 0.95, wanted: float = 0.8
+    standard_error: float, degrees_of_freedom: float, comparisons: int = 1, level: float = 0.95, power: float = 0.8
 ) -> float:
-    """Return the true difference that a two-sided t test finds with a chance of `wanted`; see `expected_power`.
+    """Return the true difference that a two-sided t test finds with a chance of `power`; see `t_test_power`.
 
     Args:
         standard_error: of the difference.
         degrees_of_freedom: of that standard error.
         comparisons: tests in the family.
         level: 1 minus the chance of a false alarm in the family.
-        wanted: the chance, 0 to 1.
+        power: the chance, 0 to 1.
 
     Raises:
         ValueError: `comparisons` is below one, or the standard error is not finite.
     """
-    error, freedom, alpha = standard_error, degrees_of_freedom, _alpha(level, comparisons)
-    if not np.isfinite(error):
-        raise ValueError(f"the standard error must be finite (found {error})")
-    if error <= ROUNDING:
+    if not np.isfinite(standard_error):
+        raise ValueError(f"the standard error must be finite (found {standard_error})")
+
+    def excess(difference: float) -> float:
+        return t_test_power(difference, standard_error, degrees_of_freedom, comparisons, level) - power
+
+    if standard_error <= ROUNDING:
         return 0.0
-    most = error
-    while _power(most, error, freedom, alpha) < wanted:
+    most = standard_error
+    while excess(most) < 0:
         most *= 2
-    return float(brentq(lambda difference: _power(difference, error, freedom, alpha) - wanted, 0, most))
+    return float(brentq(excess, 0, most))
+
+
+def fixed_test_error(
+    components: VarianceComponents, n_draws: int, n_seeds: int, n_groups: int
+) -> tuple[float, float] | None:
+    """Return the expected standard error of the mean difference on one test set, and its degrees of freedom.
+
+    None with fewer than three draws: such a design has no test.
+
+    Args:
+        components: what makes a difference vary.
+        n_draws: draws of the training subset.
+        n_seeds: seeds averaged in each draw.
+        n_groups: groups of test images.
+
+    Raises:
+        ValueError: a number is below one, or there is one test group.
+    """
+    if min(n_draws, n_seeds) < 1 or n_groups < 2:
+        raise ValueError(f"{n_draws} draws, {n_seeds} seeds and {n_groups} test groups make no design")
+    if n_draws < MIN_DRAWS:
+        return None
+    of_rest = components.draw_group + components.seed_group / n_seeds  # expected mean squares, per seed average
+    of_draws = of_rest + n_groups * (components.draw + components.seed / n_seeds)
+    of_groups = of_rest + n_draws * components.group
+    mean_squares = np.array([of_draws, of_groups, of_rest])
+    spread, freedom = crossed_spread(mean_squares, n_draws, n_groups)
+    return float(np.sqrt(spread / (n_draws * n_groups))), float(freedom)
 
 
 def repeated_splits_error(
@@ -183,33 +190,3 @@ def repeated_splits_error(
     of_groups /= 1 + test_ratio  # the part of the images that does not test
     of_split = components.draw + components.seed / n_seeds + of_groups
     return float(np.sqrt((1 / n_splits + test_ratio) * of_split)), n_splits - 1.0
-
-
-def _alpha(level: float, comparisons: int) -> float:
-    if comparisons < 1:
-        raise ValueError(f"comparisons must be at least 1 (found {comparisons})")
-    return (1 - level) / comparisons
-
-
-def _power(difference: float, error: float, freedom: float, alpha: float) -> float:
-    critical = stats.t.isf(alpha / 2, freedom)
-    return float(stats.nct.sf(critical, freedom, difference / error)) if error > ROUNDING else float(difference > 0)
-
-
-def fixed_test_error(
-    components: VarianceComponents, n_draws: int, n_seeds: int, n_groups: int
-) -> tuple[float, float] | None:
-    """Return the expected standard error of the mean difference on one test set, and its degrees of freedom.
-
-    None with fewer than three draws. Raises like `expected_power`.
-    """
-    if min(n_draws, n_seeds) < 1 or n_groups < 2:
-        raise ValueError(f"{n_draws} draws, {n_seeds} seeds and {n_groups} test groups make no design")
-    if n_draws < MIN_DRAWS:
-        return None
-    of_rest = components.draw_group + components.seed_group / n_seeds  # expected mean squares, per seed average
-    of_draws = of_rest + n_groups * (components.draw + components.seed / n_seeds)
-    of_groups = of_rest + n_draws * components.group
-    mean_squares = np.array([of_draws, of_groups, of_rest])
-    spread, freedom = crossed_spread(mean_squares, n_draws, n_groups)
-    return float(np.sqrt(spread / (n_draws * n_groups))), float(freedom)

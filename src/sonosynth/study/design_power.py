@@ -11,8 +11,8 @@ from sonosynth.statistics import (
     BUSI_COMPONENTS,
     MIN_DRAWS,
     fixed_test_error,
+    minimum_detectable_difference,
     repeated_splits_error,
-    smallest_difference,
 )
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.prepared import StudyData
@@ -97,7 +97,7 @@ def design_power(design: StudyDesign, data: StudyData) -> DesignPower | None:
     elif n_groups >= 2 and lone_class is None:
         spread = fixed_test_error(BUSI_COMPONENTS, *numbers)
     single, corrected = (
-        None if spread is None else smallest_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
+        None if spread is None else minimum_detectable_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
     )
     return DesignPower(*numbers, comparisons, single, corrected, n_splits is not None, lone_class)
 
