@@ -15,7 +15,6 @@ from sonosynth.analysis.pairs import pairs
 from sonosynth.analysis.power import detectable_differences
 from sonosynth.analysis.record import StudyRecord, few_draws
 from sonosynth.analysis.results import Generator
-from sonosynth.analysis.wording import p_text
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.report.study.classifier_figures import learning_figures
@@ -24,6 +23,7 @@ from sonosynth.report.study.f1_findings import equivalence_sentences, power_sent
 from sonosynth.report.study.findings import findings
 from sonosynth.report.study.page import write_report
 from sonosynth.report.study.reviewer_questions import reviewers_questions
+from sonosynth.report.wording import p_text
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
     equivalent_real_images,

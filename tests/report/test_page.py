@@ -9,14 +9,14 @@ from typer.testing import CliRunner
 
 from html_page import read
 from made_up_study import cells_of, write_fake_study
-from sonosynth.analysis import tables, wording
+from sonosynth.analysis import tables
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator, StudyScore
 from sonosynth.cli.report import report as report_command
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.metrics.scores import Score
-from sonosynth.report import drawing
+from sonosynth.report import drawing, wording
 from sonosynth.report.study import figures, findings
 from sonosynth.report.study.page import write_report
 from sonosynth.statistics import Interval

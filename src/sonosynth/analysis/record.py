@@ -19,10 +19,9 @@ from sonosynth.analysis.results import (
     machine_in_words,
     read_results,
 )
-from sonosynth.analysis.wording import joined, span
 from sonosynth.core.errors import StudyError
 from sonosynth.core.strict_yaml import parse_yaml
-from sonosynth.core.text import counted
+from sonosynth.core.text import counted, joined, span
 from sonosynth.data.imageset import ImageSet
 from sonosynth.statistics import MIN_DRAWS, RepeatedSplits
 from sonosynth.study.config import StudyDesign, load_design

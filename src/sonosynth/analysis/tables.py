@@ -9,7 +9,7 @@ import numpy as np
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.record import complete_block as complete_block
 from sonosynth.analysis.results import ClassifierRun, Generator, StudyScore
-from sonosynth.analysis.wording import span
+from sonosynth.core.text import span
 from sonosynth.metrics.scores import ALL, PIXELS
 from sonosynth.metrics.scores import AT_BASELINE as AT_BASELINE
 from sonosynth.metrics.scores import HELD_OUT as HELD_OUT

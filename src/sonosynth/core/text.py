@@ -1,7 +1,7 @@
 """Wording of messages, notes, tables and pages that all parts of the package use."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:
@@ -19,6 +19,19 @@ def counted(n: int, noun: str, plural: str = "") -> str:
 def agreeing(n: float, singular: str, plural: str) -> str:
     """Return the word that goes with a number: ``agreeing(1, "is", "are")`` is ``"is"``."""
     return singular if n == 1 else plural
+
+
+def joined(names: Sequence[str]) -> str:
+    """Return ``"a, b and c"``."""
+    return " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
+
+
+def span(numbers: Iterable[float]) -> str:
+    """Return ``"48"`` or ``"48–51"``; an en dash alone for no numbers."""
+    values = sorted(set(numbers))
+    if not values:
+        return "–"
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g}–{values[-1]:g}"
 
 
 def one_line(text: str) -> str:

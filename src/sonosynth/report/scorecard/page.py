@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from sonosynth.analysis.wording import joined
 from sonosynth.core.files import write_text
+from sonosynth.core.text import joined
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import ALL, HELD_OUT, PIXELS, SYNTHETIC, TRAIN
 from sonosynth.report.render import render

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, isfinite, log10
 
-from sonosynth.analysis.wording import MINUS, joined, number
-from sonosynth.core.text import counted
+from sonosynth.core.text import counted, joined
 from sonosynth.metrics.interpretation import THREE_DECIMALS, Reading, State, judged, with_baseline_rows
 from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import ALL, HELD_OUT, PIXELS, TRAIN, Score
 from sonosynth.report.scorecard.words import REALISM, WORDS, unit_of
+from sonosynth.report.wording import MINUS, number
 
 _WORST_FIRST: tuple[State, ...] = ("off", "beyond", "unclear", "as real", "none")
 _CLOSENESS: Mapping[State, str] = {

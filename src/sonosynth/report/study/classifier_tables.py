@@ -15,18 +15,10 @@ from sonosynth.analysis.power import DetectableDifference
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import ClassifierRun, FilterRun, Generator
 from sonosynth.analysis.tables import F1Row, Series
-from sonosynth.analysis.wording import (
-    interval_text,
-    listed,
-    number,
-    or_dash,
-    p_text,
-    percent,
-    span,
-    verdict,
-)
+from sonosynth.core.text import span
 from sonosynth.report.study import classifier_figures
 from sonosynth.report.study.f1_findings import verdict_of_gain
+from sonosynth.report.wording import interval_text, listed, number, or_dash, p_text, percent, verdict
 
 _SPREAD = {"brier": "Brier", "expected_calibration_error": "calibration error"}
 

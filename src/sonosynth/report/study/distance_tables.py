@@ -8,10 +8,11 @@ from sonosynth.analysis import tables
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator, ScoreNote, StudyScore
 from sonosynth.analysis.tables import AT_BASELINE, FRECHET, KERNEL, Distance
-from sonosynth.analysis.wording import decimals_for, interval_text, number, or_dash, span
+from sonosynth.core.text import span
 from sonosynth.report.study import figures
 from sonosynth.report.study.findings import Reduction, reduction_text
 from sonosynth.report.study.scorecard_tables import known
+from sonosynth.report.wording import decimals_for, interval_text, number, or_dash
 
 _REFERENCES = {tables.HELD_OUT: "held-out images", tables.TRAIN: "training subset"}
 _METRICS = (FRECHET, FRECHET + AT_BASELINE, KERNEL, KERNEL + AT_BASELINE)

@@ -9,8 +9,8 @@ from sonosynth.analysis.equivalent_real_images import ImageEquivalence
 from sonosynth.analysis.power import WANTED, DetectableDifference
 from sonosynth.analysis.results import Generator
 from sonosynth.analysis.tables import LEVEL, Series
-from sonosynth.analysis.wording import interval_text, joined, number, p_text, percent, span, verdict
-from sonosynth.core.text import agreeing, counted
+from sonosynth.core.text import agreeing, counted, joined, span
+from sonosynth.report.wording import interval_text, number, p_text, percent, verdict
 from sonosynth.statistics import MIN_DRAWS
 
 WRITTEN_OUT = 12  # comparisons listed among the findings; of more, only a summary

@@ -11,7 +11,7 @@ from sonosynth.analysis.power import DetectableDifference
 from sonosynth.analysis.record import StudyRecord, few_draws
 from sonosynth.analysis.results import Generator
 from sonosynth.analysis.tables import FRECHET, HELD_OUT, KERNEL, Distance, feature_order
-from sonosynth.analysis.wording import decimals_for, interval_text, joined, percent, span
+from sonosynth.core.text import joined, span
 from sonosynth.report.study.f1_findings import (
     chosen_after,
     equivalence_sentences,
@@ -20,6 +20,7 @@ from sonosynth.report.study.f1_findings import (
     same_volume,
     where,
 )
+from sonosynth.report.wording import decimals_for, interval_text, percent
 from sonosynth.statistics import MIN_DRAWS, Interval
 
 CLAIMED = "inception"  # the feature network of the published distances

@@ -4,7 +4,7 @@ import numpy as np
 
 from sonosynth.analysis.record import StudyRecord, few_draws
 from sonosynth.analysis.tables import FRECHET
-from sonosynth.analysis.wording import span
+from sonosynth.core.text import span
 
 
 def unfinished(record: StudyRecord) -> list[str]:

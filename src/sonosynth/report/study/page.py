@@ -14,8 +14,8 @@ from sonosynth.analysis.pairs import pairs
 from sonosynth.analysis.power import WANTED, detectable_differences
 from sonosynth.analysis.record import StudyRecord, groups_in_words
 from sonosynth.analysis.results import Generator, TrainRun
-from sonosynth.analysis.wording import joined, listed, number, or_dash, span, spent
 from sonosynth.core.files import write_text
+from sonosynth.core.text import joined, span
 from sonosynth.report.render import render
 from sonosynth.report.study import figures
 from sonosynth.report.study.classifier_tables import (
@@ -38,6 +38,7 @@ from sonosynth.report.study.findings import findings
 from sonosynth.report.study.limitations import limitations, unfinished
 from sonosynth.report.study.reviewer_questions import reviewers_questions
 from sonosynth.report.study.scorecard_tables import realism_table, worth_table
+from sonosynth.report.wording import listed, number, or_dash, spent
 
 _FIT = {
     "pad": "padded to a square by mirroring, aspect ratio kept",
@@ -68,7 +69,7 @@ def write_report(study_dir: Path, out: Path | None = None) -> Path:
     """
     record = StudyRecord.load(study_dir)
     out = out or study_dir
-    page = render("report.html", _context(record, out / "figures"))
+    page = render("study/page.html", _context(record, out / "figures"))
     path = out / "report.html"
     write_text(path, page)
     return path

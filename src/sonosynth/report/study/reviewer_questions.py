@@ -6,9 +6,9 @@ from typing import Any
 from sonosynth.analysis.contrasts import Contrast
 from sonosynth.analysis.power import WANTED, DetectableDifference
 from sonosynth.analysis.record import StudyRecord, groups_in_words
-from sonosynth.analysis.wording import joined, listed, number, span
-from sonosynth.core.text import agreeing, counted
+from sonosynth.core.text import agreeing, counted, joined, span
 from sonosynth.report.study.classifier_tables import no_p_values
+from sonosynth.report.wording import listed, number
 from sonosynth.statistics import MIN_DRAWS
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")

@@ -7,10 +7,10 @@ from typing import Any
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator, StudyScore
 from sonosynth.analysis.tables import HELD_OUT, TRAIN
-from sonosynth.analysis.wording import number, or_dash
 from sonosynth.metrics.families import BETTER
 from sonosynth.metrics.interpretation import at_baseline_size
 from sonosynth.metrics.scores import ALL, AT_BASELINE, PIXELS
+from sonosynth.report.wording import number, or_dash
 
 
 @dataclass(frozen=True)

@@ -67,19 +67,6 @@ def spent(noun: str, seconds: Sequence[float]) -> str:
     return f"{runs}: {minutes:.1f} minutes, median {each:.1f} s, {3600 / each:.0f} an hour in one process"
 
 
-def joined(names: Sequence[str]) -> str:
-    """Return ``"a, b and c"``."""
-    return " and ".join([", ".join(names[:-1]), *names[-1:]] if len(names) > 1 else names)
-
-
-def span(numbers: Iterable[float]) -> str:
-    """Return ``"48"`` or ``"48–51"``; an en dash alone for no numbers."""
-    values = sorted(set(numbers))
-    if not values:
-        return "–"
-    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g}–{values[-1]:g}"
-
-
 def listed(values: Iterable[int]) -> str:
     """Return ``"0–4"`` for consecutive numbers, ``"0, 2, 7"`` for others, an en dash for none."""
     numbers = sorted(values)
