@@ -39,7 +39,7 @@ release: $(INSTALLED)
 	$(PYTHON) -m venv dist/.try
 	dist/.try/bin/python -m pip install --quiet --no-compile --constraint constraints.txt dist/*.whl
 	cd dist && .try/bin/sonosynth --help > /dev/null && .try/bin/python -c "import sonosynth; [getattr(sonosynth, name) for name in sonosynth.__all__]"
-	rm -rf dist/.try
+	rm -rf dist/.try build
 
 # Not compiled: Python does that itself with what is imported, a part of all that is installed.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -72,6 +72,15 @@ def test_commands_on_pages_have_the_options_that_they_are_given():
     assert not unknown
 
 
+def test_files_of_the_package_that_pages_name_are_there():
+    lost = []
+    for page in (page for page in pages() if not page.name.startswith("add-a")):  # which tell to write files
+        for name in re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.pyi?)`", page.read_text(encoding="utf-8")):
+            if not any((root / name).exists() for root in (ROOT, Path(sonosynth.__file__).parent, page.parent)):
+                lost.append(f"{page.name}: {name}")
+    assert not lost
+
+
 def test_the_architecture_page_tells_of_every_room():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = {path.parent.name for path in Path(sonosynth.__file__).parent.glob("*/__init__.py")}
