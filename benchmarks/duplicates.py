@@ -1,10 +1,10 @@
-"""Does the audit find planted duplicates, and does it leave strangers apart? Recall and false clusters by kind.
+"""Does the audit find planted duplicates, and does it leave unrelated images apart? Recall and false clusters by kind.
 
     python benchmarks/duplicates.py '$SONOSYNTH_DATA/hc18_256' phantoms --out results/2026-11-duplicates/planted.json
 
 As in `sonosynth data audit`, words and calipers are masked first. Of every source's images, some are planted once more,
 changed in one way each; then all over again with the same words burned into every image. Images of one group of the
-manifest are no strangers.
+manifest are not unrelated.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy as np
 
 from bench import line, save
 from planting import PLANTED, words
-from sonosynth.audit.duplicates import find_duplicates, view
+from sonosynth.audit.duplicates import find_duplicates, signature
 from sonosynth.data.overlays import find_overlays
 from sonosynth.data.scan import decode_image, read_source
 from sonosynth.phantoms.phantom import phantom
@@ -35,7 +35,7 @@ KEY = ("source", "words", "planted", "seed")
 
 
 def load(source: str, n: int | None, seed: int, size: int) -> tuple[list[Array], list[object]]:
-    """Return pictures and what says which of them are strangers."""
+    """Return pictures and what says which of them are unrelated."""
     if source == "phantoms":
         data = phantom((n or 300) // 3, size, seed=seed)
         return list(data.images), list(range(len(data)))
@@ -56,8 +56,8 @@ def measure(source: str, n: int | None, each: int, seed: int, size: int, burned:
             kinds.append(kind)
     if burned:
         pictures = [words(words(p, "RT AXILLA", (0.05, 0.85)), "BREAST 12 MHz", (0.4, 0.03)) for p in pictures]
-    views = [view(picture, find_overlays(picture).mask(picture.shape)) for picture in pictures]
-    found = find_duplicates(views)
+    signatures = [signature(picture, find_overlays(picture).mask(picture.shape)) for picture in pictures]
+    found = find_duplicates(signatures)
     similarity = {(pair.a, pair.b): pair.similarity for pair in found}
     root = list(range(len(pictures)))
     for pair in found:

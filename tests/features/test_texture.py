@@ -3,14 +3,25 @@ import pytest
 from PIL import Image
 
 from sonosynth.features.extract import load_features
-from sonosynth.features.texture import _CENTRES, _UNITS, TextureFeatures, feature_names, statistics_of
+from sonosynth.features.texture import (
+    _CENTRES,
+    _UNITS,
+    DIRECTIONS,
+    DISTANCES,
+    PATTERNS,
+    STATISTICS,
+    TextureFeatures,
+    texture_statistics,
+)
 from sonosynth.phantoms.phantom import phantom
 
-NAMES = feature_names()
+PAIRS = [f"{direction} {distance}" for distance in DISTANCES for direction, _ in DIRECTIONS]
+NAMES = [f"{statistic} {pair}" for statistic in STATISTICS for pair in PAIRS]
+NAMES += [f"pattern {points},{radius} {k}" for points, radius in PATTERNS for k in range(points + 2)]
 
 
 def named(image: np.ndarray) -> dict[str, float]:
-    return dict(zip(NAMES, statistics_of(image), strict=True))
+    return dict(zip(NAMES, texture_statistics(image), strict=True))
 
 
 def test_names_and_units_are_as_many_as_features():
@@ -65,7 +76,7 @@ def test_features_are_centred_and_scaled_by_constants_whatever_else_is_in_the_se
     extractor = load_features("texture")
     found = extractor(images)
     np.testing.assert_array_equal(extractor(images[:1])[0], found[0])
-    expected = (statistics_of(images[0]) - _CENTRES) / _UNITS
+    expected = (texture_statistics(images[0]) - _CENTRES) / _UNITS
     np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5)
     assert np.abs(found).max() < 100
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sonosynth.audit.duplicates import Duplicate, View, find_duplicates, view
+from sonosynth.audit.duplicates import Duplicate, Signature, find_duplicates, signature
 from sonosynth.audit.findings import FILE_SIZE, Findings
 from sonosynth.audit.quality import Quality, knn_outlier_scores, measure_quality
 from sonosynth.audit.shortcuts import Association, ShortcutClassifier, associations, shortcut_classifier
@@ -55,13 +55,13 @@ def find_problems(
         overlays = find_overlays(grey)
         small = resize_longest_side(grey, _THUMB)
         square = np.asarray(Image.fromarray(grey).resize((_FEATURE_PX, _FEATURE_PX), Image.Resampling.BICUBIC))
-        return view(grey, overlays.mask(grey.shape)), overlays, measure_quality(grey), small, square
+        return signature(grey, overlays.mask(grey.shape)), overlays, measure_quality(grey), small, square
 
     report, values = decode_all(source, work, skip_unreadable, lambda done, total: tell(done, total, "looking"))
-    views, overlays, quality, pictures, squares = (list(part) for part in zip(*values, strict=True))
+    signatures, overlays, quality, pictures, squares = (list(part) for part in zip(*values, strict=True))
     exact = [Duplicate(cluster[0], copy, "exact", 1.0) for cluster in report.duplicates for copy in sorted(cluster)[1:]]
     known = {(pair.a, pair.b) for pair in exact}
-    similar = [pair for pair in find_duplicates(views, progress, _THREADS) if (pair.a, pair.b) not in known]
+    similar = [pair for pair in find_duplicates(signatures, progress, _THREADS) if (pair.a, pair.b) not in known]
     duplicates = tuple(sorted([*exact, *similar], key=lambda pair: (pair.a, pair.b)))
     _, first, own = np.unique(group_numbers(report), return_index=True, return_inverse=True)
     groups = cluster_numbers(len(own), [*enumerate(first[own]), *((pair.a, pair.b) for pair in duplicates)])
@@ -92,16 +92,16 @@ def shared_frames(first: Source, second: Source, progress: StageProgress | None 
     """
     tell = progress or (lambda done, total, stage: None)
 
-    def seen(item: SourceItem, picture: DecodedImage) -> tuple[str, View]:
-        return item.id, view(picture.grey, find_overlays(picture.grey).mask(picture.grey.shape))
+    def seen(item: SourceItem, picture: DecodedImage) -> tuple[str, Signature]:
+        return item.id, signature(picture.grey, find_overlays(picture.grey).mask(picture.grey.shape))
 
-    ids, views = [], []
+    ids, signatures = [], []
     for source in (first, second):
         _, values = decode_all(source, seen, progress=lambda done, total: tell(done, total, "looking"))
         ids += [id_ for id_, _ in values]
-        views += [one for _, one in values]
+        signatures += [one for _, one in values]
     between = len(first.items)
-    pairs = find_duplicates(views, progress, _THREADS)
+    pairs = find_duplicates(signatures, progress, _THREADS)
     return [(ids[pair.a], ids[pair.b]) for pair in pairs if pair.a < between <= pair.b]
 
 

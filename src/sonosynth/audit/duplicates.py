@@ -1,7 +1,8 @@
-"""Which images of a source show the same frame: copies, zoomed or cropped views, flips, other gain or calipers.
+"""Which images of a source show the same frame: copies, zoomed or cropped signatures, flips, other gain or calipers.
 
 Candidates that share local features (`keypoints`) are aligned by a similarity transform and compared where they
-overlap, tile by tile. Burned-in words and calipers can align strangers, but cover few tiles: the median tile decides.
+overlap, tile by tile. Burned-in words and calipers can align unrelated images, but cover few tiles: the median tile
+decides.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Literal, cast
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from sonosynth.audit.keypoints import SIDE, Keypoints, candidates, find_keypoints, unit
+from sonosynth.audit.keypoints import SIDE, Keypoints, candidate_pairs, find_keypoints, unit_length
 from sonosynth.core.types import Array, StageProgress
 from sonosynth.data.readers.images import resize_longest_side
 
@@ -51,7 +52,7 @@ class Duplicate:
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class Signature:
     """What the search keeps of an image: its keypoints, and a small picture of its fine structure.
 
     Attributes:
@@ -65,7 +66,7 @@ class View:
     shown: Array | None
 
 
-def view(grey: Array, ignored: Array | None = None) -> View:
+def signature(grey: Array, ignored: Array | None = None) -> Signature:
     """Return what the search needs of uint8 `grey` ``[H, W]``; bool `ignored` marks text and other overlays."""
     import cv2
 
@@ -74,23 +75,25 @@ def view(grey: Array, ignored: Array | None = None) -> View:
     shown = None
     if ignored is not None and ignored.any():
         shown = resize_longest_side(ignored.astype(np.uint8) * 255, _VIEW) < 128
-    return View(find_keypoints(grey, ignored), detail.astype(np.float16), shown)
+    return Signature(find_keypoints(grey, ignored), detail.astype(np.float16), shown)
 
 
-def find_duplicates(views: Sequence[View], progress: StageProgress | None = None, threads: int = 2) -> list[Duplicate]:
-    """Return the pairs of `views` that show one frame, sorted; equal pixels are not looked for.
+def find_duplicates(
+    signatures: Sequence[Signature], progress: StageProgress | None = None, threads: int = 2
+) -> list[Duplicate]:
+    """Return the pairs of `signatures` that show one frame, sorted; equal pixels are not looked for.
 
     Args:
-        views: one an image.
+        signatures: one an image.
         progress: called with how much is done, how much there is to do, and what is being done.
         threads: that compare pairs.
     """
     tell = progress or (lambda done, total, stage: None)
-    pairs = candidates([v.keypoints for v in views], _CANDIDATES, lambda d, t: tell(d, t, "searching"))
+    pairs = candidate_pairs([v.keypoints for v in signatures], _CANDIDATES, lambda d, t: tell(d, t, "searching"))
 
     def one(pair: tuple[int, int, bool]) -> Duplicate | None:
         a, b, flipped = pair
-        return compare(views[a], views[b], flipped, a, b)
+        return compare(signatures[a], signatures[b], flipped, a, b)
 
     found: dict[tuple[int, int], Duplicate] = {}
     # The matrix products are small: a library that spreads each over all cores makes them wait for each other.
@@ -105,8 +108,8 @@ def find_duplicates(views: Sequence[View], progress: StageProgress | None = None
     return [found[key] for key in sorted(found)]
 
 
-def compare(first: View, second: View, flipped: bool, a: int = 0, b: int = 1) -> Duplicate | None:
-    """Return the duplicate that two views are, or None; `second` is mirrored first where `flipped`."""
+def compare(first: Signature, second: Signature, flipped: bool, a: int = 0, b: int = 1) -> Duplicate | None:
+    """Return the duplicate that two signatures are, or None; `second` is mirrored first where `flipped`."""
     import cv2
 
     matches = _matches(first.keypoints.descriptors, second.keypoints, flipped)
@@ -125,17 +128,17 @@ def compare(first: View, second: View, flipped: bool, a: int = 0, b: int = 1) ->
         agree = inside.ravel().astype(bool) if inside is not None else np.zeros(len(here), bool)
         if model is None or agree.sum() < _MATCHES:
             break
-        similarity, tiles, kind = _judged(first, second, flipped, model)
-        if tiles >= _TILES and similarity >= needed(tiles):
+        similarity, tiles, kind = _compare_aligned(first, second, flipped, model)
+        if tiles >= _TILES and similarity >= similarity_threshold(tiles):
             return Duplicate(a, b, kind, round(similarity, 4))
         here, there = here[~agree], there[~agree]
     return None
 
 
-def needed(tiles: int) -> float:
+def similarity_threshold(tiles: int) -> float:
     """Return the similarity from which on two images count as one frame.
 
-    Strangers were found at 0.41 where 27 tiles could be compared and at 0.2 where 80 could, since a strong edge can be
+    Unrelated images reached 0.41 where 27 tiles could be compared and at 0.2 where 80 could, since a strong edge can be
     laid on another; copies, cropped, flipped and compressed, never below 0.85.
     """
     return 0.2 + 2 / float(np.sqrt(tiles))
@@ -146,7 +149,7 @@ def _matches(descriptors: Array, other: Keypoints, flipped: bool) -> Array:
     there = other.mirrored if flipped else other.descriptors
     if len(descriptors) < 2 or len(there) < 2:
         return np.zeros((0, 2), np.int64)
-    alike = unit(descriptors) @ unit(there).T
+    alike = unit_length(descriptors) @ unit_length(there).T
     best = alike.argmax(axis=1)
     rows = np.arange(len(alike))
     top = alike[rows, best]
@@ -157,7 +160,7 @@ def _matches(descriptors: Array, other: Keypoints, flipped: bool) -> Array:
     return cast(Array, np.stack([rows, best], axis=1)[mutual & clear])
 
 
-def _judged(first: View, second: View, flipped: bool, model: Array) -> tuple[float, int, Kind]:
+def _compare_aligned(first: Signature, second: Signature, flipped: bool, model: Array) -> tuple[float, int, Kind]:
     """Return how alike the tiles are where `second`, moved by `model`, lies on `first`; their number; and the kind."""
     import cv2
 
@@ -188,7 +191,7 @@ def _judged(first: View, second: View, flipped: bool, model: Array) -> tuple[flo
     return similarity, tiles, "flipped" if flipped else "near" if whole else "partial"
 
 
-def _shown(seen: View) -> Array:
+def _shown(seen: Signature) -> Array:
     return np.ones(seen.detail.shape, bool) if seen.shown is None else seen.shown
 
 

@@ -25,11 +25,11 @@ _KEYPOINTS = 400  # an image
 _CONTRAST = 0.01  # a quarter of Lowe's: speckle is faint
 _QUANTUM = 512  # descriptors are kept as bytes: 255 means half of the unit length
 _WORDS = 4096  # at most; for small sets one of 128 keypoints
-_NEAREST = 3  # words that a descriptor of the asking image stands for
+_NEAREST = 3  # words that a descriptor of the query image stands for
 _CHUNK = 4096  # descriptors compared with all words at once
 _ALIKE = 0.94  # cosine of descriptors that vote for each other: half of true matches and 1 in 10,000 others reach it
-_FLUSH = 2**22  # votes added up at once
-_ASKING = 2000  # images whose votes are held at once
+_VOTES_AT_ONCE = 2**22  # votes added up at once
+_QUERY_IMAGES = 2000  # query images whose votes are held at once
 _BLOCK = 2**22  # descriptors times descriptors compared at once
 _COMMON = 20  # times as many keypoints as a word has on average: what stands on every image, and nominates nothing
 
@@ -49,7 +49,7 @@ class Keypoints:
     @property
     def mirrored(self) -> Array:
         """What the descriptors would be in the image flipped left to right, uint8 ``[K, 128]``."""
-        return mirror(self.descriptors)
+        return mirror_descriptors(self.descriptors)
 
 
 def find_keypoints(grey: Array, ignored: Array | None = None) -> Keypoints:
@@ -71,7 +71,7 @@ def find_keypoints(grey: Array, ignored: Array | None = None) -> Keypoints:
     return Keypoints(points, descriptors)
 
 
-def mirror(descriptors: Array) -> Array:
+def mirror_descriptors(descriptors: Array) -> Array:
     """Return the descriptors ``[K, 128]`` of the same places in the flipped image.
 
     A descriptor is a histogram over 4 × 4 places and 8 directions relative to the direction of its keypoint. A flip
@@ -81,13 +81,15 @@ def mirror(descriptors: Array) -> Array:
     return cells[:, ::-1][..., (-np.arange(8)) % 8].reshape(-1, 128)
 
 
-def unit(descriptors: Array) -> Array:
+def unit_length(descriptors: Array) -> Array:
     """Return descriptors ``[K, 128]`` as float32 of unit length."""
     values = descriptors.astype(np.float32)
     return cast(Array, values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9))
 
 
-def candidates(images: Sequence[Keypoints], each: int, progress: Progress | None = None) -> list[tuple[int, int, bool]]:
+def candidate_pairs(
+    images: Sequence[Keypoints], each: int, progress: Progress | None = None
+) -> list[tuple[int, int, bool]]:
     """Return pairs of images worth a close look: for each, the `each` that share most rare keypoints, seen both ways.
 
     Keypoints are compared where they stand for one word. One that resembles keypoints of many images counts little:
@@ -100,80 +102,80 @@ def candidates(images: Sequence[Keypoints], each: int, progress: Progress | None
     if n < 2 or not any(counts):
         return []
     owner = np.repeat(np.arange(n, dtype=np.int32), counts)
-    stored = np.concatenate([image.descriptors for image in images])
-    words = _vocabulary(stored)
-    places = _by_word(_words_of(stored, words, 1, flipped=False), len(words))
+    descriptors = np.concatenate([image.descriptors for image in images])
+    words = _vocabulary(descriptors)
+    postings = _inverted_index(_nearest_words(descriptors, words, 1, flipped=False), len(words))
     pairs = set()
     for flipped in (False, True):
-        askers = _by_word(_words_of(stored, words, _NEAREST, flipped), len(words))
-        for first in range(0, n, _ASKING):
-            ends = np.searchsorted(owner, (first, first + _ASKING))
-            some = [rows[slice(*np.searchsorted(rows, ends))] for rows in askers]
-            votes = _election(stored, some, places, flipped, owner, n)
-            pairs |= {(min(a, b), max(a, b), flipped) for a, b in _strongest(votes, each)}
+        queries = _inverted_index(_nearest_words(descriptors, words, _NEAREST, flipped), len(words))
+        for first in range(0, n, _QUERY_IMAGES):
+            ends = np.searchsorted(owner, (first, first + _QUERY_IMAGES))
+            some = [rows[slice(*np.searchsorted(rows, ends))] for rows in queries]
+            votes = _count_votes(descriptors, some, postings, flipped, owner, n)
+            pairs |= {(min(a, b), max(a, b), flipped) for a, b in _most_voted(votes, each)}
             if progress:
-                progress(n * flipped + min(first + _ASKING, n), 2 * n)
+                progress(n * flipped + min(first + _QUERY_IMAGES, n), 2 * n)
     return sorted(pairs)
 
 
-def _election(
-    stored: Array, askers: Sequence[Array], places: Sequence[Array], flipped: bool, owner: Array, n: int
+def _count_votes(
+    descriptors: Array, queries: Sequence[Array], postings: Sequence[Array], flipped: bool, owner: Array, n: int
 ) -> scipy.sparse.csr_array:
-    """Return the votes ``[n, n]`` of keypoints `askers` for images, from the keypoints `places` of the same words."""
+    """Return the votes ``[n, n]`` of keypoints `queries` for images with keypoints `postings` of the same words."""
     votes = scipy.sparse.csr_array((n, n), dtype=np.float32)
     found: list[tuple[Array, Array]] = []
     waiting = 0
-    for word, (rows, columns) in enumerate(zip(askers, places, strict=True)):
-        if len(rows) and len(columns) <= _COMMON * len(stored) / len(places):
-            found.append(_votes(stored, rows, columns, flipped, owner, n))
+    for word, (rows, columns) in enumerate(zip(queries, postings, strict=True)):
+        if len(rows) and len(columns) <= _COMMON * len(descriptors) / len(postings):
+            found.append(_votes(descriptors, rows, columns, flipped, owner, n))
             waiting += len(found[-1][0])
-        if found and (waiting > _FLUSH or word == len(places) - 1):
+        if found and (waiting > _VOTES_AT_ONCE or word == len(postings) - 1):
             keys, values = (np.concatenate(part) for part in zip(*found, strict=True))
             votes = votes + scipy.sparse.coo_array((values, (keys // n, keys % n)), shape=(n, n)).tocsr()
             found, waiting = [], 0
     return votes
 
 
-def _vocabulary(stored: Array) -> Array:
-    """Return random descriptors of `stored` ``[M, 128]``, unit length ``[V, 128]``."""
-    count = min(_WORDS, len(stored) // 128 + 1)
-    chosen = np.sort(numpy_generator("audit", "words").choice(len(stored), count, replace=False))
-    return unit(stored[chosen])
+def _vocabulary(descriptors: Array) -> Array:
+    """Return random descriptors of `descriptors` ``[M, 128]``, unit length ``[V, 128]``."""
+    count = min(_WORDS, len(descriptors) // 128 + 1)
+    chosen = np.sort(numpy_generator("audit", "words").choice(len(descriptors), count, replace=False))
+    return unit_length(descriptors[chosen])
 
 
-def _units(stored: Array, chosen: Array | slice, flipped: bool) -> "torch.Tensor":
-    """Return the `chosen` rows of `stored`, as they are or in the flipped image, float32 of unit length."""
+def _units(descriptors: Array, chosen: Array | slice, flipped: bool) -> "torch.Tensor":
+    """Return the `chosen` rows of `descriptors`, as they are or in the flipped image, float32 of unit length."""
     import torch
 
-    rows = stored[chosen]
-    return torch.from_numpy(unit(mirror(rows) if flipped else rows))
+    rows = descriptors[chosen]
+    return torch.from_numpy(unit_length(mirror_descriptors(rows) if flipped else rows))
 
 
-def _words_of(stored: Array, words: Array, nearest: int, flipped: bool) -> Array:
+def _nearest_words(descriptors: Array, words: Array, nearest: int, flipped: bool) -> Array:
     """Return the `nearest` words to each of the descriptors ``[M, 128]``, int32 ``[M, nearest]``."""
     import torch
 
     table = torch.from_numpy(words).T.contiguous()
-    found = np.empty((len(stored), min(nearest, len(words))), dtype=np.int32)
-    for start in range(0, len(stored), _CHUNK):
+    found = np.empty((len(descriptors), min(nearest, len(words))), dtype=np.int32)
+    for start in range(0, len(descriptors), _CHUNK):
         here = slice(start, start + _CHUNK)
-        found[here] = (_units(stored, here, flipped) @ table).topk(found.shape[1], dim=1).indices.numpy()
+        found[here] = (_units(descriptors, here, flipped) @ table).topk(found.shape[1], dim=1).indices.numpy()
     return found
 
 
-def _by_word(words: Array, count: int) -> list[Array]:
+def _inverted_index(words: Array, count: int) -> list[Array]:
     """Return for each of `count` words the rows of `words` ``[M, k]`` that hold it."""
     order = np.argsort(words, axis=None, kind="stable")
     ends = np.cumsum(np.bincount(words.ravel(), minlength=count))[:-1]
     return np.split((order // words.shape[1]).astype(np.int32), ends)
 
 
-def _votes(stored: Array, rows: Array, columns: Array, flipped: bool, owner: Array, n: int) -> tuple[Array, Array]:
-    """Return the keys ``asking image * n + image`` that the keypoints of one word vote for, and the votes' weights."""
+def _votes(descriptors: Array, rows: Array, columns: Array, flipped: bool, owner: Array, n: int) -> tuple[Array, Array]:
+    """Return the keys ``query image * n + image`` that the keypoints of one word vote for, and the votes' weights."""
     keys, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
-    answering = _units(stored, columns, flipped=False).T
+    answering = _units(descriptors, columns, flipped=False).T
     for part in np.array_split(rows, len(rows) * len(columns) // _BLOCK + 1):
-        alike = _units(stored, part, flipped) @ answering
+        alike = _units(descriptors, part, flipped) @ answering
         row, column = np.nonzero(alike.numpy() > _ALIKE)
         a, b = owner[part[row]], owner[columns[column]]
         other = a != b
@@ -184,7 +186,7 @@ def _votes(stored: Array, rows: Array, columns: Array, flipped: bool, owner: Arr
     return np.concatenate(keys), np.concatenate(weights)
 
 
-def _strongest(votes: scipy.sparse.csr_array, each: int) -> list[tuple[int, int]]:
+def _most_voted(votes: scipy.sparse.csr_array, each: int) -> list[tuple[int, int]]:
     pairs = []
     for a, (start, end) in enumerate(itertools.pairwise(votes.indptr)):
         strengths = votes.data[start:end]

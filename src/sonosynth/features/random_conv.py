@@ -1,11 +1,10 @@
-"""A small convolutional network with random weights that are the same everywhere: a floor of sense of feature spaces.
+"""A small convolutional network with random weights that are the same everywhere: a baseline for feature spaces.
 
 A distance in the features of a trained network should tell more than one in these. Weights are the raw integers of a
 counter-based generator (Philox, Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), whose stream
 numpy guarantees, turned into uniform numbers by one exact multiplication; no torch generator is involved.
 """
 
-import hashlib
 from itertools import pairwise
 
 import numpy as np
@@ -42,13 +41,6 @@ class RandomConvolutions(nn.Module):
             means.append(x.mean(dim=(2, 3)))
         return torch.cat(means, dim=1)
 
-    def sha256(self) -> str:
-        """Return the checksum of all weights, layer by layer, as little-endian float32."""
-        digest = hashlib.sha256()
-        for weight in self.weights:
-            digest.update(weight.detach().cpu().numpy().astype("<f4").tobytes())
-        return digest.hexdigest()
-
 
 def _weight(layer: int, fan_in: int, fan_out: int) -> np.ndarray:
     shape = (fan_out, fan_in, KERNEL, KERNEL)
@@ -60,7 +52,7 @@ def _weight(layer: int, fan_in: int, fan_out: int) -> np.ndarray:
 
 NETWORK = FeatureNetwork(
     name="random-conv",
-    about="four convolutions with fixed random weights; the means of their maps: a floor of sense",
+    about="four convolutions with fixed random weights; the means of their maps: an untrained baseline",
     weights=None,
     licence="none needed",
     input_px=128,

@@ -40,8 +40,10 @@ def list_features() -> tuple[str, ...]:
 def register_features(network: FeatureNetwork) -> FeatureNetwork:
     """Add `network` to the feature networks that scores, filters and studies take by name, and return it.
 
-    A process that a study starts must register it too: put the call in a module, and name the network in the entry
-    points ``sonosynth.features`` of its package where processes are several.
+    Only this process knows it. For commands, and for studies with several workers, name it in the entry points
+    ``sonosynth.features`` of an installed package.
+
+    Example: ``register_features(FeatureNetwork(name="mine", ...))``, then ``embed(images, "mine")``.
 
     Raises:
         FeatureError: its name is taken.

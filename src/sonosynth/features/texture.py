@@ -58,14 +58,6 @@ _UNITS = np.array((
 # fmt: on
 
 
-def feature_names() -> tuple[str, ...]:
-    """Return the name of every feature, in order."""
-    pairs = [f"{direction} {distance}" for distance in DISTANCES for direction, _ in DIRECTIONS]
-    occurrence = [f"{statistic} {pair}" for statistic in STATISTICS for pair in pairs]
-    uniform = [f"pattern {points},{radius} {k}" for points, radius in PATTERNS for k in range(points + 2)]
-    return (*occurrence, *uniform)
-
-
 class TextureFeatures(nn.Module):
     """36 statistics of co-occurrence and 28 shares of local binary patterns, in fixed units.
 
@@ -80,11 +72,11 @@ class TextureFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return float32 ``[N, 64]`` of images ``x [N, 1, H, W]`` with grey values of 0 to 255, rounded."""
         pixels = x[:, 0].round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-        features = np.array([statistics_of(image) for image in pixels]).reshape(len(pixels), self.dimension)
+        features = np.array([texture_statistics(image) for image in pixels]).reshape(len(pixels), self.dimension)
         return torch.from_numpy(((features - _CENTRES) / _UNITS).astype(np.float32))
 
 
-def statistics_of(image: np.ndarray) -> np.ndarray:
+def texture_statistics(image: np.ndarray) -> np.ndarray:
     """Return the features ``[64]`` of one uint8 image ``[H, W]``, before centring and scaling, as float64."""
     return np.concatenate([_co_occurrence(image), *_patterns(image)])
 
