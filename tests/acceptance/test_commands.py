@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.registry import make_recipe

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 import forked
-from conftest import blobs, leave_out_drawing
+from drawing import leave_out_drawing
+from image_sets import blobs
 from tiny_classifier import TINY
 
 STUDY = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from conftest import blobs
+from image_sets import blobs
 from monitor import Told
 from sonosynth.core.files import read_json
 from sonosynth.study.config import parse_design

@@ -11,7 +11,7 @@ import yaml
 from test_commands import TINY, refused, sonosynth
 
 import sonosynth as sonosynth_package
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.core import special_files
 from special_files import bound, device, is_device, pipe, read
 from tiny_classifier import QUICK

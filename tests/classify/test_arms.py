@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.classify.arms import (
     ARMS,
     DEFAULT_ARMS,

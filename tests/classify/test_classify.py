@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.classify.arms import ARMS, ArmError, find_arm
 from sonosynth.classify.classify import classify
 from sonosynth.classify.filters import confidence_filter

@@ -3,7 +3,7 @@ import inspect
 import numpy as np
 import pytest
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.classify import filters
 from sonosynth.classify.filters import FilterError, confidence_filter, distance_filter, group_folds
 from sonosynth.classify.training import TrainingSettings

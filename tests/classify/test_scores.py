@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score, recall_score, roc_auc_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.classify.scores import brier_score, expected_calibration_error, score_predictions
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.classify.training import (
     TrainingError,
     TrainingSettings,

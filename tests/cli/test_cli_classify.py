@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.classify.arms import ArmError
 from sonosynth.classify.filters import FilterError
 from sonosynth.classify.networks import NetworkError

@@ -14,7 +14,7 @@ from torch import multiprocessing
 from typer.testing import CliRunner
 
 import forked
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.cli.main import app
 from sonosynth.core import distributed
 from sonosynth.core.device import bfloat16

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.core.device import bfloat16
 from sonosynth.core.errors import RecipeError
 from sonosynth.gan.networks.layers import EqualLinear

@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.core.errors import RunError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.registry import make_recipe

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.core.errors import ClassError, DivergenceError, OutputError, RecipeError, RunError
 from sonosynth.core.files import locked
 from sonosynth.data.imageset import ImageSet

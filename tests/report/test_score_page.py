@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.families import BETTER

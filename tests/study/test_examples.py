@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.study.config import load_design, parse_design
 from sonosynth.study.prepared import prepare_study
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from conftest import blobs
+from image_sets import blobs
 from monitor import Told
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.classify.filters import _filtered

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import blobs
+from image_sets import blobs
 from monitor import Told
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.core.errors import SplitError, StudyError

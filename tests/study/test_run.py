@@ -12,8 +12,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from conftest import blobs
 from dicom_files import dataset, write, write_unmarked
+from image_sets import blobs
 from monitor import Told
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.core.errors import (

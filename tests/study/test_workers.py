@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import forked
-from conftest import blobs
+from image_sets import blobs
 from sonosynth.classify.networks import NETWORKS
 from sonosynth.core.errors import OutputError
 from sonosynth.core.files import locked
