@@ -15,7 +15,9 @@ from pydicom.uid import (
 
 from dicom_files import coded, dataset, encapsulated
 from sonosynth.core.errors import ManifestError
-from sonosynth.data.encoding import COLUMNS, Encoding, encoding_of, encodings, jpeg_quality
+from sonosynth.data.encoding import COLUMNS, encoding_of, encodings
+from sonosynth.data.readers.base import Encoding
+from sonosynth.data.readers.images import jpeg_quality
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import ReadOptions, SourceItem
 

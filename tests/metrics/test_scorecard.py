@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from sonosynth.core.errors import ClassError, FeatureError, LeakageError, SourceError
-from sonosynth.data.encoding import Encoding, encodings_to_columns
+from sonosynth.data.encoding import encodings_to_columns
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.readers.base import Encoding
 from sonosynth.metrics import scorecard as module
 from sonosynth.metrics.comparison import BASELINE_DRAWS, comparisons
 from sonosynth.metrics.distances.frechet import frechet_distance, frechet_infinity, frechet_interval

@@ -14,11 +14,12 @@ from sonosynth.audit.quality import Quality, knn_outlier_scores, measure_quality
 from sonosynth.audit.shortcuts import Association, ShortcutClassifier, associations, shortcut_classifier
 from sonosynth.core.text import agreeing, counted
 from sonosynth.core.types import Array, StageProgress
-from sonosynth.data.encoding import Encoding, encodings
+from sonosynth.data.encoding import encodings
 from sonosynth.data.groups import cluster_numbers
 from sonosynth.data.overlays import Overlays, find_overlays
 from sonosynth.data.prepare import group_numbers
-from sonosynth.data.readers.images import COLOUR, DecodedImage, resize_longest_side
+from sonosynth.data.readers.base import COLOUR, DecodedImage, Encoding
+from sonosynth.data.resize import resize_longest_side
 from sonosynth.data.scan import SourceReport, decode_all
 from sonosynth.data.source import Source, SourceItem, some_of
 

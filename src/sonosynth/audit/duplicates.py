@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from sonosynth.audit.keypoints import SIDE, Keypoints, candidate_pairs, find_keypoints, unit_length
 from sonosynth.core.types import Array, StageProgress
-from sonosynth.data.readers.images import resize_longest_side
+from sonosynth.data.resize import resize_longest_side
 
 Kind = Literal["exact", "near", "partial", "flipped"]
 

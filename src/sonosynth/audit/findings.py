@@ -14,9 +14,9 @@ from sonosynth.audit.shortcuts import STRONG, Association, ShortcutClassifier
 from sonosynth.core.files import atomic_file
 from sonosynth.core.text import counted, one_line
 from sonosynth.core.types import Array
-from sonosynth.data.encoding import Encoding
 from sonosynth.data.groups import cluster_numbers, group_members, table_path, write_groups
 from sonosynth.data.overlays import Overlays
+from sonosynth.data.readers.base import Encoding
 from sonosynth.data.scan import SourceReport
 
 STORAGE = ("file format", "compression", "bit depth", "JPEG quality")

@@ -15,7 +15,7 @@ import scipy.sparse
 
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.types import Array, Progress
-from sonosynth.data.readers.images import resize_longest_side
+from sonosynth.data.resize import resize_longest_side
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, laplace
 
 from sonosynth.core.types import Array
-from sonosynth.data.readers.images import resize_longest_side
+from sonosynth.data.resize import resize_longest_side
 
 _SIDE = 256  # pixels of the longest side at which blur is measured
 

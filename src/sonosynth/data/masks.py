@@ -12,7 +12,7 @@ import numpy as np
 
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.core.text import counted
-from sonosynth.data.readers.images import SUFFIXES, decode_file, opened, png_header, readable
+from sonosynth.data.readers.images import SUFFIXES, decode_image_file, open_checked, open_with_pillow, png_header
 from sonosynth.data.source import list_folder
 
 # What the field's data sets put before or after the name of an image to call its mask, without case.
@@ -258,7 +258,7 @@ def _may_have_two_levels(path: Path) -> bool:
     if path.suffix.lower() not in _COMPRESSED:
         return True
     try:
-        with opened(path) as picture:
+        with open_with_pillow(path) as picture:
             return path.stat().st_size * 8 <= 2 * picture.width * picture.height + 16_384
     except UnreadableImageError:
         return False
@@ -278,11 +278,11 @@ def _look(path: Path) -> _Look:
 def _look_of_one_bit(path: Path) -> _Look | None:
     """Return the look of a picture of 1 bit, by its header alone; None of another."""
     try:
-        with readable(path) as file:
+        with open_checked(path) as file:
             header = png_header(file).get(b"IHDR", b"")
         if len(header) >= 10:
             return _Look(struct.unpack(">II", header[:8]), 2, True) if header[8:10] == b"\1\0" else None
-        with opened(path) as picture:
+        with open_with_pillow(path) as picture:
             return _Look(picture.size, 2, True) if picture.mode == "1" else None
     except UnreadableImageError:
         return None
@@ -291,7 +291,7 @@ def _look_of_one_bit(path: Path) -> _Look | None:
 def _decoded_look(path: Path) -> _Look:
     """Return what `path` looks like; one that cannot be read could be a mask, and is told when it is used."""
     try:
-        grey = decode_file(path).grey
+        grey = decode_image_file(path).grey
     except UnreadableImageError:
         return _Look((0, 0), 0, True)
     counts = np.bincount(grey.ravel(), minlength=256)

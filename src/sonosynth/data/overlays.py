@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from sonosynth.core.types import Array
-from sonosynth.data.readers.images import resize_longest_side
+from sonosynth.data.resize import resize_longest_side
 
 _SIDE = 512  # pixels of the longest side at which overlays are looked for, enlarged or reduced
 _SURE = 0.75  # what the reader must be sure of a word

@@ -19,11 +19,11 @@ from sonosynth.data import encoding
 from sonosynth.data.groups import cluster_numbers, first_appearance, whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.overlays import remove_overlays
-from sonosynth.data.readers.images import LARGEST, SUFFIXES, DecodedImage
-from sonosynth.data.readers.volumes import data_files
+from sonosynth.data.readers.base import DecodedImage
+from sonosynth.data.readers.registry import data_files, find_reader
 from sonosynth.data.resize import Fit, Geometry, lesion_crop, resize_to_square
 from sonosynth.data.scan import ImageFacts, SourceReport, decode_all, read_source
-from sonosynth.data.source import Source, SourceItem
+from sonosynth.data.source import ReadOptions, Source, SourceItem
 
 PREPARE = "prepare.json"
 SIZES = range(8, 2049)
@@ -300,32 +300,26 @@ def _of_classes(source: Source, names: Sequence[str]) -> Source:
 def source_fingerprint(source: Source, masks: bool = False) -> str:
     """Return a SHA-256 over the labels, groups, names, columns and file contents of `source`, its `masks` if asked."""
     digest = hashlib.sha256(b"synthetic" if source.synthetic else b"")
-    contents: dict[Path, bytes] = {}  # a file with many frames is hashed once, and its header read once
+    contents = cache(lambda path: _file_digest(path, source.options))  # a file with many frames is hashed once
     beside = cache(lambda path: sorted(data_files([path])))
     for item in source.items:
-        row = (
-            item.path.relative_to(source.root).as_posix(),
-            item.label,
-            item.group,
-            item.id,
-            sorted(item.extra.items()),
-        )
-        digest.update(repr(row).encode())
-        for path in (item.path, *beside(item.path), *(item.masks if masks else ())):
-            if path not in contents:
-                contents[path] = _file_digest(path)
-            digest.update(contents[path])
+        path = item.path.relative_to(source.root).as_posix()
+        digest.update(repr((path, item.label, item.group, item.id, sorted(item.extra.items()))).encode())
+        for file in (item.path, *beside(item.path), *(item.masks if masks else ())):
+            digest.update(contents(file))
     return digest.hexdigest()
 
 
-def _file_digest(path: Path) -> bytes:
-    # A broken link, a picture too large to be one, or a file that cannot be opened is reported when it is decoded.
+def _file_digest(path: Path, options: ReadOptions) -> bytes:
+    # A broken link, a file too large to be an image, or one that cannot be opened is reported when it is decoded.
     try:
-        if not path.is_file() or (path.suffix.lower() in SUFFIXES and path.stat().st_size > LARGEST):
+        reader = find_reader(path, options) if path.is_file() else None
+        limit = reader.max_bytes if reader is not None else None
+        if not path.is_file() or (limit is not None and path.stat().st_size > limit):
             return b""
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
+    except (OSError, SourceError):
         return b""
 
 

@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from sonosynth.core.types import Array
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.masks import MOST_LEVELS
-from sonosynth.data.readers.images import decode_file
+from sonosynth.data.readers.images import decode_image_file
 
 Fit = Literal["stretch", "pad", "crop", "mask"]
 # The filter of ImageSet.resized. Pillow widens it by the reduction factor, so it averages and does not alias; its
@@ -58,7 +59,7 @@ def lesion_crop(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
     height, width = shape
     corners = []
     for path in masks:
-        grey = decode_file(path).grey
+        grey = decode_image_file(path).grey
         # Some write 0 and 1, numbers of lesions, or colours whose grey is dark; JPEG and resampling blur the rest.
         few = len(np.unique(grey)) <= MOST_LEVELS
         marked = grey > (0 if few else grey.max() / 2)
@@ -78,9 +79,7 @@ def lesion_crop(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
     )
 
 
-def resize_to_square(
-    grey: np.ndarray, size: int, fit: Fit, square: Square | None = None
-) -> tuple[np.ndarray, Geometry]:
+def resize_to_square(grey: Array, size: int, fit: Fit, square: Square | None = None) -> tuple[Array, Geometry]:
     """Return uint8 ``[H, W]`` brought to uint8 ``[size, size]`` with Pillow's antialiased bicubic filter, and how.
 
     Padding mirrors the picture at its left, right and lower edge, repeatedly where the picture is narrower than the
@@ -104,6 +103,16 @@ def resize_to_square(
     image = np.pad(image, ((0, below), (beside // 2, beside - beside // 2)), mode="symmetric")
     scale_x, scale_y = new_width / cut.shape[1], new_height / cut.shape[0]
     return image, Geometry(left, top, cut.shape[1], cut.shape[0], scale_x, scale_y, beside // 2, 0)
+
+
+def resize_longest_side(grey: Array, side: int) -> Array:
+    """Return uint8 `grey` ``[H, W]`` enlarged or reduced so that its longest side is `side`."""
+    import cv2
+
+    factor = side / max(grey.shape)
+    height, width = (max(1, round(length * factor)) for length in grey.shape)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(grey, (width, height), interpolation=how))
 
 
 # ---------------------------------------------------------------------------------------------------- and back

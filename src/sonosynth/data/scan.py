@@ -13,10 +13,10 @@ import numpy as np
 from sonosynth.core.errors import ClassError, SourceError, UnreadableImageError
 from sonosynth.core.text import counted, one_line
 from sonosynth.data.imageset import MANIFEST
+from sonosynth.data.readers.base import COLOUR, HOW_TO_SKIP, DecodedImage
 from sonosynth.data.readers.dicom.header import dicom_files, quiet
 from sonosynth.data.readers.folder import Folder, images_below, read_folders
-from sonosynth.data.readers.frames import THREADS, OpenFiles
-from sonosynth.data.readers.images import COLOUR, HOW_TO_SKIP, DecodedImage
+from sonosynth.data.readers.frames import THREADS, ImageDecoder
 from sonosynth.data.readers.manifest import (
     DATASET_JSON,
     LABELS,
@@ -69,7 +69,7 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
     # A link to nothing is a mistake to tell, not a folder without a manifest.
     if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
         return read_manifest(manifest, options)
-    here = Folder(path, options.force_dicom)
+    here = Folder(path, options)
     if (listed := _read_table_in(path, here, options)) is not None:
         return listed
     _check_no_columns(path, options)
@@ -95,7 +95,7 @@ def _read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | N
     labelled = root / DATASET_JSON
     if labelled.is_file() and (
         dataset_json_labels(labelled) is not None
-        or not any(any(images_below(folder, force)) for folder in here.folders)
+        or not any(any(images_below(folder, options)) for folder in here.folders)
     ):
         return read_dataset_json(labelled, options)
     return None
@@ -109,7 +109,7 @@ def _check_no_columns(path: Path, options: ReadOptions) -> None:
 
 @quiet()
 def decode_image(item: SourceItem, options: ReadOptions | None = None) -> DecodedImage:
-    """Decode one image to grey pixels, by the rules of `decode_file`, `DicomFile`, `Clip`, `Volume` or `Arrays`.
+    """Decode one image to grey pixels, by the rules of `decode_file`, and those of the other readers.
 
     The depth of 16-bit values that state none is decided from the file of `item` alone, not from its source; give it as
     ``options.bits`` to have the same one everywhere. To decode many images, `decode_all` opens each file only once.
@@ -118,7 +118,7 @@ def decode_image(item: SourceItem, options: ReadOptions | None = None) -> Decode
         UnreadableImageError: it cannot be decoded.
         SourceError: its values are above ``options.bits``.
     """
-    return OpenFiles(options or ReadOptions(), [item]).picture(item)
+    return ImageDecoder(options or ReadOptions(), [item]).decode(item)
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def decode_all(
 
     def one(item: SourceItem) -> tuple[ImageFacts, _T] | UnreadableImageError:
         try:
-            picture = files.picture(item)
+            picture = files.decode(item)
             value = work(item, picture)  # which may read more, such as masks
         except UnreadableImageError as error:
             return error
@@ -272,7 +272,7 @@ def decode_all(
         digest = hashlib.blake2b(f"{width}x{height} ".encode() + picture.grey.tobytes(), digest_size=16).hexdigest()
         return ImageFacts(item, width, height, picture.original_mode, picture.note, digest), value
 
-    files = OpenFiles(source.options, [*source.items, *source.depth_from])
+    files = ImageDecoder(source.options, [*source.items, *source.depth_from])
     facts, values, unreadable = [], [], []
     pool = ThreadPoolExecutor(THREADS)
     try:

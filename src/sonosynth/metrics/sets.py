@@ -10,8 +10,9 @@ import scipy.stats
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.text import agreeing, counted
-from sonosynth.data.encoding import Encoding, encodings_from_columns
+from sonosynth.data.encoding import encodings_from_columns
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.readers.base import Encoding
 from sonosynth.data.split import check_disjoint, check_real, shared_images
 from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 

@@ -8,11 +8,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-import sonosynth.data.readers.frames as contents
 from deep_files import chunk, png, pnm, tiff
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import load_together, prepare
-from sonosynth.data.readers.images import decode_file
+from sonosynth.data.readers import frames, images
+from sonosynth.data.readers.images import decode_image_file
 from sonosynth.data.scan import decode_all, decode_image, read_source, scan
 from sonosynth.data.source import ReadOptions, SourceItem
 
@@ -42,7 +42,7 @@ def pages(path: Path, stored: np.ndarray, **how: object) -> Path:
 def test_maxval_is_white_in_pgm_and_ppm(tmp_path: Path, maxval: int, colours: bool, plain: bool) -> None:
     dark = np.minimum(values(maxval), max(1, maxval // 4))  # so that the largest value tells nothing
     stored = np.stack([dark] * 3, axis=2) if colours else dark
-    picture = decode_file(pnm(tmp_path / "x.pnm", stored, maxval, plain))
+    picture = decode_image_file(pnm(tmp_path / "x.pnm", stored, maxval, plain))
     assert np.array_equal(picture.grey, scaled(dark, maxval))
     if maxval > 255:
         assert "values scaled by the range that the file states" in (picture.note or "")
@@ -53,7 +53,7 @@ def test_maxval_is_white_in_pgm_and_ppm(tmp_path: Path, maxval: int, colours: bo
 def test_a_damaged_deep_pgm_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pgm").write_bytes(content)
     with pytest.raises(UnreadableImageError, match="damaged"):
-        decode_file(tmp_path / "x.pgm")
+        decode_image_file(tmp_path / "x.pgm")
 
 
 @pytest.mark.parametrize("deflate", [False, True], ids=["plain", "deflate"])
@@ -65,23 +65,25 @@ def test_bits_per_sample_of_tiff_give_the_range(tmp_path: Path, bits: int, order
     if bits < 9:
         stored[0, 1] = top
     for photometric, expected in ((1, scaled(stored, top)), (0, scaled(top - stored, top))):
-        picture = decode_file(tiff(tmp_path / "x.tif", stored, bits, order, photometric, deflate=deflate))
+        picture = decode_image_file(tiff(tmp_path / "x.tif", stored, bits, order, photometric, deflate=deflate))
         assert np.array_equal(picture.grey, expected), photometric
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_16_bits_in_which_0_is_white_are_inverted(tmp_path: Path, order: str) -> None:
     stored = values(65535)
-    picture = decode_file(tiff(tmp_path / "x.tif", stored, 16, order, photometric=0))
+    picture = decode_image_file(tiff(tmp_path / "x.tif", stored, 16, order, photometric=0))
     assert np.array_equal(picture.grey, scaled(65535 - stored, 65535))
     twelve = values(4095)
-    assert np.array_equal(decode_file(tiff(tmp_path / "y.tif", twelve, 16, order, 0)).grey, scaled(4095 - twelve, 4095))
+    assert np.array_equal(
+        decode_image_file(tiff(tmp_path / "y.tif", twelve, 16, order, 0)).grey, scaled(4095 - twelve, 4095)
+    )
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_few_bits_of_png_fill_the_range(tmp_path: Path, bits: int) -> None:
     stored = values(2**bits - 1)
-    assert np.array_equal(decode_file(png(tmp_path / "x.png", stored, bits)).grey, scaled(stored, 2**bits - 1))
+    assert np.array_equal(decode_image_file(png(tmp_path / "x.png", stored, bits)).grey, scaled(stored, 2**bits - 1))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -91,17 +93,19 @@ def test_significant_bits_of_png(tmp_path: Path, channels: int) -> None:
     write = {1: lambda v: v, 3: lambda v: np.stack([v] * 3, axis=2)}[channels]
     # As the specification has it: scaled to the full range, here by repeating the bits.
     full = png(tmp_path / "full.png", write((stored << 6) | (stored >> 4)), more=sbit)
-    assert np.array_equal(decode_file(full).grey, scaled((stored << 6) | (stored >> 4), 65535))
-    assert abs(decode_file(full).grey.astype(int) - scaled(stored, 1023)).max() <= 1
+    assert np.array_equal(decode_image_file(full).grey, scaled((stored << 6) | (stored >> 4), 65535))
+    assert abs(decode_image_file(full).grey.astype(int) - scaled(stored, 1023)).max() <= 1
     # As many programs write it.
-    assert np.array_equal(decode_file(png(tmp_path / "raw.png", write(stored), more=sbit)).grey, scaled(stored, 1023))
+    assert np.array_equal(
+        decode_image_file(png(tmp_path / "raw.png", write(stored), more=sbit)).grey, scaled(stored, 1023)
+    )
 
 
 @pytest.mark.parametrize("stated", [b"", b"\0", b"\x20", b"\xff"])
 def test_significant_bits_that_cannot_be_are_ignored(tmp_path: Path, stated: bytes) -> None:
     stored = values(4095)
     path = png(tmp_path / "x.png", stored, more=chunk(b"sBIT", stated))
-    assert np.array_equal(decode_file(path).grey, scaled(stored, 4095))
+    assert np.array_equal(decode_image_file(path).grey, scaled(stored, 4095))
 
 
 def test_significant_bits_are_read_alike_in_all_files(tmp_path: Path) -> None:
@@ -120,7 +124,7 @@ def test_colour_maps_of_8_bits_in_fields_of_16(tmp_path: Path, bits: int, factor
     entries = np.random.default_rng(bits).integers(0, 256, 2**bits)
     entries[0] = 200
     stored = values(2**bits - 1)
-    picture = decode_file(
+    picture = decode_image_file(
         tiff(tmp_path / "x.tif", stored, bits, photometric=3, colour_map=np.tile(entries * factor, 3))
     )
     assert np.array_equal(picture.grey, entries[stored])
@@ -165,8 +169,8 @@ def test_equal_channels_of_16_bits_are_the_data_of_one(tmp_path: Path, writer: s
     stored = values(top).astype(np.uint16)
     alpha = np.full_like(stored, 65535) if channels in (2, 4) else None
     colours = stored if channels == 2 else np.stack([stored] * 3, axis=2)
-    picture = decode_file(deep_writers()[writer](tmp_path, with_alpha(colours, alpha)))
-    assert np.array_equal(picture.grey, decode_file(png(tmp_path / "one.png", stored)).grey)
+    picture = decode_image_file(deep_writers()[writer](tmp_path, with_alpha(colours, alpha)))
+    assert np.array_equal(picture.grey, decode_image_file(png(tmp_path / "one.png", stored)).grey)
     assert np.array_equal(picture.grey, scaled(stored, top))
     assert "transparent" not in (picture.note or "") and "colour" not in (picture.note or "")
 
@@ -181,7 +185,7 @@ def test_transparent_pixels_of_16_bits_are_black_and_count_for_nothing(
     hidden = stored.copy()
     hidden[5] = 65535  # more than 12 bits, but nobody sees it
     colours = hidden if channels == 2 else np.stack([hidden] * 3, axis=2)
-    picture = decode_file(deep_writers()[writer](tmp_path, with_alpha(colours, alpha)))
+    picture = decode_image_file(deep_writers()[writer](tmp_path, with_alpha(colours, alpha)))
     assert np.array_equal(picture.grey, np.rint(stored * (alpha / 65535) * 255 / 4095).astype(np.uint8))
     assert "transparent pixels laid over black" in (picture.note or "")
 
@@ -191,7 +195,7 @@ def test_a_transparent_value_of_16_bits_is_black(tmp_path: Path) -> None:
     clear = int(stored[3, 4])
     for colours in (stored, np.stack([stored] * 3, axis=2)):
         key = np.full(colours.size // stored.size, clear).astype(">u2").tobytes()
-        picture = decode_file(png(tmp_path / "x.png", colours, more=chunk(b"tRNS", key)))
+        picture = decode_image_file(png(tmp_path / "x.png", colours, more=chunk(b"tRNS", key)))
         assert np.array_equal(picture.grey, np.where(stored == clear, 0, scaled(stored, 4095)))
 
 
@@ -204,7 +208,7 @@ def test_luma_is_rounded_once(tmp_path: Path) -> None:
         pages(tmp_path / "x.tif", colours, photometric="rgb"),
         pnm(tmp_path / "x.ppm", colours, 4095),
     ):
-        picture = decode_file(path)
+        picture = decode_image_file(path)
         assert np.array_equal(picture.grey, expected), path.suffix
         assert "colour overlay" in (picture.note or "") and picture.original_mode.startswith("RGB;16")
 
@@ -212,7 +216,7 @@ def test_luma_is_rounded_once(tmp_path: Path) -> None:
 def test_codecs_that_may_fill_the_memory_are_refused(tmp_path: Path) -> None:
     path = pages(tmp_path / "x.tif", values(4095).astype(np.uint16), photometric="minisblack", compression="jpeg2000")
     with pytest.raises(UnreadableImageError, match="compression 34712 of 16 bits is not read"):
-        decode_file(path)
+        decode_image_file(path)
 
 
 # ---------------------------------------------------------------------------------------------------- one decision
@@ -274,14 +278,14 @@ def test_8_bit_sources_are_read_once_and_deep_ones_only_until_the_depth_is_certa
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = contents.decode_file
+    real = images.decode_image_file
 
     def counting(path: Path, depth: object) -> object:
         read.append(path.name)
         return real(path, depth)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(contents, "decode_file", counting)
-    monkeypatch.setattr(contents, "THREADS", 1)
+    monkeypatch.setattr(images, "decode_image_file", counting)
+    monkeypatch.setattr(frames, "THREADS", 1)
     for name in "xyz":
         (tmp_path / "eight" / "a").mkdir(parents=True, exist_ok=True)
         Image.fromarray(values(200).astype(np.uint8)).save(tmp_path / "eight" / "a" / f"{name}.png")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.clips import MOST_FRAMES, chosen
+from sonosynth.data.readers.base import MOST_FRAMES, evenly_spaced
 from sonosynth.data.scan import decode_all, decode_image, read_source, scan
 from sonosynth.data.source import Source
 
@@ -53,7 +53,7 @@ def pictures(source: Source) -> list[np.ndarray]:
 
 @given(st.integers(1, 5000))
 def test_chosen_frames_are_few_evenly_spaced_and_inside(count: int) -> None:
-    frames = chosen(count)
+    frames = evenly_spaced(count)
     assert len(frames) == min(count, MOST_FRAMES) and frames == sorted(set(frames))
     assert frames[0] >= 0 and frames[-1] < count
     gaps = np.diff(frames)
@@ -67,7 +67,7 @@ def test_frames_of_a_clip_are_images_of_one_group(tmp_path: Path, suffix: str) -
     clip(tmp_path / "a" / f"x{suffix}", frames)
     clip(tmp_path / "b" / f"y{suffix}", other)
     source = read_source(tmp_path)
-    taken = chosen(25)
+    taken = evenly_spaced(25)
     assert source.kind == "image folder"
     assert [item.id for item in source.items] == [f"x_f{i:04d}" for i in taken] + [f"y_f{i:04d}" for i in range(3)]
     assert [item.group for item in source.items] == ["1"] * 10 + ["2"] * 3
@@ -109,8 +109,8 @@ def test_animations_and_stacks_are_sampled_as_clips_are(tmp_path: Path, name: st
     animation(tmp_path / "a" / name, frames, **({"lossless": True} if name == "x.webp" else {}))
     clip(tmp_path / "a" / "y.avi", frames).rename(tmp_path / "a" / "y.AVI")
     source = read_source(tmp_path)
-    assert [(item.frame, item.group) for item in source.items] == [(i, g) for g in "12" for i in chosen(50)]
-    assert all(np.array_equal(image, frames[chosen(50)[i % 10]]) for i, image in enumerate(pictures(source)))
+    assert [(item.frame, item.group) for item in source.items] == [(i, g) for g in "12" for i in evenly_spaced(50)]
+    assert all(np.array_equal(image, frames[evenly_spaced(50)[i % 10]]) for i, image in enumerate(pictures(source)))
     kinds = {"x.gif": "GIF clip", "x.png": "APNG clip", "x.webp": "WebP clip", "x.tif": "TIFF stack"}
     assert any(mode.startswith(kinds[name]) for mode in scan(source).summary()["modes"])
 
@@ -121,8 +121,8 @@ def test_the_default_image_of_an_animated_png_may_be_no_frame(tmp_path: Path) ->
     still, path = Image.new("L", (48, 32), 255), tmp_path / "a" / "x.png"
     still.save(path, save_all=True, append_images=[Image.fromarray(frame) for frame in frames], default_image=True)
     source = read_source(tmp_path)
-    assert [item.frame for item in source.items] == chosen(12)
-    assert all(np.array_equal(image, frames[i]) for i, image in zip(chosen(12), pictures(source), strict=True))
+    assert [item.frame for item in source.items] == evenly_spaced(12)
+    assert all(np.array_equal(image, frames[i]) for i, image in zip(evenly_spaced(12), pictures(source), strict=True))
     still.save(path, save_all=True, append_images=[Image.fromarray(frames[0])], default_image=True)
     assert [item.frame for item in read_source(tmp_path).items] == [None]
 

@@ -22,8 +22,9 @@ from pydicom.uid import (
 
 from dicom_files import LOSSLESS, coded, dataset, encapsulated, jpeg, region, write
 from sonosynth.core.errors import SourceError, UnreadableImageError
+from sonosynth.data.readers.base import COLOUR, DecodedImage
 from sonosynth.data.readers.dicom.pixels import DicomFile
-from sonosynth.data.readers.images import COLOUR, DecodedImage
+from sonosynth.data.readers.frames import expand_frames
 from sonosynth.data.scan import decode_image
 from sonosynth.data.source import ReadOptions, Source, SourceItem
 
@@ -69,9 +70,9 @@ def test_frames_are_decoded_one_by_one(tmp_path: Path, syntax: UID) -> None:
     frames = RNG.integers(0, 256, (5, 21, 31), dtype=np.uint8)
     file = DicomFile(write(tmp_path / "x.dcm", coded(dataset(frames), syntax)))
     for index in (4, 0, 2, 1, 3):
-        assert np.array_equal(file.picture(index).grey, frames[index])
+        assert np.array_equal(file.image(index).grey, frames[index])
     with pytest.raises(UnreadableImageError, match="5 frames"):
-        file.picture(5)
+        file.image(5)
 
 
 def test_frames_found_through_an_extended_offset_table(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_frames_found_through_an_extended_offset_table(tmp_path: Path) -> None:
     data.compress(JPEGLSLossless, encapsulate_ext=True, generate_instance_uid=False)
     assert "ExtendedOffsetTable" in data
     file = DicomFile(write(tmp_path / "x.dcm", data))
-    assert all(np.array_equal(file.picture(i).grey, frames[i]) for i in range(3))
+    assert all(np.array_equal(file.image(i).grey, frames[i]) for i in range(3))
 
 
 # ---------------------------------------------------------------------------------------------------- colours
@@ -253,7 +254,7 @@ def test_a_multi_frame_ultrasound_file() -> None:
     columns = slice(found.RegionLocationMinX0, found.RegionLocationMaxX1 + 1)
     file = DicomFile(path)
     for index in (0, 7):
-        assert np.array_equal(file.picture(index).grey, luma(data.pixel_array[index])[rows, columns])
+        assert np.array_equal(file.image(index).grey, luma(data.pixel_array[index])[rows, columns])
 
 
 def test_a_palette_ultrasound_file() -> None:
@@ -381,7 +382,6 @@ def test_a_deflated_bomb_is_refused_before_it_is_inflated(tmp_path: Path, monkey
 def test_damaged_files_give_pixels_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, syntax: UID, flips: list[tuple[float, int]], share: float
 ) -> None:
-    from sonosynth.data.readers.frames import spread
     from sonosynth.data.scan import decode_all
 
     folder = tmp_path_factory.mktemp("fuzz")
@@ -393,7 +393,7 @@ def test_damaged_files_give_pixels_or_an_error(
     for at, change in flips:
         content[132 + int(at * (len(content) - 132))] ^= change
     (folder / "x.dcm").write_bytes(content[: int(len(content) * share)])
-    items, notes = spread(folder, [SourceItem(folder / "x.dcm", "a", None, "")], True, ReadOptions())
+    items, notes = expand_frames(folder, [SourceItem(folder / "x.dcm", "a", None, "")], True, ReadOptions())
     source = Source("DICOM folder", folder, items[:50], ("a",), tuple(notes))
     try:
         _, pictures = decode_all(source, lambda item, picture: picture, skip_unreadable=True)

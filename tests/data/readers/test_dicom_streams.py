@@ -113,9 +113,9 @@ def test_a_damaged_frame_that_the_table_names_does_not_cost_the_others(tmp_path:
     streams = code_streams(JPEGLSLossless)
     streams[2] = bytes(len(streams[2]))
     file = DicomFile(write(tmp_path / "x.dcm", encapsulated(dataset(FRAMES), streams, JPEGLSLossless)))
-    assert np.array_equal(file.picture(3).grey, FRAMES[3])
+    assert np.array_equal(file.image(3).grey, FRAMES[3])
     with pytest.raises(UnreadableImageError, match="frame 2 has no JPEG header"):
-        file.picture(2)
+        file.image(2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -132,7 +132,7 @@ def test_native_ybr_422_of_several_frames(tmp_path: Path) -> None:
     body = np.concatenate([pairs, np.full_like(pairs, 128)], axis=3).tobytes()
     data = dataset(np.zeros((5, 21, 30, 3), np.uint8), "YBR_FULL_422", PixelData=body)
     file = DicomFile(write(tmp_path / "x.dcm", data))
-    assert all(np.array_equal(file.picture(i).grey, grey[i]) for i in range(5))
+    assert all(np.array_equal(file.image(i).grey, grey[i]) for i in range(5))
     data.NumberOfFrames = 4
     assert "gives 4 frames, the pixel data hold 5" in refused(tmp_path / "x.dcm", data)
 
@@ -191,11 +191,11 @@ def test_lossless_jpeg_is_exact(tmp_path: Path, bits: int, components: int, pred
 
 
 def test_lossless_jpeg_of_ybr_becomes_what_native_ybr_does(tmp_path: Path) -> None:
-    native = DicomFile(write(tmp_path / "n.dcm", dataset(COLOURS[None], "YBR_FULL"))).picture(None).grey
+    native = DicomFile(write(tmp_path / "n.dcm", dataset(COLOURS[None], "YBR_FULL"))).image(None).grey
     for ids, same in (((1, 2, 3), "YBR_FULL"), ((82, 71, 66), "RGB")):  # components named R, G and B are these
         data = encapsulated(dataset(COLOURS[None], "YBR_FULL"), [lossless_jpeg(COLOURS, 8, ids=ids)], JPEGLossless)
-        grey = DicomFile(write(tmp_path / "x.dcm", data)).picture(None).grey
-        whole = DicomFile(write(tmp_path / "r.dcm", dataset(COLOURS[None], same))).picture(None).grey
+        grey = DicomFile(write(tmp_path / "x.dcm", data)).image(None).grey
+        whole = DicomFile(write(tmp_path / "r.dcm", dataset(COLOURS[None], same))).image(None).grey
         assert np.array_equal(grey, whole) and np.array_equal(grey, native) == (same == "YBR_FULL")
 
 
@@ -210,7 +210,7 @@ def test_lossless_jpeg_of_signed_values(tmp_path: Path, precision: int) -> None:
 
 def test_eight_bits_in_sixteen_allocated(tmp_path: Path) -> None:
     data = dataset(FRAMES[:1].astype(np.uint16), BitsStored=8, HighBit=7)
-    picture = DicomFile(write(tmp_path / "x.dcm", coded(data, JPEGLosslessSV1))).picture(None)
+    picture = DicomFile(write(tmp_path / "x.dcm", coded(data, JPEGLosslessSV1))).image(None)
     assert np.array_equal(picture.grey, FRAMES[0])
 
 
@@ -222,7 +222,7 @@ def shortened(stream: bytes) -> bytes:
 def test_a_lossless_jpeg_cut_short_is_damaged(tmp_path: Path, syntax: UID) -> None:
     data = encapsulated(dataset(FRAMES[:1]), [shortened(lossless_jpeg(FRAMES[0], 8))], syntax)
     with pytest.raises(UnreadableImageError, match=r"is damaged or cut short \(JPEG Lossless"):
-        DicomFile(write(tmp_path / "x.dcm", data)).picture(None)
+        DicomFile(write(tmp_path / "x.dcm", data)).image(None)
 
 
 # ---------------------------------------------------------------------------------------------------- deep JPEG
@@ -239,7 +239,7 @@ def test_extended_jpeg_of_twelve_bits(tmp_path: Path) -> None:
     assert code_stream(stream) == CodeStream(48, 64, 1, 12, 0xC1, False, b"\1")
     data = encapsulated(dataset(values[None], BitsStored=12, HighBit=11), [stream], JPEGExtended12Bit)
     assert np.array_equal(stored(tmp_path / "x.dcm", data), imagecodecs.jpeg8_decode(stream))
-    grey = DicomFile(tmp_path / "x.dcm").picture(None).grey
+    grey = DicomFile(tmp_path / "x.dcm").image(None).grey
     assert abs(grey - values * (255 / 4095)).max() < 1
 
 
@@ -273,11 +273,11 @@ def test_high_throughput_jpeg_2000(tmp_path: Path) -> None:
 @pytest.mark.parametrize("syntax", [*LOSSLESS, JPEGBaseline8Bit], ids=lambda uid: uid.keyword)
 def test_other_plugins_move_no_value(tmp_path: Path, syntax: UID, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "x.dcm", coded(dataset(FRAMES[:1]), syntax))
-    before = DicomFile(path).picture(None).grey
+    before = DicomFile(path).image(None).grey
     decoder = get_decoder(syntax)
     wrong = {"gdcm": lambda source, runner: bytes(21 * 31)}
     monkeypatch.setattr(decoder, "_available", wrong | decoder._available)
-    assert np.array_equal(DicomFile(path).picture(None).grey, before) and before.any()
+    assert np.array_equal(DicomFile(path).image(None).grey, before) and before.any()
 
 
 def altered(stream: bytes, old: bytes, new: bytes) -> bytes:
@@ -305,7 +305,7 @@ def test_a_code_stream_must_agree_with_its_header(
     monkeypatch.setattr(imagecodecs, "jpeg8_decode", lambda *args, **options: calls.append(args))
     file = DicomFile(write(tmp_path / "x.dcm", encapsulated(dataset(FRAMES[:1]), [stream], JPEGLosslessSV1)))
     with pytest.raises(UnreadableImageError, match=message) as error:
-        file.picture(None)
+        file.image(None)
     assert "damaged" not in str(error.value) and not calls
 
 
@@ -339,7 +339,7 @@ def too_deep() -> Dataset:
 )
 def test_other_code_streams_that_are_not_read(tmp_path: Path, made: Callable[[], Dataset], message: str) -> None:
     with pytest.raises(UnreadableImageError, match=message):
-        DicomFile(write(tmp_path / "x.dcm", made())).picture(None)
+        DicomFile(write(tmp_path / "x.dcm", made())).image(None)
 
 
 def test_headers_of_code_streams() -> None:

@@ -18,8 +18,8 @@ from pydicom.uid import (
 
 from dicom_files import coded, dataset, write
 from sonosynth.core.errors import UnreadableImageError
+from sonosynth.data.readers.base import DecodedImage
 from sonosynth.data.readers.dicom.pixels import DicomFile
-from sonosynth.data.readers.images import DecodedImage
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (1, 21, 31), dtype=np.uint8)
@@ -29,7 +29,7 @@ ORDERS = pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda uid: uid.keyword
 
 
 def read(path: Path, data: Dataset, frame: int | None = None, syntax: UID = ExplicitVRLittleEndian) -> DecodedImage:
-    return DicomFile(write(path, coded(data, syntax))).picture(frame)
+    return DicomFile(write(path, coded(data, syntax))).image(frame)
 
 
 def refused(path: Path, data: Dataset, frame: int | None = None) -> str:
@@ -229,7 +229,7 @@ def test_a_window_that_is_no_number_is_ignored_and_told(tmp_path: Path, kind: st
     )
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"1111" if kind == "WindowCenter" else b"2222", text))
-    picture = DicomFile(path).picture(None)
+    picture = DicomFile(path).image(None)
     assert np.array_equal(picture.grey, full_range(TWELVE[0], 12))
     told = "window whose centre or width is no finite number ignored: full range of 12 bits"
     assert told in (picture.note or "").split("; ") and "scaled to 8" not in (picture.note or "")
@@ -270,7 +270,7 @@ def test_a_rescale_that_is_no_number(tmp_path: Path) -> None:
     path = write(tmp_path / "x.dcm", dataset(GREY, RescaleSlope="1111", RescaleIntercept="0"))
     path.write_bytes(path.read_bytes().replace(b"1111", b"a1b "))
     with pytest.raises(UnreadableImageError, match="rescale slope or intercept is no finite number"):
-        DicomFile(path).picture(None)
+        DicomFile(path).image(None)
 
 
 @pytest.mark.parametrize(

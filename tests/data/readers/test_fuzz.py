@@ -17,7 +17,7 @@ from deep_files import png, pnm, tiff
 from hostile.case import encoded
 from sonosynth.core.errors import SonosynthError, UnreadableImageError
 from sonosynth.data.prepare import prepare
-from sonosynth.data.readers.images import decode_file
+from sonosynth.data.readers.images import decode_image_file
 from sonosynth.data.scan import read_source, scan
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -114,14 +114,14 @@ def damaged(draw: st.DrawFn, whole: bytes, most: int = 6) -> bytes:
 def test_a_damaged_picture_gives_pixels_or_a_line(tmp_path: Path, whole: bytes) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(whole)
-    assert decode_file(path).grey.ndim == 2
+    assert decode_image_file(path).grey.ndim == 2
 
     @FUZZ
     @given(damaged(whole))
     def fuzz(content: bytes) -> None:
         path.write_bytes(content)
         try:
-            grey = decode_file(path).grey
+            grey = decode_image_file(path).grey
         except UnreadableImageError as error:
             assert str(path) in str(error) and "\n" not in str(error)
         else:
@@ -158,7 +158,7 @@ def test_a_damaged_volume_gives_pixels_or_a_line(tmp_path: Path, suffix: str) ->
 def test_bytes_of_no_format_give_pixels_or_a_line(tmp_path: Path, start: bytes, rest: bytes) -> None:
     (tmp_path / "x.png").write_bytes(start + rest)
     try:
-        assert decode_file(tmp_path / "x.png").grey.size
+        assert decode_image_file(tmp_path / "x.png").grey.size
     except UnreadableImageError as error:
         assert "x.png: " in str(error)
 

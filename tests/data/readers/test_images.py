@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from sonosynth.core.errors import UnreadableImageError
-from sonosynth.data.readers.images import decode_file
+from sonosynth.data.readers.images import decode_image_file
 
 RAMP = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 
@@ -21,13 +21,13 @@ def write(path: Path, picture: Image.Image, **options) -> Path:
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".gif", ".pgm"])
 def test_grey_is_taken_as_it_is(tmp_path: Path, suffix: str) -> None:
-    picture = decode_file(write(tmp_path / f"x{suffix}", Image.fromarray(RAMP)))
+    picture = decode_image_file(write(tmp_path / f"x{suffix}", Image.fromarray(RAMP)))
     assert np.array_equal(picture.grey, RAMP) and picture.grey.dtype == np.uint8
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
 def test_grey_stored_otherwise_keeps_its_values(tmp_path: Path, mode: str) -> None:
-    picture = decode_file(write(tmp_path / "x.png", Image.fromarray(RAMP).convert(mode)))
+    picture = decode_image_file(write(tmp_path / "x.png", Image.fromarray(RAMP).convert(mode)))
     assert np.array_equal(picture.grey, RAMP)
     assert picture.original_mode == mode
     assert picture.note == (None if mode == "LA" else f"grey stored as {mode}")
@@ -35,13 +35,13 @@ def test_grey_stored_otherwise_keeps_its_values(tmp_path: Path, mode: str) -> No
 
 def test_grey_jpeg_with_three_channels_is_no_overlay(tmp_path: Path) -> None:
     smooth = Image.fromarray(RAMP).resize((64, 64)).convert("RGB")
-    assert decode_file(write(tmp_path / "x.jpg", smooth, quality=70)).note == "grey stored as RGB"
+    assert decode_image_file(write(tmp_path / "x.jpg", smooth, quality=70)).note == "grey stored as RGB"
 
 
 def test_coloured_pixels_are_an_overlay_and_become_luma(tmp_path: Path) -> None:
     rgb = np.stack([RAMP] * 3, axis=2)
     rgb[3, 4] = (255, 255, 0)
-    picture = decode_file(write(tmp_path / "x.png", Image.fromarray(rgb)))
+    picture = decode_image_file(write(tmp_path / "x.png", Image.fromarray(rgb)))
     assert picture.note == "colour overlay"
     assert picture.grey[3, 4] == round(0.299 * 255 + 0.587 * 255)
     assert picture.grey[0, 0] == RAMP[0, 0]
@@ -49,13 +49,13 @@ def test_coloured_pixels_are_an_overlay_and_become_luma(tmp_path: Path) -> None:
 
 def test_cmyk(tmp_path: Path) -> None:
     cmyk = Image.fromarray(np.full((8, 8, 4), [0, 0, 0, 155], np.uint8), "CMYK")
-    picture = decode_file(write(tmp_path / "x.tif", cmyk))
+    picture = decode_image_file(write(tmp_path / "x.tif", cmyk))
     assert picture.original_mode == "CMYK" and (picture.grey == 100).all()
     assert picture.note == "grey stored as CMYK"
 
 
 def test_one_bit(tmp_path: Path) -> None:
-    picture = decode_file(write(tmp_path / "x.png", Image.fromarray(RAMP > 100)))
+    picture = decode_image_file(write(tmp_path / "x.png", Image.fromarray(RAMP > 100)))
     assert picture.original_mode == "1" and np.array_equal(picture.grey, np.where(RAMP > 100, 255, 0))
     assert picture.note == "1 bit a pixel (a mask?)"
 
@@ -64,7 +64,7 @@ def test_one_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("top", "bits"), [(255, 8), (256, 12), (4095, 12), (4096, 16), (65535, 16)])
 def test_sixteen_bit_files_are_scaled_by_the_depth_in_use(tmp_path: Path, suffix: str, top: int, bits: int) -> None:
     values = np.array([[0, top // 2, top]], dtype=np.uint16)
-    picture = decode_file(write(tmp_path / f"x{suffix}", Image.fromarray(values)))
+    picture = decode_image_file(write(tmp_path / f"x{suffix}", Image.fromarray(values)))
     assert (
         picture.original_mode == "I;16" and (picture.note or "").split("; ")[0] == f"16-bit file with {bits}-bit values"
     )
@@ -74,21 +74,21 @@ def test_sixteen_bit_files_are_scaled_by_the_depth_in_use(tmp_path: Path, suffix
 def test_floating_point_has_no_known_range(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", Image.fromarray(np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)))
     with pytest.raises(UnreadableImageError, match="unknown range"):
-        decode_file(path)
+        decode_image_file(path)
 
 
 def test_transparent_pixels_are_black(tmp_path: Path) -> None:
     rgba = np.full((4, 4, 4), 200, np.uint8)
     rgba[..., 3] = 255
     rgba[0, 0, 3] = 0
-    picture = decode_file(write(tmp_path / "x.png", Image.fromarray(rgba)))
+    picture = decode_image_file(write(tmp_path / "x.png", Image.fromarray(rgba)))
     assert picture.grey[0, 0] == 0 and picture.grey[1, 1] == 200
     assert picture.note == "transparent pixels laid over black; grey stored as RGBA"
 
 
 def test_a_transparent_palette_entry_is_black(tmp_path: Path) -> None:
     palette = Image.fromarray(RAMP).convert("P")
-    assert decode_file(write(tmp_path / "x.png", palette, transparency=int(RAMP[5, 5]))).grey[5, 5] == 0
+    assert decode_image_file(write(tmp_path / "x.png", palette, transparency=int(RAMP[5, 5]))).grey[5, 5] == 0
 
 
 # From stored pixels to upright ones, by EXIF orientation.
@@ -119,7 +119,7 @@ TIFFS: dict[str, tuple[np.ndarray, dict[str, object], np.ndarray]] = {
 
 
 def check_upright(path: Path, orientation: int, stored: np.ndarray) -> None:
-    picture = decode_file(path)
+    picture = decode_image_file(path)
     assert np.array_equal(picture.grey, UPRIGHT[orientation](stored))
     assert ("turned upright by its EXIF orientation" in (picture.note or "")) == (orientation != 1)
 
@@ -152,7 +152,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, mode: str) -> 
         pytest.skip("not of this format")
     picture = Image.fromarray(DEEP) if mode == "I;16" else Image.fromarray(RAMP).convert(mode)
     how = {".webp": {"lossless": True}, ".jpg": {"quality": 95}, ".png": {}}[suffix]
-    stored = decode_file(write(tmp_path / f"plain{suffix}", picture, **how)).grey
+    stored = decode_image_file(write(tmp_path / f"plain{suffix}", picture, **how)).grey
     for orientation in UPRIGHT:
         exif = Image.Exif()
         exif[0x0112] = orientation
@@ -163,13 +163,13 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, mode: str) -> 
 def test_an_orientation_that_is_none_turns_nothing(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = decode_file(write(tmp_path / "x.png", Image.fromarray(RAMP), exif=exif))
+    picture = decode_image_file(write(tmp_path / "x.png", Image.fromarray(RAMP), exif=exif))
     assert np.array_equal(picture.grey, RAMP) and picture.note is None
 
 
 def test_the_first_of_several_frames_is_taken(tmp_path: Path) -> None:
     frames = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
-    picture = decode_file(write(tmp_path / "x.tif", frames[0], save_all=True, append_images=frames[1:]))
+    picture = decode_image_file(write(tmp_path / "x.tif", frames[0], save_all=True, append_images=frames[1:]))
     assert np.array_equal(picture.grey, RAMP) and picture.note == "first of 2 frames"
 
 
@@ -181,7 +181,7 @@ def test_a_file_cut_short_anywhere_is_an_error(tmp_path: Path) -> None:
             path = tmp_path / f"cut{suffix}"
             path.write_bytes(whole[: int(len(whole) * share)])
             with pytest.raises(UnreadableImageError, match=f"cut{suffix}: .*--skip-unreadable"):
-                decode_file(path)
+                decode_image_file(path)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_file_cut_short_anywhere_is_an_error(tmp_path: Path) -> None:
 def test_what_is_no_image_is_an_error(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(UnreadableImageError, match=reason):
-        decode_file(tmp_path / "x.png")
+        decode_image_file(tmp_path / "x.png")
 
 
 def test_a_damaged_byte_is_an_error(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_damaged_byte_is_an_error(tmp_path: Path) -> None:
     content[content.index(b"IDAT") + 8] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(UnreadableImageError, match=r"x\.png: damaged"):
-        decode_file(path)
+        decode_image_file(path)
 
 
 def test_a_decompression_bomb_is_an_error(tmp_path: Path) -> None:
@@ -216,12 +216,12 @@ def test_a_decompression_bomb_is_an_error(tmp_path: Path) -> None:
         body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0" * 100)) + chunk(b"IEND", b"")
         (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
         with pytest.raises(UnreadableImageError, match=r"more than .* pixels"):
-            decode_file(tmp_path / "x.png")
+            decode_image_file(tmp_path / "x.png")
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError, match="No such file"):
-        decode_file(tmp_path / "x.png")
+        decode_image_file(tmp_path / "x.png")
 
 
 def test_no_warning_of_a_decoder_and_none_of_its_words_come_through(tmp_path: Path, capfd) -> None:
@@ -229,6 +229,6 @@ def test_no_warning_of_a_decoder_and_none_of_its_words_come_through(tmp_path: Pa
     content[40] ^= 0xFF
     (tmp_path / "x.tif").write_bytes(content)
     with pytest.raises(UnreadableImageError, match="damaged"):
-        decode_file(tmp_path / "x.tif")
+        decode_image_file(tmp_path / "x.tif")
     os.write(2, b"heard again")
     assert capfd.readouterr().err == "heard again"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.prepare import prepare, source_fingerprint
-from sonosynth.data.readers.images import COLOUR
+from sonosynth.data.readers.base import COLOUR
 from sonosynth.data.readers.npz import read_npz
 from sonosynth.data.scan import decode_all, decode_image, read_source, scan
 from sonosynth.data.source import Source

@@ -9,10 +9,9 @@ from sonosynth.core.errors import SourceError
 from sonosynth.core.text import counted
 from sonosynth.data.imageset import MANIFEST
 from sonosynth.data.masks import find_masks, is_images_folder, masks_apart
-from sonosynth.data.readers import clips, images, volumes
-from sonosynth.data.readers.dicom import header as dicom
 from sonosynth.data.readers.dicom.header import is_dicom
-from sonosynth.data.readers.frames import spread
+from sonosynth.data.readers.frames import expand_frames
+from sonosynth.data.readers.registry import data_files, is_image
 from sonosynth.data.source import (
     ReadOptions,
     Source,
@@ -35,12 +34,6 @@ _PART = re.compile(
 _NUMBERED = re.compile(r"\d")
 
 
-def is_image(path: Path, force_dicom: bool) -> bool:
-    """Return whether `path` is named as a picture, a clip or a volume, or is a DICOM file. Raises SourceError."""
-    some_of = path.suffix.lower() in images.SUFFIXES | clips.SUFFIXES or volumes.is_volume(path)
-    return some_of or dicom.is_dicom(path, force_dicom)
-
-
 class Folder:
     """The entries of one folder, in natural order.
 
@@ -53,8 +46,8 @@ class Folder:
         linked: those of `folders` that are links, which are not looked into.
     """
 
-    def __init__(self, path: Path, force_dicom: bool, nested: bool = False) -> None:
-        """List `path`, and if `nested` its subfolders; `force_dicom`: see `is_dicom`.
+    def __init__(self, path: Path, options: ReadOptions, nested: bool = False) -> None:
+        """List `path`, and if `nested` its subfolders; `options` say which files are images.
 
         Raises SourceError if a folder cannot be listed, or a name is not text.
         """
@@ -62,14 +55,14 @@ class Folder:
         self.folders = [entry for entry in shown if entry.is_dir()]
         # A broken link counts as an image, so that it is named as unreadable and not lost.
         files = [entry for entry in shown if not entry.is_dir()]
-        self.images = [entry for entry in files if is_image(entry, force_dicom)]
+        self.images = [entry for entry in files if is_image(entry, options)]
         images = set(self.images)
-        images |= volumes.data_files(self.images)
+        images |= data_files(self.images)
         self.side = [entry for entry in files if entry not in images]
         self.below: dict[Path, list[Path]] = {}
         self.linked = [sub for sub in self.folders if nested and (sub.is_symlink() or _leads_up(path))]
         for sub in self.folders if nested else ():
-            if sub not in self.linked and (found := list(images_below(sub, force_dicom))):
+            if sub not in self.linked and (found := list(images_below(sub, options))):
                 self.below[sub] = found
         for entry in (path, *self.images) if self.all_images else ():
             check_name(entry)
@@ -80,14 +73,14 @@ class Folder:
         return [*self.images, *(image for found in self.below.values() for image in found)]
 
 
-def images_below(folder: Path, force_dicom: bool) -> Iterable[Path]:
+def images_below(folder: Path, options: ReadOptions) -> Iterable[Path]:
     """Yield the images in `folder` and below, in natural order; hidden ones and linked folders are left out.
 
     Raises SourceError if a folder cannot be listed, or a name on the way to an image is not text.
     """
     checked = set()
     for file in files_below(folder):
-        if is_image(file, force_dicom):
+        if is_image(file, options):
             for place in (file, *file.parents):
                 if place in checked or place == folder.parent:
                     break
@@ -107,14 +100,14 @@ def _leads_up(folder: Path) -> bool:
 def read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
     """Return the images in the class folders below `root`, whose entries are `here`. Raises SourceError."""
     force = options.force_dicom
-    found = {folder.name: Folder(folder, force, nested=True) for folder in here.folders}
+    found = {folder.name: Folder(folder, options, nested=True) for folder in here.folders}
     apart = masks_apart(root, [path for folder in found.values() for path in folder.all_images])
     base, masks_in = root, set(apart)
     left = [name for name, folder in found.items() if set(folder.all_images) - masks_in]
     _check_parts(root, {name: found[name] for name in left}, masks_in)
     if apart and len(left) == 1 and is_images_folder(left[0]) and not found[left[0]].images:
         base = root / left[0]  # images/CLASS and masks/CLASS
-        found = {folder.name: Folder(folder, force, nested=True) for folder in found[left[0]].folders}
+        found = {folder.name: Folder(folder, options, nested=True) for folder in found[left[0]].folders}
         _check_parts(base, {name: folder for name, folder in found.items() if folder.all_images}, masks_in)
     pictures = {
         name: there
@@ -145,7 +138,7 @@ def read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
     beside = any(mask.parent == image.parent for image, of in masks.of.items() for mask in of)
     notes = [f"subfolder '{name}' holds all images of all classes: no group" for name in shared]
     notes += [*masks.notes(), *_folder_notes(here, found, files), *links_out(root, (item.path for item in files))]
-    items, more = spread(root, files, False, options)
+    items, more = expand_frames(root, files, False, options)
     held = {item.label for item in items}
     if not held:
         raise SourceError(f"{root} holds no images, only other DICOM objects; give a folder with images")

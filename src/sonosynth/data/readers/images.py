@@ -1,74 +1,122 @@
-"""One image file to grey pixels, by rules that are written down."""
+"""Still images, animations and TIFF stacks: PNG, JPEG, BMP, TIFF, GIF, WebP, PGM and PPM to grey pixels."""
 
 import math
 import re
 import struct
 import threading
 import warnings
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.core.files import unreadable_reason
+from sonosynth.core.types import Array
+from sonosynth.data.readers.base import (
+    COLOUR,
+    DAMAGE,
+    LARGEST,
+    DecodedFrames,
+    DecodedImage,
+    Encoding,
+    FileContents,
+    Reader,
+    damaged,
+    evenly_spaced,
+    from_colours,
+    from_high_depth,
+    joined_notes,
+    too_large,
+    unreadable,
+)
 from sonosynth.data.readers.bit_depth import FULL, UNKNOWN_RANGE, BitDepth, HighDepthImage, as_uint16
 from sonosynth.data.readers.tiff import Tiff, is_tiff, quiet_decoder
+from sonosynth.data.source import ReadOptions
 
 SUFFIXES = frozenset(
     (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
 # Named, so that no file can reach a decoder that starts another program (EPS).
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
-# What Pillow, tifffile and imagecodecs raise on damaged files.
-DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError, struct.error,
-    zlib.error,
-)  # fmt: skip
-_COLOUR_TOLERANCE = 10  # grey levels between channels: JPEG stores grey as RGB with small differences
 _ORIENTATION = 0x0112
-_TURNS: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: np.fliplr,
-    3: lambda pixels: np.rot90(pixels, 2),
-    4: np.flipud,
-    5: np.transpose,
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: np.rot90(pixels, 2).T,
-    8: np.rot90,
-}  # from pixels as stored to upright, by EXIF orientation
 _CLIP_NAMES = {"PNG": "APNG clip", "WEBP": "WebP clip", "GIF": "GIF clip"}
 _SNIFFED = 32  # bytes at the start of a file that tell what it is
 _MOST_CHUNKS = 10_000  # of a PNG before its pixels
 _LONGEST_NUMBER = 10  # digits in a plain PGM or PPM
 _LARGE = 1 << 24  # pixels from which on files are decoded one at a time, so that threads do not add up their memory
 _opening, _decoding_large = threading.Lock(), threading.Lock()
-LARGEST = 1 << 30  # bytes of a file; the most pixels that are read, stored plainly with 16 bits and four channels, fit
-
-COLOUR = "colour overlay"
-HOW_TO_SKIP = "; replace or remove it, or leave it out with 'sonosynth data prepare --skip-unreadable'"
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedImage:
-    """One decoded file.
-
-    Attributes:
-        grey: uint8 ``[H, W]``, 0 (black) to 255 (white).
-        original_mode: Pillow's name of the stored pixel format, e.g. "L", "RGB", "I;16".
-        note: what was converted, several things separated by "; "; None for plain 8-bit grey.
-    """
-
-    grey: np.ndarray
-    original_mode: str
-    note: str | None
+_HEAD = 1 << 18  # bytes from the start of a WebP file in which its kind is looked for
+_LOSSY_TIFF = ("jpeg", "webp")
+_TIFF_BITS = 258  # the tag BitsPerSample
+_MODE_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 16, "F": 32}
+# ITU-T T.81, table K.1, in raster order.
+_LUMINANCE = np.array((
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
+    14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+))  # fmt: skip
 
 
-def decode_file(path: Path, depth: BitDepth | None = None) -> DecodedImage:
+class ImageReader(Reader):
+    """Files that Pillow and tifffile open; those of several frames are clips."""
+
+    max_bytes = LARGEST
+
+    def recognises(self, path: Path, options: ReadOptions) -> bool:
+        """By the suffix; what the file is goes by its content."""
+        return path.suffix.lower() in SUFFIXES
+
+    def contents(self, path: Path, options: ReadOptions) -> FileContents:
+        """Count the frames; pixels are not decoded."""
+        count = _count_frames(path)
+        return FileContents() if count == 1 else FileContents(evenly_spaced(count), path, sampled=("clip", "frames"))
+
+    def open(self, path: Path, options: ReadOptions, depth: BitDepth) -> "_StillOrFrames":
+        """Decode nothing yet: of a still image all, of a clip the frames that are taken."""
+        return _StillOrFrames(path, depth)
+
+    def encoding(self, path: Path) -> Encoding:
+        """Give format, compression, JPEG quality and bits."""
+        try:
+            return _encoding(path)
+        except UnreadableImageError:
+            return super().encoding(path)  # told when it is decoded
+
+    def has_unstated_depth(self, path: Path) -> bool:
+        """Whether it is a TIFF of more than 8 bits, or a PNG of 16."""
+        with open_checked(path) as file:
+            if is_tiff(file.read(_SNIFFED)):
+                file.seek(0)
+                tiff = Tiff(file)
+                return any(tiff.is_high_depth(index) for index in tiff.frames)
+            return png_header(file).get(b"IHDR", b"")[8:9] == b"\x10"
+
+
+class _StillOrFrames:
+    def __init__(self, path: Path, depth: BitDepth) -> None:
+        self._path, self._depth = path, depth
+        self._frames: DecodedFrames | None = None
+
+    def image(self, frame: int | None) -> DecodedImage:
+        if frame is None:
+            return decode_image_file(self._path, self._depth)
+        if self._frames is None:
+            self._frames = DecodedFrames(self._path, self._decode())
+        return self._frames.image(frame)
+
+    def _decode(self) -> Iterator[tuple[int, DecodedImage]]:
+        wanted = evenly_spaced(_count_frames(self._path))
+        with _open_frames(self._path) as file:
+            for index in wanted:
+                yield index, file.image(index, self._depth)
+
+
+def decode_image_file(path: Path, depth: BitDepth | None = None) -> DecodedImage:
     """Decode the image file at `path` to grey, upright as its EXIF orientation says, the first frame of several.
 
     8-bit grey is taken as it is, fewer bits are spread over 0 to 255, inverted where the file says that 0 is white.
@@ -80,32 +128,18 @@ def decode_file(path: Path, depth: BitDepth | None = None) -> DecodedImage:
         UnreadableImageError: not an image or no plain file, damaged, cut short, too large, or of unknown value range.
         SourceError: values above the bits that the user gave.
     """
-    with picture_file(path) as file:
-        picture = file.picture(0, depth or BitDepth())
-        notes = [picture.note] if picture.note else []
+    with _open_frames(path) as file:
+        image = file.image(0, depth or BitDepth())
+        notes = [image.note] if image.note else []
         if file.count > 1:
             notes.append(f"first of {file.count} frames")
-        return replace(picture, note="; ".join(notes) or None)
-
-
-class PictureFile(Protocol):
-    """An open picture file: one image, or the frames of an animation or of a TIFF stack.
-
-    Attributes:
-        count: number of frames, 1 of a single image.
-    """
-
-    count: int
-
-    def picture(self, frame: int, depth: BitDepth) -> DecodedImage:
-        """Return frame `frame`, counted from 0, by the rules of `decode_file`. Raises what the decoder does."""
-        ...
+        return replace(image, note="; ".join(notes) or None)
 
 
 @contextmanager
-def picture_file(path: Path) -> Iterator[PictureFile]:
-    """Open the picture file at `path`; what decoders raise here and inside becomes an UnreadableImageError."""
-    with readable(path) as file:
+def _open_frames(path: Path) -> Iterator["_PillowFile | _TiffFile"]:
+    """Open the file at `path`; what decoders raise here and inside becomes an UnreadableImageError."""
+    with open_checked(path) as file:
         # Decoders get an open file: given a path, Pillow maps plain TIFF pixels with the sides of a turned image.
         tiff = is_tiff(file.read(_SNIFFED))
         file.seek(0)
@@ -117,8 +151,8 @@ def picture_file(path: Path) -> Iterator[PictureFile]:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[IO[bytes]]:
-    """Open the picture file at `path` for reading; what decoders raise inside becomes an UnreadableImageError."""
+def open_checked(path: Path) -> Iterator[IO[bytes]]:
+    """Open the image file at `path` for reading; what decoders raise inside becomes an UnreadableImageError."""
     try:
         if why := unreadable_reason(path, LARGEST):
             raise unreadable(path, why)
@@ -135,39 +169,21 @@ def readable(path: Path) -> Iterator[IO[bytes]]:
         raise damaged(path, error) from error
 
 
-def count_pictures(path: Path) -> int:
-    """Return the number of frames of the picture file at `path`, 1 of a single image; its pixels are not decoded.
-
-    Raises:
-        UnreadableImageError: the file cannot be opened, or its structure is damaged.
-    """
-    with readable(path) as file:
+def _count_frames(path: Path) -> int:
+    """Return the number of frames, 1 of a single image; pixels are not decoded. Raises UnreadableImageError."""
+    with open_checked(path) as file:
         start = file.read(_SNIFFED)
         animated = start[:4] == b"RIFF" and start[12:16] == b"VP8X" and bool(start[20:21]) and start[20] & 2
         if not (is_tiff(start) or start[:3] == b"GIF" or animated or b"acTL" in png_header(file)):
             return 1
-    with picture_file(path) as opened:
+    with _open_frames(path) as opened:
         return opened.count
 
 
-def is_undecided(path: Path) -> bool:
-    """Return whether the picture file at `path` may have 16 bits and state no depth; its pixels are not decoded.
-
-    Raises:
-        UnreadableImageError: the file cannot be opened, or its structure is damaged.
-    """
-    with readable(path) as file:
-        if is_tiff(file.read(_SNIFFED)):
-            file.seek(0)
-            tiff = Tiff(file)
-            return any(tiff.is_deep(index) for index in tiff.frames)
-        return png_header(file).get(b"IHDR", b"")[8:9] == b"\x10"
-
-
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open the picture file at `path` with Pillow, to look at its header; raises as `picture_file` does."""
-    with readable(path) as file, _opened(file) as stored:
+def open_with_pillow(path: Path) -> Iterator[Image.Image]:
+    """Open the image file at `path` with Pillow, to look at its header. Raises UnreadableImageError."""
+    with open_checked(path) as file, _opened(file) as stored:
         yield stored
 
 
@@ -186,7 +202,7 @@ def _one_at_a_time(width: int, height: int) -> AbstractContextManager[object]:
 
 
 class _PillowFile:
-    """A picture in any format but TIFF."""
+    """A file in any format but TIFF."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
@@ -198,10 +214,10 @@ class _PillowFile:
         frames = getattr(self._stored, "n_frames", 1) - self._first
         self.count = frames if frames > 1 else 1
 
-    def picture(self, frame: int, depth: BitDepth) -> DecodedImage:
+    def image(self, frame: int, depth: BitDepth) -> DecodedImage:
         stored, still = self._stored, self.count == 1
         with _one_at_a_time(*stored.size):
-            deep, mode = self._deep()
+            deep, mode = self._high_depth()
             if deep is not None and not still:
                 raise unreadable(self._path, "an animated PNG of 16 bits, which is not read; store its frames as files")
             if not still:
@@ -210,18 +226,19 @@ class _PillowFile:
             if deep is None:
                 stored.load()
                 mode = stored.mode if still else f"{_CLIP_NAMES[stored.format or '']} {stored.mode}"
-                grey, notes = to_grey(ImageOps.exif_transpose(stored))
-                return DecodedImage(grey, mode, _joined(notes, turn))
-        return from_deep(self._path, deep, depth, mode, turn)  # outside, for `depth` may have to read other files
+                grey, notes = _to_grey(ImageOps.exif_transpose(stored))
+                return DecodedImage(grey, mode, joined_notes(notes, turn))
+        return from_high_depth(self._path, deep, depth, mode, turn)  # outside, for `depth` may have to read other files
 
-    def _deep(self) -> tuple[HighDepthImage | None, str]:
+    def _high_depth(self) -> tuple[HighDepthImage | None, str]:
         """Return the pixels of a PNG of 16 bits, or of a PGM or PPM of more than 8, as they are stored; else None."""
         stored = self._stored
         if self._png.get(b"IHDR", b"")[8:9] == b"\x10":
             stated = max(self._png.get(b"sBIT", b"")[:3], default=0)
-            return _deep_png(self._file, stored, stated if 1 <= stated <= 16 else None)  # else the chunk is not valid
+            significant = stated if 1 <= stated <= 16 else None  # else the chunk is not valid
+            return _high_depth_png(self._file, stored, significant)
         if stored.format == "PPM" and stored.mode in ("I", "RGB"):
-            return _deep_pnm(self._file, stored), f"{stored.mode};16"
+            return _high_depth_pnm(self._file, stored), f"{stored.mode};16"
         if stored.mode == "F" or stored.mode.startswith("I"):
             raise ValueError(UNKNOWN_RANGE)
         return None, stored.mode
@@ -236,7 +253,7 @@ class _TiffFile:
         self.count = len(self._tiff.frames)
         self._stored: Image.Image | None = None
 
-    def picture(self, frame: int, depth: BitDepth) -> DecodedImage:
+    def image(self, frame: int, depth: BitDepth) -> DecodedImage:
         index, (height, width) = self._tiff.frames[frame], self._tiff.size
         turn = self._tiff.orientation(index)
         more = ["other pages left out: thumbnails, masks, or of another size"] if self._tiff.others else []
@@ -244,14 +261,14 @@ class _TiffFile:
         if reason := too_large(height, width) or too_large(*self._tiff.tile(index)):
             raise unreadable(self._path, reason)
         with _one_at_a_time(width, height):
-            deep = self._tiff.deep(index) if self._tiff.is_deep(index) else None
+            deep = self._tiff.high_depth(index) if self._tiff.is_high_depth(index) else None
             if deep is None:
-                grey, mode, notes = self._shallow(index)
-                return DecodedImage(grey, stack + mode, _joined(notes, turn, more))
-        picture = from_deep(self._path, deep[0], depth, stack + deep[1], turn)
-        return replace(picture, note="; ".join(filter(None, [picture.note, *more])) or None)
+                grey, mode, notes = self._low_depth(index)
+                return DecodedImage(grey, stack + mode, joined_notes(notes, turn, more))
+        image = from_high_depth(self._path, deep[0], depth, stack + deep[1], turn)
+        return replace(image, note="; ".join(filter(None, [image.note, *more])) or None)
 
-    def _shallow(self, index: int) -> tuple[np.ndarray, str, list[str]]:
+    def _low_depth(self, index: int) -> tuple[Array, str, list[str]]:
         """Return page `index` of at most 8 bits as grey, upright; its mode, and what was converted."""
         if self._stored is None:
             self._file.seek(0)
@@ -263,21 +280,8 @@ class _TiffFile:
         if palette := self._tiff.palette(index):
             upright.putpalette(palette)
             notes.append("palette entries of 8 bits in fields of 16")
-        grey, converted = to_grey(upright)
+        grey, converted = _to_grey(upright)
         return grey, self._stored.mode, [*converted, *notes]
-
-
-def _joined(notes: Sequence[str], turn: int, more: Sequence[str] = ()) -> str | None:
-    turned = ["turned upright by its EXIF orientation"] if turn in _TURNS else []
-    return "; ".join([*notes, *turned, *more]) or None
-
-
-def from_deep(path: Path, deep: HighDepthImage, depth: BitDepth, mode: str, turn: int = 1) -> DecodedImage:
-    """Return `deep` of the file at `path` as a picture, turned by the EXIF orientation `turn`. Raises SourceError."""
-    grey, notes, spread = deep.grey(path, depth)
-    if deep.values.ndim == 3:
-        notes.append(_colour_note(spread, mode))
-    return DecodedImage(np.ascontiguousarray(_TURNS.get(turn, np.asarray)(grey)), mode, _joined(notes, turn))
 
 
 def png_header(file: IO[bytes]) -> dict[bytes, bytes]:
@@ -300,7 +304,7 @@ def png_header(file: IO[bytes]) -> dict[bytes, bytes]:
     return found
 
 
-def _deep_png(file: IO[bytes], stored: Image.Image, significant: int | None) -> tuple[HighDepthImage, str]:
+def _high_depth_png(file: IO[bytes], stored: Image.Image, significant: int | None) -> tuple[HighDepthImage, str]:
     """Return the values of a PNG of 16 bits, of which Pillow keeps only the high byte unless it has one channel."""
     if stored.mode.startswith("I"):
         grey, clear = as_uint16(np.asarray(stored)), stored.info.get("transparency")
@@ -314,12 +318,11 @@ def _deep_png(file: IO[bytes], stored: Image.Image, significant: int | None) -> 
     channels = values.shape[2]
     alpha = values[..., -1] if channels in (2, 4) else None
     colours = values[..., :3] if channels > 2 else values[..., 0]
-    return HighDepthImage(colours, significant=significant, alpha=alpha), {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[
-        channels
-    ]
+    mode = {2: "LA;16", 3: "RGB;16", 4: "RGBA;16"}[channels]
+    return HighDepthImage(colours, significant=significant, alpha=alpha), mode
 
 
-def _deep_pnm(file: IO[bytes], stored: Image.Image) -> HighDepthImage | None:
+def _high_depth_pnm(file: IO[bytes], stored: Image.Image) -> HighDepthImage | None:
     """Return the values of a PGM or PPM with maxval above 255, which Pillow scales and rounds; None of another."""
     codec, _, offset, arguments = cast(ImageFile.ImageFile, stored).tile[0]
     maxval = arguments[1] if isinstance(arguments, tuple) else 65535 if arguments == "I;16B" else 255
@@ -337,19 +340,8 @@ def _deep_pnm(file: IO[bytes], stored: Image.Image) -> HighDepthImage | None:
     return HighDepthImage(values.reshape(shape), white=maxval)
 
 
-def damaged(path: Path, error: Exception) -> UnreadableImageError:
-    """Return the error that names `path` and repeats in one line what a decoder raised."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return unreadable(path, f"damaged or not readable: {' '.join(reason.split())}")
-
-
-def unreadable(path: Path, reason: str) -> UnreadableImageError:
-    """Return the error that names `path`, says why it cannot be read, and what to do."""
-    return UnreadableImageError(f"{path}: {reason}{HOW_TO_SKIP}")
-
-
-def to_grey(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
-    """Return uint8 ``[H, W]`` by the rules of `decode_file` for at most 8 bits, and what was converted."""
+def _to_grey(picture: Image.Image) -> tuple[Array, list[str]]:
+    """Return uint8 ``[H, W]`` by the rules of `decode_image_file` for at most 8 bits, and what was converted."""
     mode, notes = picture.mode, list[str]()
     if mode == "1":
         return np.asarray(picture.convert("L")), ["1 bit a pixel (a mask?)"]
@@ -367,31 +359,46 @@ def to_grey(picture: Image.Image) -> tuple[np.ndarray, list[str]]:
     return grey, notes
 
 
-def from_colours(rgb: np.ndarray, stored_as: str) -> tuple[np.ndarray, str]:
-    """Return the ITU-R 601 luma of uint8 ``[H, W, 3]`` as uint8 ``[H, W]``, exactly the value where channels are equal.
+# ---------------------------------------------------------------------------------------------------- encoding
 
-    The second value says whether there are colours, or that it is grey `stored_as` something else.
+
+def _encoding(path: Path) -> Encoding:
+    with open_checked(path) as file:  # most files are PNG, whose header says all without a decoder
+        chunks = png_header(file)
+    if len(header := chunks.get(b"IHDR", b"")) >= 9 and all(sides := struct.unpack(">II", header[:8])):
+        frames = int.from_bytes(chunks.get(b"acTL", b"\0\0\0\1")[:4], "big")
+        return Encoding("PNG", False, None, header[8], path.stat().st_size / (math.prod(sides) * max(frames, 1)))
+    with open_with_pillow(path) as stored:
+        pixels = stored.width * stored.height * getattr(stored, "n_frames", 1)
+        size, bits = path.stat().st_size / pixels, _MODE_BITS.get(stored.mode, 8)
+        match stored.format:
+            case "JPEG" | "MPO":
+                return Encoding("JPEG", True, jpeg_quality(stored), int(getattr(stored, "bits", 8)), size)
+            case "TIFF":
+                name = str(stored.info.get("compression", "raw")).removeprefix("tiff_").replace("_", " ")
+                kind = "TIFF" if name == "raw" else f"TIFF ({name.upper() if len(name) < 5 else name})"
+                stored_bits = np.ravel(getattr(stored, "tag_v2", {}).get(_TIFF_BITS, bits))
+                return Encoding(kind, name in _LOSSY_TIFF, None, int(stored_bits.max()), size)
+            case "WEBP":
+                with path.open("rb") as file:
+                    found = re.search(rb"VP8[ L]", file.read(_HEAD))
+                lossy = found is None or found.group() == b"VP8 "
+                return Encoding("WebP" if lossy else "WebP (lossless)", lossy, None, 8, size)
+            case other:
+                return Encoding({"PPM": "PNM"}.get(str(other), str(other)), False, None, bits, size)
+
+
+def jpeg_quality(stored: Image.Image) -> int | None:
+    """Return the quality, 1 to 100, whose table of libjpeg is nearest to the first quantisation table of a JPEG.
+
+    Exact for files that libjpeg wrote; an estimate for others (Photoshop, scanners), whose tables are not scaled
+    copies of that in ITU-T T.81, annex K.
     """
-    spread = int((rgb.max(axis=2) - rgb.min(axis=2)).max(initial=0))
-    grey = rgb[..., 0] if spread == 0 else np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).convert("L"))
-    return grey, _colour_note(spread, stored_as)
-
-
-def _colour_note(spread: float, stored_as: str) -> str:
-    return COLOUR if spread > _COLOUR_TOLERANCE else f"grey stored as {stored_as}"
-
-
-def too_large(height: int, width: int) -> str | None:
-    """Return why a picture of this size is not decoded, or None. The limit is Pillow's, against decompression bombs."""
-    limit = Image.MAX_IMAGE_PIXELS
-    return f"more than {limit:,} pixels" if limit is not None and height * width > limit else None
-
-
-def resize_longest_side(grey: np.ndarray, side: int) -> np.ndarray:
-    """Return uint8 `grey` ``[H, W]`` enlarged or reduced so that its longest side is `side`."""
-    import cv2
-
-    factor = side / max(grey.shape)
-    height, width = (max(1, round(length * factor)) for length in grey.shape)
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(grey, (width, height), interpolation=how))
+    tables: Mapping[int, Sequence[int]] = getattr(stored, "quantization", {})
+    if not tables:
+        return None
+    table = np.asarray(tables[min(tables)])
+    quality = np.arange(1, 101)
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    known = ((_LUMINANCE * scale[:, None] + 50) // 100).clip(1, 255 if table.max() <= 255 else 32767)
+    return int(quality[np.abs(known - table).sum(axis=1).argmin()])

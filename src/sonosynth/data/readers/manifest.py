@@ -12,10 +12,10 @@ from sonosynth.core.errors import ManifestError, UnreadableImageError
 from sonosynth.core.files import unreadable_reason
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.masks import MaskSearch, find_masks, in_mask_folder, mask_folders_near, masks_apart
+from sonosynth.data.readers.base import HOW_TO_SKIP
 from sonosynth.data.readers.dicom.header import dicom_files, is_dicom, quiet, read_header
 from sonosynth.data.readers.folder import Folder, images_below
-from sonosynth.data.readers.frames import spread
-from sonosynth.data.readers.images import HOW_TO_SKIP
+from sonosynth.data.readers.frames import expand_frames
 from sonosynth.data.readers.tables import (
     UID,
     Columns,
@@ -106,7 +106,7 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
     """Return the images of a table at `path`, given its columns and rows. Raises as `read_manifest` does."""
     root = path.parent
     whole = set(header) >= _IMAGE_SET_COLUMNS
-    files = _Files(root, options.force_dicom)
+    files = _Files(root, options)
     if columns.path is None:
         texts = _find_by_uid(path, rows, options.force_dicom)
     else:
@@ -136,12 +136,12 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
     ]
     notes = [*columns.notes]
     if not whole:
-        masks, unlisted = _masks(path, header, rows, items, files, options.force_dicom)
+        masks, unlisted = _masks(path, header, rows, items, files, options)
         items = [replace(item, masks=masks.of.get(item.path, ())) for item in items]
         notes += [*_manifest_notes(path, header, columns, kept, items, unlisted), *masks.notes()]
     if private:
         notes.append(f"columns that may tell who a patient is left out: {', '.join(private)}")
-    found, more = spread(root, items, True, options)
+    found, more = expand_frames(root, items, True, options)
     classes = tuple(sorted({item.label for item in found}))
     synthetic = _synthetic(path, rows) if "synthetic" in header else False
     if options.group is None and (whole or any(item.group is None for item in found)):
@@ -175,12 +175,12 @@ def _groups(values: Sequence[str], renumber: bool, whole: bool) -> list[str | No
 
 
 def _masks(
-    path: Path, header: Sequence[str], rows: _Rows, items: Sequence[SourceItem], files: "_Files", force: bool
+    path: Path, header: Sequence[str], rows: _Rows, items: Sequence[SourceItem], files: "_Files", options: ReadOptions
 ) -> tuple[MaskSearch, list[Path]]:
     """Return the masks of `items`, and the images beside them that the table does not list."""
     root, listed = path.parent, {item.path for item in items}
     folders = list(dict.fromkeys(item.path.parent for item in items))
-    beside = [file for folder in folders for file in Folder(folder, force).images if file not in listed]
+    beside = [file for folder in folders for file in Folder(folder, options).images if file not in listed]
     of: dict[Path, tuple[Path, ...]] = {}
     for column in mask_columns(header):
         cells = [[text.strip() for text in re.split("[;|&]", row[column])] for _, row in rows]
@@ -207,7 +207,7 @@ def _masks(
     near = [
         file
         for folder in mask_folders_near(root, folders)
-        for file in images_below(folder, force)
+        for file in images_below(folder, options)
         if file not in listed
     ]
     apart = masks_apart(root, dict.fromkeys(near))
@@ -223,8 +223,8 @@ def _masks(
 class _Files:
     """The image files below a folder by their names, for tables that give no more. Listed when first asked."""
 
-    def __init__(self, root: Path, force_dicom: bool) -> None:
-        self._root, self._force_dicom = root, force_dicom
+    def __init__(self, root: Path, options: ReadOptions) -> None:
+        self._root, self._options = root, options
         self._places: dict[str, list[str]] | None = None
 
     def find(self, text: str, masks: bool = False) -> list[str]:
@@ -237,7 +237,7 @@ class _Files:
             return [place]
         if self._places is None:
             self._places = {}
-            for image in images_below(self._root, self._force_dicom):
+            for image in images_below(self._root, self._options):
                 found = image.relative_to(self._root)
                 for name in {found.as_posix(), found.with_suffix("").as_posix(), found.name, found.stem}:
                     self._places.setdefault(name, []).append(found.as_posix())

@@ -14,8 +14,9 @@ from typing import IO
 import numpy as np
 
 from sonosynth.core.errors import SourceError
+from sonosynth.core.types import Array
+from sonosynth.data.readers.base import DecodedImage, Reader, from_colours, from_high_depth, too_large, unreadable
 from sonosynth.data.readers.bit_depth import BitDepth, HighDepthImage
-from sonosynth.data.readers.images import DecodedImage, from_colours, from_deep, too_large, unreadable
 from sonosynth.data.readers.tables import is_missing
 from sonosynth.data.source import ReadOptions, Source, SourceItem, similar_class_names, some_of
 
@@ -74,14 +75,22 @@ def read_npz(path: Path, options: ReadOptions | None = None) -> Source:
     )
 
 
-class Arrays:
-    """The images of one .npz file, loaded when the first of them is asked for."""
+class NpzReader(Reader):
+    """The images of an .npz file, which `read_npz` lists: no file of this kind is an image by itself."""
 
-    def __init__(self, path: Path, bits: int | None = None) -> None:
-        """Load the images of `path`, whose arrays of 16 bits hold `bits` (8 to 16) if the user says so.
+    in_folders = False
 
-        Raises UnreadableImageError if the file is damaged or has changed.
-        """
+    def recognises(self, path: Path, options: ReadOptions) -> bool:
+        """By the suffix."""
+        return path.suffix.lower() == SUFFIX
+
+    def open(self, path: Path, options: ReadOptions, depth: BitDepth) -> "_OpenArrays":
+        """Load all arrays; those of 16 bits share one depth, whatever other files hold."""
+        return _OpenArrays(path, options.bits)
+
+
+class _OpenArrays:
+    def __init__(self, path: Path, bits: int | None) -> None:
         self._path = path
         try:
             headers = _headers(path)
@@ -93,16 +102,12 @@ class Arrays:
         largest = max((int(array.max(initial=0)) for array in deep), default=0)
         self._depth = BitDepth(bits, lambda significant, certain: largest)
 
-    def picture(self, frame: int | None) -> DecodedImage:
+    def image(self, frame: int | None) -> DecodedImage:
         """Return image `frame`, counted from 0 through all parts.
 
         8-bit grey is taken as it is, bool becomes 0 and 255; 16 bits are scaled by the full range of the smallest of 8,
         12 and 16 bits that holds the largest value of the whole file, so that its images stay comparable. Colours
         become ITU-R 601 luma.
-
-        Raises:
-            UnreadableImageError: there is no such image.
-            SourceError: values above the bits that the user gave.
         """
         index = frame or 0
         for array in self._arrays:
@@ -111,17 +116,17 @@ class Arrays:
             index -= len(array)
         raise unreadable(self._path, f"image {frame} is not there")
 
-    def _converted(self, values: np.ndarray) -> DecodedImage:
-        kind, notes = f"array {values.dtype}", list[str]()
+    def _converted(self, values: Array) -> DecodedImage:
+        mode, notes = f"array {values.dtype}", list[str]()
         values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
         if values.dtype.itemsize == 2:
-            return from_deep(self._path, HighDepthImage(values), self._depth, kind)
+            return from_high_depth(self._path, HighDepthImage(values), self._depth, mode)
         if values.dtype.kind == "b":
             values, notes = values * np.uint8(255), ["1 bit a pixel (a mask?)"]
         if values.ndim == 3:
             values, note = from_colours(values, "RGB")
             notes.append(note)
-        return DecodedImage(np.ascontiguousarray(values), kind, "; ".join(notes) or None)
+        return DecodedImage(np.ascontiguousarray(values), mode, "; ".join(notes) or None)
 
 
 # ---------------------------------------------------------------------------------------------------- headers

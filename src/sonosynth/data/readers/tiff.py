@@ -87,13 +87,13 @@ class Tiff:
             return None
         return entries.reshape(3, -1).T.astype(np.uint8).tobytes()
 
-    def is_deep(self, index: int) -> bool:
+    def is_high_depth(self, index: int) -> bool:
         """Return whether page `index` is grey or RGB of another number of bits than 1, 2, 4 and 8."""
-        page = self._pages[index]
-        return page.bitspersample not in (1, 2, 4, 8) and page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+        page, kinds = self._pages[index], (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+        return page.bitspersample not in (1, 2, 4, 8) and page.photometric in kinds
 
-    def deep(self, index: int) -> tuple[HighDepthImage, str]:
-        """Return page `index`, of which `is_deep` is true, as it is stored, and what Pillow would call its format.
+    def high_depth(self, index: int) -> tuple[HighDepthImage, str]:
+        """Return page `index`, of which `is_high_depth` is true, as stored, and what Pillow would call its format.
 
         9 to 15 bits per sample state their range; 16 do not, as many hold 12-bit data.
         """

@@ -17,11 +17,22 @@ import numpy as np
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.core.files import unreadable_reason
+from sonosynth.core.types import Array
+from sonosynth.data.readers.base import (
+    LARGEST,
+    DecodedFrames,
+    DecodedImage,
+    FileContents,
+    Reader,
+    damaged,
+    evenly_spaced,
+    from_high_depth,
+    too_large,
+    unreadable,
+)
 from sonosynth.data.readers.bit_depth import BitDepth, HighDepthImage, as_uint16
-from sonosynth.data.readers.clips import chosen
-from sonosynth.data.readers.images import LARGEST, DecodedImage, damaged, from_deep, too_large, unreadable
 from sonosynth.data.readers.tiff import quiet_decoder
-from sonosynth.data.source import AXES
+from sonosynth.data.source import AXES, ReadOptions
 
 _FORMATS = {
     ".nii": "NIfTI", ".nii.gz": "NIfTI", ".mha": "MetaImage", ".mhd": "MetaImage", ".nrrd": "NRRD", ".nhdr": "NRRD",
@@ -39,15 +50,64 @@ _reading = threading.Lock()  # one volume at a time, so that threads do not add 
 _DAMAGE = (RuntimeError, OSError, ValueError, EOFError, OverflowError, struct.error, zlib.error)
 
 
-def suffix_of(path: Path) -> str | None:
-    """Return the suffix by which `path` is a volume, ".nii.gz" as one; None if its name is not that of one."""
+def _format_of(path: Path) -> str | None:
+    """Return the format that the name of `path` says, or None."""
     name = path.name.lower()
-    return next((suffix for suffix in _FORMATS if name.endswith(suffix) and name != suffix), None)
+    return next((kind for suffix, kind in _FORMATS.items() if name.endswith(suffix) and name != suffix), None)
 
 
-def is_volume(path: Path) -> bool:
-    """Return whether the name of `path` is that of a volume."""
-    return suffix_of(path) is not None
+class VolumeReader(Reader):
+    """NIfTI, MetaImage and NRRD, read with SimpleITK."""
+
+    def recognises(self, path: Path, options: ReadOptions) -> bool:
+        """By the name alone."""
+        return _format_of(path) is not None
+
+    def contents(self, path: Path, options: ReadOptions) -> FileContents:
+        """Count the slices; a two-dimensional file is one image."""
+        axis = options.axis or AXES[-1]
+        count = read_header(path).slices(axis)
+        sampled = ("volume", f"slices across {axis}")
+        return FileContents() if count == 1 else FileContents(evenly_spaced(count), path, sampled=sampled)
+
+    def open(self, path: Path, options: ReadOptions, depth: BitDepth) -> DecodedFrames:
+        """Decode the slices across ``options.axis`` (z if None) that are taken.
+
+        Rows and columns are as stored, the first axis along rows: across z, rows are y and columns x; across y, rows
+        are z and columns x; across x, rows are z and columns y.
+        """
+        header, stored = _read(path, pixels=True)
+        mode = f"{_format_of(path)} {header.dtype}"
+        planes = stored if stored.ndim == 3 else stored[None]
+        across = AXES[::-1].index(options.axis or "z") if stored.ndim == 3 else 0  # arrays have the slowest axis first
+        try:
+            if header.dtype != "uint8":
+                for plane in planes:  # all of them, for a negative or broken number anywhere tells of another range
+                    as_uint16(plane)
+        except ValueError as error:
+            raise unreadable(path, str(error)) from error
+        taken = {index: np.take(planes, index, axis=across) for index in evenly_spaced(planes.shape[across])}
+        del stored, planes
+
+        def decoded(values: Array) -> DecodedImage:
+            if header.dtype == "uint8":
+                return DecodedImage(np.ascontiguousarray(values), mode, None)
+            return from_high_depth(path, HighDepthImage(as_uint16(values)), depth, mode)
+
+        return DecodedFrames(path, ((index, decoded(values)) for index, values in taken.items()), kind="slice")
+
+    def has_unstated_depth(self, path: Path) -> bool:
+        """Whether it has values of more than 8 bits: no volume states their range."""
+        return read_header(path).dtype != "uint8"
+
+    def data_files(self, paths: Iterable[Path]) -> set[Path]:
+        """Return the files of pixels that headers in files of their own name."""
+        found = set()
+        for path in paths:
+            if _format_of(path) is not None:
+                with suppress(UnreadableImageError):  # it is told when the volume is decoded
+                    found.add(_storage(path).file)
+        return {file for file in found if file is not None}
 
 
 @dataclass(frozen=True)
@@ -62,9 +122,9 @@ class VolumeHeader:
     size: tuple[int, ...]
     dtype: str
 
-    def slices(self, axis: str | None) -> int:
-        """Return the number of slices across `axis`, z if None; 1 of a two-dimensional image."""
-        return self.size[AXES.index(axis or AXES[-1])] if len(self.size) == len(AXES) else 1
+    def slices(self, axis: str) -> int:
+        """Return the number of slices across `axis`; 1 of a two-dimensional image."""
+        return self.size[AXES.index(axis)] if len(self.size) == len(AXES) else 1
 
 
 def read_header(path: Path) -> VolumeHeader:
@@ -78,72 +138,9 @@ def read_header(path: Path) -> VolumeHeader:
     return _read(path, pixels=False)[0]
 
 
-def data_files(paths: Iterable[Path]) -> set[Path]:
-    """Return the files that hold the pixels of those of `paths` that are volumes with a header in a file of its own."""
-    found = set()
-    for path in paths:
-        if is_volume(path):
-            with suppress(UnreadableImageError):  # it is told when the volume is decoded
-                if (file := _storage(path).file) is not None:
-                    found.add(file)
-    return found
-
-
-def is_undecided(path: Path) -> bool:
-    """Return whether the volume at `path` has values of more than 8 bits, whose range it cannot state.
-
-    Raises:
-        UnreadableImageError, SourceError: as `read_header` does.
-    """
-    return read_header(path).dtype != "uint8"
-
-
-class Volume:
-    """The slices that are taken of one volume, or the image that a two-dimensional one is."""
-
-    def __init__(self, path: Path, axis: str | None, depth: BitDepth) -> None:
-        """Read the volume at `path`; slices lie across `axis`, z if None.
-
-        Raises:
-            UnreadableImageError: as `read_header` does, or its values are of unknown range.
-            SourceError: SimpleITK is not installed, or values are above the bits that the user gave.
-        """
-        header, stored = _read(path, pixels=True)
-        mode = f"{_FORMATS[suffix_of(path) or '']} {header.dtype}"
-        planes = stored if stored.ndim == 3 else stored[None]
-        across = AXES[::-1].index(axis or "z") if stored.ndim == 3 else 0  # arrays have the slowest axis first
-        try:
-            if header.dtype != "uint8":
-                for plane in planes:  # all of them, for a negative or broken number anywhere tells of another range
-                    as_uint16(plane)
-        except ValueError as error:
-            raise unreadable(path, str(error)) from error
-        taken = {index: np.take(planes, index, axis=across) for index in chosen(planes.shape[across])}
-        del stored, planes
-        self._path = path
-        self._pictures = {
-            index: DecodedImage(np.ascontiguousarray(values), mode, None)
-            if header.dtype == "uint8"
-            else from_deep(path, HighDepthImage(as_uint16(values)), depth, mode)
-            for index, values in taken.items()
-        }
-
-    def picture(self, frame: int | None) -> DecodedImage:
-        """Return slice `frame`, counted from 0, or the only one: rows and columns as stored, the first axis along rows.
-
-        Across z, rows are y and columns are x; across y, rows are z and columns x; across x, rows are z and columns y.
-
-        Raises:
-            UnreadableImageError: it is none of those taken.
-        """
-        if (frame or 0) not in self._pictures:
-            raise unreadable(self._path, f"slice {frame} is not there")
-        return self._pictures[frame or 0]
-
-
 def _read(path: Path, pixels: bool) -> tuple[VolumeHeader, np.ndarray]:
     """Return header and, if asked for, values ``[z, y, x]`` or ``[y, x]`` of the volume at `path`; else no values."""
-    name = _FORMATS[suffix_of(path) or ""]
+    name = _format_of(path) or ""
     try:
         sitk: Any = importlib.import_module("SimpleITK")
     except ImportError as error:
@@ -231,7 +228,7 @@ def _storage(path: Path) -> _Storage:
     try:
         if reason := unreadable_reason(path, LARGEST):
             raise unreadable(path, reason)
-        read = {"NIfTI": _nifti, "MetaImage": _metaimage, "NRRD": _nrrd}[_FORMATS[suffix_of(path) or ""]]
+        read = {"NIfTI": _nifti, "MetaImage": _metaimage, "NRRD": _nrrd}[_format_of(path) or ""]
         return read(path)
     except _DAMAGE as error:
         raise damaged(path, error) from error

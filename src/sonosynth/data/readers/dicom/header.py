@@ -42,8 +42,8 @@ from pydicom.uid import (
 from pydicom.valuerep import VR
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
+from sonosynth.data.readers.base import unreadable
 from sonosynth.data.readers.dicom.regions import Region, region_of
-from sonosynth.data.readers.images import unreadable
 from sonosynth.data.source import files_below
 
 SUFFIXES = frozenset((".dcm", ".dicom", ".ima"))

@@ -8,6 +8,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGExtended12Bit
 
+from sonosynth.data.readers.base import DecodedImage, from_colours, too_large, unreadable
 from sonosynth.data.readers.dicom.header import (
     DAMAGE,
     DicomError,
@@ -20,7 +21,6 @@ from sonosynth.data.readers.dicom.header import (
 from sonosynth.data.readers.dicom.regions import marked, region_note, region_of
 from sonosynth.data.readers.dicom.streams import Frames
 from sonosynth.data.readers.dicom.values import check_groups, monochrome, palette_colours, unused_bits
-from sonosynth.data.readers.images import DecodedImage, from_colours, too_large, unreadable
 
 _SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3}
 _SAMPLES |= dict.fromkeys(("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), 3)
@@ -45,7 +45,7 @@ class DicomFile:
             self._region = region_of(self._data)
             self._region_note = region_note(marked(self._data))
 
-    def picture(self, frame: int | None) -> DecodedImage:
+    def image(self, frame: int | None) -> DecodedImage:
         """Return the B-mode area of frame `frame`, counted from 0, or of the only one.
 
         One channel: the modality rescale or table is applied, then the first VOI table or window (linear, linear exact
