@@ -21,6 +21,15 @@ ROOT = Path(__file__).parents[1]
 # Pages and files outside docs/ that are shown, or that pages link to.
 OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md", "examples/*", "results/README.md", "results/*/*")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
+INDEX = """\
+# Python
+
+`import sonosynth as ss`. These names are public: they keep their meaning from one minor version to the next
+([what is promised](../../CONTRIBUTING.md#versions)). They are imported when they are first used.
+
+| name | what it does | room |
+|---|---|---|
+"""
 NAMES = sorted(name for name in sonosynth.__all__ if not name.startswith("_"))
 
 
@@ -75,18 +84,13 @@ def _entry(nav: list[Any], name: str) -> list[Any]:
 
 
 def _index() -> str:
-    """Return a table of public names for every room of the package."""
-    rooms: dict[str, list[str]] = {}
+    """Return a table of the public names, those of one room of the package together."""
+    rows = []
     for name in NAMES:
         value = getattr(sonosynth, name)
         first = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-        rooms.setdefault(value.__module__.split(".")[1], []).append(f"| [`{name}`]({name}.md) | {first} |")
-    tables = [f"## {room}\n\n| name | |\n|---|---|\n" + "\n".join(rows) for room, rows in sorted(rooms.items())]
-    opening = (
-        "# Python\n\n`import sonosynth as ss`. These names are public: they keep their meaning from one minor version "
-        "to the next ([what is promised](../../CONTRIBUTING.md)). They are imported when they are first used.\n"
-    )
-    return "\n\n".join([opening, *tables, ""])
+        rows.append((value.__module__.split(".")[1], f"| [`{name}`]({name}.md) | {first} |"))
+    return INDEX + "\n".join(f"{row} `{room}` |" for room, row in sorted(rows)) + "\n"
 
 
 def _commands() -> str:
