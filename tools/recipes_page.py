@@ -35,7 +35,8 @@ DEPARTURES = """\
 Beyond what the tables say, published figures stand for other settings or code than these:
 
 - `stylegan2-diffaug` has the settings of `stylegan2`. The few-shot runs of Zhao 2020 have γ = 10 at 256 px, no
-  path-length regularisation and mirrored images: `--set r1_gamma=10 path_length_weight=0 mirror=true`.
+  path-length regularisation and mirrored images: `--set r1_gamma=10 --set path_length_weight=0
+  --set mirror=true`.
 - The class of a conditional `stylegan2` reaches the discriminator through `mapping_layers` layers; in the authors' code
   there are 8, whatever the generator has.
 - `fastgan` has the hinge loss of the paper; the authors' code draws its margins between 0.8 and 1.
