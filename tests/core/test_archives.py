@@ -173,7 +173,7 @@ def test_a_bomb_is_stopped_early(tmp_path, make):
     archive, out = make(tmp_path / "x", {"zeros": bytes(8 << 20)}), new_folder(tmp_path)
     assert archive.stat().st_size < 20_000
     with pytest.raises(ArchiveError, match=r"unpacks to more than 1048576|far more bytes"):
-        unpack(archive, out, Limits(floor=1 << 20, ratio=10))
+        unpack(archive, out, Limits(allowed_bytes=1 << 20, max_ratio=10))
     assert sum(map(len, contents(out).values())) <= 1 << 20
     (tmp_path / "again").mkdir()
     assert unpack(archive, tmp_path / "again") == {"zeros": 8 << 20}  # within the floor it is no bomb
@@ -183,10 +183,10 @@ def test_a_bomb_is_stopped_early(tmp_path, make):
 def test_many_small_files_together_count(tmp_path, make):
     archive = make(tmp_path / "x", {f"{i}": bytes(1 << 16) for i in range(32)})
     with pytest.raises(ArchiveError, match="unpacks to more than 1048576"):
-        unpack(archive, new_folder(tmp_path), Limits(total=1 << 20))
+        unpack(archive, new_folder(tmp_path), Limits(max_bytes=1 << 20))
     (tmp_path / "z").mkdir()
     with pytest.raises(ArchiveError, match="more than 31 files"):
-        unpack(archive, tmp_path / "z", Limits(entries=31))
+        unpack(archive, tmp_path / "z", Limits(max_entries=31))
 
 
 def test_endless_headers_of_a_tar_count_too(tmp_path):
@@ -198,7 +198,7 @@ def test_endless_headers_of_a_tar_count_too(tmp_path):
     part = bytes(504) + b"\1" + bytes(7)
     (tmp_path / "x").write_bytes(gzip.compress(bytes(header) + part * 10_000))
     with pytest.raises(ArchiveError, match="far more bytes"):
-        unpack(tmp_path / "x", new_folder(tmp_path), Limits(floor=1 << 20, ratio=1))
+        unpack(tmp_path / "x", new_folder(tmp_path), Limits(allowed_bytes=1 << 20, max_ratio=1))
 
 
 def test_a_chain_of_tar_headers_ends(tmp_path):

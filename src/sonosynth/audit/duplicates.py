@@ -84,7 +84,7 @@ def find_duplicates(
     """Return the pairs of `signatures` that show one frame, sorted; equal pixels are not looked for.
 
     Args:
-        signatures: one an image.
+        signatures: one per image.
         progress: called with how much is done, how much there is to do, and what is being done.
         threads: that compare pairs.
     """

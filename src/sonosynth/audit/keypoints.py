@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 SIDE = 320  # pixels of the longest side at which keypoints are found: one scale for images of any size
-_KEYPOINTS = 400  # an image
+_KEYPOINTS = 400  # per image
 _CONTRAST = 0.01  # a quarter of Lowe's: speckle is faint
 _QUANTUM = 512  # descriptors are kept as bytes: 255 means half of the unit length
 _WORDS = 4096  # at most; for small sets one of 128 keypoints

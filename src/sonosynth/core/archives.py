@@ -1,4 +1,4 @@
-"""Unpacking archives from strangers: every file lands inside the folder, and a bomb is stopped early."""
+"""Unpacking archives of unknown origin: every file lands inside the folder, and a decompression bomb is stopped."""
 
 import errno
 import gzip
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
 from sonosynth.core.errors import ArchiveError
-from sonosynth.core.files import DEVICE_NAMES
+from sonosynth.core.file_names import is_portable
 from sonosynth.core.types import Progress
 
 _CHUNK = 1 << 20
@@ -39,21 +39,20 @@ class Limits:
     """What an archive may unpack to.
 
     Attributes:
-        entries: number of files and folders.
-        total: bytes of all files together.
-        ratio: unpacked bytes a packed byte; images hardly shrink, so a high ratio is a bomb. Not looked at
-            before `floor` bytes are unpacked.
-        floor: bytes.
+        max_entries: files and folders.
+        max_bytes: of all files together.
+        max_ratio: unpacked bytes per packed byte; images hardly shrink, so a high ratio is a decompression bomb.
+        allowed_bytes: unpacked bytes up to which the ratio does not count.
     """
 
-    entries: int = 200_000
-    total: int = 20 << 30
-    ratio: int = 100
-    floor: int = 64 << 20
+    max_entries: int = 200_000
+    max_bytes: int = 20 << 30
+    max_ratio: int = 100
+    allowed_bytes: int = 64 << 20
 
     def bytes_for(self, packed: int) -> int:
         """Return how many bytes an archive of `packed` bytes may unpack to."""
-        return min(self.total, max(self.floor, self.ratio * packed))
+        return min(self.max_bytes, max(self.allowed_bytes, self.max_ratio * packed))
 
 
 def unpack(archive: Path, out: Path, limits: Limits | None = None, progress: Progress | None = None) -> dict[str, int]:
@@ -183,8 +182,8 @@ class _Writer:
     def add(self, name: str, folder: bool, packed: int, content: IO[bytes] | None) -> None:
         """Write one member; `packed` are the bytes of the archive read so far."""
         self._entries += 1
-        if self._entries > self.limits.entries:
-            raise ArchiveError(f"{self.archive.name} holds more than {self.limits.entries} files and folders")
+        if self._entries > self.limits.max_entries:
+            raise ArchiveError(f"{self.archive.name} holds more than {self.limits.max_entries} files and folders")
         place = self._claim(name, folder)
         target = self.out / place
         if content is None:
@@ -228,14 +227,6 @@ def _checked(archive: Path, name: str, folder: bool) -> PurePosixPath:
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if text.startswith("/") or PureWindowsPath(name).drive or ".." in parts or not (parts or folder):
         raise ArchiveError(f"{archive.name}: {name!r} would lie outside the folder")
-    if len(text) > 1024 or any(not _is_portable(part) for part in parts):
+    if len(text) > 1024 or any(not is_portable(part) for part in parts):
         raise ArchiveError(f"{archive.name}: {name!r} is not a name that every file system takes")
     return PurePosixPath(*parts)
-
-
-def _is_portable(part: str) -> bool:
-    if any(letter < " " or letter in '<>:"|?*\x7f' or "\ud800" <= letter <= "\udfff" for letter in part):
-        return False
-    if part[-1] in " ." or part.split(".")[0].rstrip().upper() in DEVICE_NAMES:
-        return False
-    return len(part.encode()) <= 255

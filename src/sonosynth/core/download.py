@@ -102,7 +102,7 @@ def download(
 
 
 class _ResumingDownloader:
-    """A pooch downloader that goes on where an earlier one stopped."""
+    """A pooch downloader that continues an earlier download."""
 
     def __init__(
         self, file: RemoteFile, folder: Path, retry: RetryPolicy | None, progress: StageProgress | None

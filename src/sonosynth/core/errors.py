@@ -1,4 +1,4 @@
-"""Every mistake a user can mend, one exception type a cause.
+"""Every mistake a user can mend, one exception type per cause.
 
 The message says what was wrong, where (file, field, value) and what to do; the command line prints it as one line and
 exits with status 2.

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from sonosynth.core.errors import ClassError, ManifestError, MixedSizesError, UnreadableImageError
-from sonosynth.core.files import atomic_directory, folder_names, portable_key, safe_name
+from sonosynth.core.file_names import folder_names, portable_key, safe_name
+from sonosynth.core.files import atomic_directory
 from sonosynth.core.text import did_you_mean
 
 MANIFEST = "manifest.csv"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sonosynth.core.errors import SourceError
-from sonosynth.core.files import portable_key
+from sonosynth.core.file_names import portable_key
 from sonosynth.data.readers.bit_depth import BIT_DEPTHS
 
 # What systems, network drives and programs put beside the files of a user, without case.

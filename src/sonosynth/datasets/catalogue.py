@@ -114,7 +114,7 @@ CATALOGUE = (
         data_doi=None,
         files=(RemoteFile("https://scholar.cu.edu.eg/Dataset_BUSI.zip", "Dataset_BUSI.zip", archive=True),),
         source="Dataset_BUSI_with_GT",
-        layout="one folder a class, the masks beside the images; no patients are given, and there are many near copies",
+        layout="one folder per class, the masks beside the images; no patients are given, and near copies are many",
     ),
     PublicDataset(
         name="BUS-BRA",
@@ -171,7 +171,7 @@ CATALOGUE = (
     ),
     PublicDataset(
         name="BrEaST",
-        title="breast, one scan a patient, with masks",
+        title="breast, one scan per patient, with masks",
         images=256,
         classes=("benign", "malignant", "normal"),
         licence="CC BY 4.0",

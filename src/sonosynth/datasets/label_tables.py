@@ -41,7 +41,7 @@ def bus_uclm(folder: Path) -> None:
 
 
 def breast(folder: Path) -> None:
-    """BrEaST: the clinical table (xlsx) with `CaseID`, `Image_filename` and `Classification`; one case a patient."""
+    """BrEaST: the clinical table (xlsx) with `CaseID`, `Image_filename` and `Classification`; one case per patient."""
     table = folder / "BrEaST-Lesions-USG-clinical-data-Dec-15-2023.xlsx"
     rows = _checked(table, read_sheet(_there(table)), ("CaseID", "Image_filename", "Classification"))
     images = "BrEaST-Lesions_USG-images_and_masks"

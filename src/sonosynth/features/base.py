@@ -22,7 +22,7 @@ class FeatureNetwork:
         input_px: height and width of the images that the network sees.
         channels: 3, all equal, or 1.
         dimension: length of a feature vector.
-        mean: subtracted from pixels of 0 to 255; one number, or one a channel.
+        mean: subtracted from pixels of 0 to 255; one number, or one per channel.
         std: divides them after that; as `mean`.
         scaling: where `input_px`, `mean` and `std` are from.
         version: part of the key of cached features; raise it when anything here or in `FeatureExtractor`

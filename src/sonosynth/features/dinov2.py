@@ -19,7 +19,7 @@ PATCH = 14
 DIMENSION = 384
 HEADS = 6
 DEPTH = 12
-TRAINED_GRID = 37  # patches a side at 518 pixels, for which positions are stored
+TRAINED_GRID = 37  # patches per side at 518 pixels, for which positions are stored
 
 
 def dinov2(path: Path) -> nn.Module:

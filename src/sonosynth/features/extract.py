@@ -81,7 +81,7 @@ class FeatureExtractor:
 
 
 def load_features(name: str, device: torch.device | None = None) -> FeatureExtractor:
-    """Return the extractor `name` on `device` (the default device if not given), built once a process.
+    """Return the extractor `name` on `device` (the default device if not given), built once per process.
 
     Raises:
         FeatureError: unknown name, or weights that are missing or damaged.

@@ -85,7 +85,7 @@ def _plugins() -> dict[str, EntryPoint]:
 
 @once
 def weights_file(name: str) -> Path:
-    """Return the weights file of network `name`, verified once a process; see `fetch_weights`."""
+    """Return the weights file of network `name`, verified once per process; see `fetch_weights`."""
     return fetch_weights(name)
 
 

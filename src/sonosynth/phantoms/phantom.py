@@ -178,7 +178,7 @@ def _check(per_class: int, size: int, names: tuple[str, ...], workers: int) -> N
             near = did_you_mean(name, CLASSES)
             raise ClassError(f"classes: no phantom class '{name}'{near}; known: {', '.join(CLASSES)}")
     if per_class < 1:
-        raise SonosynthError(f"per_class: {per_class} images a class make no set; use 1 or more")
+        raise SonosynthError(f"per_class: {per_class} images per class make no set; use 1 or more")
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise SonosynthError(f"size: phantoms of {size} px cannot be simulated; use {MIN_SIZE} to {MAX_SIZE}")
     if workers < 1:

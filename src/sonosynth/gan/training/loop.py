@@ -15,7 +15,8 @@ import torch
 from sonosynth.core import distributed
 from sonosynth.core.device import can_compile, default_device
 from sonosynth.core.errors import ClassError, RecipeError, RunError
-from sonosynth.core.files import check_file_types, folder_names, is_vacant, locked, write_json
+from sonosynth.core.file_names import folder_names
+from sonosynth.core.files import check_file_types, is_vacant, locked, write_json
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.resize import common_original_area
 from sonosynth.gan.checkpoint import (
