@@ -36,11 +36,12 @@ from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval,
 from sonosynth.metrics.intervals.subsampling import split_half
 from sonosynth.study.config import expand
 
-FAMILIES = ("stylegan2", "stylegan2-ada", "stylegan2-diffaug", "fastgan", "projected")
+FAMILIES = ("stylegan2", "stylegan2-ada", "stylegan2-diffaug", "fastgan", "projected", "r3gan")
 NARROW: dict[str, dict[str, Any]] = {
     "stylegan2": {"channel_base": 2048},
     "fastgan": {"ngf": 16, "ndf": 16},
     "projected": {"ngf": 32},
+    "r3gan": {"channel_base": 2048, "channel_max": 128, "blocks": 1},
 }
 FEATURES = ("inception", "efficientnet-lite0")
 SHOWN = 4  # images of each class and family in the grid

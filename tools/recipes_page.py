@@ -8,7 +8,6 @@ from typing import Any
 from sonosynth.gan.augment.ada import PUBLISHED, AdaPolicy
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import families, list_gans, make_recipe
-from sonosynth.gan.stylegan2.recipe import StyleGAN2Recipe
 
 SIZES = (64, 128, 256)
 
@@ -42,6 +41,9 @@ Beyond what the tables say, published figures stand for other settings or code t
 - `fastgan` has the hinge loss of the paper; the authors' code draws its margins between 0.8 and 1.
 - `projected` mixes scales as the paper says, by a 3×3 convolution before doubling the size; in the authors' code it is
   a 1×1 convolution after it.
+- `r3gan` keeps the learning rate, γ and Adam's second decay at the values with which its authors' schedules begin, and
+  augments by DiffAugment, where they have the transforms of ADA. Its last discriminator stage, not a fixed number of
+  feature maps, gives the length of the class vectors; that is the same in the published widths.
 - No paper has conditional FastGAN; Projected GAN's authors have it in code alone.
 """
 
@@ -111,8 +113,8 @@ def _defaults(recipes: list[Recipe], key: str) -> str:
 def _default(recipe: Recipe, key: str) -> str:
     """Return the default of a setting; of one that depends on the run, its values."""
     value = getattr(recipe.resolved(recipe.kimg), key)
-    if isinstance(recipe, StyleGAN2Recipe) and key == "r1_gamma" and value is None:
-        return ", ".join(f"{recipe.r1_weight(size):.3g} at {size} px" for size in SIZES)
+    if value is None and hasattr(recipe, f"{key}_at"):
+        return ", ".join(f"{getattr(recipe, f'{key}_at')(size):.3g} at {size} px" for size in SIZES)
     if key == "ada_kimg" and value is not None:
         return f"{value:g} for {recipe.kimg:g} kimg"
     return "[below](#transforms-of-ada)" if isinstance(value, AdaPolicy) else _plain(value)

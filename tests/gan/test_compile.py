@@ -22,6 +22,7 @@ NARROW = {
     "stylegan2-ada": {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch": 4, "ada_kimg": 0.1},
     "fastgan": {"ngf": 8, "ndf": 8, "z_dim": 16, "batch": 4, "perceptual": "l1"},
     "projected": {"ngf": 8, "ndf": 8, "z_dim": 16, "batch": 4, "feature_px": 128},
+    "r3gan": {"channel_base": 512, "channel_max": 16, "z_dim": 8, "batch": 4, "blocks": 1},
 }
 
 

@@ -26,6 +26,7 @@ TINY = {
     "stylegan2": {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch": 4},
     "fastgan": {"ngf": 8, "ndf": 8, "z_dim": 16, "batch": 4, "perceptual": "l1"},
     "projected": {"ngf": 8, "ndf": 8, "z_dim": 16, "batch": 4, "feature_px": 128},
+    "r3gan": {"channel_base": 512, "channel_max": 16, "z_dim": 8, "batch": 4, "blocks": 1},
 }
 
 
@@ -43,7 +44,7 @@ LECAM = {"lecam_weight": 0.3, "lecam_decay": 0.9}  # once in every family
 @pytest.mark.parametrize("name", list_gans())
 def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path):
     data = small_set if conditional else small_set.of_class("dark")
-    with_lecam = conditional and name in ("stylegan2-ada", "fastgan", "projected")
+    with_lecam = conditional and name in ("stylegan2-ada", "fastgan", "projected", "r3gan")
     recipe = tiny(name, **(LECAM if with_lecam else {}))
     # A resumed StyleGAN2 meets R1 in its step 17, and path lengths in every fourth; other steps are all alike.
     cut, whole = (0.028, 0.072) if recipe.family == "stylegan2" else (0.012, 0.032)
@@ -64,7 +65,7 @@ def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path):
     assert len({image.tobytes() for image in made.images}) == 4
 
 
-@pytest.mark.parametrize("name", ["stylegan2-ada", "fastgan", "projected"])
+@pytest.mark.parametrize("name", ["stylegan2-ada", "fastgan", "projected", "r3gan"])
 def test_lecam_pulls_at_the_discriminator_of_every_family_and_is_absent_where_it_is_off(name, small_set):
     off, on = (
         Trainer(small_set, run_config(small_set, tiny(name, lecam_weight=weight), conditional=True, seed=0), CPU)
@@ -409,8 +410,8 @@ def test_unknown_recipe_names_the_nearest():
 
 
 def test_r1_heuristic_is_that_of_the_ada_paper():
-    assert make_recipe("stylegan2", batch=32).r1_weight(256) == pytest.approx(0.4096)
-    assert make_recipe("stylegan2", r1_gamma=10).r1_weight(256) == 10
+    assert make_recipe("stylegan2", batch=32).r1_gamma_at(256) == pytest.approx(0.4096)
+    assert make_recipe("stylegan2", r1_gamma=10).r1_gamma_at(256) == 10
 
 
 def test_transfer_takes_what_fits_and_lists_the_rest(small_set, tmp_path):

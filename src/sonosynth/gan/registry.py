@@ -15,7 +15,7 @@ from sonosynth.core.errors import RecipeError
 from sonosynth.core.text import did_you_mean
 from sonosynth.gan.recipe import Recipe
 
-FAMILY_FOLDERS = ("stylegan2", "fastgan", "projected")
+FAMILY_FOLDERS = ("stylegan2", "fastgan", "projected", "r3gan")
 ENTRY_POINTS = "sonosynth.gans"
 
 _recipes: dict[str, Recipe] = {}

@@ -86,7 +86,7 @@ class StyleGAN2Recipe(Recipe):
             return self
         return self.model_copy(update={"ada_kimg": scaled_ada_kimg(kimg)})
 
-    def r1_weight(self, size: int) -> float:
+    def r1_gamma_at(self, size: int) -> float:
         """Return `r1_gamma`, or the heuristic of Karras 2020b for images of `size` pixels."""
         return self.r1_gamma if self.r1_gamma is not None else 0.0002 * size**2 / self.batch
 
@@ -129,7 +129,7 @@ class StyleGAN2Recipe(Recipe):
         return StyleGAN2Objective(
             generator,
             discriminator,
-            r1_weight=self.r1_weight(generator.size),
+            r1_weight=self.r1_gamma_at(generator.size),
             r1_interval=self.r1_interval,
             path_length_weight=self.path_length_weight,
             path_length_interval=self.path_length_interval,
@@ -155,7 +155,7 @@ class StyleGAN2Recipe(Recipe):
         """Return one Adam per network, corrected for lazy regularisation (Karras 2020, appendix B)."""
         return (
             self._adam(generator, self.path_length_interval if self.path_length_weight else None),
-            self._adam(discriminator, self.r1_interval if self.r1_weight(generator.size) else None),
+            self._adam(discriminator, self.r1_interval if self.r1_gamma_at(generator.size) else None),
         )
 
     def _adam(self, network: nn.Module, interval: int | None) -> Optimizer:
