@@ -299,7 +299,7 @@ def test_an_out_that_cannot_be_made_is_one_line(images, tmp_path):
         (("train", "IMAGES", "--gan", "fastgan", "--out", "OUT", "--class", "dark", "--conditional"), "leave one of"),
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "OUT", "--kimg", "inf"), "above 0, not inf"),
         (("train", "IMAGES", "--gan", "stylegan2", "--out", "IMAGES", "--kimg", 1), "is not empty and holds"),
-        (("classify", "IMAGES", "--test", "IMAGES", "--arm", "real", "--ratio", 1), "give --synthetic"),
+        (("classify", "IMAGES", "--test", "IMAGES", "--arm", "real", "--ratio", 1), "give some (--synthetic)"),
         (("classify", "IMAGES", "--test", "IMAGES", "--out", "IMAGES"), "is a folder"),
         (("report", "OUT"), "OUT"),
     ],
