@@ -1,6 +1,6 @@
 """Simulated classifiers on a fixed, grouped test set: what the tests and intervals of a study are checked on.
 
-Every classifier gives each image a number a class and predicts the largest. The number of the true class carries the
+Every classifier gives each image a number per class and predicts the largest. The number of the true class carries the
 skill; all else is chance where a study has it: in the image and its group (alike for every classifier), in how an arm
 sees a group (alike for all its draws and seeds), in the draw of the training subset (alike for both arms) and in what
 an arm makes of it, in the seed, and in the seed's view of an image. Draws and seeds matter less the larger the subset.

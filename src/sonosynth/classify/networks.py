@@ -109,7 +109,10 @@ class PretrainedEfficientNet(nn.Module):
         super().__init__()
         known = feature_network("efficientnet-lite0")
         self.features = known.build(weights_file(known.name))
-        _thaw(self.features)
+        for module in self.features.modules():  # parameters in place of the buffers that keep the frozen weights
+            for name, value in list(module.named_buffers(recurse=False)):
+                delattr(module, name)
+                module.register_parameter(name, nn.Parameter(value))
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(known.dimension, n_classes)
 
@@ -121,14 +124,6 @@ class PretrainedEfficientNet(nn.Module):
         x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.classifier(self.dropout(self.features(x)))
         return logits
-
-
-def _thaw(frozen: nn.Module) -> None:
-    """Make parameters of the buffers in which `efficientnet` keeps its weights."""
-    for module in frozen.modules():
-        for name, value in list(module.named_buffers(recurse=False)):
-            delattr(module, name)
-            module.register_parameter(name, nn.Parameter(value))
 
 
 _PRETRAINED = feature_network("efficientnet-lite0")
@@ -149,7 +144,7 @@ def find_network(name: str) -> Network:
     """Return network `name`: one of `NETWORKS`, or a class or function of MONAI, by its name or ``monai:name``.
 
     Of MONAI can be used what takes the number of spatial dimensions, of input channels and of classes, and needs
-    nothing else; that it gives one logit a class is seen when it is built.
+    nothing else; that it gives one logit per class is seen when it is built.
 
     Raises:
         NetworkError: unknown, or it needs other arguments.
@@ -180,17 +175,38 @@ def build_network(name: str, n_classes: int, *, px: tuple[int, int] = (64, 64), 
     """
     network = find_network(name)
     model = network.build(n_classes, dropout)
-    if name not in NETWORKS:
-        _try(model, name, n_classes, px)
+    if name in NETWORKS:
+        return model
+    was_training = model.training
+    with torch.no_grad():
+        try:
+            out = model.eval()(torch.zeros(2, 1, *px))
+        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+            raise NetworkError(f"network '{name}' cannot see images of {px[1]}×{px[0]} pixels: {error}") from error
+    model.train(was_training)
+    shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if shape != [2, n_classes]:
+        raise NetworkError(
+            f"network '{name}' is no classifier: of 2 images it makes {shape}, not {[2, n_classes]}{_nearest_to(name)}"
+        )
     return model
 
 
 _Parameters = dict[str, inspect.Parameter]
+_INPUTS, _OUTPUTS, _DROPOUTS = ("in_channels", "n_input_channels"), ("num_classes", "out_channels"), ("dropout_prob",)
 
 
 def _arguments(builder: Callable[..., Any], name: str) -> _Parameters:
-    """Return all parameters of a class or function of MONAI. Raises NetworkError if it cannot be a classifier."""
-    parameters = _parameters(builder)
+    """Return the parameters of a class or function of MONAI, and of those that it hands its keyword arguments to.
+
+    Raises NetworkError if it cannot be a classifier.
+    """
+    parameters: _Parameters = {}
+    for part in builder.__mro__ if inspect.isclass(builder) else (builder, _monai().ResNet):
+        taken = inspect.signature(part).parameters
+        parameters = dict(taken) | parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+            break
     kinds = [("spatial_dims",), _INPUTS, _OUTPUTS]
     lacking = [" or ".join(kind) for kind in kinds if not set(kind) & set(parameters)]
     if lacking:
@@ -205,21 +221,6 @@ def _arguments(builder: Callable[..., Any], name: str) -> _Parameters:
             f"{_nearest_to(name)}"
         )
     return parameters
-
-
-_INPUTS, _OUTPUTS, _DROPOUTS = ("in_channels", "n_input_channels"), ("num_classes", "out_channels"), ("dropout_prob",)
-
-
-def _parameters(builder: Callable[..., Any]) -> _Parameters:
-    """Return the parameters of `builder` and of those that it hands its keyword arguments to."""
-    found: _Parameters = {}
-    chain = builder.__mro__ if inspect.isclass(builder) else (builder, _monai().ResNet)
-    for part in chain:
-        own = inspect.signature(part).parameters
-        found = dict(own) | found
-        if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
-            break
-    return found
 
 
 def _build_monai(builder: Callable[..., Any], name: str, known: _Parameters, n_classes: int, dropout: float) -> Any:
@@ -239,22 +240,6 @@ def _build_monai(builder: Callable[..., Any], name: str, known: _Parameters, n_c
         return builder(**arguments)
     except (TypeError, ValueError, RuntimeError, NotImplementedError, KeyError) as error:
         raise NetworkError(f"'{name}' of MONAI cannot be built for one channel in 2D: {error}") from error
-
-
-def _try(model: nn.Module, name: str, n_classes: int, px: tuple[int, int]) -> None:
-    """Raise NetworkError unless `model` gives logits for images of `px`."""
-    was_training = model.training
-    with torch.no_grad():
-        try:
-            out = model.eval()(torch.zeros(2, 1, *px))
-        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
-            raise NetworkError(f"network '{name}' cannot see images of {px[1]}×{px[0]} pixels: {error}") from error
-    model.train(was_training)
-    shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
-    if shape != [2, n_classes]:
-        raise NetworkError(
-            f"network '{name}' is no classifier: of 2 images it makes {shape}, not {[2, n_classes]}{_nearest_to(name)}"
-        )
 
 
 def _nearest_to(name: str) -> str:

@@ -14,7 +14,7 @@ from sonosynth.statistics.scores import MIN_DRAWS, ROUNDING, crossed_spread
 class VarianceComponents:
     """What makes a paired difference of two arms vary, as variances of the score.
 
-    The variance of the mean difference over D draws, S seeds a draw and G test groups is
+    The variance of the mean difference over D draws, S seeds per draw and G test groups is
     ``draw / D + seed / (D S) + group / G + draw_group / (D G) + seed_group / (D S G)``.
     """
 
