@@ -34,8 +34,8 @@ class VarianceComponents:
 # seed: variance between two seeds (results/2026-11-busi-first/f1.csv, 12 pairs: 0.0006), once for each arm; with the
 #   share that falls on single test images.
 # draw: variance between three draws (results/2026-11-busi-protocols/f1.csv, sizes 200 and 400, seeds included: 0.0003).
-# group: squared standard error of eight paired differences on 195 test images (the intervals of
-#   results/2026-11-busi-first/report.html: 0.0010), times 195, as if none of it went away with more draws or seeds.
+# group: squared standard error of eight paired differences on 195 test images (the intervals in
+#   the report of results/2026-11-busi-first: 0.0010), times 195, as if none of it went away with more draws or seeds.
 BUSI_COMPONENTS = VarianceComponents(draw=0.0003, seed=0.0012, group=0.19)
 
 
