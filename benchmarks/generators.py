@@ -32,7 +32,7 @@ from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import generate, image_grid
 from sonosynth.gan.training.loop import run_config, train
 from sonosynth.gan.training.trainer import Trainer
-from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, snapshot_distance
+from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, polynomial_kernel, snapshot_distance
 from sonosynth.metrics.intervals.subsampling import split_half
 from sonosynth.study.config import expand
 
@@ -64,7 +64,10 @@ def measure(
         made = embed(images, name)
         for reference, real in (("train", train_set), ("held-out", unseen)):
             known = embed(real, name, cache)
-            low, high = kernel_interval(known, made, real.groups, images.groups) or (None, None)
+            both = np.concatenate([known, made]).astype(np.float64)
+            i, j = np.split(np.arange(len(both)), [len(known)])
+            kernel = polynomial_kernel(both @ both.T, both.shape[1])
+            low, high = kernel_interval(kernel, i, j, real.groups, images.groups) or (None, None)
             rows.append({
                 "features": name,
                 "reference": reference,

@@ -26,16 +26,19 @@ from rich.progress import track
 from bench import line, save
 from pools import Pool, pool
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.comparison import Comparison
+from sonosynth.data.imageset import ImageSet
+from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.distances.kernel import SCALE, SIGMA, polynomial_kernel
-from sonosynth.metrics.families import BETTER, feature_families, realism_family
-from sonosynth.metrics.intervals.subsampling import Interval
-from sonosynth.metrics.memorisation.data_copying import assign_cells, cell_count, data_copying, data_copying_interval
+from sonosynth.metrics.memorisation.data_copying import cell_count, data_copying, data_copying_interval
 from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval
 from sonosynth.metrics.memorisation.membership import membership_auc, membership_interval
-from sonosynth.metrics.memorisation.near_copies import near_copies
-from sonosynth.metrics.memorisation.rows import distances, near_copy_rows
-from sonosynth.metrics.scores import ALL, TRAIN
+from sonosynth.metrics.memorisation.near_copies import copy_share, near_copies
+from sonosynth.metrics.memorisation.three_sets import assign_cells
+from sonosynth.metrics.metric import Interval, Metric, list_metrics
+from sonosynth.metrics.neighbours import euclidean_distances
+from sonosynth.metrics.scorecard import values_by_name
+from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
+from sonosynth.metrics.ultrasound.realism import realism_intervals, wasserstein_distance
 
 FEATURES = "efficientnet-lite0"
 POOL = 4000
@@ -85,33 +88,60 @@ class Drawn:
         return cls(train, held_out, synthetic)
 
 
+def image_sets(drawn: Drawn) -> dict[str, ImageSet]:
+    """Return the images of a draw as image sets by role, each image a group of its own."""
+    parts = {TRAIN: drawn.train, HELD_OUT: drawn.held_out, SYNTHETIC: drawn.synthetic}
+    return {
+        role: ImageSet(
+            part.images,
+            np.zeros(len(part), np.int64),
+            (ALL,),
+            k * len(part) + np.arange(len(part)),
+            tuple(f"{role}-{i}" for i in range(len(part))),
+            synthetic=role == SYNTHETIC,
+        )
+        for k, (role, part) in enumerate(parts.items())
+    }
+
+
 class Metrics:
     """Values of a draw for given images of it, and the intervals."""
 
     def __init__(self, drawn: Drawn, case: str):
         self.n = n = len(drawn.train)
         self.case, self.drawn = case, drawn
-        groups = np.arange(3 * n)
-        x = np.concatenate([part.features for part in (drawn.train, drawn.synthetic)]).astype(np.float64)
-        realism = {
-            name: np.concatenate([drawn.train.realism[name], drawn.synthetic.realism[name]])
-            for name in drawn.train.realism
+        x = np.concatenate([part.features for part in (drawn.train, drawn.held_out, drawn.synthetic)])
+        sets, groups = image_sets(drawn), np.arange(3 * n)
+        t, u, s = np.split(groups, 3)
+        spaces = {
+            "features": Space(FEATURES, x.astype(np.float64), groups, sets),
+            "pixels": Space("pixels", np.empty((3 * n, 0)), groups, sets),
         }
-        self.families = [*feature_families(x, groups, ("distances", "diversity")), realism_family(realism)]
-        self.comparison = Comparison(TRAIN, ALL, np.arange(n), n + np.arange(n), np.arange(n), groups)
-        train, synthetic = x[:n], x[n:]
-        held_out = drawn.held_out.features.astype(np.float64)
-        self.to_train, self.to_held_out = distances(synthetic, train), distances(synthetic, held_out)
-        self.between_real = distances(held_out, train)
-        features = np.concatenate([train, held_out, synthetic])
-        self.cells = assign_cells(train, features, cell_count(n, n, n)).reshape(3, n)
+        self.comparisons = {
+            kind: Comparison(space, TRAIN, ALL, t, s, u, np.concatenate([t, u])) for kind, space in spaces.items()
+        }
+        train, held_out, synthetic = spaces["features"].features.reshape(3, n, -1)
+        self.to_train, self.to_held_out = (
+            euclidean_distances(synthetic, train),
+            euclidean_distances(synthetic, held_out),
+        )
+        self.between_real = euclidean_distances(held_out, train)
+        self.cells = assign_cells(train, spaces["features"].features, cell_count(n, n, n)).reshape(3, n)
+        parts = (*list_metrics("distances"), *list_metrics("diversity"))
+        self.metrics = list({(metric.value, metric.interval): metric for metric in parts}.values())
+
+    def _drawn(self, metric: Metric, t: np.ndarray, u: np.ndarray, s: np.ndarray) -> Comparison:
+        return self.comparisons[metric.space].draw(t, 2 * self.n + s, self.n + u)
 
     def values(self, t: np.ndarray, u: np.ndarray, s: np.ndarray) -> dict[str, float | None]:
         """Return the metrics of training images `t`, held-out images `u` and synthetic images `s`, but near copies."""
         found: dict[str, float | None] = {}
         if self.case != "copies":
-            for family in self.families:
-                found |= family.measure(t, self.n + s).values
+            for metric in self.metrics:
+                values = values_by_name(metric, metric.value(self._drawn(metric, t, u, s)))
+                found |= {name: value.value for name, value in values.items()}
+            x, y = self.drawn.train.realism, self.drawn.synthetic.realism
+            found |= {name: wasserstein_distance(x[name][t], y[name][s]) for name in x}
         to_train, to_held_out = self.to_train[np.ix_(s, t)], self.to_held_out[np.ix_(s, u)]
         one_each = np.arange(self.n)
         found["nearest_distance_ratio"] = distance_ratio(to_train, to_held_out, one_each, one_each)
@@ -123,18 +153,23 @@ class Metrics:
     def near_copies(self) -> tuple[float | None, Interval]:
         """Return the share of near copies and its interval."""
         parts = (self.drawn.train, self.drawn.synthetic, self.drawn.held_out)
-        groups = np.arange(self.n)
-        row = near_copy_rows(near_copies(*(part.images for part in parts)), groups, groups, groups)[0]
-        return row.value, None if row.low is None or row.high is None else (row.low, row.high)
+        copies = near_copies(*(part.images for part in parts))
+        return (None, None) if copies.threshold is None else copy_share(copies.copied)
 
     def intervals(self, values: Mapping[str, float | None]) -> dict[str, Interval]:
         """Return the intervals of `values`, those of all images."""
-        known = {name: value for name, value in values.items() if value is not None}
         found: dict[str, Interval] = {}
-        if self.case != "copies":
-            for family in self.families:
-                found |= family.intervals(self.comparison, 0, known)
         groups = np.arange(self.n)
+        if self.case != "copies":
+            for metric in self.metrics:
+                if metric.interval and values.get(metric.name) is not None:
+                    c = self.comparisons[metric.space]
+                    given = metric.value(c)
+                    interval = metric.interval(c, values if isinstance(given, Mapping) else values[metric.name])
+                    found |= interval if isinstance(interval, Mapping) else {metric.name: interval}
+            x, y = self.drawn.train.realism, self.drawn.synthetic.realism
+            both = {name: np.concatenate([x[name], y[name]]) for name in x}
+            found |= realism_intervals(both, groups, self.n + groups, groups, groups) or {}
         found["nearest_distance_ratio"] = distance_ratio_interval(
             self.to_train, self.to_held_out, groups, groups, groups
         )
@@ -206,7 +241,7 @@ def _discrepancy(x: np.ndarray, y: np.ndarray, kernel: Callable[[np.ndarray, np.
 def summary(case: str, n: int, found: list[dict[str, Any]], targets: Mapping[str, float]) -> list[dict[str, Any]]:
     """Return a line of the table for every metric with an interval."""
     rows = []
-    for metric in BETTER:
+    for metric in dict.fromkeys(metric.name for metric in list_metrics()):
         having = [one for one in found if one["intervals"].get(metric)]
         if len(having) < 2:
             continue

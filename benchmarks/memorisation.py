@@ -10,6 +10,7 @@ that remembers nothing. Some of them are replaced by training images, changed in
 import argparse
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare
 from sonosynth.data.scan import read_source
 from sonosynth.features.extract import embed
+from sonosynth.metrics.comparison import Space, comparisons
 from sonosynth.metrics.intervals.subsampling import sample_groups
-from sonosynth.metrics.memorisation.near_copies import near_copies
-from sonosynth.metrics.memorisation.rows import Measured, memorisation, near_copy_rows
+from sonosynth.metrics.memorisation.near_copies import search
+from sonosynth.metrics.metric import list_metrics
+from sonosynth.metrics.scorecard import measure as measure_metrics
+from sonosynth.metrics.scores import Score
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.study.config import expand
 
@@ -93,7 +97,7 @@ def load(source: str, groups: Path, size: int, numbers: list[int], seed: int) ->
     return parts
 
 
-def shown(row: Measured) -> str:
+def shown(row: Score) -> str:
     if row.value is None:
         return "-"
     low, high = (float("nan") if end is None else end for end in (row.low, row.high))
@@ -106,11 +110,20 @@ def measure(
     """Return a line of the table; `made` are the features of `synthetic`."""
     train, held_out, fresh = sets
     start = time.process_time()
-    copies = near_copies(train.images, synthetic, held_out.images, train.groups)
-    share, by_pixels = near_copy_rows(copies, train.groups, fresh.groups, held_out.groups)
-    rows = memorisation(features[0], made, features[1], train.groups, fresh.groups, held_out.groups, seed)
+    given = {"train": train, "held-out": held_out, "synthetic": replace(fresh, images=synthetic)}
+    groups = ImageSet.concatenate(given.values()).groups
+    pixels = Space("pixels", np.empty((len(groups), 0)), groups, given)
+    network = Space("features", np.concatenate([*features[:2], made]).astype(np.float64), groups, given)
+
+    def rows(space: Space) -> dict[str, Score]:
+        kind = "pixels" if space is pixels else "features"
+        metrics = [metric for metric in list_metrics("memorisation") if metric.space == kind]
+        found = [one for one in comparisons(space, (), seed) if one.reference == "train"]
+        return {row.metric: row for row in measure_metrics(metrics, found)}
+
+    by_pixels, named = rows(pixels), rows(network)
+    copies, share = pixels.shared(search), by_pixels["near_copies"]
     seconds = time.process_time() - start
-    named = {row.metric: row for row in rows}
     return {
         "planted": planted,
         "rate": rate,
@@ -123,13 +136,13 @@ def measure(
         "lowest_copy": float(copies.training.similarity[: round(rate * len(synthetic))].min(initial=1)),
         "ratio": shown(named["nearest_distance_ratio"]),
         "membership_auc": shown(named["membership_auc"]),
-        "auc_of_pixels": shown(by_pixels),
+        "auc_of_pixels": shown(by_pixels["membership_auc"]),
         "c_t": shown(named["data_copying"]),
         "seconds": round(seconds, 2),
         "n_train": len(train),
         "n_held_out": len(held_out),
         "n_synthetic": len(synthetic),
-        "real_baselines": {row.metric: row.real_baseline for row in rows},
+        "real_baselines": {name: row.real_baseline for name, row in named.items()},
     }
 
 

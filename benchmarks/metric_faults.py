@@ -27,11 +27,11 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.features.extract import load_features
 from sonosynth.metrics.distances.frechet import frechet_distance
 from sonosynth.metrics.distances.kernel import kernel_distance
-from sonosynth.metrics.families import BETTER
+from sonosynth.metrics.memorisation.membership import membership_auc
 from sonosynth.metrics.memorisation.near_copies import near_copies
-from sonosynth.metrics.memorisation.rows import near_copy_rows
+from sonosynth.metrics.metric import get_metric, list_metrics
+from sonosynth.metrics.ultrasound.measures import ultrasound_measures
 from sonosynth.metrics.ultrasound.realism import realism_values
-from sonosynth.metrics.ultrasound.speckle import realism_measures
 from sonosynth.phantoms.phantom import CLASSES
 
 FEATURES = "efficientnet-lite0"
@@ -59,7 +59,7 @@ def varied(images: Array, rng: np.random.Generator, gain: float) -> Array:
 
 def made_from(images: Array, labels: Array) -> Pool:
     """Return a pool of new images."""
-    return Pool(images, labels, load_features(FEATURES)(images), realism_values(realism_measures(images)))
+    return Pool(images, labels, load_features(FEATURES)(images), realism_values(ultrasound_measures(images)))
 
 
 def faulty(fault: str, strength: float, drawn: Drawn, spare: Pool, rng: np.random.Generator) -> Pool:
@@ -103,9 +103,11 @@ def values(drawn: Drawn) -> dict[str, float]:
     x, y = drawn.held_out.features, drawn.synthetic.features
     found["frechet_distance to held-out"] = frechet_distance(x, y)
     found["kernel_distance to held-out"] = kernel_distance(x, y)
-    parts = (drawn.train, drawn.synthetic, drawn.held_out)
-    for row in near_copy_rows(near_copies(*(part.images for part in parts)), everyone, everyone, everyone):
-        found["membership_auc, pixels" if row.metric == "membership_auc" else row.metric] = row.value
+    copies = near_copies(drawn.train.images, drawn.synthetic.images, drawn.held_out.images)
+    assert copies.from_held_out is not None and copies.threshold is not None
+    found["near_copies"] = float(copies.copied.mean())
+    members, others = 1 - copies.from_training.similarity, 1 - copies.from_held_out.similarity
+    found["membership_auc, pixels"] = membership_auc(members, others)
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -165,17 +167,18 @@ def measured(everything: Pool, n: int, perfect: int, draws: int, runs: Path) -> 
 
 def ordered(metrics: set[str]) -> list[str]:
     """Return the metrics in the order of the scorecard."""
-    return sorted(metrics, key=lambda name: (list(BETTER).index(name.split(" ")[0].rstrip(",")), len(name)))
+    order = [metric.name for metric in list_metrics()]
+    return sorted(metrics, key=lambda name: (order.index(name.split(" ")[0].rstrip(",")), len(name)))
 
 
 def direction(metric: str) -> str:
     """Return which way `metric` is better."""
-    return BETTER[metric.split(" ")[0].rstrip(",")]
+    return get_metric(metric.split(" ")[0].rstrip(",")).direction
 
 
 def label(metric: str) -> str:
     """Return `metric` as people write it, with an arrow for the way that is better."""
-    marks = {"smaller": "\N{DOWNWARDS ARROW}", "larger": "\N{UPWARDS ARROW}", "neither": "="}
+    marks = {"smaller": "\N{DOWNWARDS ARROW}", "larger": "\N{UPWARDS ARROW}", "target": "="}
     words = metric.replace("_", " ").replace("frechet", "Fréchet").replace("auc", "AUC").replace("nakagami", "Nakagami")
     return f"{words.replace('data copying', 'data copying, C_T')} {marks[direction(metric)]}"
 
@@ -200,7 +203,7 @@ def draw_figure(rows: list[dict[str, Any]], path: Path) -> None:
                 if (metric, fault, strength) not in z:
                     continue
                 here = z[metric, fault, strength]
-                worse = {"smaller": here, "larger": -here, "neither": abs(here)}[direction(metric)]
+                worse = {"smaller": here, "larger": -here, "target": abs(here)}[direction(metric)]
                 axes.add_patch(plt.Rectangle((x, m), 1, 1, color=colours(norm(worse)), lw=0))
                 if abs(here) >= 2:
                     text = f"{here:.0f}".replace("-", "\N{MINUS SIGN}")

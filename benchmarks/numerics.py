@@ -26,7 +26,7 @@ from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import class_sequence, synthesise
 from sonosynth.gan.training.loop import run_config
 from sonosynth.gan.training.trainer import Trainer
-from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval
+from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, polynomial_kernel
 from sonosynth.study.config import expand
 
 KEY = ("gan", "mode", "seed", "size", "steps")
@@ -70,7 +70,10 @@ def measure(
         labels = class_sequence(trainer.config.class_counts, IMAGES)
         made = synthesise(trainer.ema, labels, conditional=True, seed=1)
     found = embed(made)
-    low, high = kernel_interval(known, found, unseen.groups, np.arange(len(made))) or (float("nan"), float("nan"))
+    both = np.concatenate([known, found]).astype(np.float64)
+    i, j = np.split(np.arange(len(both)), [len(known)])
+    kernel = polynomial_kernel(both @ both.T, both.shape[1])
+    low, high = kernel_interval(kernel, i, j, unseen.groups, j) or (float("nan"), float("nan"))
     return {
         "gan": name,
         "mode": mode,

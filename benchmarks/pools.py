@@ -8,8 +8,8 @@ import numpy as np
 
 from sonosynth.core.files import atomic_file
 from sonosynth.features.extract import load_features
-from sonosynth.metrics.ultrasound.realism import UNITS, realism_values
-from sonosynth.metrics.ultrasound.speckle import realism_measures
+from sonosynth.metrics.ultrasound.measures import ultrasound_measures
+from sonosynth.metrics.ultrasound.realism import METRICS, realism_values
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.phantoms.settings import Value
 
@@ -55,7 +55,7 @@ def pool(
             # A chunk has a seed of its own: images of one seed and number are the same breast.
             images = phantom(per_class, size, seed * 1000 + chunk, classes, settings=settings).images
             made = {"images": images, "features": load_features(features)(images)} | realism_values(
-                realism_measures(images)
+                ultrasound_measures(images)
             )
             with atomic_file(path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **made)  # type: ignore[arg-type]
@@ -64,4 +64,9 @@ def pool(
             chunks.append({name: file[name] for name in file.files})
     joined = {name: np.concatenate([chunk[name] for chunk in chunks])[:n] for name in chunks[0]}
     labels = np.tile(np.repeat(np.arange(len(classes)), per_class), len(chunks))[:n]
-    return Pool(joined["images"], labels, joined["features"], {name: joined[name] for name in UNITS})
+    return Pool(
+        joined["images"],
+        labels,
+        joined["features"],
+        {name: joined[name] for name in (metric.name for metric in METRICS)},
+    )

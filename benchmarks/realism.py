@@ -3,10 +3,9 @@
     python benchmarks/realism.py --out results/2026-11-realism/phantoms.json
 
 Two sets of the same phantoms differ in one parameter, and each distance between them is printed in units of its real
-baseline:
-the mean distance of two disjoint sets of as many unchanged phantoms. `!` marks the measures that must move, `~` those
-that physics lets move; all others must stay. In `resolved` phantoms a speckle is wider than a pixel and no noise is
-seen. In phantoms `as drawn` more moves: what is finer than a pixel is averaged by it, and attenuation leaves noise.
+baseline: the mean distance of two disjoint sets of as many unchanged phantoms. `!` marks the measures that must move,
+`~` those that physics lets move; all others must stay. In `resolved` phantoms a speckle is wider than a pixel and no
+noise is seen. In phantoms `as drawn` more moves: what is finer than a pixel is averaged, and attenuation leaves noise.
 """
 
 import argparse
@@ -19,11 +18,12 @@ import numpy as np
 
 from bench import line, save
 from sonosynth.metrics.intervals.subsampling import split_half
-from sonosynth.metrics.ultrasound.realism import UNITS, realism_distance, realism_values
-from sonosynth.metrics.ultrasound.speckle import realism_measures
+from sonosynth.metrics.ultrasound.measures import ultrasound_measures
+from sonosynth.metrics.ultrasound.realism import METRICS, realism_values, wasserstein_distance
 from sonosynth.phantoms.parameters import Scan
 from sonosynth.phantoms.phantom import CLASSES, phantom
 
+UNITS = {metric.name: metric.unit for metric in METRICS}
 Settings = Mapping[str, tuple[float, float]]
 KEY = ("base", "changed", "measure", "size", "seed")
 COLUMNS = (
@@ -132,7 +132,7 @@ CHANGES = {
 
 def values_of(per_class: int, size: int, seed: int, settings: Settings) -> dict[str, np.ndarray]:
     """Return what the distances compare, of phantoms of all classes."""
-    return realism_values(realism_measures(phantom(per_class, size, seed, settings=settings).images))
+    return realism_values(ultrasound_measures(phantom(per_class, size, seed, settings=settings).images))
 
 
 def baselines(pool: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
@@ -140,7 +140,10 @@ def baselines(pool: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     n = len(next(iter(pool.values())))
     sides = [split_half(np.arange(n), rng) for _ in range(DRAWS)]
-    return {name: float(np.mean([realism_distance(values, a, b) for a, b in sides])) for name, values in pool.items()}
+    return {
+        name: float(np.mean([wasserstein_distance(values[a], values[b]) for a, b in sides]))
+        for name, values in pool.items()
+    }
 
 
 def measure(base: str, per_class: int, size: int, seed: int, changes: Mapping[str, Change]) -> list[dict[str, Any]]:
@@ -153,8 +156,7 @@ def measure(base: str, per_class: int, size: int, seed: int, changes: Mapping[st
         found = values_of(per_class, size, seed, change.settings(settings))
         n = len(found[CONTRAST])
         for name in UNITS:
-            both = np.concatenate([real[name], found[name]])
-            value = realism_distance(both, np.arange(n), np.arange(n, 2 * n))
+            value = wasserstein_distance(real[name], found[name])
             rows.append({
                 "base": base,
                 "changed": changed,

@@ -26,7 +26,7 @@ from pools import Pool, pool
 from sonosynth.data.imageset import ImageSet
 from sonosynth.features.extract import load_features
 from sonosynth.features.registry import list_features
-from sonosynth.metrics.families import PARTS
+from sonosynth.metrics.metric import PARTS
 from sonosynth.metrics.scorecard import score
 from sonosynth.phantoms.phantom import CLASSES
 

@@ -45,10 +45,7 @@ WORK: tuple[tuple[str, Any, str], ...] = (
     ("embedding", FeatureExtractor, "__call__"),
     ("classification", classifying, "train_classifier"),
     ("classification", TrainedClassifier, "predict"),
-    ("metrics", scorecard, "_rows"),
-    ("metrics", scorecard, "_remembered"),
-    ("metrics", scorecard, "_copies"),
-    ("metrics", scorecard, "realism_measures"),
+    ("metrics", scorecard, "measure"),
 )
 COLUMNS = (("part", "{:<16}"), ("seconds", "{:>9.2f}"), ("share", "{:>7.1%}"))
 START = "from sonosynth.cli.main import app; import sonosynth.study.run, sonosynth.report.study.page"

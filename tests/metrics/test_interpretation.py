@@ -3,14 +3,16 @@ from math import isnan
 import numpy as np
 import pytest
 
-from sonosynth.metrics.families import BETTER
-from sonosynth.metrics.interpretation import at_baseline_size, judged, reading, shown, with_baseline_rows
-from sonosynth.metrics.memorisation.near_copies import threshold
+from sonosynth.core.errors import SonosynthError
+from sonosynth.metrics.interpretation import at_baseline_size, format_value, interpret, with_baseline_rows
+from sonosynth.metrics.memorisation.near_copies import copy_threshold
+from sonosynth.metrics.metric import get_metric, list_metrics
 from sonosynth.metrics.scores import Score
 
 PERCENT = "\N{NO-BREAK SPACE}%"
+EVERY = list(dict.fromkeys(metric.name for metric in list_metrics()))
 MEMORY = ("near_copies", "nearest_distance_ratio", "membership_auc", "data_copying")
-COMPARED = [metric for metric in BETTER if metric not in (*MEMORY, "frechet_distance_infinity")]
+COMPARED = [name for name in EVERY if name not in (*MEMORY, "frechet_distance_infinity")]
 
 
 def row(metric, value, low=None, high=None, baseline=None, at_m=None, reference="held-out", m=100, n=200, note=""):
@@ -26,19 +28,18 @@ def row(metric, value, low=None, high=None, baseline=None, at_m=None, reference=
 
 
 def read(*arguments, **named):
-    found = judged(*row(*arguments, **named))
-    assert found.text == reading(*row(*arguments, **named))
+    found = interpret(*row(*arguments, **named))
     return found.state, found.text
 
 
 class TestDistances:
     def test_frechet_is_told_in_multiples_of_the_baseline(self):
         assert read("frechet_distance", 30, 28, 32, 40, 41) == (
-            "as real",
+            "similar",
             "as close to held-out images as two halves of the real data are",
         )
         assert read("frechet_distance", 80, 75, 85, 40, 90) == (
-            "off",
+            "worse",
             "2.2 times as far from held-out images as two halves of the real data are from each other",
         )
         assert read("frechet_distance", 700, 690, 710, 40, 800)[1].startswith("20 times as far")
@@ -46,8 +47,8 @@ class TestDistances:
 
     def test_the_comparison_is_at_the_size_of_the_baseline(self):
         # 30 is below the baseline of 40, yet at the baseline's size the distance is 50: the interval moves along.
-        assert read("frechet_distance", 30, 28, 32, 40, 50)[0] == "off"
-        assert read("frechet_distance", 50, 48, 52, 40, 40.5)[0] == "as real"
+        assert read("frechet_distance", 30, 28, 32, 40, 50)[0] == "worse"
+        assert read("frechet_distance", 50, 48, 52, 40, 40.5)[0] == "similar"
 
     def test_how_far_an_interval_reaches_is_told(self):
         assert read("frechet_distance", 40, 5, 75, 40, 40)[1].endswith("; up to 1.9 times as far is possible")
@@ -59,16 +60,16 @@ class TestDistances:
     def test_closer_than_real_images_is_no_praise_beside_training_images(self):
         closer = "closer to {} than two halves of the real data are to each other"
         assert read("frechet_distance", 10, 8, 12, 40, 11, "train") == (
-            "beyond",
+            "better",
             closer.format("training images") + "; look for copies",
         )
-        assert read("kernel_distance", -0.05, -0.06, -0.04, 0.0, -0.05) == ("beyond", closer.format("held-out images"))
+        assert read("kernel_distance", -0.05, -0.06, -0.04, 0.0, -0.05) == ("better", closer.format("held-out images"))
 
     def test_kernel_distances_have_no_multiples_since_their_baseline_is_about_zero(self):
         close = "as close to held-out images as two halves of the real data are"
-        assert read("kernel_distance", 0.001, -0.002, 0.004, -0.0001, 0.001) == ("as real", close)
-        assert read("cmmd", 0.001, -0.002, 0.004, 0.0001, 0.001) == ("as real", close)
-        far = ("off", "farther from held-out images than two halves of the real data are")
+        assert read("kernel_distance", 0.001, -0.002, 0.004, -0.0001, 0.001) == ("similar", close)
+        assert read("cmmd", 0.001, -0.002, 0.004, 0.0001, 0.001) == ("similar", close)
+        far = ("worse", "farther from held-out images than two halves of the real data are")
         assert read("kernel_distance", 0.04, 0.03, 0.05, -0.0001, 0.04) == far
         assert read("kernel_distance", 0.04, 0.03, 0.05, 0.0001, 0.04) == far
         assert read("kernel_distance", 0.001, -0.002, 0.004, 0.0, 0.001, m=30) == (
@@ -79,31 +80,31 @@ class TestDistances:
 
     def test_realism_names_what_differs(self):
         assert read("axial_width_distance", 0.6, 0.5, 0.7, 0.2, 0.6) == (
-            "off",
+            "worse",
             "the axial width of speckle differs from held-out images 3.0 times as much as between two halves of the "
             "real data",
         )
         text = "speckle contrast differs from training images no more than between two halves of the real data"
-        assert read("speckle_contrast_distance", 0.3, 0.2, 0.4, 0.3, 0.3, "train") == ("as real", text)
+        assert read("speckle_contrast_distance", 0.3, 0.2, 0.4, 0.3, 0.3, "train") == ("similar", text)
         assert read("speckle_contrast_distance", 0.3, 0.05, 0.55, 0.3, 0.3, "train")[1] == (
             f"{text}; up to 1.8 times as much is possible"
         )
-        assert read("depth_profile_distance", 0.1, 0.05, 0.15, 0.3, 0.1)[0] == "beyond"
+        assert read("depth_profile_distance", 0.1, 0.05, 0.15, 0.3, 0.1)[0] == "better"
         assert "many times" in read("nakagami_distance", 0.1, 0.05, 0.15, 0.0, 0.1)[1]
 
 
 class TestShares:
     def test_below_at_and_above_the_baseline(self):
         assert read("recall", 0.4, 0.3, 0.5, 0.9, 0.42) == (
-            "off",
+            "worse",
             f"part of the variety of held-out images is missing: 42{PERCENT} of it is reached, by other real images "
             f"90{PERCENT}",
         )
         assert read("coverage", 0.95, 0.9, 0.97, 0.96, 0.96) == (
-            "as real",
+            "similar",
             "as many held-out images have a synthetic image near as would have another real one",
         )
-        assert read("precision", 0.97, 0.95, 0.99, 0.8, 0.97)[0] == "beyond"
+        assert read("precision", 0.97, 0.95, 0.99, 0.8, 0.97)[0] == "better"
         assert "look for copies" in read("authenticity", 0.5, 0.45, 0.55, 0.7, 0.5, "train")[1]
         assert (
             f"(50{PERCENT}) than other real images do (30{PERCENT})"
@@ -112,21 +113,21 @@ class TestShares:
 
     def test_more_than_real_images_is_no_praise_beside_training_images(self):
         more = f"more {{}} lie among synthetic images (97{PERCENT}) than would among other real ones (80{PERCENT})"
-        assert read("recall", 0.97, 0.95, 0.99, 0.8, 0.97) == ("beyond", more.format("held-out images"))
+        assert read("recall", 0.97, 0.95, 0.99, 0.8, 0.97) == ("better", more.format("held-out images"))
         copies = more.format("training images") + "; look for copies"
-        assert read("recall", 0.97, 0.95, 0.99, 0.8, 0.97, "train") == ("beyond", copies)
+        assert read("recall", 0.97, 0.95, 0.99, 0.8, 0.97, "train") == ("better", copies)
         assert read("authenticity", 0.97, 0.95, 0.99, 0.8, 0.97, "train")[1].startswith("fewer images lie too near")
         assert "copies" not in read("authenticity", 0.97, 0.95, 0.99, 0.8, 0.97, "train")[1]
 
     def test_full_sets_may_be_below_a_baseline_that_is_met_at_its_size(self):
-        assert read("beta_recall", 0.38, 0.31, 0.46, 0.48, 0.48)[0] == "as real"
+        assert read("beta_recall", 0.38, 0.31, 0.46, 0.48, 0.48)[0] == "similar"
 
     def test_crowding_is_a_fault_too(self):
         assert read("density", 1.6, 1.5, 1.7, 1.0, 1.6) == (
-            "off",
+            "worse",
             "crowded at what is typical of held-out images (1.60, other real images 1.00)",
         )
-        assert read("density", 0.3, 0.2, 0.4, 1.0, 0.3)[0] == "off"
+        assert read("density", 0.3, 0.2, 0.4, 1.0, 0.3)[0] == "worse"
 
     def test_how_low_an_interval_reaches_is_told(self):
         assert read("precision", 0.85, 0.75, 0.92, 0.9, 0.85)[1].endswith(f"do; 75{PERCENT} is possible")
@@ -158,7 +159,7 @@ class TestMemorisation:
 
     def test_copies_are_counted_and_held_against_real_images(self):
         assert self.copies(10) == (
-            "off",
+            "worse",
             "10 of 200 are near-copies of training images; of real images, 0 of 100 would be",
         )
         # A threshold set on a hundred images may let one in a thousand through.
@@ -166,13 +167,13 @@ class TestMemorisation:
             "unclear",
             "1 of 200 is a near-copy of a training image; of real images, 0 of 100 would be: look at it",
         )
-        assert self.copies(2)[0] == "off"
-        assert (self.copies(3, n=1000)[0], self.copies(4, n=1000)[0]) == ("unclear", "off")
-        assert self.copies(20, 10)[0] == "as real"
+        assert self.copies(2)[0] == "worse"
+        assert (self.copies(3, n=1000)[0], self.copies(4, n=1000)[0]) == ("unclear", "worse")
+        assert self.copies(20, 10)[0] == "similar"
         assert self.copies(24, 10)[0] == "unclear"
-        assert self.copies(60, 10)[0] == "off"
+        assert self.copies(60, 10)[0] == "worse"
         assert self.copies(0) == (
-            "as real",
+            "similar",
             f"no near-copy of a training image among 200; up to 2.0{PERCENT} is possible",
         )
         assert read("near_copies", 0.0, 0.0, 0.16, 0.0, reference="train", n=20)[0] == "unclear"
@@ -180,56 +181,56 @@ class TestMemorisation:
     @pytest.mark.parametrize("n_real", [20, 50])
     def test_thresholds_set_on_few_images_call_nobody_a_copier_too_often(self, n_real):
         def state(planted):
-            limit = threshold(rng.gumbel(0.3, 0.02, n_real))
+            limit = copy_threshold(rng.gumbel(0.3, 0.02, n_real))
             copies = int((rng.gumbel(0.3, 0.02, 500 - planted) > limit).sum()) + planted
             return self.copies(copies, n=500, real_baseline_n=n_real)[0]
 
         rng = np.random.default_rng(0)
-        assert sum(state(0) == "off" for _ in range(400)) < 0.025 * 400
-        assert {state(25) for _ in range(50)} == {"off"}
+        assert sum(state(0) == "worse" for _ in range(400)) < 0.025 * 400
+        assert {state(25) for _ in range(50)} == {"worse"}
 
     def test_membership(self):
         def auc(value, low, high, baseline=None):
             return read("membership_auc", value, low, high, baseline, reference="train")
 
-        assert auc(0.52, 0.47, 0.57) == ("as real", "an attacker cannot tell training images from others")
+        assert auc(0.52, 0.47, 0.57) == ("similar", "an attacker cannot tell training images from others")
         assert auc(0.55, 0.48, 0.62)[1].endswith(f"; 62{PERCENT} of pairs right is possible")
         assert auc(0.62, 0.55, 0.69) == (
-            "off",
+            "worse",
             f"an attacker tells training images from others, right in 62{PERCENT} of pairs (chance: 50{PERCENT})",
         )
         assert "differ (real baseline 0.65)" in auc(0.62, 0.55, 0.69, 0.65)[1]
         assert "differ" not in auc(0.62, 0.55, 0.69, 0.55)[1]
-        assert auc(0.4, 0.32, 0.48)[0] == "as real"
+        assert auc(0.4, 0.32, 0.48)[0] == "similar"
         assert auc(0.55, 0.3, 0.8)[0] == "unclear"
 
     def test_ratio_of_nearest_distances(self):
         def ratio(value, low, high, baseline=1.0):
             return read("nearest_distance_ratio", value, low, high, baseline, value, "train")
 
-        assert ratio(0.99, 0.96, 1.02) == ("as real", "no nearer to training images than to held-out ones")
+        assert ratio(0.99, 0.96, 1.02) == ("similar", "no nearer to training images than to held-out ones")
         assert ratio(0.96, 0.88, 1.04)[1].endswith(f"; 12{PERCENT} nearer is possible")
-        assert ratio(0.9, 0.86, 0.94)[0] == "off"
+        assert ratio(0.9, 0.86, 0.94)[0] == "worse"
         assert f"10{PERCENT} nearer" in ratio(0.9, 0.86, 0.94)[1] and "baseline" not in ratio(0.9, 0.86, 0.94)[1]
         assert "real baseline 1.10" in ratio(0.9, 0.86, 0.94, 1.1)[1]
-        assert ratio(1.1, 1.05, 1.15)[0] == "as real"
+        assert ratio(1.1, 1.05, 1.15)[0] == "similar"
         assert ratio(0.9, 0.6, 1.2)[0] == "unclear"
 
     def test_data_copying(self):
         def c_t(value, low, high):
             return read("data_copying", value, low, high, 0.0, value, "train")
 
-        assert c_t(-4.0, -5.0, -2.5)[0] == "off"
-        assert c_t(-1.0, -2.9, 1.0) == ("as real", "no sign of copying (C_T above −3)")
+        assert c_t(-4.0, -5.0, -2.5)[0] == "worse"
+        assert c_t(-1.0, -2.9, 1.0) == ("similar", "no sign of copying (C_T above −3)")
         assert c_t(-2.0, -4.0, 0.0)[1].endswith("; below −3 is possible")
-        assert c_t(4.0, 2.0, 6.0)[0] == "beyond"
+        assert c_t(4.0, 2.0, 6.0)[0] == "better"
         assert c_t(-3.4, -8.0, 1.2) == ("unclear", "too few images to say: −8.0 to 1.2, and 0 is no copying")
         assert c_t(3.4, -1.2, 8.0)[0] == "unclear"
-        assert (c_t(-3.4, None, None)[0], c_t(3.4, None, None)[0]) == ("off", "beyond")
+        assert (c_t(-3.4, None, None)[0], c_t(3.4, None, None)[0]) == ("worse", "better")
 
 
 class TestNothingToSay:
-    @pytest.mark.parametrize("metric", BETTER)
+    @pytest.mark.parametrize("metric", EVERY)
     def test_the_note_says_why_there_is_no_value(self, metric):
         assert read(metric, None, note="needs more images") == ("none", "needs more images")
 
@@ -248,12 +249,13 @@ class TestNothingToSay:
     def test_rows_that_are_not_to_be_read_are_refused(self):
         score, at_baseline = row("recall", 0.9, 0.8, 1.0, 0.9, 0.9)
         assert at_baseline is not None
-        for wrong in (at_baseline, score.model_copy(update={"metric": "fid"})):
-            with pytest.raises(ValueError, match=f"no reading of '{wrong.metric}'"):
-                reading(wrong, None)
+        with pytest.raises(ValueError, match="'recall_at_baseline_n' is a row at the size of a real baseline"):
+            interpret(at_baseline, None)
+        with pytest.raises(SonosynthError, match=r"no metric 'recal' \(did you mean 'recall'\?\)"):
+            interpret(score.model_copy(update={"metric": "recal"}), None)
 
 
-@pytest.mark.parametrize("metric", BETTER)
+@pytest.mark.parametrize("metric", EVERY)
 def test_every_metric_has_words_for_every_case(metric):
     for value in (0.01, 0.5, 0.99):
         for reference in ("train", "held-out"):
@@ -290,4 +292,4 @@ def test_rows_are_paired_by_all_that_names_them():
     ],
 )
 def test_numbers_for_a_table(metric, value, text):
-    assert shown(metric, value) == text
+    assert format_value(get_metric(metric), value) == text

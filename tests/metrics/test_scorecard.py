@@ -9,16 +9,15 @@ from sonosynth.data.encoding import encodings_to_columns
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.readers.base import Encoding
 from sonosynth.metrics import scorecard as module
-from sonosynth.metrics.comparison import BASELINE_DRAWS, comparisons
+from sonosynth.metrics.comparison import BASELINE_DRAWS, Space, comparisons
 from sonosynth.metrics.distances.frechet import frechet_distance, frechet_infinity, frechet_interval
-from sonosynth.metrics.distances.kernel import cmmd, kernel_distance, kernel_interval
-from sonosynth.metrics.diversity.alpha_precision import authenticity
-from sonosynth.metrics.diversity.precision_recall import coverage, density, precision, recall
-from sonosynth.metrics.families import BETTER, PARTS
+from sonosynth.metrics.distances.kernel import cmmd, kernel_distance, kernel_interval, polynomial_kernel
+from sonosynth.metrics.diversity.alpha_precision import alpha_precision
+from sonosynth.metrics.diversity.precision_recall import prdc
+from sonosynth.metrics.metric import PARTS, list_metrics
 from sonosynth.metrics.scorecard import score
 from sonosynth.metrics.scores import AT_BASELINE, Score, read_scores, write_scores
 from sonosynth.metrics.sets import common_classes, compression_note
-from sonosynth.metrics.ultrasound.realism import UNITS
 
 KEYS = {
     "metric", "features", "reference", "class", "value", "low", "high", "real_baseline", "real_baseline_n", "n_real",
@@ -55,6 +54,7 @@ def scorecard(*sets, **how) -> list[Score]:
     return score(*sets, **how).scores
 
 
+UNITS = [metric.name for metric in list_metrics("realism")]
 COUNTS = {"benign": 60, "malignant": 40, "normal": 10}
 
 
@@ -99,9 +99,11 @@ def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
         assert row.low < row.value < row.high
     kernel = found["kernel_distance", "train", "benign"]
     x, y = pixels_as_features(train.of_class("benign")), pixels_as_features(synthetic.of_class("benign"))
-    assert (kernel.low, kernel.high) == pytest.approx(kernel_interval(x, y), rel=1e-6)
+    both, i, j = np.concatenate([x, y]).astype(float), np.arange(len(x)), np.arange(len(x), len(x) + len(y))
+    matrix = polynomial_kernel(both @ both.T, both.shape[1])
+    assert (kernel.low, kernel.high) == pytest.approx(kernel_interval(matrix, i, j, i, j), rel=1e-6)
     frechet = found["frechet_distance", "train", "benign"]
-    width = np.diff(frechet_interval(x, y))[0]
+    width = np.diff(frechet_interval(frechet.value, both @ both.T, i, j, i, j))[0]
     assert frechet.high - frechet.low == pytest.approx(width, rel=0.4)
 
 
@@ -142,12 +144,14 @@ def test_the_baseline_is_met_by_images_of_the_same_kind_and_not_by_others(fast):
 
 def test_groups_never_stand_on_both_sides_of_a_baseline():
     train, synthetic = image_set({"a": 90}, 0, per_group=4), image_set({"a": 80}, 1, synthetic=True)
-    [comparison] = comparisons({"train": train, "synthetic": synthetic}, ())
-    draws = comparison.baseline_draws(seed=0)
+    groups = ImageSet.concatenate([train, synthetic]).groups
+    space = Space("pixels", np.empty((170, 0)), groups, {"train": train, "synthetic": synthetic})
+    [comparison] = comparisons(space, ())
+    draws = [(a.real, a.synthetic, b.real, b.synthetic) for a, b in comparison.baseline_draws()]
     assert len(draws) == BASELINE_DRAWS
     for first, second, reference, made in draws:
         assert len(first) == len(second) == len(reference) == len(made) >= 42
-        assert not set(comparison.groups[first]) & set(comparison.groups[second])
+        assert not set(groups[first]) & set(groups[second])
         assert set(first) | set(second) | set(reference) <= set(range(90))
         assert set(made) <= set(range(90, 170))
     assert len({tuple(first) for first, *_ in draws}) > 1
@@ -162,7 +166,7 @@ def test_few_groups_give_no_interval(fast):
 def test_a_seed_repeats_and_features_are_scored_one_after_the_other(fast):
     train, synthetic = image_set({"a": 50}, 0), image_set({"a": 50}, 1)
     steps = []
-    first = distances(train, synthetic, seed=1, progress=lambda done, total: steps.append((done, total)))
+    first = distances(train, synthetic, seed=1, progress=lambda done, total, _: steps.append((done, total)))
     assert distances(train, synthetic, seed=1) == first
     assert distances(train, synthetic, seed=2) != first
     assert steps == [(50, 100), (100, 100)]
@@ -253,16 +257,9 @@ def test_every_metric_is_that_of_its_own_function(fast):
     train, synthetic = image_set({"a": 60}, 0, px=16), image_set({"a": 50}, 1, 100, synthetic=True, px=16)
     rows = {row.metric: row for row in scorecard(train, synthetic) if row.features == "inception"}
     x, y = pixels_as_features(train), pixels_as_features(synthetic)
-    own = {
-        "cmmd": cmmd,
-        "precision": precision,
-        "recall": recall,
-        "density": density,
-        "coverage": coverage,
-        "authenticity": authenticity,
-    }
-    for name, metric in own.items():
-        assert rows[name].value == pytest.approx(metric(x, y), rel=1e-6), name
+    own = {"cmmd": cmmd(x, y), **prdc(x, y), "authenticity": alpha_precision(x, y)["authenticity"]}
+    for name, value in own.items():
+        assert rows[name].value == pytest.approx(value, rel=1e-6), name
         assert rows[name].low <= rows[name].value <= rows[name].high
     limit = rows["frechet_distance_infinity"]
     assert limit.value is None and "need 512 images" in limit.note and limit.real_baseline is None
@@ -277,9 +274,12 @@ def test_the_parts_make_up_the_whole_in_one_order(fast):
     whole = scorecard(*sets)
     of_parts = [row for part in PARTS for row in scorecard(*sets, parts=(part,))]
     assert sorted(map(repr, whole)) == sorted(map(repr, of_parts))
-    order = [(row.features == "pixels", list(BETTER).index(row.metric.removesuffix(AT_BASELINE))) for row in whole]
+    names = [(metric.space, metric.name) for metric in list_metrics()]
+    spaces = ["pixels" if row.features == "pixels" else "features" for row in whole]
+    rows = [(space, row.metric.removesuffix(AT_BASELINE)) for space, row in zip(spaces, whole, strict=True)]
+    order = [(space == "pixels", names.index((space, name))) for space, name in rows]
     assert order == sorted(order)
-    assert {row.metric.removesuffix(AT_BASELINE) for row in whole} == set(BETTER)
+    assert set(rows) == set(names)
     assert {row.reference for row in whole if row.metric == "authenticity"} == {"train"}
 
 
@@ -290,8 +290,8 @@ def test_copies_of_training_images_are_found(fast):
     card = score(train, ImageSet.concatenate([fresh, mirrored]), held_out, parts=("memorisation",))
     [row] = [row for row in card.scores if row.metric == "near_copies" and row.class_ == "all"]
     assert row.value == pytest.approx(0.2) and row.real_baseline == 0
-    assert card.copies.copied.tolist() == [False] * 40 + [True] * 10
-    assert card.copies.training.nearest[40:].tolist() == list(range(10))
+    assert card.near_copies.copied.tolist() == [False] * 40 + [True] * 10
+    assert card.near_copies.training.nearest[40:].tolist() == list(range(10))
 
 
 class TestTold:

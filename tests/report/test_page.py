@@ -283,11 +283,11 @@ def test_scores_by_pixels_are_columns_beside_those_of_features(tmp_path, undrawn
     write_json(path, cell)
     page, text = read(write_report(study))
     assert "pixels features" not in text
-    (titles,) = [row for row in page.rows if "AUC, pixels" in row]
+    (titles,) = [row for row in page.rows if "Membership AUC, pixels" in row]
     (values,) = [row for row in page.rows if any(value.startswith("0.250") for value in row)]
     found = dict(zip(titles, values, strict=True))
-    assert found["near-copies"].startswith("0.250")
-    assert found["membership AUC"].startswith("0.52") and found["AUC, pixels"].startswith("0.61")
+    assert found["Near-copies"].startswith("0.250")
+    assert found["Membership AUC"].startswith("0.52") and found["Membership AUC, pixels"].startswith("0.61")
 
 
 def test_a_value_beside_its_baseline_stands_with_its_own_interval(tmp_path, undrawn):
@@ -312,10 +312,10 @@ def test_a_value_beside_its_baseline_stands_with_its_own_interval(tmp_path, undr
     ]
     write_json(path, cell)
     page, text = read(write_report(study))
-    (titles,) = [row for row in page.rows if "recall" in row]
+    (titles,) = [row for row in page.rows if "Recall" in row]
     (values,) = [row for row in page.rows if any(value.startswith("0.30 /") for value in row)]
     found = dict(zip(titles, values, strict=True))
-    assert (found["recall"], found["near-copies"], found["m"]) == ("0.30 / 0.83", "0.004 / 0.000", "30 / 25")
+    assert (found["Recall"], found["Near-copies"], found["m"]) == ("0.30 / 0.83", "0.004 / 0.000", "30 / 25")
     assert "0.30 / 0.83[0.25, 0.37]" in text and "0.004 / 0.000[0.000, 0.014]" in text
 
 

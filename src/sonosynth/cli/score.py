@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from sonosynth.metrics.families import Part
     from sonosynth.metrics.scores import Score
 
 
@@ -55,88 +54,68 @@ def score(
     """
     from rich.console import Console
 
-    from sonosynth.core.device import provenance
-    from sonosynth.core.files import check_folder, check_outputs, user_cache
-    from sonosynth.data.prepare import load_together
-    from sonosynth.features.registry import require_weights
+    from sonosynth.core.files import check_outputs, user_cache
+    from sonosynth.metrics.metric import PARTS
     from sonosynth.metrics.scorecard import score as score_images
-    from sonosynth.metrics.scores import as_json, write_scores
-    from sonosynth.report.scorecard.page import write_score_page
+    from sonosynth.metrics.scores import as_json
 
     check_outputs(filter(None, (out, page)), filter(None, (real, synthetic, held_out)))
     kept = cache or user_cache() / "features"
-    check_folder(kept, "--cache, or SONOSYNTH_CACHE")
-    parts = _parts(only)
-    names = tuple(dict.fromkeys(features or ("inception",)))
-    train, made, *more = load_together([real, synthetic, *filter(None, [held_out])])
-    unseen = more[0] if more else None
-    with progress_bar("weights") as progress:
-        require_weights(names, progress)
+    names, parts = features or ["inception"], only or tuple(PARTS)
     with progress_bar("scoring") as progress:
-        card = score_images(train, made, unseen, names, seed, kept, progress, parts, allow_shared)
+        card = score_images(real, synthetic, held_out, names, seed, kept, progress, parts, allow_shared)
     for note in card.notes:
         typer.echo(f"note: {note}", err=True)
     if out:
-        write_scores(out, card.scores)
+        card.to_json(out)
     if page:
-        sources = {"train": str(real), "synthetic": str(synthetic)} | ({"held-out": str(held_out)} if held_out else {})
-        command = shlex.join(["sonosynth", *sys.argv[1:]])
-        write_score_page(card, page, sources, seed, command, provenance())
+        card.to_html(page, shlex.join(["sonosynth", *sys.argv[1:]]))
     if as_json_list:
         typer.echo(json.dumps([as_json(row) for row in card.scores], indent=1, sort_keys=True, allow_nan=False))
         return
     console = Console(width=max(150, Console().width))
     for table in _tables(card.scores, by_class):
         console.print(table)
-    typer.echo(
-        "real baseline: the same between two sets of m real images; at m: value with m images; n: real/synthetic"
-    )
+    typer.echo("real baseline: the same between two sets of m real images; at m: value of m images; n: real/synthetic")
     for path in filter(None, (out, page)):
         typer.echo(str(path))
 
 
-def _parts(only: "Sequence[str] | None") -> "tuple[Part, ...]":
-    from sonosynth.core.text import did_you_mean
-    from sonosynth.metrics.families import PARTS
-
-    for name in only or ():
-        if name not in PARTS:
-            raise typer.BadParameter(f"--only: no part '{name}'{did_you_mean(name, PARTS)}; known: {', '.join(PARTS)}")
-    return tuple(part for part in PARTS if not only or part in only)
-
-
 def _tables(scores: "Sequence[Score]", by_class: bool) -> "list[Table]":
-    """Return one table a feature space, wide enough that no number is ever cut."""
+    """Return one table per feature space, wide enough that no number is ever cut."""
     from rich.table import Table
 
-    from sonosynth.metrics.interpretation import reading, shown, with_baseline_rows
+    from sonosynth.metrics.interpretation import format_value, interpret, with_baseline_rows
+    from sonosynth.metrics.metric import get_metric
     from sonosynth.metrics.scores import ALL, PIXELS
 
-    titles = {name: "pixels" if name == PIXELS else f"{name} features" for name in {row.features for row in scores}}
     of_all = set.intersection(*({*row.note.split("; ")} for row in scores)) - {""}  # what is to be known of every value
     caption = "; ".join(sorted(of_all)) or None
     tables = {
-        name: Table(title=titles[name], caption=caption) for name in dict.fromkeys(row.features for row in scores)
+        name: Table(title=name if name == PIXELS else f"{name} features", caption=caption)
+        for name in dict.fromkeys(row.features for row in scores)
     }
     for table in tables.values():
         for heading in ("metric", "to", *(["class"] if by_class else [])):
             table.add_column(heading, no_wrap=True)
         for heading in ("value", "95 % interval", "at m", "real baseline", "m", "n"):
             table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("reading")
+        table.add_column("interpretation")
     for row, same in with_baseline_rows(scores):
         if row.class_ != ALL and not by_class:
             continue
+        metric = get_metric(row.metric, row.features)
+        low, high = format_value(metric, row.low), format_value(metric, row.high)
         tables[row.features].add_row(
-            row.metric.removesuffix("_distance").replace("_", " "),
-            row.reference,
+            metric.title_for(row.features),
+            "both" if metric.compares == "both" else row.reference,
             *([row.class_] if by_class else []),
-            shown(row.metric, row.value),
-            f"{shown(row.metric, row.low)} to {shown(row.metric, row.high)}" if row.low is not None else "",
-            shown(row.metric, same.value if same else None),
-            shown(row.metric, row.real_baseline),
+            format_value(metric, row.value),
+            f"{low} to {high}" if low else "",
+            format_value(metric, same.value if same else None),
+            format_value(metric, row.real_baseline),
             "" if row.real_baseline_n is None else str(row.real_baseline_n),
             f"{row.n_real}/{row.n_synthetic}",
-            reading(row, same),
+            interpret(row, same).text,
         )
     return list(tables.values())

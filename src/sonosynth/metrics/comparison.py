@@ -1,86 +1,210 @@
-"""Which images a row of the scorecard compares, and the draws behind its real baseline."""
+"""The images that a row of the scorecard compares, the work that metrics share, and the draws of real baselines."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.intervals.subsampling import sample_n, split_half
-from sonosynth.metrics.scores import ALL, SYNTHETIC
+from sonosynth.metrics.neighbours import squared_distances
+from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 
 MIN_CLASS = 20
 """A class is scored on its own if both sets hold at least so many of its images."""
 MIN_BASELINE = 20
 """No real baseline is given from fewer real images a side."""
 BASELINE_DRAWS = 10
-"""Halvings that a real baseline is the mean of."""
+"""Random halves that a real baseline is the mean of."""
 
-Draw = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Of one size: real images, other real images, reference images, synthetic images."""
+Made = TypeVar("Made")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The images of one row, as indices into the images of all sets.
+class _Shared:
+    """Work that several metrics rest on, done once."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, Any] = {}
+        self._lock = RLock()
+
+    def shared(self, make: Callable[[Any], Made]) -> Made:
+        """Return what the function `make` makes of this object: made the first time, and kept."""
+        with self._lock:
+            if make not in self._made:
+                self._made[make] = make(self)
+            found: Made = self._made[make]
+            return found
+
+
+class Space(_Shared):
+    """All images of a scorecard, seen by one feature network or as pixels.
 
     Attributes:
-        reference: ``train`` or ``held-out``: the real images compared with.
-        class_: ``all`` or a class.
-        reference_images: indices.
-        synthetic_images: indices.
-        real_images: indices of the training and held-out images.
-        groups: the group of every image of all sets.
+        name: of the network, or ``pixels``.
+        features: float64 ``[N, D]``; empty for pixels.
+        groups: int64 ``[N]``, of all images, in the order of `sets`.
+        sets: the images by role, synthetic last; empty where there are features alone.
+        cache: directory in which measures are kept, or None.
     """
 
-    reference: str
-    class_: str
-    reference_images: np.ndarray
-    synthetic_images: np.ndarray
-    real_images: np.ndarray
-    groups: np.ndarray
+    def __init__(
+        self,
+        name: str,
+        features: np.ndarray,
+        groups: np.ndarray,
+        sets: Mapping[str, ImageSet] | None = None,
+        cache: Path | None = None,
+    ):
+        super().__init__()
+        self.name, self.features, self.groups, self.sets, self.cache = name, features, groups, sets or {}, cache
 
-    def of(self, kept: np.ndarray) -> "Comparison":
-        """Return the comparison of those images alone that are `kept`, bool, of all sets."""
-        parts = {name: getattr(self, name) for name in ("reference_images", "synthetic_images", "real_images")}
-        return replace(self, **{name: images[kept[images]] for name, images in parts.items()})
+    @property
+    def gram(self) -> np.ndarray:
+        """Inner products of the features, float64 ``[N, N]``."""
+        return self.shared(_gram)
 
-    def seed(self, seed: int) -> int:
-        """Return a seed of this comparison's own."""
-        return seed_of(seed, self.reference, self.class_)
+    @property
+    def squared_distances(self) -> np.ndarray:
+        """Squared Euclidean distances between the features, float64 ``[N, N]``."""
+        return self.shared(_squared_distances)
 
-    def baseline_draws(self, seed: int) -> list[Draw]:
-        """Return `BASELINE_DRAWS` draws of the real baseline's size, or none where that would be below `MIN_BASELINE`.
 
-        The real baseline's size is min(n_reference, n_synthetic, half of all real images as far as whole groups allow).
+def _gram(space: Space) -> np.ndarray:
+    return np.asarray(space.features @ space.features.T)
+
+
+def _squared_distances(space: Space) -> np.ndarray:
+    return squared_distances(space.features)
+
+
+class Comparison(_Shared):
+    """The images of one row, or of one draw of its real baseline, as indices into all images of a space.
+
+    Attributes:
+        space: the images.
+        reference: ``train`` or ``held-out``: the real images compared with.
+        class_: ``all`` or a class.
+        real: indices of the reference images, ascending.
+        synthetic: indices of the synthetic images, or of real ones in their place.
+        held_out: indices of the held-out images, for metrics that compare training images with these.
+        pool: indices of all real images, from which real baselines are drawn.
+        root_seed: the seed of the scorecard.
+        whole: of a draw, the comparison that it is of; of others, itself.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        reference: str,
+        class_: str,
+        real: np.ndarray,
+        synthetic: np.ndarray,
+        held_out: np.ndarray,
+        pool: np.ndarray,
+        root_seed: int = 0,
+        whole: "Comparison | None" = None,
+    ):
+        super().__init__()
+        self.space, self.reference, self.class_ = space, reference, class_
+        self.real, self.synthetic, self.held_out, self.pool = real, synthetic, held_out, pool
+        self.root_seed, self.whole = root_seed, whole or self
+
+    @property
+    def seed(self) -> int:
+        """A seed of this comparison's own."""
+        return seed_of(self.root_seed, self.reference, self.class_)
+
+    @property
+    def groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """Groups of the reference images and of the synthetic images."""
+        return self.space.groups[self.real], self.space.groups[self.synthetic]
+
+    @property
+    def features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features of the reference images and of the synthetic images, float64 ``[n, D]`` and ``[m, D]``."""
+        return self.space.features[self.real], self.space.features[self.synthetic]
+
+    @property
+    def pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """The reference images and the synthetic images, uint8 ``[n, H, W]`` and ``[m, H, W]``."""
+        images = self.space.shared(_all_images)
+        return images[self.real], images[self.synthetic]
+
+    def restricted(self, usable: np.ndarray) -> "Comparison":
+        """Return the comparison of those images alone that are `usable`, bool, of all images."""
+        real, synthetic, held_out, pool = (
+            images[usable[images]] for images in (self.real, self.synthetic, self.held_out, self.pool)
+        )
+        return Comparison(self.space, self.reference, self.class_, real, synthetic, held_out, pool, self.root_seed)
+
+    def draw(self, real: np.ndarray, synthetic: np.ndarray, held_out: np.ndarray) -> "Comparison":
+        """Return the comparison of some of the images; synthetic ones may be real images in their place."""
+        how = self.space, self.reference, self.class_, real, synthetic, held_out, self.pool, self.root_seed
+        return Comparison(*how, whole=self)
+
+    def baseline_draws(self, of_held_out: bool = False) -> "list[tuple[Comparison, Comparison]]":
+        """Return `BASELINE_DRAWS` pairs of draws of one size m: real against other real images, and against synthetic.
+
+        All real images are halved by whole groups, so that two sets never share one, and m is min(n_real, n_synthetic,
+        the smallest half). With `of_held_out` the held-out images are halved instead: one half stands for the synthetic
+        images, the other for the held-out ones, beside all training images. Empty for m below `MIN_BASELINE`.
         """
-        rng = numpy_generator(self.seed(seed), "floor")
-        groups, real = self.groups, self.real_images
-        sides = [split_half(groups[real], rng) for _ in range(BASELINE_DRAWS)]
-        reference, synthetic = self.reference_images, self.synthetic_images
-        m = min(len(reference), len(synthetic), *(len(side) for pair in sides for side in pair))
-        if m < MIN_BASELINE:
-            return []
-
-        def drawn(images: np.ndarray) -> np.ndarray:
-            return np.asarray(images[sample_n(groups[images], m, rng)])
-
-        return [(drawn(real[a]), drawn(real[b]), drawn(reference), drawn(synthetic)) for a, b in sides]
+        return self.shared(_held_out_draws if of_held_out else _pool_draws)
 
 
-def comparisons(sets: Mapping[str, ImageSet], classes: Sequence[str]) -> list[Comparison]:
-    """Return one comparison a reference and class; indices count through `sets` in their order, synthetic last."""
-    whole = ImageSet.concatenate(sets.values())
-    origin = np.repeat(np.arange(len(sets)), [len(part) for part in sets.values()])
-    names = list(sets)
+def _pool_draws(c: Comparison) -> list[tuple[Comparison, Comparison]]:
+    return _draws(c, c.pool, of_held_out=False)
+
+
+def _held_out_draws(c: Comparison) -> list[tuple[Comparison, Comparison]]:
+    return _draws(c, c.held_out, of_held_out=True)
+
+
+def _draws(c: Comparison, halved: np.ndarray, of_held_out: bool) -> list[tuple[Comparison, Comparison]]:
+    groups = c.space.groups
+    # The names of these draws are older than the term real baseline; another name would be other draws.
+    rng = numpy_generator(c.seed, "memorisation floor" if of_held_out else "floor")
+    sides = [split_half(groups[halved], rng) for _ in range(BASELINE_DRAWS)]
+    sizes = [len(c.synthetic), *(len(side) for pair in sides for side in pair)]
+    m = min(sizes if of_held_out else [len(c.real), *sizes])
+    if m < MIN_BASELINE:
+        return []
+
+    def drawn(images: np.ndarray) -> np.ndarray:
+        return np.asarray(images[sample_n(groups[images], m, rng)])
+
+    draws = []
+    for a, b in sides:
+        if of_held_out:
+            held_out = drawn(halved[b])
+            first = c.draw(c.real, drawn(halved[a]), held_out)
+            second = c.draw(c.real, drawn(c.synthetic), held_out)
+        else:
+            first = c.draw(drawn(halved[a]), drawn(halved[b]), c.held_out)
+            second = c.draw(drawn(c.real), drawn(c.synthetic), c.held_out)
+        draws.append((first, second))
+    return draws
+
+
+def _all_images(space: Space) -> np.ndarray:
+    return np.concatenate([part.images for part in space.sets.values()])
+
+
+def comparisons(space: Space, classes: Sequence[str], seed: int = 0) -> list[Comparison]:
+    """Return the comparisons of `space`: over all images and for each class, with each set of real images."""
+    whole, names = ImageSet.concatenate(space.sets.values()), list(space.sets)
+    origin = np.repeat(np.arange(len(names)), [len(part) for part in space.sets.values()])
     found = []
     for reference in names[:-1]:
         for class_ in (ALL, *classes):
             chosen = np.ones(len(whole), bool) if class_ == ALL else whole.labels == whole.class_index(class_)
-            i = np.flatnonzero(chosen & (origin == names.index(reference)))
-            j = np.flatnonzero(chosen & (origin == names.index(SYNTHETIC)))
-            real = np.flatnonzero(chosen & (origin != names.index(SYNTHETIC)))
-            if class_ == ALL or min(len(i), len(j)) >= MIN_CLASS:
-                found.append(Comparison(reference, class_, i, j, real, whole.groups))
+            real = np.flatnonzero(chosen & (origin == names.index(reference)))
+            synthetic = np.flatnonzero(chosen & (origin == names.index(SYNTHETIC)))
+            pool = np.flatnonzero(chosen & (origin != names.index(SYNTHETIC)))
+            held_out = pool[pool >= len(space.sets[TRAIN])] if HELD_OUT in names else pool[:0]
+            if class_ == ALL or min(len(real), len(synthetic)) >= MIN_CLASS:
+                found.append(Comparison(space, reference, class_, real, synthetic, held_out, pool, seed))
     return found

@@ -6,7 +6,24 @@ from functools import cached_property
 
 import numpy as np
 
-from sonosynth.metrics.distances.frechet import checked
+from sonosynth.core.errors import ClassError
+
+
+def checked_features(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both feature arrays as float64.
+
+    Raises:
+        ClassError: fewer than two rows in either.
+        ValueError: arrays that are not 2-D, differ in their number of columns, or hold NaN or infinity.
+    """
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(f"features must be [N, D] and [M, D], not {list(x.shape)} and {list(y.shape)}")
+    if min(len(x), len(y)) < 2:
+        raise ClassError(f"sets of {len(x)} and {len(y)} images: a distance needs at least 2 images in each")
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("features must be finite")
+    return x, y
 
 
 def squared_distances(features: np.ndarray) -> np.ndarray:
@@ -32,6 +49,16 @@ def squared_distances(features: np.ndarray) -> np.ndarray:
     return distances if len(first) == len(rows) else np.asarray(distances[np.ix_(same, same)])
 
 
+def euclidean_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return Euclidean distances, float64 ``[N, M]``, of rows of `x` ``[N, D]`` and `y` ``[M, D]``; 0 if equal."""
+    centre = x.mean(axis=0)
+    x, y = x - centre, y - centre
+    norms = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)
+    squared = norms - 2 * (x @ y.T)
+    # What cancels to less than rounding leaves is nothing.
+    return np.asarray(np.sqrt(np.where(squared > 1e-12 * norms, squared, 0.0)))
+
+
 def joined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return `squared_distances` over `x` ``[N, D]`` and `y` ``[M, D]`` together, and the indices of either's rows.
 
@@ -39,7 +66,7 @@ def joined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    both = np.concatenate(checked(x, y))
+    both = np.concatenate(checked_features(x, y))
     return squared_distances(both), np.arange(len(x)), np.arange(len(x), len(both))
 
 

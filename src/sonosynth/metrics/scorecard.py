@@ -1,52 +1,42 @@
-"""What synthetic images are worth: every metric with its interval, its real baseline and the sizes behind it."""
+"""The scorecard: what synthetic images are worth, every metric with its interval, its real baseline and the sizes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sonosynth.core.errors import ClassError
-from sonosynth.core.text import agreeing, counted
-from sonosynth.core.types import Progress
+from sonosynth.core.device import provenance
+from sonosynth.core.errors import ClassError, SonosynthError
+from sonosynth.core.files import check_folder
+from sonosynth.core.text import agreeing, counted, did_you_mean
+from sonosynth.core.types import StageProgress
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.prepare import load_together
 from sonosynth.features.extract import embed
-from sonosynth.features.registry import feature_network
-from sonosynth.metrics.comparison import Comparison, Draw, comparisons
-from sonosynth.metrics.families import (
-    BETTER,
-    ONLY_TO_TRAIN,
-    PARTS,
-    Family,
-    Part,
-    Values,
-    feature_families,
-    missing,
-    realism_family,
-)
-from sonosynth.metrics.intervals.subsampling import Interval
-from sonosynth.metrics.memorisation.near_copies import NearCopies, near_copies
-from sonosynth.metrics.memorisation.rows import Measured, memorisation, near_copy_rows
-from sonosynth.metrics.scores import AT_BASELINE, HELD_OUT, PIXELS, SYNTHETIC, TRAIN, Score
-from sonosynth.metrics.sets import (
-    check_roles,
-    common_classes,
-    compression_note,
-    exact_copies,
-    of_classes,
-    one_size,
-    size_text,
-)
-from sonosynth.metrics.threads import a_core_each
-from sonosynth.metrics.ultrasound.realism import UNITS, realism_values
-from sonosynth.metrics.ultrasound.speckle import MIN_SIZE, Realism, realism_measures
+from sonosynth.features.registry import feature_network, require_weights
+from sonosynth.metrics.comparison import Comparison, Space, comparisons
+from sonosynth.metrics.memorisation.near_copies import NearCopies, search
+from sonosynth.metrics.metric import PARTS, Found, Interval, Metric, Value, list_metrics
+from sonosynth.metrics.scores import AT_BASELINE, HELD_OUT, PIXELS, SYNTHETIC, TRAIN, Score, as_json, write_scores
+from sonosynth.metrics.sets import check_roles, common_classes, compression_note, exact_copies, of_classes, one_size
+from sonosynth.metrics.threads import single_threaded_blas
+from sonosynth.metrics.ultrasound.measures import UltrasoundMeasures
+from sonosynth.metrics.ultrasound.realism import measures_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _COMPRESSION = "the sets differ in compression"  # at every row; the whole line stands among the notes
+_ready: set[str] = set()  # networks whose weights are known to be here
 
 
 @dataclass(frozen=True, eq=False)
 class Scorecard:
-    """All that was measured on three sets of images.
+    """All that was measured on two or three sets of images.
 
     Attributes:
         scores: the rows.
@@ -54,295 +44,280 @@ class Scorecard:
         sets: the images by role (``train``, ``held-out`` if there are any, ``synthetic``), of one size and with the
             classes that all have.
         features: by network, float32 ``[N, D]`` of all images, in the order of `sets`.
-        copies: the search for near-copies; None where it was not asked for.
-        realism: measures of all images, in the order of `sets`; None where they were not asked for, or of images that
-            are too small.
+        near_copies: the search for near-copies; None where it was not asked for.
+        ultrasound: measures of all images, in the order of `sets`; None where they were not asked for, or of images
+            that are too small.
+        seed: of the random draws.
+        sources: the paths of the sets by role, as far as they were given as paths.
     """
 
     scores: list[Score]
     notes: tuple[str, ...]
     sets: Mapping[str, ImageSet]
     features: Mapping[str, np.ndarray]
-    copies: NearCopies | None
-    realism: Realism | None
+    near_copies: NearCopies | None
+    ultrasound: UltrasoundMeasures | None
+    seed: int
+    sources: Mapping[str, str]
 
     @property
-    def places(self) -> dict[str, slice]:
+    def slices(self) -> dict[str, slice]:
         """Where the images of each set are among all."""
         ends = np.cumsum([len(part) for part in self.sets.values()]).tolist()
         return {role: slice(end - len(part), end) for (role, part), end in zip(self.sets.items(), ends, strict=True)}
 
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the rows as a table, one column for each attribute of `Score` (``class`` for `class_`)."""
+        import pandas as pd
+
+        return pd.DataFrame([as_json(score) for score in self.scores])
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write the rows to the file at `path`, from which `read_scores` reads them, and return it."""
+        write_scores(Path(path), self.scores)
+        return Path(path)
+
+    def to_html(self, path: str | Path, command: str = "") -> Path:
+        """Write the score page, one self-contained file, to `path`, and return it; `command` is what made it."""
+        page = import_module("sonosynth.report.scorecard.page")  # by name, since pages are drawn by a room above
+        written: Path = page.write_score_page(self, Path(path), command, provenance())
+        return written
+
 
 def score(
-    train: ImageSet,
-    synthetic: ImageSet,
-    held_out: ImageSet | None = None,
+    train: ImageSet | str | Path,
+    synthetic: ImageSet | str | Path,
+    held_out: ImageSet | str | Path | None = None,
     features: Sequence[str] = ("inception",),
     seed: int = 0,
     cache: Path | None = None,
-    progress: Progress | None = None,
-    parts: Sequence[Part] = PARTS,
+    progress: StageProgress | None = None,
+    parts: Sequence[str] = tuple(PARTS),
     allow_shared: bool = False,
 ) -> Scorecard:
     """Measure `synthetic` against `train` and against `held_out`, over all classes and for each.
 
     A real baseline is the mean of a metric over two disjoint sets of m real images each that share no group, over
-    `BASELINE_DRAWS` random halvings of all real images (`train` and `held_out` together), m = min(n_real, n_synthetic,
-    half of all real images as far as whole groups allow); it is None below `MIN_BASELINE`. ``_at_baseline_n`` rows hold
-    the mean over m synthetic and m reference images, over as many draws. Classes with fewer than `MIN_CLASS` images in
-    either set have no rows of their own. Values at different n_real or n_synthetic must not be compared.
+    `BASELINE_DRAWS` random halves of all real images (`train` and `held_out` together), m = min(n_real, n_synthetic,
+    half of all real images as far as whole groups allow); it is None for m below `MIN_BASELINE`. ``_at_baseline_n``
+    rows hold the mean over m synthetic and m reference images, over as many draws. Classes with fewer than `MIN_CLASS`
+    images in either set have no rows of their own. Values at different n_real or n_synthetic must not be compared.
 
     Images of another size are brought to that of `train` with an antialiased filter, which a note tells. Sets that
     differ in lossy compression are told too, and every row says so (`sets.compression_note`).
 
     Args:
-        train: the images that the generator saw.
+        train: the images that the generator saw: an image set, or where images lie, as for `load`.
         synthetic: the generator's images.
-        held_out: real images that the generator did not see.
-        features: names of feature networks.
-        seed: of the random subsamples and halvings.
-        cache: directory in which features, measures of speckle and nearest images are kept; see `embed`.
-        progress: called with images embedded so far and in all.
-        parts: what to measure, of `PARTS`.
+        held_out: real images that the generator did not see. Without them a generator that copies scores best.
+        features: names of feature networks; see `list_features`.
+        seed: of the random subsamples and halves.
+        cache: directory in which features, measures of speckle and nearest images are kept, so that nothing is made
+            twice.
+        progress: called with what is done, what there is to do, and a text: bytes of weights, then images embedded.
+        parts: what to measure: ``distances``, ``diversity``, ``memorisation``, ``realism``.
         allow_shared: score even if held-out images are also in `train`, and mark every value with it.
 
     Raises:
+        SonosynthError: an unknown part.
         ClassError: fewer than two images in a set, or a class called as the rows over all classes are.
         LeakageError: real images marked as synthetic, or held-out images that are also in `train`.
         FeatureError: an unknown feature network, weights missing or damaged, or features that are not finite.
+        OutputError: `cache` is no directory that can be written to.
+
+    Example:
+        >>> from sonosynth.phantoms.phantom import phantom
+        >>> train, synthetic = phantom(30, 64, seed=1), phantom(30, 64, seed=2)
+        >>> card = score(train, synthetic, features=["random-conv"], parts=["distances"])
+        >>> card.to_frame().metric[0]
+        'frechet_distance'
     """
-    given = {TRAIN: train, HELD_OUT: held_out, SYNTHETIC: synthetic}
-    mark = check_roles(train, held_out, allow_shared)
-    classes, notes = common_classes(train, synthetic, held_out)
-    sets, resized = one_size({name: part for name, part in given.items() if part is not None})
-    aligned = {name: of_classes(part, classes) for name, part in sets.items()}
-    for name, part in aligned.items():
+    for name in parts:
+        if name not in PARTS:
+            known = tuple(PARTS)
+            raise SonosynthError(
+                f"no part '{name}' of a scorecard{did_you_mean(name, known)}; known: {', '.join(known)}"
+            )
+    if cache is not None:
+        check_folder(cache, "cache (--cache, or SONOSYNTH_CACHE)")
+    networks = tuple(dict.fromkeys(features))
+    for name in networks:
+        feature_network(name)
+    sets, sources = _loaded({TRAIN: train, SYNTHETIC: synthetic, HELD_OUT: held_out})
+    require_weights([name for name in networks if name not in _ready], progress)
+    _ready.update(networks)
+    shared = check_roles(sets[TRAIN], sets.get(HELD_OUT), allow_shared)
+    classes, notes = common_classes(sets[TRAIN], sets[SYNTHETIC], sets.get(HELD_OUT))
+    sets, resized = one_size(sets)
+    sets = {role: of_classes(part, classes) for role, part in sets.items()}
+    for role, part in sets.items():
         if len(part) < 2:
             raise ClassError(
-                f"the {name} set has {counted(len(part), 'image')} to compare; a distance needs at least 2"
+                f"the {role} set has {counted(len(part), 'image')} to compare; a distance needs at least 2"
             )
-    for name in features:
-        feature_network(name)
-    counter = _Counter(progress, len(features) * sum(map(len, aligned.values())))
-    found = comparisons(aligned, classes)
-    draws = [comparison.baseline_draws(seed) for comparison in found]
-    scores, embedded = [], {}
-    for name in features:
-        embedded[name] = np.concatenate([embed(part, name, cache, counter.of(len(part))) for part in aligned.values()])
-        joint = embedded[name].astype(np.float64)
-        families = feature_families(joint, found[0].groups, parts, seed)
-        scores += _rows(families, name, found, draws, seed)
-        if "memorisation" in parts:
-            scores += _remembered(name, joint, aligned, found, seed)
-    copies = realism = None
-    if "memorisation" in parts:
-        copies, rows = _copies(aligned, found, cache)
-        scores += rows
-    if "realism" in parts:
-        if min(train.size) >= MIN_SIZE:
-            realism = Realism.joined([realism_measures(part.images, cache=cache) for part in aligned.values()])
-            scores += _realism_rows(realism, found, seed)
-        else:
-            family = missing(UNITS, f"images of {size_text(train.size)} pixels are too small to measure speckle in")
-            scores += _rows([family], PIXELS, found, draws, seed)
-    compression = compression_note(aligned)
-    marks = [*([mark] if mark else ()), *([_COMPRESSION] if compression else ())]
+    embedded = {name: _embedded(sets, name, i, len(networks), cache, progress) for i, name in enumerate(networks)}
+    groups = ImageSet.concatenate(sets.values()).groups  # numbered anew: no two sets share one
+    pixels = Space(PIXELS, np.empty((len(groups), 0)), groups, sets, cache)
+    chosen = [metric for metric in list_metrics() if metric.part in parts]
+    scores = []
+    for name, found in embedded.items():
+        space = Space(name, found.astype(np.float64), groups, sets, cache)
+        scores += measure(
+            [metric for metric in chosen if metric.space == "features"], comparisons(space, classes, seed)
+        )
+    scores += measure([metric for metric in chosen if metric.space == "pixels"], comparisons(pixels, classes, seed))
+    compression = compression_note(sets)
+    marks = [*filter(None, [shared]), *([_COMPRESSION] if compression else [])]
     if marks:
-        scores = [row.model_copy(update={"note": "; ".join(filter(None, (row.note, *marks)))}) for row in scores]
-    told = (*notes, *resized, *filter(None, (mark, compression)), *exact_copies(aligned))
-    return Scorecard(_ordered(scores, [*features, PIXELS]), told, aligned, embedded, copies, realism)
-
-
-def _rows(
-    families: Sequence[Family], features: str, found: Sequence[Comparison], draws: Sequence[list[Draw]], seed: int
-) -> list[Score]:
-    with a_core_each() as pool:
-        jobs = [
-            (c, pool.submit(_values, family, c, seed), pool.submit(_baselines, family, of_c))
-            for family in families
-            for c, of_c in zip(found, draws, strict=True)
-        ]
-        return [
-            row
-            for c, values, baselines in jobs
-            for row in _family_rows(features, c, *values.result(), baselines.result())
-        ]
-
-
-def _values(family: Family, c: Comparison, seed: int) -> tuple[Values, Mapping[str, Interval]]:
-    measured = family.measure(c.reference_images, c.synthetic_images)
-    known = {name: value for name, value in measured.values.items() if value is not None}
-    return measured, family.intervals(c, c.seed(seed), known) if len(known) == len(measured.values) else {}
-
-
-@dataclass(frozen=True)
-class _Baselines:
-    """Means over draws of `n` images a side, of real and of synthetic images against real ones; empty without draws."""
-
-    n: int | None
-    real: Mapping[str, float | None]
-    synthetic: Mapping[str, float | None]
-
-
-def _baselines(family: Family, draws: Sequence[Draw]) -> _Baselines:
-    if not (family.baselines and draws):
-        return _Baselines(None, {}, {})
-    real = _means([family.measure(a, b).values for a, b, _, _ in draws])
-    return _Baselines(len(draws[0][0]), real, _means([family.measure(a, b).values for _, _, a, b in draws]))
-
-
-def _family_rows(
-    features: str, c: Comparison, measured: Values, intervals: Mapping[str, Interval], baselines: _Baselines
-) -> list[Score]:
-    rows = []
-    for metric, value in measured.values.items():
-        if metric in ONLY_TO_TRAIN and c.reference != TRAIN:
-            continue
-        low, high = intervals.get(metric) or (None, None)
-        baseline = baselines.real.get(metric)
-        row = Score(
-            metric=metric,
-            features=features,
-            reference=c.reference,
-            class_=c.class_,
-            value=value,
-            low=low,
-            high=high,
-            real_baseline=baseline,
-            real_baseline_n=None if baseline is None else baselines.n,
-            n_real=len(c.reference_images),
-            n_synthetic=len(c.synthetic_images),
-            note=measured.notes.get(metric, ""),
-        )
-        rows.append(row)
-        at_baseline = baselines.synthetic.get(metric)
-        if baselines.n is not None and baseline is not None and at_baseline is not None:
-            rows.append(_at_baseline(row, at_baseline, baselines.n, baselines.n))
-    return rows
-
-
-def _at_baseline(row: Score, value: float | None, n_real: int, n_synthetic: int) -> Score:
-    changed = {"value": value, "low": None, "high": None, "n_real": n_real, "n_synthetic": n_synthetic, "note": ""}
-    return row.model_copy(update={"metric": row.metric + AT_BASELINE, **changed})
-
-
-def _means(draws: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Return the mean of each metric over `draws`; None where one of them has no value."""
-    values = {name: [draw[name] for draw in draws] for name in (draws[0] if draws else ())}
-    return {
-        name: None if None in found else float(np.mean([value for value in found if value is not None]))
-        for name, found in values.items()
-    }
-
-
-def _remembered(
-    name: str, joint: np.ndarray, sets: Mapping[str, ImageSet], found: Sequence[Comparison], seed: int
-) -> list[Score]:
-    rows = []
-    for train, synthetic, held_out, c in _roles(sets, found):
-        unseen = (joint[held_out], c.groups[held_out]) if len(held_out) >= 2 else (None, None)
-        measured = memorisation(
-            joint[train],
-            joint[synthetic],
-            unseen[0],
-            c.groups[train],
-            c.groups[synthetic],
-            unseen[1],
-            seed=c.seed(seed),
-        )
-        rows += [row for one in measured for row in _measured_rows(one, name, c)]
-    return rows
-
-
-def _copies(
-    sets: Mapping[str, ImageSet], found: Sequence[Comparison], cache: Path | None
-) -> tuple[NearCopies, list[Score]]:
-    train, synthetic, held_out = sets[TRAIN], sets[SYNTHETIC], sets.get(HELD_OUT)
-    unseen = None if held_out is None else held_out.images
-    copies = near_copies(train.images, synthetic.images, unseen, train.groups, cache)
-    groups = (train.groups, synthetic.groups, None if held_out is None else held_out.groups)
-    first_made = sum(map(len, sets.values())) - len(synthetic)
-    rows = []
-    for t, s, u, c in _roles(sets, found):
-        for one in near_copy_rows(copies, *groups, t, s - first_made, u - len(train)):
-            rows += _measured_rows(one, PIXELS, c)
-    return copies, rows
-
-
-def _roles(
-    sets: Mapping[str, ImageSet], found: Sequence[Comparison]
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, Comparison]]:
-    """Return the indices of training, synthetic and held-out images of every comparison with the training images."""
-    n = len(sets[TRAIN])
-    return [
-        (c.reference_images, c.synthetic_images, c.real_images[c.real_images >= n], c)
-        for c in found
-        if c.reference == TRAIN
-    ]
-
-
-def _realism_rows(measures: Realism, found: Sequence[Comparison], seed: int) -> list[Score]:
-    """Return the rows of realism: of images that have measures alone, with a note of how many have none."""
-    kept = [c.of(measures.measured) for c in found]
-    notes = {(c.reference, c.class_): _left_out(c, k) for c, k in zip(found, kept, strict=True)}
-    family = realism_family(realism_values(measures))
-    rows = _rows([family], PIXELS, kept, [c.baseline_draws(seed) for c in kept], seed)
-    noted = [row.metric in UNITS and row.value is not None for row in rows]
-    return [
-        r.model_copy(update={"note": notes[r.reference, r.class_]}) if n else r
-        for r, n in zip(rows, noted, strict=True)
-    ]
-
-
-def _left_out(c: Comparison, kept: Comparison) -> str:
-    sides = (
-        ("real", c.reference_images, kept.reference_images),
-        ("synthetic", c.synthetic_images, kept.synthetic_images),
+        scores = [_changed(row, note="; ".join(filter(None, (row.note, *marks)))) for row in scores]
+    return Scorecard(
+        scores=scores,
+        notes=(*notes, *resized, *filter(None, (shared, compression)), *exact_copies(sets)),
+        sets=sets,
+        features=embedded,
+        near_copies=pixels.shared(search) if "memorisation" in parts else None,
+        ultrasound=pixels.shared(measures_of) if "realism" in parts else None,
+        seed=seed,
+        sources=sources,
     )
+
+
+def _loaded(given: Mapping[str, ImageSet | str | Path | None]) -> tuple[dict[str, ImageSet], dict[str, str]]:
+    """Return the image sets by role, synthetic last, and the paths of those that were read."""
+    paths = {role: Path(part) for role, part in given.items() if isinstance(part, str | Path)}
+    read = dict(zip(paths, load_together(list(paths.values())), strict=True)) if paths else {}
+    sets = {role: part for role, part in given.items() if isinstance(part, ImageSet)} | read
+    roles = [role for role in (TRAIN, HELD_OUT, SYNTHETIC) if role in sets]
+    return {role: sets[role] for role in roles}, {role: str(paths[role]) for role in roles if role in paths}
+
+
+def _embedded(
+    sets: Mapping[str, ImageSet], name: str, i: int, networks: int, cache: Path | None, progress: StageProgress | None
+) -> np.ndarray:
+    """Return the features of all images by network `name`, the i-th of so many."""
+    n, before, found = sum(map(len, sets.values())), 0, []
+    for part in sets.values():
+
+        def tell(done: int, _: int, start: int = i * n + before) -> None:
+            if progress:
+                progress(start + done, networks * n, "embedding")
+
+        found.append(embed(part, name, cache, tell))
+        before += len(part)
+    return np.concatenate(found)
+
+
+def measure(metrics: Sequence[Metric], found: Sequence[Comparison]) -> list[Score]:
+    """Return the rows of `metrics`, in their order, for each of the comparisons `found`, all of one space."""
+    jobs = []
+    for _, group in groupby(metrics, key=lambda metric: (metric.value, metric.interval)):
+        together = list(group)  # share their functions
+        first = together[0]
+        for c in found:
+            wanted = [metric for metric in together if metric.compares == "real" or c.reference == TRAIN]
+            if wanted:
+                if first.prepare:
+                    first.prepare(c)
+                jobs.append((first, wanted, *_usable(first, c)))
+    with single_threaded_blas() as pool:
+        running = [
+            (wanted, c, note, pool.submit(_measured, m, c), pool.submit(_baselines, m, c))
+            for m, wanted, c, note in jobs
+        ]
+        rows = [
+            row
+            for wanted, c, note, measured, baselines in running
+            for metric in wanted
+            for row in _metric_rows(metric, c, note, *measured.result(), *baselines.result())
+        ]
+    order = {metric.name: position for position, metric in enumerate(metrics)}
+    return sorted(rows, key=lambda row: order[row.metric.removesuffix(AT_BASELINE)])
+
+
+def _usable(metric: Metric, c: Comparison) -> tuple[Comparison, str]:
+    """Return the comparison of the images that `metric` can measure, and a note on the others."""
+    if metric.usable is None:
+        return c, ""
+    kept = c.restricted(metric.usable[0](c))
+    sides = (("real", c.real, kept.real), ("synthetic", c.synthetic, kept.synthetic))
     left = [(len(a) - len(b), counted(len(a), f"{kind} image")) for kind, a, b in sides if len(b) < len(a)]
     if not left:
-        return ""
+        return kept, ""
     have = agreeing(sum(n for n, _ in left), "has", "have")
-    return f"{' and '.join(f'{n} of {of_all}' for n, of_all in left)} {have} no speckle that can be measured, left out"
+    return kept, f"{' and '.join(f'{n} of {of_all}' for n, of_all in left)} {have} no {metric.usable[1]}, left out"
 
 
-def _measured_rows(one: Measured, features: str, c: Comparison) -> list[Score]:
-    row = Score(
-        metric=one.metric,
-        features=features,
-        reference=TRAIN,
-        class_=c.class_,
-        value=one.value,
-        low=one.low,
-        high=one.high,
-        real_baseline=one.real_baseline,
-        real_baseline_n=one.real_baseline_n,
-        n_real=one.n_real,
-        n_synthetic=one.n_synthetic,
-        note=one.note,
+def values_by_name(metric: Metric, found: Found) -> dict[str, Value]:
+    """Return what the function of `metric` gave, by the names of all metrics that have this function."""
+    by_name = found if isinstance(found, Mapping) else {metric.name: found}
+    return {name: value if isinstance(value, Value) else Value(value) for name, value in by_name.items()}
+
+
+def _measured(metric: Metric, c: Comparison) -> tuple[dict[str, Value], Mapping[str, Interval]]:
+    """Return the values and intervals of `metric` and of those that share its functions."""
+    found = metric.value(c)
+    values = values_by_name(metric, found)
+    if metric.interval is None or any(value.value is None for value in values.values()):
+        return values, {}
+    plain = {name: value.value for name, value in values.items()}
+    interval = metric.interval(c, plain if isinstance(found, Mapping) else plain[metric.name])
+    return values, interval if isinstance(interval, Mapping) else {metric.name: interval}
+
+
+def _baselines(metric: Metric, c: Comparison) -> tuple[dict[str, tuple[float | None, int]], dict[str, float | None]]:
+    """Return by name the real baselines with their numbers of images, and the values of synthetic images at these."""
+    if callable(metric.baseline):
+        return {metric.name: metric.baseline(c)}, {}
+    draws = c.baseline_draws(of_held_out=metric.compares == "both") if metric.baseline else []
+    if not draws:
+        return {}, {}
+    real, synthetic = (
+        [values_by_name(metric, metric.value(draw)) for draw in side] for side in zip(*draws, strict=True)
     )
-    if one.at_baseline_n is None or one.real_baseline_n is None:
+    m = len(draws[0][0].synthetic)
+    return {name: (_mean(real, name), m) for name in real[0]}, {name: _mean(synthetic, name) for name in synthetic[0]}
+
+
+def _mean(draws: Sequence[Mapping[str, Value]], name: str) -> float | None:
+    known = [draw[name].value for draw in draws if draw[name].value is not None]
+    return float(np.mean(np.array(known, dtype=np.float64))) if known else None
+
+
+def _metric_rows(
+    metric: Metric,
+    c: Comparison,
+    left_out: str,
+    values: Mapping[str, Value],
+    intervals: Mapping[str, Interval],
+    baselines: Mapping[str, tuple[float | None, int]],
+    at_baseline: Mapping[str, float | None],
+) -> list[Score]:
+    """Return the row of `metric`, and the one at the size of its real baseline where there is one."""
+    found = values[metric.name]
+    low, high = intervals.get(metric.name) or (None, None)
+    baseline, m = baselines.get(metric.name, (None, 0)) if found.value is not None else (None, 0)
+    n_real = len(c.real) + (len(c.held_out) if metric.compares == "both" else 0)
+    row = Score(
+        metric=metric.name,
+        features=c.space.name,
+        reference=c.reference,
+        class_=c.class_,
+        value=found.value,
+        low=low,
+        high=high,
+        real_baseline=baseline,
+        real_baseline_n=None if baseline is None else m,
+        n_real=n_real if found.n_real is None else found.n_real,
+        n_synthetic=len(c.synthetic) if found.n_synthetic is None else found.n_synthetic,
+        note=found.note or (left_out if found.value is not None else ""),
+    )
+    there = at_baseline.get(metric.name)
+    if baseline is None or there is None:
         return [row]
-    return [row, _at_baseline(row, one.at_baseline_n, one.n_train + one.real_baseline_n, one.real_baseline_n)]
+    changed = {"value": there, "low": None, "high": None, "n_synthetic": m, "note": ""}
+    n_there = m + (len(c.real) if metric.compares == "both" else 0)
+    return [row, _changed(row, metric=metric.name + AT_BASELINE, n_real=n_there, **changed)]
 
 
-def _ordered(scores: Sequence[Score], features: Sequence[str]) -> list[Score]:
-    """Return the rows by features and, within them, in the order of the metrics."""
-    order = {name: position for position, name in enumerate(BETTER)}
-    return sorted(scores, key=lambda row: (features.index(row.features), order[row.metric.removesuffix(AT_BASELINE)]))
-
-
-class _Counter:
-    """Adds up the progress of several sets."""
-
-    def __init__(self, progress: Progress | None, total: int):
-        self._progress, self._total, self._before = progress, total, 0
-
-    def of(self, n: int) -> Progress:
-        before, self._before = self._before, self._before + n
-
-        def step(done: int, _: int) -> None:
-            if self._progress:
-                self._progress(before + done, self._total)
-
-        return step
+def _changed(row: Score, **changes: Any) -> Score:
+    return row.model_copy(update=changes)

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 
 @contextmanager
-def a_core_each() -> Iterator[ThreadPoolExecutor]:
+def single_threaded_blas() -> Iterator[ThreadPoolExecutor]:
     """Yield a thread for each core, in which products and decompositions of matrices use no other threads."""
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as pool:
         yield pool

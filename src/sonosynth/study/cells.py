@@ -12,7 +12,7 @@ import numpy as np
 from sonosynth.classify.arms import ARMS, ClassBalance
 from sonosynth.classify.training import TrainingSettings
 from sonosynth.data.imageset import ImageSet
-from sonosynth.metrics.families import Part
+from sonosynth.metrics.metric import Part
 from sonosynth.study.config import NO_FILTER, FilterEntry, GanEntry, StudyDesign
 
 

@@ -29,7 +29,7 @@ from sonosynth.data.source import ReadOptions
 from sonosynth.features.registry import list_features
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import make_recipe
-from sonosynth.metrics.families import PARTS, Part
+from sonosynth.metrics.metric import PARTS, Part
 
 
 class Section(BaseModel):
@@ -236,7 +236,7 @@ class ScoresSection(Section):
 
     features: Annotated[tuple[str, ...], Field(min_length=1), _Distinct] = ("inception",)
     n_synthetic: int = Field(500, ge=20)
-    parts: Annotated[tuple[Part, ...], Field(min_length=1), _Distinct] = PARTS
+    parts: Annotated[tuple[Part, ...], Field(min_length=1), _Distinct] = tuple(PARTS)
 
     @field_validator("features")
     @classmethod

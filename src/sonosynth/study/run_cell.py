@@ -108,7 +108,7 @@ class _Work:
             self.data.split_of(cell).held_out,
             features=cell.features,
             cache=self.store.features,
-            progress=lambda done, total: self.tell(done, total, "embedding"),
+            progress=lambda done, total, text: self.tell(done, total or done, text),
             parts=cell.parts,
         )
         notes = list(card.notes)

@@ -27,7 +27,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.features.extract import embed
 from sonosynth.gan.sample import Sampler, class_sequence
 from sonosynth.metrics.comparison import MIN_BASELINE
-from sonosynth.metrics.diversity.precision_recall import coverage
+from sonosynth.metrics.diversity.precision_recall import prdc
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
 from sonosynth.study.store import Store
 
@@ -254,7 +254,7 @@ def judge(cell: FilterCell, train: ImageSet, made: ImageSet, cache: Path, tell: 
         "kept": {name: index.tolist() for name, index in zip(made.classes, kept, strict=True)},
         "candidates": made.class_counts,
         **passed.to_dict(),
-        **_coverages(passed, as_many, lambda index: coverage(real, synthetic[index]), len(made)),
+        **_coverages(passed, as_many, lambda index: prdc(real, synthetic[index])["coverage"], len(made)),
     }
 
 

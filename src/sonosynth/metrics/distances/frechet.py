@@ -1,24 +1,25 @@
-"""Fréchet distance between two sets of features, right for fewer images than features: value, interval, and limit."""
+"""Fréchet distance (FID in Inception features), right for fewer images than features, and its limit of many images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.core.errors import ClassError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import counted
+from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.intervals.split_half import Part, split_half_interval
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, min_group_count, sample_groups
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, sample_groups
+from sonosynth.metrics.metric import Interpretation, Interval, Metric, Value
+from sonosynth.metrics.neighbours import checked_features
 
-IMAGES_A_FEATURE = 2
-"""Below so many images, and groups of them, a feature in either set, nothing is extrapolated."""
+IMAGES_PER_FEATURE = 2
+"""Below so many images, and groups of them, per feature in either set, nothing is extrapolated."""
 SIZES = 5
 """Sizes, from half the images to all, that an extrapolation rests on."""
-DRAWS_A_SIZE = 5
+DRAWS_PER_SIZE = 5
 """Subsamples of each size but the whole."""
 DRAWS = 50
-"""Halvings an interval is made from: fewer than elsewhere, as each takes two matrices apart, and four of quarters."""
+"""Random halves an interval is made from: fewer than elsewhere, as each takes six matrices apart."""
 
 
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
@@ -33,7 +34,7 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    x, y = checked(x, y)
+    x, y = checked_features(x, y)
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
     centred_x, centred_y = x - mean_x, y - mean_y
     scale = np.sqrt((len(x) - 1.0) * (len(y) - 1.0))
@@ -105,31 +106,6 @@ def _moments(gram: np.ndarray, parts: Sequence[np.ndarray]) -> tuple[np.ndarray,
 
 
 def frechet_interval(
-    x: np.ndarray,
-    y: np.ndarray,
-    groups_x: np.ndarray | None = None,
-    groups_y: np.ndarray | None = None,
-    level: float = 0.95,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Interval:
-    """Return the interval of the Fréchet distance of `x` ``[N, D]`` and `y` ``[M, D]``, or None with too few groups.
-
-    It is meant to hold the expected distance of two such sets of these sizes, small-sample bias included, and not the
-    distance at infinite size. See `split_half_interval`; without groups each row is one. Never below zero.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: as `frechet_distance`.
-    """
-    both = np.concatenate(checked(x, y))
-    i, j = np.arange(len(x)), np.arange(len(x), len(both))
-    groups = (i if groups_x is None else groups_x, j if groups_y is None else groups_y)
-    gram = both @ both.T
-    return frechet_interval_from_gram(frechet_from_gram(gram, i, j), gram, i, j, *groups, level, draws, seed)
-
-
-def frechet_interval_from_gram(
     estimate: float,
     gram: np.ndarray,
     i: np.ndarray,
@@ -140,7 +116,11 @@ def frechet_interval_from_gram(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Return the interval around `estimate`, the distance by `frechet_from_gram`; groups are of i and j."""
+    """Return the interval around `estimate`, the distance by `frechet_from_gram`; None below `MIN_GROUPS` groups.
+
+    It is meant to hold the expected distance of two such sets of these sizes, small-sample bias included, and not the
+    distance at infinite size. See `split_half_interval`. Never below zero. The groups are those of i and j.
+    """
     xx, yy, xy = gram[np.ix_(i, i)], gram[np.ix_(j, j)], gram[np.ix_(i, j)]
     interval = split_half_interval(
         estimate,
@@ -154,33 +134,20 @@ def frechet_interval_from_gram(
     return interval and (max(interval[0], 0.0), interval[1])
 
 
-@dataclass(frozen=True)
-class Extrapolation:
-    """The Fréchet distance at infinitely many images.
-
-    Attributes:
-        value: the distance; near zero it may be negative; None if it cannot be had.
-        reason: why there is none; empty if there is one.
-    """
-
-    value: float | None
-    reason: str = ""
-
-
 def frechet_infinity(
     x: np.ndarray,
     y: np.ndarray,
     groups_x: np.ndarray | None = None,
     groups_y: np.ndarray | None = None,
     seed: int = 0,
-) -> Extrapolation:
+) -> Value:
     """Return the Fréchet distance of `x` ``[N, D]`` and `y` ``[M, D]`` extrapolated to infinite N and M.
 
     The bias of the distance is nearly proportional to 1 / N (Chong and Forsyth, "Effectively Unbiased FID and Inception
     Score", CVPR 2020). Both sets are subsampled together without replacement, by whole groups, to `SIZES` sizes from a
     half to all, equally spaced in 1 / N; the value at 1 / N = 0 of the line of least squares through the mean distance
-    at each size is returned. Below ``IMAGES_A_FEATURE * D`` images or groups in either set the bias is no longer so
-    simple, and there is no value.
+    at each size is returned. Below ``IMAGES_PER_FEATURE * D`` images or groups in either set the bias is no longer so
+    simple, and there is no value; the note says so. Near zero the limit may be negative.
 
     Args:
         x: features.
@@ -193,47 +160,67 @@ def frechet_infinity(
         ClassError: fewer than two rows in either set.
         ValueError: as `frechet_distance`.
     """
-    x, y = checked(x, y)
-    needed = IMAGES_A_FEATURE * x.shape[1]
+    x, y = checked_features(x, y)
+    needed = IMAGES_PER_FEATURE * x.shape[1]
     if min(len(x), len(y)) < needed:
-        return Extrapolation(
-            None, f"{len(x)} and {len(y)} images, but {x.shape[1]} features need {needed} images in each set"
-        )
+        return Value(None, f"{len(x)} and {len(y)} images, but {x.shape[1]} features need {needed} images in each set")
     groups = [np.arange(len(z)) if g is None else g for z, g in ((x, groups_x), (y, groups_y))]
     few, enough = min_group_count(groups), max(needed, MIN_GROUPS)
     if few < enough:
-        return Extrapolation(
-            None, f"{counted(few, 'group')} of images in a set, but {x.shape[1]} features need {enough}"
-        )
+        return Value(None, f"{counted(few, 'group')} of images in a set, but {x.shape[1]} features need {enough}")
     rng = numpy_generator(seed, "frechet infinity")
     inverse, distances = [1.0], [frechet_distance(x, y)]
     for size in np.linspace(2, 1, SIZES)[:-1]:
-        drawn = [[sample_groups(g, round(len(g) / size), rng) for g in groups] for _ in range(DRAWS_A_SIZE)]
+        drawn = [[sample_groups(g, round(len(g) / size), rng) for g in groups] for _ in range(DRAWS_PER_SIZE)]
         if any(len(part) < 2 for parts in drawn for part in parts):
-            return Extrapolation(None, "a group of images is too large to draw half of the images without it")
+            return Value(None, "a group of images is too large to draw half of the images without it")
         # Whole groups rarely make up the exact number, so the size is what was drawn.
         inverse.append(float(np.mean([len(x) / len(i) + len(y) / len(j) for i, j in drawn]) / 2))
         distances.append(float(np.mean([frechet_distance(x[i], y[j]) for i, j in drawn])))
-    return Extrapolation(float(np.polyfit(inverse, distances, 1)[1]))
-
-
-def checked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both feature arrays as float64.
-
-    Raises:
-        ClassError: fewer than two rows in either.
-        ValueError: arrays that are not 2-D, differ in their number of columns, or hold NaN or infinity.
-    """
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"features must be [N, D] and [M, D], not {list(x.shape)} and {list(y.shape)}")
-    if min(len(x), len(y)) < 2:
-        raise ClassError(f"sets of {len(x)} and {len(y)} images: a distance needs at least 2 images in each")
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("features must be finite")
-    return x, y
+    return Value(float(np.polyfit(inverse, distances, 1)[1]))
 
 
 def _reduced(x: np.ndarray) -> np.ndarray:
     # The R of x = QR has the same x^T x, hence the same covariance, with at most D rows.
     return x if x.shape[0] <= x.shape[1] else np.asarray(np.linalg.qr(x, mode="r"))
+
+
+def _value(c: Comparison) -> float:
+    return frechet_from_gram(c.space.gram, c.real, c.synthetic)
+
+
+def _interval(c: Comparison, value: float) -> Interval:
+    return frechet_interval(value, c.space.gram, c.real, c.synthetic, *c.groups, seed=c.seed)
+
+
+METRICS = (
+    Metric(
+        name="frechet_distance",
+        part="distances",
+        title="Fréchet distance",
+        aliases={"inception": "FID"},
+        about="Distance between the means and covariances of features; in Inception features this is the FID. Biased "
+        "upwards, the more so the fewer images.",
+        reference="Heusel et al., NeurIPS 2017",
+        direction="smaller",
+        value=_value,
+        interval=_interval,
+        interval_method="disjoint halves and quarters, whole groups",
+        prepare=lambda c: c.space.gram,
+        ratio=True,
+    ),
+    Metric(
+        name="frechet_distance_infinity",
+        part="distances",
+        title="Fréchet distance, n → ∞",
+        aliases={"inception": "FID, n → ∞"},
+        about="The Fréchet distance extrapolated to infinitely many images, only where each set has twice as many "
+        "images, and groups of them, as there are features.",
+        reference="Chong and Forsyth, CVPR 2020",
+        direction="smaller",
+        range=(None, None),
+        value=lambda c: frechet_infinity(*c.features, *c.groups, c.root_seed),
+        baseline=False,
+        interpret=lambda score: Interpretation("none", "extrapolated to infinitely many images; has no real baseline"),
+    ),
+)

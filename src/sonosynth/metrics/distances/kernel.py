@@ -1,21 +1,21 @@
 """Kernel distances between two sets of features, polynomial (KID) and Gaussian (CMMD): unbiased, on the full sets."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.metrics.distances.frechet import checked
+from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
+from sonosynth.metrics.metric import Interval, Metric
+from sonosynth.metrics.neighbours import checked_features
 
 SIGMA = 10.0
 """Width of the Gaussian kernel on features of unit length, and what its values are multiplied by; both are CMMD's."""
 SCALE = 1000.0
 SNAPSHOT_FEATURES = "efficientnet-lite0"
 """Five times as fast as Inception; final scores use their own features."""
-
-Kernel = Callable[[np.ndarray, int], np.ndarray]
-"""From inner products of features, and their dimension, to kernel values."""
 
 
 def polynomial_kernel(gram: np.ndarray, dimension: int) -> np.ndarray:
@@ -58,7 +58,9 @@ def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    return kernel_from_matrix(*_joined(x, y, polynomial_kernel))
+    both = np.concatenate(checked_features(x, y))
+    kernel = polynomial_kernel(both @ both.T, both.shape[1])
+    return kernel_from_matrix(kernel, np.arange(len(x)), np.arange(len(x), len(both)))
 
 
 def cmmd(x: np.ndarray, y: np.ndarray) -> float:
@@ -71,7 +73,8 @@ def cmmd(x: np.ndarray, y: np.ndarray) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    return kernel_from_matrix(*_joined(x, y, _gaussian))
+    both = np.concatenate(checked_features(x, y))
+    return kernel_from_matrix(gaussian_kernel(both @ both.T), np.arange(len(x)), np.arange(len(x), len(both)))
 
 
 def snapshot_distance(data: ImageSet, features: str = SNAPSHOT_FEATURES) -> Callable[[np.ndarray], float]:
@@ -98,46 +101,20 @@ def kernel_from_matrix(kernel: np.ndarray, i: np.ndarray, j: np.ndarray) -> floa
 
 
 def kernel_interval(
-    x: np.ndarray,
-    y: np.ndarray,
-    groups_x: np.ndarray | None = None,
-    groups_y: np.ndarray | None = None,
-    level: float = 0.95,
-) -> tuple[float, float] | None:
-    """Return the interval of the kernel distance of `x` ``[N, D]`` and `y` ``[M, D]``, or None with too few groups.
-
-    The two-sample jackknife over groups: the variances from leaving out one group of `x` and one group of `y` add up.
-    Groups of unequal size are weighted (Busing, Meijer, van der Leeden, "Delete-m jackknife for unequal m", Statistics
-    and Computing 9:3, 1999). The interval is the estimate plus and minus Student's t times the standard error. Without
-    groups each row is one. Where the two distributions are nearly equal the interval is too wide.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: as `kernel_distance`.
-    """
-    return _interval(x, y, polynomial_kernel, groups_x, groups_y, level)
-
-
-def cmmd_interval(
-    x: np.ndarray,
-    y: np.ndarray,
-    groups_x: np.ndarray | None = None,
-    groups_y: np.ndarray | None = None,
-    level: float = 0.95,
-) -> tuple[float, float] | None:
-    """Return the interval of `cmmd`, as `kernel_interval` does; it raises the same."""
-    return _interval(x, y, _gaussian, groups_x, groups_y, level)
-
-
-def kernel_interval_from_matrix(
     kernel: np.ndarray,
     i: np.ndarray,
     j: np.ndarray,
     groups_x: np.ndarray,
     groups_y: np.ndarray,
     level: float = 0.95,
-) -> tuple[float, float] | None:
-    """Return what `kernel_interval` does, from a kernel matrix (see `kernel_from_matrix`); groups are of i and j."""
+) -> Interval:
+    """Return the interval of `kernel_from_matrix`, or None below `MIN_GROUPS` groups; the groups are those of i and j.
+
+    The two-sample jackknife over groups: the variances from leaving out one group of either set add up. Groups of
+    unequal size are weighted (Busing, Meijer, van der Leeden, "Delete-m jackknife for unequal m", Statistics and
+    Computing 9:3, 1999). The interval is the estimate plus and minus Student's t times the standard error. Where the
+    two distributions are nearly equal it is too wide.
+    """
     n_groups = min_group_count((groups_x, groups_y))
     if n_groups < MIN_GROUPS:
         return None
@@ -170,23 +147,53 @@ def _discrepancy(
     return np.asarray(within_x / (n * (n - 1.0)) + within_y / (m * (m - 1.0)) - 2 * between / (n * m))
 
 
-def _gaussian(gram: np.ndarray, dimension: int) -> np.ndarray:
-    return gaussian_kernel(gram)
+def _polynomial(space: Space) -> np.ndarray:
+    return polynomial_kernel(space.gram, space.features.shape[1])
 
 
-def _interval(
-    x: np.ndarray,
-    y: np.ndarray,
-    kernel: Kernel,
-    groups_x: np.ndarray | None,
-    groups_y: np.ndarray | None,
-    level: float,
-) -> tuple[float, float] | None:
-    matrix, i, j = _joined(x, y, kernel)
-    groups = (i if groups_x is None else groups_x, j if groups_y is None else groups_y)
-    return kernel_interval_from_matrix(matrix, i, j, *groups, level)
+def _gaussian(space: Space) -> np.ndarray:
+    return gaussian_kernel(space.gram)
 
 
-def _joined(x: np.ndarray, y: np.ndarray, kernel: Kernel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    both = np.concatenate(checked(x, y))
-    return kernel(both @ both.T, both.shape[1]), np.arange(len(x)), np.arange(len(x), len(both))
+def _kernel_metric(kernel_of: Callable[[Space], np.ndarray], **words: Any) -> Metric:
+    """Return the metric of one kernel, whose matrix all comparisons of a space share."""
+
+    def value(c: Comparison) -> float:
+        return kernel_from_matrix(c.space.shared(kernel_of), c.real, c.synthetic)
+
+    def interval(c: Comparison, _: float) -> Interval:
+        return kernel_interval(c.space.shared(kernel_of), c.real, c.synthetic, *c.groups)
+
+    return Metric(
+        part="distances",
+        direction="smaller",
+        range=(None, None),
+        value=value,
+        interval=interval,
+        interval_method="two-sample jackknife over groups",
+        prepare=lambda c: c.space.shared(kernel_of),
+        **words,
+    )
+
+
+METRICS = (
+    _kernel_metric(
+        _polynomial,
+        name="kernel_distance",
+        title="Kernel distance",
+        aliases={"inception": "KID"},
+        about="Squared maximum mean discrepancy of features with a cubic polynomial kernel; in Inception features this "
+        "is the KID. Unbiased at any number of images, about 0 for equal distributions, so single values may be "
+        "negative.",
+        reference="Bińkowski et al., ICLR 2018",
+        headline=True,
+    ),
+    _kernel_metric(
+        _gaussian,
+        name="cmmd",
+        title="CMMD",
+        about="The same with a Gaussian kernel of width 10 on features of unit length, times 1000. The published CMMD "
+        "takes CLIP features, and all pairs, an image with itself too.",
+        reference="Jayasumana et al., CVPR 2024",
+    ),
+)

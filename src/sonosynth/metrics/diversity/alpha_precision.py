@@ -6,71 +6,60 @@ used as they are, without such a network: a ball around their mean is a rough su
 those of two real sets.
 """
 
+from typing import Any
+
 import numpy as np
 
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.intervals.split_half import DRAWS, Share, split_half_intervals
+from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.intervals.split_half import DRAWS, Proportion, split_half_intervals
+from sonosynth.metrics.metric import Interval, Metric
 from sonosynth.metrics.neighbours import Neighbours, joined
 
-_SHARES = {
-    "alpha_precision": Share(of_first=False, divergence=True),
-    "beta_recall": Share(of_first=True),
-    "authenticity": Share(of_first=False),
+_PROPORTIONS = {
+    "alpha_precision": Proportion(of_first=False, divergence=True),
+    "beta_recall": Proportion(of_first=True),
+    "authenticity": Proportion(of_first=False),
 }
 
 
-def alpha_precision(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the integrated alpha-precision of synthetic `y` ``[M, D]`` against real `x` ``[N, D]``: 0..1.
+def alpha_precision(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Return ``alpha_precision``, ``beta_recall`` and ``authenticity`` of `y` ``[M, D]`` against real `x` ``[N, D]``.
 
-    P(a) is the share of `y` in the ball around the mean of `x` that holds the share a of `x`; its radius is the
-    a-quantile of distances to that mean. The value is ``1 - 2 * integral of |P(a) - a|`` over a from 0 to 1: 1 where
-    distances to the mean are distributed alike, 0 where all of `y` lies outside, or in the very centre. The integral
-    is exact; the sum over 30 points in the authors' code differs from it by up to about 0.035.
+    * alpha-precision: P(a) is the share of `y` in the ball around the mean of `x` that holds the share a of `x`; its
+      radius is the a-quantile of distances to that mean. The value is ``1 - 2 * integral of |P(a) - a|`` over a from 0
+      to 1: 1 where distances to the mean are distributed alike, 0 where all of `y` lies outside, or in the very centre.
+      The integral is exact; the sum over 30 points in the authors' code differs from it by up to about 0.035.
+    * beta-recall: R(b) is the share of real images whose nearest synthetic image is at least as near as their nearest
+      other real image, and lies in the ball around the mean of `y` that holds the nearest synthetic images of a share b
+      of `x`. The value is ``1 - 2 * integral of |R(b) - b|``. As in the authors' code the neighbours are first ones
+      (k = 1), so equal distributions give about 0.5 and synthetic images that surround every real one closely give 1.
+    * authenticity: share of `y` that are no copies: farther from their nearest real image than that image is from its
+      nearest other real image, as the paper defines it; the authors' code starts from real images and their nearest
+      synthetic ones instead. Equal distributions do not give 1: normal features, N = M = 100, gave 0.67 at D = 16 and
+      0.75 at D = 64.
 
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: arrays that are not 2-D, differ in D, or are not finite.
-    """
-    return alpha_precision_values(*joined(x, y))["alpha_precision"]
-
-
-def beta_recall(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the integrated beta-recall of synthetic `y` ``[M, D]`` against real `x` ``[N, D]``: 0..1.
-
-    R(b) is the share of real images whose nearest synthetic image is at least as near as their nearest other real
-    image, and lies in the ball around the mean of `y` that holds the nearest synthetic images of a share b of `x`. The
-    value is ``1 - 2 * integral of |R(b) - b|``. As in the authors' code the neighbours are first ones (k = 1), so equal
-    distributions give about 0.5 and synthetic images that surround every real one closely give 1.
+    All are from 0 to 1.
 
     Raises:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
+
+    Example:
+        >>> real = np.random.default_rng(0).standard_normal((200, 16))
+        >>> alpha_precision(real[:100], real[:100])["authenticity"]
+        0.0
     """
-    return alpha_precision_values(*joined(x, y))["beta_recall"]
+    return alpha_precision_from_distances(*joined(x, y))
 
 
-def authenticity(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the share of synthetic `y` ``[M, D]`` that are no copies of a real one in `x` ``[N, D]``: 0..1.
-
-    A synthetic image is authentic if it is farther from its nearest real image than that image is from its nearest
-    other real image, as the paper defines it; the authors' code starts from real images and their nearest synthetic
-    ones instead. Equal distributions do not give 1: normal features, N = M = 100, gave 0.67 at D = 16 and 0.75 at
-    D = 64.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: arrays that are not 2-D, differ in D, or are not finite.
-    """
-    return alpha_precision_values(*joined(x, y))["authenticity"]
-
-
-def alpha_precision_values(distances: np.ndarray, i: np.ndarray, j: np.ndarray) -> dict[str, float]:
-    """Return ``alpha_precision``, ``beta_recall`` and ``authenticity`` of rows `j` with rows `i` as the real ones.
+def alpha_precision_from_distances(distances: np.ndarray, i: np.ndarray, j: np.ndarray) -> dict[str, float]:
+    """Return `alpha_precision` of rows `j` with rows `i` as the real ones, at least two of each.
 
     Args:
         distances: float64 ``[N, N]``; see `squared_distances`.
-        i: indices of the real images, at least two.
-        j: indices of the synthetic images, at least two.
+        i: indices of the real images.
+        j: indices of the synthetic images.
     """
     return _scores(Neighbours.of(distances, i, j), np.arange(len(i)), np.arange(len(j)))
 
@@ -85,7 +74,7 @@ def alpha_precision_intervals(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]] | None:
-    """Return the intervals of what `alpha_precision_values` returns, or None with too few groups.
+    """Return the intervals of what `alpha_precision_from_distances` returns, or None with too few groups.
 
     They are meant to hold the expected values for sets of these sizes, and are made by `split_half_intervals`.
 
@@ -105,7 +94,9 @@ def alpha_precision_intervals(
     """
     near = Neighbours.of(distances, i, j)
     generator = numpy_generator(seed, "alpha-precision interval")
-    return split_half_intervals(lambda a, b: _scores(near, a, b), _SHARES, groups_x, groups_y, generator, level, draws)
+    return split_half_intervals(
+        lambda a, b: _scores(near, a, b), _PROPORTIONS, groups_x, groups_y, generator, level, draws
+    )
 
 
 def _scores(near: Neighbours, a: np.ndarray, b: np.ndarray) -> dict[str, float]:
@@ -150,3 +141,67 @@ def _integrated(levels: np.ndarray, n: int) -> float:
     share = np.arange(len(levels) + 1) / n
     left, right = bounds[:-1] - share, bounds[1:] - share
     return float(1 - (right * np.abs(right) - left * np.abs(left)).sum())
+
+
+def _values(c: Comparison) -> dict[str, float]:
+    return alpha_precision_from_distances(c.space.squared_distances, c.real, c.synthetic)
+
+
+def _intervals(c: Comparison, _: dict[str, float]) -> dict[str, Interval]:
+    return dict(alpha_precision_intervals(c.space.squared_distances, c.real, c.synthetic, *c.groups, seed=c.seed) or {})
+
+
+def _metric(**words: Any) -> Metric:
+    return Metric(
+        part="diversity",
+        reference="Alaa et al., ICML 2022, without its one-class network",
+        direction="larger",
+        range=(0.0, 1.0),
+        value=_values,
+        interval=_intervals,
+        interval_method="disjoint halves, whole groups",
+        prepare=lambda c: c.space.squared_distances,
+        decimals=3,
+        **words,
+    )
+
+
+METRICS = (
+    _metric(
+        name="alpha_precision",
+        title="α-precision",
+        about="Agreement of distances to the centre of the real images: 1 where synthetic and real ones are spread "
+        "alike.",
+        sentences=(
+            "spread around the centre of {reference} as other real images are",
+            "spread around the centre of {reference} otherwise than real images are ({value} against {baseline})",
+            "spread around the centre of {reference} more evenly than other real images are ({value} against "
+            "{baseline})",
+        ),
+    ),
+    _metric(
+        name="beta_recall",
+        title="β-recall",
+        about="The same seen from the real images, counting those with a synthetic image nearer than any other real "
+        "one: about 0.5 for real images.",
+        sentences=(
+            "{reference} have synthetic images as near as other real ones",
+            "{reference} have synthetic images less often near ({value}) than other real ones ({baseline})",
+            "{reference} have synthetic images more often near ({value}) than other real ones ({baseline})",
+        ),
+    ),
+    _metric(
+        name="authenticity",
+        title="Authenticity",
+        about="Share of synthetic images farther from their nearest training image than that one is from its nearest "
+        "other: 0.5 to 0.8 for real images.",
+        compares="train",
+        report_decimals=2,
+        sentences=(
+            "no more images lie too near to {reference} than other real images do",
+            "more images lie too near to {reference} ({rest}) than other real images do ({baseline_rest}): look for "
+            "copies",
+            "fewer images lie too near to {reference} ({rest}) than other real images do ({baseline_rest})",
+        ),
+    ),
+)

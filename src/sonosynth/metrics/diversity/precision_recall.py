@@ -1,18 +1,22 @@
-"""Improved precision and recall, density and coverage of two sets of features, and their intervals."""
+"""Improved precision and recall, density and coverage of two sets of features (PRDC), and their intervals."""
+
+from typing import Any
 
 import numpy as np
 
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.intervals.split_half import DRAWS, Share, split_half_intervals
+from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.intervals.split_half import DRAWS, Proportion, split_half_intervals
+from sonosynth.metrics.metric import Interval, Metric, Value
 from sonosynth.metrics.neighbours import Neighbours, joined
 
 NEIGHBOURS = 5
 """The k of k-th nearest neighbour."""
-_SHARES = {
-    "precision": Share(of_first=False),
-    "recall": Share(of_first=True),
-    "density": Share(of_first=False, bounded=False),
-    "coverage": Share(of_first=True),
+_PROPORTIONS = {
+    "precision": Proportion(of_first=False),
+    "recall": Proportion(of_first=True),
+    "density": Proportion(of_first=False, bounded=False),
+    "coverage": Proportion(of_first=True),
 }
 
 
@@ -21,62 +25,46 @@ def adapted_k(n: int, m: int, k: int = NEIGHBOURS) -> int:
     return min(k, n - 1, m - 1)
 
 
-def precision(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Return the share of synthetic features `y` ``[M, D]`` inside a ball around any of the real `x` ``[N, D]``: 0..1.
+def prdc(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> dict[str, float]:
+    """Return ``precision``, ``recall``, ``density`` and ``coverage`` of `y` ``[M, D]`` against real `x` ``[N, D]``.
 
-    The ball around an image reaches to its k-th nearest other image of its own set, bounds not included (Kynkäänniemi
-    et al., "Improved Precision and Recall Metric for Assessing Generative Models", NeurIPS 2019). In sets of fewer than
-    k + 1 images k is `adapted_k`. The value depends on N, M and D: equal distributions do not give 1.
+    The ball around an image reaches to its k-th nearest other image of its own set, bounds not included. In sets of
+    fewer than k + 1 images k is `adapted_k`. All values depend on N, M and D: equal distributions do not give 1.
+
+    * precision: share of `y` inside a ball around any of `x`, 0 to 1 (Kynkäänniemi et al., "Improved Precision and
+      Recall Metric for Assessing Generative Models", NeurIPS 2019).
+    * recall: share of `x` inside a ball around any of `y`, 0 to 1 (ibid.).
+    * density: 1 / k of the mean number of balls around `x` that one of `y` lies in. At least 0, near 1 for equal
+      distributions, and larger where `y` crowds at the modes of `x`, so it has no upper bound (Naeem et al., "Reliable
+      Fidelity and Diversity Metrics for Generative Models", ICML 2020).
+    * coverage: share of `x` whose own ball holds one of `y`, 0 to 1; about ``1 - 2^-k`` for equal distributions and
+      N = M (ibid.).
 
     Raises:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
+
+    Example:
+        >>> real = np.random.default_rng(0).standard_normal((200, 16))
+        >>> prdc(real[:100], real[100:])["coverage"] > 0.9
+        True
     """
-    return precision_recall_values(*joined(x, y), k)["precision"]
+    return prdc_from_distances(*joined(x, y), k)
 
 
-def recall(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Return the share of real features `x` ``[N, D]`` inside a ball around any synthetic `y` ``[M, D]``: 0..1.
-
-    It is `precision` with the sets exchanged, and raises the same errors.
-    """
-    return precision_recall_values(*joined(x, y), k)["recall"]
-
-
-def density(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Return 1 / k of the mean number of balls around real `x` ``[N, D]`` that synthetic `y` ``[M, D]`` lie in.
-
-    At least 0, near 1 for equal distributions, and larger where `y` crowds at the modes of `x`, so it has no upper
-    bound (Naeem et al., "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020). Balls
-    and errors are those of `precision`.
-    """
-    return precision_recall_values(*joined(x, y), k)["density"]
-
-
-def coverage(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """Return the share of real `x` ``[N, D]`` whose own ball holds a synthetic `y` ``[M, D]``: 0..1.
-
-    About ``1 - 2^-k`` for equal distributions and N = M (Naeem et al. 2020). Balls and
-    errors are those of `precision`.
-    """
-    return precision_recall_values(*joined(x, y), k)["coverage"]
-
-
-def precision_recall_values(
-    distances: np.ndarray, i: np.ndarray, j: np.ndarray, k: int = NEIGHBOURS
-) -> dict[str, float]:
-    """Return ``precision``, ``recall``, ``density`` and ``coverage`` of rows `j` with rows `i` as the real ones.
+def prdc_from_distances(distances: np.ndarray, i: np.ndarray, j: np.ndarray, k: int = NEIGHBOURS) -> dict[str, float]:
+    """Return `prdc` of rows `j` with rows `i` as the real ones, at least two of each.
 
     Args:
         distances: float64 ``[N, N]``; see `squared_distances`.
-        i: indices of the real images, at least two.
-        j: indices of the synthetic images, at least two.
+        i: indices of the real images.
+        j: indices of the synthetic images.
         k: nearest neighbours, `adapted_k` where a set is too small for it.
     """
     return _scores(Neighbours.of(distances, i, j), np.arange(len(i)), np.arange(len(j)), k)
 
 
-def precision_recall_intervals(
+def prdc_intervals(
     distances: np.ndarray,
     i: np.ndarray,
     j: np.ndarray,
@@ -87,7 +75,7 @@ def precision_recall_intervals(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]] | None:
-    """Return the intervals of what `precision_recall_values` returns, or None with too few groups.
+    """Return the intervals of what `prdc_from_distances` returns, or None with too few groups.
 
     They are meant to hold the expected values for sets of these sizes. See `split_half_intervals`.
 
@@ -109,7 +97,7 @@ def precision_recall_intervals(
     near = Neighbours.of(distances, i, j)
     return split_half_intervals(
         lambda a, b: _scores(near, a, b, k),
-        _SHARES,
+        _PROPORTIONS,
         groups_x,
         groups_y,
         numpy_generator(seed, "manifold interval"),
@@ -130,3 +118,88 @@ def _scores(near: Neighbours, a: np.ndarray, b: np.ndarray, k: int) -> dict[str,
         "density": float(inside.sum() / (k * len(b))),
         "coverage": float(inside.any(axis=1).mean()),
     }
+
+
+def _values(c: Comparison) -> dict[str, float | Value]:
+    values = prdc_from_distances(c.space.squared_distances, c.real, c.synthetic)
+    n, m = len(c.real), len(c.synthetic)
+    k = adapted_k(n, m)
+    note = f"k = {k}, since sets of {n} and {m} images are too small for {NEIGHBOURS}" if k < NEIGHBOURS else ""
+    return {name: Value(value, note) for name, value in values.items()}
+
+
+def _intervals(c: Comparison, _: dict[str, float]) -> dict[str, Interval]:
+    return dict(prdc_intervals(c.space.squared_distances, c.real, c.synthetic, *c.groups, seed=c.seed) or {})
+
+
+def _metric(**words: Any) -> Metric:
+    return Metric(
+        part="diversity",
+        value=_values,
+        interval=_intervals,
+        interval_method="disjoint halves, whole groups",
+        prepare=lambda c: c.space.squared_distances,
+        decimals=3,
+        report_decimals=2,
+        **words,
+    )
+
+
+_KYNKAANNIEMI, _NAEEM = "Kynkäänniemi et al., NeurIPS 2019", "Naeem et al., ICML 2020"
+METRICS = (
+    _metric(
+        name="precision",
+        title="Precision",
+        about="Share of synthetic images that lie among the real ones: nearer to one of them than its fifth neighbour.",
+        reference=_KYNKAANNIEMI,
+        direction="larger",
+        range=(0.0, 1.0),
+        sentences=(
+            "synthetic images lie among {reference} as often as other real images do",
+            "fewer synthetic images lie among {reference} ({value}) than other real images do ({baseline})",
+            "more synthetic images lie among {reference} ({value}) than other real images do ({baseline}): rare ones "
+            "may lack",
+        ),
+    ),
+    _metric(
+        name="recall",
+        title="Recall",
+        about="Share of real images that lie among the synthetic ones.",
+        reference=_KYNKAANNIEMI,
+        direction="larger",
+        range=(0.0, 1.0),
+        headline=True,
+        sentences=(
+            "synthetic images reach as much of the variety of {reference} as other real images do",
+            "part of the variety of {reference} is missing: {value} of it is reached, by other real images {baseline}",
+            "more {reference} lie among synthetic images ({value}) than would among other real ones ({baseline})",
+        ),
+    ),
+    _metric(
+        name="density",
+        title="Density",
+        about="How many real neighbourhoods a synthetic image lies in, as a share of five: about 1 for real images, "
+        "more where images crowd at what is typical.",
+        reference=_NAEEM,
+        direction="target",
+        sentences=(
+            "packed among {reference} as densely as other real images",
+            "sparser among {reference} than other real images ({value} against {baseline})",
+            "crowded at what is typical of {reference} ({value}, other real images {baseline})",
+        ),
+    ),
+    _metric(
+        name="coverage",
+        title="Coverage",
+        about="Share of real images with a synthetic image in their neighbourhood.",
+        reference=_NAEEM,
+        direction="larger",
+        range=(0.0, 1.0),
+        headline=True,
+        sentences=(
+            "as many {reference} have a synthetic image near as would have another real one",
+            "fewer {reference} have a synthetic image near ({value}) than would have another real one ({baseline})",
+            "more {reference} have a synthetic image near ({value}) than would have another real one ({baseline})",
+        ),
+    ),
+)

@@ -19,7 +19,7 @@ Statistics = Callable[[Sequence[Part]], Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """What is known of a statistic that is at least 0.
 
     Attributes:
@@ -107,14 +107,14 @@ def split_half_variance(
 
 def split_half_intervals(
     statistics: Callable[[np.ndarray, np.ndarray], Mapping[str, float]],
-    shares: Mapping[str, Share],
+    proportions: Mapping[str, Proportion],
     groups_x: np.ndarray,
     groups_y: np.ndarray,
     rng: np.random.Generator,
     level: float = 0.95,
     draws: int = DRAWS,
 ) -> dict[str, tuple[float, float]] | None:
-    """Return intervals for the expectations of `shares` of two sets of these sizes; None below `MIN_GROUPS` groups.
+    """Return intervals for the expectations of statistics of two sets of these sizes; None below `MIN_GROUPS` groups.
 
     Both sets are cut, by whole groups, into two disjoint halves. The statistics of two halves are independent, so half
     their squared difference is an unbiased estimate of the variance at half the size, and a quarter of it is the
@@ -130,8 +130,8 @@ def split_half_intervals(
     Association 22:209, 1927) with Student's t, which stays within 0..1 and has a length also at 0 and 1.
 
     Args:
-        statistics: from index arrays into the first and the second set, all of `shares` by name, and maybe others.
-        shares: those wanted.
+        statistics: from index arrays into the first and the second set, all of `proportions` by name, and maybe others.
+        proportions: those wanted.
         groups_x: ``[N]``; images of one number stay together.
         groups_y: ``[M]``.
         rng: where the draws come from.
@@ -144,9 +144,9 @@ def split_half_intervals(
 
     def values(i: np.ndarray, j: np.ndarray) -> np.ndarray:
         found = statistics(i, j)
-        return np.array([found[name] for name in shares])
+        return np.array([found[name] for name in proportions])
 
-    of_halves, excesses = np.empty((draws, 2, len(shares))), np.empty(draws)
+    of_halves, excesses = np.empty((draws, 2, len(proportions))), np.empty(draws)
     for draw, sides in enumerate(_halvings((groups_x, groups_y), rng, draws)):
         if min(len(side) for pair in sides for side in pair) < 2:
             return None
@@ -158,12 +158,12 @@ def split_half_intervals(
     centres = of_halves.mean(axis=(0, 1))
     quantile = float(student.ppf((1 + level) / 2, min(n_groups) - 1))
     intervals = {}
-    for s, (name, share) in enumerate(shares.items()):
-        if not share.bounded:
+    for s, (name, proportion) in enumerate(proportions.items()):
+        if not proportion.bounded:
             low, high = t_interval(float(estimates[s]), float(paired[s] + of_means[s] / 2) ** 0.5, min(n_groups), level)
             intervals[name] = max(low, 0.0), high
             continue
-        variance, most = (pooled if share.divergence else paired)[s], n_groups[0 if share.of_first else 1]
+        variance, most = (pooled if proportion.divergence else paired)[s], n_groups[0 if proportion.of_first else 1]
         spread = centres[s] * (1 - centres[s])
         independent = spread / variance if spread < variance * most else most
         intervals[name] = _wilson(float(estimates[s]), float(independent), quantile)

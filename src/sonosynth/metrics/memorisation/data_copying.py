@@ -5,15 +5,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.core.seeds import seed_of
+from sonosynth.core.text import counted
+from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.interpretation import TOO_FEW
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
 from sonosynth.metrics.memorisation.membership import group_variance, placements
+from sonosynth.metrics.memorisation.three_sets import ThreeSets, without_held_out
+from sonosynth.metrics.metric import Interpretation, Interval, Metric, Value
+from sonosynth.metrics.scores import Score
 
 MIN_IMAGES = 20
 """Held-out and synthetic images that a cell needs: from about so many, the rank sum is as good as normal, and -3 is
 within reach without every image being a copy (with 8 of each, the lowest score there is is -3.4)."""
 PER_CELL = 100
 """Images of the smallest of the three sets there are to a cell, on average."""
+COPYING = -3.0
+"""C_T below tells of copying (Meehan et al. 2020)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +42,6 @@ class _Cell:
 def cell_count(n_train: int, n_held_out: int, n_synthetic: int) -> int:
     """Return the number of cells for sets of these sizes: one for every `PER_CELL` images of the smallest, or 1."""
     return max(1, min(n_train, n_held_out, n_synthetic) // PER_CELL)
-
-
-def assign_cells(train: np.ndarray, features: np.ndarray, n_cells: int, seed: int = 0) -> np.ndarray:
-    """Return the cell of each row of `features` ``[N, D]``, int ``[N]``: the nearest centre of k-means on `train`."""
-    from sklearn.cluster import KMeans
-
-    if n_cells == 1:
-        return np.zeros(len(features), dtype=np.int64)
-    means = KMeans(n_cells, n_init=3, random_state=seed_of(seed, "cells") % 2**32).fit(train)
-    return np.asarray(means.predict(features), dtype=np.int64)
 
 
 def data_copying(
@@ -135,3 +132,73 @@ def _cells(
 def _nearer(cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
     """Return shares of pairs in which the held-out image is nearer: for each held-out and each synthetic image."""
     return placements(cell.held_out_distances, cell.synthetic_distances)
+
+
+def _arguments(c: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return distances of held-out and of synthetic images to training images, and the cells of all three."""
+    sets, n_cells = c.whole.shared(ThreeSets), cell_count(len(c.real), len(c.held_out), len(c.synthetic))
+    held_out, synthetic = (sets.between(images, c.real) for images in (c.held_out, c.synthetic))
+    cells_t, cells_u, cells_s = (sets.cells(images, n_cells) for images in (c.real, c.held_out, c.synthetic))
+    return held_out, synthetic, cells_t, cells_u, cells_s
+
+
+def _value(c: Comparison) -> Value:
+    missing = without_held_out(c)
+    if missing:
+        return missing
+    arguments = _arguments(c)
+    value, cells = data_copying(*arguments), arguments[2:]
+    n_cells = counted(cell_count(*map(len, cells)), "cell")
+    if value is None:
+        return Value(
+            None,
+            f"C_T needs {MIN_IMAGES} held-out and {MIN_IMAGES} synthetic images in one of {n_cells}; there are "
+            f"{len(c.held_out)} and {len(c.synthetic)} in all",
+        )
+    used = usable_cells(*cells)
+    held_out, synthetic = (int(np.isin(part, used).sum()) for part in cells[1:])
+    return Value(
+        value,
+        f"C_T over {len(used)} of {n_cells}, which hold {held_out} held-out and "
+        f"{counted(synthetic, 'synthetic image')}",
+    )
+
+
+def _interval(c: Comparison, _: float) -> Interval:
+    return data_copying_interval(*_arguments(c), c.space.groups[c.held_out], c.space.groups[c.synthetic])
+
+
+def _interpret(score: Score) -> Interpretation:
+    value = score.value
+    assert value is not None
+    low, high = (value if end is None else end for end in (score.low, score.high))
+    if value < COPYING and high < 0:
+        return Interpretation("worse", "nearer to training images than new real images are (C_T below −3): copies")
+    if value > -COPYING and low > 0:
+        text = "farther from training images than new real images are: no copies, but not like them"
+        return Interpretation("better", text)
+    if abs(value) > -COPYING:
+        ends = f"{low:.1f} to {high:.1f}".replace("-", "\N{MINUS SIGN}")
+        return Interpretation("unclear", f"{TOO_FEW}: {ends}, and 0 is no copying")
+    possible = "; below −3 is possible" if low < COPYING else ""
+    return Interpretation("similar", f"no sign of copying (C_T above −3){possible}")
+
+
+METRICS = (
+    Metric(
+        name="data_copying",
+        part="memorisation",
+        title="Data copying, C_T",
+        about="z-score of distances to the nearest training image, of synthetic against held-out images: about 0, "
+        "below −3 for copies.",
+        reference="Meehan et al., AISTATS 2020",
+        direction="target",
+        range=(None, None),
+        compares="both",
+        value=_value,
+        interval=_interval,
+        interval_method="variance of Mann and Whitney's U, groups as units",
+        prepare=ThreeSets.prepare,
+        interpret=_interpret,
+    ),
+)

@@ -6,8 +6,13 @@ from math import ceil, log, log1p
 import numpy as np
 
 from sonosynth.core.seeds import numpy_generator
+from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.interpretation import GAP, TOO_FEW, percent
 from sonosynth.metrics.intervals.split_half import of_each, split_half_variance
-from sonosynth.metrics.intervals.subsampling import Interval, min_group_count, t_interval
+from sonosynth.metrics.intervals.subsampling import min_group_count, t_interval
+from sonosynth.metrics.memorisation.three_sets import ThreeSets, baseline_caution, without_held_out
+from sonosynth.metrics.metric import Interpretation, Interval, Metric, Value
+from sonosynth.metrics.scores import Score
 
 _NEGLIGIBLE = 1e-9  # probability
 
@@ -139,3 +144,61 @@ def _ratio(train: _Nearest, held_out: _Nearest) -> float:
     size = min(train.n_images, held_out.n_images)
     below = held_out.mean(size)
     return train.mean(size) / below if below > 0 else float("nan")
+
+
+def _arguments(c: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    sets, groups = c.whole.shared(ThreeSets), c.space.groups
+    to_train, to_held_out = (sets.between(c.synthetic, real) for real in (c.real, c.held_out))
+    return to_train, to_held_out, groups[c.real], groups[c.held_out]
+
+
+def _value(c: Comparison) -> Value:
+    missing = without_held_out(c)
+    if missing:
+        return missing
+    value = distance_ratio(*_arguments(c))
+    if np.isnan(value):
+        return Value(None, "every synthetic image is a copy of a held-out image")
+    return Value(value, f"both means for as many real images as {min(len(c.real), len(c.held_out))}")
+
+
+def _interval(c: Comparison, _: float) -> Interval:
+    return distance_ratio_interval(*_arguments(c), c.space.groups[c.synthetic], c.seed)
+
+
+def _interpret(score: Score) -> Interpretation:
+    assert score.value is not None
+    if score.low is None or score.high is None:
+        return Interpretation("unclear", TOO_FEW)
+    if score.high < 1:
+        nearer = percent(1 - score.value)
+        text = f"{nearer} nearer to training images than to held-out ones, a sign of memorisation"
+        return Interpretation("worse", text + baseline_caution(score, 1, 0.05))
+    if score.low > 1:
+        text = "nearer to held-out images than to training images: no sign of memorisation"
+        return Interpretation("similar", text + baseline_caution(score, 1, 0.05))
+    if score.low < 1 - GAP[1]:
+        text = f"{TOO_FEW}: {score.low:.2f} to {score.high:.2f}, and 1 is nothing remembered"
+        return Interpretation("unclear", text)
+    possible = f"; {percent(1 - score.low)} nearer is possible" if score.low < 1 - GAP[0] else ""
+    return Interpretation("similar", "no nearer to training images than to held-out ones" + possible)
+
+
+METRICS = (
+    Metric(
+        name="nearest_distance_ratio",
+        part="memorisation",
+        title="Nearest-distance ratio",
+        about="Mean distance to the nearest training image over that to the nearest held-out one, for equally many of "
+        "both: 1 where nothing is remembered, less where something is.",
+        direction="target",
+        compares="both",
+        value=_value,
+        interval=_interval,
+        interval_method="disjoint halves of the real and of the synthetic images, whole groups",
+        prepare=ThreeSets.prepare,
+        null_value=1.0,
+        decimals=3,
+        interpret=_interpret,
+    ),
+)

@@ -2,7 +2,13 @@
 
 import numpy as np
 
+from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.interpretation import GAP, TOO_FEW, percent
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
+from sonosynth.metrics.memorisation.near_copies import search
+from sonosynth.metrics.memorisation.three_sets import NO_HELD_OUT, ThreeSets, baseline_caution, without_held_out
+from sonosynth.metrics.metric import Interpretation, Interval, Metric, Value
+from sonosynth.metrics.scores import TRAIN, Score
 
 
 def membership_auc(members: np.ndarray, non_members: np.ndarray) -> float:
@@ -60,3 +66,81 @@ def group_variance(influence: np.ndarray, groups: np.ndarray) -> float:
     _, number = np.unique(groups, return_inverse=True)
     sums = np.bincount(number, influence)
     return float((sums**2).sum() * len(sums) / (len(sums) - 1))
+
+
+def _nearest_synthetic(c: Comparison) -> tuple[np.ndarray, np.ndarray]:
+    sets = c.whole.shared(ThreeSets)
+    return sets.between(c.synthetic, c.real).min(axis=0), sets.between(c.synthetic, c.held_out).min(axis=0)
+
+
+def _value(c: Comparison) -> float | Value:
+    return without_held_out(c) or membership_auc(*_nearest_synthetic(c))
+
+
+def _interval(c: Comparison, _: float) -> Interval:
+    return membership_interval(*_nearest_synthetic(c), c.space.groups[c.real], c.space.groups[c.held_out])
+
+
+def _dissimilarity(c: Comparison) -> tuple[np.ndarray, np.ndarray]:
+    copies, n_train = c.space.shared(search), len(c.space.sets[TRAIN])
+    assert copies.from_held_out is not None  # or there would be no value
+    return 1 - copies.from_training.similarity[c.real], 1 - copies.from_held_out.similarity[c.held_out - n_train]
+
+
+def _pixel_value(c: Comparison) -> Value:
+    copies = c.space.shared(search)
+    n, m, n_synthetic = len(c.real), len(c.held_out), len(copies.copied)
+    if copies.from_held_out is None:
+        return Value(None, NO_HELD_OUT, n, n_synthetic)
+    if min(n, m) == 0:
+        return Value(None, f"needs training and held-out images, has {n} and {m}", n + m, n_synthetic)
+    return Value(membership_auc(*_dissimilarity(c)), "", n + m, n_synthetic)
+
+
+def _pixel_interval(c: Comparison, _: float) -> Interval:
+    return membership_interval(*_dissimilarity(c), c.space.groups[c.real], c.space.groups[c.held_out])
+
+
+def _interpret(score: Score) -> Interpretation:
+    assert score.value is not None
+    if score.low is None or score.high is None:
+        return Interpretation("unclear", TOO_FEW)
+    if score.low > 0.5:
+        right = f"right in {percent(score.value)} of pairs (chance: {percent(0.5)})"
+        text = f"an attacker tells training images from others, {right}"
+        return Interpretation("worse", text + baseline_caution(score, 0.5, 0.1))
+    if score.high < 0.5:
+        text = "training images are less near to synthetic ones than others are: no sign of memorisation"
+        return Interpretation("similar", text + baseline_caution(score, 0.5, 0.1))
+    if score.high > 0.5 + GAP[1]:
+        return Interpretation("unclear", f"{TOO_FEW}: {score.low:.2f} to {score.high:.2f}, and 0.5 is chance")
+    possible = f"; {percent(score.high)} of pairs right is possible" if score.high > 0.5 + GAP[0] else ""
+    return Interpretation("similar", "an attacker cannot tell training images from others" + possible)
+
+
+_BY_FEATURES = Metric(
+    name="membership_auc",
+    part="memorisation",
+    title="Membership AUC",
+    about="Success of an attacker who takes real images near a synthetic one for training images: 0.5 is chance, 1 "
+    "reveals all of them.",
+    reference="Chen et al., GAN-Leaks, CCS 2020; interval: DeLong et al., Biometrics 1988, Obuchowski, Biometrics 1997",
+    direction="smaller",
+    range=(0.0, 1.0),
+    compares="both",
+    value=_value,
+    interval=_interval,
+    interval_method="DeLong's variance, groups as units",
+    prepare=ThreeSets.prepare,
+    null_value=0.5,
+    decimals=3,
+    report_decimals=2,
+    headline=True,
+    interpret=_interpret,
+)
+METRICS = (
+    _BY_FEATURES,
+    _BY_FEATURES.in_pixels(
+        value=_pixel_value, interval=_pixel_interval, baseline=False, prepare=lambda c: c.space.shared(search)
+    ),
+)

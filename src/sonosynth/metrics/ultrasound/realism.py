@@ -1,27 +1,18 @@
-"""Distances between two sets of B-mode images in what makes them ultrasound, each with its interval."""
+"""Ultrasound realism: Wasserstein distances between two sets of B-mode images in speckle, resolution and depth."""
 
 from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.metrics.intervals.split_half import DRAWS, Share, split_half_intervals
-from sonosynth.metrics.ultrasound.speckle import Realism
-
-UNITS: Mapping[str, str] = MappingProxyType(
-    {
-        "speckle_contrast_distance": "grey levels",
-        "nakagami_distance": "m",
-        "axial_width_distance": "pixels",
-        "lateral_width_distance": "pixels",
-        "power_spectrum_distance": "dB",
-        "depth_profile_distance": "grey levels",
-    }
-)
-"""The distances and the unit of each, which is that of its measure."""
+from sonosynth.metrics.comparison import Comparison, Space
+from sonosynth.metrics.intervals.split_half import DRAWS, Proportion, split_half_intervals
+from sonosynth.metrics.metric import Interval, Metric, Value
+from sonosynth.metrics.scores import TRAIN
+from sonosynth.metrics.ultrasound.measures import MIN_SIZE, UltrasoundMeasures, ultrasound_measures
 
 _MEASURES = {
     "speckle_contrast_distance": "speckle_contrast",
@@ -33,8 +24,8 @@ _MEASURES = {
 }
 
 
-def realism_values(measures: Realism) -> dict[str, np.ndarray]:
-    """Return what each distance in `UNITS` compares, ``[N, P]``: P is 1 for a number, more for a curve."""
+def realism_values(measures: UltrasoundMeasures) -> dict[str, np.ndarray]:
+    """Return what each distance compares, by its name, ``[N, P]``: P is 1 for a number, more for a curve."""
     return {name: getattr(measures, measure).reshape(len(measures.measured), -1) for name, measure in _MEASURES.items()}
 
 
@@ -62,15 +53,6 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.abs(x[of_x] - y[of_y]).mean(1) @ weights)
 
 
-def realism_distance(values: np.ndarray, i: np.ndarray, j: np.ndarray) -> float:
-    """Return the distance between images `i` and images `j` of those with `values` (see `realism_values`).
-
-    Raises:
-        ClassError: fewer than two images with measures in either set.
-    """
-    return wasserstein_distance(values[i], values[j])
-
-
 def realism_intervals(
     values: Mapping[str, np.ndarray],
     i: np.ndarray,
@@ -81,10 +63,10 @@ def realism_intervals(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]] | None:
-    """Return the interval of `realism_distance` for each of `values`, or None with too few groups; none is below zero.
+    """Return the interval of `wasserstein_distance` for each of `values`, or None with too few groups.
 
     Each is meant to hold the expected distance of two such sets of these sizes, small-sample bias included. See
-    `split_half_intervals`; images without all measures are left out.
+    `split_half_intervals`; none is below zero, and images without all measures are left out.
 
     Args:
         values: see `realism_values`.
@@ -97,13 +79,15 @@ def realism_intervals(
         seed: of these.
 
     Raises:
-        ClassError: as `realism_distance`.
+        ClassError: as `wasserstein_distance`.
     """
     complete = np.logical_and.reduce([_complete(of_images) for of_images in values.values()])
     kept_x, kept_y = i[complete[i]], j[complete[j]]
     return split_half_intervals(
-        lambda a, b: {name: realism_distance(of_images, kept_x[a], kept_y[b]) for name, of_images in values.items()},
-        dict.fromkeys(values, Share(of_first=False, bounded=False)),
+        lambda a, b: {
+            name: wasserstein_distance(of_images[kept_x[a]], of_images[kept_y[b]]) for name, of_images in values.items()
+        },
+        dict.fromkeys(values, Proportion(of_first=False, bounded=False)),
         groups_x[complete[i]],
         groups_y[complete[j]],
         numpy_generator(seed, "realism interval"),
@@ -121,3 +105,107 @@ def _quantiles(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _complete(values: np.ndarray) -> np.ndarray:
     return np.asarray(~np.isnan(values).any(axis=1))
+
+
+def measures_of(space: Space) -> UltrasoundMeasures | None:
+    """Return the measures of all images of `space`; None where these are too small."""
+    if min(space.sets[TRAIN].size) < MIN_SIZE:
+        return None
+    return UltrasoundMeasures.joined(
+        [ultrasound_measures(part.images, cache=space.cache) for part in space.sets.values()]
+    )
+
+
+def _measured(c: Comparison) -> np.ndarray:
+    measures = c.space.shared(measures_of)
+    return np.ones(len(c.space.groups), bool) if measures is None else measures.measured
+
+
+def _values(c: Comparison) -> dict[str, Value]:
+    measures = c.space.shared(measures_of)
+    if measures is None:
+        height, width = c.space.sets[TRAIN].size
+        why = f"images of {height} × {width} pixels are too small to measure speckle in"
+        return dict.fromkeys(_MEASURES, Value(None, why))
+    try:
+        values = realism_values(measures)
+        return {name: Value(wasserstein_distance(v[c.real], v[c.synthetic])) for name, v in values.items()}
+    except ClassError as error:
+        return dict.fromkeys(_MEASURES, Value(None, str(error)))
+
+
+def _intervals(c: Comparison, _: Mapping[str, float]) -> Mapping[str, Interval]:
+    measures = c.space.shared(measures_of)
+    assert measures is not None  # or there would be no values
+    return realism_intervals(realism_values(measures), c.real, c.synthetic, *c.groups, seed=c.seed) or {}
+
+
+def _metric(**words: Any) -> Metric:
+    return Metric(
+        part="realism",
+        direction="smaller",
+        space="pixels",
+        value=_values,
+        interval=_intervals,
+        interval_method="disjoint halves, whole groups",
+        prepare=lambda c: c.space.shared(measures_of),
+        usable=(_measured, "speckle that can be measured"),
+        ratio=True,
+        headline=True,
+        **words,
+    )
+
+
+METRICS = (
+    _metric(
+        name="speckle_contrast_distance",
+        title="Speckle contrast",
+        subject="speckle contrast",
+        unit="grey levels",
+        about="Standard deviation of grey levels in small windows, the median over an image.",
+        report_decimals=2,
+    ),
+    _metric(
+        name="nakagami_distance",
+        title="Nakagami shape m",
+        subject="the Nakagami shape",
+        about="Shape of the distribution of the envelope in small windows, after undoing a logarithmic compression of "
+        "60 dB.",
+        reference="Shankar, IEEE TUFFC 2000",
+        report_decimals=3,
+    ),
+    _metric(
+        name="axial_width_distance",
+        title="Axial width",
+        subject="the axial width of speckle",
+        unit="pixels",
+        about="Full width at half maximum of the autocorrelation of speckle along the beam.",
+        reference="Wagner et al., IEEE Trans. Sonics Ultrason. 1983",
+        report_decimals=3,
+    ),
+    _metric(
+        name="lateral_width_distance",
+        title="Lateral width",
+        subject="the lateral width of speckle",
+        unit="pixels",
+        about="The same across the beam.",
+        reference="Wagner et al., IEEE Trans. Sonics Ultrason. 1983",
+        report_decimals=3,
+    ),
+    _metric(
+        name="power_spectrum_distance",
+        title="Power spectrum",
+        subject="the power spectrum",
+        unit="dB",
+        about="Power of speckle in bands of spatial frequency, over that of white noise.",
+        report_decimals=2,
+    ),
+    _metric(
+        name="depth_profile_distance",
+        title="Depth profile",
+        subject="the depth profile",
+        unit="grey levels",
+        about="Mean grey level at 32 depths, less the mean over all depths.",
+        report_decimals=2,
+    ),
+)

@@ -1,19 +1,20 @@
 """Figures of a scorecard, drawn with matplotlib, as data URIs for its page."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from sonosynth.metrics.interpretation import at_baseline_size
-from sonosynth.metrics.scorecard import Scorecard
 from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
-from sonosynth.metrics.ultrasound.speckle import FREQUENCIES
+from sonosynth.metrics.ultrasound.measures import FREQUENCIES
 from sonosynth.report.drawing import STYLE, WIDTH, Picture, vector
-from sonosynth.report.scorecard.verdicts import Judged
-from sonosynth.report.scorecard.words import DIVERSITY, REALISM, WORDS
+from sonosynth.report.scorecard.verdicts import Row
+
+if TYPE_CHECKING:
+    from sonosynth.metrics.scorecard import Scorecard
 
 # Okabe and Ito's palette for colour-blind readers, and a dash for those who see none.
 _ROLES: Mapping[str, tuple[str, str, str]] = {  # label, colour, dash
@@ -22,12 +23,6 @@ _ROLES: Mapping[str, tuple[str, str, str]] = {  # label, colour, dash
     SYNTHETIC: ("synthetic", "#D55E00", "-."),
 }
 _MARKERS = {TRAIN: "o", HELD_OUT: "s"}
-_KERNELS = ("kernel_distance", "cmmd")
-_SHARES = ("near_copies", "nearest_distance_ratio", "membership_auc")  # drawn with those of diversity
-_NULLS = {
-    "nearest_distance_ratio": 1.0,
-    "membership_auc": 0.5,
-}  # compared with this rather than with their real baseline
 _LOGARITHMIC = 6.0  # times the real baseline: from here on the axis is
 _POINTS = 400  # of an empirical distribution
 _HISTOGRAMS = {
@@ -38,15 +33,23 @@ _HISTOGRAMS = {
 }
 
 
-def overview(rows: Sequence[Judged], features: str) -> Picture | None:
-    """Draw the values of one feature space, or of pixels, beside their baselines, over all classes; None without."""
-    shown = [row for row in rows if row.score.class_ == ALL and row.score.features == features and _point(row)]
-    left = [_some(shown, "frechet_distance"), *(_some(shown, name) for name in _KERNELS), _of_part(shown, REALISM)]
-    columns = [[part for part in left if part], [part for part in [_of_part(shown, DIVERSITY, *_SHARES)] if part]]
-    columns = [column for column in columns if column]
+def overview(rows: Sequence[Row], features: str) -> Picture | None:
+    """Draw the values of one feature space, or of pixels, beside their real baselines, over all classes; None without.
+
+    Left, one panel for all distances and measures of realism that are compared as multiples of their real baselines,
+    and one for each other distance; right, one for shares and the like.
+    """
+    shown = [row for row in rows if row.score.class_ == ALL and row.score.features == features and _drawable(row)]
+    shares = [row for row in shown if row.metric.decimals is not None]
+    left: dict[str, list[Row]] = {}
+    for row in shown:
+        if row.metric.part in ("distances", "realism") or row.metric.ratio:
+            panel = row.metric.part if row.metric.ratio else row.metric.name
+            left.setdefault(panel, []).append(row)
+    columns = [column for column in (list(left.values()), [shares] if shares else []) if column]
     if not columns:
         return None
-    heights = [[0.34 * len(_metrics(part)) + 0.6 for part in column] for column in columns]
+    heights = [[0.34 * len(_titles(part)) + 0.6 for part in column] for column in columns]
     tallest = max(sum(column) for column in heights)
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x"}):
         figure = Figure(figsize=(WIDTH, tallest + 0.4), layout="constrained")
@@ -59,50 +62,37 @@ def overview(rows: Sequence[Judged], features: str) -> Picture | None:
                 panels.append(figure.add_subplot(inner[j, 0]))
                 _forest(panels[-1], part)
         _below(figure, panels)
-    names = ", ".join(WORDS[name].name for column in columns for part in column for name in _metrics(part))
+    names = ", ".join(title for column in columns for part in column for title in _titles(part))
     return Picture(f"overview-{features}", f"Values with intervals and real baselines: {names}.", vector(figure))
 
 
-def _point(row: Judged) -> bool:
+def _drawable(row: Row) -> bool:
     baseline = row.score.real_baseline
     return row.score.value is not None and (
-        row.score.metric in _NULLS or (baseline is not None and (baseline > 0 or not _scaled(row)))
+        row.metric.null_value is not None or (baseline is not None and (baseline > 0 or not row.metric.ratio))
     )
 
 
-def _scaled(row: Judged) -> bool:
-    """Return whether a value is drawn in multiples of its real baseline."""
-    return row.score.metric == "frechet_distance" or WORDS[row.score.metric].part == REALISM
+def _titles(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.title for row in rows))
 
 
-def _some(rows: Sequence[Judged], *metrics: str) -> list[Judged]:
-    return [row for row in rows if row.score.metric in metrics]
-
-
-def _of_part(rows: Sequence[Judged], part: str, *others: str) -> list[Judged]:
-    return [row for row in rows if WORDS[row.score.metric].part == part or row.score.metric in others]
-
-
-def _metrics(rows: Sequence[Judged]) -> list[str]:
-    return list(dict.fromkeys(row.score.metric for row in rows))
-
-
-def _forest(panel: Any, rows: Sequence[Judged]) -> None:
-    metrics, scaled = _metrics(rows), _scaled(rows[0])
+def _forest(panel: Any, rows: Sequence[Row]) -> None:
+    titles, scaled = _titles(rows), rows[0].metric.ratio
     for row in rows:
-        score = row.score
-        mine = [r.score.reference for r in rows if r.score.metric == score.metric]
-        y = metrics.index(score.metric) + 0.3 * (mine.index(score.reference) - (len(mine) - 1) / 2)
-        baseline = _NULLS.get(score.metric, score.real_baseline or 0.0)
-        there = at_baseline_size(score, None if score.metric in _NULLS else row.at_baseline)
+        score, null = row.score, row.metric.null_value
+        mine = [r.score.reference for r in rows if r.title == row.title]
+        y = titles.index(row.title) + 0.3 * (mine.index(score.reference) - (len(mine) - 1) / 2)
+        baseline = (score.real_baseline or 0.0) if null is None else null
+        there = at_baseline_size(score, row.at_baseline if null is None else None)
         one = baseline if scaled else 1.0
         label, colour, _ = _ROLES[score.reference]
         panel.plot([there.low / one, there.high / one], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
         marker = _MARKERS[score.reference]
         panel.plot(there.value / one, y, marker, color=colour, ms=5.5, label=f"to the {label} images", zorder=4)
         panel.vlines(baseline / one, y - 0.17, y + 0.17, colors="#111111", lw=2.2, zorder=3, label="real baseline")
-    panel.set_yticks(range(len(metrics)), [WORDS[name].name for name in metrics])
-    panel.set_ylim(len(metrics) - 0.45, -0.55)
+    panel.set_yticks(range(len(titles)), titles)
+    panel.set_ylim(len(titles) - 0.45, -0.55)
     panel.tick_params(axis="y", length=0)
     if scaled:
         panel.set_xlabel("times the real baseline")
@@ -111,26 +101,26 @@ def _forest(panel: Any, rows: Sequence[Judged]) -> None:
             panel.set_xscale("log")
             panel.set_xlim(left=0.3)
             panel.xaxis.set_major_formatter("{x:g}")
-    elif metrics[0] not in _KERNELS:
+    elif rows[0].metric.decimals is not None:
         panel.set_xlim(0, max(1.02, panel.get_xlim()[1]))
     else:
         panel.locator_params(axis="x", nbins=4)
 
 
-def curves(card: Scorecard) -> Picture | None:
+def curves(card: "Scorecard") -> Picture | None:
     """Draw the depth profile and the power spectrum of each set: mean, and 5 to 95 % of its images; None if unknown."""
-    if card.realism is None or not card.realism.measured.any():
+    if card.ultrasound is None or not card.ultrasound.measured.any():
         return None
-    positions = card.realism.depth_profile.shape[1]
+    positions = card.ultrasound.depth_profile.shape[1]
     depths = (np.arange(positions) + 0.5) / positions * 100
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for role, part in card.places.items():
-            measured = np.flatnonzero(card.realism.measured[part]) + part.start
+        for role, part in card.slices.items():
+            measured = np.flatnonzero(card.ultrasound.measured[part]) + part.start
             if len(measured):
-                _band(left, depths, card.realism.depth_profile[measured], role, upright=True)
-                _band(right, FREQUENCIES, card.realism.power_spectrum[measured], role)
+                _band(left, depths, card.ultrasound.depth_profile[measured], role, upright=True)
+                _band(right, FREQUENCIES, card.ultrasound.power_spectrum[measured], role)
         left.set_ylim(100, 0)
         left.set(xlabel="grey levels, less the mean over all depths", ylabel="depth, % of the image")
         right.set(xlabel="spatial frequency, cycles per pixel", ylabel="power over white noise, dB")
@@ -153,16 +143,16 @@ def _band(panel: Any, at: np.ndarray, values: np.ndarray, role: str, upright: bo
         panel.plot(*((curve, at) if upright else (at, curve)), color=colour, ls=dash, lw=width, label=text)
 
 
-def distributions(card: Scorecard) -> Picture | None:
+def distributions(card: "Scorecard") -> Picture | None:
     """Draw the cumulative distributions of the measures of speckle in each set; None if they are unknown."""
-    if card.realism is None or not card.realism.measured.any():
+    if card.ultrasound is None or not card.ultrasound.measured.any():
         return None
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         panels = figure.subplots(1, len(_HISTOGRAMS), sharey=True)
         for panel, (name, (title, unit)) in zip(panels, _HISTOGRAMS.items(), strict=True):
-            for role, part in card.places.items():
-                values = getattr(card.realism, name)[part]
+            for role, part in card.slices.items():
+                values = getattr(card.ultrasound, name)[part]
                 values = values[np.isfinite(values)]
                 if len(values):
                     label, colour, dash = _ROLES[role]
@@ -170,7 +160,7 @@ def distributions(card: Scorecard) -> Picture | None:
                     panel.plot(x, share, color=colour, ls=dash, lw=1.6, label=f"{label} (n = {len(values)})")
             panel.set_title(title, loc="left", fontweight="bold")
             panel.set_xlabel(unit)
-            everything = getattr(card.realism, name)[card.realism.measured]
+            everything = getattr(card.ultrasound, name)[card.ultrasound.measured]
             if len(everything):
                 panel.set_xlim(_middle(everything))
         panels[0].set_ylabel("share of images up to it")
@@ -178,9 +168,9 @@ def distributions(card: Scorecard) -> Picture | None:
     return Picture("distributions", "Cumulative distributions of speckle measures in each set.", vector(figure))
 
 
-def similarity(card: Scorecard) -> Picture | None:
+def similarity(card: "Scorecard") -> Picture | None:
     """Draw how similar synthetic, and real, images are to their most similar training image; None if unknown."""
-    copies = card.copies
+    copies = card.near_copies
     if copies is None:
         return None
     real = "held-out images" if copies.calibrated_on == "held-out" else "training images, to other groups"

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
-from sonosynth.metrics.memorisation.near_copies import Matches
-from sonosynth.metrics.memorisation.rows import Neighbours, neighbours
-from sonosynth.metrics.scorecard import Scorecard
+from sonosynth.metrics.neighbours import euclidean_distances
 from sonosynth.metrics.scores import HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.report.render import picture_uri
+
+if TYPE_CHECKING:
+    from sonosynth.metrics.memorisation.similarity import Matches
+    from sonosynth.metrics.scorecard import Scorecard
 
 SUSPICIOUS, COPIES, RANDOM = 8, 16, 8
 """Rows: of the most similar to training images; of these at most, where so many are near-copies; drawn at random."""
@@ -68,7 +71,7 @@ class _Column:
     mirrored: np.ndarray
 
 
-def gallery(card: Scorecard, seed: int = 0) -> Gallery | None:
+def gallery(card: "Scorecard", seed: int = 0) -> Gallery | None:
     """Return the rows to show; None if `card` has neither near-copies nor features.
 
     Nearest by pixels are those of the search for near-copies, nearest by features those of the first feature network.
@@ -78,34 +81,36 @@ def gallery(card: Scorecard, seed: int = 0) -> Gallery | None:
         return None
     first = columns[0]
     n = len(card.sets[SYNTHETIC])
-    copied = np.zeros(n, bool) if card.copies is None else card.copies.copied
-    order = np.argsort(first.values if card.copies is None else -first.values, kind="stable")
+    copied = np.zeros(n, bool) if card.near_copies is None else card.near_copies.copied
+    order = np.argsort(first.values if card.near_copies is None else -first.values, kind="stable")
     shown = order[: min(COPIES, max(SUSPICIOUS, int(copied.sum())))]
     drawn = np.sort(numpy_generator(seed, "gallery").choice(n, min(RANDOM, n), replace=False))
     return Gallery(
         columns=("synthetic image", *(column.heading for column in columns)),
-        order="distance between features" if card.copies is None else "similarity of pixels",
+        order="distance between features" if card.near_copies is None else "similarity of pixels",
         suspicious=tuple(_row(card, columns, i, bool(copied[i])) for i in shown),
         random=tuple(_row(card, columns, i, bool(copied[i])) for i in drawn),
         copies=_listed(card, [i for i in order if copied[i]]),
     )
 
 
-def _columns(card: Scorecard) -> list[_Column]:
+def _columns(card: "Scorecard") -> list[_Column]:
     found = []
-    if card.copies is not None:
-        found = [(TRAIN, card.copies.training)]
-        if card.copies.held_out is not None:
-            found.append((HELD_OUT, card.copies.held_out))
+    if card.near_copies is not None:
+        found = [(TRAIN, card.near_copies.training)]
+        if card.near_copies.held_out is not None:
+            found.append((HELD_OUT, card.near_copies.held_out))
     columns = [_by_pixels(role, matches) for role, matches in found]
-    for network, near in _neighbours(card).items():
-        columns.append(_by_features(TRAIN, near.training, near.training_distance, network))
-        if near.held_out is not None and near.held_out_distance is not None:
-            columns.append(_by_features(HELD_OUT, near.held_out, near.held_out_distance, network))
+    for network, features in list(card.features.items())[:1]:
+        parts = {role: features[place].astype(np.float64) for role, place in card.slices.items()}
+        for role in (TRAIN, HELD_OUT):
+            if role in parts and len(parts[role]) >= 2:
+                distances = euclidean_distances(parts[SYNTHETIC], parts[role])
+                columns.append(_by_features(role, distances.argmin(axis=1), distances.min(axis=1), network))
     return columns
 
 
-def _by_pixels(role: str, matches: Matches) -> _Column:
+def _by_pixels(role: str, matches: "Matches") -> _Column:
     heading = f"most similar {_ROLES[role]} image, by pixels"
     return _Column(heading, role, matches.nearest, "similarity {:.2f}", matches.similarity, matches.mirrored)
 
@@ -115,17 +120,7 @@ def _by_features(role: str, nearest: np.ndarray, distance: np.ndarray, network: 
     return _Column(heading, role, nearest, "distance {:#.3g}", distance, np.zeros(len(nearest), bool))
 
 
-def _neighbours(card: Scorecard) -> dict[str, Neighbours]:
-    """Return, by name, the neighbours in the features of the first network, if there is one."""
-    for name, features in card.features.items():
-        parts = {role: features[place].astype(np.float64) for role, place in card.places.items()}
-        unseen = parts.get(HELD_OUT)
-        usable = unseen is not None and len(unseen) >= 2
-        return {name: neighbours(parts[TRAIN], parts[SYNTHETIC], unseen if usable else None)}
-    return {}
-
-
-def _row(card: Scorecard, columns: Sequence[_Column], i: int, copied: bool) -> Row:
+def _row(card: "Scorecard", columns: Sequence[_Column], i: int, copied: bool) -> Row:
     tiles = [_tile(card.sets[SYNTHETIC], i, ())]
     for column in columns:
         mirrored = bool(column.mirrored[i])
@@ -140,10 +135,10 @@ def _tile(part: ImageSet, i: int, lines: tuple[str, ...], mirrored: bool = False
     return Tile(picture(pixels), f"{part.ids[i]}, {label}", (f"{part.ids[i]} ({label})", *lines))
 
 
-def _listed(card: Scorecard, images: Sequence[int]) -> tuple[tuple[str, str, str, bool], ...]:
-    if card.copies is None:
+def _listed(card: "Scorecard", images: Sequence[int]) -> tuple[tuple[str, str, str, bool], ...]:
+    if card.near_copies is None:
         return ()
-    made, seen, matches = card.sets[SYNTHETIC].ids, card.sets[TRAIN].ids, card.copies.training
+    made, seen, matches = card.sets[SYNTHETIC].ids, card.sets[TRAIN].ids, card.near_copies.training
     return tuple(
         (made[i], seen[matches.nearest[i]], f"{matches.similarity[i]:.2f}", bool(matches.mirrored[i]))
         for i in images[:LISTED]

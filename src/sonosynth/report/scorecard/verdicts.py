@@ -3,42 +3,47 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, isfinite, log10
+from typing import TYPE_CHECKING
 
 from sonosynth.core.text import counted, joined
-from sonosynth.metrics.interpretation import THREE_DECIMALS, Reading, State, judged, with_baseline_rows
-from sonosynth.metrics.scorecard import Scorecard
+from sonosynth.metrics.interpretation import interpret, with_baseline_rows
+from sonosynth.metrics.metric import Interpretation, Metric, Part, State, get_metric
 from sonosynth.metrics.scores import ALL, HELD_OUT, PIXELS, TRAIN, Score
-from sonosynth.report.scorecard.words import REALISM, WORDS, unit_of
 from sonosynth.report.wording import MINUS, number
 
-_WORST_FIRST: tuple[State, ...] = ("off", "beyond", "unclear", "as real", "none")
-_CLOSENESS: Mapping[State, str] = {
-    "off": "Farther than real images",
-    "beyond": "Closer than real images",
-    "unclear": "Too few images to say",
-    "as real": "No difference found",
-    "none": "Not known",
-}
-_DIVERSITY: Mapping[State, str] = {
-    "off": "Less diverse than real images",
-    "beyond": "Above real images",
-    "unclear": "Too few images to say",
-    "as real": "No loss of diversity found",
-    "none": "Not known",
-}
-_MEMORY: Mapping[State, str] = {
-    "off": "Signs of memorisation",
-    "beyond": "No sign of it",
-    "unclear": "Not settled",
-    "as real": "No sign of it",
-    "none": "Not known",
-}
-_REALISM: Mapping[State, str] = {
-    "off": "Above the real baseline",
-    "as real": "At the real baseline",
-    "beyond": "Below the real baseline",
-    "unclear": "Too few images to say",
-    "none": "No real baseline",
+if TYPE_CHECKING:
+    from sonosynth.metrics.scorecard import Scorecard
+
+_WORST_FIRST: tuple[State, ...] = ("worse", "better", "unclear", "similar", "none")
+_HEADLINES: Mapping[Part, Mapping[State, str]] = {
+    "distances": {
+        "worse": "Farther than real images",
+        "better": "Closer than real images",
+        "unclear": "Too few images to say",
+        "similar": "No difference found",
+        "none": "Not known",
+    },
+    "diversity": {
+        "worse": "Less diverse than real images",
+        "better": "Above real images",
+        "unclear": "Too few images to say",
+        "similar": "No loss of diversity found",
+        "none": "Not known",
+    },
+    "memorisation": {
+        "worse": "Signs of memorisation",
+        "better": "No sign of it",
+        "unclear": "Not settled",
+        "similar": "No sign of it",
+        "none": "Not known",
+    },
+    "realism": {
+        "worse": "Above the real baseline",
+        "similar": "At the real baseline",
+        "better": "Below the real baseline",
+        "unclear": "Too few images to say",
+        "none": "No real baseline",
+    },
 }
 
 
@@ -61,96 +66,103 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A row of a scorecard with its row at the size of the real baseline and its reading."""
+class Row:
+    """A row of a scorecard, what its metric declares, the row at the size of the real baseline, and what it says."""
 
     score: Score
+    metric: Metric
     at_baseline: Score | None
-    reading: Reading
+    interpretation: Interpretation
+
+    @property
+    def title(self) -> str:
+        """The name of the metric in these features."""
+        return self.metric.title_for(self.score.features)
 
 
-def interpreted_rows(card: Scorecard) -> list[Judged]:
-    """Return all rows of `card` that are not themselves at the size of a real baseline."""
+def interpreted_rows(scores: Sequence[Score]) -> list[Row]:
+    """Return all of `scores` that are not themselves at the size of a real baseline."""
     return [
-        Judged(score, at_baseline, judged(score, at_baseline)) for score, at_baseline in with_baseline_rows(card.scores)
+        Row(score, get_metric(score.metric, score.features), at_baseline, interpret(score, at_baseline))
+        for score, at_baseline in with_baseline_rows(scores)
     ]
 
 
-def verdicts(card: Scorecard, rows: Sequence[Judged]) -> list[Verdict]:
+def verdicts(card: "Scorecard", rows: Sequence[Row]) -> list[Verdict]:
     """Return the verdicts on what was measured, over all classes, to held-out images where there are any."""
     reference = HELD_OUT if HELD_OUT in card.sets else TRAIN
     real = "held-out images" if reference == HELD_OUT else "the training images"
-    overall = [row for row in rows if row.score.class_ == ALL]
-    there = [row for row in overall if row.score.reference == reference]
-    closeness = [row for row in there if row.score.metric == "kernel_distance"]
-    diversity = [row for row in there if row.score.metric in ("recall", "coverage")]
-    memory = [row for row in overall if row.score.metric in ("near_copies", "membership_auc")]
+    overall = [row for row in rows if row.score.class_ == ALL and row.metric.headline]
+
+    def of_part(part: Part) -> list[Row]:
+        return [row for row in overall if row.metric.part == part and row.score.reference == reference]
+
+    memory = [row for row in overall if row.metric.part == "memorisation"]
     memory.sort(key=lambda row: row.score.features != PIXELS)
-    realism = [row for row in there if WORDS[row.score.metric].part == REALISM]
     found = [
-        _verdict(f"How close to {real}?", closeness, _CLOSENESS),
-        _verdict("How diverse?", diversity, _DIVERSITY),
-        _verdict("Are training images remembered?", memory, _MEMORY),
-        _realism(realism, real),
+        _verdict(f"How close to {real}?", of_part("distances"), "distances"),
+        _verdict("How diverse?", of_part("diversity"), "diversity"),
+        _verdict("Are training images remembered?", memory, "memorisation"),
+        _realism(of_part("realism"), real),
     ]
     return [one for one in found if one is not None]
 
 
-def _verdict(title: str, rows: Sequence[Judged], headlines: Mapping[State, str]) -> Verdict | None:
+def _verdict(title: str, rows: Sequence[Row], part: Part) -> Verdict | None:
     if not rows:
         return None
     state = _worst(rows)
-    return Verdict(title, state, headlines[state], tuple(_sentence(row) for row in rows))
+    return Verdict(title, state, _HEADLINES[part][state], tuple(_sentence(row) for row in rows))
 
 
-def _worst(rows: Sequence[Judged]) -> State:
-    return min((row.reading.state for row in rows), key=_WORST_FIRST.index)
+def _worst(rows: Sequence[Row]) -> State:
+    return min((row.interpretation.state for row in rows), key=_WORST_FIRST.index)
 
 
-def _sentence(row: Judged) -> Sentence:
+def _sentence(row: Row) -> Sentence:
     score = row.score
-    name = f"{WORDS[score.metric].name}, {score.features}"
+    name = f"{row.title}, {score.features}"
     if score.value is None:
-        return Sentence(row.reading.text, name)
-    numbers = f"{name}: {value_text(score)}"
-    if score.real_baseline is not None and score.metric != "membership_auc":
+        return Sentence(row.interpretation.text, name)
+    numbers = f"{name}: {value_text(row)}"
+    if score.real_baseline is not None and row.metric.null_value is None:
         m = f"at\N{NO-BREAK SPACE}m\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{score.real_baseline_n}"
         if row.at_baseline is None or _full(score):
-            numbers += f"; real baseline {baseline_text(score)} {m}"
+            numbers += f"; real baseline {baseline_text(row)} {m}"
         else:
-            numbers += f"; {m}: {at_baseline_text(row)}, real baseline {baseline_text(score)}"
-    return Sentence(row.reading.text, numbers)
+            numbers += f"; {m}: {at_baseline_text(row)}, real baseline {baseline_text(row)}"
+    return Sentence(row.interpretation.text, numbers)
 
 
 def _full(score: Score) -> bool:
     return score.n_real == score.n_synthetic == score.real_baseline_n
 
 
-def _realism(rows: Sequence[Judged], real: str) -> Verdict | None:
+def _realism(rows: Sequence[Row], real: str) -> Verdict | None:
     if not rows:
         return None
     state, sentences = _worst(rows), []
     valued = [row for row in rows if row.score.value is not None]
     for one in _WORST_FIRST:
-        names = [_in_a_sentence(row) for row in valued if row.reading.state == one]
+        names = [_in_a_sentence(row) for row in valued if row.interpretation.state == one]
         if names:
-            sentences.append(Sentence(f"{_REALISM[one]}: {joined(names)}"))
-    for text in dict.fromkeys(row.reading.text for row in rows if row.score.value is None):
-        names = [_in_a_sentence(row) for row in rows if row.reading.text == text]
+            sentences.append(Sentence(f"{_HEADLINES['realism'][one]}: {joined(names)}"))
+    for text in dict.fromkeys(row.interpretation.text for row in rows if row.score.value is None):
+        names = [_in_a_sentence(row) for row in rows if row.interpretation.text == text]
         sentences.append(Sentence(text, joined(names)))
     sentences += [Sentence(note) for note in dict.fromkeys(row.score.note for row in valued) if note]
-    off = sum(row.reading.state == "off" for row in rows)
-    of_all = f"{off} of {counted(len(rows), 'measure')} above the real baseline"
-    headline = of_all if off else "No difference found" if state == "as real" else _REALISM[state]
+    worse = sum(row.interpretation.state == "worse" for row in rows)
+    of_all = f"{worse} of {counted(len(rows), 'measure')} above the real baseline"
+    headline = of_all if worse else "No difference found" if state == "similar" else _HEADLINES["realism"][state]
     return Verdict(f"Like {real} as ultrasound?", state, headline if valued else "Not known", tuple(sentences))
 
 
-def _in_a_sentence(row: Judged) -> str:
+def _in_a_sentence(row: Row) -> str:
     """Return the name of a measure of realism, and how many times the real baseline it is where that is above it."""
-    name = WORDS[row.score.metric].name
+    name = row.title
     name = name if name.startswith("Nakagami") else name[:1].lower() + name[1:]
     if (
-        row.reading.state != "off"
+        row.interpretation.state != "worse"
         or row.at_baseline is None
         or row.at_baseline.value is None
         or not row.score.real_baseline
@@ -160,39 +172,36 @@ def _in_a_sentence(row: Judged) -> str:
     return f"{name} ({times:.{0 if times >= 10 else 1}f} times)"
 
 
-def value_text(score: Score) -> str:
+def value_text(row: Row) -> str:
     """Return the value with its interval, as ``"32.7 [29.3, 36.1]"``."""
-    text = _number(score, score.value)
-    return text if score.low is None else f"{text} [{_number(score, score.low)}, {_number(score, score.high)}]"
+    text = _number(row, row.score.value)
+    low, high = row.score.low, row.score.high
+    return text if low is None else f"{text} [{_number(row, low)}, {_number(row, high)}]"
 
 
-def at_baseline_text(row: Judged) -> str:
-    """Return the value at the size of the baseline, with as many decimals as the value has."""
-    return "–" if row.at_baseline is None else _number(row.score, row.at_baseline.value)
+def at_baseline_text(row: Row) -> str:
+    """Return the value at the size of the real baseline, with as many decimals as the value has."""
+    return "–" if row.at_baseline is None else _number(row, row.at_baseline.value)
 
 
-def baseline_text(score: Score) -> str:
-    """Return the baseline, with as many decimals as the value has, or two digits where it is compared as a ratio."""
-    if WORDS[score.metric].part == REALISM and score.real_baseline:
-        return number(score.real_baseline, max(_decimals(score), 1 - floor(log10(score.real_baseline))))
-    return _number(score, score.real_baseline)
+def baseline_text(row: Row) -> str:
+    """Return the real baseline, with the decimals of the value, or two digits where it is compared as a ratio."""
+    baseline = row.score.real_baseline
+    if row.metric.part == "realism" and baseline:
+        return number(baseline, max(_decimals(row), 1 - floor(log10(baseline))))
+    return _number(row, baseline)
 
 
-def with_unit(metric: str) -> str:
-    """Return the name of `metric`, and its unit in brackets."""
-    unit = "share" if metric == "near_copies" else unit_of(metric)
-    return f"{WORDS[metric].name} ({unit})" if unit else WORDS[metric].name
-
-
-def _number(score: Score, value: float | None) -> str:
+def _number(row: Row, value: float | None) -> str:
     if value is not None and isfinite(value) and abs(value) >= 1e6:
         return f"{value:.2e}".replace("-", MINUS)
-    return number(value, _decimals(score))
+    return number(value, _decimals(row))
 
 
-def _decimals(score: Score) -> int:
+def _decimals(row: Row) -> int:
     """Return how many decimals show the largest number of a row with three digits; three for shares."""
-    if score.metric in THREE_DECIMALS:
-        return 3
+    if row.metric.decimals is not None:
+        return row.metric.decimals
+    score = row.score
     known = [abs(x) for x in (score.value, score.low, score.high, score.real_baseline) if x is not None and x != 0]
     return min(7, max(0, 2 - floor(log10(max(known))))) if known else 2

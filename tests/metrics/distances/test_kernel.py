@@ -9,17 +9,26 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from sonosynth.core.errors import ClassError
 from sonosynth.metrics.distances.kernel import (
     cmmd,
-    cmmd_interval,
     gaussian_kernel,
     kernel_distance,
     kernel_from_matrix,
     kernel_interval,
-    kernel_interval_from_matrix,
+    polynomial_kernel,
 )
 
 
 def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, dimension)) + shift
+
+
+def interval(
+    x: np.ndarray, y: np.ndarray, groups_x: np.ndarray | None = None, gaussian: bool = False
+) -> tuple[float, float] | None:
+    both = np.concatenate([x, y])
+    gram = both @ both.T
+    kernel = gaussian_kernel(gram) if gaussian else polynomial_kernel(gram, both.shape[1])
+    i, j = np.arange(len(x)), np.arange(len(x), len(both))
+    return kernel_interval(kernel, i, j, i if groups_x is None else groups_x, j)
 
 
 class PassedThrough(torch.nn.Module):
@@ -71,7 +80,7 @@ class TestInterval:
     def test_covers_the_true_distance(self, shift):
         pairs = [(features(60, 40, 2 * s), features(60, 40, 2 * s + 1, shift)) for s in range(300)]
         values = np.array([kernel_distance(x, y) for x, y in pairs])
-        intervals = np.array([kernel_interval(x, y) for x, y in pairs])
+        intervals = np.array([interval(x, y) for x, y in pairs])
         # The estimate is unbiased, so the mean over many pairs is the truth.
         covered = ((intervals[:, 0] <= values.mean()) & (values.mean() <= intervals[:, 1])).mean()
         assert 0.9 <= covered <= 0.995
@@ -86,7 +95,7 @@ class TestInterval:
         error = np.sqrt(sum((len(v) - 1) / len(v) * ((v - v.mean()) ** 2).sum() for v in left_out))
         reach = student.ppf(0.975, 8) * error
         value = kernel_distance(x, y)
-        assert kernel_interval(x, y) == pytest.approx((value - reach, value + reach), rel=1e-9)
+        assert interval(x, y) == pytest.approx((value - reach, value + reach), rel=1e-9)
 
     def test_unequal_groups_are_weighted_as_published(self):
         x, y = features(14, 6, 0), features(9, 6, 1, 0.5)
@@ -110,12 +119,12 @@ class TestInterval:
 
         error = np.sqrt(variance((x, y), 0, groups) + variance((x, y), 1, np.arange(9)))
         reach = student.ppf(0.975, len(np.unique(groups)) - 1) * error
-        assert kernel_interval(x, y, groups) == pytest.approx((value - reach, value + reach), rel=1e-9)
+        assert interval(x, y, groups) == pytest.approx((value - reach, value + reach), rel=1e-9)
 
     def test_none_with_few_groups(self):
         x, y = features(20, 5, 0), features(20, 5, 1)
-        assert kernel_interval(x, y, groups_x=np.arange(20) % 4) is None
-        assert kernel_interval(x, y, groups_x=np.arange(20) % 5) is not None
+        assert interval(x, y, groups_x=np.arange(20) % 4) is None
+        assert interval(x, y, groups_x=np.arange(20) % 5) is not None
 
 
 def published_cmmd(x: np.ndarray, y: np.ndarray, sigma: float = 10) -> tuple[float, float]:
@@ -142,13 +151,8 @@ class TestGaussian:
 
     def test_distance_and_interval_are_those_of_its_matrix(self):
         x, y = features(30, 6, 0), features(20, 6, 1, 0.6)
-        both = np.concatenate([x, y])
-        matrix, i, j = gaussian_kernel(both @ both.T), np.arange(30), np.arange(30, 50)
         assert cmmd(x, y) == pytest.approx(published_cmmd(x, y)[0], rel=1e-8)
-        assert cmmd_interval(x, y) == pytest.approx(kernel_interval_from_matrix(matrix, i, j, i, j))
-        groups = np.arange(30) // 3
-        low, high = cmmd_interval(x, y, groups)
-        assert (low, high) == pytest.approx(kernel_interval_from_matrix(matrix, i, j, groups, j))
+        low, high = interval(x, y, np.arange(30) // 3, gaussian=True)
         assert low < cmmd(x, y) < high
 
     def test_unbiased_for_equal_distributions(self):

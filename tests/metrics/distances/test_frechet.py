@@ -96,12 +96,26 @@ def test_too_few_images_and_wrong_arrays_are_refused():
         frechet_distance(features(5, 4, 1), broken)
 
 
+def interval(
+    x: np.ndarray,
+    y: np.ndarray,
+    groups_x: np.ndarray | None = None,
+    groups_y: np.ndarray | None = None,
+    draws: int = 50,
+    **settings,
+):
+    both = np.concatenate([x, y])
+    i, j, gram = np.arange(len(x)), np.arange(len(x), len(both)), both @ both.T
+    groups = (i if groups_x is None else groups_x, j if groups_y is None else groups_y)
+    return frechet_interval(frechet_distance(x, y), gram, i, j, *groups, draws=draws, **settings)
+
+
 class TestInterval:
     @pytest.mark.slow
     def test_covers_the_expected_distance_at_this_size(self):
         pairs = [(features(60, 40, 2 * s), 1.1 * features(60, 40, 2 * s + 1, 0.2)) for s in range(120)]
         expected = np.mean([frechet_distance(x, y) for x, y in pairs])
-        intervals = [frechet_interval(x, y, draws=40, seed=s) for s, (x, y) in enumerate(pairs)]
+        intervals = [interval(x, y, draws=40, seed=s) for s, (x, y) in enumerate(pairs)]
         covered = np.mean([low <= expected <= high for low, high in intervals])
         assert 0.9 <= covered <= 0.995
         # All simulated distances lie in an interval 2.5 times as wide only if it is not absurdly wide itself.
@@ -110,11 +124,11 @@ class TestInterval:
 
     def test_contains_its_estimate_repeats_by_seed_and_narrows_with_level(self):
         x, y = features(40, 20, 0), features(30, 20, 1)
-        low, high = frechet_interval(x, y, seed=3)
+        low, high = interval(x, y, seed=3)
         assert 0 <= low < frechet_distance(x, y) < high
-        assert frechet_interval(x, y, seed=3) == (low, high)
-        assert frechet_interval(x, y, seed=4) != (low, high)
-        narrow = frechet_interval(x, y, seed=3, level=0.5)
+        assert interval(x, y, seed=3) == (low, high)
+        assert interval(x, y, seed=4) != (low, high)
+        narrow = interval(x, y, seed=3, level=0.5)
         assert low < narrow[0] < narrow[1] < high
 
     def test_distances_of_halves_that_differ_in_size_are_those_of_their_features(self):
@@ -127,7 +141,7 @@ class TestInterval:
         def lengths(seed: int) -> tuple[float, float]:
             one, y = features(20, 30, 3 * seed), features(60, 30, 3 * seed + 1, 0.5)
             x = np.repeat(one, 4, axis=0) + 0.05 * features(80, 30, 3 * seed + 2)
-            found = (frechet_interval(x, y, groups, draws=40) for groups in (np.repeat(np.arange(20), 4), None))
+            found = (interval(x, y, groups, draws=40) for groups in (np.repeat(np.arange(20), 4), None))
             return tuple(high - low for low, high in found)
 
         together, alone = np.mean([lengths(seed) for seed in range(10)], axis=0)
@@ -135,8 +149,8 @@ class TestInterval:
 
     def test_none_with_few_groups(self):
         x, y = features(20, 5, 0), features(20, 5, 1)
-        assert frechet_interval(x, y, groups_y=np.arange(20) % 4) is None
-        assert frechet_interval(x, y, groups_y=np.arange(20) % 5) is not None
+        assert interval(x, y, groups_y=np.arange(20) % 4) is None
+        assert interval(x, y, groups_y=np.arange(20) % 5) is not None
 
 
 class TestInfinity:
@@ -180,19 +194,19 @@ class TestInfinity:
     def test_no_value_without_twice_as_many_images_as_features(self):
         found = frechet_infinity(features(40, 20, 0), features(39, 20, 1))
         assert found.value is None
-        assert found.reason == "40 and 39 images, but 20 features need 40 images in each set"
+        assert found.note == "40 and 39 images, but 20 features need 40 images in each set"
         found = frechet_infinity(features(40, 20, 0), features(40, 20, 1))
-        assert found.value is not None and found.reason == ""
+        assert found.value is not None and found.note == ""
 
     def test_no_value_with_few_or_too_large_groups(self):
         x, y = features(40, 4, 0), features(40, 4, 1)
-        assert frechet_infinity(x, y, np.arange(40) % 7).reason == "7 groups of images in a set, but 4 features need 8"
+        assert frechet_infinity(x, y, np.arange(40) % 7).note == "7 groups of images in a set, but 4 features need 8"
         assert frechet_infinity(x, y, np.arange(40) % 8).value is not None
         narrow = frechet_infinity(x[:, :1], y[:, :1], groups_y=np.arange(40) % 4)
-        assert narrow.reason == "4 groups of images in a set, but 1 features need 5"
+        assert narrow.note == "4 groups of images in a set, but 1 features need 5"
         one_large = np.maximum(np.arange(40) - 36, 0)
         found = frechet_infinity(x, y, np.maximum(one_large, 0), np.arange(40))
-        assert found.value is None and found.reason
+        assert found.value is None and found.note
 
     def test_broken_features_are_refused(self):
         with pytest.raises(ClassError, match="at least 2"):

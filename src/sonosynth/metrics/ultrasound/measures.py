@@ -1,4 +1,4 @@
-"""What B-mode images are like as ultrasound: speckle, resolution and depth, as a number or a curve an image.
+"""What B-mode images are like as ultrasound: speckle, resolution and depth, as a number or a curve per image.
 
 The images are log-compressed with unknown settings, so no value here is compared with a textbook's: `realism` compares
 those of two sets. Each measure is made to answer to as little else as physics allows. What is slow along either axis
@@ -16,7 +16,7 @@ from scipy.ndimage import correlate1d
 
 from sonosynth.core.cache import cache_file, cached_array
 from sonosynth.core.errors import SonosynthError
-from sonosynth.metrics.threads import a_core_each
+from sonosynth.metrics.threads import single_threaded_blas
 
 DYNAMIC_RANGE_DB = 60.0
 """Assumed between black and white where grey levels are decompressed."""
@@ -41,14 +41,14 @@ _LEAST_SIGMA = 0.2  # pixels; the autocorrelation of speckle this fine is that o
 _LEAST_KEPT = 0.3  # share of the variance of speckle that taking away the trend is believed to leave, along an axis
 _CHUNK = 2**19  # pixels worked on at once
 _TINY = np.float32(1e-6)
-_NUMBERS = 4  # measures that are one number an image; after them come the two curves
+_NUMBERS = 4  # measures that are one number per image; after them come the two curves
 _VERSION = 1  # of all measures; what is kept of another is not used
 
 Blur = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Realism:
+class UltrasoundMeasures:
     """The measures of N images, float64; those of images without speckle are NaN.
 
     Attributes:
@@ -76,14 +76,14 @@ class Realism:
         return np.asarray(np.isfinite(self.speckle_contrast))
 
     @classmethod
-    def joined(cls, parts: Sequence["Realism"]) -> "Realism":
+    def joined(cls, parts: Sequence["UltrasoundMeasures"]) -> "UltrasoundMeasures":
         """Return the measures of several sets, one after the other."""
         return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
 
 
-def realism_measures(
+def ultrasound_measures(
     images: np.ndarray, dynamic_range_db: float = DYNAMIC_RANGE_DB, cache: Path | None = None
-) -> Realism:
+) -> UltrasoundMeasures:
     """Return the measures of uint8 images ``[N, H, W]``, depth running down; each depends on its own image alone.
 
     The envelope is taken to be ``10^(grey / 255 * dynamic_range_db / 20)``. Its shape m is the square of the mean over
@@ -114,18 +114,18 @@ def realism_measures(
 
     def measure() -> np.ndarray:
         chunks = [images[start : start + step] for start in range(0, len(images), step)]
-        with a_core_each() as pool:
+        with single_threaded_blas() as pool:
             return np.concatenate(list(pool.map(lambda chunk: _measure(chunk, dynamic_range_db), chunks)))
 
     path = cache_file(cache, "realism", (_VERSION, dynamic_range_db), images) if cache else None
     columns = _NUMBERS + len(FREQUENCIES) + DEPTHS
     values = cached_array(path, (len(images), columns), np.float64, measure)
     numbers, (spectrum, profile) = values.T[:_NUMBERS], np.split(values[:, _NUMBERS:], [len(FREQUENCIES)], axis=1)
-    return Realism(numbers[0], numbers[1], numbers[2], numbers[3], spectrum, profile)
+    return UltrasoundMeasures(numbers[0], numbers[1], numbers[2], numbers[3], spectrum, profile)
 
 
 def _measure(images: np.ndarray, dynamic_range_db: float) -> np.ndarray:
-    """Return the attributes of `Realism` in their order, side by side."""
+    """Return the attributes of `UltrasoundMeasures` in their order, side by side."""
     grey = images.astype(np.float32)
     scale = max(_SCALE * min(grey.shape[1:]), _LEAST_SCALE)
     down, across = (_gaussian(n, scale) for n in grey.shape[1:])

@@ -5,9 +5,15 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from sonosynth.metrics.intervals.split_half import Share, Statistics, of_each, split_half_interval, split_half_intervals
+from sonosynth.metrics.intervals.split_half import (
+    Proportion,
+    Statistics,
+    of_each,
+    split_half_interval,
+    split_half_intervals,
+)
 
-SHARES = {"share": Share(of_first=True)}
+SHARES = {"share": Proportion(of_first=True)}
 
 
 def interval(hits: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, **settings) -> tuple[float, float]:
@@ -64,7 +70,7 @@ def test_none_with_few_groups():
 def test_divergence_near_its_bound_is_covered():
     rng = np.random.default_rng(0)
     index = np.arange(50)
-    shares = {"as divergence": Share(of_first=True, divergence=True), "as share": Share(of_first=True)}
+    shares = {"as divergence": Proportion(of_first=True, divergence=True), "as share": Proportion(of_first=True)}
     values, found = [], []
     for seed in range(150):
         x = rng.standard_normal(50)

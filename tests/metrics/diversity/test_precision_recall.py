@@ -7,16 +7,13 @@ from prdc import compute_prdc
 from sonosynth.core.errors import ClassError
 from sonosynth.metrics.diversity.precision_recall import (
     adapted_k,
-    coverage,
-    density,
-    precision,
-    precision_recall_intervals,
-    precision_recall_values,
-    recall,
+    prdc,
+    prdc_from_distances,
+    prdc_intervals,
 )
 from sonosynth.metrics.neighbours import joined
 
-METRICS = {"precision": precision, "recall": recall, "density": density, "coverage": coverage}
+METRICS = ("precision", "recall", "density", "coverage")
 
 
 def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -26,22 +23,22 @@ def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarra
 def intervals(x, y, groups_x=None, groups_y=None, **settings):
     distances, i, j = joined(x, y)
     groups = (i if groups_x is None else groups_x, j if groups_y is None else groups_y)
-    return precision_recall_intervals(distances, i, j, *groups, **settings)
+    return prdc_intervals(distances, i, j, *groups, **settings)
 
 
 def test_has_the_values_of_prdc_through_every_function():
     x, y = features(120, 20, 0), 0.9 * features(90, 20, 1, 0.3)
     expected = compute_prdc(x, y, 5)
-    for name, metric in METRICS.items():
-        assert metric(x, y) == pytest.approx(expected[name], rel=1e-12)
-    assert precision(x, y, k=3) == pytest.approx(compute_prdc(x, y, 3)["precision"], rel=1e-12)
+    for name in METRICS:
+        assert prdc(x, y)[name] == pytest.approx(expected[name], rel=1e-12)
+    assert prdc(x, y, k=3)["precision"] == pytest.approx(compute_prdc(x, y, 3)["precision"], rel=1e-12)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(9, 60), st.integers(9, 60), st.integers(1, 40), st.integers(1, 7), st.integers(0, 99))
 def test_agrees_with_prdc(n, m, dimension, k, seed):
     x, y = features(n, dimension, seed), features(m, dimension, seed + 1, 0.3)
-    assert precision_recall_values(*joined(x, y), k) == pytest.approx(compute_prdc(x, y, k), rel=1e-12)
+    assert prdc_from_distances(*joined(x, y), k) == pytest.approx(compute_prdc(x, y, k), rel=1e-12)
 
 
 @settings(max_examples=20, deadline=None)
@@ -49,25 +46,25 @@ def test_agrees_with_prdc(n, m, dimension, k, seed):
 def test_agrees_with_prdc_where_distances_are_tied(seed):
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, 4, (40, 3)).astype(float), rng.integers(0, 4, (30, 3)).astype(float)
-    assert precision_recall_values(*joined(x, y)) == pytest.approx(compute_prdc(x, y, 5), rel=1e-12)
+    assert prdc_from_distances(*joined(x, y)) == pytest.approx(compute_prdc(x, y, 5), rel=1e-12)
 
 
 def test_a_set_against_its_copy():
     x = features(100, 300, 0)
-    assert precision_recall_values(*joined(x, x.copy())) == dict.fromkeys(METRICS, 1.0)
+    assert prdc_from_distances(*joined(x, x.copy())) == dict.fromkeys(METRICS, 1.0)
 
 
 def test_each_fault_lowers_the_measure_that_is_meant_for_it():
     real, other = features(300, 8, 0), features(300, 8, 1)
     collapsed = real[:3].repeat(100, axis=0) + 0.1 * other
     far = np.where(np.arange(300)[:, None] < 150, other + 20, other)
-    fair = precision_recall_values(*joined(real, other))
+    fair = prdc_from_distances(*joined(real, other))
     assert min(fair["precision"], fair["recall"], fair["coverage"]) > 0.85
-    few = precision_recall_values(*joined(real, collapsed))
+    few = prdc_from_distances(*joined(real, collapsed))
     assert few["precision"] > 0.95
     assert few["recall"] < 0.1
     assert few["coverage"] < 0.25
-    half = precision_recall_values(*joined(real, far))
+    half = prdc_from_distances(*joined(real, far))
     assert half["precision"] == pytest.approx(fair["precision"] / 2, abs=0.06)
     assert half["density"] == pytest.approx(fair["density"] / 2, abs=0.1)
 
@@ -76,26 +73,25 @@ def test_each_fault_lowers_the_measure_that_is_meant_for_it():
 def test_k_shrinks_with_the_smaller_set(n, m, used):
     x, y = features(n, 4, 0), features(m, 4, 1)
     assert adapted_k(n, m) == used
-    for metric in METRICS.values():
-        assert metric(x, y) == metric(x, y, k=used)
+    assert prdc(x, y) == prdc(x, y, k=used)
 
 
 def test_rows_are_chosen_by_their_indices():
     x, y = features(60, 5, 0), features(50, 5, 1)
     distances, i, j = joined(x, y)
-    chosen = precision_recall_values(distances, j[10:40], i[::2], 4)
-    assert chosen == precision_recall_values(*joined(y[10:40], x[::2]), 4)
+    chosen = prdc_from_distances(distances, j[10:40], i[::2], 4)
+    assert chosen == prdc_from_distances(*joined(y[10:40], x[::2]), 4)
 
 
 def test_too_few_images_are_refused():
     with pytest.raises(ClassError, match="1 and 5 images"):
-        coverage(features(1, 4, 0), features(5, 4, 1))
+        prdc(features(1, 4, 0), features(5, 4, 1))
 
 
 class TestIntervals:
     def test_cover_the_expected_values_at_this_size(self):
         pairs = [(features(40, 8, 2 * s), 0.9 * features(50, 8, 2 * s + 1, 0.3)) for s in range(100)]
-        values = [precision_recall_values(*joined(x, y)) for x, y in pairs]
+        values = [prdc_from_distances(*joined(x, y)) for x, y in pairs]
         found = [intervals(x, y, draws=25, seed=s) for s, (x, y) in enumerate(pairs)]
         for name in METRICS:
             expected = np.mean([value[name] for value in values])

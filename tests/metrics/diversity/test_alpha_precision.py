@@ -7,10 +7,8 @@ from scipy.spatial.distance import cdist
 from sonosynth.core.errors import ClassError
 from sonosynth.metrics.diversity.alpha_precision import (
     alpha_precision,
+    alpha_precision_from_distances,
     alpha_precision_intervals,
-    alpha_precision_values,
-    authenticity,
-    beta_recall,
 )
 from sonosynth.metrics.neighbours import joined
 
@@ -66,9 +64,10 @@ def test_agree_with_the_slow_definition(n, m, dimension, scale, seed):
     x, y = features(n, dimension, seed), scale * features(m, dimension, seed + 1, 0.3)
     # Two synthetic images are equally far from their mean, a tie that rounding breaks: at least three.
     grid = (np.arange(4000) + 0.5) / 4000
-    assert alpha_precision(x, y) == pytest.approx(integrated(slow_alpha_precision(x, y, grid), grid), abs=2e-3)
-    assert beta_recall(x, y) == pytest.approx(integrated(slow_beta_recall(x, y, grid), grid), abs=2e-3)
-    assert authenticity(x, y) == pytest.approx(slow_authenticity(x, y), abs=1e-12)
+    found = alpha_precision(x, y)
+    assert found["alpha_precision"] == pytest.approx(integrated(slow_alpha_precision(x, y, grid), grid), abs=2e-3)
+    assert found["beta_recall"] == pytest.approx(integrated(slow_beta_recall(x, y, grid), grid), abs=2e-3)
+    assert found["authenticity"] == pytest.approx(slow_authenticity(x, y), abs=1e-12)
 
 
 def test_is_near_the_sum_over_thirty_points():
@@ -76,61 +75,67 @@ def test_is_near_the_sum_over_thirty_points():
     alphas = np.linspace(0, 1, 30)
     curves = slow_alpha_precision(x, y, alphas), slow_beta_recall(x, y, alphas)
     of_sums = [1 - 2 * np.abs(curve - alphas).sum() * (alphas[1] - alphas[0]) for curve in curves]
-    assert [alpha_precision(x, y), beta_recall(x, y)] == pytest.approx(of_sums, abs=0.035)
+    assert [alpha_precision(x, y)["alpha_precision"], alpha_precision(x, y)["beta_recall"]] == pytest.approx(
+        of_sums, abs=0.035
+    )
 
 
 def test_known_values():
     x = features(200, 5, 0)
-    assert alpha_precision(x, x) == pytest.approx(1, abs=0.01)
-    assert alpha_precision(x, x + 1000) == pytest.approx(0, abs=1e-12)
-    assert alpha_precision(x, np.repeat(x.mean(axis=0)[None], 50, axis=0)) == pytest.approx(0, abs=1e-12)
-    assert beta_recall(x, x) == pytest.approx(1, abs=0.01)
-    assert beta_recall(x, x + 1000) == pytest.approx(0, abs=1e-12)
-    assert authenticity(x, x + 1000) == 1
-    assert authenticity(x, x) == 0
+    assert alpha_precision(x, x)["alpha_precision"] == pytest.approx(1, abs=0.01)
+    assert alpha_precision(x, x + 1000)["alpha_precision"] == pytest.approx(0, abs=1e-12)
+    assert alpha_precision(x, np.repeat(x.mean(axis=0)[None], 50, axis=0))["alpha_precision"] == pytest.approx(
+        0, abs=1e-12
+    )
+    assert alpha_precision(x, x)["beta_recall"] == pytest.approx(1, abs=0.01)
+    assert alpha_precision(x, x + 1000)["beta_recall"] == pytest.approx(0, abs=1e-12)
+    assert alpha_precision(x, x + 1000)["authenticity"] == 1
+    assert alpha_precision(x, x)["authenticity"] == 0
 
 
 @pytest.mark.parametrize("copied", [0, 10, 50])
 def test_authenticity_falls_by_the_share_of_noisy_copies(copied):
     x, y = features(400, 30, 0), features(400, 30, 1)
-    fresh = authenticity(x, y[copied:])
+    fresh = alpha_precision(x, y[copied:])["authenticity"]
     y[:copied] = x[:copied] + 0.01 * features(copied, 30, 2)
-    assert authenticity(x, y) == pytest.approx(fresh * (400 - copied) / 400, abs=1e-9)
+    assert alpha_precision(x, y)["authenticity"] == pytest.approx(fresh * (400 - copied) / 400, abs=1e-9)
 
 
 def test_collapse_lowers_recall_and_noise_lowers_precision():
     x = features(300, 8, 0)
-    fair = {"precision": alpha_precision(x, features(300, 8, 1)), "recall": beta_recall(x, features(300, 8, 1))}
+    fair = {
+        "precision": alpha_precision(x, features(300, 8, 1))["alpha_precision"],
+        "recall": alpha_precision(x, features(300, 8, 1))["beta_recall"],
+    }
     collapsed = x[:3].repeat(100, axis=0) + 0.1 * features(300, 8, 1)
-    assert beta_recall(x, collapsed) < 0.1 < fair["recall"] / 3
-    assert alpha_precision(x, 1.5 * features(300, 8, 1)) < 0.5 < fair["precision"] - 0.3
+    assert alpha_precision(x, collapsed)["beta_recall"] < 0.1 < fair["recall"] / 3
+    assert alpha_precision(x, 1.5 * features(300, 8, 1))["alpha_precision"] < 0.5 < fair["precision"] - 0.3
 
 
 def test_rows_are_chosen_by_their_indices():
     x, y = features(60, 5, 0), features(50, 5, 1)
     distances, i, j = joined(x, y)
-    chosen = alpha_precision_values(distances, j[10:40], i[::2])
+    chosen = alpha_precision_from_distances(distances, j[10:40], i[::2])
     assert tuple(chosen) == NAMES
-    assert chosen == pytest.approx(alpha_precision_values(*joined(y[10:40], x[::2])), abs=1e-12)
+    assert chosen == pytest.approx(alpha_precision_from_distances(*joined(y[10:40], x[::2])), abs=1e-12)
 
 
 def test_distances_to_the_mean_survive_a_large_offset():
     x, y = features(80, 50, 0), features(80, 50, 1)
-    near = alpha_precision_values(*joined(x, y))
-    assert alpha_precision_values(*joined(x + 1000, y + 1000)) == pytest.approx(near, abs=1e-6)
+    near = alpha_precision_from_distances(*joined(x, y))
+    assert alpha_precision_from_distances(*joined(x + 1000, y + 1000)) == pytest.approx(near, abs=1e-6)
     assert cdist(x, y).min() > 1
 
 
 def test_too_few_images_are_refused():
-    for metric in (alpha_precision, beta_recall, authenticity):
-        with pytest.raises(ClassError, match="5 and 1 images"):
-            metric(features(5, 4, 0), features(1, 4, 1))
+    with pytest.raises(ClassError, match="5 and 1 images"):
+        alpha_precision(features(5, 4, 0), features(1, 4, 1))
 
 
 class TestIntervals:
     def test_cover_the_expected_values_at_this_size(self):
         pairs = [(features(50, 8, 2 * s), 0.95 * features(40, 8, 2 * s + 1)) for s in range(100)]
-        values = [alpha_precision_values(*joined(x, y)) for x, y in pairs]
+        values = [alpha_precision_from_distances(*joined(x, y)) for x, y in pairs]
         found = [intervals(x, y, draws=25, seed=s) for s, (x, y) in enumerate(pairs)]
         for name in NAMES:
             expected = np.mean([value[name] for value in values])
@@ -144,7 +149,7 @@ class TestIntervals:
         y = x + 1e-3 * features(40, 6, 1)
         found = intervals(x, y, seed=3)
         assert found == intervals(x, y, seed=3) != intervals(x, y, seed=4)
-        assert authenticity(x, y) == 0
+        assert alpha_precision(x, y)["authenticity"] == 0
         assert found["authenticity"] == pytest.approx((0, 0.093), abs=0.03)
         assert all(0 <= low < high <= 1 for low, high in found.values())
 

@@ -5,19 +5,22 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from sonosynth.core.errors import ClassError
+from sonosynth.data.imageset import ImageSet
+from sonosynth.metrics.comparison import Comparison, Space, comparisons
 from sonosynth.metrics.memorisation.data_copying import (
     MIN_IMAGES,
     PER_CELL,
-    assign_cells,
     cell_count,
     data_copying,
     data_copying_interval,
 )
 from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval
 from sonosynth.metrics.memorisation.membership import membership_auc, membership_interval
-from sonosynth.metrics.memorisation.near_copies import near_copies
-from sonosynth.metrics.memorisation.rows import Measured, distances, memorisation, near_copy_rows, neighbours
+from sonosynth.metrics.memorisation.three_sets import assign_cells
+from sonosynth.metrics.metric import list_metrics
+from sonosynth.metrics.neighbours import euclidean_distances as distances
+from sonosynth.metrics.scorecard import measure
+from sonosynth.metrics.scores import AT_BASELINE, Score
 
 WEIGHTS = np.random.default_rng(99).standard_normal((6, 40))
 
@@ -34,8 +37,24 @@ def with_copies(synthetic: np.ndarray, train: np.ndarray, share: float) -> np.nd
     return np.concatenate([train[:n], synthetic[n:]])
 
 
-def by_name(rows: list[Measured]) -> dict[str, Measured]:
-    return {row.metric: row for row in rows}
+def memorisation(
+    train: np.ndarray,
+    synthetic: np.ndarray,
+    held_out: np.ndarray | None = None,
+    groups_train: np.ndarray | None = None,
+    groups_held_out: np.ndarray | None = None,
+    seed: int = 0,
+) -> dict[str, Score]:
+    """Return the rows of metrics of memorisation by features."""
+    unseen = train[:0] if held_out is None else held_out
+    t, u, s = np.split(np.arange(len(train) + len(unseen) + len(synthetic)), [len(train), len(train) + len(unseen)])
+    groups = np.arange(len(t) + len(u) + len(s)) + 1000
+    groups[t] = t if groups_train is None else groups_train
+    groups[u] = u if groups_held_out is None else groups_held_out + 500
+    space = Space("features", np.concatenate([train, unseen, synthetic]).astype(float), groups)
+    comparison = Comparison(space, "train", "all", t, s, u, np.concatenate([t, u]), seed)
+    metrics = [metric for metric in list_metrics("memorisation") if metric.space == "features"]
+    return {row.metric: row for row in measure(metrics, [comparison])}
 
 
 def one_cell(*sets: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -141,7 +160,10 @@ class TestMembership:
         for seed in range(200):
             train, held_out = features(40, 3 * seed, size), features(30, 3 * seed + 1, size)
             synthetic = features(60, 3 * seed + 2)
-            nearest = distances(synthetic, train).min(axis=0), distances(synthetic, held_out).min(axis=0)
+            nearest = (
+                distances(synthetic, train).min(axis=0),
+                distances(synthetic, held_out).min(axis=0),
+            )
             groups = np.repeat(np.arange(40), size), np.repeat(np.arange(30), size)
             low, high = membership_interval(*nearest, *groups)
             held.append(low <= 0.5 <= high)
@@ -203,7 +225,11 @@ class TestDataCopying:
                 features(30, 3 * seed + 1, size),
                 features(60, 3 * seed + 2),
             )
-            arguments = (distances(held_out, train), distances(synthetic, train), *one_cell(train, held_out, synthetic))
+            arguments = (
+                distances(held_out, train),
+                distances(synthetic, train),
+                *one_cell(train, held_out, synthetic),
+            )
             values.append(data_copying(*arguments))
             low, high = data_copying_interval(*arguments, np.repeat(np.arange(30), size), np.arange(60))
             held.append(low <= 0 <= high)
@@ -222,7 +248,11 @@ class TestDataCopying:
     def test_needs_images_in_a_cell(self):
         train, few, many = features(60, 0), features(MIN_IMAGES - 1, 1), features(MIN_IMAGES, 2)
         for held_out, synthetic in ((few, many), (many, few)):
-            arguments = (distances(held_out, train), distances(synthetic, train), *one_cell(train, held_out, synthetic))
+            arguments = (
+                distances(held_out, train),
+                distances(synthetic, train),
+                *one_cell(train, held_out, synthetic),
+            )
             assert data_copying(*arguments) is None
             assert data_copying_interval(*arguments, np.arange(len(held_out)), np.arange(len(synthetic))) is None
 
@@ -234,37 +264,36 @@ class TestDataCopying:
 class TestMemorisation:
     def test_reports_every_value_with_interval_baseline_and_sizes(self):
         train, held_out, synthetic = features(90, 10), features(80, 11), features(100, 12)
-        rows = by_name(memorisation(train, synthetic, held_out))
-        assert set(rows) == {"nearest_distance_ratio", "membership_auc", "data_copying"}
+        rows = memorisation(train, synthetic, held_out)
         for name, neutral, reach in (
             ("nearest_distance_ratio", 1, 0.1),
             ("membership_auc", 0.5, 0.1),
             ("data_copying", 0, 2),
         ):
-            row = rows[name]
+            row, small = rows[name], rows[name + AT_BASELINE]
             assert abs(row.value - neutral) < reach
             assert row.low < row.value < row.high
             assert row.low < neutral < row.high
             assert abs(row.real_baseline - neutral) < reach
-            assert abs(row.at_baseline_n - neutral) < reach
-            assert (row.n_train, row.n_held_out, row.n_synthetic, row.real_baseline_n) == (90, 80, 100, 40)
-            assert row.n_real == 170
+            assert abs(small.value - neutral) < reach
+            assert (row.n_real, row.n_synthetic, row.real_baseline_n) == (170, 100, 40)
+            assert (small.n_real, small.n_synthetic) == (90 + 40, 40)
 
     def test_copies_move_every_value_away_from_its_baseline(self):
         train, held_out, synthetic = features(90, 0), features(80, 1), features(90, 2)
-        rows = by_name(memorisation(train, with_copies(synthetic, train, 0.6), held_out))
+        rows = memorisation(train, with_copies(synthetic, train, 0.6), held_out)
         assert rows["nearest_distance_ratio"].high < rows["nearest_distance_ratio"].real_baseline
         assert rows["membership_auc"].low > rows["membership_auc"].real_baseline
         assert rows["data_copying"].high < min(-1, rows["data_copying"].real_baseline)
-        assert rows["data_copying"].at_baseline_n < rows["data_copying"].real_baseline - 1
+        assert rows["data_copying_at_baseline_n"].value < rows["data_copying"].real_baseline - 1
 
     def test_without_held_out_images_says_what_is_missing(self):
-        for row in memorisation(features(30, 0), features(30, 1)):
+        for row in memorisation(features(30, 0), features(30, 1)).values():
             assert (row.value, row.low, row.high, row.real_baseline) == (None,) * 4
-            assert "needs held-out images" in row.note
+            assert "needs held-out images" in row.note and row.n_real == 30
 
     def test_small_sets_have_no_baseline_and_no_c_t(self):
-        rows = by_name(memorisation(features(30, 0), features(30, 1), features(MIN_IMAGES - 1, 2)))
+        rows = memorisation(features(30, 0), features(30, 1), features(MIN_IMAGES - 1, 2))
         assert all(row.real_baseline is None and row.real_baseline_n is None for row in rows.values())
         assert rows["data_copying"].value is None
         assert f"needs {MIN_IMAGES}" in rows["data_copying"].note
@@ -273,7 +302,7 @@ class TestMemorisation:
     def test_groups_widen_the_intervals(self):
         train, held_out, synthetic = features(20, 0, 4), features(15, 1, 4), features(60, 2)
         groups = {"groups_train": np.repeat(np.arange(20), 4), "groups_held_out": np.repeat(np.arange(15), 4)}
-        single, grouped = (by_name(memorisation(train, synthetic, held_out, **g)) for g in ({}, groups))
+        single, grouped = (memorisation(train, synthetic, held_out, **g) for g in ({}, groups))
         for name in ("membership_auc", "data_copying"):
             assert single[name].value == pytest.approx(grouped[name].value)
             assert grouped[name].high - grouped[name].low > 1.3 * (single[name].high - single[name].low)
@@ -282,30 +311,20 @@ class TestMemorisation:
         sets = features(50, 0), features(50, 1), features(50, 2)
         assert memorisation(*sets, seed=3) == memorisation(*sets, seed=3)
 
-    def test_bad_features_are_refused(self):
-        good = features(20, 0)
-        with pytest.raises(ValueError, match="finite"):
-            memorisation(good, np.full_like(good, np.nan), good)
-        with pytest.raises(ValueError, match=r"\[N, D\]"):
-            memorisation(good, good, good[:, 1:])
-        with pytest.raises(ClassError, match="at least 2"):
-            memorisation(good, good[:1], good)
 
-
-def test_neighbours_are_the_nearest_of_both_sets():
-    train, held_out, synthetic = features(30, 0), features(20, 1), features(8, 2)
-    synthetic[3] = train[17]
-    found = neighbours(train, synthetic, held_out)
-    slow = np.array([[np.linalg.norm(s - t) for t in train] for s in synthetic])
-    assert (found.training == slow.argmin(axis=1)).all()
-    assert found.training_distance == pytest.approx(slow.min(axis=1))
-    assert (found.training[3], found.training_distance[3]) == (17, 0)
-    slow = np.array([[np.linalg.norm(s - u) for u in held_out] for s in synthetic])
-    assert (found.held_out == slow.argmin(axis=1)).all()
-    assert found.held_out_distance == pytest.approx(slow.min(axis=1))
-    alone = neighbours(train, synthetic)
-    assert (alone.training == found.training).all()
-    assert alone.held_out is None
+def pixel_rows(*sets: np.ndarray) -> dict[str, Score]:
+    """Return the rows of metrics of memorisation by pixels."""
+    roles = ("train", "held-out", "synthetic") if len(sets) == 3 else ("train", "synthetic")
+    given = {
+        role: ImageSet(
+            part, np.zeros(len(part), int), ("all",), np.arange(len(part)), tuple(map(str, range(len(part))))
+        )
+        for role, part in zip(roles, sets, strict=True)
+    }
+    groups = ImageSet.concatenate(given.values()).groups
+    found = comparisons(Space("pixels", np.empty((len(groups), 0)), groups, given), ())
+    metrics = [metric for metric in list_metrics("memorisation") if metric.space == "pixels"]
+    return {row.metric: row for row in measure(metrics, found)}
 
 
 @pytest.fixture(scope="module")
@@ -316,34 +335,24 @@ def pictures() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return train, held_out, np.concatenate([train[:10, :, ::-1], fresh])
 
 
-class TestNearCopyRows:
-    def test_of_all_and_of_some(self, pictures):
-        train, held_out, synthetic = pictures
-        groups = [np.arange(len(part)) for part in (train, synthetic, held_out)]
-        copies = near_copies(train, synthetic, held_out)
-        share, auc = near_copy_rows(copies, *groups)
-        assert (share.metric, share.value, share.real_baseline, share.real_baseline_n) == ("near_copies", 0.25, 0, 25)
+class TestPixels:
+    def test_copies_are_counted_and_betray_training_images(self, pictures):
+        rows = pixel_rows(*pictures)
+        share, auc = rows["near_copies"], rows["membership_auc"]
+        assert (share.value, share.real_baseline, share.real_baseline_n) == (0.25, 0, 25)
         assert share.low < 0.25 < share.high
-        assert (share.n_train, share.n_held_out, share.n_synthetic) == (30, 25, 40)
-        assert auc.metric == "membership_auc"
-        assert auc.low > 0.5
-        some, part = near_copy_rows(copies, *groups, train=np.arange(10), synthetic=np.arange(5, 15))
-        assert (some.value, some.n_synthetic) == (0.5, 10)
-        assert (part.value, part.n_train) == (1, 10)
-        nobody = near_copy_rows(copies, *groups, train=np.arange(0))[1]
-        assert nobody.value is None
-        assert "has 0 and 25" in nobody.note
+        assert (share.n_real, share.n_synthetic) == (30 + 25, 40)
+        assert auc.low > 0.5 and (auc.n_real, auc.n_synthetic) == (30 + 25, 40)
 
     def test_without_held_out_images(self, pictures):
         train, _, synthetic = pictures
-        share, auc = near_copy_rows(near_copies(train, synthetic), np.arange(30), np.arange(40))
-        assert (share.value, share.n_held_out, share.real_baseline_n) == (0.25, 0, 30)
+        rows = pixel_rows(train, synthetic)
+        share = rows["near_copies"]
+        assert (share.value, share.n_real, share.real_baseline_n) == (0.25, 30, 30)
         assert "other groups" in share.note
-        assert auc.value is None
-        assert "needs held-out images" in auc.note
+        assert rows["membership_auc"].value is None and "needs held-out images" in rows["membership_auc"].note
 
     def test_without_a_threshold(self, pictures):
         train, _, synthetic = pictures
-        share, _ = near_copy_rows(near_copies(train[:8], synthetic), np.arange(8), np.arange(40))
-        assert share.value is None
-        assert "a threshold needs 20" in share.note
+        row = pixel_rows(train[:8], synthetic)["near_copies"]
+        assert row.value is None and "a threshold needs 20" in row.note

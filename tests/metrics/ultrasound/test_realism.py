@@ -13,15 +13,14 @@ from threadpoolctl import threadpool_limits
 from realism import BASES, CHANGES, RESOLVED, measure, unexpected
 from sonosynth.core.errors import ClassError, FeatureError, SonosynthError
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS
-from sonosynth.metrics.ultrasound import speckle
+from sonosynth.metrics.ultrasound import measures
+from sonosynth.metrics.ultrasound.measures import DEPTHS, FREQUENCIES, UltrasoundMeasures, ultrasound_measures
 from sonosynth.metrics.ultrasound.realism import (
-    UNITS,
-    realism_distance,
+    METRICS,
     realism_intervals,
     realism_values,
     wasserstein_distance,
 )
-from sonosynth.metrics.ultrasound.speckle import DEPTHS, FREQUENCIES, Realism, realism_measures
 from sonosynth.phantoms.phantom import phantom
 
 FWHM = 4 * np.sqrt(np.log(2))
@@ -47,7 +46,7 @@ def rayleigh(n: int, size: int, sigma: float, dynamic_range_db: float, seed: int
 
 
 def means(images: np.ndarray) -> dict[str, float]:
-    found = realism_measures(images)
+    found = ultrasound_measures(images)
     names = ("speckle_contrast", "nakagami_m", "axial_width", "lateral_width")
     return {name: float(getattr(found, name).mean()) for name in names}
 
@@ -77,7 +76,7 @@ class TestMeasures:
 
     def test_shape_follows_the_number_of_looks_and_the_assumed_dynamic_range(self):
         images = rayleigh(6, 128, 1.0, 50.0)
-        assumed = [realism_measures(images, db).nakagami_m.mean() for db in (40, 50, 60)]
+        assumed = [ultrasound_measures(images, db).nakagami_m.mean() for db in (40, 50, 60)]
         assert (np.diff(assumed) < -0.2).all()
         assert assumed[1] == pytest.approx(1, abs=0.1)
 
@@ -85,7 +84,7 @@ class TestMeasures:
         speckle = 10 * smoothed(8, (128, 128), 0.8, 1.2)
         tilt = np.linspace(25, -25, 128)
         dark, light, tilted = (
-            realism_measures(to_images(level + speckle)) for level in (100, 150, 125 + tilt[:, None])
+            ultrasound_measures(to_images(level + speckle)) for level in (100, 150, 125 + tilt[:, None])
         )
         for name in ("speckle_contrast", "nakagami_m", "axial_width", "lateral_width"):
             np.testing.assert_allclose(getattr(light, name), getattr(dark, name), rtol=2e-3)
@@ -97,7 +96,7 @@ class TestMeasures:
 
     def test_compression_changes_contrast_and_shape_and_neither_widths_nor_spectrum(self):
         speckle = smoothed(8, (128, 128), 0.8, 1.2)
-        soft, hard = (realism_measures(to_images(128 + sd * speckle)) for sd in (10, 20))
+        soft, hard = (ultrasound_measures(to_images(128 + sd * speckle)) for sd in (10, 20))
         np.testing.assert_allclose(hard.speckle_contrast, 2 * soft.speckle_contrast, rtol=0.02)
         assert (hard.nakagami_m < soft.nakagami_m / 2).all()
         for name in ("axial_width", "lateral_width"):
@@ -107,7 +106,7 @@ class TestMeasures:
     @pytest.mark.parametrize(("sigma", "bands"), [(0.0, 13), (1.0, 8)])  # rounding adds to what is nearly empty
     def test_spectrum_is_that_of_the_filters(self, sigma, bands):
         images = to_images(128 + 25 * smoothed(12, (256, 256), sigma, sigma))
-        found = realism_measures(images).power_spectrum.mean(0)
+        found = ultrasound_measures(images).power_spectrum.mean(0)
         # White noise through the filter, and along either axis through one less the window of 256 / 32 pixels.
         f = np.fft.fftfreq(256)
         line = np.exp(-((2 * np.pi * sigma * f) ** 2)) * (1 - np.exp(-2 * (np.pi * 8 * f) ** 2)) ** 2
@@ -125,13 +124,13 @@ class TestMeasures:
         assert found == {name: pytest.approx(value, rel=0.06) for name, value in expected.items()}
         unburned = np.zeros((6, 128, 128), np.uint8)
         unburned[:, 16:112, 16:112] = inner
-        profiles = realism_measures(unburned).depth_profile, realism_measures(inner).depth_profile
+        profiles = ultrasound_measures(unburned).depth_profile, ultrasound_measures(inner).depth_profile
         np.testing.assert_allclose(*profiles, atol=1e-3)
 
     def test_a_dark_bottom_is_depth_and_no_border(self):
         image = to_images(128 + 20 * smoothed(1, (128, 128), 0.8, 1.2))
         image[:, 96:] = 0
-        profile = realism_measures(image).depth_profile[0]
+        profile = ultrasound_measures(image).depth_profile[0]
         assert profile[-8:] == pytest.approx(profile[-1], abs=1e-6)
         assert profile[:24].min() - profile[-1] > 100
 
@@ -139,15 +138,15 @@ class TestMeasures:
         good = to_images(128 + 20 * smoothed(1, (64, 64), 0.8, 1.2))[0]
         ramp = np.broadcast_to(np.arange(64, dtype=np.uint8), (64, 64))
         images = np.stack([good, np.zeros_like(good), np.full_like(good, 255), np.full_like(good, 90), ramp])
-        found = realism_measures(images)
+        found = ultrasound_measures(images)
         np.testing.assert_array_equal(found.measured, [True, False, False, False, False])
-        alone = realism_measures(images[:1])
+        alone = ultrasound_measures(images[:1])
         for name, values in realism_values(found).items():
             assert np.isnan(values[1:]).all()
             np.testing.assert_allclose(values[0], realism_values(alone)[name][0], rtol=1e-4, atol=1e-4)
 
     def test_phantoms_of_64_px_are_measured_within_plausible_bounds(self):
-        found = realism_measures(phantom(4, 64).images)
+        found = ultrasound_measures(phantom(4, 64).images)
         assert found.measured.all()
         assert ((found.speckle_contrast > 5) & (found.speckle_contrast < 25)).all()
         assert ((found.nakagami_m > 0.3) & (found.nakagami_m < 6)).all()
@@ -160,33 +159,33 @@ class TestMeasures:
         images = np.concatenate([rayleigh(60, 128, 1.0, 60.0), phantom(2, 128).images])
         with threadpool_limits(1):  # threads that wait for each other are counted as work
             began = time.process_time()
-            together = realism_values(realism_measures(images))
+            together = realism_values(ultrasound_measures(images))
             assert time.process_time() - began < 3
-        last = realism_values(realism_measures(images[-6:]))
-        for name in UNITS:
+        last = realism_values(ultrasound_measures(images[-6:]))
+        for name in together:
             np.testing.assert_allclose(together[name][-6:], last[name], rtol=1e-4, atol=1e-3)
 
     def test_kept_measures_are_read_back_and_damaged_ones_are_named(self, tmp_path, monkeypatch):
         images = np.concatenate([phantom(2, 64).images, np.zeros((1, 64, 64), np.uint8)])
-        first = realism_values(realism_measures(images, cache=tmp_path))
-        monkeypatch.setattr(speckle, "_measure", lambda *_: pytest.fail("measured again"))
-        for name, values in realism_values(realism_measures(images, cache=tmp_path)).items():
+        first = realism_values(ultrasound_measures(images, cache=tmp_path))
+        monkeypatch.setattr(measures, "_measure", lambda *_: pytest.fail("measured again"))
+        for name, values in realism_values(ultrasound_measures(images, cache=tmp_path)).items():
             np.testing.assert_array_equal(values, first[name])
         (file,) = tmp_path.iterdir()
         file.write_bytes(b"damaged")
         with pytest.raises(FeatureError, match="remove the file") as caught:
-            realism_measures(images, cache=tmp_path)
+            ultrasound_measures(images, cache=tmp_path)
         assert str(file) in str(caught.value)
 
     def test_wrong_images_and_ranges_are_refused(self):
         good = np.zeros((2, 64, 64), np.uint8)
         with pytest.raises(SonosynthError, match="31 × 64 pixels"):
-            realism_measures(good[:, :31])
+            ultrasound_measures(good[:, :31])
         with pytest.raises(SonosynthError, match="dynamic_range_db: 0"):
-            realism_measures(good, 0)
+            ultrasound_measures(good, 0)
         for wrong in (good.astype(float), good[0], good[:0]):
             with pytest.raises(ValueError, match="uint8"):
-                realism_measures(wrong)
+                ultrasound_measures(wrong)
 
 
 class TestDistance:
@@ -213,9 +212,9 @@ class TestDistance:
             wasserstein_distance(x, y[:, 0])
 
     def test_every_measure_has_a_distance_and_a_unit(self):
-        values = realism_values(realism_measures(rayleigh(5, 64, 1.0, 60.0)))
-        assert list(values) == list(UNITS)
-        assert len(Realism.__dataclass_fields__) == len(UNITS)
+        values = realism_values(ultrasound_measures(rayleigh(5, 64, 1.0, 60.0)))
+        assert list(values) == [metric.name for metric in METRICS]
+        assert len(UltrasoundMeasures.__dataclass_fields__) == len(METRICS)
         assert [v.shape[1] for v in values.values()] == [1, 1, 1, 1, len(FREQUENCIES), DEPTHS]
 
 
@@ -230,7 +229,7 @@ class TestInterval:
         curves = np.linspace(1, 3, 5)
         pairs = [np.concatenate([rng.normal(0, 1, (n, 5)), rng.normal(0.6, 1.2, (n, 5)) * curves]) for _ in range(100)]
         i, j = np.arange(n), np.arange(n, 2 * n)
-        found = np.array([realism_distance(values, i, j) for values in pairs])
+        found = np.array([wasserstein_distance(values[i], values[j]) for values in pairs])
         intervals = np.array([
             realism_interval(values, i, j, i, j, draws=30, seed=s) for s, values in enumerate(pairs)
         ])  # fmt: skip
@@ -243,7 +242,7 @@ class TestInterval:
         values = rng.standard_normal((80, 1)) + np.repeat([0.0, 1.0], 40)[:, None]
         i, j = np.arange(40), np.arange(40, 80)
         low, high = realism_interval(values, i, j, i, j, seed=3)
-        assert 0 <= low < realism_distance(values, i, j) < high
+        assert 0 <= low < wasserstein_distance(values[i], values[j]) < high
         assert realism_interval(values, i, j, i, j, seed=3) == (low, high)
         holed = np.concatenate([values, np.full((5, 1), np.nan)])
         k = np.concatenate([j, np.arange(80, 85)])
@@ -275,7 +274,7 @@ def changed() -> list[dict]:
 )
 def test_each_change_of_a_phantom_moves_the_measures_that_it_should_and_no_others(changed, name):
     rows = [row for row in changed if row["changed"] == name]
-    assert len(rows) == len(UNITS)
+    assert len(rows) == len(METRICS)
     wrong = unexpected(rows)
     assert not wrong, [f"{row['measure']} {row['expected']}: {row['in_baselines']:.2f} real baselines" for row in wrong]
 

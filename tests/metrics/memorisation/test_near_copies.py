@@ -12,13 +12,13 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.groups import with_groups
 from sonosynth.data.scan import decode_image, read_source
 from sonosynth.metrics.memorisation.near_copies import (
-    CEILING,
+    MAX_THRESHOLD,
     MIN_REAL,
-    _coarse_similarity,
+    copy_share,
+    copy_threshold,
     near_copies,
-    share,
-    threshold,
 )
+from sonosynth.metrics.memorisation.similarity import _coarse_similarity
 from sonosynth.phantoms.phantom import phantom
 
 
@@ -66,7 +66,7 @@ def test_what_was_found_is_kept_and_nothing_is_compared_twice(phantoms, tmp_path
     groups = np.arange(len(train)) // 2
     plain = near_copies(train, fresh, others, groups)
     near_copies(train, fresh, others, groups, tmp_path)
-    monkeypatch.setattr("sonosynth.metrics.memorisation.near_copies._detail", lambda *_: pytest.fail("compared again"))
+    monkeypatch.setattr("sonosynth.metrics.memorisation.similarity._detail", lambda *_: pytest.fail("compared again"))
     kept = near_copies(train, fresh, others, groups, tmp_path)
     assert kept.threshold == plain.threshold
     for name in ("training", "held_out", "real", "from_training", "from_held_out"):
@@ -126,7 +126,7 @@ def test_every_kind_of_copy_is_clear_of_the_ceiling(phantoms, px):
         assert found.copied.tolist() == [True] * 6 + [False] * 4, kind
         assert (found.training.nearest[:6] == sources).all(), kind
         assert (found.training.mirrored[:6] == (kind in ("flipped", "all"))).all(), kind
-        assert found.training.similarity[:6].min() > CEILING + 0.05, kind
+        assert found.training.similarity[:6].min() > MAX_THRESHOLD + 0.05, kind
 
 
 def test_gives_back_every_copy_from_the_side_of_the_real_images(phantoms):
@@ -152,14 +152,14 @@ def test_images_of_one_group_do_not_set_the_threshold(phantoms):
     groups = np.tile(np.arange(len(train)), 2)
     assert near_copies(doubled, fresh, train_groups=groups).threshold < 0.6
     unknown = near_copies(doubled, fresh)
-    assert unknown.threshold == CEILING
+    assert unknown.threshold == MAX_THRESHOLD
     assert unknown.real_share == 1
 
 
 def test_shared_real_images_are_told_and_do_not_blind(phantoms):
     train, held_out, fresh = phantoms
     found = near_copies(train, np.concatenate([fresh, train[5:10]]), np.concatenate([held_out, train[:3]]))
-    assert found.threshold == CEILING
+    assert found.threshold == MAX_THRESHOLD
     assert found.copied.sum() == 5
     assert found.real_share == pytest.approx(3 / (len(held_out) + 3))
 
@@ -208,34 +208,34 @@ def test_the_coarse_search_is_a_correlation_over_shifts():
 class TestThreshold:
     def test_is_the_tail_of_a_gumbel_distribution(self):
         values = np.random.default_rng(0).gumbel(0.3, 0.02, 100_000)
-        assert threshold(values[values < 0.4]) == pytest.approx(0.3 + 0.02 * 9.21, abs=0.01)
+        assert copy_threshold(values[values < 0.4]) == pytest.approx(0.3 + 0.02 * 9.21, abs=0.01)
 
     def test_is_no_less_than_what_was_seen(self):
-        assert threshold(np.append(np.linspace(0.28, 0.32, 50), 0.7)) == 0.7
+        assert copy_threshold(np.append(np.linspace(0.28, 0.32, 50), 0.7)) == 0.7
 
     def test_has_a_ceiling(self):
-        assert threshold(np.append(np.linspace(0.28, 0.32, 50), 0.99)) == CEILING
+        assert copy_threshold(np.append(np.linspace(0.28, 0.32, 50), 0.99)) == MAX_THRESHOLD
 
 
 class TestShare:
     @pytest.mark.parametrize("k", [0, 1, 7, 40])
     def test_agrees_with_scipy(self, k):
         expected = binomtest(k, 40).proportion_ci()
-        assert share(np.arange(40) < k) == (k / 40, pytest.approx((expected.low, expected.high)))
+        assert copy_share(np.arange(40) < k) == (k / 40, pytest.approx((expected.low, expected.high)))
 
     def test_groups_count_not_images(self):
         copied, groups = np.repeat([True, False, False, False], 10), np.repeat(np.arange(4), 10)
         expected = binomtest(1, 4).proportion_ci()
-        assert share(copied, groups) == (0.25, pytest.approx((expected.low, expected.high)))
+        assert copy_share(copied, groups) == (0.25, pytest.approx((expected.low, expected.high)))
 
     def test_of_nothing_is_refused(self):
         with pytest.raises(ClassError, match="no images"):
-            share(np.empty(0, bool))
+            copy_share(np.empty(0, bool))
 
 
 @pytest.mark.real_images
 def test_held_out_real_images_are_not_accused(real_images):
-    groups = Path(__file__).parents[2] / "results" / "busi-audit" / "groups.csv"
+    groups = Path(__file__).parents[3] / "results" / "2026-11-busi-audit" / "groups.csv"
     source, _ = with_groups(read_source(real_images / "Dataset_BUSI_with_GT"), groups, drop_conflicts=True)
     first = {item.group: item for item in source.items}
     chosen = numpy_generator(0, "groups").permutation(sorted(first))[:120]
