@@ -2,6 +2,7 @@
 
 import html.parser
 import re
+from html import unescape
 from pathlib import Path
 
 
@@ -45,5 +46,19 @@ class Checker(html.parser.HTMLParser):
 
 
 def read(path: Path) -> tuple[Checker, str]:
-    page = Checker(path.read_text(encoding="utf-8"))
-    return page, re.sub(r"\s+", " ", "".join(page.text))
+    return parse(path.read_text(encoding="utf-8"))
+
+
+def parse(html: str) -> tuple[Checker, str]:
+    page = Checker(html)
+    return page, in_one_line("".join(page.text))
+
+
+def in_one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def answers(html: str) -> dict[str, tuple[str, str]]:
+    """Return the answers to a reviewer's questions on the page of a study, each with where its link leads."""
+    found = re.findall(r'<div><dt><a href="#(.*?)">(.*?)</a></dt><dd>(.*?)</dd></div>', html, re.DOTALL)
+    return {question: (in_one_line(unescape(answer)), link) for link, question, answer in found}

@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 
 from f1_scores import macro_f1_difference, macro_f1_scores
-from html_page import read
+from html_page import answers, parse, read
 from made_up_study import CLASSES, cells_of, write_cell, write_fake_study
 from sonosynth.analysis import tables
 from sonosynth.analysis.contrasts import contrasts
 from sonosynth.analysis.equivalent_real_images import curves, image_equivalences
+from sonosynth.analysis.findings import findings, tally
 from sonosynth.analysis.pairs import pairs
 from sonosynth.analysis.power import detectable_differences
-from sonosynth.analysis.record import StudyRecord, few_draws
+from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
+from sonosynth.report.study import page as study_pages
 from sonosynth.report.study.classifier_figures import learning_figures
-from sonosynth.report.study.classifier_tables import equivalence_row, filter_rows, network_part, on_synthetic
-from sonosynth.report.study.f1_findings import equivalence_sentences, power_sentences
-from sonosynth.report.study.findings import findings
-from sonosynth.report.study.page import write_report
-from sonosynth.report.study.reviewer_questions import reviewers_questions
+from sonosynth.report.study.classifier_tables import filter_rows, on_synthetic
+from sonosynth.report.study.page import study_page, write_report
 from sonosynth.report.wording import p_text
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
+    Interval,
     equivalent_real_images,
     fixed_test_error,
     holm,
@@ -54,6 +54,12 @@ def record(study):
 @pytest.fixture(scope="module")
 def rows(record):
     return tables.f1_rows(record)
+
+
+@pytest.fixture
+def page_of(tmp_path, undrawn):
+    """Takes a record and returns its page."""
+    return lambda record: study_page(record, tmp_path / "figures")
 
 
 def all_contrasts(study):
@@ -181,17 +187,29 @@ def test_worth_is_read_off_the_curve_of_the_same_arm(record, rows):
     assert {w.row.series.arm for w in image_equivalences(rows)} == {"real+synthetic", "real+classical+synthetic"}
 
 
-def test_worth_beyond_the_measured_range_is_said(record, rows):
-    order = tables.generators(record)
-    far = [w for w in image_equivalences(rows) if w.worth.equivalent.value == np.inf]
-    assert far and all(equivalence_row(w, order)["equals"] == "> 20" for w in far)
-    assert equivalence_row(far[0], order)["gain"] == f"> {20 - far[0].row.size:+d}".replace("+0", "0")
-    settled = [w for w in far if w.worth.gain.low > 0]
-    assert len(settled) < len(far)
-    tally, *sentences = equivalence_sentences(far, order)
-    assert f"worth further real ones in {len(settled)} and cost some in 0" in tally
-    assert f"in {len(far) - len(settled)} it is not settled" in tally
-    assert len(sentences) == len(settled) and all("equal more than 20 real images alone" in s for s in sentences)
+def test_worth_in_real_images_is_told_only_where_it_is_settled(record, rows, page_of, monkeypatch):
+    (one, *_) = (w for w in image_equivalences(rows) if w.row.size == 10)
+
+    def made(value, low, high):
+        return replace(one, worth=replace(one.worth, equivalent=Interval(value, low, high)))
+
+    every = [made(np.inf, 12, np.inf), made(14, 8, np.inf), made(-np.inf, -np.inf, -np.inf), made(12, np.nan, np.nan)]
+    found = findings(record, [], [], every, [])
+    assert found.equivalence_sides == {"above": 1, "below": 1, "spans": 1, "unknown": 1}
+    assert found.settled == (every[0], every[2])
+    monkeypatch.setattr(study_pages, "image_equivalences", lambda _: every)
+    page, text = parse(page_of(record))
+    start = next(i for i, row in enumerate(page.rows) if "Equal to real alone" in row) + 1
+    assert [row[-4:] for row in page.rows[start : start + 4]] == [
+        ["> 20", "12 to > 20", "> +10", "more"],
+        ["14", "8 to > 20", "+4", "not settled"],
+        ["< 10", "< 10", "< 0", "fewer"],
+        ["12", "–", "+2", "not settled"],
+    ]
+    assert "Of 4 arms and sizes, synthetic images are worth further real ones in 1 and cost some in 1," in text
+    assert "in 2 it is not settled" in text
+    assert text.count("10 real images with synthetic ones equal") == 2
+    assert "Size 10, resnet18, real+synthetic, stylegan2, 1 synthetic a real image: 10 real images with" in text
 
 
 def test_curves_leave_out_sizes_that_lack_draws(tmp_path):
@@ -206,24 +224,28 @@ def test_curves_leave_out_sizes_that_lack_draws(tmp_path):
     assert part.curve.points == whole.curve.points[:2]
 
 
-def test_power_is_of_the_study_itself(record, rows):
+def test_power_is_of_the_study_itself(record, rows, page_of):
     small, large = detectable_differences(record, contrasts(rows, record.design))
     assert (small.size, large.size, small.draws, small.seeds, small.family) == (10, 20, 3, 2, 4)
     assert small.pairs == 8 and small.tested_draws == 3  # two arms, two generators, two ratios
     assert 0 < small.alone < small.in_family < 1
-    (sentence,) = power_sentences([small, large])
-    assert "of this study itself" in sentence and "a chance of 80%" in sentence
+    _, text = parse(page_of(record))
+    sizes = f"{small.alone:.3f} (size 10) and {large.alone:.3f} (size 20)"
+    assert (
+        f"with a chance of 80% if it is {sizes} in a single test" in text
+        and "This follows from the variances of this study itself." in text
+    )
 
 
-def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path):
+def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path, page_of):
     study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10,))
     record = StudyRecord.load(study)
     (found,) = detectable_differences(record, contrasts(tables.f1_rows(record), record.design))
     groups = len(np.unique(record.tests[0].groups))
     assert found.alone == pytest.approx(minimum_detectable_difference(*fixed_test_error(BUSI_COMPONENTS, 3, 2, groups)))
     assert (found.pairs, found.draws, found.tested_draws) == (0, 1, 3)
-    (sentence,) = power_sentences([found])
-    assert "could have detected nothing" in sentence and "BUSI" in sentence
+    _, text = parse(page_of(record))
+    assert "could have detected nothing" in text and "Variances are those of ResNet-18 on BUSI" in text
 
 
 @pytest.mark.parametrize(("seeds", "covered"), [((0,), "test groups"), ((0, 1), "test groups and seeds")])
@@ -283,7 +305,8 @@ def test_draws_that_no_two_arms_share_make_no_test(tmp_path, undrawn):
     assert "Intervals of fewer than three draws cover other test groups and seeds; other training subsets" in text
     assert "Two draws of the training subsets a size, of some arms more: a description of these subsets" in text
     assert "Holm’s method over sizes and generators, intervals" not in text and "crossed random factors; s" not in text
-    assert "No draw that two" in few_draws(replace(record, classifiers=one_arm_a_size(record)), "")
+    _, text = parse(study_page(replace(record, classifiers=one_arm_a_size(record)), tmp_path / "figures"))
+    assert "No draw of the training subset a size that two arms have in common: this supports" in text
 
 
 def one_arm_a_size(record):
@@ -324,12 +347,13 @@ def call_all_one_class(study, size):
 
 
 @pytest.mark.parametrize("several", [{"draws": 3}, {"repeats": 5}])
-def test_arms_that_call_everything_one_class_know_no_variance(tmp_path, several):
+def test_arms_that_call_everything_one_class_know_no_variance(tmp_path, several, page_of):
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(10, 20), **several)
     record = StudyRecord.load(call_all_one_class(study, 10))
     small, large = detectable_differences(record, contrasts(tables.f1_rows(record), record.design))
     assert small.pairs == 0 and large.pairs == 2 and 0.01 < small.alone < 1
-    assert "vary too little" in power_sentences([small, large])[0]
+    _, text = parse(page_of(record))
+    assert "At size 10 variances are those of ResNet-18 on BUSI" in text and "vary too little" in text
 
 
 def test_what_filters_left_is_not_of_the_same_volume(tmp_path):
@@ -348,22 +372,21 @@ def test_scores_on_synthetic_images_stand_apart(record, rows):
     assert len(record.on_synthetic) == 2 * 2 * 2 * 3 * 2
     assert all(run.arm != "test-on-synthetic" for run in record.classifiers)
     assert all(row.series.arm != "test-on-synthetic" for row in rows)
-    found = on_synthetic(record, tables.generators(record))
-    assert len(found) == 8 and {row["n_test"] for row in found} == {"50"}
+    found = on_synthetic(record)
+    assert len(found) == 8 and all(row["n_test"] == {50} for row in found)
     runs = [r for r in record.on_synthetic if (r.gan, r.size, r.ratio) == ("stylegan2", 10, 1.0)]
-    mean = np.mean([run.metrics["macro_f1"] for run in runs])
-    assert found[0]["macro_f1"].startswith(f"{mean:.3f} (")
+    assert found[0]["metrics"]["macro_f1"][1] == pytest.approx(np.mean([run.metrics["macro_f1"] for run in runs]))
 
 
-def test_further_scores_come_from_all_runs_or_are_left_empty(record, rows, tmp_path, undrawn):
-    order = tables.generators(record)
-    part = network_part(record, "resnet18", rows, curves(rows), order, tmp_path)
-    size, further = part["further"][0]
-    runs = [run for run in record.classifiers if (run.arm, run.size) == ("real", size)]
-    for c, name in enumerate(CLASSES):
+def test_further_scores_come_from_all_runs(record, page_of):
+    page, _ = parse(page_of(record))
+    start = next(i for i, row in enumerate(page.rows) if row[-2:] == ["Brier score", "Calibration error"])
+    shown = next(row for row in page.rows[start:] if row[0] == "real")
+    runs = [run for run in record.classifiers if (run.arm, run.size) == ("real", 10)]
+    for name, both in zip(CLASSES, shown[-5:-2], strict=True):
         pair = [np.mean([run.metrics[f"{score}_{name}"] for run in runs]) for score in ("sensitivity", "specificity")]
-        assert further[0]["by_class"][c] == f"{pair[0]:.3f} / {pair[1]:.3f}"
-    assert further[0]["spreads"][0].startswith(f"{np.mean([run.metrics['brier'] for run in runs]):.3f} (")
+        assert both == f"{pair[0]:.3f} / {pair[1]:.3f}"
+    assert shown[-2].startswith(f"{np.mean([run.metrics['brier'] for run in runs]):.3f} (")
 
 
 def test_runs_of_earlier_versions_are_read(tmp_path, undrawn):
@@ -411,7 +434,7 @@ def test_unknown_arms_and_new_factors_do_not_mix_or_break(tmp_path, undrawn):
         StudyRecord.load(study)
 
 
-def test_filters_show_what_they_accept_and_what_it_costs(tmp_path):
+def test_filters_show_what_they_accept_and_what_it_costs(tmp_path, page_of):
     study = write_fake_study(tmp_path, gans=("fastgan",), arms=("real",), sizes=(10,), draws=2)
     for draw, acceptance in ((0, 0.5), (1, 0.7)):
         cell = {"kind": "filter", "gan": "fastgan", "mode": "conditional", "gan_seed": 0, "truncation": 1.0}
@@ -425,56 +448,71 @@ def test_filters_show_what_they_accept_and_what_it_costs(tmp_path):
         write_cell(study, cell, result)
     record = StudyRecord.load(study)
     (row,) = filter_rows(record, tables.generators(record))
-    assert (row["generator"], row["level"], row["candidates"], row["runs"]) == (
+    assert (row["generator"].gan, row["level"]) == ("fastgan", "distance 0.1")
+    assert (row["candidates"], row["draws"], row["seeds"]) == ({60}, {0, 1}, {0})
+    assert row["acceptance"] == pytest.approx(0.6) and row["by_class"] == pytest.approx([0.6, 1.0, None])
+    assert row["coverage"] == pytest.approx([0.4, 0.5]) and row["lost"] is None  # one of the two is not known
+    page, _ = parse(page_of(record))
+    assert [
         "fastgan",
         "distance 0.1",
-        "60",
+        "10",
         "0, 1 / 0",
-    )
-    assert (row["acceptance"], row["by_class"]) == ("0.60", ["0.60", "1.00", "–"])
-    assert (row["coverage"], row["lost"]) == (["0.40", "0.50"], "–")  # one of the two is not known
+        "60",
+        "0.60",
+        "0.60",
+        "1.00",
+        "–",
+        "0.40",
+        "0.50",
+        "–",
+    ] in page.rows
 
 
-def test_reviewers_find_their_answers(study, record, rows, tmp_path, undrawn):
-    found = contrasts(rows, record.design)
-    answers = {
-        q["question"]: q["answer"] for q in reviewers_questions(record, found, detectable_differences(record, found))
-    }
-    assert answers["How many images?"] == "Training 10 and 20; test 30 in 15 groups, the same for every arm."
-    assert answers["Which draws and seeds?"] == "3 draws a size, GAN seeds 0, classifier seeds 0, 1; split seed 11."
-    assert answers["What was tuned on what?"].startswith(
-        "Nothing on the test images; each classifier 200 steps, no sel"
-    )
-    assert answers["Which test, corrected how?"].endswith("Holm over sizes and generators (4 comparisons).")
-    assert "crossed random factors" in answers["How are intervals made?"]
-    assert answers["Which versions?"] == "sonosynth 0.1.0, torch 2.13.0, CPU (x86_64, AVX2)."
-    elsewhere = replace(record, made_on={"NVIDIA H200, bfloat16, torch 2.11.0": 2} | dict(record.made_on))
-    asked = {q["question"]: q["answer"] for q in reviewers_questions(elsewhere, found, [])}
-    assert asked["Which versions?"].endswith("(x86_64, AVX2); 2 cells by NVIDIA H200, bfloat16, torch 2.11.0.")
-    page, text = read(write_report(study, tmp_path))
-    for question in reviewers_questions(record, found, detectable_differences(record, found)):
-        assert question["link"] in page.ids and question["answer"] in text
+def test_reviewers_find_their_answers(record, page_of):
+    html = page_of(record)
+    found = answers(html)
+    assert found["How many images?"][0] == "Training 10 and 20; test 30 in 15 groups, the same for every arm."
+    assert found["Which draws and seeds?"][0] == "3 draws a size, GAN seeds 0, classifier seeds 0, 1; split seed 11."
+    tuned = "Nothing on the test images; each classifier 200 steps, no selection; generators: the last weights."
+    assert found["What was tuned on what?"][0] == tuned
+    assert found["Which test, corrected how?"][0].endswith("; Holm over sizes and generators (4 comparisons).")
+    assert "crossed random factors" in found["How are intervals made?"][0]
+    assert found["Which versions?"][0] == "sonosynth 0.1.0, torch 2.13.0, CPU (x86_64, AVX2)."
+    page, text = parse(html)
+    assert len(found) == 8 and {link for _, link in found.values()} <= page.ids
     assert "They compare with no other table" in text and "Cohen’s d" in text
 
 
-def test_that_patience_chose_the_length_of_runs_is_told(record):
-    def tuned(**training):
-        design = record.design.model_copy(update={"training": record.design.training.model_copy(update=training)})
-        questions = reviewers_questions(replace(record, design=design), [], [])
-        return next(q["answer"] for q in questions if q["question"] == "What was tuned on what?")
-
-    assert tuned().endswith("; generators: the last weights.")
-    chosen = ", the length of each run chosen by distance to the training subset."
-    assert tuned(patience_kimg=20.0).endswith(f"; generators: the last weights{chosen}")
-    assert tuned(patience_kimg=20.0, snapshot="best").endswith(f"the weights nearest to the training subset{chosen}")
+def test_other_machines_of_a_record_are_told(record, page_of):
+    elsewhere = replace(record, made_on={"NVIDIA H200, bfloat16, torch 2.11.0": 2} | dict(record.made_on))
+    versions, _ = answers(page_of(elsewhere))["Which versions?"]
+    assert versions.endswith("(x86_64, AVX2); 2 cells by NVIDIA H200, bfloat16, torch 2.11.0.")
 
 
-def test_dropped_duplicates_are_told_first(study, tmp_path):
-    record = StudyRecord.load(study)
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        (
+            {"patience_kimg": 20.0},
+            "the last weights, the length of each run chosen by distance to the training subset.",
+        ),
+        ({"snapshot": "best"}, "the weights nearest to the training subset"),
+    ],
+)
+def test_that_patience_chose_the_length_of_runs_is_told(record, page_of, training, told):
+    changed = record.design.training.model_copy(update=training)
+    html = page_of(replace(record, design=record.design.model_copy(update={"training": changed})))
+    assert answers(html)["What was tuned on what?"][0].endswith(f"; generators: {told}.")
+
+
+def test_dropped_duplicates_are_told_first(record, page_of):
     note = "19 images dropped: copies that carry different labels"
-    record.provenance["data"]["notes"].append(note)
-    (answer,) = (q["answer"] for q in reviewers_questions(record, [], []) if q["link"] == "data")
-    assert answer.endswith(f"; {note}.")
+    data = record.provenance["data"] | {"notes": [*record.provenance["data"]["notes"], note]}
+    told, link = answers(page_of(replace(record, provenance={**record.provenance, "data": data})))[
+        "Grouped? Duplicates?"
+    ]
+    assert told.endswith(f"; {note}.") and link == "data"
 
 
 def test_generators_of_one_name_are_told_apart():
@@ -494,11 +532,29 @@ def test_p_values_in_words(p, expected):
     assert p_text(p) == expected
 
 
-def test_a_ratio_to_a_score_near_zero_is_told_as_no_ratio(record, rows):
+def test_a_ratio_to_a_score_near_zero_is_told_as_no_ratio(record, rows, page_of, monkeypatch):
     found = contrasts(rows, record.design)
-    order = tables.generators(record)
-    assert "below 100 real images: the largest relative" in findings(record, order, [], found, [], []).claims[1]
+    largest = findings(record, [], found, [], []).largest_gain
+    asked = [c for c in found if c.asked and c.baseline.series.arm == "real"]
+    assert largest.difference.relative.value == max(c.difference.relative.value for c in asked)
+    assert "below 100 real images: the largest relative" in parse(page_of(record))[1]
     unbounded = [replace(c, difference=replace(c.difference, relative=None)) for c in found]
-    told = findings(record, order, [], unbounded, [], []).claims[1]
-    assert "no figure of our own, because the F1 of real images alone is nowhere clearly above zero" in told
-    assert "holds no such finished pair" in findings(record, order, [], [], [], []).claims[1]
+    monkeypatch.setattr(study_pages, "contrasts", lambda *_: unbounded)
+    told = "no figure of our own, because the F1 of real images alone is nowhere clearly above zero"
+    assert told in parse(page_of(record))[1]
+    monkeypatch.setattr(study_pages, "contrasts", lambda *_: [])
+    assert "holds no such finished pair" in parse(page_of(record))[1]
+
+
+def test_differences_are_counted_by_the_side_of_zero_they_lie_on(record, rows):
+    found = [c for c in contrasts(rows, record.design) if c.asked and c.row.size == 10]
+    ends = [(-0.2, -0.1), (-0.1, 0.1), (0.1, 0.2), (np.nan, np.nan)]
+    made = [
+        replace(c, difference=replace(c.difference, absolute=Interval(0.01 * i, low, high)), adjusted=p, family=4 + i)
+        for i, (c, (low, high), p) in enumerate(zip(found, ends, (0.04, 0.06, 0.01, None), strict=False))
+    ]
+    told = tally(made)
+    assert (told.n, told.sides) == (4, {"above": 1, "below": 1, "spans": 1, "unknown": 1})
+    assert told.spread == pytest.approx((0, 0.015, 0.03))
+    assert (told.families, told.tested, told.significant) == ((4, 5, 6, 7), 3, 2)
+    assert tally(made, 20) is None

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from html_page import read
 from made_up_study import cells_of, write_fake_study
 from sonosynth.analysis import tables
+from sonosynth.analysis.findings import Ranking, findings, rankings
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.results import Generator, StudyScore
 from sonosynth.cli.report import report as report_command
@@ -17,7 +18,7 @@ from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.metrics.scores import Score
 from sonosynth.report import drawing, wording
-from sonosynth.report.study import figures, findings
+from sonosynth.report.study import figures
 from sonosynth.report.study.page import write_report
 from sonosynth.statistics import Interval
 
@@ -124,10 +125,9 @@ def test_findings_are_careful(report):
     assert "steps: 200" in text and "channel_max:" in text  # the study file, and what it leaves to defaults
 
 
-def test_relative_reduction_follows_from_the_distances(study):
+def test_relative_reduction_follows_from_the_distances(study, report):
     record = StudyRecord.load(study)
-    order = tables.generators(record)
-    found = findings.findings(record, order, tables.distances(record), [], [], [])
+    found = findings(record, tables.distances(record), [], [], [])
     assert [(r.distance.size, r.distance.generator.gan) for r in found.reductions] == [
         (20, "stylegan2-diffaug"),
         (40, "stylegan2-diffaug"),
@@ -136,6 +136,11 @@ def test_relative_reduction_follows_from_the_distances(study):
         ours, theirs = r.distance.scores[0].value, r.baseline.scores[0].value
         assert r.relative.value == pytest.approx(1 - ours / theirs)
         assert r.relative.low < r.relative.value < r.relative.high
+    assert found.largest_reduction.relative.value == max(r.relative.value for r in found.reductions)
+    page, _ = read(report)
+    rows = [row for row in page.rows if row[0] in ("20", "40") and row[1:2] == ["stylegan2-diffaug"] and len(row) == 8]
+    shown = [f"{100 * r.relative.value:.1f}\N{NO-BREAK SPACE}% [" for r in found.reductions]
+    assert [row[-1].startswith(value) for row, value in zip(rows, shown, strict=True)] == [True, True]
 
 
 def test_a_reduction_is_against_plain_stylegan2_or_the_first_that_begins_from_it(tmp_path):
@@ -144,9 +149,8 @@ def test_a_reduction_is_against_plain_stylegan2_or_the_first_that_begins_from_it
         path = study / "study.yaml"
         path.write_text(path.read_text(encoding="utf-8").replace("stylegan2-diffaug\n  name", "stylegan2\n  name"))
         record = StudyRecord.load(study)
-        found = findings.findings(record, tables.generators(record), tables.distances(record), [], [], [])
-        first = found.claims[0].split(" at the same size")[0].split("relative to ")[1]
-        return first, [(r.baseline.generator.gan, r.distance.generator.gan) for r in found.reductions]
+        found = findings(record, tables.distances(record), [], [], [])
+        return record.baseline_gan, [(r.baseline.generator.gan, r.distance.generator.gan) for r in found.reductions]
 
     pairs = [("stylegan2", "wide"), ("stylegan2", "fastgan")]
     assert baselines("wide", "stylegan2", "fastgan") == ("stylegan2", pairs)
@@ -178,7 +182,7 @@ def test_a_generator_of_another_mode_is_named_as_the_reason(tmp_path, undrawn):
     assert "both stylegan2 and another generator at one size, of the same mode and truncation" in text
 
 
-def test_overlap_is_said():
+def test_generators_whose_intervals_overlap_are_not_ranked():
     def distance(gan, value, low, high):
         row = ("kernel_distance", "f", "held-out", "all", value, low, high, None, None, 30, 500)
         score = StudyScore(
@@ -187,13 +191,31 @@ def test_overlap_is_said():
         return tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,))
 
     near, far = distance("a", 0.01, 0.008, 0.012), distance("b", 0.03, 0.02, 0.04)
-    order = [near.generator, far.generator]
-    assert "does not overlap" in findings._closest([far, near], order)[0]
-    touching = distance("b", 0.03, 0.011, 0.04)
-    assert "overlaps that of b: their order is not settled" in findings._closest([touching, near], order)[0]
-    unknown = distance("b", 0.03, None, None)
-    assert "not settled" in findings._closest([unknown, near], order)[0]
-    assert "no other generator" in findings._closest([near], order)[0]
+    touching, unknown = distance("b", 0.03, 0.011, 0.04), distance("b", 0.03, None, None)
+    assert rankings([far, near]) == (Ranking(20, (near, far), ()),)
+    assert rankings([touching, near]) == (Ranking(20, (near, touching), (touching.generator,)),)
+    assert rankings([unknown, near])[0].unsettled == (unknown.generator,)
+    assert rankings([near, distance("c", None, None, None)]) == (Ranking(20, (near,), ()),)
+
+
+def test_the_order_of_generators_is_settled_only_where_intervals_lie_apart(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, gans=("fastgan", "stylegan2"), sizes=(20,), arms=())
+
+    def sentence(**limits):
+        for path in cells_of(study, "score"):
+            content = read_json(path)
+            low, high = limits[content["cell"]["gan"]]
+            scores = [
+                row | {"value": (low + high) / 2, "low": low, "high": high} for row in content["result"]["scores"]
+            ]
+            write_json(path, content | {"result": {"scores": scores}})
+        return read(write_report(study))[1]
+
+    first = "Size 20: stylegan2 has a kernel distance of 0.0250 [0.0200, 0.0300], the smallest of 2 generators; next is"
+    apart = sentence(stylegan2=(0.02, 0.03), fastgan=(0.04, 0.06))
+    assert f"{first} fastgan with 0.0500 [0.0400, 0.0600]. Its interval does not overlap that of any other." in apart
+    touching = sentence(stylegan2=(0.02, 0.03), fastgan=(0.03, 0.07))
+    assert "Its interval overlaps that of fastgan: their order is not settled." in touching
 
 
 def test_baselines_of_other_numbers_of_images_stand_at_their_own_marks():

@@ -239,18 +239,6 @@ def groups_in_words(record: StudyRecord) -> str:
     return counted(numbers[0], "group") if len(set(numbers)) == 1 else f"{span(numbers)} groups"
 
 
-def few_draws(record: StudyRecord, where: str) -> str:
-    """Return how many draws, or splits, there are to compare series by, fewer than a test needs; `where` says of what.
-
-    E.g. ``"Two draws of the training subset"``.
-    """
-    shared = record.shared_draws
-    if shared == 0:
-        return f"No {record.unit}{where} that two arms have in common"
-    more = ", of some arms more" if max(record.finished_draws) > shared else ""
-    return f"{'One' if shared == 1 else 'Two'} {record.unit}{'' if shared == 1 else 's'}{where}{more}"
-
-
 def complete_block(rows: Mapping[int, Collection[_Column]]) -> tuple[list[int], list[_Column]]:
     """Return rows, ascending, and the columns that all of them have: the most cells, on a tie the most rows."""
     best: tuple[list[int], list[_Column]] = ([], [])

@@ -7,13 +7,27 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from sonosynth.core.text import counted
+from sonosynth.core.text import agreeing, counted, joined, span
+from sonosynth.report import wording
+
+FILTERS = {
+    "dash": wording.or_dash,
+    "decimals": wording.decimals_for,
+    "interval": wording.interval_text,
+    "joined": lambda values: joined([str(value) for value in values]),
+    "listed": wording.listed,
+    "number": wording.number,
+    "p_value": wording.p_text,
+    "percent": wording.percent,
+    "span": span,
+}
+"""How templates write numbers and lists; see the functions."""
 
 
 def render(template: str, context: dict[str, Any]) -> str:
     """Return the page that `template`, a file under ``templates/``, makes of `context`; a missing value is an error.
 
-    Templates may call `text.counted`.
+    Templates may use `FILTERS`, and call `counted` and `agreeing` of `core.text`.
     """
     environment = Environment(
         loader=PackageLoader("sonosynth.report", "templates"),
@@ -22,7 +36,8 @@ def render(template: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["counted"] = counted
+    environment.filters |= FILTERS
+    environment.globals |= {"counted": counted, "agreeing": agreeing}
     return environment.get_template(template).render(context)
 
 

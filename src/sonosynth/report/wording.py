@@ -31,9 +31,9 @@ def interval_text(interval: Interval | None, decimals: int, sign: bool = False, 
     return number(value, decimals, sign) + limits
 
 
-def percent(interval: Interval | None) -> str:
+def percent(interval: Interval | None, sign: bool = True) -> str:
     """Return a relative difference as ``"+7.0 % [−2.1, +15.3]"``."""
-    text = interval_text(interval, 1, sign=True, scale=100)
+    text = interval_text(interval, 1, sign, scale=100)
     value, _, limits = text.partition(" ")
     return text if value == "–" else " ".join(part for part in (f"{value}\N{NO-BREAK SPACE}%", limits) if part)
 
@@ -49,13 +49,6 @@ def decimals_for(values: Sequence[float]) -> int:
     """Return how many decimals show the largest of `values` with three to four digits."""
     largest = max((abs(v) for v in values if np.isfinite(v)), default=1.0)
     return 1 if largest >= 10 else 3 if largest >= 1 else 4
-
-
-def verdict(difference: Interval) -> str:
-    """Return on which side of zero the interval lies: ``"above 0"``, ``"below 0"``, ``"spans 0"`` or an en dash."""
-    if not np.isfinite([difference.low, difference.high]).all():
-        return "–"
-    return "above 0" if difference.low > 0 else "below 0" if difference.high < 0 else "spans 0"
 
 
 def spent(noun: str, seconds: Sequence[float]) -> str:

@@ -10,9 +10,8 @@ from sonosynth.analysis.results import Generator, ScoreNote, StudyScore
 from sonosynth.analysis.tables import AT_BASELINE, FRECHET, KERNEL, Distance
 from sonosynth.core.text import span
 from sonosynth.report.study import figures
-from sonosynth.report.study.findings import Reduction, reduction_text
 from sonosynth.report.study.scorecard_tables import known
-from sonosynth.report.wording import decimals_for, interval_text, number, or_dash
+from sonosynth.report.wording import decimals_for, number, or_dash
 
 _REFERENCES = {tables.HELD_OUT: "held-out images", tables.TRAIN: "training subset"}
 _METRICS = (FRECHET, FRECHET + AT_BASELINE, KERNEL, KERNEL + AT_BASELINE)
@@ -108,20 +107,3 @@ def told_notes(record: StudyRecord, notes: Sequence[ScoreNote], order: Sequence[
         run = f"{note.generator.label(order)}, size {note.size}, {record.unit} {note.draw}"
         found.setdefault(note.text, []).append(run if note.seed is None else f"{run}, seed {note.seed}")
     return [f"{'; '.join(runs)}: {text}" for text, runs in found.items()]
-
-
-def reduction_row(reduction: Reduction, order: Sequence[Generator]) -> dict[str, Any]:
-    """Return one reduction of the Fréchet distance."""
-    d, base = reduction.distance, reduction.baseline
-    assert d.interval is not None and base.interval is not None
-    places = decimals_for([d.interval.value, base.interval.value])
-    return {
-        "size": d.size,
-        "generator": d.generator.label(order),
-        "distance": interval_text(d.interval, places),
-        "baseline": interval_text(base.interval, places),
-        "relative": reduction_text(reduction),
-        "n": f"{span(s.n_real for s in d.scores)} / {span(s.n_synthetic for s in d.scores)}",
-        "n_base": f"{span(s.n_real for s in base.scores)} / {span(s.n_synthetic for s in base.scores)}",
-        "runs": f"{len(d.scores)} / {len(base.scores)}",
-    }

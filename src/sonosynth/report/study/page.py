@@ -1,5 +1,6 @@
 """The report: one self-contained HTML page made from a study directory, with its figures beside it."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,38 +9,26 @@ import numpy as np
 import yaml
 
 from sonosynth.analysis import tables
-from sonosynth.analysis.contrasts import contrasts
+from sonosynth.analysis.contrasts import Contrast, contrasts
 from sonosynth.analysis.equivalent_real_images import curves, image_equivalences
+from sonosynth.analysis.findings import findings, no_p_value_reasons, side_of_zero
+from sonosynth.analysis.limitations import limitations, unfinished
 from sonosynth.analysis.pairs import pairs
-from sonosynth.analysis.power import WANTED, detectable_differences
+from sonosynth.analysis.power import WANTED, DetectableDifference, detectable_differences
 from sonosynth.analysis.record import StudyRecord, groups_in_words
-from sonosynth.analysis.results import Generator, TrainRun
+from sonosynth.analysis.results import Generator
 from sonosynth.core.files import write_text
 from sonosynth.core.text import joined, span
 from sonosynth.report.render import render
 from sonosynth.report.study import figures
-from sonosynth.report.study.classifier_tables import (
-    contrast_row,
-    equivalence_row,
-    filter_rows,
-    leakage_row,
-    network_part,
-    networks,
-    no_p_values,
-    on_synthetic,
-    pairs_row,
-    power_row,
-    real_n,
-    run_row,
-)
-from sonosynth.report.study.distance_tables import distance_part, other_scores, reduction_row, told_notes
-from sonosynth.report.study.f1_findings import WRITTEN_OUT
-from sonosynth.report.study.findings import findings
-from sonosynth.report.study.limitations import limitations, unfinished
-from sonosynth.report.study.reviewer_questions import reviewers_questions
+from sonosynth.report.study.classifier_tables import filter_rows, network_part, networks, on_synthetic, real_n
+from sonosynth.report.study.distance_tables import distance_part, other_scores, told_notes
 from sonosynth.report.study.scorecard_tables import realism_table, worth_table
-from sonosynth.report.wording import listed, number, or_dash, spent
+from sonosynth.report.wording import listed, or_dash, spent
+from sonosynth.statistics import MIN_DRAWS
 
+_SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
+_WRITTEN_OUT = 12  # comparisons listed among the findings; of more, only a summary
 _FIT = {
     "pad": "padded to a square by mirroring, aspect ratio kept",
     "crop": "cropped to a centred square, aspect ratio kept",
@@ -69,38 +58,40 @@ def write_report(study_dir: Path, out: Path | None = None) -> Path:
     """
     record = StudyRecord.load(study_dir)
     out = out or study_dir
-    page = render("study/page.html", _context(record, out / "figures"))
     path = out / "report.html"
-    write_text(path, page)
+    write_text(path, study_page(record, out / "figures"))
     return path
 
 
-def _context(record: StudyRecord, figure_dir: Path) -> dict[str, Any]:
-    """Return what the template needs; writes the figures to `figure_dir`."""
-    order = tables.generators(record)
-    distances = tables.distances(record)
-    trained = [g.label(order) for g in order if g.mode and g.truncation == 1]
-    supplied = [g.label(order) for g in order if not g.mode]
-    return {
+def study_page(record: StudyRecord, figure_dir: Path) -> str:
+    """Return the page of a record, with its figures inside; they are written to `figure_dir` too."""
+    order, distances, rows = tables.generators(record), tables.distances(record), tables.f1_rows(record)
+    differences, equivalences = contrasts(rows, record.design), image_equivalences(rows)
+    power = detectable_differences(record, differences)
+    context: dict[str, Any] = {
         "record": record,
         "kind": "simulated" if record.simulated else "real",
-        "trained": joined(trained),
-        "n_trained": len(trained),
-        "several_runs": any(len(d.scores) > 1 for d in distances),
-        "supplied": joined(supplied),
+        "order": order,
+        "trained": [g.label(order) for g in order if g.mode and g.truncation == 1],
+        "supplied": [g.label(order) for g in order if not g.mode],
         "sizes": joined([str(size) for size in sorted({s.size for s in record.subsets})]),
         "unfinished": unfinished(record),
         "design": _design(record),
         "resolved": _settings(record),
         "real": _real(record),
-        "test_counts": _test_counts(record),
         "samples": _samples(record, order, figure_dir),
-        "training": [_training(t, order) for t in record.trained],
         "level": f"{tables.LEVEL:.0%}",
+        "min_draws": MIN_DRAWS,
+        "infinity": math.inf,
+        "side_of_zero": side_of_zero,
         "provenance": _provenance(record),
-        **_distances(record, distances, order, figure_dir),
-        **_classifiers(record, distances, order, figure_dir),
+        "found": findings(record, distances, differences, equivalences, power),
+        "limits": limitations(record, len([c for c in differences if c.asked])),
+        "reviewer": _reviewer(record, differences, power),
     }
+    context |= _distances(record, distances, order, figure_dir)
+    context |= _classifiers(record, rows, differences, order, figure_dir)
+    return render("study/page.html", context | {"power": power, "wanted": f"{WANTED:.0%}"})
 
 
 def _distances(
@@ -109,6 +100,7 @@ def _distances(
     features = tables.feature_order(record)
     return {
         "features": features,
+        "several_runs": any(len(d.scores) > 1 for d in distances),
         "distance_parts": [distance_part(record, name, distances, order, figure_dir) for name in features],
         "worth_parts": [(name, table) for name in features if (table := worth_table(record, name, order))],
         "realism": realism_table(record, order),
@@ -118,18 +110,15 @@ def _distances(
 
 
 def _classifiers(
-    record: StudyRecord, distances: Sequence[tables.Distance], order: Sequence[Generator], figure_dir: Path
+    record: StudyRecord,
+    rows: Sequence[tables.F1Row],
+    differences: Sequence[Contrast],
+    order: Sequence[Generator],
+    figure_dir: Path,
 ) -> dict[str, Any]:
-    rows = tables.f1_rows(record)
-    differences, found_curves, worths = contrasts(rows, record.design), curves(rows), image_equivalences(rows)
-    power = detectable_differences(record, differences)
-    found = findings(record, order, distances, differences, worths, power)
+    names, found_curves = networks(rows), curves(rows)
     ratios = sorted({r.ratio for r in record.classifiers if r.ratio is not None})
-    names = networks(rows)
     return {
-        "found": found,
-        "reductions": [reduction_row(r, order) for r in found.reductions],
-        "questions": reviewers_questions(record, differences, power),
         "ratios": [f"{ratio:g}" for ratio in ratios],
         "several": {
             "networks": len(names) > 1,
@@ -137,33 +126,50 @@ def _classifiers(
             "levels": any(row.series.factors for row in rows),
         },
         "networks": [network_part(record, name, rows, found_curves, order, figure_dir) for name in names],
-        "contrasts": [contrast_row(c, order) for c in differences],
-        "pairs": [pairs_row(p, order) for p in pairs(record, differences)],
+        "contrasts": differences,
+        "pairs": pairs(record, differences),
         "has_p": any(c.difference.p_value is not None for c in differences),
         "has_d": any(c.difference.standardised is not None for c in differences),
-        "no_p_values": no_p_values(differences),
-        "worths": [equivalence_row(w, order) for w in worths],
-        "power": [power_row(d) for d in power],
-        "wanted": f"{WANTED:.0%}",
-        "on_synthetic": on_synthetic(record, order),
+        "no_p_values": no_p_value_reasons(differences),
+        "on_synthetic": on_synthetic(record),
         "filters": filter_rows(record, order),
         "filter_notes": told_notes(record, record.filter_notes, order),
-        "leakage": [leakage_row(row) for row in tables.leakage(record, rows)],
-        "written_out": WRITTEN_OUT,
+        "leakage": tables.leakage(record, rows),
+        "written_out": _WRITTEN_OUT,
         "arms": [(arm, _ARM_TEXT.get(arm, "")) for arm in tables.arm_order(record)],
-        "runs": [run_row(series, r, order) for series, r in tables.series_of(record, record.classifiers)],
-        "limitations": limitations(record, len([c for c in differences if c.asked])),
+        "classifier_runs": tables.series_of(record, record.classifiers),
+    }
+
+
+def _reviewer(
+    record: StudyRecord, differences: Sequence[Contrast], power: Sequence[DetectableDifference]
+) -> dict[str, Any]:
+    """Return what the answers to a reviewer's first questions rest on."""
+    adjusted, known = [c for c in differences if c.adjusted is not None], record.provenance
+    versions = known.get("versions") or {}
+    alone = [d.alone for d in power]
+    return {
+        "validated": any("validation" in run.factors for run in record.classifiers),
+        "dropped": [note for note in (known.get("data") or {}).get("notes") or [] if " dropped" in note],
+        "tested": bool(adjusted),
+        "families": sorted({c.family for c in adjusted if c.asked}),
+        "untestable": all(d.tested_draws > d.draws for d in power),
+        "some_untestable": any(d.tested_draws > d.draws for d in power),
+        "detectable": sorted({min(alone), max(alone)}) if alone else [],
+        "borrowed": not all(d.pairs for d in power),
+        "versions": [f"{name} {versions[name]}" for name in _SHOWN_VERSIONS if name in versions]
+        + ([str(known["device"])] if known.get("device") else []),
     }
 
 
 def _design(record: StudyRecord) -> dict[str, Any]:
     design = record.design
-    of_classifiers = []
-    if design.classifiers.trains:
-        of_classifiers = [
-            ("classifiers, as planned", listed(design.classifiers.seeds)),
-            ("classifiers, finished", listed({r.seed for r in record.classifiers})),
-        ]
+    gan_seeds = listed({t.seed for t in record.training if t.seed is not None})
+    seeds = listed({r.seed for r in record.classifiers})
+    of_classifiers = [
+        ("classifiers, as planned", listed(design.classifiers.seeds)),
+        ("classifiers, finished", seeds),
+    ]
     return {
         "classifies": design.classifiers.trains,
         "kimg": span(t.kimg for t in record.training if t.kimg is not None),
@@ -171,11 +177,13 @@ def _design(record: StudyRecord) -> dict[str, Any]:
         "steps": design.classifiers.steps,
         "test_fraction": design.split.test_fraction,
         "fit": _FIT[design.data.fit],
+        "finished_gan_seeds": gan_seeds,
+        "finished_seeds": seeds,
         "seeds": [
             ("split into test set and subsets", str(design.split.seed)),
             ("generators, as planned", listed(design.training.seeds)),
-            ("generators, finished", listed({t.seed for t in record.training if t.seed is not None})),
-            *of_classifiers,
+            ("generators, finished", gan_seeds),
+            *(of_classifiers if design.classifiers.trains else ()),
         ],
     }
 
@@ -199,16 +207,13 @@ def _real(record: StudyRecord) -> dict[str, Any]:
         "classes": record.data.classes,
         "rows": rows,
         "n": len(record.data),
+        "test_counts": {name: span(test.class_counts[name] for test in record.tests) for name in record.data.classes},
         "n_test": span(len(test) for test in record.tests),
         "groups": len(np.unique(record.data.groups)),
         "test_groups": groups_in_words(record),
         "largest_group": int(np.unique(record.data.groups, return_counts=True)[1].max()),
         "px": record.data.size,
     }
-
-
-def _test_counts(record: StudyRecord) -> list[tuple[str, str]]:
-    return [(name, span(test.class_counts[name] for test in record.tests)) for name in record.data.classes]
 
 
 def _samples(record: StudyRecord, order: Sequence[Generator], out: Path) -> list[dict[str, Any]]:
@@ -222,21 +227,6 @@ def _samples(record: StudyRecord, order: Sequence[Generator], out: Path) -> list
             ]
             shown.append({"size": size, "n": real_n(record, size), "picture": picture, "sources": "; ".join(sources)})
     return shown
-
-
-def _training(run: TrainRun, order: Sequence[Generator]) -> dict[str, Any]:
-    return {
-        "generator": run.generator.label(order),
-        "mode": run.mode or "–",
-        "size": run.size,
-        "draw": run.draw,
-        "seed": or_dash(run.seed),
-        "kimg": or_dash(run.kimg),
-        "seconds": number(run.seconds, 0),
-        "img_per_s": number(run.img_per_s, 1),
-        "g": "–" if run.parameters_generator is None else f"{run.parameters_generator:,}",
-        "d": "–" if run.parameters_discriminator is None else f"{run.parameters_discriminator:,}",
-    }
 
 
 def _settings(record: StudyRecord) -> str:
