@@ -1,5 +1,5 @@
 # Each command works in a fresh clone: it makes .venv, installs, and runs.
-.PHONY: demo test test-all check reference docs release clean
+.PHONY: demo quick test test-all check reference docs release clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,6 +9,10 @@ INSTALLED := $(VENV)/.installed
 # A small study on simulated images, and its report.
 demo: $(INSTALLED)
 	@$(BIN)/sonosynth demo --out demo
+
+# The tests for every save: without those that train, start processes or take half a second.
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow and not long"
 
 # All tests but the slow ones; test-all has these too.
 test: $(INSTALLED)

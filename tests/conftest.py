@@ -20,6 +20,13 @@ threadpool_limits(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of pytest-xdist's processes and those that tests start, BLAS included
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whole commands as long."""
+    for item in items:
+        if "acceptance" in item.path.parts:
+            item.add_marker("long")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Keep features that commands compute out of the user's cache."""
