@@ -16,7 +16,7 @@ import torch
 
 from bench import line, save
 from sonosynth.core.device import default_device, median_seconds
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.features.extract import load_features
 from sonosynth.features.registry import feature_network, list_features
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--features", nargs="+", choices=list_features(), default=AT_HAND)
     parser.add_argument("--out", type=Path, help="a JSON file; lines of an earlier call with other cases stay in it")
     arguments = parser.parse_args()
-    data, _ = prepare(read_source(expand(arguments.source)), arguments.size)
+    data, _ = prepare_images(read_source(expand(arguments.source)), arguments.size)
     chosen = np.random.default_rng(0).permutation(len(data))[: arguments.n]
     rows = []
     print(line(COLUMNS))

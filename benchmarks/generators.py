@@ -22,7 +22,7 @@ import torch
 from sonosynth.core.device import default_device, provenance
 from sonosynth.core.files import atomic_file, read_json, write_json
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.data.split import nested_subsets, split_indices
 from sonosynth.features.extract import embed
@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200, help="synthetic images a measurement")
     arguments = parser.parse_args()
     settings = {key: float(value) for key, value in (pair.split("=") for pair in arguments.set)}
-    data, _ = prepare(read_source(expand(arguments.source)), arguments.size)
+    data, _ = prepare_images(read_source(expand(arguments.source)), arguments.size)
     pool, test = split_indices(data, 0.25, seed=0)
     train_set = data.subset(nested_subsets(data, pool, [arguments.n], 0, seed=0)[arguments.n])
     unseen = data.subset(test)

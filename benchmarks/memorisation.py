@@ -22,7 +22,7 @@ from planting import flip, gain, jpeg
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.features.extract import embed
 from sonosynth.metrics.comparison import Space, comparisons
@@ -88,7 +88,7 @@ def load(source: str, groups: Path, size: int, numbers: list[int], seed: int) ->
     """Return training, held-out and further images, of other groups each."""
     if source == "phantoms":
         return [phantom(n // 3, size, seed=3 * seed + k) for k, n in enumerate(numbers)]
-    data, _ = prepare(with_groups(read_source(expand(source)), groups, drop_conflicts=True)[0], size)
+    data, _ = prepare_images(with_groups(read_source(expand(source)), groups, drop_conflicts=True)[0], size)
     left, parts = np.arange(len(data)), []
     for n in numbers:
         chosen = left[sample_groups(data.groups[left], n, numpy_generator(seed, "part", n))]

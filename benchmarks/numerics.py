@@ -18,7 +18,7 @@ import numpy as np
 from bench import line, save
 from sonosynth.core.device import bfloat16, default_device
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.data.split import nested_subsets, split_indices
 from sonosynth.features.extract import embed
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", default=["compiled", "fp32"], choices=("compiled", "eager", "fp32"))
     parser.add_argument("--out", type=Path, help="a JSON file; lines of an earlier call with other cases stay in it")
     arguments = parser.parse_args()
-    data, _ = prepare(read_source(expand(arguments.source)), arguments.size)
+    data, _ = prepare_images(read_source(expand(arguments.source)), arguments.size)
     pool, test = split_indices(data, 0.25, seed=0)
     train_set, unseen = data.subset(nested_subsets(data, pool, [100], 0, seed=0)[100]), data.subset(test)
     settings = {"channel_base": arguments.channel_base} if arguments.gan.startswith("stylegan2") else {}

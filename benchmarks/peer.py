@@ -39,7 +39,7 @@ def ours(source: str, out: Path, size: int, n: int) -> None:
     from PIL import Image
 
     from sonosynth.data.imageset import ImageSet
-    from sonosynth.data.prepare import prepare
+    from sonosynth.data.prepare import prepare_images
     from sonosynth.data.scan import read_source
     from sonosynth.metrics.scorecard import score
     from sonosynth.phantoms.phantom import phantom
@@ -55,7 +55,7 @@ def ours(source: str, out: Path, size: int, n: int) -> None:
             for seed, settings in ((0, None), (1, {"dynamic_range_db": (42.0, 56.0)}))
         )
     else:
-        data, _ = prepare(read_source(expand(source)), size)
+        data, _ = prepare_images(read_source(expand(source)), size)
         chosen = np.random.default_rng(0).permutation(len(data))
         half = min(n, len(data) // 2)
         real, made = data.images[chosen[:half]], data.images[chosen[half : 2 * half]]

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sonosynth.core.files import atomic_file
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.study.config import expand
@@ -31,7 +31,7 @@ SIZE, COLUMNS, GAP, TITLE = 128, 5, 4, 12
 def pictures(source: str, seed: int) -> list[tuple[str, np.ndarray]]:
     """Return what each picture is, and its pixels uint8 ``[SIZE, SIZE]``, shuffled."""
     found = read_source(expand(source))
-    real, _ = prepare(replace(found, items=tuple(item for item in found.items if item.id in REAL)), SIZE, "crop")
+    real, _ = prepare_images(replace(found, items=tuple(item for item in found.items if item.id in REAL)), SIZE, "crop")
     made = phantom(max(COUNTS.values()), SIZE, seed)
     chosen = made.subset(np.concatenate([np.flatnonzero(made.labels == k)[:n] for k, n in enumerate(COUNTS.values())]))
     both = [(f"BUSI {name}", image) for name, image in zip(real.ids, real.images, strict=True)]

@@ -1,10 +1,13 @@
 from .classify.classify import classify as classify
 from .core.errors import SonosynthError as SonosynthError
 from .data.imageset import ImageSet as ImageSet
-from .data.prepare import load as load
-from .data.prepare import prepare as prepare
+from .data.load import load as load
+from .data.prepared_folder import prepare as prepare
 from .data.scan import read_source as read_source
+from .data.scan import scan as scan
+from .data.source import ReadOptions as ReadOptions
 from .data.split import nested_subsets as nested_subsets
+from .data.split import split as split
 from .data.split import split_indices as split_indices
 from .gan.registry import make_recipe as make_recipe
 from .gan.sample import generate as generate

@@ -244,7 +244,7 @@ def test_an_interrupt_says_whether_the_command_goes_on(images, run, tmp_path, mo
     for place in (
         "gan.training.loop.train_mode",
         "gan.sample.generate",
-        "data.prepare.save_once",
+        "data.prepared_folder.save_once",
         "study.config.load_design",
     ):
         monkeypatch.setattr(f"sonosynth.{place}", pressed)

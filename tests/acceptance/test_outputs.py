@@ -76,7 +76,7 @@ def test_a_file_goes_through_a_device_or_a_pipe(command, tmp_path, tiny_network)
 
 @pytest.mark.parametrize("command", FILES)
 def test_a_file_that_cannot_be_written_is_refused_before_images_are_read(command, tmp_path, monkeypatch, tiny_network):
-    monkeypatch.setattr("sonosynth.data.prepare.load", lambda path: pytest.fail("work has begun"))
+    monkeypatch.setattr("sonosynth.data.load.load", lambda path: pytest.fail("work has begun"))
     with bound(tmp_path / "socket") as path:
         assert "is a socket" in refused(*FILES[command], path)
         assert path.is_socket()

@@ -20,7 +20,7 @@ from sonosynth.audit.quality import knn_outlier_scores, measure_quality, robust_
 from sonosynth.audit.shortcuts import associations, shortcut_classifier
 from sonosynth.cli.data import app
 from sonosynth.core.errors import OutputError
-from sonosynth.data.prepare import source_fingerprint
+from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.data.scan import read_source
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.report import audit_page

@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 from sonosynth.cli.data import Fit, app
 from sonosynth.core.errors import OutputError, PhantomError, SourceError, UnreadableImageError
-from sonosynth.data.prepare import load, prepare
+from sonosynth.data.load import load
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.resize import Fit as FitName
 from sonosynth.data.scan import read_source
 
@@ -63,7 +64,7 @@ def test_prepare_once_and_again(source: Path, tmp_path: Path) -> None:
     arguments = ("prepare", source, "--out", tmp_path / "out", "--size", 16, "--fit", "pad")
     first = call(*arguments)
     assert first.exit_code == 0 and f"wrote {tmp_path / 'out'}" in first.stdout
-    expected, _ = prepare(read_source(source), 16, "pad")
+    expected, _ = prepare_images(read_source(source), 16, "pad")
     assert load(tmp_path / "out").fingerprint() == expected.fingerprint()
     second = call(*arguments)
     assert second.exit_code == 0 and "already done" in second.stdout

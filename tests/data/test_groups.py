@@ -8,7 +8,7 @@ from PIL import Image
 
 from sonosynth.core.errors import ClassError, ManifestError
 from sonosynth.data.groups import cluster_numbers, group_members, table_path, with_groups, write_groups
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 
 
@@ -41,17 +41,17 @@ def test_clusters_are_numbered_in_order_of_first_appearance():
 def test_groups_travel_to_prepared_images(source, tmp_path):
     write_groups(tmp_path / "groups.csv", source.root, source.items, [7, 7, 1, 2, 3, 7], [False] * 6)
     grouped, notes = with_groups(source, tmp_path / "groups.csv")
-    assert prepare(grouped, 16)[0].groups.tolist() == [0, 0, 1, 2, 3, 0]
+    assert prepare_images(grouped, 16)[0].groups.tolist() == [0, 0, 1, 2, 3, 0]
     assert notes == ["4 groups of 6 images, from groups.csv"]
 
 
 def test_groups_of_an_image_set_may_have_names(source, tmp_path):
-    prepare(source, 16)[0].save(tmp_path / "set")
+    prepare_images(source, 16)[0].save(tmp_path / "set")
     images = read_source(tmp_path / "set")
     names = ["p1", "p1", "p2", "p3", "p2", "p4"]
     rows = "".join(f"{table_path(item, images.root)},{name}\n" for item, name in zip(images.items, names, strict=True))
     grouped, _ = with_groups(images, table(tmp_path / "groups.csv", "path,group\n" + rows))
-    groups = prepare(grouped, 16)[0].groups.tolist()
+    groups = prepare_images(grouped, 16)[0].groups.tolist()
     assert [groups.index(group) for group in groups] == [0, 0, 2, 3, 2, 5]
 
 
@@ -111,7 +111,7 @@ def test_wrong_tables(text, message, source, tmp_path):
 def test_a_table_of_another_tool(source, tmp_path):
     path = tmp_path / "groups.csv"
     path.write_bytes(b"\xef\xbb\xbfpath, group\r\n" + ROWS.replace("\n", "\r\n").format(*"aabbcc").encode())
-    assert prepare(with_groups(source, path)[0], 16)[0].groups.tolist() == [0, 0, 1, 1, 2, 2]
+    assert prepare_images(with_groups(source, path)[0], 16)[0].groups.tolist() == [0, 0, 1, 1, 2, 2]
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ManifestError, match="not a comma-separated table in UTF-8"):
         with_groups(source, path)

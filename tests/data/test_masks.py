@@ -8,7 +8,7 @@ from PIL import Image
 
 from mask_files import mask, speckle
 from sonosynth.core.errors import ManifestError, SourceError
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import Source
 
@@ -166,7 +166,7 @@ def test_a_manifest_names_masks_in_a_column(tmp_path: Path) -> None:
     source = read_source(tmp_path)
     assert pairs(source) == {"a": ["drawn/a.png"], "b": ["drawn/b1.png", "drawn/b2.png"], "c": []}
     assert "3 masks paired with 2 images" in notes(source)
-    data, _ = prepare(source, 16, "mask")
+    data, _ = prepare_images(source, 16, "mask")
     assert data.extra["crop_width"] == ("9", "9", "20")  # one and a half times six; the middle where nothing is marked
     data.save(tmp_path / "prepared")
     assert read_source(tmp_path / "prepared").kind == "image set"  # whose masks are not beside it
@@ -192,7 +192,7 @@ def test_a_lesion_is_seen_in_a_mask_of_any_colour(tmp_path: Path, colour: tuple[
     drawn = np.zeros((100, 120, 3), np.uint8)
     drawn[5:25, 90:110] = colour
     Image.fromarray(drawn).save(tmp_path / "a" / "x_mask.png")
-    data, _ = prepare(read_source(tmp_path), 16, "mask")
+    data, _ = prepare_images(read_source(tmp_path), 16, "mask")
     assert (data.extra["crop_left"], data.extra["crop_top"], data.extra["crop_width"]) == (("85",), ("0",), ("30",))
 
 

@@ -21,7 +21,9 @@ from sonosynth.core.errors import (
 from sonosynth.core.files import read_json
 from sonosynth.data.encoding import COLUMNS, encodings
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import PREPARE, load, prepare, resize_to_square, save_once, source_fingerprint
+from sonosynth.data.load import load
+from sonosynth.data.prepare import prepare_images, resize_to_square
+from sonosynth.data.prepared_folder import PREPARE, save_once, source_fingerprint
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import ReadOptions, Source
 
@@ -108,7 +110,7 @@ def test_scale_and_offset_find_a_bright_spot_again(fit: str) -> None:
 
 def test_record_of_each_image(tmp_path: Path) -> None:
     source = folder(tmp_path, benign=[(40, 30)], normal=[(20, 60)])
-    data, _ = prepare(source, 16, "crop")
+    data, _ = prepare_images(source, 16, "crop")
     assert data.size == (16, 16) and data.classes == ("benign", "normal") and data.labels.tolist() == [0, 1]
     assert not data.synthetic and data.ids == ("benign (1)", "normal (1)") and len(set(data.groups)) == 2
     first = {name: column[0] for name, column in data.extra.items()}
@@ -141,10 +143,10 @@ def test_how_the_originals_were_stored_is_kept_through_every_step(tmp_path: Path
             Image.fromarray(noise((24, 40), k + 2 * (name == "b"))).save(
                 tmp_path / "in" / name / f"{k}.{suffix}", quality=40
             )
-    data, _ = prepare(read_source(tmp_path / "in"), 16)
+    data, _ = prepare_images(read_source(tmp_path / "in"), 16)
     assert tuple(data.extra)[-5:] == COLUMNS
     data.save(tmp_path / "16")
-    prepare(read_source(tmp_path / "16"), 8)[0].save(tmp_path / "8")
+    prepare_images(read_source(tmp_path / "16"), 8)[0].save(tmp_path / "8")
     for place in ("in", "16", "8"):
         kept = load(tmp_path / place).extra
         assert kept["original_format"] == ("JPEG", "JPEG", "PNG", "PNG"), place
@@ -158,16 +160,16 @@ def test_a_set_that_an_older_version_prepared_is_still_done_and_does_not_claim_t
     arguments = {"source": source_fingerprint(source), "size": 16}
 
     def build() -> tuple[ImageSet, list[str]]:
-        data, notes = prepare(source, 16)
+        data, notes = prepare_images(source, 16)
         return replace(data, extra={name: v for name, v in data.extra.items() if name not in COLUMNS}), notes
 
     save_once(tmp_path / "16", arguments, build)
     before = (tmp_path / "16" / "manifest.csv").read_text()
-    _, _, new = save_once(tmp_path / "16", arguments, lambda: prepare(source, 16))
+    _, _, new = save_once(tmp_path / "16", arguments, lambda: prepare_images(source, 16))
     assert not new and (tmp_path / "16" / "manifest.csv").read_text() == before
     old = read_source(tmp_path / "16")
     assert encodings(old.items, ReadOptions()) == [None, None]
-    smaller, _ = prepare(old, 8)
+    smaller, _ = prepare_images(old, 8)
     assert "original_path" in smaller.extra and not set(COLUMNS) & smaller.extra.keys()
     assert not set(COLUMNS) & load(tmp_path / "16").extra.keys()
 
@@ -175,13 +177,13 @@ def test_a_set_that_an_older_version_prepared_is_still_done_and_does_not_claim_t
 def test_a_column_of_the_user_that_is_called_like_the_record_is_renamed(tmp_path: Path) -> None:
     png(tmp_path / "x.png", 0)
     (tmp_path / "manifest.csv").write_text("path,label,original_format\nx.png,a,film\n")
-    data, notes = prepare(read_source(tmp_path), 16)
+    data, notes = prepare_images(read_source(tmp_path), 16)
     assert data.extra["source_original_format"] == ("film",) and data.extra["original_format"] == ("PNG",)
     assert any("source_" in note and "original_format" in note for note in notes)
 
 
 def test_prepared_set_survives_the_disk(tmp_path: Path) -> None:
-    data, _ = prepare(folder(tmp_path / "in", a=[(40, 30), (31, 30)], b=[(33, 30)]), 16, "pad")
+    data, _ = prepare_images(folder(tmp_path / "in", a=[(40, 30), (31, 30)], b=[(33, 30)]), 16, "pad")
     data.save(tmp_path / "out")
     again = load(tmp_path / "out")
     assert again.fingerprint() == data.fingerprint() == ImageSet.load(tmp_path / "out").fingerprint()
@@ -193,7 +195,7 @@ def test_manifest_groups_are_numbered_and_columns_kept(tmp_path: Path) -> None:
         png(tmp_path / f"{i}.png", i)
     rows = "path,label,group,age,fit\n0.png,a,p9,50,x\n1.png,a,p1,60,y\n2.png,b,p9,70,z\n3.png,b,,80,\n"
     (tmp_path / "manifest.csv").write_text(rows)
-    data, notes = prepare(read_source(tmp_path), 16)
+    data, notes = prepare_images(read_source(tmp_path), 16)
     assert data.groups.tolist() == [0, 1, 0, 2]
     assert data.extra["source_group"] == ("p9", "p1", "p9", "") and data.extra["age"] == ("50", "60", "70", "80")
     assert data.extra["source_fit"] == ("x", "y", "z", "") and set(data.extra["fit"]) == {"stretch"}
@@ -206,7 +208,7 @@ def test_exact_copies_join_whole_groups(tmp_path: Path) -> None:
         png(tmp_path / f"{i}.png", seed)
     rows = ["0.png,a,x", "1.png,a,x", "2.png,a,y", "3.png,b,y", "4.png,a,z", "5.png,b,w"]
     (tmp_path / "manifest.csv").write_text("\n".join(["path,label,group", *rows]))
-    data, notes = prepare(read_source(tmp_path), 16)
+    data, notes = prepare_images(read_source(tmp_path), 16)
     assert data.groups.tolist() == [0, 0, 0, 0, 0, 3]
     assert any(note.endswith("one group with its original: 2") for note in notes)
     assert any("at least one of them wrong: b/3 = a/4" in note for note in notes)
@@ -217,33 +219,33 @@ def test_copies_are_judged_at_original_size(tmp_path: Path) -> None:
         path = tmp_path / "a" / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         Image.new("L", size, 90).save(path)
-    data, _ = prepare(read_source(tmp_path), 16)
+    data, _ = prepare_images(read_source(tmp_path), 16)
     assert np.array_equal(data.images[0], data.images[1]) and data.groups.tolist() == [0, 1]
 
 
 def test_enlarging_is_told(tmp_path: Path) -> None:
     source = folder(tmp_path, a=[(40, 30), (64, 64), (40, 64)])
-    assert any(note.startswith("enlarges 2 of 3 images: 48 px") for note in prepare(source, 48)[1])
-    assert not any("enlarges" in note for note in prepare(source, 30)[1])
+    assert any(note.startswith("enlarges 2 of 3 images: 48 px") for note in prepare_images(source, 48)[1])
+    assert not any("enlarges" in note for note in prepare_images(source, 30)[1])
 
 
 def test_classes_are_chosen_and_ordered(tmp_path: Path) -> None:
     source = folder(tmp_path, benign=[(20, 20)], malignant=[(20, 20), (21, 20)], normal=[(20, 20)])
-    data, _ = prepare(source, 16, classes=["malignant", "benign"])
+    data, _ = prepare_images(source, 16, classes=["malignant", "benign"])
     assert data.class_counts == {"malignant": 2, "benign": 1}
     with pytest.raises(ClassError, match=r"no class 'malign' \(did you mean 'malignant'\?\)"):
-        prepare(source, 16, classes=["malign"])
+        prepare_images(source, 16, classes=["malign"])
     for wrong in ([], ["benign", "benign"]):
         with pytest.raises(ClassError, match="each once"):
-            prepare(source, 16, classes=wrong)
+            prepare_images(source, 16, classes=wrong)
 
 
 def test_unreadable_files_stop_or_are_counted(tmp_path: Path) -> None:
     folder(tmp_path, a=[(20, 20), (20, 21)])
     (tmp_path / "a" / "bad.png").write_text("text")
     with pytest.raises(UnreadableImageError, match=r"bad\.png"):
-        prepare(read_source(tmp_path), 16)
-    data, notes = prepare(read_source(tmp_path), 16, skip_unreadable=True)
+        prepare_images(read_source(tmp_path), 16)
+    data, notes = prepare_images(read_source(tmp_path), 16, skip_unreadable=True)
     assert len(data) == 2 and any(note.startswith("1 unreadable file left out") for note in notes)
 
 
@@ -262,8 +264,8 @@ def test_a_file_that_cannot_be_opened_is_named_or_left_out(
     monkeypatch.setattr("builtins.open", refused)
     whole = source_fingerprint(source)  # the commands ask for it first
     with pytest.raises(UnreadableImageError, match=rf"\(2\)\.png: .*{os.strerror(number)}; replace .*skip-unreadable"):
-        prepare(source, 16)
-    data, notes = prepare(source, 16, skip_unreadable=True)
+        prepare_images(source, 16)
+    data, notes = prepare_images(source, 16, skip_unreadable=True)
     assert len(data) == 2 and any(note.startswith("1 unreadable file left out") for note in notes)
     monkeypatch.undo()
     assert source_fingerprint(source) != whole
@@ -275,8 +277,8 @@ def test_an_image_whose_mask_is_unreadable_is_left_out_when_asked(tmp_path: Path
         Image.fromarray(np.pad(np.full((9, 9), 255, np.uint8), 9)).save(tmp_path / "a" / f"a ({i})_mask.png")
     (tmp_path / "a" / "a (3)_mask.png").write_bytes(b"")
     with pytest.raises(UnreadableImageError, match=r"a \(3\)_mask.png: empty file"):
-        prepare(read_source(tmp_path), 16, "mask")
-    data, notes = prepare(read_source(tmp_path), 16, "mask", skip_unreadable=True)
+        prepare_images(read_source(tmp_path), 16, "mask")
+    data, notes = prepare_images(read_source(tmp_path), 16, "mask", skip_unreadable=True)
     assert data.ids == ("a (1)", "a (2)") and notes[1].startswith("1 unreadable file left out: ")
 
 
@@ -287,12 +289,12 @@ def test_masks_of_zeros_and_ones_mark_as_others_do(tmp_path: Path) -> None:
         for i in (1, 2):
             mask = np.pad(np.full((4, 6), value, np.uint8), ((3, 23), (30, 4)))
             Image.fromarray(mask).save(tmp_path / name / "a" / f"a ({i})_mask.png")
-        made.append(prepare(read_source(tmp_path / name), 16, "mask")[0].extra["crop_left"])
+        made.append(prepare_images(read_source(tmp_path / name), 16, "mask")[0].extra["crop_left"])
     assert made[0] == made[1]
     for mask_file in (tmp_path / "zero-one" / "a").glob("*_mask.png"):
         Image.new("L", (40, 30)).save(mask_file)
     with pytest.raises(SourceError, match="marks no lesion: all its masks are empty"):
-        prepare(read_source(tmp_path / "zero-one"), 16, "mask")
+        prepare_images(read_source(tmp_path / "zero-one"), 16, "mask")
 
 
 def test_the_mark_of_synthetic_images_counts(tmp_path: Path) -> None:
@@ -301,14 +303,16 @@ def test_the_mark_of_synthetic_images_counts(tmp_path: Path) -> None:
 
 
 def test_small_classes_are_told(tmp_path: Path) -> None:
-    assert {"only one class: a", "class 'a' has a single image"} <= set(prepare(folder(tmp_path, a=[(20, 20)]), 16)[1])
+    assert {"only one class: a", "class 'a' has a single image"} <= set(
+        prepare_images(folder(tmp_path, a=[(20, 20)]), 16)[1]
+    )
 
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
     source = folder(tmp_path, a=[(20, 20)])
     for size, fit in ((7, "pad"), (4096, "pad"), (16, "shrink")):
         with pytest.raises(ValueError, match="size must be 8 to 2048 and fit one of"):
-            prepare(source, size, fit)
+            prepare_images(source, size, fit)
 
 
 # ---------------------------------------------------------------------------------------------------- image sets
@@ -324,11 +328,11 @@ def square_set(synthetic: bool = False, groups: tuple[int, ...] = (8, 3, 5)) -> 
 def test_an_image_set_of_the_size_passes_unchanged(tmp_path: Path, synthetic: bool) -> None:
     data = square_set(synthetic)
     data.save(tmp_path / "set")
-    same, notes = prepare(read_source(tmp_path / "set"), 32)
+    same, notes = prepare_images(read_source(tmp_path / "set"), 32)
     assert same.fingerprint() == data.fingerprint()
     assert (same.ids, dict(same.extra), same.synthetic) == (data.ids, dict(data.extra), synthetic)
     assert any("nothing resampled" in note for note in notes)
-    smaller, _ = prepare(read_source(tmp_path / "set"), 16)
+    smaller, _ = prepare_images(read_source(tmp_path / "set"), 16)
     assert smaller.size == (16, 16) and smaller.synthetic is synthetic
     assert smaller.groups.tolist() == [8, 3, 5] and smaller.extra["original_path"][0] == "b/x.png"
     assert np.array_equal(smaller.images, data.resized(16).images)
@@ -339,14 +343,14 @@ def test_copies_in_a_real_image_set_are_joined_and_in_a_synthetic_one_left(tmp_p
         data = square_set(synthetic)
         data = replace(data, images=data.images[[0, 1, 0]])
         data.save(tmp_path / str(synthetic))
-        assert prepare(read_source(tmp_path / str(synthetic)), 32)[0].groups.tolist() == groups
+        assert prepare_images(read_source(tmp_path / str(synthetic)), 32)[0].groups.tolist() == groups
 
 
 def test_preparing_twice_carries_the_record_on(tmp_path: Path) -> None:
     source = folder(tmp_path / "in", a=[(48, 36), (24, 48)])
-    prepare(source, 32, "pad")[0].save(tmp_path / "32")
-    twice, _ = prepare(read_source(tmp_path / "32"), 16, "crop")
-    once, _ = prepare(source, 16, "pad")
+    prepare_images(source, 32, "pad")[0].save(tmp_path / "32")
+    twice, _ = prepare_images(read_source(tmp_path / "32"), 16, "crop")
+    once, _ = prepare_images(source, 16, "pad")
     for name in once.extra:
         numbers = name in ("scale_x", "scale_y")
         expected = pytest.approx([float(x) for x in once.extra[name]]) if numbers else list(once.extra[name])
@@ -453,6 +457,6 @@ def test_source_fingerprint_sees_contents_labels_and_groups(tmp_path: Path) -> N
 @pytest.mark.real_images
 @pytest.mark.skipif("SONOSYNTH_DATA" not in os.environ, reason="SONOSYNTH_DATA is not set")
 def test_hc18_keeps_its_groups() -> None:
-    data, _ = prepare(read_source(Path(os.environ["SONOSYNTH_DATA"]) / "hc18_256"), 32, "crop")
+    data, _ = prepare_images(read_source(Path(os.environ["SONOSYNTH_DATA"]) / "hc18_256"), 32, "crop")
     assert data.images.shape == (999, 32, 32) and len(np.unique(data.groups)) == 806
     assert data.class_counts == {"trimester1": 165, "trimester2": 693, "trimester3": 141}

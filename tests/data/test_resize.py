@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.resize import common_original_area, crop_to_original
 from sonosynth.data.scan import read_source
 
@@ -28,7 +28,7 @@ def source(folder, sizes):
     ],
 )
 def test_prepared_images_come_back_in_the_shape_of_their_originals(fit, original, expected, tmp_path):
-    data, _ = prepare(source(tmp_path / "s", [original] * 3), 64, fit)
+    data, _ = prepare_images(source(tmp_path / "s", [original] * 3), 64, fit)
     frame = common_original_area(data)
     assert frame is not None
     back = crop_to_original(data, frame)
@@ -42,7 +42,7 @@ def test_prepared_images_come_back_in_the_shape_of_their_originals(fit, original
 
 
 def test_originals_of_several_shapes_have_no_common_frame(tmp_path):
-    data, _ = prepare(source(tmp_path / "s", [(160, 120), (120, 160)]), 64, "pad")
+    data, _ = prepare_images(source(tmp_path / "s", [(160, 120), (120, 160)]), 64, "pad")
     assert common_original_area(data) is None
     assert common_original_area(data.subset([0, 2])) is not None
     assert common_original_area(ImageSet(data.images, data.labels, data.classes, data.groups, data.ids)) is None

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import sonosynth
 from sonosynth.core.errors import ClassError, SplitError
 from sonosynth.data import split
 from sonosynth.data.imageset import ImageSet
@@ -295,3 +296,20 @@ def test_large_sets_take_no_long() -> None:
     train, _ = split_indices(data, 0.2, 0)
     nested_subsets(data, train, [25, 100, 1000, 10_000], 0, 0)
     assert time.process_time() - start < 5  # 0.4 s; a quadratic method takes minutes
+
+
+def test_split_gives_sets_without_a_shared_group_and_the_same_ones_each_time():
+    data = labelled([0, 1] * 20, np.arange(40) // 2, k=2)
+    train, test = sonosynth.split(data, test_fraction=0.25, seed=3)
+    assert not set(train.groups) & set(test.groups) and len(train) + len(test) == 40 and len(test) == 10
+    assert sonosynth.split(data, test_fraction=0.25, seed=3)[1].ids == test.ids
+    indices = split_indices(data, 0.25, 3)
+    assert train.ids == data.subset(indices[0]).ids and test.ids == data.subset(indices[1]).ids
+
+
+def test_split_takes_groups_of_any_kind_in_place_of_its_own():
+    data = labelled([0, 1] * 10, k=2)
+    train, test = sonosynth.split(data, groups=[f"patient {i // 4}" for i in range(20)])
+    assert not {int(i) // 4 for i in train.ids} & {int(i) // 4 for i in test.ids}
+    with pytest.raises(SplitError, match="there are 3 groups for 20 images; give one per image"):
+        sonosynth.split(data, groups=[1, 2, 3])

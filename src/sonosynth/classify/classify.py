@@ -35,7 +35,7 @@ from sonosynth.core.errors import ClassError, MixedSizesError
 from sonosynth.core.text import agreeing, counted
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import load_together
+from sonosynth.data.load import load_together
 from sonosynth.data.split import check_disjoint, check_real, other_classes, shared_images
 
 DISTANCE_FEATURES = "efficientnet-lite0"  # of the distance filter

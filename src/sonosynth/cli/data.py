@@ -59,12 +59,12 @@ def info(
 ) -> None:
     """Say what SOURCE is: layout, classes, sizes, pixel formats, groups, exact copies, and what was left out."""
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.data.scan import read_source, scan
+    from sonosynth.data.scan import scan
     from sonosynth.data.source import ReadOptions
 
     options = ReadOptions(path, label, group, force_dicom, bits, axis)
     with progress_bar("reading") as progress:
-        report = scan(read_source(source, options), skip_unreadable, progress)
+        report = scan(source, skip_unreadable, progress, options)
     if as_json:
         typer.echo(json.dumps(report.summary(), indent=1))
     else:
@@ -103,36 +103,23 @@ def prepare(
 ) -> None:
     """Bring all images of SOURCE to one size and grey, with a manifest that records how."""
     from sonosynth.cli.progress import progress_bar
-    from sonosynth.core.errors import SourceError
-    from sonosynth.data.groups import with_groups
-    from sonosynth.data.prepare import prepare as prepared
-    from sonosynth.data.prepare import save_once, source_fingerprint
-    from sonosynth.data.scan import read_source
+    from sonosynth.data.prepared_folder import prepare as prepare_folder
     from sonosynth.data.source import ReadOptions
 
-    found, told = read_source(source, ReadOptions(path, label, group, force_dicom, bits, axis)), list[str]()
-    if groups is not None:
-        found, told = with_groups(found, groups, drop_conflicts, skip_unreadable)
-    elif drop_conflicts:
-        raise SourceError("--drop-conflicts needs --groups: run 'sonosynth data audit' and give its groups.csv")
-    arguments = {
-        "command": "prepare",
-        "source": source_fingerprint(found, masks=fit is Fit.MASK),
-        "size": size,
-        "fit": fit.value,
-        "skip_unreadable": skip_unreadable,
-    }
-    arguments |= {"mask_overlays": True} if mask_overlays else {}
-    arguments |= {name: value for name, value in (("bits", bits), ("axis", axis)) if value is not None}
-
-    def build() -> tuple["ImageSet", list[str]]:
-        how: dict[str, Any] = {"progress": progress, "mask_overlays": mask_overlays}
-        data, notes = prepared(found, size, fit.value, skip_unreadable, **how)
-        return data, [*told, *notes]
-
     with progress_bar("preparing") as progress:
-        data, notes, new = save_once(out, arguments, build)
-    _print_written(out, data, notes, new)
+        made = prepare_folder(
+            source,
+            out,
+            size,
+            fit=fit.value,
+            groups=groups,
+            drop_conflicts=drop_conflicts,
+            mask_overlays=mask_overlays,
+            skip_unreadable=skip_unreadable,
+            options=ReadOptions(path, label, group, force_dicom, bits, axis),
+            progress=progress,
+        )
+    _print_written(out, made.images, made.notes, made.written)
 
 
 @app.command()

@@ -44,7 +44,7 @@ def demo(
     """
     from sonosynth.cli.study import run_to_report
     from sonosynth.core.files import check_output, write_text
-    from sonosynth.data.prepare import save_once
+    from sonosynth.data.prepared_folder import save_once
     from sonosynth.phantoms.phantom import phantom
     from sonosynth.study.config import load_design
 

@@ -70,7 +70,7 @@ def train(
     from sonosynth.core.distributed import is_main_process, launch
     from sonosynth.core.errors import RecipeError
     from sonosynth.core.files import read_json
-    from sonosynth.data.prepare import load
+    from sonosynth.data.load import load
     from sonosynth.data.split import nested_subsets
     from sonosynth.gan.checkpoint import RECIPE, TRANSFER
     from sonosynth.gan.registry import make_recipe

@@ -1,31 +1,24 @@
 """From files of any size to an `ImageSet` of one size, with a record of how."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import PIL
 
-from sonosynth.core.errors import ClassError, ManifestError, MixedSizesError, OutputError, SourceError
-from sonosynth.core.files import atomic_directory, check_output, read_json, write_json
+from sonosynth.core.errors import ClassError, ManifestError, SourceError
 from sonosynth.core.text import agreeing, counted, did_you_mean
-from sonosynth.core.types import Progress
+from sonosynth.core.types import Array, Progress
 from sonosynth.data import encoding
 from sonosynth.data.groups import cluster_numbers, first_appearance, whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.overlays import remove_overlays
 from sonosynth.data.readers.base import DecodedImage
-from sonosynth.data.readers.registry import data_files, find_reader
 from sonosynth.data.resize import Fit, Geometry, lesion_crop, resize_to_square
-from sonosynth.data.scan import ImageFacts, SourceReport, decode_all, read_source
-from sonosynth.data.source import ReadOptions, Source, SourceItem
+from sonosynth.data.scan import ImageFacts, SourceReport, decode_all
+from sonosynth.data.source import Source, SourceItem
 
-PREPARE = "prepare.json"
 SIZES = range(8, 2049)
 # Integers of original pixels, then floats; `offset` in prepared pixels.
 _RECORD = (
@@ -45,7 +38,7 @@ _RECORD = (
 )
 
 
-def prepare(
+def prepare_images(
     source: Source,
     size: int,
     fit: Fit = "stretch",
@@ -88,7 +81,7 @@ def prepare(
         raise ValueError(f"size must be {SIZES[0]} to {SIZES[-1]} and fit one of {get_args(Fit)}: {size}, {fit!r}")
     chosen = _of_classes(source, classes) if classes is not None else source
 
-    def work(item: SourceItem, picture: DecodedImage) -> tuple[np.ndarray, Geometry, int, bool]:
+    def work(item: SourceItem, picture: DecodedImage) -> tuple[Array, Geometry, int, bool]:
         grey, filled = remove_overlays(picture.grey) if mask_overlays else (picture.grey, 0)
         square = lesion_crop(item.masks, grey.shape) if fit == "mask" else None
         return *resize_to_square(grey, size, fit, square), filled, square is not None
@@ -102,8 +95,8 @@ def prepare(
         notes.append(f"words or calipers filled: {sum(v[2] > 0 for v in values)} of {counted(len(values), 'image')}")
     overlaid = {"overlay_pixels": tuple(str(filled) for _, _, filled, _ in values)} if mask_overlays else {}
     if source.kind == "image set" and set(report.sizes) == {(size, size)}:
-        columns = _columns(report)
-        return _image_set(report, images, columns | overlaid | columns), [  # what was filled before is carried on
+        columns = user_columns(report)
+        return to_image_set(report, images, columns | overlaid | columns), [  # what was filled before is carried on
             *notes,
             f"already an image set of {size} × {size}: nothing resampled",
         ]
@@ -113,10 +106,10 @@ def prepare(
         have = agreeing(enlarged, "it has", "they have")
         notes.append(f"enlarges {enlarged} of {counted(len(values), 'image')}: {size} px is more than {have}")
     columns, renamed = _recorded(report, fit, geometries)
-    columns |= overlaid | _stored(report, columns)
+    columns |= overlaid | encoding_columns(report, columns)
     if renamed:
         notes.append(f"columns of yours that the record needs now begin with 'source_': {', '.join(renamed)}")
-    return _image_set(report, images, columns), notes
+    return to_image_set(report, images, columns), notes
 
 
 def _mask_note(report: SourceReport, marked: Sequence[bool]) -> str:
@@ -131,42 +124,7 @@ def _mask_note(report: SourceReport, marked: Sequence[bool]) -> str:
     return f"{note}; in the middle: {without}, which can tell the classes apart by magnification" if bare else note
 
 
-def load(path: Path) -> ImageSet:
-    """Return the image set at `path`: a prepared one, or any source whose images all have one size.
-
-    The columns `encoding.COLUMNS` say how the files store their pixels, of a prepared set how the original files did.
-
-    Raises:
-        SourceError: as `read_source`; an unreadable file is always an error here.
-        MixedSizesError: images of several sizes; `sonosynth data prepare` makes them one.
-    """
-    return load_together([path])[0]
-
-
-def load_together(paths: Sequence[Path]) -> list[ImageSet]:
-    """Return the image set at each of `paths`; 16-bit values that state no depth are scaled alike in all of them.
-
-    Raises as `load` does.
-    """
-    sources = [read_source(path) for path in paths]
-    together = tuple(item for source in sources for item in source.items)
-    return [_loaded(path, replace(source, depth_from=together)) for path, source in zip(paths, sources, strict=True)]
-
-
-def _loaded(path: Path, source: Source) -> ImageSet:
-    report, images = decode_all(source, lambda item, picture: picture.grey)
-    if len(report.sizes) > 1:
-        other = next(i for i, image in enumerate(images) if image.shape != images[0].shape)
-        (a, b), (first, second) = (images[0].shape, images[other].shape), (report.images[0], report.images[other])
-        raise MixedSizesError(
-            f"{path}: '{first.item.id}' is {a[1]} × {a[0]} and '{second.item.id}' is {b[1]} × {b[0]} "
-            f"({len(report.sizes)} sizes in all); run 'sonosynth data prepare' on it first"
-        )
-    columns = _columns(report)
-    return _image_set(report, np.stack(images), columns | _stored(report, columns))
-
-
-def group_numbers(report: SourceReport) -> np.ndarray:
+def group_numbers(report: SourceReport) -> Array:
     """Return int64 ``[N]`` group numbers in which no cluster of exact copies spans two groups.
 
     An image set keeps its numbers; elsewhere groups are numbered in order of first appearance. Joined groups take the
@@ -204,7 +162,7 @@ def _whole(report: SourceReport, item: SourceItem) -> int:
 
 def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """Return the user's columns with the record's, and which of the user's had to be renamed."""
-    columns = _columns(report)
+    columns = user_columns(report)
     earlier = _earlier_scales(report, columns)
     renamed = [] if earlier else [name for name in (*_RECORD, *encoding.COLUMNS) if name in columns]
     kept = {(f"source_{name}" if name in renamed else name): values for name, values in columns.items()}
@@ -219,7 +177,7 @@ def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[
     return kept, renamed
 
 
-def _stored(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def encoding_columns(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     """Return the columns that say how the original files store their pixels, unless `columns` has them.
 
     Empty for a set that an older version prepared: its own files do not say what they were made from.
@@ -262,7 +220,7 @@ def _record(source: Source, facts: ImageFacts, fit: Fit, geometry: Geometry) -> 
     return {name: str(value) for name, value in zip(_RECORD, values, strict=True)}
 
 
-def _columns(report: SourceReport) -> dict[str, tuple[str, ...]]:
+def user_columns(report: SourceReport) -> dict[str, tuple[str, ...]]:
     """Return the user's own columns, and as `source_group` what a manifest calls the groups."""
     items = report.source.items
     columns = {name: tuple(item.extra[name] for item in items) for name in items[0].extra}
@@ -271,7 +229,8 @@ def _columns(report: SourceReport) -> dict[str, tuple[str, ...]]:
     return columns
 
 
-def _image_set(report: SourceReport, images: np.ndarray, extra: Mapping[str, tuple[str, ...]]) -> ImageSet:
+def to_image_set(report: SourceReport, images: Array, extra: Mapping[str, tuple[str, ...]]) -> ImageSet:
+    """Return the image set of what was decoded, `images` in the order of ``report.images``."""
     source = report.source
     return ImageSet(
         images=images,
@@ -292,92 +251,3 @@ def _of_classes(source: Source, names: Sequence[str]) -> Source:
     if not names or len(set(names)) < len(names):
         raise ClassError(f"classes must be named, each once: {', '.join(names) or 'none given'}")
     return replace(source, items=tuple(item for item in source.items if item.label in names), classes=tuple(names))
-
-
-# ---------------------------------------------------------------------------------------------------- written once
-
-
-def source_fingerprint(source: Source, masks: bool = False) -> str:
-    """Return a SHA-256 over the labels, groups, names, columns and file contents of `source`, its `masks` if asked."""
-    digest = hashlib.sha256(b"synthetic" if source.synthetic else b"")
-    contents = cache(lambda path: _file_digest(path, source.options))  # a file with many frames is hashed once
-    beside = cache(lambda path: sorted(data_files([path])))
-    for item in source.items:
-        path = item.path.relative_to(source.root).as_posix()
-        digest.update(repr((path, item.label, item.group, item.id, sorted(item.extra.items()))).encode())
-        for file in (item.path, *beside(item.path), *(item.masks if masks else ())):
-            digest.update(contents(file))
-    return digest.hexdigest()
-
-
-def _file_digest(path: Path, options: ReadOptions) -> bytes:
-    # A broken link, a file too large to be an image, or one that cannot be opened is reported when it is decoded.
-    try:
-        reader = find_reader(path, options) if path.is_file() else None
-        limit = reader.max_bytes if reader is not None else None
-        if not path.is_file() or (limit is not None and path.stat().st_size > limit):
-            return b""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except (OSError, SourceError):
-        return b""
-
-
-def save_once(
-    out: Path,
-    arguments: Mapping[str, object],
-    build: Callable[[], tuple[ImageSet, list[str]]],
-    save_more: Callable[[Path, ImageSet], None] | None = None,
-) -> tuple[ImageSet, list[str], bool]:
-    """Write what `build` returns to `out` together with ``prepare.json``, in one atomic step, unless it is there.
-
-    Args:
-        out: a directory that is empty or not there, or one that this function wrote with the same `arguments`.
-        arguments: all that decides the result, as JSON values.
-        build: makes the image set and lines to tell the user.
-        save_more: called with the folder and the image set in it, to write what else belongs there.
-
-    Returns:
-        The image set, the lines, and whether it was written now.
-
-    Raises:
-        OutputError: `out` holds something else, was changed since, or cannot be written.
-    """
-    if (out / PREPARE).is_file():
-        return *_done_before(out, arguments), False
-    check_output(out, directory=True)
-    data, notes = build()
-    record = {"arguments": dict(arguments), "content": _content(data), "notes": notes, "pillow": PIL.__version__}
-    try:
-        with atomic_directory(out) as beside:
-            data.save(beside)
-            if save_more:
-                save_more(beside, data)
-            write_json(beside / PREPARE, record)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror or error}); choose another --out") from error
-    return data, notes, True
-
-
-def _done_before(out: Path, arguments: Mapping[str, object]) -> tuple[ImageSet, list[str]]:
-    try:
-        record = read_json(out / PREPARE)
-        before, content, notes = record["arguments"], record["content"], list(record["notes"])
-        other = [name for name in {**before, **arguments} if before.get(name) != arguments.get(name)]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise OutputError(f"{out / PREPARE} is damaged ({error}); choose another --out or remove {out}") from error
-    if other:
-        changes = ", ".join(
-            f"{name} {before.get(name)}, not {arguments.get(name)}" for name in other if name != "source"
-        )
-        what = changes or "another content of the source"
-        raise OutputError(f"{out} was made with other arguments ({what}); choose another --out or remove it first")
-    data = load(out)
-    if _content(data) != content:
-        raise OutputError(f"{out} was changed after it was made; choose another --out or remove it first")
-    return data, notes
-
-
-def _content(data: ImageSet) -> str:
-    # As ImageSet.load numbers the classes: those present, sorted.
-    return data.with_classes(sorted(name for name, count in data.class_counts.items() if count)).fingerprint()

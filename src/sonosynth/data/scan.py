@@ -12,6 +12,7 @@ import numpy as np
 
 from sonosynth.core.errors import ClassError, SourceError, UnreadableImageError
 from sonosynth.core.text import counted, one_line
+from sonosynth.core.types import Progress
 from sonosynth.data.imageset import MANIFEST
 from sonosynth.data.readers.base import COLOUR, HOW_TO_SKIP, DecodedImage
 from sonosynth.data.readers.dicom.header import dicom_files, quiet
@@ -32,7 +33,7 @@ _T = TypeVar("_T")
 _NAMED = 3  # names in a note
 
 
-def read_source(path: Path, options: ReadOptions | None = None) -> Source:
+def read_source(path: str | Path, options: ReadOptions | None = None) -> Source:
     """Find the labelled images under `path`, of which nothing is decoded.
 
     `path` is a folder in BUSI layout, a folder with one folder a class, a manifest.csv or the folder it lies in, or an
@@ -52,7 +53,7 @@ def read_source(path: Path, options: ReadOptions | None = None) -> Source:
         SourceError: `path` does not exist, holds no images in class folders, or is not an .npz file that is read.
         ManifestError: the manifest lacks columns, names a missing file, one file twice, or a file elsewhere.
     """
-    options = options or ReadOptions()
+    path, options = Path(path), options or ReadOptions()
     if path.is_file() and path.suffix.lower() == ".csv":
         return read_manifest(path, options)
     if path.is_file() and path.name == DATASET_JSON:
@@ -233,20 +234,32 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def scan(
-    source: Source, skip_unreadable: bool = False, progress: Callable[[int, int], None] | None = None
+    source: Source | str | Path,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+    options: ReadOptions | None = None,
 ) -> SourceReport:
     """Decode every file once and report what they hold.
 
+    Example:
+        >>> import sonosynth as ss
+        >>> report = ss.scan("my-images")
+        >>> report.class_counts, report.summary()["width"]
+        ({'benign': 437, 'malignant': 210, 'normal': 133}, {'min': 190, 'median': 561.0, 'max': 1048})
+        >>> print(*report.notes(), sep="\\n")
+
     Args:
-        source: what `read_source` found.
+        source: a folder, a table or a file of arrays; or what `read_source` found.
         skip_unreadable: leave files that cannot be decoded out, and count them.
         progress: called with the number of files done and of all files.
+        options: what the files do not say themselves; not for a `Source`, which has its own.
 
     Raises:
         UnreadableImageError: a file cannot be decoded and is not to be skipped.
-        SourceError: no file is left, or values are above the bits that the user gave.
+        SourceError: there are no labelled images, no file is left, or values are above the bits that the user gave.
     """
-    return decode_all(source, lambda item, picture: None, skip_unreadable, progress)[0]
+    found = source if isinstance(source, Source) else read_source(Path(source), options)
+    return decode_all(found, lambda item, image: None, skip_unreadable, progress)[0]
 
 
 @quiet()

@@ -1,6 +1,7 @@
 """Dividing images into a held-out test set and nested training subsets, never dividing a group."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_array, eye_array, hstack
@@ -8,6 +9,7 @@ from scipy.sparse import csr_array, eye_array, hstack
 from sonosynth.core.errors import ClassError, LeakageError, SplitError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import counted
+from sonosynth.core.types import Array
 from sonosynth.data.imageset import ImageSet
 
 MAX_ATTEMPTS = 50  # random orders of the groups
@@ -63,9 +65,48 @@ def leakage_message(shared: Sequence[tuple[str, str]], roles: tuple[str, str], r
     return f"{len(shared)} {roles[1]} are also {roles[0]}: {some}{more}; {remedy}"
 
 
+def split(
+    data: ImageSet,
+    test_fraction: float = 0.25,
+    seed: int = 0,
+    *,
+    groups: Sequence[object] | Array | None = None,
+) -> tuple[ImageSet, ImageSet]:
+    """Divide `data` into training and test images, so that no group (patient, clip, duplicates) is on both sides.
+
+    Example:
+        >>> import sonosynth as ss
+        >>> train, test = ss.split(ss.load("my-images", size=64), test_fraction=0.25, seed=0)
+        >>> set(train.groups) & set(test.groups)
+        set()
+
+    Args:
+        data: the images.
+        test_fraction: share of the images in the test set, between 0 and 1.
+        seed: of the random order of the groups; the same arguments give the same division.
+        groups: which images belong together, one entry per image of any kind; None: ``data.groups``.
+
+    Returns:
+        The training and the test images, each in the order of `data`. Classes are as near to their proportions as
+        groups allow, with an image of each class on both sides.
+
+    Raises:
+        SplitError: `test_fraction` is out of range, no such division exists, or none was found.
+        ClassError: a class has no image.
+    """
+    if groups is not None:
+        if len(groups) != len(data):
+            raise SplitError(f"there are {len(groups)} groups for {counted(len(data), 'image')}; give one per image")
+        seen: dict[object, int] = {}
+        numbers = [seen.setdefault(group, len(seen)) for group in groups]
+        data = replace(data, groups=np.array(numbers, dtype=np.int64))
+    train, test = split_indices(data, test_fraction, seed)
+    return data.subset(train), data.subset(test)
+
+
 def split_indices(
     data: ImageSet, test_fraction: float, seed: int, *, min_train: int = 1, min_train_groups: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Array, Array]:
     """Divide `data` into training and test images: whole groups, each class in proportion as near as groups allow.
 
     With singleton groups the test set holds exactly ``round(test_fraction * N)`` images (at least one of each class on
@@ -128,8 +169,8 @@ def split_indices(
 
 
 def nested_subsets(
-    data: ImageSet, indices: Sequence[int] | np.ndarray, sizes: Sequence[int], draw: int, seed: int
-) -> dict[int, np.ndarray]:
+    data: ImageSet, indices: Sequence[int] | Array, sizes: Sequence[int], draw: int, seed: int
+) -> dict[int, Array]:
     """Draw training subsets of `indices`, each containing all smaller ones, of whole groups.
 
     Classes stand in the proportions of the pool, at least 2 images each; a size is the total over classes. With
@@ -165,7 +206,7 @@ def nested_subsets(
     return subsets
 
 
-def apportion(counts: Sequence[int] | np.ndarray, sizes: Sequence[int], least: int, spare: int = 0) -> np.ndarray:
+def apportion(counts: Sequence[int] | Array, sizes: Sequence[int], least: int, spare: int = 0) -> Array:
     """Divide each size over classes in the proportions of `counts` by the Sainte-Laguë (Webster) divisor method.
 
     A divisor method, since its shares never fall when the size grows, so that subsets can be nested (Balinski and
@@ -189,7 +230,7 @@ def apportion(counts: Sequence[int] | np.ndarray, sizes: Sequence[int], least: i
     return np.array([np.bincount(ranked[:size], minlength=len(counts)) for size in sizes], dtype=np.int64)
 
 
-def _check_pool(classes: Sequence[str], counts: np.ndarray, sizes: Sequence[int]) -> None:
+def _check_pool(classes: Sequence[str], counts: Array, sizes: Sequence[int]) -> None:
     there = ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
     total = int(counts.sum())
     for name, count in zip(classes, counts, strict=True):
@@ -211,7 +252,7 @@ def _check_pool(classes: Sequence[str], counts: np.ndarray, sizes: Sequence[int]
 class _Pool:
     """Groups in random order, of which more and more are taken."""
 
-    def __init__(self, data: ImageSet, index: np.ndarray, rng: np.random.Generator) -> None:
+    def __init__(self, data: ImageSet, index: Array, rng: np.random.Generator) -> None:
         # Sorted, so that the draw depends on which images are in the pool and not on how they are listed.
         self._index = np.sort(index)
         _, self._group = np.unique(data.groups[self._index], return_inverse=True)
@@ -226,7 +267,7 @@ class _Pool:
         self._taken = np.zeros(len(self._groups), dtype=bool)
         self._waiting: list[int] = rng.permutation(len(self._groups)).tolist()
 
-    def _count(self, labels: np.ndarray) -> list[_Group]:
+    def _count(self, labels: Array) -> list[_Group]:
         cells, counts = np.unique(np.stack([self._group, labels], axis=1), axis=0, return_counts=True)
         groups: list[list[tuple[int, int]]] = [[] for _ in range(int(self._group.max(initial=-1)) + 1)]
         for (group, label), count in zip(cells.tolist(), counts.tolist(), strict=True):
@@ -265,12 +306,12 @@ class _Pool:
         """Return the classes that have images in a group of several classes."""
         return sorted({label for group in self._groups if len(group) > 1 for label, _ in group})
 
-    def lacking(self, min_train: int, min_train_groups: int) -> np.ndarray:
+    def lacking(self, min_train: int, min_train_groups: int) -> Array:
         """Return the classes of which nothing was taken, or too little is left."""
         left = (self._matrix()[:, ~self._taken] > 0).sum(axis=1)
         return np.flatnonzero((self.have < 1) | (self.counts - self.have < min_train) | (left < min_train_groups))
 
-    def solve(self, target: np.ndarray, min_train: int, min_train_groups: int, rng: np.random.Generator) -> bool | None:
+    def solve(self, target: Array, min_train: int, min_train_groups: int, rng: np.random.Generator) -> bool | None:
         """Take the groups that come nearest to `target`, such that no class is lacking, by integer programming.
 
         Which of equally good groups are taken is random. HiGHS, by way of SciPy, solves the programme.
@@ -302,17 +343,17 @@ class _Pool:
         self.have = images @ self._taken.astype(np.int64)
         return None if len(self.lacking(min_train, min_train_groups)) else True  # the solver works with tolerances
 
-    def indices(self, taken: bool) -> np.ndarray:
+    def indices(self, taken: bool) -> Array:
         """Return the images of the groups that were taken, or of the others, ascending."""
-        chosen: np.ndarray = self._index[self._taken[self._group] == taken]
+        chosen: Array = self._index[self._taken[self._group] == taken]
         return chosen
 
-    def fill(self, target: np.ndarray, most: np.ndarray) -> None:
+    def fill(self, target: Array, most: Array) -> None:
         """Take groups until each class has its `target`: first those that fit, then those that come nearer to it."""
         self._take(lambda group, need: all(count <= need[label] for label, count in group), target, most)
         self._take(_nearer, target, most, small_first=True)
 
-    def top_up(self, least: np.ndarray, most: np.ndarray) -> None:
+    def top_up(self, least: Array, most: Array) -> None:
         """Take small groups until each class has `least` images, as far as `most` allows."""
         if (self.have < least).any():
             self._take(lambda group, need: any(need[label] > 0 for label, _ in group), least, most, small_first=True)
@@ -320,8 +361,8 @@ class _Pool:
     def _take(
         self,
         wanted: Callable[[_Group, list[int]], bool],
-        target: np.ndarray,
-        most: np.ndarray,
+        target: Array,
+        most: Array,
         small_first: bool = False,
     ) -> None:
         """Walk once through the waiting groups and take those that are `wanted`, given what each class still needs."""

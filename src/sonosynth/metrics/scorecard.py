@@ -15,7 +15,7 @@ from sonosynth.core.files import check_folder
 from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.core.types import StageProgress
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import load_together
+from sonosynth.data.load import load_together
 from sonosynth.features.extract import embed
 from sonosynth.features.registry import feature_network, require_weights
 from sonosynth.metrics.comparison import Comparison, Space, comparisons

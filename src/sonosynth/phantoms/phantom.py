@@ -22,7 +22,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import did_you_mean
 from sonosynth.core.types import Array, Progress
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import save_once
+from sonosynth.data.prepared_folder import save_once
 from sonosynth.phantoms.acoustics import contact_loss, display, simulate_envelope
 from sonosynth.phantoms.birads import apply_descriptors, describe_lesion, fit
 from sonosynth.phantoms.grid import crop, make_grid, shrink

@@ -18,7 +18,7 @@ from sonosynth.core.files import atomic_directory, check_output, read_json, writ
 from sonosynth.core.text import counted
 from sonosynth.core.types import Array, StageProgress
 from sonosynth.data.overlays import Overlays
-from sonosynth.data.prepare import source_fingerprint
+from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import ReadOptions
 from sonosynth.report.render import picture_uri, render

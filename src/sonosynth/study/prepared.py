@@ -16,7 +16,8 @@ from sonosynth.core.seeds import seed_of
 from sonosynth.core.text import counted
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import MANIFEST, ImageSet
-from sonosynth.data.prepare import prepare, source_fingerprint
+from sonosynth.data.prepare import prepare_images
+from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.data.readers.manifest import LABELS
 from sonosynth.data.resize import Fit
 from sonosynth.data.scan import read_source
@@ -236,7 +237,7 @@ def _prepared(
     if data.groups == "audit":
         source, lines, tables = _audited(design, source, progress)
     how: dict[str, Any] = {"progress": progress, "mask_overlays": data.mask_overlays}
-    images, notes = prepare(source, data.size, data.fit, classes=data.classes, **how)
+    images, notes = prepare_images(source, data.size, data.fit, classes=data.classes, **how)
     if store is not None and store.has_begun:
         _check_as_before(store, "fingerprint", images)
     return images, {"notes": [*lines, *notes], "kind": source.kind, "files": files, "audit": tables}
@@ -361,7 +362,7 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
         if data.grouped or not known:
             raise
         told.append(f"the depth of 16-bit values is decided without data.source, which cannot be read again: {error}")
-    test, notes = prepare(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
+    test, notes = prepare_images(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
     if store is not None and store.has_begun:
         _check_as_before(store, "test_fingerprint", test)
     check_real(test, "images of split.test")
@@ -386,7 +387,7 @@ def _folder(
     source = read_source(expand(gan.folder))
     told = _left_out(source, gan.folder, design, images)
     fit: Fit = "stretch" if design.data.fit == "mask" else design.data.fit  # generated images have no masks
-    made, notes = prepare(source, design.data.size, fit, classes=images.classes)
+    made, notes = prepare_images(source, design.data.size, fit, classes=images.classes)
     roles = "real images of this study", f"images of GAN '{gan.name}'"
     for real in (images, own_test):
         if real is not None:

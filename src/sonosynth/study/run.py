@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from sonosynth.core.device import provenance
 from sonosynth.core.files import atomic_file, locked, remove_temporary_files, write_json
 from sonosynth.core.text import agreeing, counted
-from sonosynth.data.prepare import source_fingerprint
+from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.study.cells import AnyCell, StudySplit, TrainCell
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.engines.local import Tell, in_workers

@@ -10,7 +10,8 @@ from PIL import Image
 
 from deep_files import chunk, png, pnm, tiff
 from sonosynth.core.errors import SourceError, UnreadableImageError
-from sonosynth.data.prepare import load_together, prepare
+from sonosynth.data.load import load_together
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.readers import frames, images
 from sonosynth.data.readers.images import decode_image_file
 from sonosynth.data.scan import decode_all, decode_image, read_source, scan
@@ -245,13 +246,13 @@ def test_one_depth_for_all_files_of_a_source(tmp_path: Path) -> None:
     assert notes == ["16-bit file with 16-bit values: 3 of 3 images: dark, mid, bright"]
     dark = "dark, at most a quarter of that range is used: give --bits if the values have fewer bits: 3 of 3 images"
     assert any(note.startswith(dark) for note in scan(read_source(tmp_path)).notes())
-    data, _ = prepare(read_source(tmp_path), 16)
+    data, _ = prepare_images(read_source(tmp_path), 16)
     assert data.images[list(data.ids).index("bright")].max() < 20
 
 
 def test_the_decision_rests_on_the_files_that_are_read(tmp_path: Path) -> None:
     folder(tmp_path, a_x=3900, a_y=200, b_x=5000)
-    _, notes = prepare(read_source(tmp_path), 16, classes=["a"])
+    _, notes = prepare_images(read_source(tmp_path), 16, classes=["a"])
     assert any("12-bit values: 2 of 2" in note for note in notes)
     (tmp_path / "b" / "x.png").write_bytes((tmp_path / "b" / "x.png").read_bytes()[:-30])
     png(tmp_path / "b" / "z.png", values(100))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.readers.base import MOST_FRAMES, evenly_spaced
 from sonosynth.data.scan import decode_all, decode_image, read_source, scan
 from sonosynth.data.source import Source
@@ -75,7 +75,7 @@ def test_frames_of_a_clip_are_images_of_one_group(tmp_path: Path, suffix: str) -
     for image, expected in zip(pictures(source), [*frames[taken], *other], strict=True):
         difference = abs(image.astype(int) - expected)
         assert difference.max() == 0 if CODECS[suffix] == "ffv1" else np.median(difference) <= 2
-    data, _ = prepare(source, 16)
+    data, _ = prepare_images(source, 16)
     assert data.extra["frame"][:2] == (str(taken[0]), str(taken[1])) and data.groups.tolist() == [0] * 10 + [1] * 3
 
 

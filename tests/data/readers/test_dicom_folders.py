@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 from dicom_files import coded, dataset, region, write, write_unmarked
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ManifestError, SourceError, UnreadableImageError
-from sonosynth.data.prepare import prepare, source_fingerprint
+from sonosynth.data.prepare import prepare_images
+from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.data.scan import decode_image, read_source, scan
 from sonosynth.data.source import ReadOptions, Source
 
@@ -62,7 +63,7 @@ def test_prepared_record_leads_back_to_the_stored_pixels(tmp_path: Path) -> None
     regions = [region(4, 2, 27, 21, 0.015)]
     write(tmp_path / "in" / "a" / "x.dcm", dataset(noise(1, 2), SequenceOfUltrasoundRegions=regions))
     write(tmp_path / "in" / "b" / "y.dcm", dataset(noise(2)))
-    data, _ = prepare(read_source(tmp_path / "in"), 20, "crop")
+    data, _ = prepare_images(read_source(tmp_path / "in"), 20, "crop")
     row = {name: column[1] for name, column in data.extra.items()}
     assert (row["original_path"], row["frame"]) == ("a/x.dcm", "1")
     assert [row[f"region_{name}"] for name in ("left", "top", "width", "height")] == ["4", "2", "24", "20"]

@@ -16,7 +16,7 @@ from PIL import Image
 from deep_files import png, pnm, tiff
 from hostile.case import encoded
 from sonosynth.core.errors import SonosynthError, UnreadableImageError
-from sonosynth.data.prepare import prepare
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.readers.images import decode_image_file
 from sonosynth.data.scan import read_source, scan
 
@@ -195,7 +195,7 @@ def reads_or_says_why(folder: Path, table: bytes) -> None:
     (folder / "manifest.csv").write_bytes(table)
     try:
         source = read_source(folder)
-        data, notes = prepare(source, 8)
+        data, notes = prepare_images(source, 8)
         data.save(folder / "out")
         again = read_source(folder / "out")
     except SonosynthError as error:

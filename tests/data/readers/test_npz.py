@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
-from sonosynth.data.prepare import prepare, source_fingerprint
+from sonosynth.data.prepare import prepare_images
+from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.data.readers.base import COLOUR
 from sonosynth.data.readers.npz import read_npz
 from sonosynth.data.scan import decode_all, decode_image, read_source, scan
@@ -75,7 +76,7 @@ def test_plain_layout_with_everything(tmp_path: Path) -> None:
         ("e", "malignant", "3"),
     ]
     assert has_note(source, "1 further arrays left out: pixel_size")
-    data, _ = prepare(source, 12, "crop")
+    data, _ = prepare_images(source, 12, "crop")
     assert data.groups.tolist() == [0, 0, 1, 1, 1] and np.array_equal(data.images, GREY[:, :, 2:14])
     assert data.extra["original_path"] == ("x.npz",) * 5 and data.extra["frame"] == ("0", "1", "2", "3", "4")
 

@@ -12,7 +12,8 @@ from dicom_files import dataset, write
 from mask_files import mask, speckle
 from sonosynth.cli.main import app
 from sonosynth.core.errors import ManifestError, SourceError
-from sonosynth.data.prepare import load, prepare
+from sonosynth.data.load import load
+from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import ReadOptions, Source
 
@@ -140,9 +141,9 @@ def test_other_columns_are_not_taken_for_patients(tmp_path: Path, column: str) -
 def test_a_prepared_set_can_be_grouped_by_a_column_it_kept(tmp_path: Path) -> None:
     text = "path,label,case\na.png,x,P1\nb.png,y,P1\nc.png,x,P2\nd.png,y,\ne.png,y,\n"
     path = listed(tmp_path, text, *(f"{name}.png" for name in "abcde"))
-    prepare(read_source(path), 16)[0].save(tmp_path / "set")
+    prepare_images(read_source(path), 16)[0].save(tmp_path / "set")
     assert "column 'case' repeats" in notes(read_source(tmp_path / "set"))
-    data, _ = prepare(read_source(tmp_path / "set", ReadOptions(group="case")), 16)
+    data, _ = prepare_images(read_source(tmp_path / "set", ReadOptions(group="case")), 16)
     assert data.groups.tolist() == [0, 0, 1, 2, 3]
     data.save(tmp_path / "grouped")
     assert load(tmp_path / "grouped").groups.tolist() == [0, 0, 1, 2, 3]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
-from sonosynth.data.prepare import prepare, source_fingerprint
+from sonosynth.data.prepare import prepare_images
+from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.data.readers.base import MOST_FRAMES, evenly_spaced
 from sonosynth.data.scan import decode_all, read_source, scan
 from sonosynth.data.source import ReadOptions, Source
@@ -148,7 +149,7 @@ def test_a_manifest_lists_volumes(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("path,label,group\ncase1.nii.gz,benign,patient 7\n")
     source = read_source(tmp_path)
     assert {item.group for item in source.items} == {"patient 7"} and len(source.items) == 4
-    assert prepare(source, 16)[0].extra["frame"] == ("0", "1", "2", "3")
+    assert prepare_images(source, 16)[0].extra["frame"] == ("0", "1", "2", "3")
 
 
 # ---------------------------------------------------------------------------------------------------- values

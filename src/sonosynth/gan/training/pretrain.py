@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.prepare import save_once
+from sonosynth.data.prepared_folder import save_once
 from sonosynth.gan.recipe import Recipe
 from sonosynth.phantoms.phantom import CLASSES, phantom
 
