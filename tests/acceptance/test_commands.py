@@ -122,7 +122,7 @@ def test_one_class_starts_from_the_run_of_that_class(images, tmp_path):
     assert "left as initialised: nothing" in told.stderr
 
 
-def test_one_generator_per_class_is_checked_as_a_whole_and_a_longer_run_says_what_it_keeps(tmp_path):
+def test_one_generator_per_class_is_checked_at_once_and_says_what_it_keeps(tmp_path):
     images = blobs(6)
     images.subset([*range(0, 12, 2), 1]).save(tmp_path / "few")
     train = ("train", "--gan", "stylegan2-ada", "--no-tensorboard", "--per-class", *TINY, "--out", tmp_path / "run")

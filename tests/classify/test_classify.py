@@ -35,7 +35,7 @@ def test_resnet18_learns_an_easy_task_on_the_way_that_is_default():
     assert scored.metrics["macro_f1"] > 0.9
 
 
-def test_test_on_synthetic_is_trained_as_real_and_judged_by_the_labels_of_the_synthetic_images():
+def test_test_on_synthetic_trains_as_real_and_scores_by_synthetic_labels():
     train, test, synthetic = blobs(12), blobs(15, seed=1), made(blobs(8, seed=2))
     wrong = ImageSet(**{**vars(synthetic), "labels": 1 - synthetic.labels})
     scored = classify(train, test, arm="test-on-synthetic", synthetic=wrong, network="tiny", training=SHORT)
@@ -46,7 +46,7 @@ def test_test_on_synthetic_is_trained_as_real_and_judged_by_the_labels_of_the_sy
     assert np.array_equal(scored.probabilities, swapped.probabilities)
 
 
-def test_copies_are_worth_what_oversampling_is():
+def test_copies_count_for_no_more_than_oversampling():
     train, test = blobs(12), blobs(15, seed=1)
     copies = classify(train, test, arm="real+synthetic", synthetic=made(train), network="tiny", training=SHORT)
     oversampled = classify(train, test, arm="oversampled", ratio=1.0, network="tiny", training=SHORT)

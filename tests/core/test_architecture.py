@@ -81,3 +81,14 @@ def test_no_folder_is_overfull():
     for folder in (path for path in ROOT.rglob("*") if path.is_dir()):
         files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(files)} files"
+
+
+def test_names_of_tests_have_fewer_than_80_characters():
+    for path in Path(__file__).parents[1].rglob("test_*.py"):
+        functions = [
+            node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.FunctionDef)
+        ]
+        long = [
+            function.name for function in functions if function.name.startswith("test_") and len(function.name) >= 80
+        ]
+        assert not long, f"{path.name}: {long}"

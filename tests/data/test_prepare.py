@@ -155,7 +155,7 @@ def test_how_the_originals_were_stored_is_kept_through_every_step(tmp_path: Path
         assert [e and e.format for e in found] == ["JPEG", "JPEG", "PNG", "PNG"]
 
 
-def test_a_set_that_an_older_version_prepared_is_still_done_and_does_not_claim_to_be_png(tmp_path: Path) -> None:
+def test_a_set_of_an_older_version_is_still_done_and_does_not_claim_to_be_png(tmp_path: Path) -> None:
     source = folder(tmp_path / "in", a=[(40, 30), (31, 30)])
     arguments = {"source": source_fingerprint(source), "size": 16}
 

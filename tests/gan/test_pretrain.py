@@ -123,7 +123,7 @@ def test_a_longer_kimg_goes_on_and_needs_no_pretraining_any_more(lesions, tmp_pa
     assert not (run / "pretraining").exists()
 
 
-def test_classes_that_the_phantom_does_not_know_start_from_an_unconditional_generator(small_set, tmp_path):
+def test_classes_that_no_phantom_has_start_from_an_unconditional_generator(small_set, tmp_path):
     run = train(small_set, pretrained(), tmp_path / "run", kimg=0.008, conditional=True)
     first = run / "pretraining" / "benign-malignant-normal-unlabelled"
     recorded = yaml.safe_load((first / "run" / "recipe.yaml").read_text())

@@ -221,7 +221,7 @@ def test_a_game_restored_into_other_players_goes_on_exactly(n_classes, lite):
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_loss_of_the_generator_reaches_it_through_the_frozen_network_and_leaves_the_discriminator_alone():
+def test_generator_loss_passes_the_frozen_network_and_spares_the_discriminator():
     generator, discriminator = make_networks()
     discriminator.requires_grad_(False)
     loss, _ = ProjectedObjective(generator, discriminator, augmentation=POLICY, lecam=OFF).generator_loss(batch(0))

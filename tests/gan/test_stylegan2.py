@@ -42,7 +42,7 @@ def test_modulated_convolution_equals_per_sample_weights():
     torch.testing.assert_close(layer(x, w, added), expected + added)
 
 
-def test_upsampling_modulated_convolution_equals_zero_insertion_convolution_and_filter():
+def test_upsampling_convolution_equals_zero_insertion_convolution_and_filter():
     torch.manual_seed(0)
     layer = ModulatedConv2d(3, 4, 3, 6, up=True).double()
     x, w, added = torch.randn(2, 3, 4, 4).double(), torch.randn(2, 6).double(), torch.randn(2, 1, 8, 8).double()
@@ -64,7 +64,7 @@ def test_resampling_keeps_a_constant_away_from_the_border():
 
 
 @pytest.mark.parametrize(("taps", "padding"), [((1, 3, 3, 1), 2), ((1, 3, 3, 1), 1), ((1, 2, 1), 1)])
-def test_filtering_by_products_is_the_depthwise_convolution_with_all_its_derivatives(taps, padding):
+def test_filtering_by_products_is_the_depthwise_convolution_and_its_derivatives(taps, padding):
     x, kernel = torch.randn(2, 3, 9, 8, dtype=torch.float64), 4 * binomial(*taps).double()
 
     def convolution(x):
@@ -93,7 +93,7 @@ def test_down_convolution_halves_and_keeps_variance_near_one():
     assert EqualConv2d(8, 8, 3, down=True)(torch.randn(2, 8, 16, 16)).shape == (2, 8, 8, 8)
 
 
-def test_minibatch_standard_deviation_is_zero_for_equal_images_and_groups_are_contiguous():
+def test_minibatch_deviation_is_zero_for_equal_images_in_contiguous_groups():
     same = torch.ones(8, 3, 4, 4)
     assert minibatch_standard_deviation(same, 4)[:, 3].abs().max() < 1e-3
     torch.manual_seed(0)

@@ -66,7 +66,7 @@ def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["stylegan2-ada", "fastgan", "projected", "r3gan"])
-def test_lecam_pulls_at_the_discriminator_of_every_family_and_is_absent_where_it_is_off(name, small_set):
+def test_lecam_pulls_at_every_discriminator_and_is_absent_where_it_is_off(name, small_set):
     off, on = (
         Trainer(small_set, run_config(small_set, tiny(name, lecam_weight=weight), conditional=True, seed=0), CPU)
         for weight in (0.0, 0.3)

@@ -217,7 +217,7 @@ def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, 
     assert note.endswith("from 24 synthetic images to 9")
 
 
-def test_a_class_of_which_a_filter_leaves_nothing_is_used_unfiltered_and_that_is_said(folder, tmp_path, monkeypatch):
+def test_a_class_that_a_filter_empties_is_used_unfiltered_and_that_is_said(folder, tmp_path, monkeypatch):
     def nothing_light(train, made, *_, **__):
         return _filtered(made, (made.labels == 0) | (train.classes[1] != "light"), np.zeros(2))
 

@@ -345,7 +345,7 @@ def test_dicom_files_without_the_mark_are_read_where_the_study_says_so(tmp_path)
     assert line.startswith("12 groups of split.test")
 
 
-def test_images_of_classes_that_the_study_lacks_are_refused_unless_it_leaves_them_out(source, tmp_path):
+def test_images_of_classes_that_a_study_lacks_are_refused_unless_left_out(source, tmp_path):
     three = blobs(6, seed=9, classes=("dark", "grey", "light"))
     three.save(tmp_path / "test")
     replace(three, images=255 - three.images, synthetic=True).save(tmp_path / "made")
@@ -380,7 +380,7 @@ def test_what_is_told_of_test_images_and_folders_is_told_once(source, tmp_path):
     assert any(note.startswith("test images: the images prepared before") for note in monitor.notes)
 
 
-def test_images_made_elsewhere_need_no_masks_where_real_ones_are_cropped_around_theirs(tmp_path):
+def test_images_made_elsewhere_need_no_masks_where_real_ones_are_cropped(tmp_path):
     for image, label in zip(blobs(12).images, np.arange(24) % 2, strict=True):
         folder = tmp_path / "real" / ("dark", "light")[label]
         folder.mkdir(parents=True, exist_ok=True)
