@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from sonosynth.core.errors import ArchiveError
 from sonosynth.core.file_names import is_portable
@@ -121,7 +121,7 @@ def _tar_members(path: Path, most: int) -> Iterator[_Member]:
     with (
         path.open("rb") as packed,
         gzip.GzipFile(fileobj=packed) as stream,
-        _stream_of(_Bounded(stream, path, 2 * most)) as archive,
+        tarfile.open(fileobj=cast(Any, _Bounded(stream, path, 2 * most)), mode="r|", tarinfo=_Header) as archive,
     ):
         for info in archive:
             if info.isdir():
@@ -147,10 +147,6 @@ class _Bounded:
         if self.most < 0:
             raise ArchiveError(f"{self.path.name} holds far more bytes than its files may have")
         return data
-
-
-def _stream_of(fileobj: Any) -> tarfile.TarFile:
-    return tarfile.open(fileobj=fileobj, mode="r|", tarinfo=_Header)
 
 
 class _Header(tarfile.TarInfo):

@@ -188,7 +188,9 @@ class _ResumingDownloader:
     def _receive(self, response: Any, url: str) -> None:
         status, have = response.status_code, self._have()
         if status in _TRANSIENT_STATUS:
-            raise _TransientError(f"the server is busy (HTTP {status})", _retry_after(response))
+            raise _TransientError(
+                f"the server is busy (HTTP {status})", float(_number(response.headers.get("Retry-After")) or 0)
+            )
         if status == 416:
             if _range_of(response) != (None, have):
                 self._restart()
@@ -200,7 +202,7 @@ class _ResumingDownloader:
             raise FetchError(f"{url}: the server passes on to {response.url}, which is not encrypted")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise FetchError(f"{url}: the server changes what it sends (Content-Encoding), so it cannot be verified")
-        start, total = _range_of(response) if status == 206 else (0, _length(response))
+        start, total = _range_of(response) if status == 206 else (0, _number(response.headers.get("Content-Length")))
         if start not in (0, have):
             self._restart()
             raise _TransientError("the server sends another part than was asked for")
@@ -250,19 +252,11 @@ class _ResumingDownloader:
                     mark, since = done, time.monotonic()
 
 
-def _length(response: Any) -> int | None:
-    return _number(response.headers.get("Content-Length"))
-
-
 def _range_of(response: Any) -> tuple[int | None, int | None]:
     """Return where a partial answer starts and the size of the whole file; None for what it does not say."""
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", response.headers.get("Content-Range", ""))
     start, total = match.groups() if match else (None, None)
     return _number(start), _number(total)
-
-
-def _retry_after(response: Any) -> float:
-    return float(_number(response.headers.get("Retry-After")) or 0)
 
 
 def _number(text: str | None) -> int | None:

@@ -73,7 +73,12 @@ def fetch(
             return _done_before(entry, out)
         for left in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)  # by a killed call; it does no harm where it cannot be removed
-        paths = [_downloaded(entry, file, waiting, retry, progress) for file in entry.files]
+        paths = []
+        for file in entry.files:
+            try:
+                paths.append(download(file, waiting, retry, progress))
+            except FetchError as error:
+                raise FetchError(f"{error}; {_by_hand(entry, file, waiting)}") from error
         with atomic_directory(out) as beside:
             sizes: dict[str, int] = {}
             for file, path in zip(entry.files, paths, strict=True):
@@ -89,15 +94,6 @@ def fetch(
             write_json(beside / RECORD, record)
     shutil.rmtree(waiting, ignore_errors=True)  # what is left over does no harm: the set is complete
     return FetchedDataset(out / entry.source, record, True)
-
-
-def _downloaded(
-    entry: PublicDataset, file: RemoteFile, waiting: Path, retry: RetryPolicy | None, progress: StageProgress | None
-) -> Path:
-    try:
-        return download(file, waiting, retry, progress)
-    except FetchError as error:
-        raise FetchError(f"{error}; {_by_hand(entry, file, waiting)}") from error
 
 
 def _by_hand(entry: PublicDataset, file: RemoteFile, waiting: Path) -> str:

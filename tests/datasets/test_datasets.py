@@ -13,7 +13,7 @@ from sonosynth.cli.main import app
 from sonosynth.core.errors import ArchiveError, FetchError, OutputError
 from sonosynth.core.files import locked
 from sonosynth.data.scan import read_source
-from sonosynth.datasets import catalogue as catalog
+from sonosynth.datasets import catalogue
 from sonosynth.datasets.catalogue import CATALOGUE, PublicDataset, public_dataset
 from sonosynth.datasets.fetch import RECORD, fetch
 from sonosynth.datasets.label_tables import read_sheet
@@ -254,7 +254,7 @@ def test_without_a_name_all_are_listed():
 @pytest.mark.parametrize("name", ["BUS-BRA", "BrEaST"])
 def test_fetch_shows_the_licence_first_and_says_what_to_do_next(server, tmp_path, monkeypatch, name):
     entry = served(server, name)
-    monkeypatch.setattr(catalog, "CATALOGUE", (entry,))
+    monkeypatch.setattr(catalogue, "CATALOGUE", (entry,))
     result = call(name.lower(), "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     text = result.stdout
@@ -277,7 +277,7 @@ def test_fetch_shows_the_licence_first_and_says_what_to_do_next(server, tmp_path
 
 def test_what_a_user_can_mend_is_one_line_with_exit_2(server, tmp_path, monkeypatch):
     entry = served(server, "BUSI")
-    monkeypatch.setattr(catalog, "CATALOGUE", (entry,))
+    monkeypatch.setattr(catalogue, "CATALOGUE", (entry,))
     server.always = "404"
     for arguments, message in (
         (("BUSI",), "give --out DIR"),
