@@ -66,7 +66,7 @@ def files(out: Path) -> dict[str, Any]:
 def classifiers(out: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Return the results of all classifiers by arm, GAN and filter."""
     cells = [read_json(path) for path in (out / "cells").glob("classify-*.json")]
-    return {tuple(cell["cell"][factor] for factor in ("arm", "gan", "filter")): cell["result"] for cell in cells}
+    return {tuple(cell["result"][factor] for factor in ("arm", "gan", "filter")): cell["result"] for cell in cells}
 
 
 @pytest.fixture

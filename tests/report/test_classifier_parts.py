@@ -15,7 +15,6 @@ from sonosynth.analysis.findings import findings, tally
 from sonosynth.analysis.pairs import pairs
 from sonosynth.analysis.power import detectable_differences
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.analysis.results import Generator
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.report.study import page as study_pages
@@ -31,6 +30,7 @@ from sonosynth.statistics import (
     holm,
     minimum_detectable_difference,
 )
+from sonosynth.study.results import Generator
 
 ALL_ARMS = (
     *("real", "real+classical", "oversampled", "real+synthetic", "real+classical+synthetic"),

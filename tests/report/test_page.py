@@ -12,7 +12,6 @@ from made_up_study import cells_of, write_fake_study
 from sonosynth.analysis import tables
 from sonosynth.analysis.findings import Ranking, findings, rankings
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.analysis.results import Generator, StudyScore
 from sonosynth.cli.report import report as report_command
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
@@ -21,6 +20,7 @@ from sonosynth.report import drawing, wording
 from sonosynth.report.study import figures
 from sonosynth.report.study.page import write_report
 from sonosynth.statistics import Interval
+from sonosynth.study.results import Generator, ScoreRow
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_a_generator_of_another_mode_is_named_as_the_reason(tmp_path, undrawn):
 def test_generators_whose_intervals_overlap_are_not_ranked():
     def distance(gan, value, low, high):
         row = ("kernel_distance", "f", "held-out", "all", value, low, high, None, None, 30, 500)
-        score = StudyScore(
+        score = ScoreRow(
             **dict(zip(Score.model_fields, row, strict=False)), gan=gan, mode=None, size=20, draw=0, seed=0
         )
         return tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,))
@@ -223,7 +223,7 @@ def test_baselines_of_other_numbers_of_images_stand_at_their_own_marks():
         found = []
         for gan, baseline, m in of_gans:
             row = ("kernel_distance", "f", "held-out", "all", 0.1, 0.08, 0.12, baseline, m, 100, 500)
-            score = StudyScore(
+            score = ScoreRow(
                 **dict(zip(Score.model_fields, row, strict=False)), gan=gan, mode=None, size=20, draw=0, seed=0
             )
             found.append(tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,)))

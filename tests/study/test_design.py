@@ -113,7 +113,7 @@ def test_an_own_test_set_replaces_the_fraction():
         ({"split": {"sizes": [50], "test": "x", "naive": [50]}}, "split: test and naive exclude each other"),
         ({"split": {"sizes": [50], "validation_fraction": 1}}, "split.validation_fraction: .*less than 1"),
         ({"classifiers": {"networks": ["monai:DenseNet120"]}}, "no classifier network 'monai:DenseNet120' .did you"),
-        ({"classifiers": {"fill": "balancd"}}, "classifiers.fill.0: .*'balanced'"),
+        ({"classifiers": {"fill": "balancd"}}, "classifiers.fill: .*'balanced'"),
         ({"classifiers": {"filters": ["confidense"]}}, "no filter 'confidense' .did you mean 'confidence'"),
         ({"classifiers": {"filters": [{"quantile": 0.2}]}}, "a filter is a name, or a 'by' with settings"),
         ({"classifiers": {"filters": [{"by": "distance", "quantil": 0.2}]}}, "'quantil' .* .did you mean 'quantile'"),

@@ -23,8 +23,9 @@ from sonosynth.study.cells import format_of, needed_by
 from sonosynth.study.config import parse_design
 from sonosynth.study.design_power import design_power
 from sonosynth.study.prepared import prepare_study
+from sonosynth.study.results import COLUMNS, F1_CSV, FILTERS_CSV
 from sonosynth.study.run import run_study
-from sonosynth.study.store import F1_COLUMNS, FILTER_COLUMNS, Store
+from sonosynth.study.store import Store
 from sonosynth.study.synthetic import SyntheticPool
 from tiny_classifier import tiny_network as tiny_network
 
@@ -112,7 +113,7 @@ def test_levels_that_are_added_leave_the_cells_of_the_others_alone(folder):
 
 def test_the_table_of_scores_names_every_factor(finished):
     table = pd.read_csv(finished / "f1.csv")
-    assert tuple(table.columns) == F1_COLUMNS
+    assert tuple(table.columns) == COLUMNS[F1_CSV]
     rows = table[table.metric == "macro_f1"].set_index("arm")
     assert rows.loc["real", ["ratio", "fill", "filter", "truncation", "gan"]].isna().all()
     over = rows.loc["oversampled"]
@@ -122,13 +123,13 @@ def test_the_table_of_scores_names_every_factor(finished):
     assert rows.loc["synthetic-only"].n_train.eq(0).all()
     assert rows.loc["test-on-synthetic", "n_test"] == 24 and rows.loc["real", "n_validation"] == 0
     cells = [read_json(path) for path in (finished / "cells").glob("classify-*.json")]
-    digests = {cell["cell"]["arm"]: cell["result"]["weights_digest"] for cell in cells}
+    digests = {cell["result"]["arm"]: cell["result"]["weights_digest"] for cell in cells}
     assert digests["test-on-synthetic"] == digests["real"] != digests["synthetic-only"]
 
 
 def test_filters_tell_what_passes_and_what_that_costs(finished):
     table = pd.read_csv(finished / "filters.csv")
-    assert tuple(table.columns) == FILTER_COLUMNS
+    assert tuple(table.columns) == COLUMNS[FILTERS_CSV]
     assert list(table["class"]) == ["all", "dark", "light"] and set(table["filter"]) == {"distance"}
     every, by_class = table.iloc[0], table.iloc[1:]
     assert every.candidates == by_class.candidates.sum() == 80 and every.accepted == by_class.accepted.sum()
@@ -157,13 +158,13 @@ def test_filtered_images_are_the_first_that_pass_and_fill_balances_classes(folde
     design = parse_design(raw, "study.yaml")
     data, store = prepare_study(design, Store(finished)), Store(finished)
     pool = SyntheticPool(store, data.folders, lambda done, total, text: None)
-    (train,) = (subset.images for subset in data.subsets)
+    (train,) = map(data.images_of, data.subsets)
     cells = [cell for cell in data.cells(design) if cell.kind == "classify" and cell.arm == "real+synthetic"]
     made = {(cell.ratio, cell.fill, cell.filter and cell.filter.by): pool.to_classify(cell, train) for cell in cells}
     balanced = made[2, "balanced", None].class_counts
     assert {name: train.class_counts[name] + n for name, n in balanced.items()} == {"dark": 18, "light": 18}
     candidates = pool.to_filter(cells[-1].filter, train)
-    kept = store.result(cells[-1].filter)["kept"]
+    kept = store.result(cells[-1].filter).kept
     for (_, _, by), images in made.items():
         for name in train.classes:
             stream, used = candidates.of_class(name).images, images.of_class(name).images
@@ -176,7 +177,7 @@ def test_images_that_stand_alone_are_balanced_and_no_old_result_is_taken_for_the
     design = parse_design(plain(folder, fill=["balanced", "proportional"]), "study.yaml")
     data = prepare_study(design)
     pool = SyntheticPool(Store(finished), data.folders, lambda done, total, text: None)
-    (train,) = (subset.images for subset in data.subsets)
+    (train,) = map(data.images_of, data.subsets)
     assert train.class_counts == {"dark": 4, "light": 8}
     cells = [cell for cell in data.cells(design) if cell.kind == "classify"]
     alone = [cell for cell in cells if cell.arm in ("synthetic-only", "test-on-synthetic") and cell.fill == "balanced"]
@@ -189,7 +190,7 @@ def test_images_that_stand_alone_are_balanced_and_no_old_result_is_taken_for_the
         assert set(pool.to_classify(cell, train).class_counts.values()) == {cell.ratio * 6}
     assert {cell.format for cell in alone} == {3}
     assert {cell.format for cell in cells if cell not in alone and cell.filter is None} == {2}
-    assert all(format_of(cell.kind, cell.describe()) == cell.format for cell in data.cells(design))
+    assert all(format_of(cell.kind, cell.settings()) == cell.format for cell in data.cells(design))
 
 
 def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, finished, monkeypatch):
@@ -198,7 +199,7 @@ def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, 
     design = parse_design(plain(folder), "study.yaml")
     data = prepare_study(design, Store(finished))
     pool = SyntheticPool(Store(finished), data.folders, lambda done, total, text: None)
-    (train,) = (subset.images for subset in data.subsets)
+    (train,) = map(data.images_of, data.subsets)
     cells = [cell for cell in data.cells(design) if cell.kind == "classify" and cell.filter is not None]
     made = {(cell.ratio, cell.fill): pool.to_classify(cell, train).class_counts for cell in cells}
     assert made == {
@@ -225,16 +226,16 @@ def test_a_class_that_a_filter_empties_is_used_unfiltered_and_that_is_said(folde
     raw = plain(folder, filters=["none", "distance"], arms=["real", "real+synthetic"])
     run(raw, tmp_path / "run")
     results = [read_json(path) for path in (tmp_path / "run" / "cells").glob("classify-*.json")]
-    filtered = [content for content in results if content["cell"]["filter"]]
+    filtered = [content for content in results if content["result"]["filter"]]
     assert len(filtered) == 4
     for content in filtered:
         cell, result = content["cell"], content["result"]
         assert result["n_synthetic"] == 12 * cell["ratio"] and result["unfiltered"] == ["light"]
         assert result["notes"][0].startswith("none of 40 candidates of class 'light' passed the filter distance")
-    assert not any("notes" in content["result"] for content in results if not content["cell"]["filter"])
+    assert not any(content["result"]["notes"] for content in results if not content["result"]["filter"])
     data, store = prepare_study(parse_design(raw, "study.yaml"), Store(tmp_path / "run")), Store(tmp_path / "run")
     pool = SyntheticPool(store, data.folders, lambda done, total, text: None)
-    (train,) = (subset.images for subset in data.subsets)
+    (train,) = map(data.images_of, data.subsets)
     cells = [
         cell for cell in data.cells(parse_design(raw, "study.yaml")) if cell.kind == "classify" and cell.generation
     ]
@@ -385,7 +386,7 @@ def test_a_class_of_one_training_group_is_told_in_one_line(folder, tmp_path):
     raw = two_groups(folder, tmp_path, [8, 12])
     data = prepare_study(parse_design(raw, "study.yaml"))
     (line,) = data.lone_groups
-    count = data.subsets[0].images.class_counts["dark"]
+    count = data.images_of(data.subsets[0]).class_counts["dark"]
     assert line.startswith(f"class 'dark' has one group ({count} images) in the training subset of size 8, draw 0, and")
     assert "and in 3 of the other 3 subsets" in line
     assert run(raw, tmp_path / "run").notes.count(line) == 1

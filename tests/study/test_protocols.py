@@ -21,8 +21,10 @@ from sonosynth.phantoms.phantom import phantom
 from sonosynth.report.study.page import write_report
 from sonosynth.study.config import parse_design
 from sonosynth.study.prepared import prepare_study
+from sonosynth.study.results import COLUMNS as TABLES
+from sonosynth.study.results import PROTOCOLS_CSV
 from sonosynth.study.run import run_study
-from sonosynth.study.store import PROTOCOL_COLUMNS, Store
+from sonosynth.study.store import Store
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 
@@ -95,7 +97,7 @@ def test_the_naive_split_breaks_groups_and_is_as_large(finished):
 def test_both_protocols_stand_side_by_side(finished):
     out, _ = finished
     table = pd.read_csv(out / "protocols.csv")
-    assert tuple(table.columns) == PROTOCOL_COLUMNS
+    assert tuple(table.columns) == TABLES[PROTOCOLS_CSV]
     counts = table[table.metric == "macro_f1"].groupby(["protocol", "size"]).size()
     assert counts.to_dict() == {(p, n): 2 for p in ("grouped", "naive") for n in (8, 12)}
     f1 = pd.read_csv(out / "f1.csv")

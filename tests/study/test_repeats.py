@@ -9,9 +9,9 @@ import yaml
 
 from image_sets import blobs
 from monitor import Told
-from sonosynth.analysis.record import StudyRecord
 from sonosynth.core.errors import SplitError, StudyError
 from sonosynth.core.files import read_json
+from sonosynth.data.imageset import ImageSet
 from sonosynth.report.study.page import write_report
 from sonosynth.study.config import parse_design
 from sonosynth.study.design_power import design_power
@@ -62,8 +62,8 @@ def test_no_image_of_a_split_is_on_both_sides(finished):
 
 def test_everything_is_judged_by_the_test_images_of_its_split(finished):
     cells = [read_json(path)["cell"] for path in (finished / "cells").glob("*.json")]
-    record = StudyRecord.load(finished)
-    of_split = [test.fingerprint() for test in record.tests]
+    data = ImageSet.load(finished / "data")
+    of_split = [data.subset(part["test"]).fingerprint() for part in read_json(finished / "split.json")["repeats"]]
     judged = [cell for cell in cells if "held_out" in cell]
     assert len(judged) == 3 * 3 and all(cell["held_out"] == of_split[cell["draw"]] for cell in judged)
     trained = [cell for cell in cells if cell["kind"] == "train"]
@@ -81,7 +81,7 @@ def test_another_number_of_splits_keeps_the_first_ones(source):
     few, many = (prepare_study(parse_design(plain(source, repeats=n), "study.yaml")) for n in (3, 4))
     assert [d.held_out.fingerprint() for d in many.splits[:3]] == [d.held_out.fingerprint() for d in few.splits]
     assert all(set(small.indices) < set(large.indices) for small, large in (d.subsets for d in many.splits))
-    assert [s.indices.tolist() for s in many.subsets[:6]] == [s.indices.tolist() for s in few.subsets]
+    assert [s.indices for s in many.subsets[:6]] == [s.indices for s in few.subsets]
 
 
 def test_the_plan_says_what_splits_can_see(source):
@@ -106,7 +106,7 @@ def test_splits_that_coincide_are_drawn_again(tmp_path):
     images = blobs(8)
     replace(images, groups=images.groups // 4).save(tmp_path / "four")  # four groups, one of which is for testing
     data = prepare_study(parse_design(plain(tmp_path / "four", repeats=4, sizes=[4]), "study.yaml"))
-    assert len({tuple(split.test_indices) for split in data.splits}) == 4
+    assert len({tuple(split.indices.test) for split in data.splits}) == 4
 
 
 def test_a_class_that_is_tested_by_the_same_images_always_is_refused(tmp_path):

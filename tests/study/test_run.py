@@ -35,9 +35,10 @@ from sonosynth.gan.sample import generate
 from sonosynth.study.config import StudyDesign, parse_design
 from sonosynth.study.estimate import estimate
 from sonosynth.study.prepared import prepare_study
+from sonosynth.study.results import COLUMNS, F1_CSV, SCORES_CSV
 from sonosynth.study.run import run_study
 from sonosynth.study.shared_groups import shared_groups
-from sonosynth.study.store import F1_COLUMNS, SCORE_COLUMNS, Store
+from sonosynth.study.store import Store
 from sonosynth.study.synthetic import SyntheticPool
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
@@ -79,8 +80,8 @@ def finished(source, tmp_path_factory) -> Path:
 
 def test_tables_have_the_contract_columns_and_a_row_for_every_cell(finished):
     scores, f1 = pd.read_csv(finished / "scores.csv"), pd.read_csv(finished / "f1.csv")
-    assert tuple(scores.columns) == SCORE_COLUMNS
-    assert tuple(f1.columns) == F1_COLUMNS
+    assert tuple(scores.columns) == COLUMNS[SCORES_CSV]
+    assert tuple(f1.columns) == COLUMNS[F1_CSV]
     assert set(scores["size"]) == set(f1["size"]) == {8, 16}
     assert set(scores["reference"]) == {"train", "held-out"}
     assert {"frechet_distance", "kernel_distance"} <= set(scores["metric"])
@@ -104,7 +105,7 @@ def results_alone(finished, tmp_path) -> Path:
     """What a repository keeps of the finished study, less one cell that needs a generator: no data, no weights."""
     kept = tmp_path / "kept"
     shutil.copytree(finished, kept, ignore=shutil.ignore_patterns("data", "runs", "features"))
-    last = next(p for p in sorted((kept / "cells").glob("classify-*")) if read_json(p)["cell"]["gan"])
+    last = next(p for p in sorted((kept / "cells").glob("classify-*")) if read_json(p)["result"]["gan"])
     last.unlink()
     return kept
 
@@ -187,7 +188,7 @@ def test_scored_and_classifier_images_differ(source, finished):
     data, store = prepare_study(design, Store(finished)), Store(finished)
     cells = [cell for cell in data.cells(design) if cell.size == 16]
     pool = SyntheticPool(store, {}, lambda done, total, text: None)
-    train = next(subset.images for subset in data.subsets if subset.size == 16)
+    train = next(data.images_of(subset) for subset in data.subsets if subset.size == 16)
     scored = pool.to_score(next(cell for cell in cells if cell.kind == "score"), train)
     used = pool.to_classify(next(cell for cell in cells if cell.kind == "classify" and cell.generation), train)
     assert (len(scored), len(used)) == (20, 16)

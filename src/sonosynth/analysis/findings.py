@@ -10,9 +10,9 @@ from sonosynth.analysis.contrasts import BASELINE, Contrast
 from sonosynth.analysis.equivalent_real_images import ImageEquivalence
 from sonosynth.analysis.power import DetectableDifference
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.analysis.results import Generator
 from sonosynth.analysis.tables import FRECHET, HELD_OUT, KERNEL, LEVEL, Distance, feature_order
 from sonosynth.statistics import Interval
+from sonosynth.study.results import Generator
 
 PUBLISHED_FEATURES = "inception"  # the feature network of the published distances
 SMALL_DATA = 100  # real training images; the published gains in F1 are mostly below

@@ -1,42 +1,95 @@
-"""All that a report shows, read from a study directory: finished cells, the data, the split and the provenance."""
+"""All that a report shows, read from a study directory, or from its tables, study file and provenance alone."""
 
 import itertools
-from collections.abc import Collection, Hashable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 
-from sonosynth.analysis.results import (
-    UNRECORDED,
-    ClassifierRun,
-    FilterRun,
-    ScoreNote,
-    StudyScore,
-    TrainRun,
-    machine_in_words,
-    read_results,
-)
 from sonosynth.core.errors import StudyError
-from sonosynth.core.strict_yaml import parse_yaml
 from sonosynth.core.text import counted, joined, span
-from sonosynth.data.imageset import ImageSet
+from sonosynth.data.imageset import MANIFEST, read_manifest
+from sonosynth.metrics.scores import current_names
 from sonosynth.statistics import MIN_DRAWS, RepeatedSplits
-from sonosynth.study.config import StudyDesign, load_design
-from sonosynth.study.fields import Fields, read_object
+from sonosynth.study.config import StudyDesign, recorded_design
+from sonosynth.study.migration import design_of_earlier_version
+from sonosynth.study.results import (
+    COLUMNS,
+    F1_CSV,
+    NOTES_CSV,
+    PREDICTIONS_CSV,
+    SCORES_CSV,
+    UNRECORDED,
+    CellResult,
+    ClassifyResult,
+    FilterResult,
+    NaiveResult,
+    NoteRow,
+    Row,
+    Rows,
+    ScoreResult,
+    ScoreRow,
+    TrainResult,
+    machine_in_words,
+    read_object,
+    read_result,
+    results_of_tables,
+    table_rows,
+)
+from sonosynth.study.splits import SPLIT_JSON, SplitIndices, Subset, read_splits
 
+STUDY_FILE, PROVENANCE, PLAN = "study.yaml", "provenance.json", "plan.json"
+IMAGES_CSV, TEST_IMAGES_CSV = "images.csv", "test_images.csv"
+_KEY = (
+    *("gan", "mode", "gan_seed", "truncation", "network", "arm", "ratio", "fill", "filter", "filter_quantile"),
+    *("size", "draw", "seed"),
+)
+_ROUNDING = 2e-6  # probabilities are stored with six decimals
 _Column = TypeVar("_Column", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Subset:
-    """One training subset: `indices` int ``[n]`` into the study's data, asked to hold `size` images."""
+@dataclass(frozen=True, eq=False)
+class ImageTable:
+    """What is known of a set of images without their pixels: a manifest.
 
-    size: int
-    draw: int
-    indices: np.ndarray
+    Attributes:
+        labels: int64 ``[N]``, indices into `classes`.
+        groups: int64 ``[N]``; images of one patient, or of one duplicate cluster, share a number.
+        classes: names of the classes.
+        size: height and width in pixels.
+        extra: further columns of the manifest, each with ``N`` strings.
+    """
+
+    labels: np.ndarray
+    groups: np.ndarray
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of images of each class, in the order of `classes`."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether every image is a phantom, by the column ``origin``."""
+        return set(self.extra.get("origin", ())) == {"phantom"}
+
+    def subset(self, indices: Sequence[int]) -> "ImageTable":
+        """Return the images at `indices`, in that order."""
+        index = np.asarray(indices, dtype=np.int64)
+        extra = {name: tuple(column[i] for i in index) for name, column in self.extra.items()}
+        return replace(self, labels=self.labels[index], groups=self.groups[index], extra=extra)
 
 
 @dataclass(frozen=True)
@@ -63,7 +116,7 @@ class StudyRecord:
         filters: what filters of synthetic images kept.
         filter_notes: what was done where they left too few of a class.
         naive_test: the test images of that split, or None.
-        naive_split: positions in `data` of those images, and of its training subsets by size, then draw.
+        naive_split: the indices into `data` of those images, and of its training subsets.
         made_on: how many cells each machine made, by its description.
         n_finished: number of finished cells.
         n_planned: number of cells of the study; None if the directory does not say.
@@ -74,27 +127,27 @@ class StudyRecord:
     bases: Mapping[str, str]
     study_text: str
     provenance: Mapping[str, Any]
-    data: ImageSet
-    tests: tuple[ImageSet, ...]
+    data: ImageTable
+    tests: tuple[ImageTable, ...]
     splits: RepeatedSplits | None
     own_test: bool
     subsets: tuple[Subset, ...]
-    training: tuple[TrainRun, ...]
-    scores: tuple[StudyScore, ...]
-    score_notes: tuple[ScoreNote, ...]
-    classifiers: tuple[ClassifierRun, ...]
-    on_synthetic: tuple[ClassifierRun, ...]
-    naive: tuple[ClassifierRun, ...]
-    filters: tuple[FilterRun, ...]
-    filter_notes: tuple[ScoreNote, ...]
+    training: tuple[TrainResult, ...]
+    scores: tuple[ScoreRow, ...]
+    score_notes: tuple[NoteRow, ...]
+    classifiers: tuple[ClassifyResult, ...]
+    on_synthetic: tuple[ClassifyResult, ...]
+    naive: tuple[ClassifyResult, ...]
+    filters: tuple[FilterResult, ...]
+    filter_notes: tuple[NoteRow, ...]
     made_on: Mapping[str, int]
-    naive_test: ImageSet | None
-    naive_split: tuple[np.ndarray, tuple[Subset, ...]] | None
+    naive_test: ImageTable | None
+    naive_split: SplitIndices | None
     n_finished: int
     n_planned: int | None
 
     @property
-    def trained(self) -> tuple[TrainRun, ...]:
+    def trained(self) -> tuple[TrainResult, ...]:
         """The generators that the study trained itself."""
         return tuple(run for run in self.training if run.mode is not None)
 
@@ -183,53 +236,93 @@ class StudyRecord:
         arms = "" if all(every) else ", of every or some arms" if any(every) else ", of some arms"
         return joined([str(size) for size in lacking]) + arms
 
-    def test_of(self, draw: int) -> ImageSet:
+    def test_of(self, draw: int) -> ImageTable:
         """Return the test images of one draw: those of its split where splits are repeated."""
         return _test_of(self.tests, draw)
 
     @staticmethod
     def load(study_dir: Path) -> "StudyRecord":
-        """Read a study directory; unfinished cells are simply absent.
+        """Read a study directory; unfinished cells are simply absent. Of cells that are not there, the tables are read.
 
         Raises:
-            StudyError: the directory is no study, or a file in it is damaged or does not fit the others.
+            StudyError: the directory is no study, a file in it is damaged or does not fit the others, or there are
+                neither cells nor tables that hold all that the report needs.
         """
-        for name in ("study.yaml", "split.json", "data/manifest.csv"):
+        data_name = "data/manifest.csv" if (study_dir / "data" / MANIFEST).is_file() else IMAGES_CSV
+        for name in (STUDY_FILE, SPLIT_JSON, data_name):
             if not (study_dir / name).is_file():
+                name = "data/manifest.csv" if name == IMAGES_CSV else name
                 raise StudyError(
                     f"{study_dir} is not a study directory: it has no {name}; make one with 'sonosynth study run'"
                 )
-        path = study_dir / "split.json"
-        split = Fields(path, read_object(path))
-        design = load_design(study_dir / "study.yaml")
-        data = _ordered(ImageSet.load(study_dir / "data"), design.data.classes)
-        tests, splits, subsets = _make_split(study_dir, data, split)
+        provenance = dict(read_object(study_dir / PROVENANCE)) if (study_dir / PROVENANCE).is_file() else {}
+        settings, counts = provenance.pop("settings", None), provenance.pop("cells", None) or {}
+        path = study_dir / STUDY_FILE
+        design = recorded_design(settings, f"{study_dir / PROVENANCE}") if settings else design_of_earlier_version(path)
+        data = _image_table(study_dir, "data", IMAGES_CSV, design)
+        splits, repeated, naive = read_splits(study_dir / SPLIT_JSON)
+        tests = _test_sets(study_dir, data, splits, design)
+        repeated_splits = _repeated(study_dir / SPLIT_JSON, splits, len(data)) if repeated else None
+        naive_test = None if naive is None else data.subset(naive.test or ())
         files, n_planned = _cell_files(study_dir)
-        careless = split.optional("naive")
-        naive_test = None if careless is None else data.subset(careless["test"])
-        results = read_results(study_dir, files, partial(_test_of, tests), naive_test)
-        text = (study_dir / "study.yaml").read_text(encoding="utf-8")
-        provenance = study_dir / "provenance.json"
+        if files or (study_dir / "cells").is_dir():
+            results, made_on = _read_cells(files)
+            n_finished = len(files)
+            tables = table_rows(result for _, result in results)
+            for file, result in results:
+                if isinstance(result, ClassifyResult):
+                    naive_one = isinstance(result, NaiveResult)
+                    test = naive_test if naive_one else _test_of(tests, result.draw)
+                    if test is None:
+                        raise StudyError(f"{file}: a cell without groups, of which {SPLIT_JSON} knows nothing")
+                    _check_predictions(file, result, test)
+            found = [result for _, result in results]
+        else:
+            tables = _read_tables(study_dir)
+            found = list(results_of_tables(tables))
+            n_planned, n_finished = counts.get("planned"), counts.get("finished", 0)
+            made_on = counts.get("made_on") or {}
+        runs = sorted((r for r in found if isinstance(r, ClassifyResult)), key=_classifier_order)
+        trained = [r for r in found if isinstance(r, TrainResult)]
+        if files:
+            trained += [
+                TrainResult(**r.model_dump(include={"size", "draw", "gan", "mode", "seed", "gallery"}))
+                for r in found
+                if isinstance(r, ScoreResult) and r.gallery is not None
+            ]
+        notes = [NoteRow.model_validate(row) for row in tables[NOTES_CSV]]
+        filters = [r for r in found if isinstance(r, FilterResult)]
         return StudyRecord(
             directory=study_dir,
             design=design,
-            bases=_bases(design, parse_yaml(text)["gans"] if design.gans else []),
-            study_text=text,
-            provenance=read_object(provenance) if provenance.is_file() else {},
+            bases={gan.name: gan.base for gan in design.gans if gan.base is not None},
+            study_text=path.read_text(encoding="utf-8"),
+            provenance=provenance,
             data=data,
             tests=tests,
-            splits=splits,
-            own_test=splits is None and split.optional("test") is None,
-            subsets=tuple(sorted(subsets, key=lambda s: (s.size, s.draw))),
-            **vars(results),
+            splits=repeated_splits,
+            own_test=not repeated and splits[0].test is None,
+            subsets=tuple(sorted((s for split in splits for s in split.subsets), key=lambda s: (s.size, s.draw))),
+            training=tuple(sorted(trained, key=_by_source)),
+            scores=tuple(sorted((ScoreRow.model_validate(row) for row in tables[SCORES_CSV]), key=_by_source)),
+            score_notes=tuple(sorted((n for n in notes if n.about == "scores"), key=_note_order)),
+            classifiers=tuple(r for r in runs if not isinstance(r, NaiveResult) and r.tested_on == "real"),
+            on_synthetic=tuple(r for r in runs if not isinstance(r, NaiveResult) and r.tested_on != "real"),
+            naive=tuple(r for r in runs if isinstance(r, NaiveResult)),
+            filters=tuple(sorted(filters, key=lambda f: (f.generator, f.level, f.size, f.draw, f.gan_seed or 0))),
+            # Several classifiers have the same.
+            filter_notes=tuple(
+                sorted({n for n in notes if n.about == "filters"}, key=lambda note: (*_note_order(note), note.text))
+            ),
+            made_on=made_on,
             naive_test=naive_test,
-            naive_split=None if careless is None else (np.asarray(careless["test"]), _subsets(careless["subsets"])),
-            n_finished=len(files),
+            naive_split=naive,
+            n_finished=n_finished,
             n_planned=n_planned,
         )
 
 
-def _test_of(tests: tuple[ImageSet, ...], draw: int) -> ImageSet:
+def _test_of(tests: tuple[ImageTable, ...], draw: int) -> ImageTable:
     return tests[draw if len(tests) > 1 else 0]
 
 
@@ -250,38 +343,48 @@ def complete_block(rows: Mapping[int, Collection[_Column]]) -> tuple[list[int], 
     return best
 
 
-def _bases(design: StudyDesign, entries: list[Any]) -> dict[str, str]:
-    named = zip(design.gans, entries, strict=True)
-    return {
-        gan.name: str(entry["base"] if isinstance(entry, dict) else entry) for gan, entry in named if not gan.folder
-    }
+def _image_table(study_dir: Path, folder: str, name: str, design: StudyDesign) -> ImageTable:
+    """Return the manifest of ``data/`` or ``test/``, or its copy `name` beside the tables, in the order of classes."""
+    there = (study_dir / folder / MANIFEST).is_file()
+    table = read_manifest(study_dir / folder) if there else read_manifest(study_dir, name)
+    known, wanted = sorted(set(table["label"])), design.data.classes
+    classes = wanted if wanted and set(wanted) == set(known) else tuple(known)  # predictions are numbered that way
+    extra = {column: tuple(values) for column, values in table.items()}
+    return ImageTable(
+        labels=np.array([classes.index(label) for label in table["label"]], dtype=np.int64),
+        groups=np.array(table["group"], dtype=np.int64),
+        classes=classes,
+        size=(design.data.size, design.data.size),
+        extra=extra,
+    )
 
 
-def _make_split(
-    study_dir: Path, data: ImageSet, split: "Fields"
-) -> tuple[tuple[ImageSet, ...], RepeatedSplits | None, list[Subset]]:
-    """Return the test images, the splits if they are repeated, and the training subsets."""
-    parts = split.optional("repeats")
+def _test_sets(
+    study_dir: Path, data: ImageTable, splits: Sequence[SplitIndices], design: StudyDesign
+) -> tuple[ImageTable, ...]:
+    for split in splits:
+        for indices in (split.test or (), *(subset.indices for subset in split.subsets)):
+            if indices and not 0 <= min(indices) <= max(indices) < len(data):
+                raise StudyError(
+                    f"{study_dir / SPLIT_JSON} does not fit data/ (an index lies outside data/); run the study again "
+                    "in a new --out"
+                )
+    if splits[0].test is not None:
+        return tuple(data.subset(split.test or ()) for split in splits)
+    own = _image_table(study_dir, "test", TEST_IMAGES_CSV, design)
+    unknown = [name for name in own.classes if name not in data.classes]
+    if unknown:
+        raise StudyError(f"test/ has the class '{unknown[0]}', which data/ lacks; run the study again in a new --out")
+    numbers = np.array([data.classes.index(name) for name in own.classes], dtype=np.int64)
+    return (replace(own, labels=numbers[own.labels], classes=data.classes),)
+
+
+def _repeated(path: Path, splits: Sequence[SplitIndices], n: int) -> RepeatedSplits:
+    apart = [len(split.test or ()) + len(split.validation or ()) for split in splits]
     try:
-        if parts is None:
-            indices = split.optional("test")
-            own = ImageSet.load(study_dir / "test") if indices is None else None
-            tests: tuple[ImageSet, ...] = (data.subset(indices) if own is None else _with_classes_of(data, own),)
-            splits, subsets = None, list(_subsets(split.required("subsets")))
-        else:
-            tests = tuple(data.subset(part["test"]) for part in parts)
-            apart = [len(part["test"]) + len(part.get("validation") or ()) for part in parts]
-            splits = RepeatedSplits(tuple(tuple(part["test"]) for part in parts), len(data) - max(apart))
-            subsets = [subset for part in parts for subset in _subsets(part["subsets"])]
-        if any(len(s.indices) and not 0 <= s.indices.min() <= s.indices.max() < len(data) for s in subsets):
-            raise IndexError("an index lies outside data/")
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise StudyError(f"{split.file} does not fit data/ ({error}); run the study again in a new --out") from error
-    return tests, splits, subsets
-
-
-def _subsets(rows: list[dict[str, Any]]) -> tuple[Subset, ...]:
-    return tuple(Subset(int(s["size"]), int(s["draw"]), np.asarray(s["indices"], dtype=np.int64)) for s in rows)
+        return RepeatedSplits(tuple(split.test or () for split in splits), n - max(apart))
+    except ValueError as error:
+        raise StudyError(f"{path} does not fit data/ ({error}); run the study again in a new --out") from error
 
 
 def _cell_files(study_dir: Path) -> tuple[list[Path], int | None]:
@@ -290,23 +393,93 @@ def _cell_files(study_dir: Path) -> tuple[list[Path], int | None]:
     A study directory keeps the results of settings that its study file has left since.
     """
     found = sorted((study_dir / "cells").glob("*.json"))
-    plan = study_dir / "plan.json"
+    plan = study_dir / PLAN
     if not plan.is_file():
         return found, None
-    names = Fields(plan, read_object(plan)).required("cells")
-    return [path for path in found if path.stem in set(names)], len(names)
+    content = read_object(plan)
+    if not isinstance(content, dict) or "cells" not in content:
+        raise StudyError(f"{plan} lacks the field 'cells'; remove the file and run the study again")
+    names = set(content["cells"])
+    return [path for path in found if path.stem in names], len(names)
 
 
-def _ordered(data: ImageSet, names: tuple[str, ...] | None) -> ImageSet:
-    """Return `data` with its classes in the study's order: predictions are numbered that way."""
-    return data.with_classes(names) if names and set(names) == set(data.classes) else data
+def _read_cells(files: Iterable[Path]) -> tuple[list[tuple[Path, CellResult]], dict[str, int]]:
+    """Return the results in `files`, and how many each machine made. Raises StudyError if two are of the same run."""
+    found: list[tuple[Path, CellResult]] = []
+    machines: Counter[str] = Counter()
+    known: dict[str, Path] = {}
+    for path in files:
+        file, result = read_result(path)
+        validated = getattr(result, "n_validation", 0) > 0
+        key = repr([file.kind, *(getattr(result, name, None) for name in _KEY), validated])
+        if key in known:
+            raise StudyError(
+                f"{known[key]} and {path} are the same run under different settings; remove the one that the study "
+                "file no longer asks for"
+            )
+        known[key] = path
+        machines[file.machine] += 1
+        found.append((path, result))
+    return found, dict(machines.most_common())
 
 
-def _with_classes_of(data: ImageSet, test: ImageSet) -> ImageSet:
-    unknown = [name for name in test.classes if name not in data.classes]
-    if unknown:
-        raise StudyError(f"test/ has the class '{unknown[0]}', which data/ lacks; run the study again in a new --out")
-    numbers = np.array([data.classes.index(name) for name in test.classes], dtype=np.int64)
-    return ImageSet(
-        test.images, numbers[test.labels], data.classes, test.groups, test.ids, test.synthetic, dict(test.extra)
-    )
+def _read_tables(study_dir: Path) -> Rows:
+    """Return the rows of the tables in `study_dir`; a table without rows may be absent."""
+    for name in (SCORES_CSV, F1_CSV):
+        if not (study_dir / name).is_file():
+            raise StudyError(f"{study_dir} holds neither cells nor {name}: there is nothing to report")
+    tables = {name: _table(study_dir / name) for name in COLUMNS}
+    if tables[F1_CSV] and not tables[PREDICTIONS_CSV]:
+        raise StudyError(
+            f"{study_dir} has no {PREDICTIONS_CSV}, from which intervals and tests are computed: its cells are needed, "
+            "or its tables as this version writes them"
+        )
+    tables[SCORES_CSV] = [current_names(row) for row in tables[SCORES_CSV]]
+    return tables
+
+
+def _table(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    text = dict.fromkeys(("labels", "predicted", "confusion", "gan", "note", "text", "class"), str)
+    table = pd.read_csv(path, float_precision="round_trip", dtype=text, keep_default_na=False, na_values=[""])
+    rows: list[Row] = table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
+    whole = ("seed", "gan_seed", "real_baseline_n", "floor_n", "runs", "n_validation")  # read as floats beside gaps
+    for row in rows:
+        row |= {name: int(row[name]) for name in whole if row.get(name) is not None}
+        if "note" in row:
+            row["note"] = row["note"] or ""
+    return rows
+
+
+def _by_source(row: Any) -> tuple[Any, ...]:
+    return row.gan, row.mode or "", row.size, row.draw, row.seed or 0
+
+
+def _note_order(note: NoteRow) -> tuple[Any, ...]:
+    return note.generator, note.size, note.draw, note.seed or 0
+
+
+def _classifier_order(run: ClassifyResult) -> tuple[object, ...]:
+    truncation = 1.0 if run.truncation is None else run.truncation
+    key = (run.network, run.size, run.arm, run.gan or "", run.mode or "", truncation, run.ratio or 0)
+    return (*key, sorted(run.factors.items()), run.draw, run.gan_seed or 0, run.seed)
+
+
+def _check_predictions(file: Path, result: ClassifyResult, test: ImageTable) -> None:
+    """Raise StudyError unless the confusion matrix follows from the probabilities and the labels of `test`."""
+    labels = test.labels if result.tested_on == "real" else np.asarray(result.labels, dtype=np.int64)
+    probabilities, n_classes = np.asarray(result.probabilities, dtype=np.float64), len(test.classes)
+    if probabilities.shape != (len(labels), n_classes):
+        raise StudyError(
+            f"{file}: probabilities of shape {list(probabilities.shape)} do not fit {len(labels)} test images of "
+            f"{n_classes} classes; the file belongs to another study: remove it and run the study again"
+        )
+    confusion = np.bincount(labels * n_classes + result.predictions, minlength=n_classes**2)
+    first, second = np.sort(probabilities, axis=1)[:, :-3:-1].T
+    ties = int((first - second <= _ROUNDING).sum())  # rounding may have turned these
+    if np.abs(confusion - np.asarray(result.confusion).ravel()).sum() > 2 * ties:
+        raise StudyError(
+            f"{file}: the confusion matrix does not follow from the probabilities and the test labels; "
+            "the test images have changed: run the study again in a new --out"
+        )

@@ -8,7 +8,6 @@ import numpy as np
 
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.record import complete_block as complete_block
-from sonosynth.analysis.results import ClassifierRun, Generator, StudyScore
 from sonosynth.core.text import span
 from sonosynth.metrics.scores import ALL, PIXELS
 from sonosynth.metrics.scores import AT_BASELINE as AT_BASELINE
@@ -22,6 +21,7 @@ from sonosynth.statistics import (
     fixed_test_f1,
     repeated_splits_f1,
 )
+from sonosynth.study.results import ClassifyResult, Generator, ScoreRow
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
 LEVEL = 0.95
@@ -113,7 +113,7 @@ class Distance:
     features: str
     reference: str
     metric: str
-    scores: tuple[StudyScore, ...]
+    scores: tuple[ScoreRow, ...]
 
     @property
     def interval(self) -> Interval | None:
@@ -156,7 +156,7 @@ def distances(record: StudyRecord, class_: str = ALL) -> list[Distance]:
     order = generators(record)
     chosen = [s for s in record.scores if s.class_ == class_]
 
-    def key(s: StudyScore) -> tuple[int, int, str, str, str]:
+    def key(s: ScoreRow) -> tuple[int, int, str, str, str]:
         return s.size, order.index(s.generator), s.features, s.reference, s.metric
 
     return [
@@ -167,13 +167,13 @@ def distances(record: StudyRecord, class_: str = ALL) -> list[Distance]:
 
 def f1_rows(record: StudyRecord) -> list[F1Row]:
     """Return the scores of every series at every size, by network, size, arm, generator and ratio."""
-    grouped: dict[tuple[Series, int], list[ClassifierRun]] = {}
+    grouped: dict[tuple[Series, int], list[ClassifyResult]] = {}
     for series, run in series_of(record, record.classifiers):
         grouped.setdefault((series, run.size), []).append(run)
     return [_f1_row(record, series, size, members) for (series, size), members in grouped.items()]
 
 
-def series_of(record: StudyRecord, runs: Sequence[ClassifierRun]) -> list[tuple[Series, ClassifierRun]]:
+def series_of(record: StudyRecord, runs: Sequence[ClassifyResult]) -> list[tuple[Series, ClassifyResult]]:
     """Return `runs` with the series of each, by network, size, arm, generator and ratio.
 
     A factor is named where its level is not the usual one, or where the study has several.
@@ -185,12 +185,12 @@ def series_of(record: StudyRecord, runs: Sequence[ClassifierRun]) -> list[tuple[
             told.setdefault(name, set()).add(level)
     named = [name for name, levels in told.items() if len(levels) > 1 or levels != _UNTOLD.get(name, levels)]
 
-    def pair(run: ClassifierRun) -> tuple[Series, ClassifierRun]:
+    def pair(run: ClassifyResult) -> tuple[Series, ClassifyResult]:
         applies = [name for name in named if getattr(run, _NEEDS.get(name, "arm")) is not None]
         factors = tuple((name, run.factors[name]) for name in applies if name in run.factors)
         return Series(run.network, run.arm, run.generator, run.ratio, factors), run
 
-    def place(pair: tuple[Series, ClassifierRun]) -> tuple[object, ...]:
+    def place(pair: tuple[Series, ClassifyResult]) -> tuple[object, ...]:
         series, run = pair
         index = order.index(series.generator) if series.generator else -1
         ratio = -1.0 if series.ratio is None else series.ratio
@@ -199,8 +199,8 @@ def series_of(record: StudyRecord, runs: Sequence[ClassifierRun]) -> list[tuple[
     return sorted(map(pair, runs), key=place)
 
 
-def _f1_row(record: StudyRecord, series: Series, size: int, members: list[ClassifierRun]) -> F1Row:
-    by_draw: dict[int, dict[tuple[int | None, int], ClassifierRun]] = {}
+def _f1_row(record: StudyRecord, series: Series, size: int, members: list[ClassifyResult]) -> F1Row:
+    by_draw: dict[int, dict[tuple[int | None, int], ClassifyResult]] = {}
     for run in members:
         by_draw.setdefault(run.draw, {})[run.gan_seed, run.seed] = run
     draws, keys = complete_block(by_draw)
@@ -213,12 +213,12 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
         size=size,
         draws=tuple(draws),
         runs=tuple(keys),
-        n_real=span(run.n_real for run in chosen),
+        n_real=span(run.n_train for run in chosen),
         n_synthetic=span(run.n_synthetic for run in chosen),
         predictions=predictions,
         macro=scores[-2],
         confusion=np.mean([run.confusion for run in chosen], axis=0),
-        rates=np.mean([_rates(run.confusion) for run in chosen], axis=0),
+        rates=np.mean([_rates(np.asarray(run.confusion)) for run in chosen], axis=0),
         intervals=f1_intervals(scores, LEVEL),
         metrics=spread(chosen),
         left_out=len(members) - len(chosen),
@@ -242,7 +242,7 @@ def _scores(record: StudyRecord, draws: Sequence[int], predictions: Sequence[np.
     return repeated_splits_f1([test.labels for test in tests], predictions, n_classes, record.splits.at(draws))
 
 
-def spread(runs: Sequence[ClassifierRun]) -> dict[str, tuple[float, float, float]]:
+def spread(runs: Sequence[ClassifyResult]) -> dict[str, tuple[float, float, float]]:
     """Return the smallest, mean and largest value of each score that all of `runs` have."""
     found = {}
     for name in runs[0].metrics:
@@ -270,7 +270,7 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
         by_image = fixed_test_f1(test.labels, np.arange(len(test)), predictions, len(test.classes))
         naive = f1_intervals(by_image, LEVEL).macro_f1
         runs = len(row.draws) * len(row.runs)
-        trained = span(by_key[draw, *key].n_real for draw in row.draws for key in row.runs)
+        trained = span(by_key[draw, *key].n_train for draw in row.draws for key in row.runs)
         found.append(
             Leakage(
                 series.network,
@@ -289,11 +289,10 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
 
 def _across(record: StudyRecord, size: int, draws: Sequence[int]) -> float:
     assert record.naive_split is not None
-    test, subsets = record.naive_split
-    groups = record.data.groups
+    test, groups = np.asarray(record.naive_split.test), record.data.groups
     shares = [
-        np.isin(groups[test], groups[subset.indices]).mean()
-        for subset in subsets
+        np.isin(groups[test], groups[np.asarray(subset.indices)]).mean()
+        for subset in record.naive_split.subsets
         if subset.size == size and subset.draw in draws
     ]
     return float(np.mean(shares))

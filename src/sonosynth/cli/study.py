@@ -54,7 +54,7 @@ def plan(
     total = sum(cost.seconds for cost in costs)
     seen = design_power(design, data)
     if as_json:
-        described = [cell.describe() | {"done": cell.hash not in to_do} for cell in cells]
+        described = [cell.settings() | {"done": cell.hash not in to_do} for cell in cells]
         work = [{"work": c.work, "cells": c.cells, "seconds": round(c.seconds, 1)} for c in costs]
         whole = {"cells": described, "work": work, "seconds": round(total, 1), "power": seen and seen.to_dict()}
         typer.echo(json.dumps(whole, indent=1))

@@ -241,12 +241,12 @@ class _Rows:
         return self.file.write(row.removesuffix("\r\n") + "\n")
 
 
-def read_manifest(directory: Path) -> dict[str, list[str]]:
+def read_manifest(directory: Path, name: str = MANIFEST) -> dict[str, list[str]]:
     """Return the columns of the manifest of an image set that `ImageSet.save` wrote, as text. Raises ManifestError."""
-    path = directory / MANIFEST
+    path = directory / name
     if not path.is_file():
         raise ManifestError(
-            f"{directory} is not an image set: it has no {MANIFEST}; make one with 'sonosynth data prepare'"
+            f"{directory} is not an image set: it has no {name}; make one with 'sonosynth data prepare'"
         )
     with path.open(encoding="utf-8", newline="") as file:
         names, *rows = list(csv.reader(file)) or [[]]

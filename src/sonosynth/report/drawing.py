@@ -10,10 +10,10 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from sonosynth.analysis.results import Generator
 from sonosynth.core.files import atomic_file
 from sonosynth.report.render import data_uri, picture_uri
 from sonosynth.statistics import Interval
+from sonosynth.study.results import Generator
 
 # Okabe and Ito's palette for colour-blind readers without its yellow, which is too pale in print.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

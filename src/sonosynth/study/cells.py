@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-
 from sonosynth.classify.arms import ARMS, ClassBalance
 from sonosynth.classify.training import TrainingSettings
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.metric import Part
 from sonosynth.study.config import NO_FILTER, FilterEntry, GanEntry, StudyDesign
+from sonosynth.study.splits import StudySplit, Subset
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,20 @@ class Cell:
     draw: int
     subset: str
 
-    def describe(self) -> dict[str, Any]:
-        """Return the flat description that stands in the cell's result file."""
-        plain = asdict(self)
-        generation = plain.pop("generation", None)
-        if generation:
-            plain |= {"gan": generation["gan"], "mode": generation["mode"]}
-            plain["seed" if "seed" not in plain else "gan_seed"] = generation["seed"]
-        return {"kind": self.kind, **plain}
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the cell from others of its kind: the columns of its rows in tables, and their values."""
+        source = getattr(self, "generation", None)
+        of_source = {"gan": source and source.gan, "mode": source and source.mode, "seed": source and source.seed}
+        return {"size": self.size, "draw": self.draw} | of_source
 
     @property
     def format(self) -> int:
         """What `format_of` says of it."""
         return format_of(self.kind, vars(self))
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that decides the cell's result, as plain values."""
+        return {"kind": self.kind, **asdict(self)}
 
     @property
     def hash(self) -> str:
@@ -96,6 +96,10 @@ class ScoreCell(Cell):
     n_synthetic: int
     parts: tuple[Part, ...]
 
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the cell from others of its kind."""
+        return super().identity() | {"truncation": self.truncation}
+
     def label(self) -> str:
         """Return what a progress bar shows."""
         return f"score {self.generation.gan}, n={self.size}, draw {self.draw}"
@@ -119,20 +123,18 @@ class FilterCell(Cell):
     network: str | None
     training: TrainingSettings | None
 
-    def describe(self) -> dict[str, Any]:
-        """Return the flat description that stands in the cell's result file."""
-        plain = super().describe()
-        training = plain.pop("training") or {}
-        del plain["by"], plain["quantile"]
-        return plain | {"gan_seed": plain.pop("seed")} | named_filter(self) | training
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the cell from others of its kind."""
+        plain = super().identity()
+        how = {"truncation": self.truncation, "features": self.features}
+        return plain | {"gan_seed": plain.pop("seed")} | how | _filter_columns(self)
 
     def label(self) -> str:
         """Return what a progress bar shows."""
         return f"filter {self.generation.gan} by {self.by}, n={self.size}, draw {self.draw}"
 
 
-def named_filter(cell: FilterCell | None) -> dict[str, Any]:
-    """Return the columns that tell which filter synthetic images passed."""
+def _filter_columns(cell: FilterCell | None) -> dict[str, Any]:
     return {"filter": cell and cell.by, "filter_quantile": cell and cell.quantile}
 
 
@@ -157,12 +159,12 @@ class ClassifyCell(Cell):
     training: TrainingSettings
     seed: int
 
-    def describe(self) -> dict[str, Any]:
-        """Return the flat description that stands in the cell's result file."""
-        absent = {"gan": None, "mode": None, "gan_seed": None} if self.generation is None else {}
-        plain = absent | super().describe()
-        training: dict[str, Any] = plain.pop("training")
-        return plain | named_filter(self.filter) | training
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the cell from others of its kind."""
+        plain = super().identity()
+        names = ("network", "arm", "ratio", "fill", "truncation", "seed")
+        how = {name: getattr(self, name) for name in names}
+        return plain | {"gan_seed": plain.pop("seed")} | how | _filter_columns(self.filter)
 
     def label(self) -> str:
         """Return what a progress bar shows."""
@@ -201,16 +203,6 @@ def format_of(kind: str, cell: Mapping[str, Any]) -> int:
     return 1
 
 
-@dataclass(frozen=True)
-class Subset:
-    """One training subset: a nominal size, a draw, and the images themselves."""
-
-    size: int
-    draw: int
-    indices: np.ndarray
-    images: ImageSet
-
-
 def trained_for(cell: AnyCell) -> TrainCell | None:
     """Return the train cell whose run makes the synthetic images of `cell`, or None if it needs no run."""
     if isinstance(cell, TrainCell) or cell.generation is None or cell.generation.seed is None:
@@ -228,33 +220,19 @@ def needed_by(cell: AnyCell) -> list[AnyCell]:
     return needed
 
 
-@dataclass(frozen=True)
-class StudySplit:
-    """Images divided once. With repeated splits there are several, and each has one draw, of its number.
-
-    Attributes:
-        subsets: training subsets, by draw and size.
-        held_out: the test images.
-        test_indices: where they stand in the study's images; None if the test set is the user's own.
-        validation: images that choose the weights of classifiers, in no subset; None where nothing is chosen.
-        validation_indices: where they stand in the study's images.
-    """
-
-    subsets: list[Subset]
-    held_out: ImageSet
-    test_indices: np.ndarray | None
-    validation: ImageSet | None = None
-    validation_indices: np.ndarray | None = None
-
-
 def plan_cells(
-    design: StudyDesign, splits: Sequence[StudySplit], folders: dict[str, ImageSet], naive: StudySplit | None = None
+    design: StudyDesign,
+    images: ImageSet,
+    splits: Sequence[StudySplit],
+    folders: dict[str, ImageSet],
+    naive: StudySplit | None = None,
 ) -> list[AnyCell]:
     """Return all cells in the order in which they run: what a cell needs comes before it.
 
     Args:
         design: the study.
-        splits: how the images are divided, once or repeatedly.
+        images: all of the study.
+        splits: how they are divided, once or repeatedly.
         folders: synthetic images made elsewhere, by GAN name.
         naive: a split that ignores groups, for the arms without synthetic images.
     """
@@ -262,19 +240,19 @@ def plan_cells(
     for split in splits:
         judged = _judged(split)
         for subset in split.subsets:
-            cells += _subset_cells(design, subset, judged, folders)
+            cells += _subset_cells(design, subset, images, judged, folders)
     for subset in naive.subsets if naive else ():
         assert naive is not None
-        where = {"size": subset.size, "draw": subset.draw, "subset": subset.images.fingerprint()}
+        where = _where(subset, images)
         cells += [NaiveCell(**vars(cell)) for cell in _real_cells(design, where | _judged(naive))]
     return cells
 
 
 def _subset_cells(
-    design: StudyDesign, subset: Subset, judged: dict[str, Any], folders: dict[str, ImageSet]
+    design: StudyDesign, subset: Subset, images: ImageSet, judged: dict[str, Any], folders: dict[str, ImageSet]
 ) -> Iterator[AnyCell]:
     """Yield all that is done with one training subset; `judged` says by what images."""
-    where: dict[str, Any] = {"size": subset.size, "draw": subset.draw, "subset": subset.images.fingerprint()}
+    where = _where(subset, images)
     yield from _real_cells(design, where | judged)
     for gan in design.gans:
         for generation in _generations(design, gan, folders):
@@ -283,6 +261,11 @@ def _subset_cells(
                 yield TrainCell(**source)
             for truncation in (None,) if gan.recipe is None else design.training.truncation:
                 yield from _synthetic_cells(design, source | {"truncation": truncation}, judged)
+
+
+def _where(subset: Subset, images: ImageSet) -> dict[str, Any]:
+    fingerprint = images.subset(subset.indices).fingerprint()
+    return {"size": subset.size, "draw": subset.draw, "subset": fingerprint}
 
 
 def _judged(split: StudySplit) -> dict[str, Any]:

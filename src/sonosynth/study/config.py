@@ -1,8 +1,13 @@
-"""The study file: what is compared, as one validated value, section by section."""
+"""The study file: what is compared, as one validated value, section by section.
+
+What is known of recipes, classifiers and metrics is looked up when a file is read for a run. A finished study is read
+from its recorded settings (`recorded_design`), so that neither generators nor classifiers are imported for its page.
+"""
 
 import os
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -11,25 +16,26 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from sonosynth.classify.arms import CLASS_BALANCES, DEFAULT_ARMS, ClassBalance, find_arm
-from sonosynth.classify.filters import DEFAULT_QUANTILE, FILTERS
-from sonosynth.classify.networks import find_network
-from sonosynth.classify.training import DEFAULT_TRAINING, Balance, Schedule, TrainingSettings
 from sonosynth.core.errors import SonosynthError, StudyError
 from sonosynth.core.strict_yaml import DuplicateKeyError, parse_yaml
 from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.data.readers.bit_depth import BIT_DEPTHS
 from sonosynth.data.source import ReadOptions
-from sonosynth.features.registry import list_features
-from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.registry import make_recipe
-from sonosynth.metrics.metric import PARTS, Part
+
+if TYPE_CHECKING:
+    from sonosynth.classify.arms import ClassBalance
+    from sonosynth.classify.training import TrainingSettings
+    from sonosynth.metrics.metric import Part
+else:
+    ClassBalance = Part = str
+
+_RECORDED = "recorded"  # the context of validation where settings were checked by the version that ran the study
 
 
 class Section(BaseModel):
@@ -51,11 +57,40 @@ def _one_line(text: str) -> str:
     return text
 
 
-def _known_names(what: str, names: tuple[str, ...], known: list[str]) -> tuple[str, ...]:
+def _check_known(what: str, names: tuple[str, ...], known: list[str]) -> None:
     for name in names:
         if name not in known:
             raise ValueError(f"no {what} '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
-    return names
+
+
+def _training_default(name: str) -> Any:
+    from sonosynth.classify.training import DEFAULT_TRAINING
+
+    return getattr(DEFAULT_TRAINING, name)
+
+
+def _default_arms() -> tuple[str, ...]:
+    from sonosynth.classify.arms import DEFAULT_ARMS
+
+    return DEFAULT_ARMS
+
+
+def _class_balances() -> "tuple[ClassBalance, ...]":
+    from sonosynth.classify.arms import CLASS_BALANCES
+
+    return CLASS_BALANCES
+
+
+def _parts() -> "tuple[Part, ...]":
+    from sonosynth.metrics.metric import PARTS
+
+    return tuple(PARTS)
+
+
+def _default_quantile() -> float:
+    from sonosynth.classify.filters import DEFAULT_QUANTILE
+
+    return DEFAULT_QUANTILE
 
 
 def _listed(value: Any) -> Any:
@@ -194,13 +229,18 @@ class GanEntry(Section):
     """One generator of the study: a recipe, or a folder of synthetic images made elsewhere."""
 
     name: _Name
-    recipe: SerializeAsAny[Recipe] | None = None
+    base: str | None = None  # the recipe that the study file starts from
+    recipe: Any = None  # a `Recipe`; in recorded settings its values by name
     settings: tuple[str, ...] = ()  # names of the recipe settings that the study file gives
     folder: _Path | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, raw: Any) -> Any:
+    def _from_file(cls, raw: Any, info: ValidationInfo) -> Any:
+        if info.context == _RECORDED:
+            return raw
+        from sonosynth.gan.registry import make_recipe
+
         if isinstance(raw, str):
             raw = {"base": raw}
         if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
@@ -217,7 +257,7 @@ class GanEntry(Section):
         if not isinstance(base, str):
             raise ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
         recipe = make_recipe(base, **settings)
-        return {"name": recipe.name, "recipe": recipe, "settings": tuple(sorted(settings))}
+        return {"name": recipe.name, "base": base, "recipe": recipe, "settings": tuple(sorted(settings))}
 
 
 class TrainingSection(Section):
@@ -236,16 +276,26 @@ class ScoresSection(Section):
 
     features: Annotated[tuple[str, ...], Field(min_length=1), _Distinct] = ("inception",)
     n_synthetic: int = Field(500, ge=20)
-    parts: Annotated[tuple[Part, ...], Field(min_length=1), _Distinct] = tuple(PARTS)
+    parts: Annotated[tuple[Part, ...], Field(min_length=1), _Distinct] = Field(default_factory=_parts)
 
     @field_validator("features")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known_names("feature network", names, list(list_features()))
+    def _known_features(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.context != _RECORDED:
+            from sonosynth.features.registry import list_features
+
+            _check_known("feature network", names, list(list_features()))
+        return names
+
+    @field_validator("parts")
+    @classmethod
+    def _known_parts(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.context != _RECORDED:
+            _check_known("part of a scorecard", names, list(_parts()))
+        return names
 
 
 NO_FILTER = "none"
-_FILTER_NAMES = (NO_FILTER, *FILTERS)
 
 
 class FilterEntry(Section):
@@ -255,16 +305,18 @@ class FilterEntry(Section):
     """
 
     by: str
-    quantile: float = Field(DEFAULT_QUANTILE, ge=0, lt=1)
+    quantile: float = Field(default_factory=_default_quantile, ge=0, lt=1)
     candidates: int = Field(5, ge=1)
 
     @model_validator(mode="before")
     @classmethod
-    def _from_file(cls, raw: Any) -> Any:
+    def _from_file(cls, raw: Any, info: ValidationInfo) -> Any:
+        if info.context == _RECORDED:
+            return raw
         if isinstance(raw, str):
             raw = {"by": raw}
         if not isinstance(raw, dict) or not isinstance(raw.get("by"), str):
-            raise ValueError(f"a filter is a name, or a 'by' with settings; known: {', '.join(_FILTER_NAMES)}")
+            raise ValueError(f"a filter is a name, or a 'by' with settings; known: {', '.join(_filter_names())}")
         for key in raw:
             if key not in cls.model_fields:
                 raise ValueError(f"no setting '{key}' of a filter{did_you_mean(str(key), list(cls.model_fields))}")
@@ -274,11 +326,22 @@ class FilterEntry(Section):
 
     @field_validator("by")
     @classmethod
-    def _known(cls, name: str) -> str:
-        return _known_names("filter", (name,), list(_FILTER_NAMES))[0]
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        if info.context != _RECORDED:
+            _check_known("filter", (name,), _filter_names())
+        return name
 
 
-_UNFILTERED = FilterEntry(by=NO_FILTER)
+def _filter_names() -> list[str]:
+    from sonosynth.classify.filters import FILTERS
+
+    return [NO_FILTER, *FILTERS]
+
+
+def _unfiltered() -> tuple[FilterEntry, ...]:
+    return (FilterEntry(by=NO_FILTER),)
+
+
 _Positive = Annotated[float, Field(gt=0)]
 
 
@@ -286,19 +349,23 @@ class ClassifiersSection(Section):
     """Which classifiers are trained on what, and how; the same for every arm."""
 
     networks: Annotated[tuple[str, ...], _Distinct] = ("resnet18",)
-    arms: Annotated[tuple[str, ...], _Distinct] = DEFAULT_ARMS
+    arms: Annotated[tuple[str, ...], _Distinct] = Field(default_factory=_default_arms)
     ratios: Annotated[tuple[float, ...], Field(min_length=1), _Distinct] = (1.0,)
-    fill: Annotated[tuple[ClassBalance, ...], Field(min_length=1), _OneOrMore, _Distinct] = (CLASS_BALANCES[0],)
-    filters: Annotated[tuple[FilterEntry, ...], Field(min_length=1), _OneOrMore, _Distinct] = (_UNFILTERED,)
+    fill: Annotated[tuple[ClassBalance, ...], Field(min_length=1), _OneOrMore, _Distinct] = Field(
+        default_factory=lambda: _class_balances()[:1]
+    )
+    filters: Annotated[tuple[FilterEntry, ...], Field(min_length=1), _OneOrMore, _Distinct] = Field(
+        default_factory=_unfiltered
+    )
     seeds: _Seeds = (0, 1)
-    steps: int = Field(DEFAULT_TRAINING.steps, ge=20)
-    batch: int = Field(DEFAULT_TRAINING.batch, ge=2)
+    steps: int = Field(default_factory=lambda: _training_default("steps"), ge=20)
+    batch: int = Field(default_factory=lambda: _training_default("batch"), ge=2)
     learning_rate: _Positive | None = None  # None: the network's own
-    weight_decay: float = Field(DEFAULT_TRAINING.weight_decay, ge=0)
-    schedule: Schedule = DEFAULT_TRAINING.schedule
-    balance: Balance = DEFAULT_TRAINING.balance
-    label_smoothing: float = Field(DEFAULT_TRAINING.label_smoothing, ge=0, lt=1)
-    dropout: float = Field(DEFAULT_TRAINING.dropout, ge=0, lt=1)
+    weight_decay: float = Field(default_factory=lambda: _training_default("weight_decay"), ge=0)
+    schedule: str = Field(default_factory=lambda: _training_default("schedule"))
+    balance: str = Field(default_factory=lambda: _training_default("balance"))
+    label_smoothing: float = Field(default_factory=lambda: _training_default("label_smoothing"), ge=0, lt=1)
+    dropout: float = Field(default_factory=lambda: _training_default("dropout"), ge=0, lt=1)
 
     @property
     def trains(self) -> bool:
@@ -306,18 +373,45 @@ class ClassifiersSection(Section):
         return bool(self.networks and self.arms)
 
     @property
-    def training(self) -> TrainingSettings:
+    def training(self) -> "TrainingSettings":
         """How every classifier is trained."""
-        return TrainingSettings(**{name: getattr(self, name) for name in DEFAULT_TRAINING.to_dict()})
+        from sonosynth.classify.training import TrainingSettings
+
+        return TrainingSettings(**{field.name: getattr(self, field.name) for field in fields(TrainingSettings)})
+
+    @field_validator("fill")
+    @classmethod
+    def _known_balances(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.context != _RECORDED:
+            _check_known("class balance", names, list(_class_balances()))
+        return names
+
+    @field_validator("schedule", "balance")
+    @classmethod
+    def _known_training(cls, name: str, info: ValidationInfo) -> str:
+        if info.context != _RECORDED:
+            from sonosynth.classify.training import BALANCES, SCHEDULES
+
+            field = str(info.field_name)
+            _check_known(field, (name,), list(SCHEDULES if field == "schedule" else BALANCES))
+        return name
 
     @field_validator("networks")
     @classmethod
-    def _known_networks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_networks(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.context == _RECORDED:
+            return names
+        from sonosynth.classify.networks import find_network
+
         return tuple(find_network(name).name for name in names)
 
     @field_validator("arms")
     @classmethod
-    def _known_arms(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _known_arms(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.context == _RECORDED:
+            return names
+        from sonosynth.classify.arms import find_arm
+
         return tuple(find_arm(name).name for name in names)
 
     @field_validator("filters")
@@ -353,8 +447,8 @@ class StudyDesign(Section):
     split: SplitSection
     gans: tuple[GanEntry, ...] = ()
     training: TrainingSection = TrainingSection()
-    scores: ScoresSection = ScoresSection()
-    classifiers: ClassifiersSection = ClassifiersSection()
+    scores: ScoresSection = Field(default_factory=ScoresSection)
+    classifiers: ClassifiersSection = Field(default_factory=ClassifiersSection)
 
     @field_validator("gans")
     @classmethod
@@ -403,6 +497,17 @@ def load_design(path: Path) -> StudyDesign:
     except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or a date that no calendar has
         raise StudyError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     return parse_design(raw, str(path))
+
+
+def recorded_design(settings: dict[str, Any], where: str) -> StudyDesign:
+    """Return the design of a study that has run, from `settings`, its ``model_dump(mode="json")``.
+
+    Names are not looked up: recipes, networks and metrics of other packages need not be installed. Raises StudyError.
+    """
+    try:
+        return StudyDesign.model_validate(settings, context=_RECORDED)
+    except ValidationError as error:
+        raise StudyError(f"{where}: {_first_problem(error)}") from error
 
 
 def parse_design(raw: Any, where: str) -> StudyDesign:

@@ -33,9 +33,10 @@ from sonosynth.data.split import (
     split_indices,
 )
 from sonosynth.metrics.sets import check_class_names
-from sonosynth.study.cells import AnyCell, NaiveCell, StudySplit, Subset, plan_cells
+from sonosynth.study.cells import AnyCell, NaiveCell, plan_cells
 from sonosynth.study.config import GanEntry, StudyDesign, expand
 from sonosynth.study.shared_groups import shared_groups
+from sonosynth.study.splits import SplitIndices, StudySplit, Subset
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import check_pool
 
@@ -70,7 +71,7 @@ class StudyData:
         Raises:
             StudyError: there are too few images, or groups of them, for one of the cells.
         """
-        cells = plan_cells(design, self.splits, self.folders, self.naive)
+        cells = plan_cells(design, self.images, self.splits, self.folders, self.naive)
         check_pool(cells, self.subset_of, self.folders)
         return cells
 
@@ -84,9 +85,9 @@ class StudyData:
         """A line for each class of which some training subset has a single group, such as one patient."""
         lines = []
         for name in self.images.classes:
-            alone = [subset for subset in self.subsets if subset.images.group_counts[name] == 1]
+            alone = [subset for subset in self.subsets if self.images_of(subset).group_counts[name] == 1]
             if alone:
-                first, count = alone[0], alone[0].images.class_counts[name]
+                first, count = alone[0], self.images_of(alone[0]).class_counts[name]
                 others = counted(len(self.subsets) - 1, "subset")
                 more = f", and in {len(alone) - 1} of the other {others}" if alone[1:] else ""
                 lines.append(
@@ -95,10 +96,14 @@ class StudyData:
                 )
         return lines
 
+    def images_of(self, subset: Subset) -> ImageSet:
+        """Return the images of a training subset."""
+        return self.images.subset(subset.indices)
+
     @property
     def smallest_training_part(self) -> int:
         """Images from which training subsets are drawn, of several splits the fewest."""
-        apart = [(d.test_indices, d.validation_indices) for d in self.splits]
+        apart = [(s.indices.test, s.indices.validation) for s in self.splits]
         return len(self.images) - max(sum(len(part) for part in parts if part is not None) for parts in apart)
 
     def split_of(self, cell: AnyCell) -> StudySplit:
@@ -111,7 +116,7 @@ class StudyData:
     def subset_of(self, cell: AnyCell) -> ImageSet:
         """Return the training images of `cell`."""
         subsets = self.split_of(cell).subsets
-        return next(s.images for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
+        return next(self.images_of(s) for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
 
 
 def prepare_study(
@@ -149,8 +154,8 @@ def _make_splits(design: StudyDesign, images: ImageSet, own_test: ImageSet | Non
         for attempt in range(MAX_ATTEMPTS):
             seed = seed_of(plan.seed, "repeat", r, *([attempt] if attempt else []))
             split = _make_split(design, images, seed, (r,))
-            assert split.test_indices is not None
-            if not any(np.array_equal(split.test_indices, test) for test in tests):
+            test = np.asarray(split.indices.test)
+            if not any(np.array_equal(test, other) for other in tests):
                 break
         else:
             raise SplitError(
@@ -159,7 +164,7 @@ def _make_splits(design: StudyDesign, images: ImageSet, own_test: ImageSet | Non
                 f"{counted(len(np.unique(images.groups)), 'group')}; lower split.repeats"
             )
         splits.append(split)
-        tests.append(split.test_indices)
+        tests.append(test)
     for label, name in enumerate(images.classes):
         if len({tuple(test[images.labels[test] == label]) for test in tests}) == 1:
             raise SplitError(
@@ -199,11 +204,16 @@ def _make_split(
             ) from error
         pool, chooses = pool[rest], pool[aside]
     subsets = [
-        Subset(size, draw, indices, images.subset(indices))
+        Subset(size=size, draw=draw, indices=tuple(indices.tolist()))
         for draw in draws
         for size, indices in nested_subsets(images, pool, plan.sizes, draw, seed).items()
     ]
-    return StudySplit(subsets, tested, test, None if chooses is None else images.subset(chooses), chooses)
+    indices = SplitIndices(
+        test=None if test is None else tuple(test.tolist()),
+        validation=None if chooses is None else tuple(chooses.tolist()),
+        subsets=tuple(subsets),
+    )
+    return StudySplit(indices, tested, None if chooses is None else images.subset(chooses))
 
 
 def _naive(design: StudyDesign, images: ImageSet) -> StudySplit | None:
@@ -214,7 +224,8 @@ def _naive(design: StudyDesign, images: ImageSet) -> StudySplit | None:
     _, alone = np.unique(images.images.reshape(len(images), -1), axis=0, return_inverse=True)
     alone_each = replace(images, groups=alone.astype(np.int64))
     careless = _make_split(design, alone_each, design.split.seed, range(design.split.draws))
-    return replace(careless, subsets=[subset for subset in careless.subsets if subset.size in sizes])
+    chosen = tuple(subset for subset in careless.subsets if subset.size in sizes)
+    return replace(careless, indices=careless.indices.model_copy(update={"subsets": chosen}))
 
 
 def _prepared(

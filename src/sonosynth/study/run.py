@@ -4,17 +4,18 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from sonosynth.core.device import provenance
 from sonosynth.core.files import atomic_file, locked, remove_temporary_files, write_json
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.prepared_folder import source_fingerprint
-from sonosynth.study.cells import AnyCell, StudySplit, TrainCell
+from sonosynth.study.cells import AnyCell, TrainCell
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.engines.local import Tell, in_workers
 from sonosynth.study.prepared import StudyData, prepare_study, read_test_set
 from sonosynth.study.run_cell import do_cell
+from sonosynth.study.splits import SPLIT_JSON, splits_to_dict
 from sonosynth.study.store import Store
 
 TABLES_SHARE = 0.02  # of the time that may go into writing tables before the study has ended
@@ -140,25 +141,14 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
         if design.split.test is not None:
             kept["data"]["test_files"] = source_fingerprint(read_test_set(design.split.test, design))
             kept["data"]["test_fingerprint"] = data.splits[0].held_out.fingerprint()
-        store.save_provenance(kept)
+    store.save_provenance(kept | {"settings": design.model_dump(mode="json")})
     for name, content in data.audit.items():
         with atomic_file(store.directory / "audit" / name) as beside:
             beside.write_bytes(content)
-    parts = [_as_json(split) for split in data.splits]
-    split: dict[str, Any] = parts[0] if design.split.repeats is None else {"repeats": parts}
-    if data.naive is not None:
-        split["naive"] = _as_json(data.naive)
-    write_json(store.directory / "split.json", split)
-    if data.splits[0].test_indices is None and not store.test.is_dir():
+    naive = None if data.naive is None else data.naive.indices
+    indices = tuple(split.indices for split in data.splits)
+    write_json(store.directory / SPLIT_JSON, splits_to_dict(indices, design.split.repeats is not None, naive))
+    if data.splits[0].indices.test is None and not store.test.is_dir():
         data.splits[0].held_out.save(store.test)
     if not store.data.is_dir():
         data.images.save(store.data)
-
-
-def _as_json(split: StudySplit) -> dict[str, Any]:
-    test, validation = split.test_indices, split.validation_indices
-    subsets = [
-        {"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices.tolist()} for s in split.subsets
-    ]
-    chosen_by = {} if validation is None else {"validation": validation.tolist()}
-    return {"test": None if test is None else test.tolist(), **chosen_by, "subsets": subsets}

@@ -21,17 +21,18 @@ from sonosynth.gan.sample import Sampler
 from sonosynth.gan.training.loop import train_mode
 from sonosynth.metrics.distances.kernel import snapshot_distance
 from sonosynth.metrics.scorecard import score
-from sonosynth.metrics.scores import as_json
 from sonosynth.study.cells import (
     AnyCell,
     ClassifyCell,
     FilterCell,
+    NaiveCell,
     ScoreCell,
     SyntheticSource,
     TrainCell,
 )
 from sonosynth.study.engines.local import Tell
 from sonosynth.study.prepared import StudyData
+from sonosynth.study.results import CellResult, ClassifyResult, FilterResult, NaiveResult, ScoreResult, TrainResult
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import SyntheticPool, judge, seed_for
 
@@ -43,7 +44,7 @@ def do_cell(data: StudyData, store: Store, cell: AnyCell, tell: Tell) -> float:
     started = time.perf_counter()
     result = _Work(data, store, partial(tell, cell)).do(cell)
     seconds = time.perf_counter() - started
-    store.save(cell, result | {"seconds": round(seconds, 3)})
+    store.save(cell, result.model_copy(update={"seconds": round(seconds, 3)}))
     if isinstance(cell, TrainCell):
         _drop_states(store.run(cell))
     return seconds
@@ -62,14 +63,14 @@ class _Work:
         self.data, self.store, self.tell = data, store, tell
         self.pool = SyntheticPool(store, data.folders, tell)
 
-    def do(self, cell: AnyCell) -> dict[str, Any]:
+    def do(self, cell: AnyCell) -> CellResult:
         if isinstance(cell, TrainCell):
             return self.train(cell)
         if isinstance(cell, FilterCell):
             return self.filter(cell)
         return self.score(cell) if isinstance(cell, ScoreCell) else self.classify(cell)
 
-    def train(self, cell: TrainCell) -> dict[str, Any]:
+    def train(self, cell: TrainCell) -> TrainResult:
         generation = cell.generation
         assert generation.kimg is not None and generation.mode is not None and generation.seed is not None
         run = self.store.run(cell)
@@ -97,9 +98,9 @@ class _Work:
         record = _training_record(out)
         if generation.patience_kimg is None:
             record["kimg"] = generation.kimg  # as asked for; runs end with a whole batch
-        return {"gallery": str(gallery.relative_to(self.store.directory)), **record}
+        return TrainResult(**cell.identity(), **record, gallery=str(gallery.relative_to(self.store.directory)))
 
-    def score(self, cell: ScoreCell) -> dict[str, Any]:
+    def score(self, cell: ScoreCell) -> ScoreResult:
         subset = self.data.subset_of(cell)
         synthetic = self.pool.to_score(cell, subset).with_classes(self.data.images.classes)
         card = score(
@@ -117,19 +118,19 @@ class _Work:
                 f"{counted(len(synthetic), 'image is', 'images are')} scored where {cell.n_synthetic} were asked for: "
                 "the half of the folder that is for scores allows no more"
             )
-        result: dict[str, Any] = {"scores": [as_json(score) for score in card.scores], "notes": notes}
+        shown = None
         if cell.generation.seed is None:  # no train cell keeps images to look at
             gallery = self.store.gallery(cell)
             if not gallery.is_dir():
                 _first_of_each_class(synthetic, GALLERY_PER_CLASS).save(gallery)
-            result["gallery"] = str(gallery.relative_to(self.store.directory))
-        return result
+            shown = str(gallery.relative_to(self.store.directory))
+        return ScoreResult(**cell.identity(), scores=tuple(card.scores), notes=tuple(notes), gallery=shown)
 
-    def filter(self, cell: FilterCell) -> dict[str, Any]:
+    def filter(self, cell: FilterCell) -> FilterResult:
         subset = self.data.subset_of(cell)
         return judge(cell, subset, self.pool.to_filter(cell, subset), self.store.features, self.tell)
 
-    def classify(self, cell: ClassifyCell) -> dict[str, Any]:
+    def classify(self, cell: ClassifyCell) -> ClassifyResult:
         subset, split = self.data.subset_of(cell), self.data.split_of(cell)
         added: dict[str, Any] = {}
         told: dict[str, Any] = {}
@@ -150,7 +151,8 @@ class _Work:
             progress=lambda done, total: self.tell(done, total, f"step {done} of {total}"),
         )
         n_validation = 0 if split.validation is None else len(split.validation)
-        return result.to_dict() | {"n_validation": n_validation} | told
+        of_kind = NaiveResult if isinstance(cell, NaiveCell) else ClassifyResult
+        return of_kind(**cell.identity(), **result.to_dict(), n_validation=n_validation, **told)
 
 
 def recipe_of(generation: SyntheticSource) -> Recipe:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +12,32 @@ from sonosynth.core.device import provenance
 from sonosynth.core.errors import OutputError, StudyError
 from sonosynth.core.files import atomic_file, check_file_types, is_vacant, remove_file, write_json, write_text
 from sonosynth.core.text import agreeing, counted
+from sonosynth.data.imageset import MANIFEST
 from sonosynth.gan.checkpoint import GENERATOR, STATE
-from sonosynth.metrics.scores import current_names
-from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, NaiveCell, SyntheticSource, format_of, trained_for
+from sonosynth.study.cells import AnyCell, FilterCell, NaiveCell, SyntheticSource, format_of, trained_for
 from sonosynth.study.config import StudyDesign, load_design
-from sonosynth.study.fields import AGAIN, read_object
+from sonosynth.study.results import (
+    AGAIN,
+    COLUMNS,
+    F1_CSV,
+    FILTERS_CSV,
+    PROTOCOLS_CSV,
+    SCORES_CSV,
+    CellResult,
+    ResultFile,
+    Row,
+    read_object,
+    read_result,
+    table_rows,
+)
+from sonosynth.study.splits import SPLIT_JSON
 
 STUDY_FILE = "study.yaml"
-SCORES_CSV = "scores.csv"
-F1_CSV = "f1.csv"
-PROTOCOLS_CSV = "protocols.csv"
-FILTERS_CSV = "filters.csv"
-_FILES = (STUDY_FILE, SCORES_CSV, F1_CSV, PROTOCOLS_CSV, FILTERS_CSV, "plan.json", "provenance.json", "split.json")
+PROVENANCE = "provenance.json"
+IMAGES_CSV, TEST_IMAGES_CSV = "images.csv", "test_images.csv"
+"""The manifests of the prepared images, and of a test set of the user's own, kept beside the tables."""
+_FILES = (STUDY_FILE, *COLUMNS, IMAGES_CSV, TEST_IMAGES_CSV, "plan.json", PROVENANCE, SPLIT_JSON)
 _FOLDERS = ("audit", "cells", "data", "features", "galleries", "pretraining", "runs", "test")
-
-SCORE_COLUMNS = (
-    *("gan", "mode", "size", "draw", "seed", "features", "reference", "class", "metric"),
-    *("value", "low", "high", "real_baseline", "real_baseline_n", "n_real", "n_synthetic", "note"),
-    "truncation",
-)
-F1_COLUMNS = (
-    *("network", "arm", "gan", "mode", "gan_seed", "ratio", "size", "draw", "seed"),
-    *("metric", "value", "n_train", "n_synthetic", "n_test"),
-    *("fill", "filter", "filter_quantile", "truncation", "n_validation"),
-)
-PROTOCOL_COLUMNS = (
-    *("protocol", "network", "arm", "size", "draw", "seed", "metric", "value", "n_train", "n_test"),
-    *("ratio", "fill"),
-)
-FILTER_COLUMNS = (
-    *("gan", "mode", "gan_seed", "truncation", "size", "draw", "filter", "filter_quantile", "class"),
-    *("candidates", "accepted", "acceptance", "threshold"),
-    *("features", "coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage"),
-)
 
 
 class Store:
@@ -55,7 +48,7 @@ class Store:
         self.data = directory / "data"
         self.test = directory / "test"
         self.features = directory / "features"
-        self._provenance = directory / "provenance.json"
+        self._provenance = directory / PROVENANCE
 
     @property
     def has_begun(self) -> bool:
@@ -102,12 +95,18 @@ class Store:
     def result(self, cell: AnyCell) -> Any:
         """Return the result of `cell`, or None if it has not been finished. Raises StudyError if it is damaged."""
         path = self._path(cell)
-        return _object(path, "result")["result"] if path.is_file() else None
+        return read_result(path)[1] if path.is_file() else None
 
-    def save(self, cell: AnyCell, result: dict[str, Any]) -> None:
+    def save(self, cell: AnyCell, result: CellResult) -> None:
         """Store the result of a finished cell, and the machine that made it: a study may have been on several."""
-        content = {"format": cell.format, "cell": cell.describe(), "result": result, "made_on": provenance()}
-        write_json(self._path(cell), content, indent=None)
+        content = ResultFile(
+            kind=cell.kind,
+            format=cell.format,
+            cell=cell.settings(),
+            result=result.model_dump(mode="json", by_alias=True),
+            made_on=provenance(),
+        )
+        write_json(self._path(cell), content.model_dump(), indent=None)
 
     def outdated(self, cells: Sequence[AnyCell]) -> list[str]:
         """Return a line for every kind of cell of which results lie here that an earlier version made.
@@ -170,48 +169,32 @@ class Store:
         write_json(self.directory / "plan.json", {"cells": [self._path(cell).stem for cell in cells]})
 
     def write_tables(self, cells: Sequence[AnyCell]) -> None:
-        """Write `scores.csv` and `f1.csv` from the finished ones of `cells`, in their order.
+        """Write the tables from the finished ones of `cells`, in their order, and what the record needs beside them.
 
-        Where synthetic images are filtered, `filters.csv` says how many pass and what that costs. Where some cells
-        ignore the groups, `protocols.csv` has their scores beside those of the arms without synthetic images on the
-        split of the study.
-        Neither stays where the study file asks for it no longer.
+        `filters.csv` is there where synthetic images are filtered, `protocols.csv` where some cells ignore the groups:
+        it has their scores beside those of the arms without synthetic images on the split of the study. Neither stays
+        where the study file asks for it no longer.
         """
-        scores: list[dict[str, Any]] = []
-        f1: list[dict[str, Any]] = []
-        filters: list[dict[str, Any]] = []
-        protocols: list[dict[str, Any]] = []
-        for cell in cells:
-            result = self.result(cell)
-            if result is None:
-                continue
-            row = cell.describe()
-            if cell.kind == "score":
-                scores += [row | current_names(score) for score in result["scores"]]
-            elif cell.kind == "filter":
-                filters += _filter_rows(row, result)
-            elif isinstance(cell, ClassifyCell):
-                sizes = {name: result[name] for name in ("n_train", "n_synthetic", "n_test", "n_validation")}
-                values = [row | sizes | {"metric": name, "value": value} for name, value in result["metrics"].items()]
-                if not isinstance(cell, NaiveCell):
-                    f1 += values
-                if cell.generation is None:
-                    protocol = "naive" if isinstance(cell, NaiveCell) else "grouped"
-                    protocols += [{"protocol": protocol, **value} for value in values]
-        self._write_table(SCORES_CSV, scores, SCORE_COLUMNS)
-        self._write_table(F1_CSV, f1, F1_COLUMNS)
+        found = [read_result(self._path(cell)) for cell in cells if self._path(cell).is_file()]
+        tables = table_rows(result for _, result in found)
         planned = {cell.kind for cell in cells}
-        for kind, name, rows, columns in (
-            (FilterCell.kind, FILTERS_CSV, filters, FILTER_COLUMNS),
-            (NaiveCell.kind, PROTOCOLS_CSV, protocols, PROTOCOL_COLUMNS),
-        ):
-            if kind in planned:
-                self._write_table(name, rows, columns)
+        wanted = {name for name, rows in tables.items() if rows} | {SCORES_CSV, F1_CSV}
+        for kind, name in ((FilterCell.kind, FILTERS_CSV), (NaiveCell.kind, PROTOCOLS_CSV)):
+            wanted = wanted | {name} if kind in planned else wanted - {name}
+        for name, rows in tables.items():
+            if name in wanted:
+                self._write_table(name, rows)
             else:  # the study file may have asked for it before
                 remove_file(self.directory / name)
+        for folder, name in ((self.data, IMAGES_CSV), (self.test, TEST_IMAGES_CSV)):
+            if (folder / MANIFEST).is_file():
+                write_text(self.directory / name, (folder / MANIFEST).read_text(encoding="utf-8"))
+        machines = Counter(file.machine for file, _ in found)
+        counts = {"planned": len(cells), "finished": len(found), "made_on": dict(machines.most_common())}
+        self.save_provenance(self.provenance() | {"cells": counts})
 
-    def _write_table(self, name: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-        table = pd.DataFrame(rows, columns=list(columns), dtype=object)
+    def _write_table(self, name: str, rows: list[Row]) -> None:
+        table = pd.DataFrame(rows, columns=list(COLUMNS[name]), dtype=object)
         with atomic_file(self.directory / name) as beside:
             table.to_csv(beside, index=False, lineterminator="\n")
 
@@ -222,15 +205,3 @@ def _object(path: Path, key: str, remedy: str = AGAIN) -> dict[str, Any]:
     if not isinstance(content, dict) or key not in content:
         raise StudyError(f"{path} is damaged (it is no object with '{key}'); {remedy}")
     return content
-
-
-def _filter_rows(cell: dict[str, Any], result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a row for all classes together, with what the filter costs in coverage, and one for each class."""
-    candidates = result["candidates"]
-    accepted = {name: len(kept) for name, kept in result["kept"].items()}
-    totals = {"candidates": sum(candidates.values()), "accepted": sum(accepted.values())}
-    yield cell | result | totals | {"class": "all", "threshold": None}
-    for name, count in candidates.items():
-        if count:
-            share = {"acceptance": result["acceptance_by_class"][name], "threshold": result["threshold"][name]}
-            yield cell | share | {"class": name, "candidates": count, "accepted": accepted[name]}

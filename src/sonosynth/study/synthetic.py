@@ -28,6 +28,7 @@ from sonosynth.features.extract import embed
 from sonosynth.gan.sample import Sampler, class_sequence
 from sonosynth.metrics.comparison import MIN_BASELINE
 from sonosynth.metrics.diversity.precision_recall import prdc
+from sonosynth.study import results
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, ScoreCell, TrainCell, trained_for
 from sonosynth.study.store import Store
 
@@ -94,12 +95,12 @@ class SyntheticPool:
         result = self._store.result(cell.filter)
         assert result is not None
         asked = _counts(cell, train)
-        passed = [np.asarray(result["kept"][name], dtype=np.int64) for name in train.classes]
+        passed = [np.asarray(result.kept[name], dtype=np.int64) for name in train.classes]
         notes: list[str] = []
         unfiltered: list[str] = []
         for label, name in enumerate(train.classes):
             if asked[label] and not len(passed[label]):
-                passed[label] = np.arange(result["candidates"][name])
+                passed[label] = np.arange(result.candidates[name])
                 unfiltered.append(name)
                 notes.append(
                     f"none of {len(passed[label])} candidates of class '{name}' passed the filter "
@@ -220,7 +221,7 @@ def seed_for(cell: TrainCell, purpose: str) -> int:
     return seed_of(cell.generation.seed, cell.size, cell.draw, purpose)
 
 
-def judge(cell: FilterCell, train: ImageSet, made: ImageSet, cache: Path, tell: Tell) -> dict[str, Any]:
+def judge(cell: FilterCell, train: ImageSet, made: ImageSet, cache: Path, tell: Tell) -> results.FilterResult:
     """Return the result of a filter cell: which of the candidates `made` pass, how many, and what that costs.
 
     Coverage (Naeem et al. 2020) is the share of training images with a synthetic one near them: of all candidates, of
@@ -250,12 +251,13 @@ def judge(cell: FilterCell, train: ImageSet, made: ImageSet, cache: Path, tell: 
     places = [np.flatnonzero(made.labels == label) for label in range(len(made.classes))]
     kept = [np.flatnonzero(np.isin(place, passed.kept)) for place in places]
     as_many = np.concatenate([place[: len(index)] for place, index in zip(places, kept, strict=True)])
-    return {
-        "kept": {name: index.tolist() for name, index in zip(made.classes, kept, strict=True)},
-        "candidates": made.class_counts,
+    return results.FilterResult(
+        **cell.identity(),
+        kept={name: index.tolist() for name, index in zip(made.classes, kept, strict=True)},
+        candidates=made.class_counts,
         **passed.to_dict(),
         **_coverages(passed, as_many, lambda index: prdc(real, synthetic[index])["coverage"], len(made)),
-    }
+    )
 
 
 def _coverages(

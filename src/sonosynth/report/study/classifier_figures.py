@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sonosynth.analysis.equivalent_real_images import Curve
-from sonosynth.analysis.results import Generator
 from sonosynth.analysis.tables import F1Row, Series
 from sonosynth.report.drawing import STYLE, WIDTH, Picture, colour_of, finish, named_sizes
+from sonosynth.study.results import Generator
 
 _ARMS = {  # marker, line
     "real": ("o", "-"),

@@ -9,10 +9,10 @@ import numpy as np
 from sonosynth.analysis import tables
 from sonosynth.analysis.equivalent_real_images import Curve
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.analysis.results import ClassifierRun, FilterRun, Generator
 from sonosynth.analysis.tables import F1Row, Series
 from sonosynth.core.text import span
 from sonosynth.report.study import classifier_figures
+from sonosynth.study.results import ClassifyResult, FilterResult, Generator
 
 
 def networks(rows: Iterable[F1Row]) -> list[str]:
@@ -53,7 +53,7 @@ def real_n(record: StudyRecord, size: int) -> str:
 
 def on_synthetic(record: StudyRecord) -> list[dict[str, Any]]:
     """Return the scores of classifiers on synthetic images: the smallest, mean and largest of the runs."""
-    grouped: dict[tuple[Series, int], list[ClassifierRun]] = {}
+    grouped: dict[tuple[Series, int], list[ClassifyResult]] = {}
     for series, run in tables.series_of(record, record.on_synthetic):
         grouped.setdefault((series, run.size), []).append(run)
     return [
@@ -71,7 +71,7 @@ def on_synthetic(record: StudyRecord) -> list[dict[str, Any]]:
 
 def filter_rows(record: StudyRecord, order: Sequence[Generator]) -> list[dict[str, Any]]:
     """Return what filters kept: mean over draws and seeds of generators, None where one of them is not known."""
-    grouped: dict[tuple[int, int, str], list[FilterRun]] = {}
+    grouped: dict[tuple[int, int, str], list[FilterResult]] = {}
     for run in record.filters:
         grouped.setdefault((run.size, order.index(run.generator), run.level), []).append(run)
     return [
@@ -80,12 +80,12 @@ def filter_rows(record: StudyRecord, order: Sequence[Generator]) -> list[dict[st
             "generator": order[index],
             "level": level,
             "draws": {r.draw for r in runs},
-            "seeds": {r.seed for r in runs if r.seed is not None},
-            "candidates": {r.candidates for r in runs},
+            "seeds": {r.gan_seed for r in runs if r.gan_seed is not None},
+            "candidates": {sum(r.candidates.values()) for r in runs},
             "acceptance": _mean([r.acceptance for r in runs]),
-            "by_class": [_mean([r.by_class.get(name) for r in runs]) for name in record.data.classes],
+            "by_class": [_mean([r.acceptance_by_class.get(name) for r in runs]) for name in record.data.classes],
             "lost": _mean([r.lost_coverage for r in runs]),
-            "coverage": [_mean([r.coverage[k] for r in runs]) for k in (0, 1)],
+            "coverage": [_mean([r.coverage_accepted for r in runs]), _mean([r.coverage_same_number for r in runs])],
         }
         for (size, index, level), runs in sorted(grouped.items(), key=lambda item: item[0])
     ]

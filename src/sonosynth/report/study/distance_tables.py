@@ -6,12 +6,12 @@ from typing import Any
 
 from sonosynth.analysis import tables
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.analysis.results import Generator, ScoreNote, StudyScore
 from sonosynth.analysis.tables import AT_BASELINE, FRECHET, KERNEL, Distance
 from sonosynth.core.text import span
 from sonosynth.report.study import figures
 from sonosynth.report.study.scorecard_tables import known
 from sonosynth.report.wording import decimals_for, number, or_dash
+from sonosynth.study.results import Generator, NoteRow, ScoreRow
 
 _REFERENCES = {tables.HELD_OUT: "held-out images", tables.TRAIN: "training subset"}
 _METRICS = (FRECHET, FRECHET + AT_BASELINE, KERNEL, KERNEL + AT_BASELINE)
@@ -37,10 +37,10 @@ def _distance_rows(record: StudyRecord, features: str, class_: str, order: Seque
         metric: decimals_for([s.value for s in record.scores if s.metric == metric and s.value is not None])
         for metric in (FRECHET, KERNEL)
     }
-    sheets: dict[tuple[Any, ...], dict[str, StudyScore]] = {}
+    sheets: dict[tuple[Any, ...], dict[str, ScoreRow]] = {}
     references = {tables.HELD_OUT: 0, tables.TRAIN: 1}
 
-    def place(s: StudyScore) -> tuple[Any, ...]:
+    def place(s: ScoreRow) -> tuple[Any, ...]:
         rank = references.get(s.reference, 2), s.reference
         return s.size, rank, order.index(s.generator), s.draw, s.seed or 0
 
@@ -71,7 +71,7 @@ def _distance_rows(record: StudyRecord, features: str, class_: str, order: Seque
     return rows
 
 
-def _score_text(score: StudyScore | None, decimals: int) -> str:
+def _score_text(score: ScoreRow | None, decimals: int) -> str:
     if score is None or score.value is None:
         return "–"
     if score.low is None or score.high is None:
@@ -100,7 +100,7 @@ def other_scores(record: StudyRecord, order: Sequence[Generator]) -> list[dict[s
     ]
 
 
-def told_notes(record: StudyRecord, notes: Sequence[ScoreNote], order: Sequence[Generator]) -> list[str]:
+def told_notes(record: StudyRecord, notes: Sequence[NoteRow], order: Sequence[Generator]) -> list[str]:
     """Return what was told in `notes`, each thing once, with the runs that it was told of."""
     found: dict[str, list[str]] = {}
     for note in notes:

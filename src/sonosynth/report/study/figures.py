@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.analysis.results import Generator, TrainRun
 from sonosynth.analysis.tables import AT_BASELINE, FRECHET, HELD_OUT, KERNEL, TRAIN, Distance
-from sonosynth.data.imageset import ImageSet
+from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.report.drawing import (
     STYLE,
     WIDTH,
@@ -26,6 +26,7 @@ from sonosynth.report.drawing import (
     points,
     size_axis,
 )
+from sonosynth.study.results import Generator, TrainResult
 
 _COLUMNS = 12  # images in a row of a sample grid, at least one a class
 _METRICS = {FRECHET: "Fréchet distance", KERNEL: "Kernel distance"}
@@ -71,29 +72,41 @@ def sample_grid(record: StudyRecord, size: int, order: Sequence[Generator], out:
 
 def _grid_rows(record: StudyRecord, size: int, order: Sequence[Generator]) -> list[tuple[str, ImageSet]]:
     subset = next((s for s in record.subsets if s.size == size), None)
-    if subset is None:
+    pictures = record.directory / "data"
+    if subset is None or not (pictures / MANIFEST).is_file():  # a record of tables alone has no pictures
         return []
     kind = "simulated" if record.simulated else "real"
-    rows = [(f"{kind} images\ntraining subset", record.data.subset(subset.indices))]
+    rows = [
+        (
+            f"{kind} images\ntraining subset",
+            _of_classes(ImageSet.load(pictures), record.data.classes).subset(subset.indices),
+        )
+    ]
     for generator in order:
         run = gallery_run(record, size, generator)
         if run is not None and run.gallery is not None:
-            images = ImageSet.load(run.gallery)
-            known = [name for name in record.data.classes if name in images.classes]
-            shown = images.with_classes(known).resized(record.data.size[0])
-            numbers = np.array([record.data.classes.index(name) for name in known], dtype=np.int64)
-            labels = numbers[shown.labels]
-            whole = ImageSet(shown.images, labels, record.data.classes, shown.groups, shown.ids, shown.synthetic)
+            shown = _of_classes(ImageSet.load(record.directory / run.gallery), record.data.classes)
+            whole = shown.resized(record.data.size[0])
             rows.append((f"{generator.label(order)}\nsynthetic", whole))
     return rows
 
 
-def gallery_run(record: StudyRecord, size: int, generator: Generator) -> TrainRun | None:
+def _of_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
+    """Return the images of `classes` with these numbers; `images` may lack some of them, or have others."""
+    known = [name for name in classes if name in images.classes]
+    shown = images.with_classes(known)
+    numbers = np.array([classes.index(name) for name in known], dtype=np.int64)
+    return replace(shown, labels=numbers[shown.labels], classes=classes)
+
+
+def gallery_run(record: StudyRecord, size: int, generator: Generator) -> TrainResult | None:
     """Return the run whose images the sample grid shows: the lowest draw and seed with a gallery."""
     runs = [
         run
         for run in record.training
-        if (run.generator, run.size) == (generator, size) and run.gallery is not None and run.gallery.is_dir()
+        if (run.generator, run.size) == (generator, size)
+        and run.gallery is not None
+        and (record.directory / run.gallery).is_dir()
     ]
     return min(runs, key=lambda run: (run.draw, run.seed or 0), default=None)
 

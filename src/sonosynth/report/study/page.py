@@ -16,7 +16,6 @@ from sonosynth.analysis.limitations import limitations, unfinished
 from sonosynth.analysis.pairs import pairs
 from sonosynth.analysis.power import WANTED, DetectableDifference, detectable_differences
 from sonosynth.analysis.record import StudyRecord, groups_in_words
-from sonosynth.analysis.results import Generator
 from sonosynth.core.files import write_text
 from sonosynth.core.text import joined, span
 from sonosynth.report.render import render
@@ -26,6 +25,7 @@ from sonosynth.report.study.distance_tables import distance_part, other_scores, 
 from sonosynth.report.study.scorecard_tables import realism_table, worth_table
 from sonosynth.report.wording import listed, or_dash, spent
 from sonosynth.statistics import MIN_DRAWS
+from sonosynth.study.results import Generator
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
 _WRITTEN_OUT = 12  # comparisons listed among the findings; of more, only a summary

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.analysis.results import Generator, StudyScore
 from sonosynth.core.errors import SonosynthError
 from sonosynth.metrics.interpretation import at_baseline_size
 from sonosynth.metrics.metric import Metric, Part, get_metric, list_metrics
 from sonosynth.metrics.scores import ALL, AT_BASELINE, HELD_OUT, PIXELS, TRAIN
 from sonosynth.report.wording import number, or_dash
+from sonosynth.study.results import Generator, ScoreRow
 
 
 def worth_table(record: StudyRecord, features: str, order: Sequence[Generator]) -> dict[str, Any] | None:
@@ -38,9 +38,9 @@ def _columns(*parts: Part) -> list[Metric]:
 def _table(
     record: StudyRecord, columns: Sequence[Metric], features: str, order: Sequence[Generator]
 ) -> dict[str, Any] | None:
-    found: dict[tuple[Any, ...], dict[tuple[str, str, str], StudyScore]] = {}
+    found: dict[tuple[Any, ...], dict[tuple[str, str, str], ScoreRow]] = {}
 
-    def place(s: StudyScore) -> tuple[int, int, int, int]:
+    def place(s: ScoreRow) -> tuple[int, int, int, int]:
         return s.size, order.index(s.generator), s.draw, s.seed or 0
 
     for s in sorted((s for s in record.scores if s.class_ == ALL), key=place):
@@ -64,7 +64,7 @@ def _title(metric: Metric, columns: Sequence[Metric]) -> str:
     return f"{metric.title}{space}{unit}"
 
 
-def _cell(scores: dict[tuple[str, str, str], StudyScore], metric: Metric, features: str) -> dict[str, Any]:
+def _cell(scores: dict[tuple[str, str, str], ScoreRow], metric: Metric, features: str) -> dict[str, Any]:
     """Return the value, at the size m of the baseline where it was recomputed; its interval, the baseline, and m."""
     where = PIXELS if metric.space == "pixels" else features
     reference = HELD_OUT if metric.compares == "real" else TRAIN

@@ -1,0 +1,478 @@
+"""What finished cells leave behind: one model per kind, which writes the JSON file, reads it and gives table rows.
+
+A result is also read back from the rows of the tables, so that a record of tables alone gives the same report. Of what
+makes images or classifiers, nothing is imported here.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sonosynth.core.errors import StudyError
+from sonosynth.core.files import read_json, unreadable_reason
+from sonosynth.metrics.scores import Score
+from sonosynth.study.migration import current_result
+
+Kind = Literal["train", "score", "filter", "classify", "naive"]
+
+SCORES_CSV = "scores.csv"
+F1_CSV = "f1.csv"
+PROTOCOLS_CSV = "protocols.csv"
+FILTERS_CSV = "filters.csv"
+GENERATORS_CSV = "generators.csv"
+PREDICTIONS_CSV = "predictions.csv"
+NOTES_CSV = "notes.csv"
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    SCORES_CSV: (
+        *("gan", "mode", "size", "draw", "seed", "features", "reference", "class", "metric"),
+        *("value", "low", "high", "real_baseline", "real_baseline_n", "n_real", "n_synthetic", "note"),
+        "truncation",
+    ),
+    F1_CSV: (
+        *("network", "arm", "gan", "mode", "gan_seed", "ratio", "size", "draw", "seed"),
+        *("metric", "value", "n_train", "n_synthetic", "n_test"),
+        *("fill", "filter", "filter_quantile", "truncation", "n_validation"),
+    ),
+    PROTOCOLS_CSV: (
+        *("protocol", "network", "arm", "size", "draw", "seed", "metric", "value", "n_train", "n_test"),
+        *("ratio", "fill"),
+    ),
+    FILTERS_CSV: (
+        *("gan", "mode", "gan_seed", "truncation", "size", "draw", "filter", "filter_quantile", "class"),
+        *("candidates", "accepted", "acceptance", "threshold"),
+        *("features", "coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage"),
+    ),
+    GENERATORS_CSV: (
+        *("gan", "mode", "size", "draw", "seed", "kimg", "runs", "seconds", "training_seconds", "img_per_s"),
+        *("parameters_generator", "parameters_discriminator", "gallery"),
+    ),
+    PREDICTIONS_CSV: (
+        *("protocol", "network", "arm", "gan", "mode", "gan_seed", "ratio", "size", "draw", "seed"),
+        *("fill", "filter", "filter_quantile", "truncation", "n_train", "n_synthetic", "n_test", "n_validation"),
+        *("tested_on", "seconds", "labels", "predicted", "confusion"),
+    ),
+    NOTES_CSV: ("about", "gan", "mode", "gan_seed", "truncation", "size", "draw", "text"),
+}
+"""The columns of every table, in their order; a new one stands at the end."""
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+
+_LARGEST = 1 << 30  # bytes
+AGAIN = "remove it and run the study again"
+UNRECORDED = "an earlier version, which did not record it"
+
+
+@dataclass(frozen=True, order=True)
+class Generator:
+    """One family of synthetic images; `mode` is empty for images that were made elsewhere."""
+
+    gan: str
+    mode: str = ""
+    truncation: float = 1.0
+
+    def label(self, among: Iterable["Generator"]) -> str:
+        """Return the name, with the mode where `among` holds the same GAN in another mode."""
+        modes = {g.mode for g in among if g.gan == self.gan} - {self.mode}
+        name = f"{self.gan} ({self.mode})" if modes else self.gan
+        return name if self.truncation == 1 else f"{name}, ψ {self.truncation:g}"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, ser_json_inf_nan="constants")
+
+
+class _OfSubset(_Model):
+    """The training subset that a result is of, by size and draw."""
+
+    size: int
+    draw: int
+
+
+class _OfGenerator(_OfSubset):
+    """Also whose images it is of; `mode` is None for images that were made elsewhere."""
+
+    gan: str
+    mode: str | None = None
+
+    @property
+    def generator(self) -> Generator:
+        """The family of the images."""
+        return _generator(self.gan, self.mode, getattr(self, "truncation", None))
+
+
+def _generator(gan: str, mode: str | None, truncation: float | None) -> Generator:
+    return Generator(gan, mode or "", 1.0 if truncation is None else truncation)
+
+
+class NoteRow(_OfGenerator):
+    """What was told while images of one generator were scored (of their classes, number, copies), or were filtered."""
+
+    about: Literal["scores", "filters"]
+    seed: int | None = Field(None, alias="gan_seed")
+    truncation: float | None = None
+    text: str
+
+
+class TrainResult(_OfGenerator):
+    """One trained generator. `mode` and `seed` are None for images that were made elsewhere.
+
+    Attributes:
+        kimg: thousands of images shown to the discriminator.
+        runs: generators that were trained: one, or one per class.
+        seconds: of the whole cell; `training_seconds` leaves out compiling, snapshots and scoring.
+        img_per_s: images shown per second of training.
+        gallery: folder of some synthetic images, relative to the study directory.
+    """
+
+    kind: ClassVar[Kind] = "train"
+    seed: int | None = None
+    kimg: float | None = None
+    runs: int | None = None
+    seconds: float | None = None
+    training_seconds: float | None = None
+    img_per_s: float | None = None
+    parameters_generator: int | None = None
+    parameters_discriminator: int | None = None
+    gallery: str | None = None
+
+    def rows(self) -> Rows:
+        """Return the rows of this result by table."""
+        return {GENERATORS_CSV: [self.model_dump()]}
+
+
+class ScoreRow(Score, _OfGenerator):
+    """A row of a scorecard in a study: also whose images it is of."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    seed: int | None = None
+    truncation: float | None = None
+
+
+class ScoreResult(_OfGenerator):
+    """The scorecard of one generator's images; `notes` were told meanwhile.
+
+    Images that were made elsewhere have no train cell, so that their `gallery` is named here.
+    """
+
+    kind: ClassVar[Kind] = "score"
+    seed: int | None = None
+    truncation: float | None = None
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
+    gallery: str | None = None
+    seconds: float | None = None
+
+    def rows(self) -> Rows:
+        """Return the rows of this result by table."""
+        whose = self.model_dump(include={"size", "draw", "gan", "mode", "seed", "truncation"})
+        notes = [whose | {"about": "scores", "gan_seed": self.seed, "text": text} for text in self.notes]
+        shown = [] if self.gallery is None else [whose | {"gallery": self.gallery}]
+        scores = [whose | score.model_dump(by_alias=True) for score in self.scores]
+        return {SCORES_CSV: scores, NOTES_CSV: notes, GENERATORS_CSV: shown}
+
+
+class FilterResult(_OfGenerator):
+    """What one filter of synthetic images kept.
+
+    Attributes:
+        candidates: images that were judged, by class; `accepted` how many of them passed.
+        kept: which of them passed, by class; not in tables.
+        acceptance: share that passed, 0 to 1; `acceptance_by_class` of each class.
+        threshold: the limit that was passed, by class; None where there was none to set.
+        features: network in whose features coverage was measured.
+        coverage_all: share of training images with a synthetic one near them, of all candidates;
+            `coverage_accepted` of those that passed, `coverage_same_number` of as many that were not filtered; None
+            where too few passed.
+        lost_coverage: `coverage_all` less `coverage_accepted`.
+    """
+
+    kind: ClassVar[Kind] = "filter"
+    gan_seed: int | None = None
+    truncation: float | None = None
+    filter: str
+    filter_quantile: float | None = None
+    features: str | None = None
+    candidates: dict[str, int]
+    kept: dict[str, list[int]] = Field(default_factory=dict)
+    accepted: dict[str, int | None] = Field(default_factory=dict, exclude=True)
+    acceptance: float
+    acceptance_by_class: dict[str, float | None]
+    threshold: dict[str, float | None] = Field(default_factory=dict)
+    coverage_all: float | None = None
+    coverage_accepted: float | None = None
+    coverage_same_number: float | None = None
+    lost_coverage: float | None = None
+    seconds: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(raw.get("kept"), dict) and "accepted" not in raw:
+            return raw | {"accepted": {name: len(index) for name, index in raw["kept"].items()}}
+        return raw
+
+    @property
+    def level(self) -> str:
+        """The filter in words, as among the factors of classifier runs."""
+        return _filter_level(self.filter, self.filter_quantile)
+
+    def rows(self) -> Rows:
+        """Return the rows of this result by table: one for all classes, with the coverages, and one for each class."""
+        named = {"filter", "filter_quantile"}
+        where = self.model_dump(include={"size", "draw", "gan", "mode", "gan_seed", "truncation"} | named)
+        whole = {"features", "acceptance", "coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage"}
+        totals = {"candidates": sum(self.candidates.values()), "accepted": sum(n or 0 for n in self.accepted.values())}
+        rows = [where | {"class": "all"} | totals | self.model_dump(include=whole)]
+        for name, count in self.candidates.items():
+            if count:
+                share = {"acceptance": self.acceptance_by_class.get(name), "threshold": self.threshold.get(name)}
+                numbers = {"candidates": count, "accepted": self.accepted.get(name)}
+                rows.append(where | {"features": self.features, "class": name} | numbers | share)
+        return {FILTERS_CSV: rows}
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Row]) -> Self:
+        """Return the result whose `rows` these are; which images passed is not in the table."""
+        whole, *of_class = sorted(rows, key=lambda row: row["class"] != "all")
+        by_class = {
+            field: {row["class"]: row[column] for row in of_class}
+            for field, column in (
+                *(("candidates", "candidates"), ("accepted", "accepted"), ("threshold", "threshold")),
+                ("acceptance_by_class", "acceptance"),
+            )
+        }
+        return cls.model_validate(whole | by_class)
+
+
+class ClassifyResult(_OfSubset):
+    """One trained classifier, and what it makes of the test images.
+
+    Attributes:
+        seed: of the classifier.
+        ratio: added images per real one; None where nothing is added.
+        labels: int ``[n_test]``, classes of the images that tested it.
+        probabilities: ``[n_test, C]``, with six decimals; not in tables.
+        predicted: int ``[n_test]``, the class of the highest probability.
+        confusion: int ``[C, C]``, rows true.
+        metrics: scores by name; earlier versions stored fewer of them.
+        n_train: real training images; `n_synthetic` synthetic ones; `n_validation` images that chose its weights.
+        tested_on: "real" for the test set of the study, "synthetic" for synthetic images.
+        unfiltered: classes of which no image passed the filter.
+        notes: what was done where a filter left too few images.
+    """
+
+    kind: ClassVar[Kind] = "classify"
+    network: str
+    arm: str
+    gan: str | None = None
+    mode: str | None = None
+    gan_seed: int | None = None
+    ratio: float | None = None
+    fill: str | None = None
+    filter: str | None = None
+    filter_quantile: float | None = None
+    truncation: float | None = None
+    seed: int
+    labels: tuple[int, ...] = ()
+    probabilities: tuple[tuple[float, ...], ...] = ()
+    predicted: tuple[int, ...] = Field((), exclude=True)
+    confusion: tuple[tuple[int, ...], ...]
+    metrics: dict[str, float | None]
+    n_train: int
+    n_synthetic: int
+    n_test: int = 0
+    n_validation: int = 0
+    tested_on: Literal["real", "synthetic"] = "real"
+    weights_digest: str | None = None
+    step: int | None = None
+    unfiltered: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _predict(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or "predicted" in raw or "probabilities" not in raw:
+            return raw
+        try:
+            probabilities = np.asarray(raw["probabilities"], dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"probabilities are no table of numbers: {error}") from error
+        if probabilities.ndim != 2:
+            raise ValueError("probabilities are not one row for every test image")
+        return raw | {"predicted": probabilities.argmax(axis=1).tolist(), "n_test": len(probabilities)}
+
+    @property
+    def generator(self) -> Generator | None:
+        """The family of its synthetic images; None without any."""
+        return None if self.gan is None else _generator(self.gan, self.mode, self.truncation)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """`predicted` as an array, int ``[n_test]``."""
+        return np.asarray(self.predicted, dtype=np.int64)
+
+    @property
+    def factors(self) -> dict[str, str]:
+        """How the run differs from others of its arm: a level for each of ``fill``, ``filter``, ``validation``."""
+        levels = {} if self.fill is None else {"fill": self.fill}
+        if self.filter is not None:
+            levels["filter"] = _filter_level(self.filter, self.filter_quantile)
+        if self.n_validation:
+            levels["validation"] = "set aside"  # every repeated split has images of its own for that
+        return levels
+
+    def rows(self) -> Rows:
+        """Return the rows of this result by table."""
+        row = self.model_dump(exclude={"probabilities", "labels", "metrics", "confusion", "notes", "unfiltered"})
+        values = [row | {"metric": name, "value": value} for name, value in self.metrics.items()]
+        protocol = "grouped" if self.kind == "classify" else "naive"
+        whole = row | {
+            "protocol": protocol,
+            "labels": _joined(self.labels) if self.tested_on == "synthetic" else None,
+            "predicted": _joined(self.predicted),
+            "confusion": _joined(itertools.chain(*self.confusion)),
+        }
+        found: Rows = {PREDICTIONS_CSV: [whole]}
+        if self.kind == "classify":
+            found[F1_CSV] = values
+            found[NOTES_CSV] = [row | {"about": "filters", "text": text} for text in self.notes]
+        if self.gan is None:
+            found[PROTOCOLS_CSV] = [value | {"protocol": protocol} for value in values]
+        return found
+
+    @classmethod
+    def from_row(cls, row: Row, metrics: Mapping[str, float | None]) -> "ClassifyResult":
+        """Return the result whose row of ``predictions.csv`` this is, with the `metrics` of its rows in ``f1.csv``."""
+        confusion = np.array(_split(row["confusion"]))
+        n_classes = round(len(confusion) ** 0.5)
+        lists = {name: _split(row[name]) for name in ("labels", "predicted")}
+        of_kind = NaiveResult if row["protocol"] == "naive" else ClassifyResult
+        square = confusion.reshape(n_classes, n_classes).tolist()
+        known = {name: value for name, value in row.items() if value is not None}
+        return of_kind.model_validate(known | lists | {"confusion": square, "metrics": metrics})
+
+
+class NaiveResult(ClassifyResult):
+    """One classifier on the split that ignores groups."""
+
+    kind: ClassVar[Kind] = "naive"
+
+
+CellResult = TrainResult | ScoreResult | FilterResult | ClassifyResult
+RESULTS: Mapping[str, type[CellResult]] = {
+    of_kind.kind: of_kind for of_kind in (TrainResult, ScoreResult, FilterResult, ClassifyResult, NaiveResult)
+}
+
+
+def _filter_level(name: str, quantile: float | None) -> str:
+    return name if quantile is None else f"{name} {quantile:g}"
+
+
+def _joined(values: Iterable[int]) -> str:
+    return " ".join(map(str, values))
+
+
+def _split(text: str | None) -> list[int]:
+    return [int(value) for value in str(text).split()] if text is not None else []
+
+
+def read_object(path: Path, remedy: str = AGAIN) -> Any:
+    """Return the content of a JSON file. Raises StudyError, with the `remedy`, if it is missing or damaged."""
+    try:
+        if why := unreadable_reason(path, _LARGEST):  # it would be waited for, and never end
+            raise StudyError(f"{path} is {why}; {remedy}")
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise StudyError(f"{path} is missing; {remedy}") from error
+    except ValueError as error:  # no JSON, or no text
+        raise StudyError(f"{path} is damaged ({error}); {remedy}") from error
+
+
+def validated(model: type[BaseModel], values: Any, path: Path) -> Any:
+    """Return `values` as the `model`. Raises StudyError, which names the file and the field."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "missing":
+            raise StudyError(f"{path} lacks the field '{field}'; {AGAIN}") from error
+        what = f"{field}: {problem['msg']}" if field else problem["msg"]
+        raise StudyError(f"{path} is damaged ({what}); {AGAIN}") from error
+
+
+class ResultFile(_Model):
+    """The file of a finished cell.
+
+    Attributes:
+        kind: of the cell.
+        format: number of the way in which the work was done; see `cells.format_of`.
+        cell: all that decides the result, as it is hashed; earlier versions stored less of it.
+        result: the result.
+        made_on: the machine that made it; None in files of earlier versions.
+    """
+
+    result: dict[str, Any]
+    cell: dict[str, Any]
+    kind: str
+    format: int = 1
+    made_on: dict[str, Any] | None = None
+
+    @property
+    def machine(self) -> str:
+        """The machine and its libraries in words."""
+        return machine_in_words(self.made_on)
+
+
+def read_result(path: Path) -> tuple[ResultFile, CellResult]:
+    """Read the file of a finished cell, also one of an earlier version. Raises StudyError if it is damaged."""
+    content = read_object(path)
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} is damaged (it is no object with 'result'); {AGAIN}")
+    file: ResultFile = validated(ResultFile, current_result(content), path)
+    if file.kind not in RESULTS:
+        raise StudyError(f"{path}: unknown kind of cell '{file.kind}'; another version of sonosynth made it")
+    return file, validated(RESULTS[file.kind], file.result, path)
+
+
+def machine_in_words(machine: Mapping[str, Any] | None) -> str:
+    """Return what of a machine and its libraries may change a result beyond the last digits."""
+    if machine is None:
+        return UNRECORDED
+    versions = machine.get("versions") or {}
+    parts = [machine.get("device"), machine.get("precision")]
+    parts += [f"{name} {versions[name]}" for name in ("sonosynth", "torch") if name in versions]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def table_rows(results: Iterable[CellResult]) -> Rows:
+    """Return the rows of all tables, in the order of `results`."""
+    tables: Rows = {name: [] for name in COLUMNS}
+    for result in results:
+        for name, rows in result.rows().items():
+            tables[name] += rows
+    return tables
+
+
+def results_of_tables(tables: Rows) -> Iterator[CellResult]:
+    """Yield the results whose rows `tables` hold, but for those of scores: their rows stand for themselves."""
+    for row in tables[GENERATORS_CSV]:
+        yield TrainResult.model_validate(row)
+    key = COLUMNS[FILTERS_CSV][: COLUMNS[FILTERS_CSV].index("class")]
+    for _, rows in itertools.groupby(tables[FILTERS_CSV], lambda row: [row[name] for name in key]):
+        yield FilterResult.from_rows(list(rows))
+    key = tuple(name for name in COLUMNS[F1_CSV] if name not in ("metric", "value"))
+    metrics: dict[tuple[Any, ...], dict[str, float | None]] = {}
+    for row in tables[F1_CSV]:
+        metrics.setdefault(tuple(row[name] for name in key), {})[row["metric"]] = row["value"]
+    for row in tables[PREDICTIONS_CSV]:
+        of_row = {} if row["protocol"] == "naive" else metrics.get(tuple(row[name] for name in key), {})
+        yield ClassifyResult.from_row(row, of_row)
