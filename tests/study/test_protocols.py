@@ -118,7 +118,7 @@ def test_a_study_goes_on_without_a_second_audit(finished, source, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("audited again")
 
-    monkeypatch.setattr("sonosynth.study.prepared.audit", never)
+    monkeypatch.setattr("sonosynth.study.prepared.find_problems", never)
     run(out, source, (8, 12), (0, 1), groups="audit")
     assert {path.name: path.read_bytes() for path in out.glob("*.csv")} == before
 
