@@ -109,3 +109,16 @@ def test_images_that_leak_or_stand_for_others_are_refused():
         classify(made(other), test, arm="real", network="tiny", training=SHORT)
     with pytest.raises(LeakageError, match="the test images are marked as synthetic"):
         classify(train, made(other), arm="real", network="tiny", training=SHORT)
+
+
+def test_paths_and_image_sets_give_one_result_that_prints_itself(tmp_path):
+    sets = {"train": blobs(8), "test": blobs(6, seed=1), "synthetic": made(blobs(10, seed=2))}
+    for name, images in sets.items():
+        images.save(tmp_path / name)
+    options = {"arm": "real+synthetic", "ratio": 0.5, "filter_by": "confidence", "network": "tiny", "training": SHORT}
+    here = classify(sets["train"], sets["test"], synthetic=sets["synthetic"], **options)
+    there = classify(tmp_path / "train", str(tmp_path / "test"), synthetic=tmp_path / "synthetic", **options)
+    assert np.array_equal(here.probabilities, there.probabilities) and here.n_synthetic == 8
+    assert here.record() == there.record() and here.record()["filter"]["by"] == "confidence"
+    assert "of 20 synthetic images pass the filter" in here.notes[0]
+    assert str(here).startswith("real+synthetic: 16 real + 8 synthetic training images, 12 test images\n  macro_f1")
