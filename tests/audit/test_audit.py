@@ -62,6 +62,7 @@ def ids(found, members) -> set[str]:
     return {found.report.images[i].item.id for i in members}
 
 
+@pytest.mark.long
 def test_clusters_and_conflicts(found):
     assert [ids(found, c) for c in found.clusters] == [{"b00", "b12"}, {"b01", "b13"}, {"b02", "m12"}, {"m03", "m13"}]
     assert [ids(found, c) for c in found.conflicts] == [{"b02", "m12"}]
@@ -155,6 +156,7 @@ def test_names_with_terminal_codes_are_shown_as_escapes(tmp_path):
     assert told.exit_code == 0 and "\x1b" not in told.output and "red\\x1b[31m" in told.output
 
 
+@pytest.mark.long
 def test_an_audit_may_lie_beside_a_file_of_arrays_and_not_among_images(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "x.npz", images=rng.integers(0, 255, (4, 24, 24), dtype=np.uint8), labels=[0, 0, 1, 1])
@@ -176,6 +178,7 @@ def test_prepare_takes_groups_and_drops_conflicts(folder, tmp_path, found):
     assert "35" in next(line for line in done.output.splitlines() if line.startswith("groups"))
 
 
+@pytest.mark.long
 def test_what_an_audit_left_out_needs_no_row(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
@@ -225,6 +228,7 @@ def test_overlays_can_be_filled_while_preparing(folder, tmp_path):
 # ---------------------------------------------------------------------------------------------------- the parts
 
 
+@pytest.mark.long
 def test_no_association_is_found_where_there_is_none():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 40)

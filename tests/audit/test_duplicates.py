@@ -30,6 +30,7 @@ def pairs(found: list[Duplicate]) -> set[tuple[int, int]]:
     return {(pair.a, pair.b) for pair in found}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", planting.PLANTED)
 def test_planted_copies_are_found_and_nothing_else(kind, unrelated, originals):
     rng = np.random.default_rng(1)
@@ -38,6 +39,7 @@ def test_planted_copies_are_found_and_nothing_else(kind, unrelated, originals):
     assert pairs(found) == {(i, N + i) for i in range(8)}
 
 
+@pytest.mark.long
 def test_words_on_every_image_join_nothing(unrelated):
     burned = [planting.words(picture, "RT AXILLA", (0.1, 0.8)) for picture in unrelated]
     burned = [planting.words(picture, "BREAST 12 MHz", (0.4, 0.03)) for picture in burned]
@@ -107,6 +109,7 @@ def test_tiny_pictures_are_looked_at_without_harm(shape):
     assert find_duplicates([signature(picture), signature(picture.copy())]) == []
 
 
+@pytest.mark.long
 def test_threads_do_not_matter(unrelated, originals):
     rng = np.random.default_rng(2)
     signatures = [*originals, *(signature(planting.jpeg(picture, rng)) for picture in unrelated[:6])]

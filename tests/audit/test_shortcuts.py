@@ -53,6 +53,7 @@ def told(source, out):
     return lines, json.loads((out / "audit.json").read_text())["found"]
 
 
+@pytest.mark.long
 def test_format_that_stands_for_the_class_is_told_everywhere(tmp_path, pictures):
     lines, found = told(written(tmp_path / "set", pictures, as_jpeg_or_png), tmp_path / "audit")
     assert "macro-F1 1.00" in lines[0] and "without looking at tissue" in lines[0]
@@ -65,6 +66,7 @@ def test_format_that_stands_for_the_class_is_told_everywhere(tmp_path, pictures)
     assert '<td class="n">JPEG 100.0 %</td><td class="n">PNG 100.0 %</td>' in page
 
 
+@pytest.mark.long
 def test_an_audit_of_an_older_version_is_still_shown(tmp_path, pictures):
     source = written(tmp_path / "set", pictures, as_jpeg_or_png)
     told(source, tmp_path / "audit")
@@ -75,6 +77,7 @@ def test_an_audit_of_an_older_version_is_still_shown(tmp_path, pictures):
     assert again.exit_code == 0 and "already done" in again.output and "file format" not in again.output
 
 
+@pytest.mark.long
 def test_an_audit_of_a_prepared_set_knows_the_files_it_came_from(tmp_path, pictures):
     source = written(tmp_path / "set", pictures, as_jpeg_or_png)
     made = CliRunner().invoke(app, ["prepare", str(source), "--out", str(tmp_path / "out"), "--size", "32"])
@@ -84,6 +87,7 @@ def test_an_audit_of_a_prepared_set_knows_the_files_it_came_from(tmp_path, pictu
     assert found["shortcut_f1"]["value"] == 1
 
 
+@pytest.mark.long
 def test_a_source_of_one_format_shows_nothing_new(tmp_path, pictures):
     lines, found = told(written(tmp_path / "set", pictures, as_png), tmp_path / "audit")
     assert len(lines) == 1 and found["storage"] == []
@@ -92,6 +96,7 @@ def test_a_source_of_one_format_shows_nothing_new(tmp_path, pictures):
     assert "stored differently" not in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_formats_that_both_classes_have_are_not_accused(tmp_path, pictures):
     def mixed(name, k, picture, path):
         picture.save(f"{path}.jpg", quality=60 + 10 * (k % 4)) if k % 2 else picture.save(f"{path}.png")
@@ -101,6 +106,7 @@ def test_formats_that_both_classes_have_are_not_accused(tmp_path, pictures):
     assert "file format" in {row["name"] for row in found["associations"]}  # shown in the table, as not sure
 
 
+@pytest.mark.long
 def test_quality_of_jpegs_is_told(tmp_path, pictures):
     def two_qualities(name, k, picture, path):
         picture.save(f"{path}.jpg", quality=(35 if name == "a" else 90) + k % 3)
@@ -110,6 +116,7 @@ def test_quality_of_jpegs_is_told(tmp_path, pictures):
     assert found["shortcut_f1"]["value"] == 1
 
 
+@pytest.mark.long
 def test_bit_depth_is_told(tmp_path, pictures):
     def deep(name, k, picture, path):
         stored = np.asarray(picture).astype(np.uint16) * 257
@@ -119,6 +126,7 @@ def test_bit_depth_is_told(tmp_path, pictures):
     assert "bit depth tells the classes apart: 16 bits per channel 100 % of a, 0 % of b" in lines[1]
 
 
+@pytest.mark.long
 def test_png_files_that_were_jpegs_are_found_by_their_size(tmp_path, pictures):
     def once_jpeg(name, k, picture, path):
         if name == "a":
@@ -160,6 +168,7 @@ def test_the_effect_is_that_of_scipy():
     assert row.effect == pytest.approx(association(np.array(table), method="cramer"))
 
 
+@pytest.mark.long
 def test_p_values_of_kinds_are_nominal_where_there_is_no_association():
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 1, 2], 30)
@@ -183,6 +192,7 @@ def test_what_is_not_known_does_not_count():
     assert associations({"file format": kinds}, LABELS, GROUPS, "ab") == []
 
 
+@pytest.mark.long
 def test_the_forest_sees_kinds_and_what_is_not_known():
     kinds = np.where(LABELS == 0, "JPEG", "PNG")
     quality = np.where(LABELS == 0, 75.0, np.nan)

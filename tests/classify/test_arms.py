@@ -97,6 +97,7 @@ def test_arms_train_on_what_their_names_say():
     assert set(DEFAULT_ARMS) < set(ARMS)
 
 
+@pytest.mark.long
 def test_bad_input_is_named():
     train = unbalanced(4, 4)
     for ratio in (0, -1, float("nan"), float("inf")):

@@ -30,6 +30,7 @@ def test_every_arm_learns_an_easy_task_and_repeats_itself(arm):
     assert np.array_equal(first.probabilities, again.probabilities)
 
 
+@pytest.mark.long
 def test_resnet18_learns_an_easy_task_on_the_way_that_is_default():
     scored = classify(blobs(12), blobs(15, seed=1), arm="real+classical", training=TrainingSettings(steps=12, batch=16))
     assert scored.metrics["macro_f1"] > 0.9
@@ -82,6 +83,7 @@ def test_a_training_that_diverged_says_what_to_lower():
         confidence_filter(train, made(blobs(4, seed=3)), network="tiny", training=wild)
 
 
+@pytest.mark.long
 def test_bad_input_is_named():
     train, test = blobs(6), blobs(6, seed=1)
     with pytest.raises(ArmError, match="needs synthetic images"):

@@ -25,6 +25,7 @@ def half_wrong(n: int) -> ImageSet:
     return ImageSet(**{**vars(images), "labels": labels, "synthetic": True})
 
 
+@pytest.mark.long
 def test_confidence_rejects_what_carries_a_wrong_label():
     made = confidence_filter(blobs(15), half_wrong(6), network="tiny", training=SHORT)
     assert not set(made.kept) & set(range(6)) and len(made.kept) > 10
@@ -100,6 +101,7 @@ def test_no_filter_takes_test_images():
         assert {p.name for p in sets} <= {"train", "synthetic"}
 
 
+@pytest.mark.long
 def test_bad_input_is_named():
     train, synthetic = blobs(6), half_wrong(0)
     with pytest.raises(FilterError, match="must be 0 or more and below 1, not 1"):

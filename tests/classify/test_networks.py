@@ -36,6 +36,7 @@ def test_the_pretrained_network_begins_with_the_features_of_imagenet():
         assert network(torch.zeros(1, 1, *shape)).shape == (1, 3)
 
 
+@pytest.mark.long
 def test_dropout_goes_where_a_network_has_it():
     x = torch.randn(2, 1, 64, 64)
     for name in [*NETWORKS, "SEResNet50"]:

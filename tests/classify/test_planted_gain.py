@@ -68,6 +68,7 @@ def test_fresh_images_help_and_copies_are_worth_what_oversampling_is(phantoms):
     assert abs(copies - oversampled) < 0.08
 
 
+@pytest.mark.long
 def test_shuffled_labels_harm(phantoms):
     _, fresh, _ = phantoms
     labels = numpy_generator(0, "shuffled").permutation(fresh.labels)

@@ -58,6 +58,7 @@ def test_all_settings_reach_the_training(folders):
     assert {"brier", "expected_calibration_error", "sensitivity_dark", "specificity_light"} <= set(plain["metrics"])
 
 
+@pytest.mark.long
 def test_synthetic_images_are_filtered_and_drawn_by_class(folders):
     for name in ("confidence", "distance"):
         chosen = ["--synthetic", folders["synthetic"], "--arm", "real+synthetic", "--filter", name, "--ratio", "0.5"]
@@ -69,6 +70,7 @@ def test_synthetic_images_are_filtered_and_drawn_by_class(folders):
         assert "synthetic images pass the filter (dark" in result.stderr
 
 
+@pytest.mark.long
 def test_a_filter_that_leaves_nothing_or_too_little_of_a_class_is_refused(folders, tmp_path):
     made = blobs(20, seed=3)
     dark_alone = np.where(made.labels == 1, 0, 255)[:, None, None].astype(np.uint8)  # "light" images are black
@@ -117,6 +119,7 @@ def test_images_of_a_class_that_training_lacks_are_refused(folders, tmp_path):
         assert f"remove those {option[2:]} images, or train on their class too" in str(problem)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -7,6 +7,7 @@ import pytest
 from sonosynth.__main__ import main
 
 
+@pytest.mark.long
 def test_the_module_is_the_command():
     told = subprocess.run([sys.executable, "-m", "sonosynth", "data", "--help"], capture_output=True, text=True)
     assert told.returncode == 0 and "sonosynth data" in told.stdout and "audit" in told.stdout

@@ -35,6 +35,7 @@ def fast(monkeypatch):
     monkeypatch.setattr(module, "embed", pixels)
 
 
+@pytest.mark.long
 def test_table_file_and_page(tmp_path):
     real, made, held = (save(tmp_path / name, n, n, px=32) for name, n in [("real", 60), ("made", 50), ("held", 44)])
     out, page = tmp_path / "score.json", tmp_path / "score.html"
@@ -95,6 +96,7 @@ def test_copies_are_told(tmp_path):
     assert "held-out images" not in itself.stderr
 
 
+@pytest.mark.long
 def test_exchanged_or_overlapping_sets_are_refused(tmp_path):
     real, made = save(tmp_path / "real", 30, 0), tmp_path / "made"
     rng = np.random.default_rng(5)
@@ -129,6 +131,7 @@ def test_a_cache_that_cannot_be_written_is_told_before_any_work(tmp_path, monkey
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.long
 def test_real_jpeg_and_synthetic_png_are_told_in_table_file_and_page(tmp_path):
     rng = np.random.default_rng(0)
     for role, suffix in (("real", "jpg"), ("held", "jpg"), ("made", "png")):

@@ -68,6 +68,7 @@ def in_two(folder, work, *arguments):
     return [torch.load(folder / f"{index}.pt", weights_only=True) for index in range(2)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_two_processes_compute_what_one_does(name, tmp_path):
     alone = observe(name)
@@ -139,6 +140,7 @@ def command(data, out, *more):
     )
 
 
+@pytest.mark.long
 def test_train_with_devices_and_go_on_with_one(tmp_path):
     data = blobs(10)
     data.save(tmp_path / "data")
@@ -189,6 +191,7 @@ def test_machines_that_do_not_know_each_other_are_told_in_one_line(monkeypatch):
         pass
 
 
+@pytest.mark.long
 def test_devices_that_cannot_share_the_batch_are_told_in_one_line(tmp_path):
     blobs(10).save(tmp_path / "data")
     told = command(tmp_path / "data", tmp_path / "run", "--conditional", "--kimg", "0.016", "--devices", "3")

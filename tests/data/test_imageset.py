@@ -45,6 +45,7 @@ def test_synthetic_images_say_so_in_the_file(tmp_path: Path) -> None:
             assert ("synthetic" in picture.info.get("Source", "")) is synthetic
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ids=st.lists(

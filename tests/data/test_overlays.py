@@ -39,6 +39,7 @@ def test_bare_tissue_has_no_overlays(tissue):
         assert not found.mask(grey.shape).any()
 
 
+@pytest.mark.long
 def test_words_are_read_where_they_stand(tissue):
     found = find_overlays(planting.words(tissue[0], "LEFT BREAST", (0.3, 0.6)))
     assert "".join(found.words).replace(" ", "") == "LEFTBREAST"

@@ -454,6 +454,7 @@ def test_source_fingerprint_sees_contents_labels_and_groups(tmp_path: Path) -> N
     assert len(seen) == 4
 
 
+@pytest.mark.long
 @pytest.mark.real_images
 @pytest.mark.skipif("SONOSYNTH_DATA" not in os.environ, reason="SONOSYNTH_DATA is not set")
 def test_hc18_keeps_its_groups() -> None:

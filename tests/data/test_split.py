@@ -289,6 +289,7 @@ def test_apportionment_of_a_known_case() -> None:
     assert apportion([53, 24, 23], [7], least=0).tolist() == [[3, 2, 2]]
 
 
+@pytest.mark.long
 def test_large_sets_take_no_long() -> None:
     rng = np.random.default_rng(0)
     data = labelled(rng.integers(0, 3, 40_000), rng.integers(0, 30_000, 40_000))

@@ -80,6 +80,7 @@ def test_names_and_shapes_are_those_published_and_make_up_the_size_of_the_file()
     assert 0 < size - 4 * sum(int(np.prod(shape)) for shape in shapes.values()) < 175 * 500  # names and offsets
 
 
+@pytest.mark.long
 def test_features_are_those_of_pytorchs_own_layers(state, network):
     torch.manual_seed(0)
     x = torch.randn(2, 3, 112, 140)
@@ -112,6 +113,7 @@ def test_positions_of_another_grid_lie_where_training_put_them(state, network):
     torch.testing.assert_close(found[0, 1:], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_the_extractor_runs_on_a_file_of_such_weights(tmp_path: Path, state, network, monkeypatch):
     extractor = extractor_on("dinov2", state, tmp_path, monkeypatch)
     images = np.random.default_rng(0).integers(0, 256, (2, 224, 224), dtype=np.uint8)

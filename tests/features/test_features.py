@@ -74,6 +74,7 @@ def test_every_network_is_frozen_built_once_and_of_its_dimension(name, images):
     assert np.isfinite(found).all()
 
 
+@pytest.mark.long
 def test_equal_to_the_published_torchscript(images, reference):
     script = torch.jit.load(str(weights_file("inception")), map_location="cpu").eval()
     with torch.inference_mode():
@@ -83,6 +84,7 @@ def test_equal_to_the_published_torchscript(images, reference):
     assert np.abs(expected).max() > 0.5
 
 
+@pytest.mark.long
 def test_batch_size_does_not_change_the_features(images, reference):
     for batch in (1, 2, 3):
         found = load_features("inception")(images, batch=batch)

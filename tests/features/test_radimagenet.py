@@ -76,6 +76,7 @@ def test_names_and_shapes_are_those_published_and_as_many_as_keras_counts():
     assert sum(int(np.prod(s)) for name, s in shapes.items() if "num_batches" not in name) == 23_587_712
 
 
+@pytest.mark.long
 def test_the_extractor_on_a_file_of_such_weights_gives_what_the_definition_gives(tmp_path, state, monkeypatch):
     extractor = extractor_on("radimagenet", state, tmp_path, monkeypatch)
     images = np.random.default_rng(1).integers(0, 256, (2, 224, 224), dtype=np.uint8)

@@ -85,6 +85,7 @@ def test_an_image_without_texture_has_finite_features():
     assert np.isfinite(load_features("texture")(np.zeros((1, 32, 32), np.uint8))).all()
 
 
+@pytest.mark.long
 @pytest.mark.real_images
 def test_units_are_those_of_the_images_they_are_said_to_be_of(real_images):
     paths = sorted((real_images / "Dataset_BUSI_with_GT").glob("*/*).png"))[::8]

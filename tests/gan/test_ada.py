@@ -139,6 +139,7 @@ def test_transforms_are_applied_independently():
     assert abs(untouched - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
 
 
+@pytest.mark.long
 def test_leaving_a_transform_out_keeps_the_draws_of_the_others():
     x = noise_images(8)
     without = ada_augment(x, 1.0, only("brightness"), draws()) - x
@@ -154,6 +155,7 @@ def test_autocast_does_not_reach_inside():
     assert torch.equal(y, ada_augment(x, 1.0, EVERYTHING, draws()))
 
 
+@pytest.mark.long
 def test_the_host_never_reads_a_value():
     """Fake tensors have no values, so anything that needs one raises."""
     ada_augment(noise_images(), 0.5, EVERYTHING, draws())  # fills the caches of constants with real tensors

@@ -57,6 +57,7 @@ def test_without_a_compiler_nothing_is_begun(small_set, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(NARROW))
 def test_a_compiled_step_is_the_step(name, small_set, traced):
     plain, fast = (

@@ -348,6 +348,7 @@ def test_a_restored_game_goes_on_bit_for_bit():
     assert objective(*straight).state_dict() == {}
 
 
+@pytest.mark.long
 def test_reconstruction_teaches_the_discriminator_to_encode_images():
     generator, discriminator = make_networks(width=8)
     game = objective(generator, discriminator, augmentation=())

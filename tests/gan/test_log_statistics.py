@@ -42,6 +42,7 @@ def short_intervals(monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.04)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at", [[12], [28, 60]])
 def test_a_run_that_is_cut_within_an_interval_logs_what_an_uninterrupted_one_does(
     small_set, tmp_path, short_intervals, at
@@ -57,6 +58,7 @@ def test_a_run_that_is_cut_within_an_interval_logs_what_an_uninterrupted_one_doe
     assert state["interval"]["loss_g"][1] == 5, "steps since 0.08 kimg"
 
 
+@pytest.mark.long
 def test_a_longer_run_logs_what_a_run_of_that_length_does(small_set, tmp_path, short_intervals):
     how = {"conditional": True, "device": CPU}
     straight = train(small_set, ada(), tmp_path / "straight", kimg=0.08, **how)
@@ -67,6 +69,7 @@ def test_a_longer_run_logs_what_a_run_of_that_length_does(small_set, tmp_path, s
     assert {kimg: found[kimg] for kimg in (0.04, 0.08)} == lines(straight)
 
 
+@pytest.mark.long
 def test_a_rollback_after_a_resume_keeps_the_steps_before_it(small_set, tmp_path, short_intervals, monkeypatch):
     how = {"kimg": 0.04, "conditional": True, "device": CPU}
     cut(small_set, tmp_path / "run", 20, **how)
@@ -91,6 +94,7 @@ def test_a_rollback_after_a_resume_keeps_the_steps_before_it(small_set, tmp_path
     assert lines(run)[0.04]["loss_g"] is not None
 
 
+@pytest.mark.long
 def test_a_state_of_an_earlier_version_goes_on(small_set, tmp_path, short_intervals):
     how = {"kimg": 0.04, "conditional": True, "device": CPU}
     cut(small_set, tmp_path / "run", 20, **how)

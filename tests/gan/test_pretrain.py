@@ -67,6 +67,7 @@ def test_the_user_is_told():
     assert announcement(tiny(), ("cyst", "mass"), False) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["stylegan2-diffaug", "fastgan"])
 def test_by_recipe_is_the_same_as_by_hand(name, lesions, tmp_path):
     first = train(phantom(4, 32, 0, lesions.classes), tiny(name), tmp_path / "first", kimg=0.024, conditional=True)
@@ -84,6 +85,7 @@ def test_by_recipe_is_the_same_as_by_hand(name, lesions, tmp_path):
     assert not all(torch.equal(ours[key], value) for key, value in weights(apart).items())
 
 
+@pytest.mark.long
 def test_a_run_cut_anywhere_ends_as_one_that_was_not(lesions, tmp_path):
     arguments = {"conditional": True, "seed": 1}
     straight = train(lesions, pretrained(), tmp_path / "straight", kimg=0.04, **arguments)
@@ -113,6 +115,7 @@ def test_a_run_cut_anywhere_ends_as_one_that_was_not(lesions, tmp_path):
     assert_equal_runs(train(lesions, pretrained(), cut, kimg=0.04, **arguments), straight)
 
 
+@pytest.mark.long
 def test_a_longer_kimg_goes_on_and_needs_no_pretraining_any_more(lesions, tmp_path):
     import shutil
 
@@ -134,6 +137,7 @@ def test_classes_that_no_phantom_has_start_from_an_unconditional_generator(small
     assert "generator.mapping.embed.weight" in told["left"]
 
 
+@pytest.mark.long
 def test_classes_of_one_data_set_share_what_they_can(tmp_path):
     data = blobs(6, classes=("benign", "cyst", "lipoma"))
     train_mode(data, pretrained(), tmp_path / "run", kimg=0.008, mode="per_class")
@@ -143,6 +147,7 @@ def test_classes_of_one_data_set_share_what_they_can(tmp_path):
     assert made.class_counts == {"benign": 2, "cyst": 2, "lipoma": 2}
 
 
+@pytest.mark.long
 def test_seeds_of_pretraining_and_of_the_run_are_apart(lesions, tmp_path):
     runs = {}
     for seed, pretrain_seed in ((0, 0), (1, 0), (0, 1)):
@@ -153,6 +158,7 @@ def test_seeds_of_pretraining_and_of_the_run_are_apart(lesions, tmp_path):
     assert not np.array_equal(*(generate(runs[key], 4).images for key in ((0, 0), (1, 0))))
 
 
+@pytest.mark.long
 def test_runs_of_any_length_share_a_pretraining(lesions, tmp_path):
     recipe = tiny("stylegan2-ada", pretrain_kimg=0.008, pretrain_images=2)
     runs = [
@@ -178,6 +184,7 @@ def test_recipes_without_pretraining_record_nothing_of_it():
     assert {"pretrain_kimg", "pretrain_images", "pretrain_seed"} <= set(pretrained().record())
 
 
+@pytest.mark.long
 def test_a_run_a_class_keeps_its_pretraining_beside_it_whatever_the_class_is_called(tmp_path):
     data = blobs(8, classes=("pretraining", "benign"))
     runs = train_mode(data, pretrained(), tmp_path / "run", kimg=0.004, mode="per_class")

@@ -208,6 +208,7 @@ def test_projections_are_random_and_travel_in_the_state_but_the_backbone_does_no
     assert torch.equal(first.eval()(images), second.eval()(images))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n_classes", "lite"), [(0, False), (2, True)])
 def test_a_game_restored_into_other_players_goes_on_exactly(n_classes, lite):
     straight = Game(seed=0, n_classes=n_classes, lite=lite)
@@ -308,6 +309,7 @@ def test_two_sets_are_judged_together_as_they_are_alone():
     assert not torch.allclose(together, discriminator(images, labels), atol=1e-2)
 
 
+@pytest.mark.long
 def test_classes_change_the_image_and_the_judgement():
     generator, discriminator = (network.eval() for network in make_networks(n_classes=2))
     z, noise = torch.randn(2, 16), torch.zeros(2, 0)

@@ -65,6 +65,7 @@ def assert_shows_grids(run: Path) -> None:
         assert np.array_equal(there, np.asarray(Image.open(path)))
 
 
+@pytest.mark.long
 def test_every_log_line_and_grid_is_shown(small_set, tmp_path):
     with TensorBoard() as track:
         run = train(
@@ -86,6 +87,7 @@ def test_every_log_line_and_grid_is_shown(small_set, tmp_path):
     assert np.diff(times) == pytest.approx(np.diff(seconds), abs=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", [True, False])
 def test_a_killed_and_resumed_run_shows_every_point_once(first, small_set, tmp_path, monkeypatch):
     """The state is saved at 0.04 kimg, the process dies at 0.084, and another one goes on from the state."""
@@ -108,6 +110,7 @@ def test_a_killed_and_resumed_run_shows_every_point_once(first, small_set, tmp_p
     assert_shows_grids(run)
 
 
+@pytest.mark.long
 def test_one_tracker_that_sees_the_log_cut_back_begins_again(small_set, tmp_path):
     def die(done, total, latest):
         if round(done * 1000) == 44:
@@ -121,6 +124,7 @@ def test_one_tracker_that_sees_the_log_cut_back_begins_again(small_set, tmp_path
     assert_shows_grids(run)
 
 
+@pytest.mark.long
 def test_finished_run_keeps_its_event_file(small_set, tmp_path):
     run = train(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True, track=TensorBoard())
     before = [(path, path.read_bytes()) for path in (run / "tensorboard").iterdir()]
@@ -128,6 +132,7 @@ def test_finished_run_keeps_its_event_file(small_set, tmp_path):
     assert [(path, path.read_bytes()) for path in (run / "tensorboard").iterdir()] == before
 
 
+@pytest.mark.long
 def test_steps_that_were_rolled_back_are_no_points(small_set, tmp_path, monkeypatch):
     original = Trainer.step
 
@@ -149,6 +154,7 @@ def test_steps_that_were_rolled_back_are_no_points(small_set, tmp_path, monkeypa
     assert (event.step, event.tensor_proto.string_val[0].decode()) == (20, undone["event"])
 
 
+@pytest.mark.long
 def test_every_class_has_a_run_of_its_own(small_set, tmp_path):
     with TensorBoard() as track:
         train_mode(small_set, tiny(), tmp_path / "run", kimg=0.04, mode="per_class", track=track)
@@ -169,6 +175,7 @@ def test_without_tensorboard_one_line_says_what_to_do(monkeypatch):
         TensorBoard()
 
 
+@pytest.mark.long
 def test_training_needs_no_tensorboard():
     code = "import sys, sonosynth.gan.training.loop; sys.exit('tensorboard' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -40,6 +40,7 @@ def tiny(name: str = "stylegan2-diffaug", **settings):
 LECAM = {"lecam_weight": 0.3, "lecam_decay": 0.9}  # once in every family
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("conditional", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list_gans())
 def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path):
@@ -65,6 +66,7 @@ def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path):
     assert len({image.tobytes() for image in made.images}) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["stylegan2-ada", "fastgan", "projected", "r3gan"])
 def test_lecam_pulls_at_every_discriminator_and_is_absent_where_it_is_off(name, small_set):
     off, on = (
@@ -83,6 +85,7 @@ def test_lecam_pulls_at_every_discriminator_and_is_absent_where_it_is_off(name, 
     assert not torch.equal(plain["loss_d"], regularised["loss_d"])
 
 
+@pytest.mark.long
 def test_interrupt_saves_the_state_and_the_same_call_goes_on(small_set, tmp_path):
     def press_after_the_third_step(done, total, latest):
         if round(done * 1000) == 12:
@@ -108,6 +111,7 @@ def test_an_interrupt_that_is_ignored_stays_so(small_set, tmp_path):
     assert len(told) == 4, "before the first of three steps, and after each"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("last", ["save_state", "save_generator"])
 def test_a_kill_between_the_files_of_a_save_loses_nothing(last, small_set, tmp_path, monkeypatch):
     straight = train(small_set, tiny(), tmp_path / "straight", kimg=0.02, conditional=True)
@@ -125,6 +129,7 @@ def test_a_kill_between_the_files_of_a_save_loses_nothing(last, small_set, tmp_p
     assert (resumed / "generator.safetensors").read_bytes() == (straight / "generator.safetensors").read_bytes()
 
 
+@pytest.mark.long
 def test_finished_run_is_left_alone(small_set, tmp_path):
     run = train(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.s*")}
@@ -132,6 +137,7 @@ def test_finished_run_is_left_alone(small_set, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*.s*")} == before
 
 
+@pytest.mark.long
 def test_log_has_the_contract_keys_and_a_cut_line_does_not_hinder(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.04)
     run = train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
@@ -158,6 +164,7 @@ def test_run_of_another_recipe_or_data_is_refused_and_named(small_set, tmp_path)
         train(small_set, tiny(), tmp_path / "other", kimg=0.004, conditional=True)
 
 
+@pytest.mark.long
 def test_damaged_state_is_one_clear_line(small_set, tmp_path):
     run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     (run / "state.pt").write_bytes(b"not a state")
@@ -202,6 +209,7 @@ def test_images_that_do_not_fit_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_run_that_stays_non_finite_is_rolled_back_and_ends_with_what_to_change(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
     with pytest.raises(DivergenceError, match="for the 4th time; lower learning_rate"):
@@ -211,6 +219,7 @@ def test_a_run_that_stays_non_finite_is_rolled_back_and_ends_with_what_to_change
     assert all("rolled back" in event for event in events)
 
 
+@pytest.mark.long
 def test_one_bad_gradient_is_rolled_back_with_new_draws(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
     clean = train(small_set, tiny(), tmp_path / "clean", kimg=0.08, conditional=True)
@@ -249,6 +258,7 @@ def spoil(monkeypatch, step, times):
     monkeypatch.setattr(Trainer, "step", spoiled)
 
 
+@pytest.mark.long
 def test_a_rollback_leaves_the_moments_of_the_optimiser_for_the_next(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
     spoil(monkeypatch, step=8, times=2)
@@ -257,6 +267,7 @@ def test_a_rollback_leaves_the_moments_of_the_optimiser_for_the_next(small_set, 
     assert [bool(event) for event in events] == [False, True, True, False, False]
 
 
+@pytest.mark.long
 def test_what_is_not_finite_is_not_kept_between_log_lines(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
     spoil(monkeypatch, step=7, times=1)
@@ -285,6 +296,7 @@ def test_every_class_is_checked_before_the_first_is_trained(small_set, tmp_path)
     assert [path.name for path in run.parent.iterdir()] == ["light"]
 
 
+@pytest.mark.long
 def test_what_a_longer_run_keeps_of_a_shorter_one_is_said(small_set, tmp_path):
     recipe = tiny("stylegan2-ada", ada_kimg=None)
     run = train(small_set, recipe, tmp_path / "run", kimg=0.008, conditional=True)
@@ -295,6 +307,7 @@ def test_what_a_longer_run_keeps_of_a_shorter_one_is_said(small_set, tmp_path):
     assert kept_settings(fixed, 0.016, [train(small_set, fixed, tmp_path / "b", kimg=0.008, conditional=True)]) == []
 
 
+@pytest.mark.long
 def test_a_longer_run_goes_on_at_the_pace_of_its_augmentation(small_set, tmp_path):
     recipe = tiny("stylegan2-ada", ada_kimg=None)
     run = train(small_set, recipe, tmp_path / "run", kimg=0.008, conditional=True)
@@ -313,6 +326,7 @@ def test_a_damaged_recipe_is_named(small_set, tmp_path, damaged):
         train(small_set, tiny(), run, kimg=0.008, conditional=True)
 
 
+@pytest.mark.long
 def test_the_best_snapshot_is_kept_and_patience_ends_the_run(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
     values = iter([3.0, 1.0, 2.0, 2.5, 0.5])
@@ -348,6 +362,7 @@ def test_a_short_run_learns_the_brightness_of_its_classes(tmp_path):
     assert means["light"] - means["dark"] > 0.5 * (real["light"] - real["dark"])
 
 
+@pytest.mark.long
 def test_per_class_runs_make_one_set_in_training_proportions(tmp_path):
     data = blobs(12).subset(range(0, 16))
     data = data.subset([*np.flatnonzero(data.labels == 0), *np.flatnonzero(data.labels == 1)[:4]])
@@ -414,6 +429,7 @@ def test_r1_heuristic_is_that_of_the_ada_paper():
     assert make_recipe("stylegan2", r1_gamma=10).r1_gamma_at(256) == 10
 
 
+@pytest.mark.long
 def test_transfer_takes_what_fits_and_lists_the_rest(small_set, tmp_path):
     first = train(small_set.of_class("dark"), tiny(), tmp_path / "first", kimg=0.012, conditional=False)
     second = train(small_set, tiny(), tmp_path / "second", kimg=0.004, conditional=True, start=first)
@@ -440,6 +456,7 @@ def test_balanced_classes_are_shown_equally_often():
         assert len({image.numpy().tobytes() for image in shown}) == 13
 
 
+@pytest.mark.long
 def test_interpolation_is_a_closed_smooth_path(small_set, tmp_path):
     run = train(small_set, tiny("stylegan2"), tmp_path / "run", kimg=0.04, conditional=True)
     path = interpolate(run, 40, class_name="light", seed=2).astype(float)
@@ -451,6 +468,7 @@ def test_interpolation_is_a_closed_smooth_path(small_set, tmp_path):
         interpolate(run, 8, class_name="ligt")
 
 
+@pytest.mark.long
 def test_a_run_a_class_takes_any_class_name(tmp_path):
     data = blobs(6, classes=("a/b", "a_b", "..", "A_B"))
     runs = train_mode(data, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")

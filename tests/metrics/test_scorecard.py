@@ -107,6 +107,7 @@ def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
     assert frechet.high - frechet.low == pytest.approx(width, rel=0.4)
 
 
+@pytest.mark.long
 def test_baseline_sizes_follow_the_protocol(fast):
     train, held_out = image_set({"a": 100}, 0), image_set({"a": 30}, 1)
 
@@ -127,6 +128,7 @@ def test_without_a_baseline_there_is_no_row_at_its_size(fast):
     assert all(row.real_baseline is None and row.real_baseline_n is None for row in rows)
 
 
+@pytest.mark.long
 def test_the_baseline_is_met_by_images_of_the_same_kind_and_not_by_others(fast):
     train, held_out = image_set({"a": 120}, 0), image_set({"a": 120}, 1)
     for metric in ("frechet_distance_at_baseline_n", "kernel_distance_at_baseline_n"):
@@ -241,6 +243,7 @@ class TestFile:
             read_scores(tmp_path / "none.json")
 
 
+@pytest.mark.long
 def test_with_the_real_network_and_its_cache(tmp_path):
     train, synthetic = image_set({"a": 6}, 0, px=32), image_set({"a": 7}, 1, 150, synthetic=True, px=32)
     first = distances(train, synthetic, cache=tmp_path)
@@ -269,6 +272,7 @@ def test_every_metric_is_that_of_its_own_function(fast):
     assert small and all(row.value is None and "too small" in row.note for row in small)
 
 
+@pytest.mark.long
 def test_the_parts_make_up_the_whole_in_one_order(fast):
     sets = image_set({"a": 40}, 0, px=32), image_set({"a": 45}, 1, px=32), image_set({"a": 50}, 2, px=32)
     whole = scorecard(*sets)
@@ -400,6 +404,7 @@ def test_sets_that_differ_in_compression_are_told(fast, train, synthetic, held_o
     assert all(("the sets differ in compression" in row.note) == bool(told) for row in card.scores)
 
 
+@pytest.mark.long
 def test_generated_png_images_of_a_set_that_was_jpeg_are_the_ordinary_case(fast):
     train, held_out = stored(image_set(COUNTS, 0), [JPEG]), stored(image_set(COUNTS, 1), [JPEG])
     made = image_set(COUNTS, 2, synthetic=True)
@@ -424,6 +429,7 @@ def test_chance_differences_in_compression_are_not_told(fast):
     assert told <= 6  # six comparisons at 0.01 each, of which three are conditional on a difference of 10 in quality
 
 
+@pytest.mark.long
 def test_sets_without_record_are_not_judged(fast):
     train = stored(image_set(COUNTS, 0), [JPEG])
     assert not any("compression" in note for note in score(train, image_set(COUNTS, 2)).notes)

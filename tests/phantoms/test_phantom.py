@@ -98,6 +98,7 @@ def test_grey_levels_are_those_of_an_ultrasound_image() -> None:
     assert images[:, SIZE // 10 : SIZE // 2].mean() > 1.3 * images[:, SIZE // 2 :].mean()
 
 
+@pytest.mark.long
 def test_masks_hold_the_mass(masses: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> None:
     assert not simulate("normal", 0, SIZE, seed=0)[1].any()
     for pairs in masses.values():

@@ -219,6 +219,7 @@ def test_masks_show_orientation_and_shape() -> None:
     assert (np.abs(np.log(round_)) < 0.25).all()
 
 
+@pytest.mark.long
 def test_masks_show_the_margin() -> None:
     """Length of the outline over that of a circle of the same area."""
 
@@ -233,6 +234,7 @@ def test_masks_show_the_margin() -> None:
     assert raggedness("spiculated") > 1.2 * smooth
 
 
+@pytest.mark.long
 def test_echo_patterns_are_in_order() -> None:
     levels = []
     for word in ("anechoic", "hypoechoic", "isoechoic", "hyperechoic"):

@@ -98,6 +98,7 @@ def test_components_need_two_of_each_and_pairs():
         variance_components(images.labels, images.groups, a, b[:, :1], 3)
 
 
+@pytest.mark.long
 def test_power_is_as_predicted_in_simulation():
     random, n, size, gain = np.random.default_rng(11), 300, 100, 0.25
     components, differences, found = [], [], 0

@@ -248,6 +248,7 @@ def test_a_clip_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(scan(source).images) == 10 and len(opened) == 2  # frames counted, then decoded
 
 
+@pytest.mark.long
 @settings(max_examples=100, deadline=None)
 @given(
     suffix=st.sampled_from([*sorted(CODECS), ".gif"]),

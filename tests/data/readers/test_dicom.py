@@ -373,6 +373,7 @@ def test_a_deflated_bomb_is_refused_before_it_is_inflated(tmp_path: Path, monkey
         read(path)
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(
     syntax=st.sampled_from([*LOSSLESS, JPEGBaseline8Bit]),

@@ -218,6 +218,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @settings(FUZZ, max_examples=400)
 @given(damaged(TABLE, most=4))
 def test_a_damaged_table_gives_rows_or_a_line(folder: Path, table: bytes) -> None:

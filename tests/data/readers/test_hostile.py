@@ -94,6 +94,7 @@ def test_the_corpus_is_large_and_told_apart() -> None:
     assert len({case.name for case in CASES}) == len(CASES) >= 60
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=case.name, marks=[pytest.mark.slow] if case.large else []) for case in CASES]
 )
@@ -127,6 +128,7 @@ def words(result: Result) -> str:
     return " ".join(result.stdout.split())
 
 
+@pytest.mark.long
 def test_nothing_but_the_line_reaches_the_terminal(tmp_path: Path) -> None:
     names = ("tiff-flip", "tiff-samples", "tiff-tag", "name-not-text-beside")
     cases = [next(case for case in CASES if case.name == name) for name in names]
@@ -147,6 +149,7 @@ def test_json_is_plain_text_whatever_the_names(name: str, tmp_path: Path) -> Non
     assert result.stdout.isascii() and json.loads(result.stdout)["classes"]
 
 
+@pytest.mark.long
 def test_the_corpus_is_the_same_each_time(tmp_path: Path) -> None:
     for case in CASES:
         if not case.large and case.name not in ("npz-bomb", "clip-no-frames"):

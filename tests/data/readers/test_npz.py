@@ -211,6 +211,7 @@ def test_images_that_are_not_there(tmp_path: Path) -> None:
         decode_image(source.items[2])
 
 
+@pytest.mark.long
 @settings(max_examples=200, deadline=None)
 @given(
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=4),

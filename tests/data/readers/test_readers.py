@@ -311,6 +311,7 @@ def test_decode_reads_one_item(tmp_path: Path) -> None:
         assert np.array_equal(decode_image(read_source(tmp_path).items[0]).grey, np.asarray(picture))
 
 
+@pytest.mark.long
 @pytest.mark.real_images
 @pytest.mark.skipif("SONOSYNTH_DATA" not in os.environ, reason="SONOSYNTH_DATA is not set")
 def test_busi_itself() -> None:

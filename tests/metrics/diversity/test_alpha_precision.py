@@ -133,6 +133,7 @@ def test_too_few_images_are_refused():
 
 
 class TestIntervals:
+    @pytest.mark.long
     def test_cover_the_expected_values_at_this_size(self):
         pairs = [(features(50, 8, 2 * s), 0.95 * features(40, 8, 2 * s + 1)) for s in range(100)]
         values = [alpha_precision_from_distances(*joined(x, y)) for x, y in pairs]

@@ -59,6 +59,7 @@ def phantoms() -> tuple[np.ndarray, ...]:
     return train, held_out, fresh[:100]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("with_held_out", [True, False])
 def test_what_was_found_is_kept_and_nothing_is_compared_twice(phantoms, tmp_path, monkeypatch, with_held_out):
     train, held_out, fresh = phantoms
@@ -115,6 +116,7 @@ def test_planted_copies_are_found_at_their_rate(phantoms, percent):
     assert (found.training.nearest[:percent] == sources).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("px", [64, 128])
 def test_every_kind_of_copy_is_clear_of_the_ceiling(phantoms, px):
     train, held_out, fresh = phantoms if px == 64 else sets(px, 8, 7, 2)

@@ -269,6 +269,7 @@ def changed() -> list[dict]:
     return measure(RESOLVED, 8, 80, 3, {name: CHANGES[name] for name in CHANGED})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["frequency", "beam width", "dynamic range", "gain", "attenuation", "scatterer density"]
 )
