@@ -34,7 +34,7 @@ from sonosynth.metrics import scorecard
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.report.study.page import write_report
 from sonosynth.study.config import load_design
-from sonosynth.study.run import run_study
+from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
 
 WORK: tuple[tuple[str, Any, str], ...] = (
@@ -113,7 +113,7 @@ def measure(kimg: float | None, folder: Path) -> list[dict[str, Any]]:
         for part, owner, name in WORK:
             patched.enter_context(mock.patch.object(owner, name, watch.around(part, getattr(owner, name))))
         began = time.perf_counter()
-        run_study(load_design(file), text, Store(folder / "study"), Quiet(), "benchmarks/study_overhead.py")
+        run_design(load_design(file), text, Store(folder / "study"), Quiet(), "benchmarks/study_overhead.py")
         write_report(folder / "study")
         total = time.perf_counter() - began
     start = starting()

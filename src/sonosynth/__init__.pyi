@@ -17,5 +17,8 @@ from .phantoms.phantom import phantom as phantom
 from .phantoms.phantom import phantom_with_masks as phantom_with_masks
 from .report.audit_page import audit as audit
 from .report.study.page import write_report as write_report
+from .report.study.study import run_study as run_study
+from .study.plan import plan_study as plan_study
+from .study.plan import study_status as study_status
 
 __version__: str

@@ -245,7 +245,8 @@ def test_an_interrupt_says_whether_the_command_goes_on(images, run, tmp_path, mo
         "gan.training.loop.train_mode",
         "gan.sample.generate",
         "data.prepared_folder.save_once",
-        "study.config.load_design",
+        "study.plan.load_design",
+        "report.study.study.load_design",
     ):
         monkeypatch.setattr(f"sonosynth.{place}", pressed)
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)

@@ -13,7 +13,7 @@ from image_sets import blobs
 from monitor import Told
 from sonosynth.core.files import read_json
 from sonosynth.study.config import parse_design
-from sonosynth.study.run import run_study
+from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
 from tiny_classifier import tiny_network as tiny_network
 
@@ -37,7 +37,7 @@ def study(folder: Path, out: Path, test: Path) -> Path:
             "steps": 20,
         },
     }
-    run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(out), Told(), "sonosynth study run")
+    run_design(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(out), Told(), "sonosynth study run")
     return out
 
 

@@ -21,10 +21,10 @@ from sonosynth.report.study.page import write_report
 from sonosynth.statistics import f1_intervals, fixed_test_f1
 from sonosynth.study.cells import format_of, needed_by
 from sonosynth.study.config import parse_design
-from sonosynth.study.design_power import design_power
+from sonosynth.study.plan import design_power
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.results import COLUMNS, F1_CSV, FILTERS_CSV
-from sonosynth.study.run import run_study
+from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import SyntheticPool
 from tiny_classifier import tiny_network as tiny_network
@@ -64,7 +64,7 @@ def cells_of(raw: dict):
 
 def run(raw: dict, out: Path) -> Told:
     told = Told()
-    run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(out), told, "sonosynth study run")
+    run_design(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(out), told, "sonosynth study run")
     return told
 
 

@@ -23,7 +23,7 @@ from sonosynth.study.config import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.results import COLUMNS as TABLES
 from sonosynth.study.results import PROTOCOLS_CSV
-from sonosynth.study.run import run_study
+from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
@@ -62,7 +62,7 @@ def run(out: Path, source: Path, sizes=(8,), seeds=(0,), **data) -> Told:
         "classifiers": QUICK | {"arms": ["real", "real+synthetic"], "seeds": list(seeds)},
     }
     monitor = Told()
-    run_study(parse_design(raw, "study"), yaml.safe_dump(raw), Store(out), monitor, "test")
+    run_design(parse_design(raw, "study"), yaml.safe_dump(raw), Store(out), monitor, "test")
     return monitor
 
 

@@ -14,10 +14,9 @@ from sonosynth.core.files import read_json
 from sonosynth.data.imageset import ImageSet
 from sonosynth.report.study.page import write_report
 from sonosynth.study.config import parse_design
-from sonosynth.study.design_power import design_power
-from sonosynth.study.estimate import estimate
+from sonosynth.study.plan import design_power, estimate
 from sonosynth.study.prepared import prepare_study
-from sonosynth.study.run import run_study
+from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
@@ -47,7 +46,7 @@ def plain(source, **split) -> dict:
 @pytest.fixture(scope="module")
 def finished(source, tmp_path_factory):
     directory, raw = tmp_path_factory.mktemp("study") / "repeats", plain(source, repeats=3, sizes=[8])
-    run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(directory), Told(), "sonosynth study run")
+    run_design(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(directory), Told(), "sonosynth study run")
     return directory
 
 

@@ -33,10 +33,10 @@ from sonosynth.data.source import ReadOptions
 from sonosynth.data.split import shared_images
 from sonosynth.gan.sample import generate
 from sonosynth.study.config import StudyDesign, parse_design
-from sonosynth.study.estimate import estimate
+from sonosynth.study.plan import estimate
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.results import COLUMNS, F1_CSV, SCORES_CSV
-from sonosynth.study.run import run_study
+from sonosynth.study.run import run_design
 from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import SyntheticPool
@@ -67,7 +67,7 @@ def plain(source: Path, **changes) -> dict:
 
 def run(raw: dict, directory: Path, workers: int = 1) -> tuple[StudyDesign, Told]:
     design, monitor = parse_design(raw, "study.yaml"), Told()
-    run_study(design, yaml.safe_dump(raw), Store(directory), monitor, "sonosynth study run study.yaml", workers)
+    run_design(design, yaml.safe_dump(raw), Store(directory), monitor, "sonosynth study run study.yaml", workers)
     return design, monitor
 
 
@@ -458,7 +458,7 @@ def test_cells_of_a_recipe_share_its_pretraining_and_a_study_cut_there_goes_on(s
 
     design = parse_design(raw, "study.yaml")
     with pytest.raises(KeyboardInterrupt):
-        run_study(design, yaml.safe_dump(raw), Store(tmp_path / "cut"), Impatient(), "sonosynth study run")
+        run_design(design, yaml.safe_dump(raw), Store(tmp_path / "cut"), Impatient(), "sonosynth study run")
     assert not list((tmp_path / "cut" / "cells").glob("train-*"))
     run(raw, tmp_path / "cut")
     for table in ("scores.csv", "f1.csv"):

@@ -15,7 +15,7 @@ from sonosynth.core.files import locked
 from sonosynth.study.cells import TrainCell, trained_for
 from sonosynth.study.config import parse_design
 from sonosynth.study.prepared import prepare_study
-from sonosynth.study.run import run_study
+from sonosynth.study.run import run_design
 from sonosynth.study.run_cell import do_cell
 from sonosynth.study.store import Store
 from tiny_classifier import QUICK, TINY
@@ -74,7 +74,7 @@ def run(raw: dict, directory: Path, workers: int) -> Log:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, TINY.name, TINY)
         patch.setattr("sonosynth.study.run.do_cell", do_tiny)
-        run_study(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(directory), log, "sonosynth", workers)
+        run_design(parse_design(raw, "study.yaml"), yaml.safe_dump(raw), Store(directory), log, "sonosynth", workers)
     return log
 
 

@@ -46,7 +46,6 @@ def demo(
     from sonosynth.core.files import check_output, write_text
     from sonosynth.data.prepared_folder import save_once
     from sonosynth.phantoms.phantom import phantom
-    from sonosynth.study.config import load_design
 
     phantoms = out / "phantoms"
     check_output(study := out / "study.yaml")
@@ -54,5 +53,5 @@ def demo(
     arguments = {"command": "phantom", "per_class": PER_CLASS, "size": SIZE, "seed": 0}
     save_once(phantoms, arguments, lambda: (phantom(PER_CLASS, SIZE), []))
     write_text(study, demo_study(phantoms))
-    report = run_to_report(load_design(study), study.read_text(encoding="utf-8"), out / "study")
+    report = run_to_report(study, out / "study")
     typer.echo(str(report))

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,47 +35,30 @@ def plan(
     from rich.table import Table
     from rich.text import Text
 
-    from sonosynth.study.cells import TrainCell
-    from sonosynth.study.config import load_design
-    from sonosynth.study.design_power import design_power
-    from sonosynth.study.estimate import COMPILED, estimate
-    from sonosynth.study.prepared import prepare_study
-    from sonosynth.study.run_cell import recipe_of
-    from sonosynth.study.store import Store
+    from sonosynth.study.plan import COMPILED, plan_study
 
-    design = load_design(study)
-    store = Store(out or Path("runs") / design.name)
-    store.check(design)
-    data = prepare_study(design, store)
-    cells = data.cells(design)
-    waiting = store.waiting(cells)
-    to_do = {cell.hash for cell in waiting}
-    costs = estimate(waiting, data)
-    total = sum(cost.seconds for cost in costs)
-    seen = design_power(design, data)
+    found = plan_study(study, out)
     if as_json:
-        described = [cell.settings() | {"done": cell.hash not in to_do} for cell in cells]
-        work = [{"work": c.work, "cells": c.cells, "seconds": round(c.seconds, 1)} for c in costs]
-        whole = {"cells": described, "work": work, "seconds": round(total, 1), "power": seen and seen.to_dict()}
-        typer.echo(json.dumps(whole, indent=1))
+        typer.echo(json.dumps(found.to_dict(), indent=1))
         return
-    for line in [*data.notes, *data.lone_groups, *store.outdated(cells)]:
+    for line in found.notes:
         typer.echo(f"note: {line}")
-    for cell in cells:
+    to_do = found.to_do
+    for cell in found.cells:
         typer.echo(f"{'to do' if cell.hash in to_do else 'done':<6} {cell.hash}  {cell.label()}")
     table = Table("work", "cells", "seconds each", "minutes", title="estimate, from a few steps on this machine")
     for column in table.columns[1:]:
         column.justify = "right"
-    for cost in costs:
+    for cost in found.estimates:
         table.add_row(Text(cost.work), str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
     Console().print(table)
-    typer.echo(f"{len(waiting)} of {counted(len(cells), 'cell')} to do, about {_duration(total)}")
-    for line in seen.lines() if seen else ():
+    cells = counted(len(found.cells), "cell")
+    typer.echo(f"{len(found.waiting)} of {cells} to do, about {_duration(found.seconds)}")
+    for line in found.power.lines() if found.power else ():
         typer.echo(line)
-    trained = [cell.generation for cell in waiting if isinstance(cell, TrainCell)]
-    if any(recipe_of(generation).compiles(generation.kimg or 0.0) for generation in trained):
+    if found.compiles:
         typer.echo(f"note: {COMPILED}")
-    if total > LONG_HOURS * 3600:
+    if found.seconds > LONG_HOURS * 3600:
         typer.echo(
             "warning: that is long for this machine; lower training.kimg, channel_base, data.size, split.sizes or "
             "seeds, or run it on a GPU",
@@ -92,11 +75,7 @@ def run(
     ] = 1,
 ) -> None:
     """Run the study and write its tables and report. Interrupt it at any time: the same command goes on."""
-    from sonosynth.study.config import load_design
-
-    design = load_design(study)
-    report = run_to_report(design, study.read_text(encoding="utf-8"), out or Path("runs") / design.name, workers)
-    typer.echo(str(report))
+    typer.echo(str(run_to_report(study, out, workers)))
 
 
 @app.command()
@@ -106,45 +85,26 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="print the counts as JSON")] = False,
 ) -> None:
     """Say how many cells of the study have their result."""
-    from sonosynth.core.errors import StudyError
-    from sonosynth.study.config import load_design
-    from sonosynth.study.prepared import prepare_study
-    from sonosynth.study.store import Store
+    from sonosynth.study.plan import study_status
 
-    design = load_design(study)
-    store = Store(out or Path("runs") / design.name)
-    store.check(design)
-    if not store.data.is_dir():
-        raise StudyError(
-            f"{store.directory} holds no data/: this study has not begun, or only its results are here; "
-            f"'sonosynth study run {study}' prepares the images"
-        )
-    cells = prepare_study(design, store).cells(design)
-    waiting = store.waiting(cells)
-    to_do = {cell.hash for cell in waiting}
-    counts: dict[str, list[int]] = {}
-    for cell in cells:
-        count = counts.setdefault(cell.kind, [0, 0])
-        count[0] += cell.hash not in to_do
-        count[1] += 1
+    found = study_status(study, out)
     if as_json:
-        typer.echo(json.dumps({kind: {"done": done, "planned": n} for kind, (done, n) in counts.items()}))
+        typer.echo(json.dumps(found.to_dict()))
         return
-    for kind, (done, n) in counts.items():
+    for kind, (done, n) in found.counts.items():
         typer.echo(f"{kind:<9} {done:4d} of {n}")
-    typer.echo(f"next: {waiting[0].label()}" if waiting else "finished")
+    typer.echo(f"next: {found.next_cell.label()}" if found.next_cell else "finished")
 
 
-def run_to_report(design: Any, text: str, directory: Path, workers: int = 1) -> Path:
-    """Run `design`, whose study file reads `text`, in `directory`, with progress, and return the report's path."""
-    from sonosynth.report.study.page import write_report
-    from sonosynth.study.run import run_study
-    from sonosynth.study.store import Store
+def run_to_report(study: Path, out: Path | None, workers: int = 1) -> Path:
+    """Run the study of the file `study`, showing progress, and return the path of its report."""
+    from sonosynth.report.study.study import run_study
 
     monitor = _Display()
     with monitor.progress_display:
-        run_study(design, text, Store(directory), monitor, shlex.join(["sonosynth", *sys.argv[1:]]), workers)
-    return write_report(directory)
+        command = shlex.join(["sonosynth", *sys.argv[1:]])
+        found = run_study(study, out, workers=workers, monitor=monitor, command=command)
+    return found.report()
 
 
 class _Display:

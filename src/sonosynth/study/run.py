@@ -37,7 +37,7 @@ class Monitor(Protocol):
         """The cell has its result; `seconds` is None if it had one already."""
 
 
-def run_study(
+def run_design(
     design: StudyDesign, text: str, store: Store, monitor: Monitor, command: str, workers: int = 1
 ) -> StudyData:
     """Run every cell of `design` that has no result in `store`, and write the tables as it goes.

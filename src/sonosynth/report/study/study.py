@@ -1,0 +1,87 @@
+"""A whole study from Python: run it, and write its report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sonosynth.report.study.page import write_report
+from sonosynth.study.config import StudyDesign, load_design, parse_design
+from sonosynth.study.plan import store_of
+from sonosynth.study.run import Monitor, run_design
+
+
+class _Quiet:
+    """A monitor that tells nothing."""
+
+    def note(self, text: str) -> None:
+        """Tell nothing."""
+
+    def start(self, cell: Any, number: int, total: int) -> None:
+        """Tell nothing."""
+
+    def progress(self, cell: Any, done: float, total: float, text: str) -> None:
+        """Tell nothing."""
+
+    def finish(self, cell: Any, seconds: float | None) -> None:
+        """Tell nothing."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that has run.
+
+    Attributes:
+        design: what was compared.
+        directory: where its tables, results and images are.
+        notes: what was told of the images while they were read.
+    """
+
+    design: StudyDesign
+    directory: Path
+    notes: tuple[str, ...] = ()
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write ``report.html`` and its figures to `out`, or the study directory, and return the page's path."""
+        return write_report(self.directory, None if out is None else Path(out))
+
+
+def run_study(
+    study: str | Path | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    workers: int = 1,
+    monitor: Monitor | None = None,
+    command: str = "sonosynth.run_study",
+) -> Study:
+    """Run every cell of a study that has no result yet, and write its tables as it goes.
+
+    A study that was interrupted goes on where it was, to the identical tables.
+
+    Args:
+        study: a study file, or what would stand in it, as a mapping.
+        out: the study directory; ``runs/NAME``, the name in the study file, if not given.
+        workers: processes that do cells side by side, sharing the GPU or the cores of this machine.
+        monitor: is told how the study goes on; nobody is if not given.
+        command: what is recorded as the origin of the study.
+
+    Raises:
+        SonosynthError: the study file or the images cannot be used, or an output stands in the way; the message says
+            what, where and what to do.
+        KeyboardInterrupt: after the state of a run in training has been saved.
+
+    Example:
+        >>> import sonosynth as ss
+        >>> study = ss.run_study("study.yaml", workers=2)  # doctest: +SKIP
+        >>> study.report()  # doctest: +SKIP
+        PosixPath('runs/my-study/report.html')
+    """
+    if isinstance(study, Mapping):
+        design, text = parse_design(dict(study), "the study"), yaml.safe_dump(dict(study), sort_keys=False)
+    else:
+        design, text = load_design(Path(study)), Path(study).read_text(encoding="utf-8")
+    store = store_of(design, out)
+    data = run_design(design, text, store, _Quiet() if monitor is None else monitor, command, workers)
+    return Study(design, store.directory, tuple(data.notes))
