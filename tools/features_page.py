@@ -3,7 +3,7 @@
 from sonosynth.features.base import FeatureNetwork
 from sonosynth.features.registry import feature_network, list_features
 from sonosynth.features.texture import DISTANCES, LEVELS, PATTERNS, STATISTICS
-from sonosynth.features.weights import FOLDER, DownloadedWeights
+from sonosynth.features.weights import WEIGHTS_FOLDER, DownloadedWeights
 
 OPENING = f"""\
 # Feature networks
@@ -22,8 +22,8 @@ that names the image.
 
 `inception` and `efficientnet-lite0` come inside packages that are installed with sonosynth; `random-conv` and `texture`
 need no weights. `dinov2` and `radimagenet` are downloaded once, when they are first asked for, to the folder that the
-environment variable `{FOLDER}` names, else to the user's cache folder. Offline, put the file there yourself, under its
-published name. The SHA-256 of every file is verified before it is loaded; state dictionaries are read with
+environment variable `{WEIGHTS_FOLDER}` names, else to the user's cache folder. Offline, put the file there yourself,
+under its published name. The SHA-256 of every file is verified before it is loaded; state dictionaries are read with
 `weights_only=True`. Addresses, sizes and checksums of downloads were collected from public descriptions and have not
 been tried against the servers: a checksum that is wrong stops a download, never lets one through.
 

@@ -107,7 +107,7 @@ def test_open_descriptors_are_written_where_they_stand(tmp_path):
     assert (tmp_path / "kept").read_text() == "before text text text after"
     reading = os.open(tmp_path / "kept", os.O_RDONLY)
     for number in (reading, 987):
-        with pytest.raises(OutputError, match="no descriptor that is open for writing"):
+        with pytest.raises(OutputError, match="not a descriptor open for writing"):
             check_output(Path(f"/dev/fd/{number}"))
     os.close(reading)
 

@@ -213,7 +213,7 @@ class _Writer:
             before = self._taken.setdefault(key, (path.as_posix(), is_folder))
             twice = path == place and not folder and path.as_posix() in self.sizes
             if before != (path.as_posix(), is_folder) or twice:
-                raise ArchiveError(f"{self.archive.name}: {name!r} would lie on {before[0]!r}")
+                raise ArchiveError(f"{self.archive.name}: {name!r} would overwrite {before[0]!r}")
         return place
 
 

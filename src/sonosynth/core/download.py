@@ -199,7 +199,7 @@ class _ResumingDownloader:
         if status not in (200, 206):
             raise FetchError(f"{url}: the server answers HTTP {status} {response.reason or ''}".rstrip())
         if url.startswith("https:") and not response.url.startswith("https:"):
-            raise FetchError(f"{url}: the server passes on to {response.url}, which is not encrypted")
+            raise FetchError(f"{url}: the server redirects to {response.url}, which is not encrypted")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise FetchError(f"{url}: the server changes what it sends (Content-Encoding), so it cannot be verified")
         start, total = _range_of(response) if status == 206 else (0, _number(response.headers.get("Content-Length")))

@@ -97,7 +97,7 @@ def _open(path: Path) -> int:
         return _duplicate(path, descriptor)
     what = kind(path)
     if what in ("socket", "block device"):
-        raise OutputError(f"{path} is a {what}, into which no file is written; choose another --out")
+        raise OutputError(f"{path} is a {what}, which cannot take a file; choose another --out")
     try:
         return _open_pipe(path) if what == "pipe" else os.open(path, os.O_WRONLY | os.O_NOCTTY)
     except OSError as error:
@@ -132,7 +132,7 @@ def _duplicate(path: Path, descriptor: int) -> int:
         return os.dup(descriptor)
     except OSError as error:
         raise OutputError(
-            f"{path} is no descriptor that is open for writing ({error.strerror}); choose another --out"
+            f"{path} is not a descriptor open for writing ({error.strerror}); choose another --out"
         ) from error
 
 

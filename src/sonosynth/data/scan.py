@@ -267,7 +267,7 @@ def decode_all(
     source: Source,
     work: Callable[[SourceItem, DecodedImage], _T],
     skip_unreadable: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[SourceReport, list[_T]]:
     """Decode every file once; return the report of `scan` and the value of `work` for each readable file.
 

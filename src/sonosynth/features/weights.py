@@ -14,7 +14,7 @@ from sonosynth.core.types import StageProgress
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-FOLDER = "SONOSYNTH_WEIGHTS"
+WEIGHTS_FOLDER = "SONOSYNTH_WEIGHTS"
 """The environment variable that names the folder of downloaded weights."""
 
 
@@ -94,7 +94,7 @@ class DownloadedWeights:
         except (FetchError, OutputError) as error:
             raise FeatureError(
                 f"the weights of '{name}' cannot be downloaded ({error}); download {self.url} elsewhere, save it as "
-                f"{path} (or in another folder, named by {FOLDER}), and run the same command again"
+                f"{path} (or in another folder, named by {WEIGHTS_FOLDER}), and run the same command again"
             ) from error
 
 
@@ -107,12 +107,12 @@ def weights_folder() -> Path:
     Raises:
         FeatureError: ``SONOSYNTH_WEIGHTS`` names something that is not a folder.
     """
-    named = os.environ.get(FOLDER)
+    named = os.environ.get(WEIGHTS_FOLDER)
     if not named:
         return user_cache() / "weights"
     folder = Path(named).expanduser()
     if folder.exists() and not folder.is_dir():
-        raise FeatureError(f"{FOLDER} is {folder}, which is not a folder; name the folder of the weights files")
+        raise FeatureError(f"{WEIGHTS_FOLDER} is {folder}, which is not a folder; name the folder of the weights files")
     return folder
 
 

@@ -24,6 +24,7 @@ from sonosynth.core.device import (
 from sonosynth.core.errors import ClassError, RunError
 from sonosynth.core.files import atomic_file
 from sonosynth.core.text import did_you_mean
+from sonosynth.core.types import Progress
 from sonosynth.data.imageset import SYNTHETIC_NOTICE, ImageSet, synthetic_png_info
 from sonosynth.data.resize import crop_to_original
 from sonosynth.gan.base import GeneratorNetwork
@@ -101,7 +102,7 @@ def synthesise(
     seed: int,
     truncation: float = 1.0,
     first_class: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Return uint8 images ``[N, H, W]``; image i depends on (seed, its class, i) and the weights alone.
 
@@ -144,7 +145,7 @@ def generate(
     snapshot: Snapshot = "last",
     original_shape: bool = False,
     device: torch.device | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ImageSet:
     """Return `n` synthetic images of a run; to make several sets, `Sampler` reads it only once.
 
@@ -187,7 +188,7 @@ class Sampler:
         seed: int = 0,
         *,
         original_shape: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> ImageSet:
         """Return `n` images; arguments and errors as in the function `generate`."""
         frames = {config.frame for _, config in self._players}

@@ -14,6 +14,7 @@ from sonosynth.audit.findings import write_tables
 from sonosynth.core.errors import ClassError, LeakageError, SonosynthError, SplitError, StudyError
 from sonosynth.core.seeds import seed_of
 from sonosynth.core.text import counted
+from sonosynth.core.types import Progress
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.prepare import prepare_images
@@ -119,9 +120,7 @@ class StudyData:
         return next(self.images_of(s) for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
 
 
-def prepare_study(
-    design: StudyDesign, store: Store | None = None, progress: Callable[[int, int], None] | None = None
-) -> StudyData:
+def prepare_study(design: StudyDesign, store: Store | None = None, progress: Progress | None = None) -> StudyData:
     """Read and prepare the images of `design`, or take them from `store`, and divide them.
 
     Raises:
@@ -228,9 +227,7 @@ def _naive(design: StudyDesign, images: ImageSet) -> StudySplit | None:
     return replace(careless, indices=careless.indices.model_copy(update={"subsets": chosen}))
 
 
-def _prepared(
-    design: StudyDesign, store: Store | None, progress: Callable[[int, int], None] | None
-) -> tuple[ImageSet, dict[str, Any]]:
+def _prepared(design: StudyDesign, store: Store | None, progress: Progress | None) -> tuple[ImageSet, dict[str, Any]]:
     """Return the prepared images, and what `StudyData` says of them."""
     data = design.data
     if store is not None and store.data.is_dir():
@@ -282,7 +279,7 @@ def _grouped(design: StudyDesign, source: Source) -> tuple[Source, list[str]]:
 
 
 def _audited(
-    design: StudyDesign, source: Source, progress: Callable[[int, int], None] | None
+    design: StudyDesign, source: Source, progress: Progress | None
 ) -> tuple[Source, list[str], dict[str, bytes]]:
     """Return `source` with duplicates grouped, lines to tell the user, and the tables of the audit."""
     tell = progress or (lambda done, total: None)
