@@ -166,7 +166,7 @@ def test_two_draws_have_no_p_value_but_a_reason(tmp_path, undrawn):
     assert {c.adjusted for c in found} == {None} and {c.difference.p_value for c in found} == {None}
     _, text = read(write_report(study))
     assert "No p-value: two draws of the training subset: a description, not a test; three are needed." in text
-    assert "could have detected nothing. Three would find a true difference" in text
+    assert "can detect nothing. Three would detect a true difference" in text
     assert "Holm (" not in text and "p, Holm" not in text
 
 
@@ -199,17 +199,17 @@ def test_worth_in_real_images_is_told_only_where_it_is_settled(record, rows, pag
     assert found.settled == (every[0], every[2])
     monkeypatch.setattr(study_pages, "image_equivalences", lambda _: every)
     page, text = parse(page_of(record))
-    start = next(i for i, row in enumerate(page.rows) if "Equal to real alone" in row) + 1
+    start = next(i for i, row in enumerate(page.rows) if "Equivalent real images" in row) + 1
     assert [row[-4:] for row in page.rows[start : start + 4]] == [
         ["> 20", "12 to > 20", "> +10", "more"],
         ["14", "8 to > 20", "+4", "not settled"],
         ["< 10", "< 10", "< 0", "fewer"],
         ["12", "–", "+2", "not settled"],
     ]
-    assert "Of 4 arms and sizes, synthetic images are worth further real ones in 1 and cost some in 1," in text
-    assert "in 2 it is not settled" in text
+    assert "Of 4 arms and sizes, training with synthetic images equals training with more real images in 1" in text
+    assert "In 2 this is not settled" in text
     assert text.count("10 real images with synthetic ones equal") == 2
-    assert "Size 10, resnet18, real+synthetic, stylegan2, 1 synthetic a real image: 10 real images with" in text
+    assert "Size 10, resnet18, real+synthetic, stylegan2, 1 synthetic image per real image: 10 real images with" in text
 
 
 def test_curves_leave_out_sizes_that_lack_draws(tmp_path):
@@ -232,7 +232,7 @@ def test_power_is_of_the_study_itself(record, rows, page_of):
     _, text = parse(page_of(record))
     sizes = f"{small.alone:.3f} (size 10) and {large.alone:.3f} (size 20)"
     assert (
-        f"with a chance of 80% if it is {sizes} in a single test" in text
+        f"with a power of 80% if it is {sizes} in a single test" in text
         and "This follows from the variances of this study itself." in text
     )
 
@@ -245,7 +245,7 @@ def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path, page_of)
     assert found.alone == pytest.approx(minimum_detectable_difference(*fixed_test_error(BUSI_COMPONENTS, 3, 2, groups)))
     assert (found.pairs, found.draws, found.tested_draws) == (0, 1, 3)
     _, text = parse(page_of(record))
-    assert "could have detected nothing" in text and "Variances are those of ResNet-18 on BUSI" in text
+    assert "can detect nothing" in text and "Variances are those of ResNet-18 on BUSI" in text
 
 
 @pytest.mark.parametrize(("seeds", "covered"), [((0,), "test groups"), ((0, 1), "test groups and seeds")])
@@ -280,7 +280,9 @@ def without(study, unfinished):
 def test_planned_draws_are_no_finished_ones(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=5, gans=("fastgan",), sizes=(10, 20))
     _, text = read(write_report(without(study, lambda cell: cell["draw"] > 0)))
-    assert "One draw of the training subset a size" in text and "t over test groups and seeds; with fewer than" in text
+    assert (
+        "One draw of the training subset per size" in text and "t over test groups and seeds; with fewer than" in text
+    )
     assert "as here, intervals cover other test groups and seeds only" in text
     assert ", over test groups and seeds only)" in text and "other draws of this pool" not in text
     assert "Intervals cover other draws" not in text
@@ -301,12 +303,12 @@ def test_draws_that_no_two_arms_share_make_no_test(tmp_path, undrawn):
     record = StudyRecord.load(without(study, lambda cell: cell["draw"] == 2 and cell["arm"] != "real"))
     assert (max(record.finished_draws), record.shared_draws, record.is_tested) == (3, 2, False)
     _, text = read(write_report(study))
-    assert "Two draws of the training subset a size, of some arms more: this supports a description" in text
+    assert "Two draws of the training subset per size, of some arms more: this supports a description" in text
     assert "Intervals of fewer than three draws cover other test groups and seeds; other training subsets" in text
-    assert "Two draws of the training subsets a size, of some arms more: a description of these subsets" in text
+    assert "Two draws of the training subsets per size, of some arms more: a description of these subsets" in text
     assert "Holm’s method over sizes and generators, intervals" not in text and "crossed random factors; s" not in text
     _, text = parse(study_page(replace(record, classifiers=one_arm_a_size(record)), tmp_path / "figures"))
-    assert "No draw of the training subset a size that two arms have in common: this supports" in text
+    assert "No draw of the training subset per size that two arms have in common: this supports" in text
 
 
 def one_arm_a_size(record):
@@ -473,11 +475,11 @@ def test_reviewers_find_their_answers(record, page_of):
     html = page_of(record)
     found = answers(html)
     assert found["How many images?"][0] == "Training 10 and 20; test 30 in 15 groups, the same for every arm."
-    assert found["Which draws and seeds?"][0] == "3 draws a size, GAN seeds 0, classifier seeds 0, 1; split seed 11."
+    assert found["Which draws and seeds?"][0] == "3 draws per size, GAN seeds 0, classifier seeds 0, 1; split seed 11."
     tuned = "Nothing on the test images; each classifier 200 steps, no selection; generators: the last weights."
-    assert found["What was tuned on what?"][0] == tuned
-    assert found["Which test, corrected how?"][0].endswith("; Holm over sizes and generators (4 comparisons).")
-    assert "crossed random factors" in found["How are intervals made?"][0]
+    assert found["What was tuned on which data?"][0] == tuned
+    assert found["Which test, and which correction?"][0].endswith("; Holm over sizes and generators (4 comparisons).")
+    assert "crossed random factors" in found["How are intervals computed?"][0]
     assert found["Which versions?"][0] == "sonosynth 0.1.0, torch 2.13.0, CPU (x86_64, AVX2)."
     page, text = parse(html)
     assert len(found) == 8 and {link for _, link in found.values()} <= page.ids
@@ -495,7 +497,7 @@ def test_other_machines_of_a_record_are_told(record, page_of):
     [
         (
             {"patience_kimg": 20.0},
-            "the last weights, the length of each run chosen by distance to the training subset.",
+            "the last weights, the length of each run chosen by distance to the training subset",
         ),
         ({"snapshot": "best"}, "the weights nearest to the training subset"),
     ],
@@ -503,14 +505,14 @@ def test_other_machines_of_a_record_are_told(record, page_of):
 def test_that_patience_chose_the_length_of_runs_is_told(record, page_of, training, told):
     changed = record.design.training.model_copy(update=training)
     html = page_of(replace(record, design=record.design.model_copy(update={"training": changed})))
-    assert answers(html)["What was tuned on what?"][0].endswith(f"; generators: {told}.")
+    assert answers(html)["What was tuned on which data?"][0].endswith(f"; generators: {told}.")
 
 
 def test_dropped_duplicates_are_told_first(record, page_of):
     note = "19 images dropped: copies that carry different labels"
     data = record.provenance["data"] | {"notes": [*record.provenance["data"]["notes"], note]}
     told, link = answers(page_of(replace(record, provenance={**record.provenance, "data": data})))[
-        "Grouped? Duplicates?"
+        "How are groups and duplicates handled?"
     ]
     assert told.endswith(f"; {note}.") and link == "data"
 
@@ -540,7 +542,7 @@ def test_a_ratio_to_a_score_near_zero_is_told_as_no_ratio(record, rows, page_of,
     assert "below 100 real images: the largest relative" in parse(page_of(record))[1]
     unbounded = [replace(c, difference=replace(c.difference, relative=None)) for c in found]
     monkeypatch.setattr(study_pages, "contrasts", lambda *_: unbounded)
-    told = "no figure of our own, because the F1 of real images alone is nowhere clearly above zero"
+    told = "no figure from this study, because the F1 of real images alone is nowhere clearly above zero"
     assert told in parse(page_of(record))[1]
     monkeypatch.setattr(study_pages, "contrasts", lambda *_: [])
     assert "holds no such finished pair" in parse(page_of(record))[1]

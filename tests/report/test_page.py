@@ -57,7 +57,7 @@ def test_a_recipe_is_shown_with_the_length_and_mode_of_the_study(report):
 
 def test_provenance_says_how_many_runs_an_hour(report):
     _, text = read(report)
-    assert "median 12.5 s, 288 an hour in one process" in text
+    assert "median 12.5 s, 288 per hour in one process" in text
 
 
 def test_figures_stand_on_disk_too(report):
@@ -119,7 +119,7 @@ def test_findings_are_careful(report):
     assert "supports a description of these subsets, not a test" in text
     assert "chosen after the fact" in text
     assert "reference claims, not targets" in text and "64.2" in text and "15.3" in text
-    assert "stylegan2-diffaug has a kernel distance of" in text
+    assert "stylegan2-diffaug has a KID of" in text
     assert "8 comparisons of an arm with synthetic images against the same arm without them" in text
     assert "is not finished" not in text and "phantom" not in text
     assert "steps: 200" in text and "channel_max:" in text  # the study file, and what it leaves to defaults
@@ -167,9 +167,9 @@ def test_the_published_distance_is_compared_in_its_own_features(tmp_path, undraw
         others = [row | {"features": "efficientnet-lite0", "value": 1.0} for row in content["result"]["scores"]]
         write_json(path, content | {"result": {"scores": others + content["result"]["scores"]}})
     _, text = read(write_report(study))
-    assert "held-out images in efficientnet-lite0 features, which is unbiased" in text
-    assert "Fréchet distance in inception features to the held-out images, relative to stylegan2 at the same" in text
-    assert "Reduction of the Fréchet distance against stylegan2. In inception features" in text
+    assert "By kernel distance to the held-out images in efficientnet-lite0 features, which is unbiased" in text
+    assert "FID in inception features to the held-out images, relative to stylegan2 at the same" in text
+    assert "Reduction of the FID against stylegan2. In inception features" in text
 
 
 def test_a_generator_of_another_mode_is_named_as_the_reason(tmp_path, undrawn):
@@ -211,11 +211,13 @@ def test_the_order_of_generators_is_settled_only_where_intervals_lie_apart(tmp_p
             write_json(path, content | {"result": {"scores": scores}})
         return read(write_report(study))[1]
 
-    first = "Size 20: stylegan2 has a kernel distance of 0.0250 [0.0200, 0.0300], the smallest of 2 generators; next is"
+    first = "Size 20: stylegan2 has a KID of 0.0250 [0.0200, 0.0300], the smallest of 2 generators; next is"
     apart = sentence(stylegan2=(0.02, 0.03), fastgan=(0.04, 0.06))
     assert f"{first} fastgan with 0.0500 [0.0400, 0.0600]. Its interval does not overlap that of any other." in apart
+    assert "Verdict. Closest to the held-out images by KID: stylegan2 at size 20. " in apart
     touching = sentence(stylegan2=(0.02, 0.03), fastgan=(0.03, 0.07))
     assert "Its interval overlaps that of fastgan: their order is not settled." in touching
+    assert "by KID: stylegan2 at size 20; not settled at size 20. " in touching
 
 
 def test_baselines_of_other_numbers_of_images_stand_at_their_own_marks():
@@ -260,8 +262,8 @@ def test_a_page_with_real_images_says_so(report, tmp_path, undrawn):
 def test_without_any_generator(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=(), arms=("real", "real+classical"))
     page, text = read(write_report(study))
-    assert "No generator has finished" not in text and "no figure of our own" in text
-    assert "Classifiers (resnet18) were trained for 200 steps each" in text and "one run of a generator" not in text
+    assert "No generator has finished" not in text and "no figure from this study" in text
+    assert "Classifiers (resnet18) were trained for 200 steps each" in text and "runs of one generator" not in text
     assert "samples" not in page.ids and "distances" not in page.ids and "classifiers" in page.ids
 
 
@@ -364,7 +366,7 @@ def test_what_was_told_while_images_were_scored_is_listed(tmp_path, undrawn):
 def test_two_draws_two_ratios_and_classes_apart(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=2, ratios=(0.5, 2.0), per_class=True, gans=("fastgan",), sizes=(20,))
     page, text = read(write_report(study))
-    assert "Two draws of the training subset a size" in text
+    assert "Two draws of the training subset per size" in text
     assert "Distances, inception features, class malignant." in text
     rows = [row for row in page.rows if row[:3] == ["real+synthetic", "fastgan", "2"]]
     assert rows[0][3:5] == ["20 / 40", "0, 1 / 0, 1 / 0"]

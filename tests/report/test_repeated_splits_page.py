@@ -75,7 +75,7 @@ def test_page_speaks_of_splits(study, undrawn):
     _, text = read(write_report(study))
     assert "{{" not in text and not re.search(r"[a-z]\.[A-Z]", text)
     assert f"were divided at random {SPLITS} times" in text
-    assert f"In each of {SPLITS} splits, all arms were judged on the same 30 test images" in text
+    assert f"In each of {SPLITS} splits, all arms were evaluated on the same 30 test images" in text
     assert "Nadeau and Bengio 2003" in text and "crossed random factors" not in text
     assert "Corrected resampled t test, paired by split; Holm over sizes and generators" in text
     assert "test set, split 4" in text and "training, size 20, split 4" in text

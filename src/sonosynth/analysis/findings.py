@@ -41,6 +41,11 @@ class Ranking:
     distances: tuple[Distance, ...]
     unsettled: tuple[Generator, ...]
 
+    @property
+    def compared(self) -> bool:
+        """Whether there is more than one generator."""
+        return len(self.distances) > 1
+
 
 @dataclass(frozen=True)
 class Tally:

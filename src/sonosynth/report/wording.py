@@ -52,12 +52,12 @@ def decimals_for(values: Sequence[float]) -> int:
 
 
 def spent(noun: str, seconds: Sequence[float]) -> str:
-    """Return how long runs took together and each, and how many an hour that is, one after another."""
+    """Return how long runs took together and each, and how many per hour that is, one after another."""
     each = float(np.median(seconds)) if seconds else 0.0
     if not each:
         return f"{noun} runs: time not known"
     runs, minutes = counted(len(seconds), f"{noun} run"), sum(seconds) / 60
-    return f"{runs}: {minutes:.1f} minutes, median {each:.1f} s, {3600 / each:.0f} an hour in one process"
+    return f"{runs}: {minutes:.1f} minutes, median {each:.1f} s, {3600 / each:.0f} per hour in one process"
 
 
 def listed(values: Iterable[int]) -> str:
