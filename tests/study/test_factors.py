@@ -111,6 +111,7 @@ def test_levels_that_are_added_leave_the_cells_of_the_others_alone(folder):
     assert same == {cell.hash for cell in many if cell.kind in ("score", "filter")}
 
 
+@pytest.mark.long
 def test_the_table_of_scores_names_every_factor(finished):
     table = pd.read_csv(finished / "f1.csv")
     assert tuple(table.columns) == COLUMNS[F1_CSV]
@@ -140,6 +141,7 @@ def test_filters_tell_what_passes_and_what_that_costs(finished):
     assert len(f1) == 4 and f1.n_synthetic.le(f1.ratio * 12).all()
 
 
+@pytest.mark.long
 def test_tables_of_what_a_study_no_longer_asks_for_do_not_stay(folder, tmp_path):
     asked = plain(
         folder, {"naive": True}, arms=["real", "real+synthetic"], filters="distance", ratios=[1], fill="balanced"
@@ -218,6 +220,7 @@ def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, 
     assert note.endswith("from 24 synthetic images to 9")
 
 
+@pytest.mark.long
 def test_a_class_that_a_filter_empties_is_used_unfiltered_and_that_is_said(folder, tmp_path, monkeypatch):
     def nothing_light(train, made, *_, **__):
         return _filtered(made, (made.labels == 0) | (train.classes[1] != "light"), np.zeros(2))
@@ -268,6 +271,7 @@ def test_a_filter_without_groups_enough_is_refused_before_anything_runs(folder, 
     assert cells_of(raw | {"classifiers": raw["classifiers"] | {"arms": ["real", "synthetic-only"]}})
 
 
+@pytest.mark.long
 def test_images_made_elsewhere_are_scored_in_the_proportions_of_the_training_images(folder, tmp_path):
     def scored(made: Path, n: int) -> tuple[dict[str, int], list[str]]:
         raw = plain(folder, networks=[], gans=[{"folder": str(made), "name": "theirs"}])
@@ -320,6 +324,7 @@ def test_the_naive_split_may_stand_at_one_size(folder):
     assert sum(cell.kind == "classify" for cell in cells) == 2 * 5
 
 
+@pytest.mark.long
 def test_truncation_needs_no_second_generator_and_narrows_images(folder, tmp_path):
     raw = plain(folder, training={"truncation": [1.0, 0.0]}, gans=[GAN], arms=["real+synthetic"], filters="none")
     raw["classifiers"] |= {"ratios": [1], "fill": "proportional"}
@@ -382,6 +387,7 @@ def two_groups(folder, tmp_path, sizes):
     return raw | {"data": {"source": str(tmp_path / "real"), "size": 32}}
 
 
+@pytest.mark.long
 def test_a_class_of_one_training_group_is_told_in_one_line(folder, tmp_path):
     raw = two_groups(folder, tmp_path, [8, 12])
     data = prepare_study(parse_design(raw, "study.yaml"))

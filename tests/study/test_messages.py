@@ -42,6 +42,7 @@ def takes_a_while(task, tell):
     return 0.0
 
 
+@pytest.mark.long
 def test_a_message_that_comes_after_the_result_is_not_passed_on():
     tasks = [Task("early", tells_after_its_end), Task("long", takes_a_while)]
     under_way, told = set(), []

@@ -72,6 +72,7 @@ def finished(source, tmp_path_factory):
     return out, run(out, source, (8, 12), (0, 1), groups="audit")
 
 
+@pytest.mark.long
 def test_duplicates_stay_on_one_side_and_conflicts_are_dropped(finished):
     out, monitor = finished
     assert any(
@@ -94,6 +95,7 @@ def test_the_naive_split_breaks_groups_and_is_as_large(finished):
     assert [(s["size"], s["draw"]) for s in naive["subsets"]] == [(s["size"], s["draw"]) for s in split["subsets"]]
 
 
+@pytest.mark.long
 def test_both_protocols_stand_side_by_side(finished):
     out, _ = finished
     table = pd.read_csv(out / "protocols.csv")

@@ -50,6 +50,7 @@ def finished(source, tmp_path_factory):
     return directory
 
 
+@pytest.mark.long
 def test_no_image_of_a_split_is_on_both_sides(finished):
     parts = read_json(finished / "split.json")["repeats"]
     assert len({tuple(part["test"]) for part in parts}) == 3
@@ -69,6 +70,7 @@ def test_everything_is_judged_by_the_test_images_of_its_split(finished):
     assert len(trained) == 3 and len({cell["subset"] for cell in trained}) == 3
 
 
+@pytest.mark.long
 def test_tables_and_report_come_out(finished):
     f1 = pd.read_csv(finished / "f1.csv")
     assert set(f1["draw"]) == {0, 1, 2}
@@ -83,6 +85,7 @@ def test_another_number_of_splits_keeps_the_first_ones(source):
     assert [s.indices for s in many.subsets[:6]] == [s.indices for s in few.subsets]
 
 
+@pytest.mark.long
 def test_the_plan_says_what_splits_can_see(source):
     design = parse_design(plain(source, repeats=5), "study.yaml")
     data = prepare_study(design)

@@ -78,6 +78,7 @@ def finished(source, tmp_path_factory) -> Path:
     return directory
 
 
+@pytest.mark.long
 def test_tables_have_the_contract_columns_and_a_row_for_every_cell(finished):
     scores, f1 = pd.read_csv(finished / "scores.csv"), pd.read_csv(finished / "f1.csv")
     assert tuple(scores.columns) == COLUMNS[SCORES_CSV]
@@ -110,6 +111,7 @@ def results_alone(finished, tmp_path) -> Path:
     return kept
 
 
+@pytest.mark.long
 def test_a_study_goes_on_from_its_results_alone(source, finished, results_alone):
     _, monitor = run(plain(source), results_alone)
     assert sorted(monitor.fresh) == ["classify", "score", "train"]
@@ -164,6 +166,7 @@ def test_a_test_set_of_ones_own_that_changed_is_not_gone_on_with(source, tmp_pat
         run(raw, directory)
 
 
+@pytest.mark.long
 def test_the_same_pixels_in_other_files_are_gone_on_with(source, results_alone, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(source, copy)
@@ -195,6 +198,7 @@ def test_scored_and_classifier_images_differ(source, finished):
     assert not shared_images(scored, used)
 
 
+@pytest.mark.long
 def test_new_generators_join_and_old_results_stay(source, finished, tmp_path):
     directory = tmp_path / "grown"
     shutil.copytree(finished, directory)
@@ -239,6 +243,7 @@ def test_another_split_or_a_strangers_folder_is_refused(source, finished, tmp_pa
         run(plain(source), tmp_path)
 
 
+@pytest.mark.long
 def test_a_folder_made_elsewhere_that_differs_in_compression_is_told(tmp_path):
     def pictures(images: ImageSet, folder: Path, suffix: str) -> str:
         for k, grey in enumerate(images.images):
@@ -261,6 +266,7 @@ def test_a_folder_made_elsewhere_that_differs_in_compression_is_told(tmp_path):
     ] == [note]
 
 
+@pytest.mark.long
 def test_a_folder_made_elsewhere_takes_the_place_of_a_generator(source, tmp_path):
     made = ImageSet(**{**vars(blobs(40, seed=5)), "synthetic": True})
     made.save(tmp_path / "made")
@@ -363,6 +369,7 @@ def test_images_of_classes_that_a_study_lacks_are_refused_unless_left_out(source
         assert other.class_counts == {"dark": 6, "light": 6}
 
 
+@pytest.mark.long
 def test_what_is_told_of_test_images_and_folders_is_told_once(source, tmp_path):
     blobs(6, size=16, seed=9).save(tmp_path / "test")
     ImageSet(**{**vars(blobs(20, size=16, seed=5)), "synthetic": True}).save(tmp_path / "made")
@@ -439,6 +446,7 @@ def test_bad_data_writes_nothing(source, tmp_path):
 PHANTOM_GAN = TINY_GAN | {"base": "stylegan2-diffaug+phantom", "pretrain_kimg": 0.012, "pretrain_images": 2}
 
 
+@pytest.mark.long
 def test_cells_of_a_recipe_share_its_pretraining_and_a_study_cut_there_goes_on(source, tmp_path):
     quick = {"scores": {"features": ["random-conv"], "n_synthetic": 20, "parts": ["distances"]}}
     raw = plain(source, gans=[PHANTOM_GAN], classifiers=QUICK | {"arms": ["real+synthetic"]}, **quick)
@@ -465,6 +473,7 @@ def test_cells_of_a_recipe_share_its_pretraining_and_a_study_cut_there_goes_on(s
         assert (tmp_path / "cut" / table).read_bytes() == (tmp_path / "whole" / table).read_bytes()
 
 
+@pytest.mark.long
 def test_the_estimate_counts_pretraining_once_for_all_cells(source):
     def seconds(**settings) -> float:
         design = parse_design(plain(source, gans=[PHANTOM_GAN | settings]), "study.yaml")
@@ -477,6 +486,7 @@ def test_the_estimate_counts_pretraining_once_for_all_cells(source):
     assert seconds(pretrain_kimg=120) > 100 * short
 
 
+@pytest.mark.long
 def test_per_class_mode_trains_one_generator_a_class(source, tmp_path):
     raw = plain(source, split={"sizes": [8]}, training={"kimg": 0.008, "mode": "per_class"})
     run(raw, tmp_path / "study")
@@ -535,6 +545,7 @@ def test_a_study_killed_while_it_claimed_its_directory_begins_again(source, tmp_
     assert not list((tmp_path / "study").glob(".*.tmp"))
 
 
+@pytest.mark.long
 def test_a_study_may_take_the_snapshot_nearest_to_the_training_images(source, tmp_path):
     training = {"kimg": 0.012, "mode": "conditional", "snapshot": "best", "patience_kimg": 1}
     design, _ = run(plain(source, training=training, split={"sizes": [8]}), tmp_path / "study")

@@ -85,6 +85,7 @@ def ready_workers(monkeypatch):
     monkeypatch.setattr("sonosynth.study.engines.local.multiprocessing.get_context", lambda method=None: context)
 
 
+@pytest.mark.long
 def test_workers_make_the_same_tables(tmp_path, ready_workers):
     pretrained = [TINY_GAN | {"name": name, "pretrain_kimg": 0.012, "pretrain_images": 2} for name in ("one", "two")]
     raw = design_of(tmp_path, [TINY_GAN, *pretrained])
@@ -115,6 +116,7 @@ def test_an_error_in_a_worker_is_told_and_the_rest_goes_on_later(tmp_path, ready
     assert len(finished) == len(prepare_study(design, store).cells(design))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_study_that_is_cut_leaves_no_worker_behind_and_goes_on(how, tmp_path):
     raw, cut = design_of(tmp_path, kimg=0.3), tmp_path / "cut"
