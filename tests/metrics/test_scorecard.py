@@ -59,9 +59,11 @@ COUNTS = {"benign": 60, "malignant": 40, "normal": 10}
 
 
 def distances(*sets, **how) -> list[Score]:
-    """Return the rows of distances that have a value: 64 pixels as features need 128 images for the limit."""
-    scores = scorecard(*sets, parts=("distances",), **how)
-    return [row for row in scores if "cmmd" not in row.metric and "infinity" not in row.metric]
+    """Return the rows of the Fréchet and the kernel distance."""
+    wanted = {"frechet_distance", "kernel_distance"}
+    return [
+        row for row in scorecard(*sets, parts=("distances",), **how) if row.metric.removesuffix(AT_BASELINE) in wanted
+    ]
 
 
 def rows_by_key(scores: list[Score]) -> dict[tuple[str, str, str], Score]:

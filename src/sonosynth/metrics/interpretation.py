@@ -15,7 +15,7 @@ from sonosynth.statistics import Interval
 TOO_FEW = "too few images to say"
 GAP = (0.1, 0.25)
 """Shares, ratios and areas: how far the worse end of an interval may be from the real baseline before it is mentioned,
-and before nothing else is said."""
+and before nothing else is said; of metrics that are told in multiples of their baseline, in these."""
 _TIMES = (1.5, 3.0)
 """Distances: the same for the upper end, in multiples of the real baseline."""
 _FEW = 50
@@ -144,7 +144,7 @@ def _share(metric: Metric, score: Score, there: Interval, real: float) -> Interp
             return Interpretation("worse", above)
         copies = "; look for copies" if score.reference == TRAIN and metric.compares == "real" else ""
         return Interpretation("better", above + copies)
-    gap = real - there.low
+    gap = (real - there.low) / (abs(real) if metric.ratio and real else 1)
     if gap > GAP[1]:
         text = f"{TOO_FEW}: {text_of(there.low)} to {text_of(there.high)}, real images {text_of(real)}"
         return Interpretation("unclear", text)
