@@ -12,7 +12,7 @@ images with such a shift and such noise.
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,18 @@ def joined(a: Pool, b: Pool) -> Pool:
     return Pool(images, labels, features, realism)
 
 
-def values(drawn: Drawn) -> dict[str, float]:
-    """Return every metric that has a value, against the training images unless its name says otherwise."""
+def values(drawn: Drawn, only: Sequence[str] = ()) -> dict[str, float]:
+    """Return every metric that has a value, against the training images unless its name says otherwise.
+
+    With `only`, names of metrics that compare features or pixels, no others.
+    """
     everyone = np.arange(len(drawn.train))
-    found = Metrics(drawn, "").values(everyone, everyone, everyone)
+    metrics = Metrics(drawn, "")
+    if only:
+        metrics.metrics = [metric for metric in metrics.metrics if metric.name in only]
+        found = {name: value for name, value in metrics.values(everyone, everyone, everyone).items() if name in only}
+        return {name: value for name, value in found.items() if value is not None}
+    found = metrics.values(everyone, everyone, everyone)
     x, y = drawn.held_out.features, drawn.synthetic.features
     found["frechet_distance to held-out"] = frechet_distance(x, y)
     found["kernel_distance to held-out"] = kernel_distance(x, y)
@@ -120,7 +128,9 @@ def kept(path: Path, make: Callable[[], dict[str, float]]) -> dict[str, float]:
     return found
 
 
-def measured(everything: Pool, n: int, perfect: int, draws: int, runs: Path) -> list[dict[str, Any]]:
+def measured(
+    everything: Pool, n: int, perfect: int, draws: int, runs: Path, only: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Return a row for each fault, strength and metric."""
 
     def draw(repeat: int) -> tuple[Drawn, Pool]:
@@ -131,7 +141,7 @@ def measured(everything: Pool, n: int, perfect: int, draws: int, runs: Path) -> 
     def with_fault(fault: str, strength: float, repeat: int) -> dict[str, float]:
         drawn, spare = draw(repeat)
         made = faulty(fault, strength, drawn, spare, numpy_generator(repeat, f"{fault} {strength}"))
-        return values(Drawn(drawn.train, drawn.held_out, made))
+        return values(Drawn(drawn.train, drawn.held_out, made), only)
 
     def found(fault: str, strength: float, repeats: range) -> list[dict[str, float]]:
         names = [f"{fault.split(',')[0].replace(' ', '-')}-{strength}-{n}-{repeat}.json" for repeat in repeats]
@@ -235,6 +245,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--perfect", type=int, default=30, help="perfect generators that z rests on")
     parser.add_argument("--draws", type=int, default=3, help="generators with a fault that a value is the mean of")
+    parser.add_argument("--metrics", nargs="+", default=(), help="only these; others stay as they are in --out")
     parser.add_argument("--pool", type=int, default=1500, help="phantoms to draw from")
     parser.add_argument("--runs", type=Path, default=Path("runs/metric-faults"))
     parser.add_argument("--out", type=Path, help="a JSON file")
@@ -242,8 +253,8 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.runs.parent / "scorecard" / f"real-{arguments.size}"
     phantoms = pool(folder, arguments.pool, arguments.size, 11, FEATURES, CLASSES)
-    folder = arguments.runs / str(arguments.size)
-    rows = measured(phantoms, arguments.n, arguments.perfect, arguments.draws, folder)
+    folder = arguments.runs / "-".join([str(arguments.size), *arguments.metrics])
+    rows = measured(phantoms, arguments.n, arguments.perfect, arguments.draws, folder, arguments.metrics)
     metrics = ordered({row["metric"] for row in rows})
     for fault, strengths in FAULTS.items():
         print(f"{'z; ' + fault:<34}" + "".join(f"{strength:>8g}" for strength in strengths))
@@ -253,7 +264,8 @@ def main() -> None:
     if arguments.out:
         save(arguments.out, rows, KEY)
     if arguments.figure:
-        draw_figure(rows, arguments.figure)
+        drawn = json.loads(arguments.out.read_text())["rows"] if arguments.out else rows
+        draw_figure(drawn, arguments.figure)
 
 
 if __name__ == "__main__":
