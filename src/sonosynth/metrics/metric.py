@@ -35,6 +35,7 @@ Interval = tuple[float, float] | None
 _BUILT_IN = (
     "distances.frechet",
     "distances.kernel",
+    "distances.radiomics",
     "diversity.precision_recall",
     "diversity.alpha_precision",
     "memorisation.near_copies",
