@@ -38,6 +38,7 @@ _BUILT_IN = (
     "distances.radiomics",
     "diversity.precision_recall",
     "diversity.alpha_precision",
+    "diversity.vendi",
     "memorisation.near_copies",
     "memorisation.distance_ratio",
     "memorisation.membership",
