@@ -36,6 +36,7 @@ _BUILT_IN = (
     "distances.frechet",
     "distances.kernel",
     "distances.radiomics",
+    "distances.likelihood",
     "diversity.precision_recall",
     "diversity.alpha_precision",
     "diversity.vendi",
