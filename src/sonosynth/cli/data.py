@@ -143,7 +143,7 @@ def phantom(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Processes; the images do not depend on it. Default: one a core, or one for few images."
+            min=1, help="Processes; the images do not depend on it. Default: one per core, or one for few images."
         ),
     ] = None,
 ) -> None:

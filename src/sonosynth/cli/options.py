@@ -10,7 +10,7 @@ Source = Annotated[
     Path,
     typer.Argument(
         metavar="SOURCE",
-        help="Folder with one folder a class (pictures, clips, volumes, DICOM files), in BUSI layout, image set, "
+        help="Folder with one folder per class (pictures, clips, volumes, DICOM files), in BUSI layout, image set, "
         "manifest.csv, or .npz file.",
     ),
 ]

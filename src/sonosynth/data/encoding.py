@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from sonosynth.core.errors import ManifestError
-from sonosynth.data.readers.base import Encoding, format_of_name
+from sonosynth.data.readers.base import Encoding, format_from_name
 from sonosynth.data.readers.registry import find_reader
 from sonosynth.data.source import ReadOptions, SourceItem
 
@@ -29,7 +29,12 @@ def encodings(items: Sequence[SourceItem], options: ReadOptions) -> list[Encodin
         ManifestError: a column of a prepared set does not hold what `prepare` writes.
     """
     of_file = cache(lambda path: encoding_of(path, options))
-    return [_recorded(item) if item.extra.keys() >= _PREPARED else of_file(item.path) for item in items]
+    return [
+        _from_row([item.extra.get(name, "") for name in COLUMNS], item.id)
+        if item.extra.keys() >= _PREPARED
+        else of_file(item.path)
+        for item in items
+    ]
 
 
 def encoding_of(path: Path, options: ReadOptions | None = None) -> Encoding:
@@ -39,12 +44,16 @@ def encoding_of(path: Path, options: ReadOptions | None = None) -> Encoding:
         UnreadableImageError: it cannot be opened.
     """
     reader = find_reader(path, options or ReadOptions())
-    return reader.encoding(path) if reader is not None else Encoding(format_of_name(path), lossy=False)
+    return reader.encoding(path) if reader is not None else Encoding(format_from_name(path), lossy=False)
 
 
 def encodings_to_columns(found: Sequence[Encoding | None]) -> dict[str, tuple[str, ...]]:
     """Return the manifest columns `COLUMNS`, a value per image; empty where nothing is known or nothing applies."""
-    rows = [_row(encoding) for encoding in found]
+    rows = []
+    for one in found:
+        size = None if one is None or one.bytes_per_pixel is None else f"{one.bytes_per_pixel:.6g}"
+        row = (None,) * len(COLUMNS) if one is None else (one.format, int(one.lossy), one.quality, one.bits, size)
+        rows.append(["" if value is None else str(value) for value in row])
     return dict(zip(COLUMNS, zip(*rows, strict=True), strict=True)) if rows else {}
 
 
@@ -54,18 +63,6 @@ def encodings_from_columns(columns: Mapping[str, Sequence[str]], ids: Sequence[s
         return [None] * len(ids)
     rows = zip(*(columns[name] for name in COLUMNS), strict=True)
     return [_from_row(row, name) for row, name in zip(rows, ids, strict=True)]
-
-
-def _recorded(item: SourceItem) -> Encoding | None:
-    return _from_row([item.extra.get(name, "") for name in COLUMNS], item.id)
-
-
-def _row(encoding: Encoding | None) -> tuple[str, ...]:
-    if encoding is None:
-        return ("",) * len(COLUMNS)
-    size = encoding.bytes_per_pixel
-    numbers = (encoding.quality, encoding.bits, None if size is None else f"{size:.6g}")
-    return encoding.format, str(int(encoding.lossy)), *("" if number is None else str(number) for number in numbers)
 
 
 def _from_row(row: Sequence[str], name: str) -> Encoding | None:

@@ -26,10 +26,10 @@ def cluster_numbers(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
     """
     a, b = np.array([*pairs], dtype=np.int64).reshape(-1, 2).T
     _, found = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)
-    return first_appearance(found)
+    return renumbered(found)
 
 
-def first_appearance(values: np.ndarray) -> np.ndarray:
+def renumbered(values: np.ndarray) -> np.ndarray:
     """Return int64 ``[n]``: `values` renumbered from 0 in order of first appearance."""
     _, first, numbers = np.unique(values, return_index=True, return_inverse=True)
     return np.asarray(np.argsort(np.argsort(first))[numbers], dtype=np.int64)
@@ -44,7 +44,7 @@ def table_path(item: SourceItem, root: Path) -> str:
 def write_groups(
     path: Path, root: Path, items: Sequence[SourceItem], groups: Sequence[int] | np.ndarray, conflict: Sequence[bool]
 ) -> None:
-    """Write ``path,group,conflict``: a row an image; `conflict` is 1 for copies with different labels."""
+    """Write ``path,group,conflict``: a row per image; `conflict` is 1 for copies with different labels."""
     with atomic_file(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)

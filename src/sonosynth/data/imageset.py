@@ -136,7 +136,7 @@ class ImageSet:
         return digest.hexdigest()
 
     def save(self, directory: Path) -> None:
-        """Write one folder a class of PNG files and `manifest.csv`, atomically; synthetic images say so in the PNG.
+        """Write one folder per class of PNG files and `manifest.csv`, atomically; synthetic images say so in the PNG.
 
         Raises:
             OutputError: `directory` exists and is not empty.

@@ -38,7 +38,7 @@ def load(
         ((780, 64, 64), {'benign': 437, 'malignant': 210, 'normal': 133})
 
     Args:
-        source: a folder with one folder a class, a manifest.csv, an .npz file, or what `prepare` wrote.
+        source: a folder with one folder per class, a manifest.csv, an .npz file, or what `prepare` wrote.
         size: height and width in pixels, 8 to 2048; None: that of the images, which must be one.
         fit: how images become square: "stretch", "crop", "pad" or "mask"; see `prepare_images`.
         classes: the classes to take, in this order; all of them, sorted, if not given. Needs `size`.

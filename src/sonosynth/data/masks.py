@@ -13,7 +13,7 @@ import numpy as np
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.core.text import counted
 from sonosynth.data.readers.images import SUFFIXES, decode_image_file, open_checked, open_with_pillow, png_header
-from sonosynth.data.source import list_folder
+from sonosynth.data.source import list_folder, some_of
 
 # What the field's data sets put before or after the name of an image to call its mask, without case.
 _WORDS = (
@@ -63,14 +63,15 @@ class MaskSearch:
         if paired := sum(map(len, self.of.values())):
             notes.append(f"{counted(paired, 'mask')} paired with {counted(len(self.of), 'image')}")
         if self.alone:
-            notes.append(f"{counted(len(self.alone), 'mask')} without an image left out: {_some(self.alone)}")
+            names = some_of((path.name for path in self.alone), 3)
+            notes.append(f"{counted(len(self.alone), 'mask')} without an image left out: {names}")
         if self.pictures:
             files = counted(
                 len(self.pictures),
                 "file is named like a mask but looks like an image: counted as one",
                 "files are named like masks but look like images: counted as images",
             )
-            notes.append(f"{files}: {_some(self.pictures)}")
+            notes.append(f"{files}: {some_of((path.name for path in self.pictures), 3)}")
         return notes
 
 
@@ -148,7 +149,7 @@ def find_masks(
     return MaskSearch(paired, tuple(alone), tuple(like_images))
 
 
-def masks_apart(root: Path, files: Iterable[Path]) -> list[Path]:
+def masks_in_own_folders(root: Path, files: Iterable[Path]) -> list[Path]:
     """Return those of `files` that lie in folders of masks, so that they are not taken for images of a class.
 
     Such a folder is called as the field calls it (``masks``, ``labels``, ..., or ``X_masks`` beside ``X``), itself or a
@@ -172,7 +173,9 @@ def masks_apart(root: Path, files: Iterable[Path]) -> list[Path]:
                 found += paths
         else:
             others = (inside.get(folder.parent / name, []) for name in beside[folder.parent] if name != folder.name)
-            if _could_be_mask(paths[0]) and (twins := [same for images in others if (same := _twins(paths, images))]):
+            first = paths[0]
+            could_be = _may_have_two_levels(first) and _look(first).levels <= 2
+            if could_be and (twins := [same for images in others if (same := _twins(paths, images))]):
                 levels = [look.levels for look in _looks(paths)]
                 two = max(levels) <= 2 and levels.count(2) >= 0.5 * len(levels)
                 if two and any(all(look.levels > 2 for look in _looks(images)) for images in twins):
@@ -180,7 +183,7 @@ def masks_apart(root: Path, files: Iterable[Path]) -> list[Path]:
     return found
 
 
-def mask_folders_near(root: Path, folders: Iterable[Path]) -> list[Path]:
+def nearby_mask_folders(root: Path, folders: Iterable[Path]) -> list[Path]:
     """Return the folders called like folders of masks in or beside `folders`, and beside those above, below `root`."""
     found: dict[Path, None] = {}
     looked_into: set[Path] = set()
@@ -198,10 +201,6 @@ def mask_folders_near(root: Path, folders: Iterable[Path]) -> list[Path]:
 def in_mask_folder(root: Path, path: Path) -> bool:
     """Return whether `path`, somewhere below `root`, lies in a folder that is called like a folder of masks."""
     return any(_FOLDER.fullmatch(name) for name in path.relative_to(root).parts[:-1])
-
-
-def _could_be_mask(path: Path) -> bool:
-    return _may_have_two_levels(path) and _look(path).levels <= 2
 
 
 def _twins(paths: Sequence[Path], images: Sequence[Path]) -> list[Path]:
@@ -322,7 +321,3 @@ def _pair_apart(masks: Sequence[Path], images: Sequence[Path]) -> Iterable[tuple
         alike = [len({*mask.parts[:-1], *twins} & {*image.parts[:-1]}) for image in found]
         best = [image for image, shared in zip(found, alike, strict=True) if shared == max(alike)]
         yield mask, best[0] if len(best) == 1 else None
-
-
-def _some(paths: Sequence[Path]) -> str:
-    return ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")

@@ -108,7 +108,7 @@ def _inside(cross: Cross, box: Box) -> bool:
 # ---------------------------------------------------------------------------------------------------- words
 
 
-_readers = threading.local()  # one a thread: readers keep state while they read
+_readers = threading.local()  # one per thread: readers keep state while they read
 
 
 def _reader() -> Any:

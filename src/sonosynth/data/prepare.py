@@ -11,12 +11,12 @@ from sonosynth.core.errors import ClassError, ManifestError, SourceError
 from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.core.types import Array, Progress
 from sonosynth.data import encoding
-from sonosynth.data.groups import cluster_numbers, first_appearance, whole_number
+from sonosynth.data.groups import cluster_numbers, renumbered, whole_number
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.overlays import remove_overlays
 from sonosynth.data.readers.base import DecodedImage
 from sonosynth.data.resize import Fit, Geometry, lesion_crop, resize_to_square
-from sonosynth.data.scan import ImageFacts, SourceReport, decode_all
+from sonosynth.data.scan import SourceReport, decode_all
 from sonosynth.data.source import Source, SourceItem
 
 SIZES = range(8, 2049)
@@ -52,7 +52,7 @@ def prepare_images(
     Groups are those of the source (a manifest, patients, clips), numbered in order of first appearance, else each image
     is its own; exact copies (equal grey pixels at original size) are always put into one group. Each image gets the
     columns `original_path` (under the root of `source`), `original_width`, `original_height`, `original_mode`, `fit`,
-    `crop_left`, `crop_top`, `crop_width`, `crop_height` (original pixels), `scale_x`, `scale_y` (prepared pixels an
+    `crop_left`, `crop_top`, `crop_width`, `crop_height` (original pixels), `scale_x`, `scale_y` (prepared pixels per
     original pixel), `offset_x` and `offset_y` (prepared pixels; see `Geometry`), beside those that the reader adds:
     `frame` of a file with several, and of DICOM files `region_left` and so on, the cut-out that counts as the original
     here. The columns `original_format` and so on (`encoding.COLUMNS`) say how the original file stores its pixels. The
@@ -140,7 +140,7 @@ def group_numbers(report: SourceReport) -> Array:
         )
     if report.source.synthetic:
         return numbers
-    groups = first_appearance(numbers)
+    groups = renumbered(numbers)
     copies = [(groups[first], groups[copy]) for first, *others in report.duplicates for copy in others]
     joined = cluster_numbers(len(items), copies)[groups]
     _, first, inverse = np.unique(joined, return_index=True, return_inverse=True)
@@ -167,10 +167,13 @@ def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[
     renamed = [] if earlier else [name for name in (*_RECORD, *encoding.COLUMNS) if name in columns]
     kept = {(f"source_{name}" if name in renamed else name): values for name, values in columns.items()}
     if not earlier:
-        rows = [
-            _record(report.source, facts, fit, geometry) for facts, geometry in zip(report.images, how, strict=True)
-        ]
-        return kept | {name: tuple(row[name] for row in rows) for name in _RECORD}, renamed
+        rows = []
+        for facts, g in zip(report.images, how, strict=True):
+            path = facts.item.path.relative_to(report.source.root).as_posix()
+            crop, scale = (g.left, g.top, g.width, g.height), (f"{g.scale_x:.10g}", f"{g.scale_y:.10g}")
+            row = (path, facts.width, facts.height, facts.mode, fit, *crop, *scale, g.offset_x, g.offset_y)
+            rows.append([str(value) for value in row])
+        return kept | dict(zip(_RECORD, zip(*rows, strict=True), strict=True)), renamed
     for name, numbers in earlier.items():
         steps = [geometry.scale_x if name.endswith("x") else geometry.scale_y for geometry in how]
         kept[name] = tuple(f"{number * step:.10g}" for number, step in zip(numbers, steps, strict=True))
@@ -199,25 +202,6 @@ def _earlier_scales(report: SourceReport, columns: Mapping[str, Sequence[str]]) 
         return {name: [float(text) for text in columns[name]] for name in _RECORD[-4:]}
     except ValueError:
         return {}  # not our record: its columns are kept under other names, and the user is told
-
-
-def _record(source: Source, facts: ImageFacts, fit: Fit, geometry: Geometry) -> dict[str, str]:
-    values = (
-        facts.item.path.relative_to(source.root).as_posix(),
-        facts.width,
-        facts.height,
-        facts.mode,
-        fit,
-        geometry.left,
-        geometry.top,
-        geometry.width,
-        geometry.height,
-        f"{geometry.scale_x:.10g}",
-        f"{geometry.scale_y:.10g}",
-        geometry.offset_x,
-        geometry.offset_y,
-    )
-    return {name: str(value) for name, value in zip(_RECORD, values, strict=True)}
 
 
 def user_columns(report: SourceReport) -> dict[str, tuple[str, ...]]:

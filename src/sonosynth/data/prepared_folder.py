@@ -53,7 +53,7 @@ def prepare(
 ) -> Prepared:
     """Bring all images of a source to one size and grey, and write them with a manifest that records how.
 
-    The folder `out` gets one folder a class of PNG files, ``manifest.csv`` (columns: see `prepare_images`) and
+    The folder `out` gets one folder per class of PNG files, ``manifest.csv`` (columns: see `prepare_images`) and
     ``prepare.json``, in one atomic step. The same call again reads what it wrote before.
 
     Example:
@@ -62,7 +62,7 @@ def prepare(
         {'benign': 437, 'malignant': 210, 'normal': 133}
 
     Args:
-        source: a folder with one folder a class, a manifest.csv, an .npz file, or an image set.
+        source: a folder with one folder per class, a manifest.csv, an .npz file, or an image set.
         out: folder to write; empty, not there yet, or written by the same call before.
         size: height and width in pixels, 8 to 2048.
         fit: how images become square: "stretch", "crop", "pad" or "mask"; see `prepare_images`.

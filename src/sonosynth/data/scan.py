@@ -15,14 +15,14 @@ from sonosynth.core.text import counted, one_line
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import MANIFEST
 from sonosynth.data.readers.base import COLOUR, HOW_TO_SKIP, DecodedImage
-from sonosynth.data.readers.dicom.header import dicom_files, quiet
+from sonosynth.data.readers.dicom.header import dicom_files, quiet_pydicom
 from sonosynth.data.readers.folder import Folder, images_below, read_folders
 from sonosynth.data.readers.frames import THREADS, ImageDecoder
 from sonosynth.data.readers.manifest import (
     DATASET_JSON,
     LABELS,
     dataset_json_labels,
-    names_images,
+    lists_images,
     read_dataset_json,
     read_manifest,
 )
@@ -36,10 +36,9 @@ _NAMED = 3  # names in a note
 def read_source(path: str | Path, options: ReadOptions | None = None) -> Source:
     """Find the labelled images under `path`, of which nothing is decoded.
 
-    `path` is a folder in BUSI layout, a folder with one folder a class, a manifest.csv or the folder it lies in, or an
-    .npz file (see `arrays.read_npz`). In folders lie pictures, clips and volumes (of which a few frames or slices are
-    taken, see `clips` and `volumes`) and DICOM files (every frame is taken, see `dicom`); docs/reference/sources.md has
-    all rules.
+    `path` is a folder in BUSI layout, a folder with one folder per class, a manifest.csv or the folder it lies in, or
+    an .npz file (see `npz.read_npz`). In folders lie images, clips and volumes (of which a few frames or slices are
+    taken) and DICOM files (every frame is taken); docs/reference/sources.md has all rules.
 
     A manifest wins over folders, and so do a table of labels (labels.csv) and StyleGAN's dataset.json. Masks are paired
     with their images, by their names, places and content (see `masks`). In subfolders of class folders every image is
@@ -65,7 +64,7 @@ def read_source(path: str | Path, options: ReadOptions | None = None) -> Source:
         what = "is neither a folder nor a manifest.csv nor an .npz file" if path.exists() else "does not exist"
         if not path.exists() and not path.is_absolute():
             what += f" in the current folder {Path.cwd()}"
-        raise SourceError(f"{path} {what}; give a folder with one folder a class, a manifest.csv or an .npz file")
+        raise SourceError(f"{path} {what}; give a folder with one folder per class, a manifest.csv or an .npz file")
     manifest = path / MANIFEST
     # A link to nothing is a mistake to tell, not a folder without a manifest.
     if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
@@ -91,7 +90,7 @@ def _read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | N
             raise SourceError(
                 f"{root} holds {len(labels)} tables: {some_of((p.name for p in labels), 5)}; give one as SOURCE"
             )
-    if labels and (here.images or options.columns or dicom_files(root, force) or names_images(labels[0], options)):
+    if labels and (here.images or options.columns or dicom_files(root, force) or lists_images(labels[0], options)):
         return read_manifest(labels[0], options)
     labelled = root / DATASET_JSON
     if labelled.is_file() and (
@@ -108,7 +107,7 @@ def _check_no_columns(path: Path, options: ReadOptions) -> None:
         raise SourceError(f"{path} is no table, so it has no columns for {asked}; give a table (.csv) of its images")
 
 
-@quiet()
+@quiet_pydicom()
 def decode_image(item: SourceItem, options: ReadOptions | None = None) -> DecodedImage:
     """Decode one image to grey pixels, by the rules of `decode_file`, and those of the other readers.
 
@@ -140,7 +139,7 @@ class SourceReport:
 
     Attributes:
         source: the source without the unreadable files.
-        images: one entry an image, in the order of ``source.items``.
+        images: one entry per image, in the order of ``source.items``.
         unreadable: one line for each image that was left out: the same for all frames of a file that is damaged.
     """
 
@@ -262,7 +261,7 @@ def scan(
     return decode_all(found, lambda item, image: None, skip_unreadable, progress)[0]
 
 
-@quiet()
+@quiet_pydicom()
 def decode_all(
     source: Source,
     work: Callable[[SourceItem, DecodedImage], _T],

@@ -93,7 +93,7 @@ class Source:
     Attributes:
         kind: "BUSI layout", "image folder", "DICOM folder", "manifest", "image set", "MedMNIST file" or "npz file".
         root: the folder that all paths lie under.
-        items: one entry an image; distinct ids; by class, then in natural order, or as the manifest has them. All have
+        items: one entry per image; distinct ids; by class, then in natural order, or as the manifest has them. All have
             the same `extra` columns.
         classes: names of the classes, sorted.
         notes: lines to tell the user: what was left out and why, what was kept beyond the contract.
@@ -131,7 +131,7 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     return shown, [entry for entry in found if _hidden(entry)]
 
 
-def files_below(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
     """Yield the files in `folder` and below, in natural order; hidden ones and linked folders are left out.
 
     Raises SourceError if a folder cannot be listed.
@@ -149,7 +149,7 @@ def _hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name.casefold() in _SYSTEM
 
 
-def check_name(path: Path) -> None:
+def check_file_name(path: Path) -> None:
     """Raise SourceError if the name of `path` is not text, so that no manifest could hold it."""
     if not path.name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path.name):
         raise SourceError(f"{str(path)!r}: the name is not valid text; rename it")

@@ -156,7 +156,7 @@ def generate(
         truncation: ψ in [0, 1]; 1 keeps the full diversity.
         seed: the same seed gives the same images, and a smaller `n` the first of them.
         snapshot: "last", or "best" where the run was trained with a distance to its training images.
-        original_shape: undo what `data.prepare` did to the shape of the training images; see `data.frame.restored`.
+        original_shape: undo what `prepare` did to the shape of the training images; see `data.resize.crop_to_original`.
         device: where to compute; the first GPU if there is one.
         progress: called as ``progress(done, n)``.
 

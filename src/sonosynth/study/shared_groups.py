@@ -3,13 +3,13 @@
 from collections.abc import Collection, Hashable
 
 from sonosynth.core.text import counted
-from sonosynth.data.readers.dicom.header import is_dicom, quiet, read_header
+from sonosynth.data.readers.dicom.header import is_dicom, quiet_pydicom, read_header
 from sonosynth.data.source import Source
 
 _NAMES_GROUPS = ("manifest", "npz file")  # kinds of sources in which the user gives the groups
 
 
-@quiet()
+@quiet_pydicom()
 def shared_groups(ours: Source, test: Source, classes: Collection[str]) -> list[str]:
     """Return a line that tells of groups with one name in both sources, empty if there are none.
 

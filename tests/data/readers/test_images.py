@@ -57,7 +57,7 @@ def test_cmyk(tmp_path: Path) -> None:
 def test_one_bit(tmp_path: Path) -> None:
     picture = decode_image_file(write(tmp_path / "x.png", Image.fromarray(RAMP > 100)))
     assert picture.original_mode == "1" and np.array_equal(picture.grey, np.where(RAMP > 100, 255, 0))
-    assert picture.note == "1 bit a pixel (a mask?)"
+    assert picture.note == "1 bit per pixel (a mask?)"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -141,7 +141,7 @@ def test_the_file_is_loaded_and_hashed_once(tmp_path: Path, monkeypatch: pytest.
         ({"x": GREY}, r"holds neither 'images' nor 'train_images' \(its arrays: x\)"),
         ({"images": GREY}, "lacks 'labels'"),
         ({"images": GREY, "labels": [0, 1]}, r"'labels' has the shape \[2\]; give \[5\]"),
-        ({"images": GREY, "labels": np.zeros((5, 14), int)}, "several labels an image are not read"),
+        ({"images": GREY, "labels": np.zeros((5, 14), int)}, "several labels per image are not read"),
         ({"images": GREY, "labels": np.zeros(5)}, "'labels' is of type float64; give whole numbers or text"),
         ({"images": GREY[0], "labels": [0] * 12}, r"'images' has the shape \[12, 16\]; give \[N, H, W\]"),
         ({"images": GREY[..., None].repeat(4, 3), "labels": [0] * 5}, r"give \[N, H, W\] or \[N, H, W, 1 or 3\]"),

@@ -148,7 +148,7 @@ CASES = [
     # Whole chunks and sums: only the number of rows is wrong, and Pillow leaves the missing ones black.
     _fine("png-few-rows", "PNG with fewer rows than it says", one_bad("few.png", png(64, 64, blank(64, 3)))),
     _bad("png-no-pixels", "PNG of no width", ".png", png(0, 8, blank(0, 8)), BROKEN),
-    _bad("png-depth", "PNG of 7 bits a pixel", ".png", png(8, 8, blank(8, 8), depth=7), NO_IMAGE),
+    _bad("png-depth", "PNG of 7 bits per pixel", ".png", png(8, 8, blank(8, 8), depth=7), NO_IMAGE),
     _bad("png-chunk", "PNG with a chunk of four gigabytes", ".png", PNG[:33] + b"\xff\xff\xff\xffIDAT", DAMAGED),
     _bad("png-bomb", "PNG that says 50,000 by 50,000", ".png", png(50_000, 50_000, blank(1, 9)), "more than .* pixels"),
     _bad("png-bomb-max", "PNG of the largest size", ".png", png(2**31 - 1, 2**31 - 1, b""), "more than .* pixels"),

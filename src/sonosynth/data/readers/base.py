@@ -130,7 +130,7 @@ class Reader(Protocol):
 
     def encoding(self, path: Path) -> Encoding:
         """Return how the file stores its pixels. Raises UnreadableImageError."""
-        return Encoding(format_of_name(path), lossy=False)
+        return Encoding(format_from_name(path), lossy=False)
 
     def has_unstated_depth(self, path: Path) -> bool:
         """Return whether it may have values of 16 bits without a stated depth. Raises UnreadableImageError."""
@@ -172,7 +172,7 @@ def evenly_spaced(count: int) -> list[int]:
     return [(2 * part + 1) * count // (2 * MOST_FRAMES) for part in range(MOST_FRAMES)]
 
 
-def format_of_name(path: Path) -> str:
+def format_from_name(path: Path) -> str:
     """Return the format that the name of `path` gives, such as "NII.GZ"."""
     suffixes = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
     name = "".join(suffixes).lstrip(".").upper()
@@ -196,7 +196,7 @@ def too_large(height: int, width: int) -> str | None:
     return f"more than {limit:,} pixels" if limit is not None and height * width > limit else None
 
 
-def from_colours(rgb: Array, stored_as: str) -> tuple[Array, str]:
+def colours_to_grey(rgb: Array, stored_as: str) -> tuple[Array, str]:
     """Return the ITU-R 601 luma of uint8 ``[H, W, 3]`` as uint8 ``[H, W]``, exactly the value where channels are equal.
 
     The second value says whether there are colours, or that it is grey `stored_as` something else.

@@ -12,10 +12,10 @@ from sonosynth.data.readers.base import (
     Encoding,
     FileContents,
     Reader,
+    colours_to_grey,
     damaged,
     evenly_spaced,
-    format_of_name,
-    from_colours,
+    format_from_name,
     too_large,
     unreadable,
 )
@@ -55,7 +55,7 @@ class ClipReader(Reader):
             codec = stream.codec_context.codec
             size = path.stat().st_size / (stream.width * stream.height * frames)
             lossy = bool(codec.properties & _LOSSY)
-            return Encoding(f"{format_of_name(path)} ({codec.name})", lossy, bytes_per_pixel=size)
+            return Encoding(f"{format_from_name(path)} ({codec.name})", lossy, bytes_per_pixel=size)
 
 
 def _count_frames(path: Path) -> int:
@@ -86,7 +86,7 @@ def _decoded(frame: "VideoFrame") -> DecodedImage:
     mode = f"clip {frame.format.name}"
     if frame.format.name == "gray":
         return DecodedImage(frame.to_ndarray(), mode, None)
-    grey, note = from_colours(frame.to_ndarray(format="rgb24"), frame.format.name)
+    grey, note = colours_to_grey(frame.to_ndarray(format="rgb24"), frame.format.name)
     return DecodedImage(grey, mode, note)
 
 

@@ -1,4 +1,4 @@
-"""Folders of labelled images, one folder a class: what lies in them, and what that says of classes and groups."""
+"""Folders of labelled images, one folder per class: what lies in them, and what that says of classes and groups."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from sonosynth.core.errors import SourceError
 from sonosynth.core.text import counted
 from sonosynth.data.imageset import MANIFEST
-from sonosynth.data.masks import find_masks, is_images_folder, masks_apart
+from sonosynth.data.masks import find_masks, is_images_folder, masks_in_own_folders
 from sonosynth.data.readers.dicom.header import is_dicom
 from sonosynth.data.readers.frames import expand_frames
 from sonosynth.data.readers.registry import data_files, is_image
@@ -16,12 +16,12 @@ from sonosynth.data.source import (
     ReadOptions,
     Source,
     SourceItem,
-    check_name,
+    check_file_name,
     count_suffixes,
-    files_below,
     list_folder,
     similar_class_names,
     some_of,
+    walk_files,
 )
 from sonosynth.data.source_warnings import formulas, links_out
 
@@ -65,7 +65,7 @@ class Folder:
             if sub not in self.linked and (found := list(images_below(sub, options))):
                 self.below[sub] = found
         for entry in (path, *self.images) if self.all_images else ():
-            check_name(entry)
+            check_file_name(entry)
 
     @property
     def all_images(self) -> list[Path]:
@@ -79,12 +79,12 @@ def images_below(folder: Path, options: ReadOptions) -> Iterable[Path]:
     Raises SourceError if a folder cannot be listed, or a name on the way to an image is not text.
     """
     checked = set()
-    for file in files_below(folder):
+    for file in walk_files(folder):
         if is_image(file, options):
             for place in (file, *file.parents):
                 if place in checked or place == folder.parent:
                     break
-                check_name(place)
+                check_file_name(place)
                 checked.add(place)
             yield file
 
@@ -101,7 +101,7 @@ def read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
     """Return the images in the class folders below `root`, whose entries are `here`. Raises SourceError."""
     force = options.force_dicom
     found = {folder.name: Folder(folder, options, nested=True) for folder in here.folders}
-    apart = masks_apart(root, [path for folder in found.values() for path in folder.all_images])
+    apart = masks_in_own_folders(root, [path for folder in found.values() for path in folder.all_images])
     base, masks_in = root, set(apart)
     left = [name for name, folder in found.items() if set(folder.all_images) - masks_in]
     _check_parts(root, {name: found[name] for name in left}, masks_in)
@@ -202,7 +202,7 @@ def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) ->
     if not parts and len(holding) > 1 and all(map(_PART.fullmatch, holding)):
         raise SourceError(
             f"{root}: the folders {some_of(holding)} are parts of a data set, and nothing says of what class their "
-            "images are; put the images into one folder a class in each, or list them in a manifest.csv (path,label)"
+            "images are; put the images into one folder per class in each, or list them in a manifest.csv (path,label)"
         )
     if not parts or not all(name in parts or _PART.fullmatch(name) for name in holding):
         return
@@ -266,13 +266,13 @@ def _nothing_in(root: Path, here: Folder, found: Mapping[str, Folder], force: bo
     if here.images and all(is_dicom(path, force) for path in here.images):
         return (
             f"{root}: {counted(len(here.images), 'DICOM file lies', 'DICOM files lie')} in the folder itself and "
-            "nothing says what they show; put them into one folder a class, or add a "
+            "nothing says what they show; put them into one folder per class, or add a "
             "labels.csv with the columns path,label or sop_instance_uid,label"
         )
     if here.images:
         return (
             f"{root}: {counted(len(here.images), 'image lies', 'images lie')} in the folder itself; give the folder "
-            "above it if this is one class, else put them into one folder a class or list them in a manifest.csv "
+            "above it if this is one class, else put them into one folder per class or list them in a manifest.csv "
             "(path,label)"
         )
     for name in found:
@@ -280,4 +280,4 @@ def _nothing_in(root: Path, here: Folder, found: Mapping[str, Folder], force: bo
             return f"{root} has no images in its folders, but {root / name} has; give that folder instead"
     side = [path for folder in (here, *found.values()) for path in folder.side]
     what = f" (only {count_suffixes(side)})" if side else ""
-    return f"{root} holds no images{what}; give a folder with one folder of images a class, or a manifest.csv"
+    return f"{root} holds no images{what}; give a folder with one folder of images per class, or a manifest.csv"

@@ -14,7 +14,7 @@ from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.core.text import counted
 from sonosynth.data.readers.base import MOST_FRAMES, DecodedImage, FileContents, OpenFile, Reader
 from sonosynth.data.readers.bit_depth import FULL, BitDepth
-from sonosynth.data.readers.dicom.header import quiet
+from sonosynth.data.readers.dicom.header import quiet_pydicom
 from sonosynth.data.readers.registry import DEFAULT, find_reader
 from sonosynth.data.source import ReadOptions, SourceItem, distinct_ids
 
@@ -22,7 +22,7 @@ THREADS = min(4, os.cpu_count() or 1)
 _KEPT_OPEN = 4  # files, as many as there are threads at most, each on one file
 
 
-@quiet()
+@quiet_pydicom()
 def expand_frames(
     root: Path, files: Sequence[SourceItem], listed: bool, options: ReadOptions
 ) -> tuple[tuple[SourceItem, ...], list[str]]:
@@ -34,7 +34,7 @@ def expand_frames(
 
     Args:
         root: the folder that all paths lie under.
-        files: one item a file; items without id are named after their files.
+        files: one item per file; items without id are named after their files.
         listed: whether a manifest lists them, so that files without images are kept, as errors, and not left out.
         options: how the files are to be read.
 
@@ -135,7 +135,7 @@ class ImageDecoder:
 
 
 class _KeptFile:
-    """One file, opened at the first use; that it cannot be opened is kept as well, and not tried once a frame."""
+    """One file, opened at the first use; that it cannot be opened is kept as well, and not tried once per frame."""
 
     def __init__(self, opener: Callable[[], OpenFile]) -> None:
         self._opener, self._lock = opener, threading.Lock()

@@ -26,9 +26,9 @@ from sonosynth.data.readers.base import (
     Encoding,
     FileContents,
     Reader,
+    colours_to_grey,
     damaged,
     evenly_spaced,
-    from_colours,
     from_high_depth,
     joined_notes,
     too_large,
@@ -344,7 +344,7 @@ def _to_grey(picture: Image.Image) -> tuple[Array, list[str]]:
     """Return uint8 ``[H, W]`` by the rules of `decode_image_file` for at most 8 bits, and what was converted."""
     mode, notes = picture.mode, list[str]()
     if mode == "1":
-        return np.asarray(picture.convert("L")), ["1 bit a pixel (a mask?)"]
+        return np.asarray(picture.convert("L")), ["1 bit per pixel (a mask?)"]
     if picture.has_transparency_data:
         layered = picture.convert("RGBA")
         if layered.getchannel("A").getextrema() != (255, 255):
@@ -353,7 +353,7 @@ def _to_grey(picture: Image.Image) -> tuple[Array, list[str]]:
         picture = layered
     if picture.mode == "L":
         return np.asarray(picture), notes
-    grey, note = from_colours(np.asarray(picture.convert("RGB")), mode)
+    grey, note = colours_to_grey(np.asarray(picture.convert("RGB")), mode)
     if note == COLOUR or mode not in ("L", "LA", "La"):
         notes.append(note)
     return grey, notes

@@ -11,16 +11,16 @@ from pathlib import Path, PurePosixPath
 from sonosynth.core.errors import ManifestError, UnreadableImageError
 from sonosynth.core.files import unreadable_reason
 from sonosynth.core.text import agreeing, counted
-from sonosynth.data.masks import MaskSearch, find_masks, in_mask_folder, mask_folders_near, masks_apart
+from sonosynth.data.masks import MaskSearch, find_masks, in_mask_folder, masks_in_own_folders, nearby_mask_folders
 from sonosynth.data.readers.base import HOW_TO_SKIP
-from sonosynth.data.readers.dicom.header import dicom_files, is_dicom, quiet, read_header
+from sonosynth.data.readers.dicom.header import dicom_files, is_dicom, quiet_pydicom, read_header
 from sonosynth.data.readers.folder import Folder, images_below
 from sonosynth.data.readers.frames import expand_frames
 from sonosynth.data.readers.tables import (
     UID,
     Columns,
     choose_columns,
-    identifying,
+    identifying_columns,
     is_missing,
     mask_columns,
     patient_note,
@@ -64,7 +64,7 @@ def read_dataset_json(path: Path, options: ReadOptions) -> Source:
     if labels is None:
         raise ManifestError(
             f"{path} holds no labels as StyleGAN writes them, {{'labels': [['FILE', NUMBER], ...]}}; add them, or "
-            "remove the file and put the images into one folder a class"
+            "remove the file and put the images into one folder per class"
         )
     rows = []
     for number, entry in enumerate(labels, start=1):
@@ -92,7 +92,7 @@ def dataset_json_labels(path: Path) -> list[object] | None:
     return labels if isinstance(labels, list) else None
 
 
-def names_images(path: Path, options: ReadOptions) -> bool:
+def lists_images(path: Path, options: ReadOptions) -> bool:
     """Return whether the table at `path` has columns for files and classes. Raises ManifestError if it is no table."""
     header, _ = read_table(path, "check its permissions")
     try:
@@ -122,13 +122,13 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
             )
             raise ManifestError(f"{path}, {where}: {what}; fill it in or remove the line")
     beside_dicom = any(is_dicom(root / place, options.force_dicom) for place in places)
-    private = identifying(header) if beside_dicom else []
+    private = identifying_columns(header) if beside_dicom else []
     kept = _kept(header, columns, private)
     ids = [row.get("id", "") for _, row in rows]
     if not all(ids) or len(set(ids)) < len(ids):
         ids = [""] * len(rows)
         kept |= {"id": "source_id"} if "id" in header else {}
-    renumber = options.group is not None and (whole or (options.group in identifying(header) and beside_dicom))
+    renumber = options.group is not None and (whole or (options.group in identifying_columns(header) and beside_dicom))
     groups = _groups([row[columns.group] for _, row in rows] if columns.group else [""] * len(rows), renumber, whole)
     items = [
         SourceItem(root / place, row[columns.label], group, name, {new: row[old] for old, new in kept.items()})
@@ -206,11 +206,11 @@ def _masks(
         return MaskSearch({image: masks for image, masks in of.items() if masks}), [p for p in beside if p not in given]
     near = [
         file
-        for folder in mask_folders_near(root, folders)
+        for folder in nearby_mask_folders(root, folders)
         for file in images_below(folder, options)
         if file not in listed
     ]
-    apart = masks_apart(root, dict.fromkeys(near))
+    apart = masks_in_own_folders(root, dict.fromkeys(near))
     known = set(apart)
     search = find_masks([*listed, *(file for file in beside if file not in known)], apart, images=listed)
     masks = MaskSearch({item.path: search.of[item.path] for item in items if item.path in search.of}, search.alone)
@@ -246,7 +246,7 @@ class _Files:
         return meant or found_places
 
 
-@quiet()
+@quiet_pydicom()
 def _find_by_uid(path: Path, rows: _Rows, force: bool) -> list[str]:
     """Return the path of the DICOM file that the UID of each row names. Raises ManifestError, without the UID."""
     found, unread = dict[str, Path](), list[str]()
@@ -283,7 +283,7 @@ def _rows(path: Path, header: Sequence[str], lines: list[tuple[int, list[str]]])
                 "put values that contain a comma into double quotes"
             )
     if not lines:
-        raise ManifestError(f"{path} has no rows; list one image a line")
+        raise ManifestError(f"{path} has no rows; list one image per line")
     if not set(header) >= _IMAGE_SET_COLUMNS:
         lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
     return [(f"line {line}", dict(zip(header, cells, strict=True))) for line, cells in lines]

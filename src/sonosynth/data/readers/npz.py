@@ -9,13 +9,12 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from sonosynth.core.errors import SourceError
 from sonosynth.core.types import Array
-from sonosynth.data.readers.base import DecodedImage, Reader, from_colours, from_high_depth, too_large, unreadable
+from sonosynth.data.readers.base import DecodedImage, Reader, colours_to_grey, from_high_depth, too_large, unreadable
 from sonosynth.data.readers.bit_depth import BitDepth, HighDepthImage
 from sonosynth.data.readers.tables import is_missing
 from sonosynth.data.source import ReadOptions, Source, SourceItem, similar_class_names, some_of
@@ -27,6 +26,7 @@ _DAMAGE = (
     OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, NotImplementedError, ArithmeticError,
     MemoryError, SyntaxError, tokenize.TokenError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
 )  # fmt: skip
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _Header = tuple[tuple[int, ...], "np.dtype[np.generic]"]
 
 
@@ -122,9 +122,9 @@ class _OpenArrays:
         if values.dtype.itemsize == 2:
             return from_high_depth(self._path, HighDepthImage(values), self._depth, mode)
         if values.dtype.kind == "b":
-            values, notes = values * np.uint8(255), ["1 bit a pixel (a mask?)"]
+            values, notes = values * np.uint8(255), ["1 bit per pixel (a mask?)"]
         if values.ndim == 3:
-            values, note = from_colours(values, "RGB")
+            values, note = colours_to_grey(values, "RGB")
             notes.append(note)
         return DecodedImage(np.ascontiguousarray(values), mode, "; ".join(notes) or None)
 
@@ -140,7 +140,10 @@ def _headers(path: Path) -> dict[str, _Header]:
             for name in archive.namelist():
                 if name.endswith(".npy"):
                     with archive.open(name) as file:
-                        found[name.removesuffix(".npy")] = _header(file)
+                        if (version := np.lib.format.read_magic(file)) not in _HEADERS:
+                            raise ValueError("version of the .npy format")
+                        shape, _, dtype = _HEADERS[version](file)
+                        found[name.removesuffix(".npy")] = shape, dtype
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.strerror:
             raise SourceError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
@@ -149,17 +152,6 @@ def _headers(path: Path) -> dict[str, _Header]:
         if dtype.hasobject:
             raise SourceError(f"{path}: '{name}' holds Python objects, which may run code; store it as numbers or text")
     return found
-
-
-def _header(file: IO[bytes]) -> _Header:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
-        raise ValueError("version of the .npy format")
-    return shape, dtype
 
 
 def _loaded(path: Path, name: str, headers: Mapping[str, _Header]) -> np.ndarray:
@@ -212,7 +204,7 @@ def _count(path: Path, name: str, headers: Mapping[str, _Header]) -> int:
 
 def _labels(path: Path, name: str, headers: Mapping[str, _Header], count: int) -> list[str]:
     if name not in headers:
-        raise SourceError(f"{path} lacks '{name}'; add one label an image")
+        raise SourceError(f"{path} lacks '{name}'; add one label per image")
     labels = _column(path, name, headers, count)
     if missing := next((label for label in labels if is_missing(label)), None):
         raise SourceError(
@@ -234,12 +226,12 @@ def _labels(path: Path, name: str, headers: Mapping[str, _Header], count: int) -
 
 
 def _column(path: Path, name: str, headers: Mapping[str, _Header], count: int | None) -> list[str]:
-    """Return an array of whole numbers or text, one entry an image, as text. Raises SourceError."""
+    """Return an array of whole numbers or text, one entry per image, as text. Raises SourceError."""
     shape, dtype = headers[name]
     flat = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
     if not flat or (count is not None and shape[0] != count):
         wanted = f"[{count}] or [{count}, 1]" if count is not None else "[classes]"
-        what = "several labels an image are not read; " if len(shape) == 2 and shape[1] > 1 else ""
+        what = "several labels per image are not read; " if len(shape) == 2 and shape[1] > 1 else ""
         raise SourceError(f"{path}: '{name}' has the shape {list(shape)}; {what}give {wanted}")
     if dtype.kind not in "biuU":
         raise SourceError(f"{path}: '{name}' is of type {dtype}; give whole numbers or text")

@@ -137,20 +137,16 @@ def patient_note(columns: Mapping[str, Sequence[str]], groups: Sequence[str | No
     return []
 
 
-def identifying(header: Collection[str]) -> list[str]:
+def identifying_columns(header: Collection[str]) -> list[str]:
     """Return the columns that may tell who a patient is, by their names."""
-    return [name for name in header if _identifies(name)]
-
-
-def _identifies(column: str) -> bool:
-    name = re.sub(r"[\W_]", "", column.casefold())
-    return bool(_TELLING.match(name)) or name in _telling_elements()
+    plain = {name: re.sub(r"[\W_]", "", name.casefold()) for name in header}
+    return [name for name in header if _TELLING.match(plain[name]) or plain[name] in _telling_elements()]
 
 
 @cache
 def _telling_elements() -> frozenset[str]:
-    elements = ((keyword, dictionary_VR(tag)) for keyword, tag in keyword_dict.items() if keyword)
-    return frozenset(keyword.casefold() for keyword, kind in elements if kind in _TELLING_VR)
+    return frozenset(keyword.casefold() for keyword, tag in keyword_dict.items()
+                     if keyword and dictionary_VR(tag) in _TELLING_VR)  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------- reading
@@ -166,7 +162,7 @@ def read_table(path: Path, advice: str) -> tuple[list[str], list[tuple[int, list
     """
     try:
         if why := unreadable_reason(path, _LARGEST):
-            raise ManifestError(f"{path} is {why}; give a table with one image a line")
+            raise ManifestError(f"{path} is {why}; give a table with one image per line")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]

@@ -44,7 +44,7 @@ from pydicom.valuerep import VR
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.readers.base import unreadable
 from sonosynth.data.readers.dicom.regions import Region, region_of
-from sonosynth.data.source import files_below
+from sonosynth.data.source import walk_files
 
 SUFFIXES = frozenset((".dcm", ".dicom", ".ima"))
 DIRECTORY = "DICOMDIR"
@@ -138,7 +138,7 @@ def is_dicom(path: Path, force: bool = False) -> bool:
 
 def dicom_files(folder: Path, force: bool = False) -> list[Path]:
     """Return the DICOM files in `folder` and below, in natural order; hidden ones and linked folders are left out."""
-    return [file for file in files_below(folder) if is_dicom(file, force)]
+    return [file for file in walk_files(folder) if is_dicom(file, force)]
 
 
 def _is_marked(head: bytes) -> bool:
@@ -166,7 +166,7 @@ def _unmarked_start(head: bytes) -> int | None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_pydicom() -> Iterator[None]:
     """Silence pydicom, whose warnings quote header values: what matters in them is checked here and told in one line.
 
     To be entered by one thread at a time, which may start others inside.
@@ -269,7 +269,7 @@ def frame_count(data: Dataset) -> int:
 
 def _frames(data: Dataset, size: int) -> int | None:
     count = frame_count(data)
-    if why_not_syntax(transfer_syntax(data)):
+    if undecodable_reason(transfer_syntax(data)):
         return None
     # A frame takes at least a byte: more frames than that are a damaged number, told when the file is decoded.
     deflated = transfer_syntax(data) == DeflatedExplicitVRLittleEndian
@@ -282,7 +282,7 @@ def transfer_syntax(data: Dataset) -> UID:
     return UID((meta.get("TransferSyntaxUID") if meta is not None else None) or "")
 
 
-def why_not_syntax(syntax: UID) -> str | None:
+def undecodable_reason(syntax: UID) -> str | None:
     """Return why pixels in transfer syntax `syntax` are not decoded, or None."""
     if not syntax:
         return f"gives no transfer syntax; {_HOW_TO_FORCE}"

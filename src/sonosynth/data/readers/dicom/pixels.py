@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGExtended12Bit
 
-from sonosynth.data.readers.base import DecodedImage, from_colours, too_large, unreadable
+from sonosynth.data.readers.base import DecodedImage, colours_to_grey, too_large, unreadable
 from sonosynth.data.readers.dicom.header import (
     DAMAGE,
     DicomError,
@@ -16,11 +16,11 @@ from sonosynth.data.readers.dicom.header import (
     may_hold_images,
     read_dataset,
     transfer_syntax,
-    why_not_syntax,
+    undecodable_reason,
 )
-from sonosynth.data.readers.dicom.regions import marked, region_note, region_of
+from sonosynth.data.readers.dicom.regions import marked_regions, region_note, region_of
 from sonosynth.data.readers.dicom.streams import Frames
-from sonosynth.data.readers.dicom.values import check_groups, monochrome, palette_colours, unused_bits
+from sonosynth.data.readers.dicom.values import check_groups, monochrome, palette_colours, unused_bits_note
 
 _SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3}
 _SAMPLES |= dict.fromkeys(("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"), 3)
@@ -43,7 +43,7 @@ class DicomFile:
         with _named(path, "", "its header gives regions (0018,6011) or functional groups that are not valid"):
             check_groups(self._data, self._count)
             self._region = region_of(self._data)
-            self._region_note = region_note(marked(self._data))
+            self._region_note = region_note(marked_regions(self._data))
 
     def image(self, frame: int | None) -> DecodedImage:
         """Return the B-mode area of frame `frame`, counted from 0, or of the only one.
@@ -78,10 +78,10 @@ class DicomFile:
         if photometric == "PALETTE COLOR":
             cut, notes = palette_colours(cut, self._data)
         elif bits != 8:
-            notes = unused_bits(cut, bits)
+            notes = unused_bits_note(cut, bits)
             cut = np.rint(cut * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
-            notes.append(f"{bits} bits a colour scaled to 8")
-        grey, note = from_colours(cut, photometric)
+            notes.append(f"{bits} bits per colour scaled to 8")
+        grey, note = colours_to_grey(cut, photometric)
         return grey, [*notes, note]
 
 
@@ -103,7 +103,7 @@ def _check(data: Dataset) -> None:
             "gives no image size" if may_hold_images(data) else "holds no image, but another kind of DICOM object"
         )
     syntax = transfer_syntax(data)
-    if reason := why_not_syntax(syntax):
+    if reason := undecodable_reason(syntax):
         raise DicomError(reason)
     if "PixelData" not in data:
         raise DicomError("has no pixel data, or is cut short before it")

@@ -30,10 +30,10 @@ def region_of(data: Dataset) -> Region:
     The first of several of one size. Both corners belong to a region; what lies outside the frame is cut off. Spacing
     is known where the unit is 3 (centimetres).
     """
-    return _largest(marked(data)) or Region(0, 0, int(data.Columns), int(data.Rows))
+    return _largest(marked_regions(data)) or Region(0, 0, int(data.Columns), int(data.Rows))
 
 
-def marked(data: Dataset) -> list[Region]:
+def marked_regions(data: Dataset) -> list[Region]:
     """Return the regions of two-dimensional tissue inside the frame, in the order of the header of `data`."""
     height, width = int(data.Rows), int(data.Columns)
     items = [

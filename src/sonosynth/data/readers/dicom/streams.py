@@ -157,7 +157,7 @@ class CodeStream:
         precision: bits of a value, the most of all components.
         kind: the second byte of the marker of its frame header, such as 0xC3 for lossless JPEG; 0 for JPEG 2000.
         sampled: whether components differ in size.
-        ids: one byte a component; empty for JPEG 2000.
+        ids: one byte per component; empty for JPEG 2000.
     """
 
     height: int

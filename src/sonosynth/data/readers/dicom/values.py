@@ -45,7 +45,7 @@ def monochrome(stored: np.ndarray, data: Dataset, frame: int) -> tuple[np.ndarra
         if (slope, intercept) != (1, 0):
             values = stored * slope + intercept
             low, high = sorted((low * slope + intercept, high * slope + intercept))
-        dark = unused_bits(stored, bits)
+        dark = unused_bits_note(stored, bits)
     place = _place(data, frame, "FrameVOILUTSequence", _VOI)
     if items := place.get("VOILUTSequence"):
         table = _lookup_table("VOI table", items[0], data, low < 0)
@@ -85,7 +85,7 @@ def check_groups(data: Dataset, frames: int) -> None:
         )
 
 
-def unused_bits(stored: np.ndarray, bits: int) -> list[str]:
+def unused_bits_note(stored: np.ndarray, bits: int) -> list[str]:
     """Return a note if `stored` uses so little of the range of `bits` bits that the header may state too many."""
     used = int(stored.max()) - min(int(stored.min()), 0)
     if bits <= 8 or used >= 2.0**bits / 16:
@@ -237,7 +237,7 @@ def palette_colours(stored: np.ndarray, data: Dataset) -> tuple[np.ndarray, list
     if depth == 8:
         notes = ["palette entries of 8 bits in fields of 16"] if bits > 8 else []
         return table.of(stored).astype(np.uint8), notes
-    return _scaled(table.of(stored), 0.0, 2.0**depth - 1), [f"{depth} bits a colour scaled to 8"]
+    return _scaled(table.of(stored), 0.0, 2.0**depth - 1), [f"{depth} bits per colour scaled to 8"]
 
 
 def _expanded(name: str, segments: list[int], count: int) -> np.ndarray:
