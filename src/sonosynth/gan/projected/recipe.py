@@ -32,7 +32,7 @@ class ProjectedRecipe(Recipe):
         224,
         "Sauer 2021, authors' default",
         "side of the images that the frozen network sees; 128 is twice as fast, and farther from real images even "
-        "after as much time (results/projected-features)",
+        "after as much time (results/2026-11-projected-features)",
         ge=128,
         multiple_of=32,
     )
