@@ -76,6 +76,7 @@ def row_of(rows, arm, size, gan=None, ratio=None):
     )
 
 
+@pytest.mark.long
 def test_every_arm_meets_its_baselines(record, rows):
     pairs = {(c.row.series.arm, c.baseline.series.arm) for c in contrasts(rows, record.design)}
     assert pairs == {
@@ -118,6 +119,7 @@ def test_p_values_are_adjusted_over_sizes_and_generators(record, rows):
     assert max(c.adjusted - c.difference.p_value for c in family) > 0
 
 
+@pytest.mark.long
 def test_comparisons_that_have_not_finished_count_in_their_family(tmp_path):
     study = write_fake_study(tmp_path, draws=3, sizes=(10, 20, 40), arms=("real", "real+classical", "real+synthetic"))
     whole = {key(c): c for c in all_contrasts(study)}
@@ -160,6 +162,7 @@ def test_pairs_need_a_seed_that_both_arms_have(record, rows):
     assert pairs(record, [apart]) == []
 
 
+@pytest.mark.long
 def test_two_draws_have_no_p_value_but_a_reason(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=2, gans=("fastgan",), sizes=(10, 20))
     found = all_contrasts(study)
@@ -248,6 +251,7 @@ def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path, page_of)
     assert "can detect nothing" in text and "Variances are those of ResNet-18 on BUSI" in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seeds", "covered"), [((0,), "test groups"), ((0, 1), "test groups and seeds")])
 def test_what_intervals_of_one_draw_cover(tmp_path, undrawn, seeds, covered):
     study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10, 20), seeds=seeds)
@@ -277,6 +281,7 @@ def without(study, unfinished):
     return study
 
 
+@pytest.mark.long
 def test_planned_draws_are_no_finished_ones(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=5, gans=("fastgan",), sizes=(10, 20))
     _, text = read(write_report(without(study, lambda cell: cell["draw"] > 0)))
@@ -288,6 +293,7 @@ def test_planned_draws_are_no_finished_ones(tmp_path, undrawn):
     assert "Intervals cover other draws" not in text
 
 
+@pytest.mark.long
 def test_a_size_with_too_few_draws_is_named(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10, 20))
     _, text = read(write_report(without(study, lambda cell: cell["size"] == 20 and cell["draw"] > 0)))
@@ -298,6 +304,7 @@ def test_a_size_with_too_few_draws_is_named(tmp_path, undrawn):
     assert "over test groups and seeds only at size 20" in text
 
 
+@pytest.mark.long
 def test_draws_that_no_two_arms_share_make_no_test(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10, 20))
     record = StudyRecord.load(without(study, lambda cell: cell["draw"] == 2 and cell["arm"] != "real"))
@@ -316,6 +323,7 @@ def one_arm_a_size(record):
     return tuple(run for run in record.classifiers if (run.arm, run.size) in (("real", 10), ("real+classical", 20)))
 
 
+@pytest.mark.long
 def test_arms_with_too_few_draws_are_named_beside_others_that_have_them(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10, 20))
     without(study, lambda cell: cell["size"] == 20 and cell["draw"] == 2 and cell["gan"] is not None)
@@ -348,6 +356,7 @@ def call_all_one_class(study, size):
     return study
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("several", [{"draws": 3}, {"repeats": 5}])
 def test_arms_that_call_everything_one_class_know_no_variance(tmp_path, several, page_of):
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(10, 20), **several)
@@ -403,6 +412,7 @@ def test_runs_of_earlier_versions_are_read(tmp_path, undrawn):
     assert rows and rows[0][-2:] == ["–", "–"] and "–" not in rows[0][3]
 
 
+@pytest.mark.long
 def test_unknown_arms_and_new_factors_do_not_mix_or_break(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=("fastgan",), arms=("real", "real+synthetic"), sizes=(10, 20))
     usual = [read_json(path) for path in cells_of(study, "classify") if read_json(path)["cell"]["gan"]]
@@ -471,6 +481,7 @@ def test_filters_show_what_they_accept_and_what_it_costs(tmp_path, page_of):
     ] in page.rows
 
 
+@pytest.mark.long
 def test_reviewers_find_their_answers(record, page_of):
     html = page_of(record)
     found = answers(html)

@@ -33,6 +33,7 @@ def report(study, tmp_path_factory) -> Path:
     return write_report(study, tmp_path_factory.mktemp("out"))
 
 
+@pytest.mark.long
 def test_page_is_self_contained(report):
     page, _ = read(report)
     assert report.name == "report.html"
@@ -74,6 +75,7 @@ def test_tables_are_where_the_page_says(report):
     assert not list(report.parent.glob("*.csv"))
 
 
+@pytest.mark.long
 def test_same_study_gives_the_same_page(study, report, tmp_path):
     again = write_report(study, tmp_path)
     assert again.read_bytes() == report.read_bytes()
@@ -250,6 +252,7 @@ def test_phantoms_are_never_called_patients(tmp_path, undrawn):
     assert "no other generator to compare with" in text and "cannot say" in text
 
 
+@pytest.mark.long
 def test_a_page_with_real_images_says_so(report, tmp_path, undrawn):
     said = "This page contains real images"
     _, text = read(report)
@@ -277,6 +280,7 @@ def test_without_any_classifier(tmp_path, undrawn):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("several", [{"draws": 5}, {"repeats": 4}])
 def test_without_classifiers_no_number_of_draws_makes_a_test(tmp_path, undrawn, several):
     _, text = read(write_report(write_fake_study(tmp_path, arms=(), sizes=(20,), **several)))
@@ -351,6 +355,7 @@ def test_images_made_elsewhere_and_an_own_test_set(tmp_path, undrawn):
     assert "samples" in page.ids
 
 
+@pytest.mark.long
 def test_what_was_told_while_images_were_scored_is_listed(tmp_path, undrawn):
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(20,), draws=2)
     assert "Notes on the images that were scored" not in read(write_report(study))[1]  # earlier versions kept none
@@ -363,6 +368,7 @@ def test_what_was_told_while_images_were_scored_is_listed(tmp_path, undrawn):
     assert "fastgan, size 20, draw 0, seed 0; fastgan, size 20, draw 1, seed 0: class proportions of <b> are" in text
 
 
+@pytest.mark.long
 def test_two_draws_two_ratios_and_classes_apart(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=2, ratios=(0.5, 2.0), per_class=True, gans=("fastgan",), sizes=(20,))
     page, text = read(write_report(study))
@@ -372,6 +378,7 @@ def test_two_draws_two_ratios_and_classes_apart(tmp_path, undrawn):
     assert rows[0][3:5] == ["20 / 40", "0, 1 / 0, 1 / 0"]
 
 
+@pytest.mark.long
 def test_unfinished_study(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=2)
     runs = {path: read_json(path)["cell"] for path in cells_of(study, "classify")}

@@ -37,6 +37,7 @@ def rows(record):
     return tables.f1_rows(record)
 
 
+@pytest.mark.long
 def test_every_split_is_judged_by_its_own_images(record, rows):
     assert len(record.tests) == SPLITS and record.splits is not None
     assert len({tuple(test.extra["id"]) for test in record.tests}) == SPLITS
@@ -71,6 +72,7 @@ def test_curves_worth_pairs_and_power_stand_on_splits_too(record, rows):
     assert small.pairs == 2 and 0 < small.alone < small.in_family < 1
 
 
+@pytest.mark.long
 def test_page_speaks_of_splits(study, undrawn):
     _, text = read(write_report(study))
     assert "{{" not in text and not re.search(r"[a-z]\.[A-Z]", text)
@@ -94,6 +96,7 @@ def test_two_splits_are_described(tmp_path, undrawn):
     assert "Two splits of the images: this supports a description of these splits, not a test." in text
 
 
+@pytest.mark.long
 def test_planned_splits_are_no_finished_ones(tmp_path, undrawn):
     study = write_fake_study(tmp_path, repeats=5, gans=("fastgan",), sizes=(10,))
     for path in cells_of(study, "classify"):

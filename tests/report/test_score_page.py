@@ -108,6 +108,7 @@ def pixels_of(uri):
 
 
 class TestGallery:
+    @pytest.mark.long
     def test_planted_copies_come_first_and_are_marked(self, page, card):
         rows = page.gallery_rows(5)
         assert len(rows) == 16
@@ -213,6 +214,7 @@ class TestVerdicts:
 
 
 class TestPage:
+    @pytest.mark.long
     def test_it_is_self_contained_and_always_the_same(self, page, card, tmp_path):
         assert all(link.startswith(("data:image/", "#")) for link in page.links)
         again = write_score_page(card, tmp_path / "score.html", "sonosynth score")
@@ -226,6 +228,7 @@ class TestPage:
         assert "images/&lt;new&gt;" in page.text and "<new>" not in page.text
         assert any("Simulated phantoms" in banner for banner in page.banners)
 
+    @pytest.mark.long
     def test_a_page_with_real_images_says_so(self, card, page, tmp_path):
         said = "This page contains real images"
         assert said not in page.text
@@ -267,6 +270,7 @@ class TestPage:
         assert sum(link.startswith("data:image/svg") for link in page.links) == 1
         assert len(page.gallery_rows(3)) == 16  # by features alone
 
+    @pytest.mark.long
     def test_images_without_speckle_are_counted(self, sets, tmp_path):
         train, made, held_out = sets
         pixels = made.images.copy()
