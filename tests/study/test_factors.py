@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -148,11 +149,12 @@ def test_tables_of_what_a_study_no_longer_asks_for_do_not_stay(folder, tmp_path)
     )
     run(asked, tmp_path / "run")
     tables = {path.name for path in (tmp_path / "run").glob("*.csv")}
-    assert tables == {"scores.csv", "f1.csv", "filters.csv", "protocols.csv"}
+    always = {"scores.csv", "f1.csv", "generators.csv", "predictions.csv", "images.csv"}
+    assert tables - {"notes.csv"} == always | {"filters.csv", "protocols.csv"}
     asked["split"].pop("naive")
     asked["classifiers"]["filters"] = "none"
     run(asked, tmp_path / "run")
-    assert {path.name for path in (tmp_path / "run").glob("*.csv")} == {"scores.csv", "f1.csv"}
+    assert {path.name for path in (tmp_path / "run").glob("*.csv")} - {"notes.csv"} == always
 
 
 def test_filtered_images_are_the_first_that_pass_and_fill_balances_classes(folder, finished):
@@ -197,7 +199,7 @@ def test_images_that_stand_alone_are_balanced_and_no_old_result_is_taken_for_the
 
 def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, finished, monkeypatch):
     kept = {"dark": [0, 2, 4], "light": list(range(40))}
-    monkeypatch.setattr(Store, "result", lambda store, cell: {"kept": kept})
+    monkeypatch.setattr(Store, "result", lambda store, cell: SimpleNamespace(kept=kept))
     design = parse_design(plain(folder), "study.yaml")
     data = prepare_study(design, Store(finished))
     pool = SyntheticPool(Store(finished), data.folders, lambda done, total, text: None)

@@ -277,7 +277,7 @@ def test_a_folder_made_elsewhere_takes_the_place_of_a_generator(source, tmp_path
     assert (f1[f1["arm"] == "real+synthetic"]["n_synthetic"] == 8).all()
     record = StudyRecord.load(tmp_path / "study")
     assert record.trained == () and [shown.gan for shown in record.training] == ["theirs"]
-    gallery = ImageSet.load(record.training[0].gallery)
+    gallery = ImageSet.load(record.directory / record.training[0].gallery)
     assert gallery.synthetic and all(5 <= n <= 8 for n in gallery.class_counts.values())
     assert not shared_images(blobs(30), gallery) and len(shared_images(made, gallery)) == len(gallery)
     raw["classifiers"]["ratios"] = [6.0]

@@ -1,5 +1,6 @@
 """All that a report shows, read from a study directory, or from its tables, study file and provenance alone."""
 
+import csv
 import itertools
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from sonosynth.core.errors import StudyError
 from sonosynth.core.text import counted, joined, span
@@ -439,14 +439,12 @@ def _read_tables(study_dir: Path) -> Rows:
 
 
 def _table(path: Path) -> list[Row]:
+    """Return the rows of a table as text, which the models read; None where a cell is empty."""
     if not path.is_file():
         return []
-    text = dict.fromkeys(("labels", "predicted", "confusion", "gan", "note", "text", "class"), str)
-    table = pd.read_csv(path, float_precision="round_trip", dtype=text, keep_default_na=False, na_values=[""])
-    rows: list[Row] = table.astype(object).where(table.notna(), None).to_dict("records")  # type: ignore[assignment]
-    whole = ("seed", "gan_seed", "real_baseline_n", "floor_n", "runs", "n_validation")  # read as floats beside gaps
+    with path.open(encoding="utf-8", newline="") as file:
+        rows: list[Row] = [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
     for row in rows:
-        row |= {name: int(row[name]) for name in whole if row.get(name) is not None}
         if "note" in row:
             row["note"] = row["note"] or ""
     return rows

@@ -222,7 +222,6 @@ def needed_by(cell: AnyCell) -> list[AnyCell]:
 
 def plan_cells(
     design: StudyDesign,
-    images: ImageSet,
     splits: Sequence[StudySplit],
     folders: dict[str, ImageSet],
     naive: StudySplit | None = None,
@@ -231,8 +230,7 @@ def plan_cells(
 
     Args:
         design: the study.
-        images: all of the study.
-        splits: how they are divided, once or repeatedly.
+        splits: how the images are divided, once or repeatedly.
         folders: synthetic images made elsewhere, by GAN name.
         naive: a split that ignores groups, for the arms without synthetic images.
     """
@@ -240,10 +238,10 @@ def plan_cells(
     for split in splits:
         judged = _judged(split)
         for subset in split.subsets:
-            cells += _subset_cells(design, subset, images, judged, folders)
+            cells += _subset_cells(design, subset, split.images, judged, folders)
     for subset in naive.subsets if naive else ():
         assert naive is not None
-        where = _where(subset, images)
+        where = _where(subset, naive.images)
         cells += [NaiveCell(**vars(cell)) for cell in _real_cells(design, where | _judged(naive))]
     return cells
 

@@ -499,15 +499,22 @@ def load_design(path: Path) -> StudyDesign:
     return parse_design(raw, str(path))
 
 
-def recorded_design(settings: dict[str, Any], where: str) -> StudyDesign:
-    """Return the design of a study that has run, from `settings`, its ``model_dump(mode="json")``.
+def settings_text(design: StudyDesign) -> str:
+    """Return all settings of `design`, defaults included, as YAML: what `recorded_design` reads."""
+    return yaml.safe_dump(design.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def recorded_design(settings: str, where: str) -> StudyDesign:
+    """Return the design of a study that has run, from its `settings_text`; `where` is named in errors.
 
     Names are not looked up: recipes, networks and metrics of other packages need not be installed. Raises StudyError.
     """
     try:
-        return StudyDesign.model_validate(settings, context=_RECORDED)
+        return StudyDesign.model_validate(yaml.safe_load(settings), context=_RECORDED)
     except ValidationError as error:
         raise StudyError(f"{where}: {_first_problem(error)}") from error
+    except yaml.YAMLError as error:
+        raise StudyError(f"{where}: the settings are not YAML: {' '.join(str(error).split())}") from error
 
 
 def parse_design(raw: Any, where: str) -> StudyDesign:

@@ -72,7 +72,7 @@ class StudyData:
         Raises:
             StudyError: there are too few images, or groups of them, for one of the cells.
         """
-        cells = plan_cells(design, self.images, self.splits, self.folders, self.naive)
+        cells = plan_cells(design, self.splits, self.folders, self.naive)
         check_pool(cells, self.subset_of, self.folders)
         return cells
 
@@ -116,8 +116,8 @@ class StudyData:
 
     def subset_of(self, cell: AnyCell) -> ImageSet:
         """Return the training images of `cell`."""
-        subsets = self.split_of(cell).subsets
-        return next(self.images_of(s) for s in subsets if (s.size, s.draw) == (cell.size, cell.draw))
+        split = self.split_of(cell)
+        return next(split.images_of(s) for s in split.subsets if (s.size, s.draw) == (cell.size, cell.draw))
 
 
 def prepare_study(design: StudyDesign, store: Store | None = None, progress: Progress | None = None) -> StudyData:
@@ -212,7 +212,7 @@ def _make_split(
         validation=None if chooses is None else tuple(chooses.tolist()),
         subsets=tuple(subsets),
     )
-    return StudySplit(indices, tested, None if chooses is None else images.subset(chooses))
+    return StudySplit(images, indices, tested, None if chooses is None else images.subset(chooses))
 
 
 def _naive(design: StudyDesign, images: ImageSet) -> StudySplit | None:

@@ -11,7 +11,7 @@ from sonosynth.core.files import atomic_file, locked, remove_temporary_files, wr
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.study.cells import AnyCell, TrainCell
-from sonosynth.study.config import StudyDesign
+from sonosynth.study.config import StudyDesign, settings_text
 from sonosynth.study.engines.local import Tell, in_workers
 from sonosynth.study.prepared import StudyData, prepare_study, read_test_set
 from sonosynth.study.run_cell import do_cell
@@ -141,7 +141,7 @@ def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str)
         if design.split.test is not None:
             kept["data"]["test_files"] = source_fingerprint(read_test_set(design.split.test, design))
             kept["data"]["test_fingerprint"] = data.splits[0].held_out.fingerprint()
-    store.save_provenance(kept | {"settings": design.model_dump(mode="json")})
+    store.save_provenance(kept | {"settings": settings_text(design)})
     for name, content in data.audit.items():
         with atomic_file(store.directory / "audit" / name) as beside:
             beside.write_bytes(content)

@@ -73,8 +73,9 @@ def read_splits(path: Path) -> tuple[tuple[SplitIndices, ...], bool, SplitIndice
 
 @dataclass(frozen=True)
 class StudySplit:
-    """A division with the images that judge the classifiers: those of the test set, and those that choose weights."""
+    """A division of `images`, with those that judge the classifiers: the test set, and what chooses weights."""
 
+    images: ImageSet
     indices: SplitIndices
     held_out: ImageSet
     validation: ImageSet | None = None
@@ -83,3 +84,7 @@ class StudySplit:
     def subsets(self) -> tuple[Subset, ...]:
         """Training subsets, by draw and size."""
         return self.indices.subsets
+
+    def images_of(self, subset: Subset) -> ImageSet:
+        """Return the images of a training subset."""
+        return self.images.subset(subset.indices)
