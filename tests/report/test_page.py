@@ -1,4 +1,5 @@
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from html_page import read
 from made_up_study import cells_of, write_fake_study
 from sonosynth.analysis import tables
 from sonosynth.analysis.findings import Ranking, findings, rankings
+from sonosynth.analysis.limitations import limitations
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.cli.report import report as report_command
 from sonosynth.core.errors import StudyError
@@ -241,6 +243,20 @@ def test_baselines_of_other_numbers_of_images_stand_at_their_own_marks():
         (-0.075, -0.015, 0.02),
         (-0.005, 0.055, 0.03),
     ]
+
+
+def test_limitations_follow_from_the_record(study, tmp_path):
+    record = StudyRecord.load(study)
+    found = limitations(record, 8)
+    assert (found.one_generator_seed, found.short_training, found.groups) == (True, True, "nobody")
+    assert (found.feature_distances, found.copies_unknown, found.comparisons) == (True, True, 8)
+    data = record.design.data.model_copy(update={"groups": "audit"})
+    audited = replace(record, design=record.design.model_copy(update={"data": data}))
+    assert limitations(audited, 0).groups == "audit or table"
+    bare = limitations(replace(record, training=(), scores=()), 0)
+    assert not any((bare.one_generator_seed, bare.short_training, bare.feature_distances, bare.copies_unknown))
+    phantoms = write_fake_study(tmp_path, gans=("stylegan2",), sizes=(20,), origin="phantom", arms=())
+    assert limitations(StudyRecord.load(phantoms), 0).groups is None
 
 
 def test_phantoms_are_never_called_patients(tmp_path, undrawn):
