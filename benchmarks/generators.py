@@ -26,11 +26,11 @@ from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.data.split import nested_subsets, split_indices
 from sonosynth.features.extract import embed
-from sonosynth.gan.checkpoint import LOG, STATE, load_state
+from sonosynth.gan.checkpoint import LOG, STATE, load_state, run_config
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import generate, image_grid
-from sonosynth.gan.training.loop import run_config, train
+from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, polynomial_kernel, snapshot_distance
 from sonosynth.metrics.intervals.subsampling import split_half
@@ -105,7 +105,7 @@ def follow(
     kept = run.with_suffix(".json")
     rows: list[Any] = read_json(kept) if kept.is_file() else []
     for kimg in points[len(rows) :]:
-        train(
+        train_run(
             train_set, recipe, run, kimg=kimg, conditional=True, distance=snapshot_distance(train_set), progress=_tell
         )
         trainer = Trainer(train_set, run_config(train_set, recipe, conditional=True, seed=0), default_device())

@@ -22,9 +22,9 @@ from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.data.split import nested_subsets, split_indices
 from sonosynth.features.extract import embed
+from sonosynth.gan.checkpoint import run_config
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import class_sequence, synthesise
-from sonosynth.gan.training.loop import run_config
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, polynomial_kernel
 from sonosynth.study.config import expand

@@ -27,8 +27,8 @@ from torch.utils.flop_counter import flop_registry
 from bench import line, save
 from sonosynth.core.device import bfloat16, default_device, has_bfloat16, median_seconds
 from sonosynth.data.imageset import ImageSet
+from sonosynth.gan.checkpoint import run_config
 from sonosynth.gan.registry import make_recipe
-from sonosynth.gan.training.loop import run_config
 from sonosynth.gan.training.trainer import Trainer
 
 CASES: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -11,7 +11,7 @@ from .data.split import split as split
 from .data.split import split_indices as split_indices
 from .gan.registry import make_recipe as make_recipe
 from .gan.sample import generate as generate
-from .gan.training.loop import train as train
+from .gan.train import train as train
 from .metrics.scorecard import score as score
 from .phantoms.phantom import phantom as phantom
 from .phantoms.phantom import phantom_with_masks as phantom_with_masks

@@ -15,7 +15,7 @@ from image_sets import blobs
 from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.registry import make_recipe
-from sonosynth.gan.training.loop import train_mode
+from sonosynth.gan.train import train_runs
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 
@@ -115,7 +115,7 @@ def test_train_and_generate_say_what_is_wrong(images, run, tmp_path):
 
 def test_one_class_starts_from_the_run_of_that_class(images, tmp_path):
     recipe = make_recipe("stylegan2", channel_base=512, channel_max=8, z_dim=8, w_dim=8, batch=4)
-    train_mode(ImageSet.load(images), recipe, tmp_path / "each", kimg=0.004, mode="per_class")
+    train_runs(ImageSet.load(images), recipe, tmp_path / "each", kimg=0.004, mode="per_class")
     train = ("train", images, "--gan", "stylegan2", "--kimg", 0.004, *TINY)
     told = sonosynth(*train, "--class", "dark", "--from", tmp_path / "each", "--out", tmp_path / "dark")
     assert told.exit_code == 0, told.output
@@ -221,7 +221,7 @@ def test_a_full_gpu_is_one_line(images, tmp_path, monkeypatch, error):
     def full(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("sonosynth.gan.training.loop.train_mode", full)
+    monkeypatch.setattr("sonosynth.gan.train.train_runs", full)
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)
     line = refused(*train)
     assert "not enough memory" in line and "take a smaller batch" in line
@@ -232,7 +232,7 @@ def test_other_errors_of_pytorch_are_no_mistake_of_the_user(images, tmp_path, mo
     def broken(*arguments: object, **options: object) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("sonosynth.gan.training.loop.train_mode", broken)
+    monkeypatch.setattr("sonosynth.gan.train.train_runs", broken)
     result = sonosynth("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, *TINY)
     assert result.exit_code == 1 and isinstance(result.exception, RuntimeError)
 
@@ -242,7 +242,7 @@ def test_an_interrupt_says_whether_the_command_goes_on(images, run, tmp_path, mo
         raise KeyboardInterrupt
 
     for place in (
-        "gan.training.loop.train_mode",
+        "gan.train.train_runs",
         "gan.sample.generate",
         "data.prepared_folder.save_once",
         "study.plan.load_design",

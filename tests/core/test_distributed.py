@@ -21,9 +21,10 @@ from sonosynth.core.device import bfloat16
 from sonosynth.core.distributed import RankSlice
 from sonosynth.core.draws import Draws
 from sonosynth.core.errors import ProcessError, RecipeError
+from sonosynth.gan.checkpoint import run_config
 from sonosynth.gan.networks.layers import BatchNorm2d
 from sonosynth.gan.registry import make_recipe
-from sonosynth.gan.training.loop import run_config, train
+from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -151,8 +152,8 @@ def test_train_with_devices_and_go_on_with_one(tmp_path):
     ended = CliRunner().invoke(app, [str(word) for word in words])
     assert ended.exit_code == 0, ended.output
     recipe = make_recipe("fastgan", **RECIPES["fastgan"])
-    train(data, recipe, tmp_path / "one", kimg=0.016, conditional=True)
-    train(data, recipe, tmp_path / "one", kimg=0.032, conditional=True)
+    train_run(data, recipe, tmp_path / "one", kimg=0.016, conditional=True)
+    train_run(data, recipe, tmp_path / "one", kimg=0.032, conditional=True)
     logs = [[json.loads(line) for line in (tmp_path / run / "log.jsonl").open()] for run in ("run", "one")]
     assert [line["kimg"] for line in logs[0]] == [line["kimg"] for line in logs[1]] == [0.016, 0.032]
     for shared, alone in zip(*logs, strict=True):

@@ -19,7 +19,8 @@ from sonosynth.gan.base import Batch
 from sonosynth.gan.checkpoint import load_generator
 from sonosynth.gan.registry import families, list_gans, make_recipe, register_gan
 from sonosynth.gan.sample import generate
-from sonosynth.gan.training.loop import train, train_mode
+from sonosynth.gan.train import train_runs
+from sonosynth.gan.training.loop import train_run
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-generator.md"
 CPU = torch.device("cpu")
@@ -69,9 +70,9 @@ def test_it_runs_forwards_and_backwards(n_classes, size, family):
 @pytest.mark.parametrize("conditional", [True, False])
 def test_it_trains_resumes_exactly_saves_and_loads(conditional, family, small_set, tmp_path):
     recipe, data = make_recipe(family, **NARROW), small_set if conditional else small_set.of_class("dark")
-    straight = train(data, recipe, tmp_path / "straight", kimg=0.06, conditional=conditional)
-    train(data, recipe, tmp_path / "cut", kimg=0.028, conditional=conditional)
-    resumed = train(data, recipe, tmp_path / "cut", kimg=0.06, conditional=conditional)
+    straight = train_run(data, recipe, tmp_path / "straight", kimg=0.06, conditional=conditional)
+    train_run(data, recipe, tmp_path / "cut", kimg=0.028, conditional=conditional)
+    resumed = train_run(data, recipe, tmp_path / "cut", kimg=0.06, conditional=conditional)
     for file in ("generator.safetensors", "recipe.yaml"):
         assert (straight / file).read_bytes() == (resumed / file).read_bytes()
     network, config = load_generator(straight / "generator.safetensors", CPU)
@@ -85,7 +86,7 @@ def test_it_trains_resumes_exactly_saves_and_loads(conditional, family, small_se
 
 def test_it_takes_part_in_everything_else(family, small_set, tmp_path):
     recipe = make_recipe(family, **NARROW, pretrain_kimg=0.008, pretrain_images=2, lecam_weight=0.3)
-    runs = train_mode(small_set, recipe, tmp_path / "run", kimg=0.008, mode="per_class")
+    runs = train_runs(small_set, recipe, tmp_path / "run", kimg=0.008, mode="per_class")
     assert isinstance(generate(tmp_path / "run", 4), ImageSet)
     logged = [json.loads((run / "log.jsonl").read_text().splitlines()[-1]) for run in runs]
     assert all({"loss_g", "loss_d", "lecam"} <= set(entry) for entry in logged)

@@ -9,12 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from image_sets import blobs
 from sonosynth.core.device import bfloat16
 from sonosynth.core.errors import RecipeError
+from sonosynth.gan.checkpoint import run_config
 from sonosynth.gan.networks.layers import EqualLinear
 from sonosynth.gan.recipe import COMPILE_KIMG
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import synthesise
 from sonosynth.gan.training import loop as train_module
-from sonosynth.gan.training.loop import run_config, train
+from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -53,7 +54,7 @@ def test_without_a_compiler_nothing_is_begun(small_set, tmp_path, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     recipe = make_recipe("stylegan2", compile="on")
     with pytest.raises(RecipeError, match=r"no C\+\+ compiler"):
-        train(small_set, recipe, tmp_path / "run", kimg=0.1, conditional=True, device=CPU)
+        train_run(small_set, recipe, tmp_path / "run", kimg=0.1, conditional=True, device=CPU)
     assert not (tmp_path / "run").exists()
 
 
@@ -86,9 +87,9 @@ def test_a_compiled_run_resumes_exactly_and_says_how_long_compiling_took(small_s
 
     monkeypatch.setattr(train_module, "SAVE_SECONDS", 0.0)
     arguments = {"kimg": 0.072, "conditional": True, "device": CPU}
-    straight = train(small_set, recipe, tmp_path / "straight", progress=keep, **arguments)
+    straight = train_run(small_set, recipe, tmp_path / "straight", progress=keep, **arguments)
     assert torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] == 7
-    resumed = train(small_set, recipe, tmp_path / "cut", **arguments)
+    resumed = train_run(small_set, recipe, tmp_path / "cut", **arguments)
     assert (straight / "generator.safetensors").read_bytes() == (resumed / "generator.safetensors").read_bytes()
     assert json.loads((straight / "log.jsonl").read_text().splitlines()[0])["event"].startswith("compiled in ")
 

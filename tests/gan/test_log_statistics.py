@@ -9,7 +9,7 @@ import torch
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.training import loop as train_module
 from sonosynth.gan.training.log_statistics import StatisticsCollector
-from sonosynth.gan.training.loop import train
+from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.trainer import Trainer
 
 TINY = {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch": 4}
@@ -34,7 +34,7 @@ def cut(data, out, at, **how):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train(data, ada(), out, progress=press, **how)
+        train_run(data, ada(), out, progress=press, **how)
 
 
 @pytest.fixture
@@ -48,10 +48,10 @@ def test_a_run_that_is_cut_within_an_interval_logs_what_an_uninterrupted_one_doe
     small_set, tmp_path, short_intervals, at
 ):
     how = {"kimg": 0.1, "conditional": True, "device": CPU, "distance": lambda images: float(images.mean())}
-    straight = train(small_set, ada(), tmp_path / "straight", **how)
+    straight = train_run(small_set, ada(), tmp_path / "straight", **how)
     for images in at:
         cut(small_set, tmp_path / "cut", images, **how)
-    resumed = train(small_set, ada(), tmp_path / "cut", **how)
+    resumed = train_run(small_set, ada(), tmp_path / "cut", **how)
     assert list(lines(straight)) == [0.04, 0.08, 0.1]
     assert lines(resumed) == lines(straight)
     state = torch.load(resumed / "state.pt", weights_only=True)
@@ -61,9 +61,9 @@ def test_a_run_that_is_cut_within_an_interval_logs_what_an_uninterrupted_one_doe
 @pytest.mark.long
 def test_a_longer_run_logs_what_a_run_of_that_length_does(small_set, tmp_path, short_intervals):
     how = {"conditional": True, "device": CPU}
-    straight = train(small_set, ada(), tmp_path / "straight", kimg=0.08, **how)
+    straight = train_run(small_set, ada(), tmp_path / "straight", kimg=0.08, **how)
     for kimg in (0.02, 0.052, 0.08):
-        run = train(small_set, ada(), tmp_path / "run", kimg=kimg, **how)
+        run = train_run(small_set, ada(), tmp_path / "run", kimg=kimg, **how)
     found = lines(run)
     assert list(found) == [0.02, 0.04, 0.052, 0.08]
     assert {kimg: found[kimg] for kimg in (0.04, 0.08)} == lines(straight)
@@ -89,7 +89,7 @@ def test_a_rollback_after_a_resume_keeps_the_steps_before_it(small_set, tmp_path
         "close",
         lambda tick, *a, **k: closed.append(tick._sums["loss_g"][1]) or close(tick, *a, **k),
     )
-    run = train(small_set, ada(), tmp_path / "run", **how)
+    run = train_run(small_set, ada(), tmp_path / "run", **how)
     assert closed == [10, 10], "both lines average over ten steps, five of them before the resume"
     assert lines(run)[0.04]["loss_g"] is not None
 
@@ -101,4 +101,4 @@ def test_a_state_of_an_earlier_version_goes_on(small_set, tmp_path, short_interv
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     del state["interval"]
     torch.save(state, tmp_path / "run" / "state.pt")
-    assert list(lines(train(small_set, ada(), tmp_path / "run", **how))) == [0.04]
+    assert list(lines(train_run(small_set, ada(), tmp_path / "run", **how))) == [0.04]

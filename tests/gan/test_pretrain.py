@@ -14,8 +14,9 @@ from sonosynth.core.errors import RunError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import generate
-from sonosynth.gan.training.loop import train, train_mode
-from sonosynth.gan.training.pretrain import Pretraining, announcement, pretraining_for, pretrainings
+from sonosynth.gan.train import train_runs
+from sonosynth.gan.training.loop import train_run
+from sonosynth.gan.training.transfer import Pretraining, describe_pretraining, pretraining_for, pretrainings
 from sonosynth.phantoms.phantom import CLASSES, phantom
 
 STYLEGAN2 = {"channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
@@ -58,21 +59,21 @@ def test_classes_are_matched_by_name_or_phantoms_are_shown_without_labels():
 
 def test_the_user_is_told():
     recipe = pretrained()
-    assert announcement(recipe, ("normal", "benign"), True) == [
+    assert describe_pretraining(recipe, ("normal", "benign"), True) == [
         "first 0.024 kimg on phantoms, 4 of each of normal, benign"
     ]
-    assert announcement(recipe, ("cyst", "mass"), False) == [
+    assert describe_pretraining(recipe, ("cyst", "mass"), False) == [
         "first 0.024 kimg on phantoms, 4 of each of benign, malignant, normal, without labels"
     ]
-    assert announcement(tiny(), ("cyst", "mass"), False) == []
+    assert describe_pretraining(tiny(), ("cyst", "mass"), False) == []
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["stylegan2-diffaug", "fastgan"])
 def test_by_recipe_is_the_same_as_by_hand(name, lesions, tmp_path):
-    first = train(phantom(4, 32, 0, lesions.classes), tiny(name), tmp_path / "first", kimg=0.024, conditional=True)
-    by_hand = train(lesions, tiny(name), tmp_path / "hand", kimg=0.02, conditional=True, seed=3, start=first)
-    run = train(lesions, pretrained(f"{name}+phantom"), tmp_path / "run", kimg=0.02, conditional=True, seed=3)
+    first = train_run(phantom(4, 32, 0, lesions.classes), tiny(name), tmp_path / "first", kimg=0.024, conditional=True)
+    by_hand = train_run(lesions, tiny(name), tmp_path / "hand", kimg=0.02, conditional=True, seed=3, start=first)
+    run = train_run(lesions, pretrained(f"{name}+phantom"), tmp_path / "run", kimg=0.02, conditional=True, seed=3)
     ours, theirs = weights(run), weights(by_hand)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
@@ -81,14 +82,14 @@ def test_by_recipe_is_the_same_as_by_hand(name, lesions, tmp_path):
     recorded = yaml.safe_load((run / "recipe.yaml").read_text())
     assert recorded["recipe"]["pretrain_kimg"] == 0.024
     assert recorded["recipe"]["pretrain_images"] == 4
-    apart = train(lesions, tiny(name), tmp_path / "apart", kimg=0.02, conditional=True, seed=3)
+    apart = train_run(lesions, tiny(name), tmp_path / "apart", kimg=0.02, conditional=True, seed=3)
     assert not all(torch.equal(ours[key], value) for key, value in weights(apart).items())
 
 
 @pytest.mark.long
 def test_a_run_cut_anywhere_ends_as_one_that_was_not(lesions, tmp_path):
     arguments = {"conditional": True, "seed": 1}
-    straight = train(lesions, pretrained(), tmp_path / "straight", kimg=0.04, **arguments)
+    straight = train_run(lesions, pretrained(), tmp_path / "straight", kimg=0.04, **arguments)
 
     def press_at(kimg, of):
         def press(done, total, latest):
@@ -99,7 +100,7 @@ def test_a_run_cut_anywhere_ends_as_one_that_was_not(lesions, tmp_path):
 
     cut = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):  # in pretraining, whose state is saved
-        train(lesions, pretrained(), cut, kimg=0.04, progress=press_at(0.012, 0.024), **arguments)
+        train_run(lesions, pretrained(), cut, kimg=0.04, progress=press_at(0.012, 0.024), **arguments)
     with pytest.raises(RunError, match="holds no generator"):
         generate(cut, 4)
 
@@ -108,26 +109,26 @@ def test_a_run_cut_anywhere_ends_as_one_that_was_not(lesions, tmp_path):
             raise MemoryError
 
     with pytest.raises(MemoryError):  # after the weights were taken, before any state was saved
-        train(lesions, pretrained(), cut, kimg=0.04, progress=die, **arguments)
+        train_run(lesions, pretrained(), cut, kimg=0.04, progress=die, **arguments)
     assert not (cut / "state.pt").exists()
     with pytest.raises(KeyboardInterrupt):
-        train(lesions, pretrained(), cut, kimg=0.04, progress=press_at(0.02, 0.04), **arguments)
-    assert_equal_runs(train(lesions, pretrained(), cut, kimg=0.04, **arguments), straight)
+        train_run(lesions, pretrained(), cut, kimg=0.04, progress=press_at(0.02, 0.04), **arguments)
+    assert_equal_runs(train_run(lesions, pretrained(), cut, kimg=0.04, **arguments), straight)
 
 
 @pytest.mark.long
 def test_a_longer_kimg_goes_on_and_needs_no_pretraining_any_more(lesions, tmp_path):
     import shutil
 
-    straight = train(lesions, pretrained(), tmp_path / "straight", kimg=0.04, conditional=True)
-    run = train(lesions, pretrained(), tmp_path / "run", kimg=0.02, conditional=True)
+    straight = train_run(lesions, pretrained(), tmp_path / "straight", kimg=0.04, conditional=True)
+    run = train_run(lesions, pretrained(), tmp_path / "run", kimg=0.02, conditional=True)
     shutil.rmtree(run / "pretraining")
-    assert_equal_runs(train(lesions, pretrained(), run, kimg=0.04, conditional=True), straight)
+    assert_equal_runs(train_run(lesions, pretrained(), run, kimg=0.04, conditional=True), straight)
     assert not (run / "pretraining").exists()
 
 
 def test_classes_that_no_phantom_has_start_from_an_unconditional_generator(small_set, tmp_path):
-    run = train(small_set, pretrained(), tmp_path / "run", kimg=0.008, conditional=True)
+    run = train_run(small_set, pretrained(), tmp_path / "run", kimg=0.008, conditional=True)
     first = run / "pretraining" / "benign-malignant-normal-unlabelled"
     recorded = yaml.safe_load((first / "run" / "recipe.yaml").read_text())
     assert (recorded["conditional"], recorded["classes"]) == (False, list(CLASSES))
@@ -140,7 +141,7 @@ def test_classes_that_no_phantom_has_start_from_an_unconditional_generator(small
 @pytest.mark.long
 def test_classes_of_one_data_set_share_what_they_can(tmp_path):
     data = blobs(6, classes=("benign", "cyst", "lipoma"))
-    train_mode(data, pretrained(), tmp_path / "run", kimg=0.008, mode="per_class")
+    train_runs(data, pretrained(), tmp_path / "run", kimg=0.008, mode="per_class")
     shared = tmp_path / "run" / "pretraining"
     assert sorted(path.name for path in shared.glob("[!.]*")) == ["benign", "benign-malignant-normal-unlabelled"]
     made = generate(tmp_path / "run", 6)
@@ -152,7 +153,7 @@ def test_seeds_of_pretraining_and_of_the_run_are_apart(lesions, tmp_path):
     runs = {}
     for seed, pretrain_seed in ((0, 0), (1, 0), (0, 1)):
         recipe, out = pretrained(pretrain_seed=pretrain_seed), tmp_path / f"{seed}-{pretrain_seed}"
-        runs[seed, pretrain_seed] = train(lesions, recipe, out, kimg=0.004, conditional=True, seed=seed)
+        runs[seed, pretrain_seed] = train_run(lesions, recipe, out, kimg=0.004, conditional=True, seed=seed)
     source = {key: json.loads((run / "transfer.json").read_text())["source"] for key, run in runs.items()}
     assert source[0, 0] == source[1, 0] != source[0, 1]
     assert not np.array_equal(*(generate(runs[key], 4).images for key in ((0, 0), (1, 0))))
@@ -162,7 +163,7 @@ def test_seeds_of_pretraining_and_of_the_run_are_apart(lesions, tmp_path):
 def test_runs_of_any_length_share_a_pretraining(lesions, tmp_path):
     recipe = tiny("stylegan2-ada", pretrain_kimg=0.008, pretrain_images=2)
     runs = [
-        train(lesions, recipe, tmp_path / f"{kimg}", kimg=kimg, conditional=True, pretraining=tmp_path / "shared")
+        train_run(lesions, recipe, tmp_path / f"{kimg}", kimg=kimg, conditional=True, pretraining=tmp_path / "shared")
         for kimg in (0.004, 0.008)
     ]
     first, second = (json.loads((run / "transfer.json").read_text())["source"] for run in runs)
@@ -175,7 +176,7 @@ def test_runs_of_any_length_share_a_pretraining(lesions, tmp_path):
 
 def test_two_starts_are_refused_before_anything_is_written(lesions, tmp_path):
     with pytest.raises(RunError, match="starts from its own pretraining"):
-        train(lesions, pretrained(), tmp_path / "run", kimg=0.004, conditional=True, start=tmp_path)
+        train_run(lesions, pretrained(), tmp_path / "run", kimg=0.004, conditional=True, start=tmp_path)
     assert not (tmp_path / "run").exists()
 
 
@@ -187,8 +188,8 @@ def test_recipes_without_pretraining_record_nothing_of_it():
 @pytest.mark.long
 def test_a_run_a_class_keeps_its_pretraining_beside_it_whatever_the_class_is_called(tmp_path):
     data = blobs(8, classes=("pretraining", "benign"))
-    runs = train_mode(data, pretrained(), tmp_path / "run", kimg=0.004, mode="per_class")
-    again = train_mode(data, pretrained(), tmp_path / "run", kimg=0.004, mode="per_class")
+    runs = train_runs(data, pretrained(), tmp_path / "run", kimg=0.004, mode="per_class")
+    again = train_runs(data, pretrained(), tmp_path / "run", kimg=0.004, mode="per_class")
     assert runs == again and set(generate(tmp_path / "run", 4).classes) == set(data.classes)
     kept = {path.name for path in (tmp_path / "run" / "pretraining").iterdir() if path.is_dir()}
     assert kept == {"benign", "benign-malignant-normal-unlabelled"}

@@ -15,8 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sonosynth.core.errors import TrackingError
 from sonosynth.gan.registry import make_recipe
+from sonosynth.gan.train import train_runs
 from sonosynth.gan.training import loop as train_module
-from sonosynth.gan.training.loop import train, train_mode
+from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.tensorboard import TensorBoard
 from sonosynth.gan.training.trainer import Trainer
 
@@ -68,7 +69,7 @@ def assert_shows_grids(run: Path) -> None:
 @pytest.mark.long
 def test_every_log_line_and_grid_is_shown(small_set, tmp_path):
     with TensorBoard() as track:
-        run = train(
+        run = train_run(
             small_set,
             tiny(),
             tmp_path / "run",
@@ -97,14 +98,14 @@ def test_a_killed_and_resumed_run_shows_every_point_once(first, small_set, tmp_p
         if round(done * 1000) == 84:
             raise MemoryError
 
-    train(small_set, tiny(), run, kimg=0.04, conditional=True, track=TensorBoard() if first else None)
+    train_run(small_set, tiny(), run, kimg=0.04, conditional=True, track=TensorBoard() if first else None)
     state = (run / "state.pt").read_bytes()
     with pytest.raises(MemoryError):
-        train(small_set, tiny(), run, kimg=0.12, conditional=True, track=TensorBoard(), progress=die)
+        train_run(small_set, tiny(), run, kimg=0.12, conditional=True, track=TensorBoard(), progress=die)
     assert [event.step for event in shown(run).Scalars("loss/loss_g")] == [20, 40, 60, 80]
     assert (run / "state.pt").read_bytes() == state
     with TensorBoard() as track:
-        train(small_set, tiny(), run, kimg=0.12, conditional=True, track=track)
+        train_run(small_set, tiny(), run, kimg=0.12, conditional=True, track=track)
     assert [entry["kimg"] for entry in logged(run)] == [0.02, 0.04, 0.06, 0.08, 0.1, 0.12]
     assert_mirrors(run, logged(run))
     assert_shows_grids(run)
@@ -118,17 +119,17 @@ def test_one_tracker_that_sees_the_log_cut_back_begins_again(small_set, tmp_path
 
     with TensorBoard() as track:
         with pytest.raises(MemoryError):
-            train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True, track=track, progress=die)
-        run = train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True, track=track)
+            train_run(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True, track=track, progress=die)
+        run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True, track=track)
     assert_mirrors(run, logged(run))
     assert_shows_grids(run)
 
 
 @pytest.mark.long
 def test_finished_run_keeps_its_event_file(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True, track=TensorBoard())
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True, track=TensorBoard())
     before = [(path, path.read_bytes()) for path in (run / "tensorboard").iterdir()]
-    train(small_set, tiny(), run, kimg=0.02, conditional=True, track=TensorBoard())
+    train_run(small_set, tiny(), run, kimg=0.02, conditional=True, track=TensorBoard())
     assert [(path, path.read_bytes()) for path in (run / "tensorboard").iterdir()] == before
 
 
@@ -145,7 +146,7 @@ def test_steps_that_were_rolled_back_are_no_points(small_set, tmp_path, monkeypa
 
     monkeypatch.setattr(Trainer, "step", spoil_once)
     with TensorBoard() as track:
-        run = train(small_set, tiny(), tmp_path / "run", kimg=0.08, conditional=True, track=track)
+        run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.08, conditional=True, track=track)
     undone = logged(run)[1]
     assert "rolled back" in undone["event"]
     assert_mirrors(run, [entry for entry in logged(run) if entry is not undone and entry != undone])
@@ -157,7 +158,7 @@ def test_steps_that_were_rolled_back_are_no_points(small_set, tmp_path, monkeypa
 @pytest.mark.long
 def test_every_class_has_a_run_of_its_own(small_set, tmp_path):
     with TensorBoard() as track:
-        train_mode(small_set, tiny(), tmp_path / "run", kimg=0.04, mode="per_class", track=track)
+        train_runs(small_set, tiny(), tmp_path / "run", kimg=0.04, mode="per_class", track=track)
     for name in small_set.classes:
         assert_mirrors(tmp_path / "run" / name, logged(tmp_path / "run" / name))
 

@@ -11,15 +11,15 @@ from image_sets import blobs
 from sonosynth.core.errors import ClassError, DivergenceError, OutputError, RecipeError, RunError
 from sonosynth.core.files import locked
 from sonosynth.data.imageset import ImageSet
-from sonosynth.gan.checkpoint import load_generator, save_generator
+from sonosynth.gan.checkpoint import kept_settings, load_generator, run_config, run_of_class, save_generator
 from sonosynth.gan.registry import list_gans, make_recipe
 from sonosynth.gan.sample import class_sequence, generate, image_grid, interpolate
+from sonosynth.gan.train import train_runs
 from sonosynth.gan.training import loop as train_module
-from sonosynth.gan.training import run_writer as keeper
+from sonosynth.gan.training import run_writer
 from sonosynth.gan.training.early_stopping import DISTANCE_IMAGES
-from sonosynth.gan.training.loop import kept_settings, run_config, train, train_mode
+from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.trainer import Trainer, TrainingImages
-from sonosynth.gan.training.transfer import source_of
 
 CPU = torch.device("cpu")
 TINY = {
@@ -49,9 +49,9 @@ def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path):
     recipe = tiny(name, **(LECAM if with_lecam else {}))
     # A resumed StyleGAN2 meets R1 in its step 17, and path lengths in every fourth; other steps are all alike.
     cut, whole = (0.028, 0.072) if recipe.family == "stylegan2" else (0.012, 0.032)
-    straight = train(data, recipe, tmp_path / "straight", kimg=whole, conditional=conditional)
-    train(data, recipe, tmp_path / "cut", kimg=cut, conditional=conditional)
-    resumed = train(data, recipe, tmp_path / "cut", kimg=whole, conditional=conditional)
+    straight = train_run(data, recipe, tmp_path / "straight", kimg=whole, conditional=conditional)
+    train_run(data, recipe, tmp_path / "cut", kimg=cut, conditional=conditional)
+    resumed = train_run(data, recipe, tmp_path / "cut", kimg=whole, conditional=conditional)
     for file in ("generator.safetensors", "recipe.yaml"):
         assert (straight / file).read_bytes() == (resumed / file).read_bytes()
     a, b = (torch.load(run / "state.pt", weights_only=True) for run in (straight, resumed))
@@ -95,10 +95,10 @@ def test_interrupt_saves_the_state_and_the_same_call_goes_on(small_set, tmp_path
 
     arguments = {"kimg": 0.04, "conditional": True}
     with pytest.raises(KeyboardInterrupt):
-        train(small_set, tiny(), tmp_path / "cut", progress=press_after_the_third_step, **arguments)
+        train_run(small_set, tiny(), tmp_path / "cut", progress=press_after_the_third_step, **arguments)
     assert torch.load(tmp_path / "cut" / "state.pt", weights_only=True)["step"] == 4
-    resumed = train(small_set, tiny(), tmp_path / "cut", **arguments)
-    straight = train(small_set, tiny(), tmp_path / "straight", **arguments)
+    resumed = train_run(small_set, tiny(), tmp_path / "cut", **arguments)
+    straight = train_run(small_set, tiny(), tmp_path / "straight", **arguments)
     assert (resumed / "generator.safetensors").read_bytes() == (straight / "generator.safetensors").read_bytes()
 
 
@@ -107,7 +107,7 @@ def test_an_interrupt_that_is_ignored_stays_so(small_set, tmp_path):
     try:
         told = []
         stop = {"progress": lambda *latest: told.append(signal.raise_signal(signal.SIGINT))}
-        train(small_set, tiny(), tmp_path / "run", kimg=0.012, conditional=True, device=CPU, **stop)
+        train_run(small_set, tiny(), tmp_path / "run", kimg=0.012, conditional=True, device=CPU, **stop)
     finally:
         signal.signal(signal.SIGINT, before)
     assert len(told) == 4, "before the first of three steps, and after each"
@@ -116,74 +116,74 @@ def test_an_interrupt_that_is_ignored_stays_so(small_set, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("last", ["save_state", "save_generator"])
 def test_a_kill_between_the_files_of_a_save_loses_nothing(last, small_set, tmp_path, monkeypatch):
-    straight = train(small_set, tiny(), tmp_path / "straight", kimg=0.02, conditional=True)
-    train(small_set, tiny(), tmp_path / "cut", kimg=0.008, conditional=True)
-    original = getattr(keeper, last)
+    straight = train_run(small_set, tiny(), tmp_path / "straight", kimg=0.02, conditional=True)
+    train_run(small_set, tiny(), tmp_path / "cut", kimg=0.008, conditional=True)
+    original = getattr(run_writer, last)
 
     def write_and_die(*arguments):
         original(*arguments)
         raise MemoryError
 
     with monkeypatch.context() as patched, pytest.raises(MemoryError):
-        patched.setattr(keeper, last, write_and_die)
-        train(small_set, tiny(), tmp_path / "cut", kimg=0.02, conditional=True)
-    resumed = train(small_set, tiny(), tmp_path / "cut", kimg=0.02, conditional=True)
+        patched.setattr(run_writer, last, write_and_die)
+        train_run(small_set, tiny(), tmp_path / "cut", kimg=0.02, conditional=True)
+    resumed = train_run(small_set, tiny(), tmp_path / "cut", kimg=0.02, conditional=True)
     assert (resumed / "generator.safetensors").read_bytes() == (straight / "generator.safetensors").read_bytes()
 
 
 @pytest.mark.long
 def test_finished_run_is_left_alone(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.s*")}
-    train(small_set, tiny(), run, kimg=0.02, conditional=True)
+    train_run(small_set, tiny(), run, kimg=0.02, conditional=True)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*.s*")} == before
 
 
 @pytest.mark.long
 def test_log_has_the_contract_keys_and_a_cut_line_does_not_hinder(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.04)
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     wanted = {"kimg", "seconds", "img_per_s", "loss_g", "loss_d", "r1", "augment_p", "kid_train", "event"}
     assert all(wanted <= set(line) for line in lines)
     assert [line["kimg"] for line in lines] == [0.04, 0.06]
     with (run / "log.jsonl").open("a") as log:
         log.write('{"kimg": 0.08, "sec')
-    train(small_set, tiny(), run, kimg=0.1, conditional=True)
+    train_run(small_set, tiny(), run, kimg=0.1, conditional=True)
     kimgs = [json.loads(line)["kimg"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert kimgs == [0.04, 0.06, 0.08, 0.1]
 
 
 def test_run_of_another_recipe_or_data_is_refused_and_named(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     with pytest.raises(RunError, match=r"recipe\.learning_rate is 0\.0025, asked for 0\.001"):
-        train(small_set, tiny(learning_rate=0.001), run, kimg=0.004, conditional=True)
+        train_run(small_set, tiny(learning_rate=0.001), run, kimg=0.004, conditional=True)
     with pytest.raises(RunError, match="its data is"):
-        train(blobs(10, seed=1), tiny(), run, kimg=0.004, conditional=True)
+        train_run(blobs(10, seed=1), tiny(), run, kimg=0.004, conditional=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("mine")
     with pytest.raises(RunError, match="is not empty and holds no run"):
-        train(small_set, tiny(), tmp_path / "other", kimg=0.004, conditional=True)
+        train_run(small_set, tiny(), tmp_path / "other", kimg=0.004, conditional=True)
 
 
 @pytest.mark.long
 def test_damaged_state_is_one_clear_line(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     (run / "state.pt").write_bytes(b"not a state")
     with pytest.raises(RunError, match=r"state\.pt is damaged .* remove it"):
-        train(small_set, tiny(), run, kimg=0.008, conditional=True)
+        train_run(small_set, tiny(), run, kimg=0.008, conditional=True)
 
 
 def test_weights_of_other_networks_are_one_clear_line(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     state = torch.load(run / "state.pt", weights_only=True)
     for changed in (state | {"course": {"colour": 1}}, {k: v for k, v in state.items() if k != "ema"}):
         torch.save(changed, run / "state.pt")
         with pytest.raises(RunError, match=r"state\.pt is no state of this run.* remove it"):
-            train(small_set, tiny(), run, kimg=0.008, conditional=True)
+            train_run(small_set, tiny(), run, kimg=0.008, conditional=True)
     torch.save({"weights": torch.zeros(3)}, run / "state.pt")
     with pytest.raises(RunError, match=r"state\.pt is no state of a run; remove it"):
-        train(small_set, tiny(), tmp_path / "next", kimg=0.004, conditional=True, start=run)
+        train_run(small_set, tiny(), tmp_path / "next", kimg=0.004, conditional=True, start=run)
     _, config = load_generator(run / "generator.safetensors", CPU)
     save_generator(run / "generator.safetensors", torch.nn.Linear(2, 2), config, 0.004)
     with pytest.raises(RunError, match=r"generator\.safetensors does not hold the weights"):
@@ -192,7 +192,7 @@ def test_weights_of_other_networks_are_one_clear_line(small_set, tmp_path):
 
 def test_generators_of_one_class_each_draw_other_latents(small_set, tmp_path):
     run = tmp_path / "run"
-    train_mode(small_set, tiny(), run, kimg=0.004, mode="per_class")
+    train_runs(small_set, tiny(), run, kimg=0.004, mode="per_class")
     network, _ = load_generator(run / "dark" / "generator.safetensors", CPU)
     _, other = load_generator(run / "light" / "generator.safetensors", CPU)
     save_generator(run / "light" / "generator.safetensors", network, other, 0.004)  # as two fine-tuned ones may be
@@ -205,9 +205,9 @@ def test_generators_of_one_class_each_draw_other_latents(small_set, tmp_path):
 
 def test_images_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(RunError, match="32, 64, 128, 256 or 512"):
-        train(blobs(4, size=48), tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+        train_run(blobs(4, size=48), tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     with pytest.raises(ClassError, match="at least two training images"):
-        train(blobs(4).subset([0]), tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+        train_run(blobs(4).subset([0]), tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -215,7 +215,7 @@ def test_images_that_do_not_fit_are_refused(tmp_path):
 def test_a_run_that_stays_non_finite_is_rolled_back_and_ends_with_what_to_change(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
     with pytest.raises(DivergenceError, match="for the 4th time; lower learning_rate"):
-        train(small_set, tiny(learning_rate=1e18), tmp_path / "run", kimg=0.2, conditional=True)
+        train_run(small_set, tiny(learning_rate=1e18), tmp_path / "run", kimg=0.2, conditional=True)
     events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert len(events) == 3
     assert all("rolled back" in event for event in events)
@@ -224,7 +224,7 @@ def test_a_run_that_stays_non_finite_is_rolled_back_and_ends_with_what_to_change
 @pytest.mark.long
 def test_one_bad_gradient_is_rolled_back_with_new_draws(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
-    clean = train(small_set, tiny(), tmp_path / "clean", kimg=0.08, conditional=True)
+    clean = train_run(small_set, tiny(), tmp_path / "clean", kimg=0.08, conditional=True)
     original = Trainer.step
 
     def spoil_once(self, gradient_norms=False):
@@ -235,7 +235,7 @@ def test_one_bad_gradient_is_rolled_back_with_new_draws(small_set, tmp_path, mon
         return statistics
 
     monkeypatch.setattr(Trainer, "step", spoil_once)
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.08, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.08, conditional=True)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["kimg"] for line in lines] == [0.02, 0.02, 0.04, 0.06, 0.08]
     assert "rolled back from 0.040 kimg" in lines[1]["event"]
@@ -264,7 +264,7 @@ def spoil(monkeypatch, step, times):
 def test_a_rollback_leaves_the_moments_of_the_optimiser_for_the_next(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
     spoil(monkeypatch, step=8, times=2)
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
     events = [json.loads(line)["event"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert [bool(event) for event in events] == [False, True, True, False, False]
 
@@ -278,10 +278,10 @@ def test_what_is_not_finite_is_not_kept_between_log_lines(small_set, tmp_path, m
         if done == pytest.approx(0.032):
             signal.raise_signal(signal.SIGINT)
 
-    train(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True)
+    train_run(small_set, tiny(), tmp_path / "run", kimg=0.02, conditional=True)
     with pytest.raises(KeyboardInterrupt):
-        train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True, progress=stop_at_8)
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
+        train_run(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True, progress=stop_at_8)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.06, conditional=True)
     weights, _ = load_generator(run / "generator.safetensors", CPU)
     assert all(p.isfinite().all() for p in weights.parameters())
     assert sum("rolled back" in line for line in (run / "log.jsonl").read_text().splitlines()) == 1
@@ -290,42 +290,46 @@ def test_what_is_not_finite_is_not_kept_between_log_lines(small_set, tmp_path, m
 def test_every_class_is_checked_before_the_first_is_trained(small_set, tmp_path):
     one = small_set.subset([*range(0, 20, 2), 1])  # a single image of class "light", which comes last
     with pytest.raises(ClassError, match=r"there is 1 of class 'light'; add images, leave the class out, or .*--cond"):
-        train_mode(one, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")
+        train_runs(one, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")
     assert not list(tmp_path.iterdir())
-    run = train(small_set.of_class("light"), tiny(), tmp_path / "run" / "light", kimg=0.004, conditional=False, seed=3)
+    run = train_run(
+        small_set.of_class("light"), tiny(), tmp_path / "run" / "light", kimg=0.004, conditional=False, seed=3
+    )
     with pytest.raises(RunError, match=r"light belongs to another run \(its seed is 3"):
-        train_mode(small_set, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")
+        train_runs(small_set, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")
     assert [path.name for path in run.parent.iterdir()] == ["light"]
 
 
 @pytest.mark.long
 def test_what_a_longer_run_keeps_of_a_shorter_one_is_said(small_set, tmp_path):
     recipe = tiny("stylegan2-ada", ada_kimg=None)
-    run = train(small_set, recipe, tmp_path / "run", kimg=0.008, conditional=True)
+    run = train_run(small_set, recipe, tmp_path / "run", kimg=0.008, conditional=True)
     (line,) = kept_settings(recipe, 0.016, [run, run])
     assert line.startswith("ada_kimg = 0.002 is kept") and line.endswith("a new run of 0.016 kimg would have 0.004")
     assert kept_settings(recipe, 0.008, [run]) == kept_settings(recipe, 1, [tmp_path / "new"]) == []
     fixed = tiny("stylegan2-ada", ada_kimg=0.1)
-    assert kept_settings(fixed, 0.016, [train(small_set, fixed, tmp_path / "b", kimg=0.008, conditional=True)]) == []
+    assert (
+        kept_settings(fixed, 0.016, [train_run(small_set, fixed, tmp_path / "b", kimg=0.008, conditional=True)]) == []
+    )
 
 
 @pytest.mark.long
 def test_a_longer_run_goes_on_at_the_pace_of_its_augmentation(small_set, tmp_path):
     recipe = tiny("stylegan2-ada", ada_kimg=None)
-    run = train(small_set, recipe, tmp_path / "run", kimg=0.008, conditional=True)
+    run = train_run(small_set, recipe, tmp_path / "run", kimg=0.008, conditional=True)
     recorded = (run / "recipe.yaml").read_bytes()
-    train(small_set, recipe, run, kimg=0.016, conditional=True)
+    train_run(small_set, recipe, run, kimg=0.016, conditional=True)
     assert (run / "recipe.yaml").read_bytes() == recorded and b"ada_kimg: 0.002" in recorded
     with pytest.raises(RunError, match=r"its recipe\.ada_kimg is 0\.002, asked for 3"):
-        train(small_set, tiny("stylegan2-ada", ada_kimg=3.0), run, kimg=0.016, conditional=True)
+        train_run(small_set, tiny("stylegan2-ada", ada_kimg=3.0), run, kimg=0.016, conditional=True)
 
 
 @pytest.mark.parametrize("damaged", ["a: [", "- 1", "\udcff", "kimg: 2024-99-99"])
 def test_a_damaged_recipe_is_named(small_set, tmp_path, damaged):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     (run / "recipe.yaml").write_text(damaged, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(RunError, match=r"recipe\.yaml is damaged"):
-        train(small_set, tiny(), run, kimg=0.008, conditional=True)
+        train_run(small_set, tiny(), run, kimg=0.008, conditional=True)
 
 
 @pytest.mark.long
@@ -339,26 +343,26 @@ def test_the_best_snapshot_is_kept_and_patience_ends_the_run(small_set, tmp_path
         return next(values)
 
     arguments = {"kimg": 0.2, "conditional": True, "distance": distance, "patience_kimg": 0.04}
-    run = train(small_set, tiny(), tmp_path / "run", **arguments)
+    run = train_run(small_set, tiny(), tmp_path / "run", **arguments)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["kid_train"] for line in lines] == [3.0, 1.0, 2.0, 2.5]
     assert lines[-1]["event"] == "ended: no improvement since 0.040 kimg"
     assert seen[0] == (DISTANCE_IMAGES, 32, 32)
-    straight = train(small_set, tiny(), tmp_path / "straight", kimg=0.04, conditional=True)
+    straight = train_run(small_set, tiny(), tmp_path / "straight", kimg=0.04, conditional=True)
     best, last = (
         load_generator(path, CPU)[0] for path in (run / "best.safetensors", straight / "generator.safetensors")
     )
     assert torch.equal(best.constant, last.constant)
-    train(small_set, tiny(), run, **arguments)
+    train_run(small_set, tiny(), run, **arguments)
     assert len(seen) == 4
-    train(small_set, tiny(), run, **arguments | {"patience_kimg": None, "kimg": 0.1})
+    train_run(small_set, tiny(), run, **arguments | {"patience_kimg": None, "kimg": 0.1})
     assert len(seen) == 5 and len((run / "log.jsonl").read_text().splitlines()) == 5
 
 
 @pytest.mark.slow
 def test_a_short_run_learns_the_brightness_of_its_classes(tmp_path):
     data = blobs(32)
-    train(data, tiny("stylegan2", learning_rate=0.005), tmp_path / "run", kimg=0.6, conditional=True)
+    train_run(data, tiny("stylegan2", learning_rate=0.005), tmp_path / "run", kimg=0.6, conditional=True)
     means = {name: generate(tmp_path / "run", 32, class_name=name).images.mean() for name in data.classes}
     real = {name: data.of_class(name).images.mean() for name in data.classes}
     assert means["light"] - means["dark"] > 0.5 * (real["light"] - real["dark"])
@@ -368,7 +372,7 @@ def test_a_short_run_learns_the_brightness_of_its_classes(tmp_path):
 def test_per_class_runs_make_one_set_in_training_proportions(tmp_path):
     data = blobs(12).subset(range(0, 16))
     data = data.subset([*np.flatnonzero(data.labels == 0), *np.flatnonzero(data.labels == 1)[:4]])
-    train_mode(data, tiny(), tmp_path / "run", kimg=0.008, mode="per_class")
+    train_runs(data, tiny(), tmp_path / "run", kimg=0.008, mode="per_class")
     made = generate(tmp_path / "run", 30, seed=3)
     assert made.synthetic
     assert made.class_counts == {"dark": 20, "light": 10}
@@ -376,7 +380,7 @@ def test_per_class_runs_make_one_set_in_training_proportions(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_image_however_many_are_asked_for(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.008, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.008, conditional=True)
     few, many = generate(run, 5, seed=7), generate(run, 50, seed=7)
     assert np.array_equal(few.images, many.images[:5])
     assert np.array_equal(few.labels, many.labels[:5])
@@ -390,7 +394,7 @@ def test_the_same_seed_gives_the_same_image_however_many_are_asked_for(small_set
 
 
 def test_generator_file_carries_its_configuration_and_nothing_of_this_machine(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     _, config = load_generator(run / "generator.safetensors", CPU)
     assert config.classes == ("dark", "light")
     assert config.to_dict() == yaml.safe_load((run / "recipe.yaml").read_text())
@@ -433,18 +437,18 @@ def test_r1_heuristic_is_that_of_the_ada_paper():
 
 @pytest.mark.long
 def test_transfer_takes_what_fits_and_lists_the_rest(small_set, tmp_path):
-    first = train(small_set.of_class("dark"), tiny(), tmp_path / "first", kimg=0.012, conditional=False)
-    second = train(small_set, tiny(), tmp_path / "second", kimg=0.004, conditional=True, start=first)
+    first = train_run(small_set.of_class("dark"), tiny(), tmp_path / "first", kimg=0.012, conditional=False)
+    second = train_run(small_set, tiny(), tmp_path / "second", kimg=0.004, conditional=True, start=first)
     told = json.loads((second / "transfer.json").read_text())
     assert "generator.layers.0.conv.weight" in told["taken"]
     assert "discriminator.blocks.0.conv0.weight" in told["taken"]
     assert {"generator.mapping.embed.weight", "generator.mapping.layers.0.weight"} <= set(told["left"])
-    fresh = train(small_set, tiny(), tmp_path / "fresh", kimg=0.004, conditional=True)
+    fresh = train_run(small_set, tiny(), tmp_path / "fresh", kimg=0.004, conditional=True)
     nets = [load_generator(run / "generator.safetensors", CPU)[0] for run in (first, second, fresh)]
     near, far = ((nets[0].constant - other.constant).abs().mean() for other in nets[1:])
     assert near < 0.2 * far
     with pytest.raises(RunError, match="its start is"):
-        train(small_set, tiny(), second, kimg=0.004, conditional=True)
+        train_run(small_set, tiny(), second, kimg=0.004, conditional=True)
 
 
 def test_balanced_classes_are_shown_equally_often():
@@ -460,7 +464,7 @@ def test_balanced_classes_are_shown_equally_often():
 
 @pytest.mark.long
 def test_interpolation_is_a_closed_smooth_path(small_set, tmp_path):
-    run = train(small_set, tiny("stylegan2"), tmp_path / "run", kimg=0.04, conditional=True)
+    run = train_run(small_set, tiny("stylegan2"), tmp_path / "run", kimg=0.04, conditional=True)
     path = interpolate(run, 40, class_name="light", seed=2).astype(float)
     steps = np.abs(np.diff(np.concatenate([path, path[:1]]), axis=0)).mean(axis=(1, 2))
     across = np.abs(path[0] - path[20]).mean()
@@ -473,13 +477,13 @@ def test_interpolation_is_a_closed_smooth_path(small_set, tmp_path):
 @pytest.mark.long
 def test_a_run_a_class_takes_any_class_name(tmp_path):
     data = blobs(6, classes=("a/b", "a_b", "..", "A_B"))
-    runs = train_mode(data, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")
+    runs = train_runs(data, tiny(), tmp_path / "run", kimg=0.004, mode="per_class")
     assert {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*")} == {"run"}
     assert len({run.name.casefold() for run in runs}) == 4
     made = generate(tmp_path / "run", 8)
     assert made.class_counts == dict.fromkeys(made.classes, 2) and set(made.classes) == set(data.classes)
     assert generate(tmp_path / "run", 2, class_name="..").class_counts[".."] == 2
-    first = source_of(tmp_path / "run", "a/b")
+    first = run_of_class(tmp_path / "run", "a/b")
     assert load_generator(first / "generator.safetensors", CPU)[1].classes == ("a/b",)
     made.save(tmp_path / "made")
     assert ImageSet.load(tmp_path / "made").class_counts == dict.fromkeys(sorted(data.classes), 2)
@@ -490,31 +494,31 @@ def test_a_run_a_class_is_not_put_among_other_files(small_set, tmp_path):
     (tmp_path / "letter.txt").write_text("mine")
     for folder in (tmp_path / "images", tmp_path, tmp_path / "letter.txt"):
         with pytest.raises(RunError, match="is not empty and holds"):
-            train_mode(small_set, tiny(), folder, kimg=0.004, mode="per_class")
-    conditional = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+            train_runs(small_set, tiny(), folder, kimg=0.004, mode="per_class")
+    conditional = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     with pytest.raises(RunError, match="is not empty and holds"):
-        train_mode(small_set, tiny(), conditional, kimg=0.004, mode="per_class")
+        train_runs(small_set, tiny(), conditional, kimg=0.004, mode="per_class")
 
 
 def test_a_run_takes_one_process_and_a_finite_length(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     with locked(run), pytest.raises(OutputError, match="another process is working in"):
-        train(small_set, tiny(), run, kimg=0.008, conditional=True)
+        train_run(small_set, tiny(), run, kimg=0.008, conditional=True)
     for kimg in (float("inf"), float("nan"), 0.0):
         with pytest.raises(RunError, match="kimg must be a number above 0"):
-            train(small_set, tiny(), tmp_path / "other", kimg=kimg, conditional=True)
+            train_run(small_set, tiny(), tmp_path / "other", kimg=kimg, conditional=True)
     assert not (tmp_path / "other").exists()
 
 
 def test_a_run_killed_while_it_claimed_its_directory_begins_again(small_set, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".recipe.yaml.0a1b2c3d.tmp").write_text("fam")
-    train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
 
 
-def test_a_run_that_nothing_judged_has_no_best_snapshot(small_set, tmp_path):
-    run = train(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
-    with pytest.raises(RunError, match="nothing judged this run"):
+def test_a_run_without_a_distance_has_no_best_snapshot(small_set, tmp_path):
+    run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    with pytest.raises(RunError, match="because no distance"):
         generate(run, 2, snapshot="best")
 
 
@@ -522,10 +526,10 @@ def test_images_of_a_rectangular_source_come_back_in_its_shape(small_set, tmp_pa
     record = {"crop_width": "160", "crop_height": "120", "scale_x": "0.2", "scale_y": "0.2", "offset_x": "0"}
     columns = {name: (value,) * len(small_set) for name, value in (record | {"offset_y": "0"}).items()}
     padded = ImageSet(**{**vars(small_set), "extra": columns})
-    run = train(padded, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
+    run = train_run(padded, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
     whole, cut = generate(run, 3), generate(run, 3, original_shape=True)
     assert cut.size == (24, 32) and np.array_equal(cut.images, whole.images[:, :24])
-    other = train(small_set, tiny(), tmp_path / "other", kimg=0.004, conditional=True)
+    other = train_run(small_set, tiny(), tmp_path / "other", kimg=0.004, conditional=True)
     with pytest.raises(RunError, match="several shapes, or none on record"):
         generate(other, 3, original_shape=True)
 

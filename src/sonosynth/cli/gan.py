@@ -1,13 +1,14 @@
 """``sonosynth train`` and ``sonosynth generate``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sonosynth.cli.progress import progress_bar
-from sonosynth.core.text import counted
 
 
 def train(
@@ -15,8 +16,8 @@ def train(
     gan: Annotated[
         str,
         typer.Option(
-            help="recipe: stylegan2, stylegan2-ada, stylegan2-diffaug, fastgan or projected; "
-            "stylegan2-diffaug+phantom and fastgan+phantom train on simulated images first"
+            help="recipe, such as stylegan2-ada, stylegan2-diffaug, fastgan, projected or r3gan; those that end in "
+            "+phantom train on simulated images first"
         ),
     ],
     out: Annotated[Path, typer.Option(help="run directory; the same command again resumes it")],
@@ -29,7 +30,7 @@ def train(
     seed: Annotated[int, typer.Option(help="of all random draws")] = 0,
     class_name: Annotated[str | None, typer.Option("--class", help="train on this class alone")] = None,
     conditional: Annotated[
-        bool | None, typer.Option("--conditional/--per-class", help="one generator for all classes, or one a class")
+        bool | None, typer.Option("--conditional/--per-class", help="one generator for all classes, or one per class")
     ] = None,
     start: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="start from the weights of another run, where they fit")
@@ -59,89 +60,43 @@ def train(
         ),
     ] = True,
 ) -> None:
-    """Train a generator on DATA, or one a class.
+    """Train a generator on DATA, or one per class.
 
     Prints the run directory. Interrupt it at any time: the same command goes on to the identical result
     (on a GPU, whose sums have no fixed order, to rounding).
     """
-    from contextlib import nullcontext
-
-    from sonosynth.core.device import precision
-    from sonosynth.core.distributed import is_main_process, launch
-    from sonosynth.core.errors import RecipeError
-    from sonosynth.core.files import read_json
-    from sonosynth.data.load import load
-    from sonosynth.data.split import nested_subsets
-    from sonosynth.gan.checkpoint import RECIPE, TRANSFER
-    from sonosynth.gan.registry import make_recipe
-    from sonosynth.gan.training.loop import kept_settings, train_mode
-    from sonosynth.gan.training.loop import train as train_one
-    from sonosynth.gan.training.pretrain import announcement
-    from sonosynth.gan.training.tensorboard import TensorBoard
-    from sonosynth.gan.training.transfer import source_of
+    from sonosynth.gan.train import train as train_gan
     from sonosynth.metrics.distances.kernel import snapshot_distance
 
-    if class_name is not None and conditional:
-        raise RecipeError("--class trains on one class alone, and --conditional on all of them; leave one of them out")
-    recipe = make_recipe(gan, **_settings(settings or []))
-    images = load(data)
-    if class_name is not None:
-        images = images.of_class(class_name)
-    present = tuple(name for name, count in images.class_counts.items() if count)
-    if n is not None:
-        images = images.with_classes(present)
-        images = images.subset(nested_subsets(images, range(len(images)), [n], 0, seed)[n])
-    mode = recipe.mode if conditional is None else "conditional" if conditional else "per_class"
-    length = recipe.kimg if kimg is None else kimg
-    counts = ", ".join(f"{count} {name}" for name, count in images.class_counts.items() if count)
-    plan = (
-        f"{recipe.name} on {counted(len(images), 'image')} ({counts}), {length:g} kimg"
-        f"{' a class' if mode == 'per_class' and class_name is None else ''}, batch {recipe.batch}, seed {seed}, "
-        f"mode {'one class' if class_name is not None else mode}"
-    )
-    first = announcement(recipe, present, class_name is None and mode == "conditional")
-    runs = [path.parent for path in (out / RECIPE, *sorted(out.glob(f"*/{RECIPE}"))) if path.is_file()]
-    kept = [f"note: {line}" for line in kept_settings(recipe, length, runs)]
-    plan = "\n".join([*first, plan, recipe.compile_plan(length), *kept])
-    recipe.check_processes(devices * nodes)
-    begun = False
-    with (
-        launch(devices, nodes) as device,
-        TensorBoard() if tensorboard and is_main_process() else nullcontext() as track,
-        progress_bar("training") as tell,
-    ):
+    with ExitStack() as stack:
+        bar: Callable[..., None] | None = None
 
         def progress(done: float, total: float, latest: Mapping[str, Any]) -> None:
-            nonlocal begun
-            if not begun:  # not earlier: what is wrong is told first, and alone
-                typer.echo(f"{plan}\nprecision: {precision(device)}", err=True)
-                begun = True
+            nonlocal bar
+            bar = bar or stack.enter_context(progress_bar("training"))
             shown = {"img/s": "img_per_s", "p": "augment_p", "distance": "kid_train"}
             values = [f"{label} {latest[name]:.3g}" for label, name in shown.items() if latest.get(name) is not None]
-            tell(done, total, "  ".join([f"{done:.2f} of {total:g} kimg", *values]))
+            bar(done, total, "  ".join([f"{done:.2f} of {total:g} kimg", *values]))
 
-        how: dict[str, Any] = {
-            "kimg": length,
-            "seed": seed,
-            "patience_kimg": patience,
-            "start": start,
-            "device": device,
-            "progress": progress,
-            "track": track,
-        }
-        if class_name is not None:
-            how["start"] = source_of(start, class_name) if start else None
-            train_one(images, recipe, out, conditional=False, distance=snapshot_distance(images), **how)
-        else:
-            train_mode(images, recipe, out, mode=mode, distance_to=snapshot_distance, **how)
-    if not begun:
-        ended = f"{out} is already trained for {length:g} kimg, or ended by --patience"
-        typer.echo(f"{ended}: nothing to do; more of either goes on", err=True)
-    for told in sorted(out.rglob(TRANSFER)):
-        moved = read_json(told)
-        left, source = ", ".join(moved["left"]) or "nothing", start or "pretraining"
-        taken = counted(len(moved["taken"]), "tensor")
-        typer.echo(f"{told}: took {taken} from {source}; left as initialised: {left}", err=True)
+        train_gan(
+            data,
+            gan,
+            out,
+            settings=_settings(settings or []),
+            kimg=kimg,
+            n=n,
+            class_name=class_name,
+            conditional=conditional,
+            seed=seed,
+            start=start,
+            distance_to=snapshot_distance,
+            patience_kimg=patience,
+            tensorboard=tensorboard,
+            devices=devices,
+            nodes=nodes,
+            progress=progress,
+            tell=partial(typer.echo, err=True),
+        )
     typer.echo(str(out))
 
 

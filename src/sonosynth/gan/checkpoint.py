@@ -1,10 +1,12 @@
 """What a run leaves on disk: recipe.yaml, log.jsonl, generator.safetensors and state.pt, never a pickled object."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -12,11 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from sonosynth.core.errors import RunError
+from sonosynth.core.errors import ClassError, RunError
 from sonosynth.core.files import atomic_file, check_file_types, is_vacant, write_text
 from sonosynth.core.strict_yaml import parse_yaml
 from sonosynth.core.text import one_line
-from sonosynth.data.resize import OriginalArea
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.resize import OriginalArea, common_original_area
 from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import recipe_from_dict
@@ -30,6 +33,9 @@ SAMPLES = "samples"
 TRANSFER = "transfer.json"
 PRETRAINING = "pretraining"
 EVENTS = "tensorboard"
+
+Snapshot = Literal["last", "best"]
+"""Which weights of a run: those of its end, or those that came nearest to its training images."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,39 @@ class RunConfig:
         )
 
 
+def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int, start: Path | None = None) -> RunConfig:
+    """Return the configuration of a run on `data`, without the classes that have no images, starting from run `start`.
+
+    Raises:
+        RunError: the images are not square with a power-of-two side from 32 to 512.
+        ClassError: `data` has fewer than two images.
+    """
+    height, width = data.size
+    if height != width or width not in (32, 64, 128, 256, 512):
+        raise RunError(
+            f"a generator needs square images of 32, 64, 128, 256 or 512 pixels, not {width}×{height}; "
+            "run 'sonosynth data prepare' with --size"
+        )
+    counts = {name: count for name, count in data.class_counts.items() if count}
+    if len(data) < 2:
+        of_class = "".join(f" of class '{name}'" for name in counts)
+        raise ClassError(
+            f"a generator needs at least two training images, there is {len(data)}{of_class}; add images"
+            + ("" if conditional else ", leave the class out, or train one generator for all classes (--conditional)")
+        )
+    return RunConfig(
+        recipe=recipe,
+        size=width,
+        classes=tuple(counts),
+        class_counts=tuple(counts.values()),
+        conditional=conditional,
+        data=data.fingerprint(),
+        seed=seed,
+        start=fingerprint(start) if start else "",
+        frame=common_original_area(data),
+    )
+
+
 def save_generator(path: Path, network: nn.Module, config: RunConfig, kimg: float) -> None:
     """Write weights and configuration as safetensors; equal runs give equal files."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -121,6 +160,78 @@ def _read(path: Path, device: torch.device | None) -> tuple[RunConfig, dict[str,
         raise RunError(f"{path} is not a sonosynth generator ({error}); train one with 'sonosynth train'") from error
 
 
+def generator_files(run: Path, snapshot: Snapshot = "last") -> list[Path]:
+    """Return the generator of a run, or those of its runs per class, by folder name.
+
+    Raises:
+        RunError: there is none, or not this snapshot of it.
+    """
+    name = GENERATOR if snapshot == "last" else BEST
+    runs = [path.parent for path in ([run / GENERATOR] if (run / GENERATOR).is_file() else run.glob(f"*/{GENERATOR}"))]
+    if not runs:
+        raise RunError(f"{run} holds no {GENERATOR}; train a generator there first with 'sonosynth train'")
+    for directory in runs:
+        if not (directory / name).is_file():
+            raise RunError(
+                f"{directory} holds no {name}, because no distance to the training images was computed while it was "
+                "trained; use the last generator (--last)"
+            )
+    return sorted(directory / name for directory in runs)
+
+
+def run_of_class(run: Path, class_name: str | None) -> Path:
+    """Return the run of `class_name`, if `run` holds one run per class; otherwise its first. Raises RunError."""
+    files = generator_files(run)
+    mine = [file.parent for file in files if read_config(file).classes == (class_name,)]
+    return mine[0] if mine else files[0].parent
+
+
+def fingerprint(run: Path) -> str:
+    """Return a SHA-256 of the generator of `run`, which names it in the configuration of runs that start from it."""
+    (file,) = generator_files(run)
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+class Run:
+    """A directory that `train` wrote, which holds one generator, or one per class in folders of their own.
+
+    It can be given wherever a path is taken.
+
+    Attributes:
+        directory: the folder.
+
+    Example:
+        >>> run = Run("run")
+        >>> generate(run, 4, seed=1)
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]):
+        self.directory = Path(directory)
+
+    def __fspath__(self) -> str:
+        return str(self.directory)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.directory)!r})"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of which the run makes images. Raises RunError if it holds no generator."""
+        return tuple(name for file in generator_files(self.directory) for name in read_config(file).classes)
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return the lines of ``log.jsonl``; of a run per class, those of all, with the name of the folder as ``run``.
+
+        What they hold is in docs/reference/run-directory.md.
+        """
+        lines: list[dict[str, Any]] = []
+        for file in generator_files(self.directory):
+            folder = {} if file.parent == self.directory else {"run": file.parent.name}
+            text = (file.parent / LOG).read_text(encoding="utf-8")
+            lines += [json.loads(line) | folder for line in text.splitlines()]
+        return lines
+
+
 def recorded(directory: Path) -> dict[str, Any]:
     """Return the configuration of the run in `directory` as it was written, empty without one.
 
@@ -137,6 +248,31 @@ def recorded(directory: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RunError(f"{path} is damaged (it is no mapping); choose another --out")
     return found
+
+
+def resolved_recipe(recipe: Recipe, kimg: float, out: Path) -> Recipe:
+    """Return `recipe` with what follows from its length written out, as the run in `out` has it if it has begun."""
+    resolved, begun = recipe.resolved(kimg), recorded(out)
+    derived = [name for name in type(recipe).model_fields if getattr(resolved, name) != getattr(recipe, name)]
+    kept = begun.get("recipe", {}) if isinstance(begun.get("recipe"), dict) else {}
+    return resolved.model_copy(update={name: kept[name] for name in derived if isinstance(kept.get(name), float)})
+
+
+def kept_settings(recipe: Recipe, kimg: float, runs: Iterable[Path]) -> list[str]:
+    """Return a line for every setting that follows from the length of a run and that one of `runs` has otherwise.
+
+    Such a run began with another length than `kimg`, and goes on with the value of its beginning.
+    """
+    fresh, lines = recipe.resolved(kimg), list[str]()
+    for run in runs:
+        kept = resolved_recipe(recipe, kimg, run)
+        lines += [
+            f"{name} = {getattr(kept, name):g} is kept, with which this run began; a new run of {kimg:g} kimg would "
+            f"have {getattr(fresh, name):g}"
+            for name in type(recipe).model_fields
+            if getattr(kept, name) != getattr(fresh, name)
+        ]
+    return list(dict.fromkeys(lines))
 
 
 def check_run(directory: Path, config: RunConfig) -> None:
@@ -192,30 +328,3 @@ def load_state(path: Path, device: torch.device) -> dict[str, Any]:
     except Exception as error:
         raise RunError(f"{path} is damaged ({type(error).__name__}); remove it to start this run again") from error
     return state
-
-
-class Log:
-    """`log.jsonl`: one JSON object a line, cut back on resume to what the restored state had seen."""
-
-    def __init__(self, path: Path, kimg: float):
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self._path = path
-        self._lines = [line for line in lines if _kimg_of(line) <= kimg]
-        write_text(path, "".join(f"{line}\n" for line in self._lines))
-
-    def append(self, entry: Mapping[str, float | str | None]) -> None:
-        """Add a line; numbers are rounded to six significant digits."""
-        line = json.dumps({name: _plain(value) for name, value in entry.items()}, allow_nan=False)
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(f"{line}\n")
-
-
-def _kimg_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["kimg"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return float("inf")  # a line cut short by a kill
-
-
-def _plain(value: float | str | None) -> float | str | None:
-    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -70,11 +70,11 @@ def _load_families() -> None:
             ) from error
 
 
-def make_recipe(base: str, /, **settings: Any) -> Recipe:
-    """Return the recipe named `base` with some settings changed.
+def make_recipe(base: str | Recipe, /, **settings: Any) -> Recipe:
+    """Return the recipe `base`, given itself or by name, with some settings changed.
 
     Args:
-        base: one of `list_gans`.
+        base: a recipe, or one of `list_gans`.
         settings: new values; ``name`` gives the changed recipe a name of its own.
 
     Example:
@@ -85,15 +85,15 @@ def make_recipe(base: str, /, **settings: Any) -> Recipe:
         RecipeError: an unknown recipe or setting (with the nearest known one), or a value out of range.
     """
     names = list_gans()
-    if base not in names:
+    if isinstance(base, str) and base not in names:
         raise RecipeError(f"no GAN '{base}'{did_you_mean(base, names)}; known: {', '.join(names)}")
-    known = [name for name in type(_recipes[base]).model_fields if name not in ("name", "family")]
+    recipe = _recipes[base] if isinstance(base, str) else base
+    known = [name for name in type(recipe).model_fields if name not in ("name", "family")]
     for name in settings:
         if name not in (*known, "name"):
-            raise RecipeError(
-                f"GAN '{base}' has no setting '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}"
-            )
-    return recipe_from_dict(_recipes[base].model_dump() | settings)
+            suggestion = did_you_mean(name, known)
+            raise RecipeError(f"GAN '{recipe.name}' has no setting '{name}'{suggestion}; known: {', '.join(known)}")
+    return recipe_from_dict(recipe.model_dump() | settings)
 
 
 def recipe_from_dict(fields: dict[str, Any]) -> Recipe:

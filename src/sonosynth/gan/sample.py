@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,10 +27,7 @@ from sonosynth.core.types import Progress
 from sonosynth.data.imageset import SYNTHETIC_NOTICE, ImageSet, synthetic_png_info
 from sonosynth.data.resize import crop_to_original
 from sonosynth.gan.base import GeneratorNetwork
-from sonosynth.gan.checkpoint import BEST, GENERATOR, RunConfig, load_generator
-
-Snapshot = Literal["last", "best"]
-"""Which weights of a run: those of its end, or those that came nearest to its training images."""
+from sonosynth.gan.checkpoint import Run, RunConfig, Snapshot, generator_files, load_generator
 
 DRAWING_THREADS = 8
 
@@ -136,7 +132,7 @@ def synthesise(
 
 
 def generate(
-    run: Path,
+    run: str | Path | Run,
     n: int,
     *,
     class_name: str | None = None,
@@ -150,7 +146,7 @@ def generate(
     """Return `n` synthetic images of a run; to make several sets, `Sampler` reads it only once.
 
     Args:
-        run: directory of one run, or of one run a class.
+        run: what `train` returned, or its directory.
         n: how many.
         class_name: only this class; otherwise the classes come in the proportions of the training set.
         truncation: ψ in [0, 1]; 1 keeps the full diversity.
@@ -160,16 +156,20 @@ def generate(
         device: where to compute; the first GPU if there is one.
         progress: called as ``progress(done, n)``.
 
+    Example:
+        >>> synthetic = generate("run", 500, seed=1)
+        >>> synthetic.save("synthetic")
+
     Raises:
         RunError: `run` holds no such generator, or its training images had no common `original_shape`.
         ClassError: `class_name` is not one that the generator knows.
     """
-    sampler = Sampler(run, snapshot, device)
+    sampler = Sampler(Path(run), snapshot, device)
     return sampler.generate(n, class_name, truncation, seed, original_shape=original_shape, progress=progress)
 
 
 class Sampler:
-    """The generators of a run, one or one a class, ready to make images; arguments as in `generate`.
+    """The generators of a run, one or one per class, ready to make images; arguments as in `generate`.
 
     Raises:
         RunError: `run` holds no such generator.
@@ -226,7 +226,7 @@ class Sampler:
         )
         return crop_to_original(made, frame) if original_shape and frame is not None else made
 
-    def network(self, class_name: str | None) -> tuple[GeneratorNetwork, RunConfig, int]:
+    def network_of(self, class_name: str | None) -> tuple[GeneratorNetwork, RunConfig, int]:
         """Return the generator of a class, the first if not given, its configuration, and the number of the class.
 
         Raises:
@@ -246,7 +246,7 @@ class Sampler:
 
 @torch.no_grad()
 def interpolate(
-    run: Path,
+    run: str | Path | Run,
     frames: int,
     *,
     class_name: str | None = None,
@@ -261,7 +261,7 @@ def interpolate(
     interpolation (White 2016), so that every point on it is as probable as the images it joins; noise is kept fixed.
 
     Args:
-        run: directory of one run, or of one run a class.
+        run: what `train` returned, or its directory.
         frames: how many images, at least 4.
         class_name: of all images; the first class if not given.
         truncation: ψ in [0, 1].
@@ -273,7 +273,7 @@ def interpolate(
         RunError: `run` holds no such generator.
         ClassError: `class_name` is not one that the generator knows.
     """
-    network, config, label = Sampler(run, snapshot, device).network(class_name)
+    network, config, label = Sampler(Path(run), snapshot, device).network_of(class_name)
     device = next(network.parameters()).device
     z, noise = (x.to(device) for x in next(_latents(network, seed, [np.full(4, label)], device)))
     images = []
@@ -294,22 +294,6 @@ def _spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
 
 def _as_uint8(images: Tensor) -> Tensor:
     return images.mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-
-
-def generator_files(run: Path, snapshot: Snapshot = "last") -> list[Path]:
-    """Return the generator of a run, or those of its runs a class, by folder name.
-
-    Raises:
-        RunError: there is none, or not this snapshot of it.
-    """
-    name = GENERATOR if snapshot == "last" else BEST
-    runs = [path.parent for path in ([run / GENERATOR] if (run / GENERATOR).is_file() else run.glob(f"*/{GENERATOR}"))]
-    if not runs:
-        raise RunError(f"{run} holds no {GENERATOR}; train a generator there first with 'sonosynth train'")
-    for directory in runs:
-        if not (directory / name).is_file():
-            raise RunError(f"{directory} holds no {name}: nothing judged this run while it was trained; take the last")
-    return sorted(directory / name for directory in runs)
 
 
 def image_grid(images: np.ndarray, columns: int) -> np.ndarray:
@@ -343,7 +327,7 @@ def save_image_grid(images: np.ndarray, path: Path, columns: int) -> None:
 
 
 def save_sample_grid(network: GeneratorNetwork, config: RunConfig, path: Path, columns: int = 8) -> None:
-    """Write a PNG grid of the same latents at every call: a row a class, or three rows of a single class."""
+    """Write a PNG grid of the same latents at every call: a row per class, or three rows of a single class."""
     rows = len(config.classes) if config.conditional else 3
     labels = np.repeat(np.arange(rows) if config.conditional else np.zeros(rows, dtype=np.int64), columns)
     save_image_grid(synthesise(network, labels, conditional=config.conditional, seed=0), path, columns)

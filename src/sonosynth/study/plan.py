@@ -15,9 +15,9 @@ from sonosynth.core.errors import StudyError
 from sonosynth.core.text import counted
 from sonosynth.data.imageset import ImageSet
 from sonosynth.features.extract import load_features
-from sonosynth.gan.training.loop import run_config
-from sonosynth.gan.training.pretrain import pretrainings
+from sonosynth.gan.checkpoint import run_config
 from sonosynth.gan.training.trainer import Trainer
+from sonosynth.gan.training.transfer import pretrainings
 from sonosynth.phantoms.phantom import simulate
 from sonosynth.statistics import (
     BUSI_COMPONENTS,

@@ -18,7 +18,7 @@ from sonosynth.gan.checkpoint import GENERATOR, LOG, STATE, read_config
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import recipe_from_dict
 from sonosynth.gan.sample import Sampler
-from sonosynth.gan.training.loop import train_mode
+from sonosynth.gan.train import train_runs
 from sonosynth.metrics.distances.kernel import snapshot_distance
 from sonosynth.metrics.scorecard import score
 from sonosynth.study.cells import (
@@ -75,7 +75,7 @@ class _Work:
         assert generation.kimg is not None and generation.mode is not None and generation.seed is not None
         run = self.store.run(cell)
         judged = generation.snapshot == "best" or generation.patience_kimg is not None
-        out = train_mode(
+        out = train_runs(
             self.data.subset_of(cell),
             recipe_of(generation),
             run,

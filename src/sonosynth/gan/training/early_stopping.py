@@ -41,7 +41,7 @@ class EarlyStopping:
     def update(
         self,
         trainer: Trainer,
-        keeper: RunWriter,
+        writer: RunWriter,
         entry: Entry,
         *,
         distance: Distance | None,
@@ -58,7 +58,7 @@ class EarlyStopping:
         entry["kid_train"] = value = distributed.broadcast_from_main(value, trainer.device)
         if value < self.best:
             self.best, self.best_kimg = value, trainer.kimg
-            keeper.best()
+            writer.best()
         elif patience_kimg is not None and trainer.kimg - self.best_kimg >= patience_kimg:
             self.ended = True
             entry["event"] = f"ended: no improvement since {self.best_kimg:.3f} kimg"

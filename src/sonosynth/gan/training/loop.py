@@ -1,44 +1,41 @@
-"""The one training loop, for every recipe."""
+"""The training loop of all families: one run, from its first step or where it was interrupted."""
 
 import copy
 import math
+import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 
 from sonosynth.core import distributed
 from sonosynth.core.device import can_compile, default_device
-from sonosynth.core.errors import ClassError, RecipeError, RunError
-from sonosynth.core.file_names import folder_names
-from sonosynth.core.files import check_file_types, is_vacant, locked, write_json
+from sonosynth.core.errors import RecipeError, RunError
+from sonosynth.core.files import locked, write_json
 from sonosynth.data.imageset import ImageSet
-from sonosynth.data.resize import common_original_area
 from sonosynth.gan.checkpoint import (
     PRETRAINING,
-    RECIPE,
     STATE,
     TRANSFER,
     RunConfig,
-    check_run,
     claim_run,
     load_state,
-    recorded,
+    resolved_recipe,
+    run_config,
 )
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.training.early_stopping import Distance, EarlyStopping, is_finite, roll_back
-from sonosynth.gan.training.interrupt import deferred_interrupt
 from sonosynth.gan.training.log_statistics import Entry, StatisticsCollector
-from sonosynth.gan.training.pretrain import pretraining_for
 from sonosynth.gan.training.run_writer import RunWriter
 from sonosynth.gan.training.tensorboard import Tracker
 from sonosynth.gan.training.trainer import GRADIENT_NORM, Trainer
-from sonosynth.gan.training.transfer import fingerprint, source_of, transfer
+from sonosynth.gan.training.transfer import pretraining_for, transfer
 
 TICK_KIMG = 0.5  # a log line, and a distance to the training images
 SAVE_SECONDS = 60.0  # between saved states; resuming is exact from any of them, unless the rest of that tick diverges
@@ -48,40 +45,7 @@ Progress = Callable[[float, float, Mapping[str, Any]], None]
 """Called as ``progress(kimg_done, kimg_total, latest)``; `latest` is the last log line."""
 
 
-def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int, start: Path | None = None) -> RunConfig:
-    """Return the configuration of a run on `data`, without the classes that have no images, starting from run `start`.
-
-    Raises:
-        RunError: the images are not square with a power-of-two side from 32 to 512.
-        ClassError: `data` has fewer than two images.
-    """
-    height, width = data.size
-    if height != width or width not in (32, 64, 128, 256, 512):
-        raise RunError(
-            f"a generator needs square images of 32, 64, 128, 256 or 512 pixels, not {width}×{height}; "
-            "run 'sonosynth data prepare' with --size"
-        )
-    counts = {name: count for name, count in data.class_counts.items() if count}
-    if len(data) < 2:
-        of_class = "".join(f" of class '{name}'" for name in counts)
-        raise ClassError(
-            f"a generator needs at least two training images, there is {len(data)}{of_class}; add images"
-            + ("" if conditional else ", leave the class out, or train one generator for all classes (--conditional)")
-        )
-    return RunConfig(
-        recipe=recipe,
-        size=width,
-        classes=tuple(counts),
-        class_counts=tuple(counts.values()),
-        conditional=conditional,
-        data=data.fingerprint(),
-        seed=seed,
-        start=fingerprint(start) if start else "",
-        frame=common_original_area(data),
-    )
-
-
-def train(
+def train_run(
     data: ImageSet,
     recipe: Recipe,
     out: Path,
@@ -105,7 +69,7 @@ def train(
     own that goes on just so.
 
     A loss or weight that is not finite takes the run back to its last good log line, with new random draws; after
-    `course.MAX_ROLLBACKS` of these the run ends.
+    `early_stopping.MAX_ROLLBACKS` of these the run ends.
 
     Args:
         data: training images; of one class unless `conditional`.
@@ -114,7 +78,7 @@ def train(
         kimg: thousands of real images to show, rounded up to whole batches.
         conditional: train one generator for all classes.
         seed: of all random draws.
-        distance: judges the averaged generator at every log line; the best is kept as ``best.safetensors``.
+        distance: taken of the averaged generator at every log line; the best is kept as ``best.safetensors``.
         patience_kimg: end the run when `distance` has not improved for so long.
         start: run directory to take weights from; what fitted and what did not is written to ``transfer.json``.
         pretraining: directory of pretraining runs, which runs of one recipe may share; ``out/pretraining`` by default.
@@ -144,7 +108,7 @@ def train(
             f"GAN '{recipe.name}', compile = {recipe.compile}: a run of {kimg:g} kimg is compiled, but there is no C++ "
             "compiler; install one (g++), or train without (--set compile=off)"
         )
-    config = run_config(data, _resolved(recipe, kimg, out), conditional=conditional, seed=seed, start=start)
+    config = run_config(data, resolved_recipe(recipe, kimg, out), conditional=conditional, seed=seed, start=start)
     if distributed.is_main_process():
         claim_run(out, config)
     distributed.barrier()
@@ -155,30 +119,30 @@ def train(
             with locked(shared, wait=True) if distributed.is_main_process() else nullcontext():
                 start = _pretrain(recipe, config, shared, device, progress, track)
         trainer = Trainer(data.with_classes(config.classes), config, device)
-        course, interval = _restore(trainer, out, start, patience_kimg)
-        keeper = RunWriter(out, trainer, track)
-        judge = partial(course.update, trainer, keeper, distance=distance, patience_kimg=patience_kimg)
-        if (steps := math.ceil(round(kimg * 1000 / recipe.batch, 6))) > trainer.step_count and not course.ended:
+        stopping, sums = _restore(trainer, out, start, patience_kimg)
+        writer = RunWriter(out, trainer, track)
+        evaluate = partial(stopping.update, trainer, writer, distance=distance, patience_kimg=patience_kimg)
+        if (steps := math.ceil(round(kimg * 1000 / recipe.batch, 6))) > trainer.step_count and not stopping.ended:
             compiles = recipe.compiles(kimg)
-            tick = StatisticsCollector(recipe.batch, course.seconds)
-            tick.load_state_dict(interval)
-            _advance(trainer, course, tick, keeper, steps, judge, interrupted, progress, compiles=compiles)
+            statistics = StatisticsCollector(recipe.batch, stopping.seconds)
+            statistics.load_state_dict(sums)
+            _advance(trainer, stopping, statistics, writer, steps, evaluate, interrupted, progress, compiles=compiles)
     return out
 
 
 def _advance(
     trainer: Trainer,
-    course: EarlyStopping,
-    tick: StatisticsCollector,
-    keeper: RunWriter,
+    stopping: EarlyStopping,
+    statistics: StatisticsCollector,
+    writer: RunWriter,
     steps: int,
-    judge: Callable[[Entry], None],
+    evaluate: Callable[[Entry], None],
     interrupted: Callable[[], bool],
     progress: Progress | None,
     *,
     compiles: bool,
 ) -> None:
-    """Train to step number `steps`, or until `course` has ended.
+    """Train to step number `steps`, or until `stopping` has ended.
 
     Raises:
         DivergenceError: the run became non-finite too often.
@@ -187,120 +151,49 @@ def _advance(
     batch = trainer.config.recipe.batch
     tick_steps = max(1, int(TICK_KIMG * 1000 / batch))
     grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
-    good, good_sums = copy.deepcopy(trainer.state_dict()), tick.state_dict()
+    good, good_sums = copy.deepcopy(trainer.state_dict()), statistics.state_dict()
     saved = time.monotonic()
     event: str | None = None
     if progress:
-        progress(trainer.kimg, steps * batch / 1000, tick.latest)
+        progress(trainer.kimg, steps * batch / 1000, statistics.latest)
     if compiles:
-        with tick.pause():
+        with statistics.pause():
             began = time.perf_counter()
             trainer.compile()
             event = f"compiled in {time.perf_counter() - began:.0f} s"
-    while trainer.step_count < steps and not course.ended:
+    while trainer.step_count < steps and not stopping.ended:
         regular = (trainer.step_count + 1) % tick_steps == 0
         closing = regular or trainer.step_count + 1 == steps
-        statistics = trainer.step(gradient_norms=closing)
-        norms = {name: statistics.pop(name) for name in list(statistics) if name.startswith(GRADIENT_NORM)}
-        tick.add(statistics)
+        latest = trainer.step(gradient_norms=closing)
+        norms = {name: latest.pop(name) for name in list(latest) if name.startswith(GRADIENT_NORM)}
+        statistics.add(latest)
         done, stop = trainer.step_count, _stops(interrupted, closing, trainer.device)
         if closing:
-            entry = tick.close(trainer.kimg, norms, regular=regular)
+            entry = statistics.close(trainer.kimg, norms, regular=regular)
             entry["event"], event = event, None
-            with tick.pause():
+            with statistics.pause():
                 if is_finite(entry) and trainer.is_finite():
-                    judge(entry)
-                    good, good_sums = copy.deepcopy(trainer.state_dict()), tick.state_dict()
+                    evaluate(entry)
+                    good, good_sums = copy.deepcopy(trainer.state_dict()), statistics.state_dict()
                 else:
                     roll_back(trainer, good, entry)
-                    tick.load_state_dict(good_sums)
-                keeper.line(entry)
-        with tick.pause():
+                    statistics.load_state_dict(good_sums)
+                writer.line(entry)
+        with statistics.pause():
             if done in grid_steps:
-                keeper.grid()
+                writer.grid()
             if closing:
-                keeper.show()
-            due = done >= steps or course.ended or stop or time.monotonic() - saved > SAVE_SECONDS
+                writer.show()
+            due = done >= steps or stopping.ended or stop or time.monotonic() - saved > SAVE_SECONDS
             # What a rollback is to undo is not kept, and several processes bring their sums together at log lines only.
             if due and (closing or (distributed.rank_slice().count == 1 and trainer.is_finite())):
-                course.seconds = tick.seconds
-                keeper.state(asdict(course), tick.state_dict())
+                stopping.seconds = statistics.seconds
+                writer.state(asdict(stopping), statistics.state_dict())
                 saved = time.monotonic()
         if progress:
-            progress(trainer.kimg, steps * batch / 1000, tick.latest)
+            progress(trainer.kimg, steps * batch / 1000, statistics.latest)
         if stop:
             raise KeyboardInterrupt
-
-
-def train_mode(
-    data: ImageSet,
-    recipe: Recipe,
-    out: Path,
-    *,
-    kimg: float,
-    mode: str,
-    seed: int = 0,
-    distance_to: Callable[[ImageSet], Distance] | None = None,
-    patience_kimg: float | None = None,
-    start: Path | None = None,
-    pretraining: Path | None = None,
-    device: torch.device | None = None,
-    progress: Progress | None = None,
-    track: Tracker | None = None,
-) -> list[Path]:
-    """Train on all classes of `data` and return the run directories; see `train`.
-
-    In mode ``conditional`` that is one run in `out`; in mode ``per_class`` one run a class in its folders, `kimg` each,
-    named after the classes by `files.folder_names`. `distance_to` makes the `distance` of `train` from the training
-    images of a run. Every run is checked before the first is trained.
-
-    Raises:
-        RunError, ClassError, OutputError: as `train`, for any of the runs; nothing is written then, nor if `out` holds
-            anything but runs of these classes.
-    """
-    if mode == "conditional":
-        parts: dict[Path, tuple[str | None, ImageSet]] = {out: (None, data)}
-    else:
-        folders = folder_names((name for name, count in data.class_counts.items() if count), reserved=[PRETRAINING])
-        _check_runs(out, set(folders.values()))
-        parts = {out / folder: (name, data.of_class(name)) for name, folder in folders.items()}
-        for run, (name, part) in parts.items():
-            begin = source_of(start, name) if start else None
-            check_run(run, run_config(part, _resolved(recipe, kimg, run), conditional=False, seed=seed, start=begin))
-    return [
-        train(
-            part,
-            recipe,
-            run,
-            kimg=kimg,
-            conditional=mode == "conditional",
-            seed=seed,
-            distance=distance_to(part) if distance_to else None,
-            patience_kimg=patience_kimg,
-            start=source_of(start, name) if start else None,
-            pretraining=pretraining or out / PRETRAINING,
-            device=device,
-            progress=progress,
-            track=track,
-        )
-        for run, (name, part) in parts.items()
-    ]
-
-
-def _check_runs(out: Path, folders: set[str]) -> None:
-    """Raise RunError unless `out` is free for one run a class in `folders`, or holds nothing but these."""
-    if is_vacant(out):
-        return
-    if not out.is_file():  # a file is told below
-        check_file_types(out, (RECIPE,), (PRETRAINING,))
-    if (out / RECIPE).is_file():
-        raise RunError(f"{out} is not empty and holds a single run, not one a class; choose another --out")
-    for name in sorted({path.name for path in out.iterdir()} - {PRETRAINING}) if out.is_dir() else [out.name]:
-        if name not in folders or not ((out / name / RECIPE).is_file() or is_vacant(out / name)):
-            raise RunError(
-                f"{out} is not empty and holds '{name}', which is not a run of one of these classes; "
-                "choose another --out"
-            )
 
 
 def _pretrain(
@@ -314,11 +207,11 @@ def _pretrain(
     """Train on the phantoms that fit `config`, or go on with it, and return that run under `directory`."""
     plan = pretraining_for(config.classes, config.conditional)
     if not distributed.is_main_process():
-        distributed.barrier()  # the leader makes them, the others read them
+        distributed.barrier()  # the main process makes them, the others read them
     phantoms = plan.phantoms(recipe, config.size, directory / plan.name / "phantoms")
     if distributed.is_main_process():
         distributed.barrier()
-    return train(
+    return train_run(
         phantoms,
         recipe.model_copy(update={"pretrain_kimg": 0.0}),
         directory / plan.name / "run",
@@ -329,31 +222,6 @@ def _pretrain(
         progress=progress,
         track=track,
     )
-
-
-def _resolved(recipe: Recipe, kimg: float, out: Path) -> Recipe:
-    """Return `recipe` with what follows from its length written out, as the run in `out` has it if it has begun."""
-    resolved, begun = recipe.resolved(kimg), recorded(out)
-    derived = [name for name in type(recipe).model_fields if getattr(resolved, name) != getattr(recipe, name)]
-    kept = begun.get("recipe", {}) if isinstance(begun.get("recipe"), dict) else {}
-    return resolved.model_copy(update={name: kept[name] for name in derived if isinstance(kept.get(name), float)})
-
-
-def kept_settings(recipe: Recipe, kimg: float, runs: Iterable[Path]) -> list[str]:
-    """Return a line for every setting that follows from the length of a run and that one of `runs` has otherwise.
-
-    Such a run began with another length than `kimg`, and goes on with the value of its beginning.
-    """
-    fresh, lines = recipe.resolved(kimg), list[str]()
-    for run in runs:
-        kept = _resolved(recipe, kimg, run)
-        lines += [
-            f"{name} = {getattr(kept, name):g} is kept, with which this run began; a new run of {kimg:g} kimg would "
-            f"have {getattr(fresh, name):g}"
-            for name in type(recipe).model_fields
-            if getattr(kept, name) != getattr(fresh, name)
-        ]
-    return list(dict.fromkeys(lines))
 
 
 def _restore(
@@ -375,14 +243,14 @@ def _restore(
     state = load_state(out / STATE, trainer.device)
     try:
         trainer.load_state_dict(state)
-        course, interval = EarlyStopping(**state["course"]), dict(state.get("interval", {}))
+        stopping, sums = EarlyStopping(**state["course"]), dict(state.get("interval", {}))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{out / STATE} is no state of this run, or of another version; remove it to start this run again"
         ) from error
-    waited = trainer.kimg - course.best_kimg
-    course.ended = course.ended and patience_kimg is not None and waited >= patience_kimg
-    return course, interval
+    waited = trainer.kimg - stopping.best_kimg
+    stopping.ended = stopping.ended and patience_kimg is not None and waited >= patience_kimg
+    return stopping, sums
 
 
 def _stops(interrupted: Callable[[], bool], closing: bool, device: torch.device) -> bool:
@@ -390,3 +258,29 @@ def _stops(interrupted: Callable[[], bool], closing: bool, device: torch.device)
     if distributed.rank_slice().count == 1:
         return interrupted()
     return closing and distributed.any_process(interrupted(), device)
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C was pressed, so that a step is never cut in half.
+
+    Where interrupts are ignored, as by a background job, they stay so.
+    """
+    pressed = False
+
+    def remember(signum: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield lambda: False
+        return
+    try:
+        previous = signal.signal(signal.SIGINT, remember)
+    except ValueError:  # not the main thread, which alone receives signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)

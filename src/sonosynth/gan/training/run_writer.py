@@ -1,10 +1,13 @@
-"""What a run writes while it trains; of several processes, only the one that leads writes."""
+"""What a run writes while it trains; of several processes, only the main one writes."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sonosynth.core import distributed
-from sonosynth.gan.checkpoint import BEST, GENERATOR, LOG, SAMPLES, STATE, Log, save_generator, save_state
+from sonosynth.core.files import write_text
+from sonosynth.gan.checkpoint import BEST, GENERATOR, LOG, SAMPLES, STATE, save_generator, save_state
 from sonosynth.gan.sample import save_sample_grid
 from sonosynth.gan.training.log_statistics import Entry
 from sonosynth.gan.training.tensorboard import Tracker
@@ -23,7 +26,7 @@ class RunWriter:
     def __init__(self, out: Path, trainer: Trainer, track: Tracker | None):
         self._out, self._trainer, self._track = out, trainer, track
         self._writes = distributed.is_main_process()
-        self._log = Log(out / LOG, trainer.kimg) if self._writes else None
+        self._log = RunLog(out / LOG, trainer.kimg) if self._writes else None
 
     def line(self, entry: Entry) -> None:
         """Add a line to the log."""
@@ -58,3 +61,30 @@ class RunWriter:
             # The generator first: a run whose state says that it is done has its last generator.
             save_generator(self._out / GENERATOR, trainer.ema, trainer.config, trainer.kimg)
             save_state(self._out / STATE, trainer.state_dict() | {"course": course, "interval": interval})
+
+
+class RunLog:
+    """`log.jsonl`: one JSON object a line, cut back on resume to what the restored state had seen."""
+
+    def __init__(self, path: Path, kimg: float):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self._path = path
+        self._lines = [line for line in lines if _kimg_of(line) <= kimg]
+        write_text(path, "".join(f"{line}\n" for line in self._lines))
+
+    def append(self, entry: Mapping[str, float | str | None]) -> None:
+        """Add a line; numbers are rounded to six significant digits."""
+        line = json.dumps({name: _plain(value) for name, value in entry.items()}, allow_nan=False)
+        with self._path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(f"{line}\n")
+
+
+def _kimg_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["kimg"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")  # a line cut short by a kill
+
+
+def _plain(value: float | str | None) -> float | str | None:
+    return float(f"{value:.6g}") if isinstance(value, float) else value

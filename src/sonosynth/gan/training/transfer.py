@@ -1,6 +1,5 @@
-"""Start a run from the weights of another: what fits is taken, what does not is listed."""
+"""The weights a run starts from: those of another run as far as they fit, or of a pretraining on phantoms."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,9 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from sonosynth.core.errors import RunError
-from sonosynth.gan.checkpoint import STATE, load_generator, load_state, read_config
-from sonosynth.gan.sample import generator_files
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.prepared_folder import save_once
+from sonosynth.gan.checkpoint import STATE, fingerprint, generator_files, load_generator, load_state
+from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.training.trainer import Trainer
+from sonosynth.phantoms.phantom import CLASSES, phantom
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,6 @@ class Transfer:
     left: tuple[str, ...]
 
 
-def source_of(run: Path, class_name: str | None) -> Path:
-    """Return the run to start from: that of `class_name` if `run` holds one run a class. Raises RunError."""
-    files = generator_files(run)
-    mine = [file.parent for file in files if read_config(file).classes == (class_name,)]
-    return mine[0] if mine else files[0].parent
-
-
-def fingerprint(run: Path) -> str:
-    """Return a SHA-256 of the generator of `run`, which names it in the configuration of runs that start from it."""
-    (file,) = generator_files(run)
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def transfer(trainer: Trainer, run: Path) -> Transfer:
     """Copy the averaged generator of `run`, and its discriminator where its state is still there, into `trainer`.
 
@@ -49,13 +38,13 @@ def transfer(trainer: Trainer, run: Path) -> Transfer:
     weights = generator.state_dict()
     taken, left = _copy(weights, trainer.generator, "generator")
     _copy(weights, trainer.ema, "generator")
-    judge = {}
+    discriminator = {}
     if (run / STATE).is_file():
         state = load_state(run / STATE, trainer.device)
         if "discriminator" not in state:
             raise RunError(f"{run / STATE} is no state of a run; remove it to start from the generator alone")
-        judge = state["discriminator"]
-    more_taken, more_left = _copy(judge, trainer.discriminator, "discriminator")
+        discriminator = state["discriminator"]
+    more_taken, more_left = _copy(discriminator, trainer.discriminator, "discriminator")
     return Transfer(fingerprint(run), (*taken, *more_taken), (*left, *more_left))
 
 
@@ -69,3 +58,68 @@ def _copy(source: dict[str, Tensor], target: nn.Module, network: str) -> tuple[l
             tensor.copy_(source[name])
         (taken if fits else left).append(f"{network}.{name}")
     return taken, left
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a generator is trained on first.
+
+    Attributes:
+        classes: phantom classes, in the order of the classes of the run where they are the same.
+        conditional: whether the networks see them.
+    """
+
+    classes: tuple[str, ...]
+    conditional: bool
+
+    @property
+    def name(self) -> str:
+        """The folder of its images and its run."""
+        return "-".join(self.classes) + ("" if self.conditional or len(self.classes) == 1 else "-unlabelled")
+
+    def phantoms(self, recipe: Recipe, size: int, folder: Path) -> ImageSet:
+        """Return `recipe.pretrain_images` phantoms of each class at ``size × size``, kept in `folder`.
+
+        Raises:
+            OutputError: `folder` holds something else.
+        """
+        arguments = {
+            "command": "phantom",
+            "per_class": recipe.pretrain_images,
+            "size": size,
+            "seed": recipe.pretrain_seed,
+            "classes": list(self.classes),
+        }
+        made, _, _ = save_once(
+            folder, arguments, lambda: (phantom(recipe.pretrain_images, size, recipe.pretrain_seed, self.classes), [])
+        )
+        return made.with_classes(self.classes)
+
+
+def pretraining_for(classes: tuple[str, ...], conditional: bool) -> Pretraining:
+    """Return the pretraining of a run on `classes`.
+
+    Classes are matched to those of the phantom by name, whatever its case. Where one has no counterpart, phantoms of
+    all classes are shown without labels, so that nothing is learnt about a class that means something else.
+    """
+    names = tuple(name.lower() for name in classes)
+    if set(names) <= set(CLASSES) and len(set(names)) == len(names):
+        return Pretraining(names, conditional)
+    return Pretraining(CLASSES, conditional=False)
+
+
+def pretrainings(classes: tuple[str, ...], conditional: bool) -> list[Pretraining]:
+    """Return those of one conditional run on `classes`, or of a run per class; runs with the same one share it."""
+    runs = [classes] if conditional else [(name,) for name in classes]
+    return list(dict.fromkeys(pretraining_for(run, conditional) for run in runs))
+
+
+def describe_pretraining(recipe: Recipe, classes: tuple[str, ...], conditional: bool) -> list[str]:
+    """Return a line for the user on each of `pretrainings`; none if `recipe` does not pretrain."""
+    if not recipe.pretrain_kimg:
+        return []
+    return [
+        f"first {recipe.pretrain_kimg:g} kimg on phantoms, {recipe.pretrain_images} of each of "
+        f"{', '.join(plan.classes)}{', without labels' if len(plan.classes) > 1 and not plan.conditional else ''}"
+        for plan in pretrainings(classes, conditional)
+    ]

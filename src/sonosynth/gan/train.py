@@ -1,0 +1,250 @@
+"""Training as a user asks for it: one generator for all classes, or one per class, each in a run of its own."""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sonosynth.core import distributed
+from sonosynth.core.device import precision
+from sonosynth.core.errors import RecipeError, RunError
+from sonosynth.core.file_names import folder_names
+from sonosynth.core.files import check_file_types, is_vacant, read_json
+from sonosynth.core.text import counted
+from sonosynth.data.imageset import ImageSet
+from sonosynth.data.load import load
+from sonosynth.data.split import nested_subsets
+from sonosynth.gan.checkpoint import (
+    PRETRAINING,
+    RECIPE,
+    TRANSFER,
+    Run,
+    check_run,
+    kept_settings,
+    resolved_recipe,
+    run_config,
+    run_of_class,
+)
+from sonosynth.gan.recipe import Recipe
+from sonosynth.gan.registry import make_recipe
+from sonosynth.gan.training.early_stopping import Distance
+from sonosynth.gan.training.loop import Progress, train_run
+from sonosynth.gan.training.tensorboard import TensorBoard, Tracker
+from sonosynth.gan.training.transfer import describe_pretraining
+
+
+def train(
+    data: ImageSet | str | Path,
+    gan: str | Recipe,
+    out: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    kimg: float | None = None,
+    n: int | None = None,
+    class_name: str | None = None,
+    conditional: bool | None = None,
+    seed: int = 0,
+    start: str | Path | Run | None = None,
+    distance_to: Callable[[ImageSet], Distance] | None = None,
+    patience_kimg: float | None = None,
+    tensorboard: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Run:
+    """Train a generator on `data`, or one per class, and return the run.
+
+    The same call again continues an unfinished run to the identical result (on a GPU, whose sums have no fixed order,
+    to rounding), and does nothing where the run is done; a larger `kimg` continues a finished one.
+
+    Args:
+        data: square images with a side of 32, 64, 128, 256 or 512 pixels, or the folder that `prepare` wrote them to.
+        gan: a recipe, or its name: one of `list_gans`.
+        out: run directory.
+        settings: settings of the recipe to change; docs/reference/recipes.md lists them.
+        kimg: thousands of real images to show, per run; the recipe's own if not given.
+        n: train on a random, class-stratified subset of so many images.
+        class_name: train on this class alone.
+        conditional: one generator for all classes (True) or one per class (False); the recipe's own if not given.
+        seed: of all random draws.
+        start: run whose weights are taken where they fit; what fitted is written to ``transfer.json``.
+        distance_to: makes, from the training images of a run, the distance of generated images to them; the generator
+            with the smallest is kept as the snapshot "best". The command takes `snapshot_distance`.
+        patience_kimg: end a run when the distance has not improved for so long.
+        tensorboard: mirror the log and sample grids in ``out/tensorboard``.
+        devices: GPUs of this machine, or processes where it has none, that share every batch.
+        nodes: machines; see `distributed.launch`. Of several processes only the main one returns.
+        progress: called before the first and after every step.
+        tell: called with lines for the user: the plan before the first step, and what was taken from other runs.
+
+    Example:
+        >>> run = train(load("prepared"), "stylegan2-ada", "run", kimg=5, settings={"channel_base": 2048})
+        >>> run.log()[-1]["kimg"]
+        5.0
+
+    Raises:
+        RecipeError: no such recipe or setting, or arguments that contradict each other.
+        RunError: `out` belongs to another run, the image size does not fit, `kimg` is not above 0 and finite, or there
+            are two things to start from.
+        ClassError: an unknown class, or too few images.
+        OutputError: another process is training there.
+        DivergenceError: the run became non-finite too often.
+        KeyboardInterrupt: after saving the state.
+    """
+    if class_name is not None and conditional:
+        raise RecipeError(
+            "class_name (--class) trains on one class alone, and conditional (--conditional) on all of them; leave one "
+            "of them out"
+        )
+    if patience_kimg is not None and distance_to is None:
+        raise RecipeError("patience_kimg needs a distance to the training images; give distance_to too")
+    recipe = make_recipe(gan, **(settings or {}))
+    out, source = Path(out), None if start is None else Path(start)
+    images = data if isinstance(data, ImageSet) else load(Path(data))
+    if class_name is not None:
+        images = images.of_class(class_name)
+    present = tuple(name for name, count in images.class_counts.items() if count)
+    if n is not None:
+        images = images.with_classes(present)
+        images = images.subset(nested_subsets(images, range(len(images)), [n], 0, seed)[n])
+    mode = recipe.mode if conditional is None else "conditional" if conditional else "per_class"
+    length = recipe.kimg if kimg is None else kimg
+    plan = _plan(images, recipe, out, length, mode, class_name, seed, present)
+    recipe.check_processes(devices * nodes)
+    begun = False
+
+    def report(done: float, total: float, latest: Mapping[str, Any]) -> None:
+        nonlocal begun
+        if not begun and tell:  # not earlier: what is wrong is told first, and alone
+            tell(f"{plan}\nprecision: {precision(device)}")
+        begun = True
+        if progress:
+            progress(done, total, latest)
+
+    with (
+        distributed.launch(devices, nodes) as device,
+        TensorBoard() if tensorboard and distributed.is_main_process() else nullcontext() as track,
+    ):
+        how: dict[str, Any] = {
+            "kimg": length,
+            "seed": seed,
+            "patience_kimg": patience_kimg,
+            "device": device,
+            "progress": report if distributed.is_main_process() else None,
+            "track": track,
+        }
+        if class_name is not None:
+            begin = run_of_class(source, class_name) if source else None
+            distance = distance_to(images) if distance_to else None
+            train_run(images, recipe, out, conditional=False, distance=distance, start=begin, **how)
+        else:
+            train_runs(images, recipe, out, mode=mode, distance_to=distance_to, start=source, **how)
+    if tell and not begun:
+        done = f"{out} is already trained for {length:g} kimg, or ended by --patience"
+        tell(f"{done}: nothing to do; more of either goes on")
+    for path in sorted(out.rglob(TRANSFER)):
+        moved = read_json(path)
+        taken, left = counted(len(moved["taken"]), "tensor"), ", ".join(moved["left"]) or "nothing"
+        if tell:
+            tell(f"{path}: took {taken} from {source or 'pretraining'}; left as initialised: {left}")
+    return Run(out)
+
+
+def _plan(
+    images: ImageSet,
+    recipe: Recipe,
+    out: Path,
+    kimg: float,
+    mode: str,
+    class_name: str | None,
+    seed: int,
+    classes: tuple[str, ...],
+) -> str:
+    """Return what will be done, in lines for the user."""
+    counts = ", ".join(f"{count} {name}" for name, count in images.class_counts.items() if count)
+    runs = [path.parent for path in (out / RECIPE, *sorted(out.glob(f"*/{RECIPE}"))) if path.is_file()]
+    lines = [
+        *describe_pretraining(recipe, classes, class_name is None and mode == "conditional"),
+        f"{recipe.name} on {counted(len(images), 'image')} ({counts}), {kimg:g} kimg"
+        f"{' per class' if mode == 'per_class' and class_name is None else ''}, batch {recipe.batch}, seed {seed}, "
+        f"mode {'one class' if class_name is not None else mode}",
+        recipe.compile_plan(kimg),
+        *(f"note: {line}" for line in kept_settings(recipe, kimg, runs)),
+    ]
+    return "\n".join(lines)
+
+
+def train_runs(
+    data: ImageSet,
+    recipe: Recipe,
+    out: Path,
+    *,
+    kimg: float,
+    mode: str,
+    seed: int = 0,
+    distance_to: Callable[[ImageSet], Distance] | None = None,
+    patience_kimg: float | None = None,
+    start: Path | None = None,
+    pretraining: Path | None = None,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+    track: Tracker | None = None,
+) -> list[Path]:
+    """Train on all classes of `data` and return the run directories; see `train_run`.
+
+    In mode ``conditional`` that is one run in `out`; in mode ``per_class`` one run per class, `kimg` each, in folders
+    that are named after the classes by `file_names.folder_names`. `distance_to` makes the `distance` of `train_run`
+    from the training images of a run. Every run is checked before the first is trained.
+
+    Raises:
+        RunError, ClassError, OutputError: as `train_run`, for any of the runs; nothing is written then, nor if `out`
+            holds anything but runs of these classes.
+    """
+    if mode == "conditional":
+        parts: dict[Path, tuple[str | None, ImageSet]] = {out: (None, data)}
+    else:
+        folders = folder_names((name for name, count in data.class_counts.items() if count), reserved=[PRETRAINING])
+        _check_runs(out, set(folders.values()))
+        parts = {out / folder: (name, data.of_class(name)) for name, folder in folders.items()}
+        for run, (name, part) in parts.items():
+            begin = run_of_class(start, name) if start else None
+            check_run(
+                run, run_config(part, resolved_recipe(recipe, kimg, run), conditional=False, seed=seed, start=begin)
+            )
+    return [
+        train_run(
+            part,
+            recipe,
+            run,
+            kimg=kimg,
+            conditional=mode == "conditional",
+            seed=seed,
+            distance=distance_to(part) if distance_to else None,
+            patience_kimg=patience_kimg,
+            start=run_of_class(start, name) if start else None,
+            pretraining=pretraining or out / PRETRAINING,
+            device=device,
+            progress=progress,
+            track=track,
+        )
+        for run, (name, part) in parts.items()
+    ]
+
+
+def _check_runs(out: Path, folders: set[str]) -> None:
+    """Raise RunError unless `out` is free for one run per class in `folders`, or holds nothing but these."""
+    if is_vacant(out):
+        return
+    if not out.is_file():  # a file is told below
+        check_file_types(out, (RECIPE,), (PRETRAINING,))
+    if (out / RECIPE).is_file():
+        raise RunError(f"{out} is not empty and holds a single run, not one per class; choose another --out")
+    for name in sorted({path.name for path in out.iterdir()} - {PRETRAINING}) if out.is_dir() else [out.name]:
+        if name not in folders or not ((out / name / RECIPE).is_file() or is_vacant(out / name)):
+            raise RunError(
+                f"{out} is not empty and holds '{name}', which is not a run of one of these classes; "
+                "choose another --out"
+            )
