@@ -12,6 +12,8 @@ from .data.split import split_indices as split_indices
 from .gan.registry import make_recipe as make_recipe
 from .gan.sample import generate as generate
 from .gan.train import train as train
+from .metrics.metric import list_metrics as list_metrics
+from .metrics.metric import register_metric as register_metric
 from .metrics.scorecard import score as score
 from .phantoms.phantom import phantom as phantom
 from .phantoms.phantom import phantom_with_masks as phantom_with_masks

@@ -12,6 +12,8 @@ and the Fréchet distance between the two sets of features is taken. What differ
 Values may therefore not be compared with published ones, only with the real baseline beside them.
 """
 
+from pathlib import Path
+
 import numpy as np
 from scipy.ndimage import gaussian_laplace
 from skimage.feature import graycomatrix
@@ -111,8 +113,11 @@ def _normalised(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _features(space: Space) -> np.ndarray:
-    images = np.concatenate([part.images for part in space.sets.values()])
-    path = cache_file(space.cache, "radiomics", (_VERSION,), images) if space.cache else None
+    return np.concatenate([_cached(part.images, space.cache) for part in space.sets.values()])
+
+
+def _cached(images: np.ndarray, cache: Path | None) -> np.ndarray:
+    path = cache_file(cache, "radiomics", (_VERSION,), images) if cache else None
     return cached_array(path, (len(images), _N_FEATURES), np.float64, lambda: radiomic_features(images))
 
 
