@@ -34,8 +34,12 @@ NAMES = sorted(name for name in sonosynth.__all__ if not name.startswith("_"))
 
 
 def on_config(config: MkDocsConfig) -> None:
-    """Add the pages of public names and of records to the navigation."""
+    """Add the pages of public names, of records and of new how-to guides to the navigation."""
     assert config.nav is not None
+    how_to = _entry(config.nav, "How to")
+    listed = {page for entry in how_to for page in entry.values()}
+    pages = [f"how-to/{path.name}" for path in sorted(ROOT.glob("docs/how-to/*.md"))]
+    how_to[-1:-1] = [page for page in pages if page not in listed]  # before the last: how to contribute
     _entry(config.nav, "Python").extend({name: f"reference/api/{name}.md"} for name in NAMES)
     records = sorted(path.parent.name for path in ROOT.glob("results/*/README.md"))
     _entry(config.nav, "Results").extend({name: f"results/{name}/README.md"} for name in records)
