@@ -13,8 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import planting
+from sonosynth.audit import audit as audit_module
 from sonosynth.audit import shortcuts
-from sonosynth.audit.audit import find_problems
+from sonosynth.audit.audit import audit, find_problems
 from sonosynth.audit.findings import write_tables
 from sonosynth.audit.quality import knn_outlier_scores, measure_quality, robust_outliers
 from sonosynth.audit.shortcuts import associations, shortcut_classifier
@@ -23,7 +24,6 @@ from sonosynth.core.errors import OutputError, SonosynthError
 from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.data.scan import read_source
 from sonosynth.phantoms.phantom import phantom
-from sonosynth.report import audit_page
 
 PER_CLASS = 12
 
@@ -90,7 +90,7 @@ def test_command_writes_once_and_never_over_an_edited_table(folder, found, tmp_p
         audited.append(source_fingerprint(images))
         return found
 
-    monkeypatch.setattr(audit_page, "find_problems", look)
+    monkeypatch.setattr(audit_module, "find_problems", look)
     runner, out = CliRunner(), tmp_path / "audit"
     command = ["audit", str(folder), "--out", str(out)]
     first = runner.invoke(app, command)
@@ -127,25 +127,25 @@ def test_without_out_nothing_is_written_and_the_summary_prints_itself(tmp_path):
             pixels = rng.integers(0, 255, (24, 24), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "set" / name / f"{name}{k}.png")
     shutil.copy(tmp_path / "set" / "a" / "a0.png", tmp_path / "set" / "b" / "copy.png")
-    summary = audit_page.audit(tmp_path / "set", sizes=[8])
+    summary = audit(tmp_path / "set", sizes=[8])
     assert (summary.images, summary.groups, summary.new) == (7, 6, True)
     assert summary.clusters == summary.conflicts == [["a/a0", "b/copy"]]
     assert "conflicts   1 cluster with two labels" in str(summary) and "size 8 is more than" in str(summary)
     assert str(summary).endswith(f"next: sonosynth data prepare {tmp_path / 'set'} --out DIR --size 128")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     with pytest.raises(SonosynthError, match="sizes: 3 images make no data set"):
-        audit_page.audit(tmp_path / "set", sizes=[3])
+        audit(tmp_path / "set", sizes=[3])
 
 
 def test_a_second_call_reads_what_the_first_wrote(tmp_path):
     (tmp_path / "set" / "a").mkdir(parents=True)
     Image.fromarray(np.eye(24, dtype=np.uint8) * 200).save(tmp_path / "set" / "a" / "x.png")
-    first = audit_page.audit(tmp_path / "set", tmp_path / "out")
-    again = audit_page.audit(str(tmp_path / "set"), str(tmp_path / "out"))
+    first = audit(tmp_path / "set", tmp_path / "out")
+    again = audit(str(tmp_path / "set"), str(tmp_path / "out"))
     assert first.new and not again.new and again.model_dump() == first.model_dump()
     (tmp_path / "out" / "audit.json").write_text("{}")
     with pytest.raises(OutputError, match=r"audit\.json is damaged"):
-        audit_page.audit(tmp_path / "set", tmp_path / "out")
+        audit(tmp_path / "set", tmp_path / "out")
 
 
 def test_names_with_terminal_codes_are_shown_as_escapes(tmp_path):

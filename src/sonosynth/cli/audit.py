@@ -37,17 +37,18 @@ def audit(
 
     Findings are no errors: the exit status is 0 with them.
     """
+    from sonosynth.audit.audit import PAGE
+    from sonosynth.audit.audit import audit as audit_source
     from sonosynth.cli.progress import progress_bar
     from sonosynth.core.text import one_line
     from sonosynth.data.source import ReadOptions
-    from sonosynth.report import audit_page
 
     options = ReadOptions(path, label, group, force_dicom, bits, axis)
     with progress_bar("auditing") as progress:
-        summary = audit_page.audit(
+        summary = audit_source(
             source, out, sizes=sizes or (), skip_unreadable=skip_unreadable, options=options, progress=progress
         )
     typer.echo(json.dumps(summary.model_dump(), indent=1, ensure_ascii=False) if as_json else str(summary))
-    page = out / audit_page.PAGE
+    page = out / PAGE
     done = f"wrote {page}" if summary.new else f"{page} is already done: nothing written"
     typer.echo(one_line(done), err=as_json)

@@ -1,30 +1,19 @@
-"""``audit.html``: what an audit findings, with pictures, in one self-contained page."""
+"""``audit.html``: the findings of an audit with pictures, in one self-contained page."""
 
-import os
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sonosynth.audit.audit import find_problems
-from sonosynth.audit.findings import AuditSummary, Findings, write_tables
+from sonosynth.audit.findings import Findings
 from sonosynth.audit.shortcuts import Association
-from sonosynth.core.errors import OutputError, SonosynthError
-from sonosynth.core.files import atomic_directory, check_output, read_json, write_json, write_text
 from sonosynth.core.text import counted
-from sonosynth.core.types import Array, StageProgress
+from sonosynth.core.types import Array
 from sonosynth.data.overlays import Overlays
-from sonosynth.data.prepared_folder import source_fingerprint
-from sonosynth.data.scan import read_source
-from sonosynth.data.source import ReadOptions
 from sonosynth.report.render import picture_uri, render
 
-PAGE = "audit.html"
-AUDIT = "audit.json"
 _CLUSTERS = 300  # shown with pictures; all of them stand in the tables
 _SHOWN = 24  # pictures of everything else
 _SHARES = ("burned-in words", "calipers", "colour overlay", "empty border", "share of black pixels")
@@ -36,84 +25,9 @@ _KINDS = {
 }
 
 
-def audit(
-    source: str | Path,
-    out: str | Path | None = None,
-    *,
-    sizes: Sequence[int] = (),
-    skip_unreadable: bool = False,
-    options: ReadOptions | None = None,
-    progress: StageProgress | None = None,
-) -> AuditSummary:
-    """Look for what spoils a study: duplicates, conflicting labels, shortcuts, bad images.
-
-    With `out`, a folder with ``audit.html``, ``duplicates.csv`` and ``groups.csv`` (which `prepare` and studies take)
-    is written at once. It is never overwritten, as ``groups.csv`` may be edited. Where it holds the same audit already,
-    that is read, and nothing is looked at again.
-
-    Example: ``print(audit("my-images", "audit"))``.
-
-    Args:
-        source: what `load` takes: a folder, a table or a file of arrays.
-        out: folder to write, outside the images.
-        sizes: data-set sizes of a planned study, to compare the classes with; at least 4 images each.
-        skip_unreadable: leave files that cannot be decoded out, and count them.
-        options: what the files of `source` do not say themselves.
-        progress: called with how much is done, how much there is to do, and what is being done.
-
-    Raises:
-        SourceError: `source` has no labelled images, or a file cannot be decoded and is not to be skipped.
-        OutputError: `out` lies inside the images, holds something else, or cannot be written.
-    """
-    source, options = Path(source), options or ReadOptions()
-    if any(size < 4 for size in sizes):
-        raise SonosynthError(f"sizes: {min(sizes)} images make no data set; use 4 or more")
-    images = read_source(source, options)
-    if out is None:
-        command = _next_command(source, None, options, skip_unreadable)
-        return find_problems(images, skip_unreadable, sizes, progress).summary(command)
-    out = Path(out)
-    # A table or a file of arrays says itself what its images are, so what else lies beside it does not matter.
-    inside = Path(os.path.realpath(out)).is_relative_to(images.root.resolve())  # out may be a link to itself
-    if source.is_dir() and inside:
-        raise OutputError(f"--out {out} lies inside the images; choose a folder outside {images.root}")
-    arguments: dict[str, Any] = {"source": source_fingerprint(images), "sizes": list(sizes)}
-    arguments |= {"skip_unreadable": skip_unreadable}
-    given = (("bits", options.bits), ("axis", options.axis))
-    arguments |= {name: value for name, value in given if value is not None}
-    if (out / AUDIT).is_file():
-        return _read_summary(out, arguments)
-    check_output(out, directory=True)
-    findings = find_problems(images, skip_unreadable, sizes, progress)
-    drop = " --drop-conflicts" if findings.conflicts else ""
-    summary = findings.summary(_next_command(source, out, options, skip_unreadable, drop))
-    with atomic_directory(out) as beside:
-        write_tables(findings, beside)
-        write_text(beside / PAGE, render("audit.html", _context(findings, summary.next)))
-        write_json(beside / AUDIT, {"arguments": arguments, "found": summary.model_dump()})
-    return summary
-
-
-def _next_command(source: Path, out: Path | None, options: ReadOptions, skip_unreadable: bool, drop: str = "") -> str:
-    groups = f" --groups {shlex.quote(str(out / 'groups.csv'))}" if out else ""
-    skip = " --skip-unreadable" if skip_unreadable else ""
-    start = f"sonosynth data prepare {shlex.quote(str(source))}{options.as_flags()} --out DIR --size 128"
-    return f"{start}{groups}{drop}{skip}"
-
-
-def _read_summary(out: Path, arguments: Mapping[str, Any]) -> AuditSummary:
-    """Return the summary in `out`. Raises OutputError where it is damaged, or of other images or settings."""
-    try:
-        record = read_json(out / AUDIT)
-        before, summary = record["arguments"], AuditSummary(**record["found"], new=False)
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise OutputError(f"{out / AUDIT} is damaged ({error}); choose another --out or remove {out}") from error
-    if before != arguments:
-        other = " and ".join(name for name in arguments if before.get(name) != arguments[name])
-        raise OutputError(
-            f"{out} holds an audit made with other arguments ({other}); choose another --out or remove it first"
-        )
-    return summary
+def audit_page(findings: Findings, next_command: str) -> str:
+    """Return the page of `findings`; `next_command` is what to type next."""
+    return render("audit.html", _context(findings, next_command))
 
 
 def _context(findings: Findings, command: str) -> dict[str, Any]:
