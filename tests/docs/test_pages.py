@@ -81,6 +81,13 @@ def test_files_of_the_package_that_pages_name_are_there():
     assert not lost
 
 
+def test_public_names_that_pages_use_are_there():
+    used = {
+        (page.name, name) for page in pages() for name in re.findall(r"\bss\.(\w+)", page.read_text(encoding="utf-8"))
+    }
+    assert not {(page, name) for page, name in used if name not in sonosynth.__all__}
+
+
 def test_the_architecture_page_tells_of_every_room():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = {path.parent.name for path in Path(sonosynth.__file__).parent.glob("*/__init__.py")}

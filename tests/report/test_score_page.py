@@ -267,7 +267,9 @@ class TestPage:
         found = scored(sets, parts=("distances",), features=("inception",))
         page = Page(write_score_page(found, tmp_path / "a.html").read_text())
         assert [text.split("?")[0].strip() for _, text in page.verdicts] == ["How close to held-out images"]
-        assert sum(link.startswith("data:image/svg") for link in page.links) == 1
+        assert (
+            sum(link.startswith("data:image/svg") for link in page.links) == 2
+        )  # in inception features, and in pixels
         assert len(page.gallery_rows(3)) == 16  # by features alone
 
     @pytest.mark.long

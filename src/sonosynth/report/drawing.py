@@ -117,8 +117,7 @@ def finish(figure: Any, name: str, alt: str, out: Path, photographic: bool = Fal
     """Write ``NAME.png`` and ``NAME.pdf`` under `out` and return the picture: greyscale PNG or SVG, no date inside."""
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     with matplotlib.rc_context(STYLE):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not once a format
+        _lay_out(figure)
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
         for ending, data in (("png", png.getvalue()), ("pdf", _saved(figure, "pdf", {"CreationDate": None}))):
@@ -132,7 +131,18 @@ def finish(figure: Any, name: str, alt: str, out: Path, photographic: bool = Fal
 def vector(figure: Any) -> str:
     """Return a figure drawn in `STYLE` as a data URI: SVG, no date inside."""
     with matplotlib.rc_context(STYLE):
+        _lay_out(figure)
         return data_uri("svg+xml", _saved(figure, "svg", {"Date": None}))
+
+
+def _lay_out(figure: Any) -> None:
+    """Lay a figure out once for all formats. The solver's last digits vary, and names inside SVG are made of them."""
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(float(side), 6) for side in axes.get_position().bounds])
 
 
 def _saved(figure: Any, form: str, metadata: dict[str, None]) -> bytes:
