@@ -2,6 +2,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from sonosynth.core.errors import SonosynthError
 from sonosynth.metrics import metric as module
 from sonosynth.metrics.metric import Metric, get_metric, list_metrics, register_metric
+from sonosynth.metrics.scorecard import score
+from sonosynth.phantoms.phantom import phantom
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-metric.md"
 
@@ -29,6 +32,17 @@ def test_the_metric_of_the_how_to_has_a_row_and_a_real_baseline(registry, tmp_pa
     runpy.run_path(str(tmp_path / "brightness.py"), run_name="__main__")
     row = next(line for line in capsys.readouterr().out.splitlines() if " all " in line).split()
     assert float(row[2]) >= 0 and float(row[3]) >= 0 and int(float(row[4])) >= 20
+
+
+def test_the_interval_of_the_how_to_page_holds_the_value(registry):
+    blocks = re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), flags=re.DOTALL)
+    names = {"__name__": "brightness"}
+    for code in blocks[:2]:
+        exec(code, names)
+    register_metric(replace(names["METRIC"], interval=names["brightness_interval"], interval_method="disjoint halves"))
+    card = score(phantom(12, 64, seed=1), phantom(12, 64, seed=2), features=[], parts=["realism"])
+    (row,) = [row for row in card.scores if (row.metric, row.class_) == ("brightness_gap", "all")]
+    assert row.low < row.value < row.high
 
 
 def test_registered_metrics_come_last_in_their_part(registry):

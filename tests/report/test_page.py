@@ -1,4 +1,6 @@
 import base64
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +35,16 @@ def study(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def report(study, tmp_path_factory) -> Path:
     return write_report(study, tmp_path_factory.mktemp("out"))
+
+
+@pytest.mark.long
+def test_the_page_begins_without_what_takes_seconds_to_import():
+    code = (
+        "import sys, sonosynth.report.study.page; "
+        "sys.exit(', '.join({'torch', 'sklearn', 'skimage', 'pandas', 'scipy.stats', 'monai'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not done.stderr.strip(), f"imported: {done.stderr}"
 
 
 @pytest.mark.long

@@ -82,7 +82,8 @@ def train(
 
     Example:
         >>> run = train(load("prepared"), "stylegan2-ada", "run", kimg=5, settings={"channel_base": 2048})
-        >>> run.log()[-1]["kimg"]
+        >>> last = run.log()[-1]
+        >>> last["kimg"]
         5.0
 
     Raises:

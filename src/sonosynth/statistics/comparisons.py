@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import brentq
+from scipy.special import chdtrc
 
 from sonosynth.statistics.scores import MIN_DRAWS, ROUNDING, Covers, Interval, Scores
 
@@ -109,6 +108,8 @@ def _edge(contradiction: Callable[[float], float], value: float, sign: int) -> f
         outside = value + sign * step
         excess = contradiction(outside)
         if excess > 0:
+            from scipy.optimize import brentq
+
             return float(brentq(contradiction, inside, outside, xtol=1e-9))
         if not np.isnan(excess):  # nothing is known at -1 where b is the same in every split
             inside = outside
@@ -169,7 +170,7 @@ def clustered_mcnemar(
     squares = int((by_group**2).sum())
     statistic = float(by_group.sum()) ** 2 / squares if squares else 0.0
     exact = len(by_group) < _FEW
-    p_value = _sign_test(by_group) if exact else float(stats.chi2.sf(statistic, 1))
+    p_value = _sign_test(by_group) if exact else float(chdtrc(1, statistic))
     return McNemar(
         float(change.mean()), int((change < 0).sum()), int((change > 0).sum()), len(by_group), statistic, exact, p_value
     )

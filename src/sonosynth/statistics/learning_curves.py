@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from sonosynth.statistics.scores import ROUNDING, Covers, Interval, Scores
 
@@ -130,6 +129,8 @@ def _check(sizes: Sequence[float], scores: Sequence[Scores]) -> None:
 
 def _first_reached(places: np.ndarray, scores: np.ndarray, score: float) -> float:
     """Return where the rising curve first reaches `score`; infinite where it does not, or starts above it."""
+    from scipy.optimize import isotonic_regression
+
     rising = isotonic_regression(scores).x
     if score < rising[0] - ROUNDING:
         return -math.inf

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import brentq
+from scipy.special import stdtrit
 
 from sonosynth.statistics.f1 import f1_per_run
 from sonosynth.statistics.scores import MIN_DRAWS, ROUNDING, crossed_spread
@@ -102,8 +101,10 @@ def t_test_power(
         raise ValueError(f"comparisons must be at least 1 (found {comparisons})")
     if standard_error <= ROUNDING:
         return float(difference > 0)
-    critical = stats.t.isf((1 - level) / comparisons / 2, degrees_of_freedom)
-    return float(stats.nct.sf(critical, degrees_of_freedom, difference / standard_error))
+    from scipy.stats import nct  # takes a second to import, which a page without power need not wait for
+
+    critical = -stdtrit(degrees_of_freedom, (1 - level) / comparisons / 2)
+    return float(nct.sf(critical, degrees_of_freedom, difference / standard_error))
 
 
 def minimum_detectable_difference(
@@ -132,6 +133,8 @@ def minimum_detectable_difference(
     most = standard_error
     while excess(most) < 0:
         most *= 2
+    from scipy.optimize import brentq
+
     return float(brentq(excess, 0, most))
 
 

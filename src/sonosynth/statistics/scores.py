@@ -27,8 +27,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import numpy as np
-from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import expit, logit, stdtr, stdtrit
 
 MIN_DRAWS = 3  # for a statement about other draws; two have one difference between them
 ROUNDING = 1e-12  # of sums that should be zero
@@ -65,7 +64,7 @@ class Estimate:
 
     def margin(self, level: float = 0.95) -> np.ndarray:
         """Return half the width of the `level` interval."""
-        quantile = stats.t.ppf((1 + level) / 2, self.degrees_of_freedom)
+        quantile = stdtrit(self.degrees_of_freedom, (1 + level) / 2)
         return np.asarray(quantile * self.standard_error)
 
     def interval(self, level: float = 0.95) -> Interval:
@@ -94,7 +93,7 @@ class Estimate:
         """Return two-sided p-values of the value being zero; below ``1 - level`` just where `interval` excludes it."""
         with np.errstate(divide="ignore", invalid="ignore"):
             t = np.where(np.abs(self.value) <= ROUNDING, 0, np.abs(self.value) / self.standard_error)
-        return np.asarray(2 * stats.t.sf(t, self.degrees_of_freedom))
+        return np.asarray(2 * stdtr(self.degrees_of_freedom, -t))
 
 
 class Scores(ABC):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, min_group_count, split_half, t_interval
 
@@ -156,7 +156,7 @@ def split_half_intervals(
     pooled = of_halves.var(axis=(0, 1), ddof=1) / (excesses / 2 - 1).mean()
     estimates = values(np.arange(len(groups_x)), np.arange(len(groups_y)))
     centres = of_halves.mean(axis=(0, 1))
-    quantile = float(student.ppf((1 + level) / 2, min(n_groups) - 1))
+    quantile = float(stdtrit(min(n_groups) - 1, (1 + level) / 2))
     intervals = {}
     for s, (name, proportion) in enumerate(proportions.items()):
         if not proportion.bounded:

@@ -7,7 +7,7 @@ one of two images; distances and nearest-neighbour measures need parts drawn wit
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 Interval = tuple[float, float] | None
 """Low and high; None where there is none."""
@@ -57,7 +57,7 @@ def min_group_count(groups: Sequence[np.ndarray]) -> int:
 
 def t_interval(estimate: float, deviation: float, n_groups: int, level: float) -> tuple[float, float]:
     """Return `estimate` plus and minus Student's t, for ``n_groups - 1`` degrees of freedom, times `deviation`."""
-    reach = float(student.ppf((1 + level) / 2, n_groups - 1)) * deviation
+    reach = float(stdtrit(n_groups - 1, (1 + level) / 2)) * deviation
     return estimate - reach, estimate + reach
 
 

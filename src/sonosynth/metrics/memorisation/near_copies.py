@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.stats import beta, binomtest, fisher_exact
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.text import counted
@@ -157,6 +156,8 @@ def copy_share(
     n = len(copied) if groups is None else len(np.unique(groups))
     value, tail = float(copied.mean()), (1 - level) / 2
     k = value * n
+    from scipy.stats import beta  # slow to import, and not needed to print a score
+
     low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
     high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
     return value, (low, high)
@@ -219,6 +220,8 @@ def _interpret(score: Score) -> Interpretation:
     real = round(score.real_baseline * n_real)
     text += f"; of real images, {real} of {n_real} would be"
     table = [[copies, n - copies], [real, n_real - real]]
+    from scipy.stats import binomtest, fisher_exact
+
     test = fisher_exact(table, "greater") if real else binomtest(copies, n, false_positive_rate(n_real), "greater")
     if test.pvalue < _SIGNIFICANT:
         return Interpretation("worse", text)
