@@ -25,6 +25,8 @@ from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.data.scan import read_source
 from sonosynth.phantoms.phantom import phantom
 
+pytestmark = pytest.mark.long
+
 PER_CLASS = 12
 
 

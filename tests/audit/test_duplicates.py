@@ -46,6 +46,7 @@ def test_words_on_every_image_join_nothing(unrelated):
     assert find_duplicates([signature(picture) for picture in burned]) == []
 
 
+@pytest.mark.long
 def test_kinds(unrelated):
     rng = np.random.default_rng(0)
     first = unrelated[0]

@@ -17,6 +17,7 @@ def made(images: ImageSet) -> ImageSet:
     return ImageSet(**{**vars(images), "synthetic": True})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arm", list(ARMS.values()), ids=list(ARMS))
 def test_every_arm_learns_an_easy_task_and_repeats_itself(arm):
     train, test, synthetic = blobs(12), blobs(15, seed=1), made(blobs(8, seed=2)) if arm.synthetic else None
@@ -36,6 +37,7 @@ def test_resnet18_learns_an_easy_task_on_the_way_that_is_default():
     assert scored.metrics["macro_f1"] > 0.9
 
 
+@pytest.mark.long
 def test_test_on_synthetic_trains_as_real_and_scores_by_synthetic_labels():
     train, test, synthetic = blobs(12), blobs(15, seed=1), made(blobs(8, seed=2))
     wrong = ImageSet(**{**vars(synthetic), "labels": 1 - synthetic.labels})
@@ -74,6 +76,7 @@ def test_a_validation_set_chooses_the_weights_and_nothing_else():
         classify(train, test, arm="real", validation=made(validation), network="tiny", training=SHORT)
 
 
+@pytest.mark.long
 def test_a_training_that_diverged_says_what_to_lower():
     train, test, wild = blobs(12), blobs(15, seed=1), TrainingSettings(steps=30, batch=16, learning_rate=1e30)
     for validation in (None, blobs(8, seed=2)):
@@ -113,6 +116,7 @@ def test_images_that_leak_or_stand_for_others_are_refused():
         classify(train, made(other), arm="real", network="tiny", training=SHORT)
 
 
+@pytest.mark.long
 def test_paths_and_image_sets_give_one_result_that_prints_itself(tmp_path):
     sets = {"train": blobs(8), "test": blobs(6, seed=1), "synthetic": made(blobs(10, seed=2))}
     for name, images in sets.items():

@@ -34,6 +34,7 @@ def test_confidence_rejects_what_carries_a_wrong_label():
     assert np.mean(per_class) == pytest.approx(made.acceptance)
 
 
+@pytest.mark.long
 def test_confidence_keeps_the_asked_share_of_what_is_as_real_as_real_images():
     # With two folds, and classes that overlap, fresh images of the same distribution pass as often as real ones.
     rng = np.random.default_rng(0)

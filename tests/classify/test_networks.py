@@ -7,6 +7,7 @@ from sonosynth.classify.networks import NETWORKS, NetworkError, build_network, f
 from sonosynth.features.extract import load_features
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*NETWORKS, "monai:DenseNet121", "resnet34"])
 def test_every_network_makes_logits_and_all_its_parameters_learn(name):
     network = build_network(name, 3)
@@ -16,6 +17,7 @@ def test_every_network_makes_logits_and_all_its_parameters_learn(name):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
+@pytest.mark.long
 def test_sizes_are_those_of_the_literature():
     counts = {name: sum(p.numel() for p in build_network(name, 3).parameters()) for name in NETWORKS}
     assert counts["resnet18"] == 11_172_675  # one channel, three classes, MONAI's biases
@@ -71,6 +73,7 @@ def test_images_that_are_too_small_are_told():
         build_network("monai:DenseNet121", 3, px=(16, 16))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("side", [64, 128])
 def test_matrix_products_stand_for_the_convolutions_of_the_last_stage(side):
     torch.manual_seed(0)

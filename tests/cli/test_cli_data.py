@@ -103,6 +103,7 @@ def test_phantom_once_and_again(tmp_path: Path) -> None:
     assert "seed 3, not 0" in str(call(*arguments[:-2]).exception)
 
 
+@pytest.mark.long
 def test_phantom_settings_and_masks(tmp_path: Path) -> None:
     arguments = ("phantom", "--out", tmp_path / "out", "--per-class", 2, "--size", 32)
     chosen = ("--set", "frequency_mhz=9", "--set", "dynamic_range_db=55..60", "--set", "shape=round")

@@ -69,6 +69,7 @@ def test_a_room_imports_only_rooms_before_it(room):
             assert not wrong, f"{module} imports {wrong}"
 
 
+@pytest.mark.long
 def test_no_modules_import_each_other_in_a_circle():
     graph = {module: imports_of(path) - {"sonosynth"} for module, path in MODULES.items() if module != "sonosynth"}
     try:
@@ -83,6 +84,7 @@ def test_no_folder_is_overfull():
         assert len(files) <= MOST_FILES, f"{folder.relative_to(ROOT)} holds {len(files)} files"
 
 
+@pytest.mark.long
 def test_names_of_tests_have_fewer_than_80_characters():
     for path in Path(__file__).parents[1].rglob("test_*.py"):
         functions = [

@@ -269,6 +269,7 @@ def test_every_cut_and_every_wrong_byte_of_a_file_is_noticed(tmp_path, make):
             unpack(tmp_path / "x", out)
 
 
+@pytest.mark.long
 @MAKERS
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

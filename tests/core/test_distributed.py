@@ -99,6 +99,7 @@ def normalise():
     return {"y": y.detach(), "x": mine.grad / share.count, "mean": norm.running_mean, "var": norm.running_var}
 
 
+@pytest.mark.long
 def test_batch_normalisation_spans_processes(tmp_path):
     alone = normalise()
     parts = in_two(tmp_path, normalise)

@@ -27,6 +27,7 @@ def test_a_special_file_is_not_replaced_by_a_download(server, tmp_path, name):
     assert (tmp_path / name).is_fifo() and not server.asked
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["drop", "stall", "503", "429"])
 def test_a_passing_fault_is_overcome_with_what_came_before(server, tmp_path, fault):
     server.faults = [fault]
@@ -62,6 +63,7 @@ def test_a_server_without_ranges_that_always_drops_is_given_up(server, tmp_path)
     assert len(server.asked) <= 2 * SHORT.max_attempts
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "message", "requests"),
     [
@@ -81,6 +83,7 @@ def test_a_lasting_fault_is_one_line(server, tmp_path, fault, message, requests)
     assert not (tmp_path / "x.bin").exists()
 
 
+@pytest.mark.long
 def test_a_stalled_server_does_not_hang(server, tmp_path):
     server.ranges, server.always = False, "stall"
     began = time.monotonic()

@@ -78,6 +78,7 @@ def test_all_that_is_written_comes_out_of_a_pipe(tmp_path, checked):
     assert path.is_fifo() and sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe"]
 
 
+@pytest.mark.long
 def test_a_pipe_that_nobody_reads_is_refused_and_never_waited_for(tmp_path):
     path = pipe(tmp_path / "pipe")
     for ask in (check_output, lambda path: write_text(path, "x")):

@@ -12,6 +12,8 @@ from sonosynth.data.overlays import find_overlays, remove_overlays
 from sonosynth.data.scan import decode_image, read_source
 from sonosynth.phantoms.phantom import phantom
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def tissue() -> list[np.ndarray]:

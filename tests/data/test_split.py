@@ -112,6 +112,7 @@ def exists(data: ImageSet, min_train: int = 1, min_train_groups: int = 1) -> boo
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tries", [1, split.MAX_ATTEMPTS])
 @pytest.mark.parametrize(("min_train", "min_train_groups"), [(1, 1), (2, 1), (3, 2)])
 def test_a_division_is_found_if_and_only_if_one_exists(

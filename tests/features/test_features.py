@@ -91,6 +91,7 @@ def test_batch_size_does_not_change_the_features(images, reference):
         assert np.linalg.norm(found - reference) < 1e-5 * np.linalg.norm(reference)
 
 
+@pytest.mark.long
 def test_tensors_and_arrays_are_equal_and_read_only_pixels_are_no_trouble(images, reference):
     locked = images[:2].copy()
     locked.flags.writeable = False

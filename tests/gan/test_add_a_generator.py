@@ -67,6 +67,7 @@ def test_it_runs_forwards_and_backwards(n_classes, size, family):
     assert len(objective.discriminate(images, labels)) == 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("conditional", [True, False])
 def test_it_trains_resumes_exactly_saves_and_loads(conditional, family, small_set, tmp_path):
     recipe, data = make_recipe(family, **NARROW), small_set if conditional else small_set.of_class("dark")

@@ -106,6 +106,7 @@ class Seen(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.long
 def test_an_activation_differentiated_twice_makes_no_zeros_without_memory():
     layer = EqualLinear(4, 4, activate=True)
     slope = torch.compile(torch.func.grad(lambda x: layer(x).square().sum()), backend="eager", fullgraph=True)

@@ -66,6 +66,7 @@ def test_parameter_counts(size, width, generator, discriminator):
     assert [sum(p.numel() for p in network.parameters()) for network in networks] == [generator, discriminator]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_classes", [0, 3])
 @pytest.mark.parametrize("size", [32, 64, 128, 256, 512])
 def test_shapes_and_links_at_every_size(size, n_classes):

@@ -127,6 +127,7 @@ def test_a_longer_kimg_goes_on_and_needs_no_pretraining_any_more(lesions, tmp_pa
     assert not (run / "pretraining").exists()
 
 
+@pytest.mark.long
 def test_classes_that_no_phantom_has_start_from_an_unconditional_generator(small_set, tmp_path):
     run = train_run(small_set, pretrained(), tmp_path / "run", kimg=0.008, conditional=True)
     first = run / "pretraining" / "benign-malignant-normal-unlabelled"

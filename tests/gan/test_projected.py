@@ -44,6 +44,7 @@ def smooth_images() -> Tensor:
     return F.interpolate(coarse, size=(64, 64), mode="bicubic").tanh()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_classes", [0, 3])
 @pytest.mark.parametrize("size", [32, 64, 128, 256])
 def test_players_fit_every_size_and_all_that_is_trained_gets_a_gradient(size, n_classes):
@@ -133,6 +134,7 @@ def test_the_backbone_sees_pixels_normalised_as_it_was_trained():
     torch.testing.assert_close(projection.backbone.pixels, expected.expand(1, 3, 1, 3))
 
 
+@pytest.mark.long
 def test_low_precision_keeps_logits_and_the_gradient_of_images(smooth_images):
     torch.manual_seed(0)
     discriminator = ProjectedDiscriminator(64, ndf=32, feature_px=128).eval()

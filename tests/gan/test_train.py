@@ -324,6 +324,7 @@ def test_a_longer_run_goes_on_at_the_pace_of_its_augmentation(small_set, tmp_pat
         train_run(small_set, tiny("stylegan2-ada", ada_kimg=3.0), run, kimg=0.016, conditional=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damaged", ["a: [", "- 1", "\udcff", "kimg: 2024-99-99"])
 def test_a_damaged_recipe_is_named(small_set, tmp_path, damaged):
     run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)

@@ -14,6 +14,7 @@ TINY = {"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16, "batch
 SHORT = {"settings": TINY, "kimg": 0.008}
 
 
+@pytest.mark.long
 def test_images_or_their_folder_give_the_same_run(small_set, tmp_path):
     small_set.save(tmp_path / "images")
     runs = [
@@ -26,6 +27,7 @@ def test_images_or_their_folder_give_the_same_run(small_set, tmp_path):
     assert [line["kimg"] for line in runs[0].log()] == [0.008]
 
 
+@pytest.mark.long
 def test_a_run_stands_for_its_directory(small_set, tmp_path):
     run = train(small_set, make_recipe("stylegan2", **TINY), tmp_path / "run", kimg=0.008, conditional=True)
     assert os.fspath(run) == str(tmp_path / "run") and repr(run) == f"Run('{tmp_path / 'run'}')"
@@ -35,6 +37,7 @@ def test_a_run_stands_for_its_directory(small_set, tmp_path):
     assert (more.directory / "transfer.json").is_file()
 
 
+@pytest.mark.long
 def test_a_run_per_class_lists_all_its_lines(small_set, tmp_path):
     told: list[str] = []
     run = train(small_set, "stylegan2", tmp_path / "run", conditional=False, tell=told.append, **SHORT)

@@ -26,6 +26,7 @@ def registry(monkeypatch):
     monkeypatch.setattr(module, "_registered", [])
 
 
+@pytest.mark.long
 def test_the_metric_of_the_how_to_has_a_row_and_a_real_baseline(registry, tmp_path, capsys):
     (code,) = re.findall(r"```python\n(# brightness\.py.*?)```", HOW_TO.read_text(), flags=re.DOTALL)
     (tmp_path / "brightness.py").write_text(code)
@@ -34,6 +35,7 @@ def test_the_metric_of_the_how_to_has_a_row_and_a_real_baseline(registry, tmp_pa
     assert float(row[2]) >= 0 and float(row[3]) >= 0 and int(float(row[4])) >= 20
 
 
+@pytest.mark.long
 def test_the_interval_of_the_how_to_page_holds_the_value(registry):
     blocks = re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), flags=re.DOTALL)
     names = {"__name__": "brightness"}
@@ -57,6 +59,7 @@ def test_names_that_are_taken_and_unknown_parts_are_refused(registry):
         register_metric(toy(part="beauty"))
 
 
+@pytest.mark.long
 def test_declarations_and_pages_need_no_torch():
     code = "import sys, sonosynth.report.scorecard.page as p; from sonosynth.metrics.metric import list_metrics; "
     code += "list_metrics(); sys.exit('torch' in sys.modules)"

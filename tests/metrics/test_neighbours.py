@@ -43,6 +43,7 @@ def test_wrong_features_are_refused():
         squared_distances(np.array([[0.0], [np.inf]]))
 
 
+@pytest.mark.long
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 120), st.integers(2, 120), st.data())
 def test_radii_in_a_part_are_those_without_the_other_images(n, m, data):

@@ -78,6 +78,7 @@ def rows_by_key(scores: list[Score]) -> dict[tuple[str, str, str], Score]:
     return found
 
 
+@pytest.mark.long
 def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
     train, held_out = image_set(COUNTS, 0), image_set({"benign": 30, "malignant": 15, "normal": 10}, 1)
     synthetic = image_set({"benign": 50, "malignant": 45, "normal": 30}, 2, brightness=100, synthetic=True)
@@ -374,6 +375,7 @@ def stored(part: ImageSet, encodings: list[Encoding]) -> ImageSet:
 JPEG, JPEG_30, PNG = Encoding("JPEG", True, 75, 8), Encoding("JPEG", True, 30, 8), Encoding("PNG", False, None, 8)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("train", "synthetic", "held_out", "told"),
     [

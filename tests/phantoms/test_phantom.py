@@ -107,6 +107,7 @@ def test_masks_hold_the_mass(masses: dict[str, list[tuple[np.ndarray, np.ndarray
         assert max(share) < 0.4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["benign", "malignant"])
 def test_masses_are_darker_than_what_surrounds_them(
     name: str, masses: dict[str, list[tuple[np.ndarray, np.ndarray]]]
@@ -163,6 +164,7 @@ def test_speckle_is_wider_away_from_the_focus(scan: Scan) -> None:
     assert neighbours(envelope[-50:]) > neighbours(envelope[20:60]) + 0.15
 
 
+@pytest.mark.long
 def test_speckle_contrast_of_images() -> None:
     """Median local deviation over mean in 5 × 5 windows of tissue: grain, neither flat nor salt and pepper."""
     images = phantom(6, size=128).images.astype(float)

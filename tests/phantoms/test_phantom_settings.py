@@ -127,6 +127,7 @@ def test_many_scatterers_are_fully_developed_speckle() -> None:
     assert (many**2).mean() == pytest.approx((full**2).mean(), rel=0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "values"),
     [("frequency_mhz", (8, 12)), ("f_number", (2, 3)), ("dynamic_range_db", (50, 60)), ("attenuation", (0.6, 0.7))],
@@ -202,6 +203,7 @@ def masked(settings: dict[str, Any], number: int = 12, size: int = SIZE) -> tupl
     return data.images.astype(float), masks
 
 
+@pytest.mark.long
 def test_masks_show_orientation_and_shape() -> None:
     def ratio(mask: np.ndarray) -> float:
         return float(mask.any(0).sum() / mask.any(1).sum() * WIDTH / DEPTH)
@@ -276,6 +278,7 @@ def test_masks_are_those_of_the_images(tmp_path: Any) -> None:
     assert len(read_source(tmp_path / "out").items) == 6
 
 
+@pytest.mark.long
 def test_the_number_of_workers_changes_nothing() -> None:
     told: list[tuple[int, int]] = []
     alone = phantom(4, 32, 2)

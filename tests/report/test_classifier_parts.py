@@ -32,6 +32,8 @@ from sonosynth.statistics import (
 )
 from sonosynth.study.results import Generator
 
+pytestmark = pytest.mark.long
+
 ALL_ARMS = (
     *("real", "real+classical", "oversampled", "real+synthetic", "real+classical+synthetic"),
     *("synthetic-only", "test-on-synthetic"),

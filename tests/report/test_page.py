@@ -26,6 +26,8 @@ from sonosynth.report.study.page import write_report
 from sonosynth.statistics import Interval
 from sonosynth.study.results import Generator, ScoreRow
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:

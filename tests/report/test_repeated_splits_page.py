@@ -19,6 +19,8 @@ from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.report.study.page import write_report
 
+pytestmark = pytest.mark.long
+
 SPLITS = 5
 
 

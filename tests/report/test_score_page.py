@@ -18,6 +18,8 @@ from sonosynth.report.scorecard import figures as score_figures
 from sonosynth.report.scorecard.page import write_score_page
 from sonosynth.report.scorecard.verdicts import Row, baseline_text, interpreted_rows, value_text, verdicts
 
+pytestmark = pytest.mark.long
+
 PLANTED = (3, 10, 17, 22)
 SOURCES = {"train": "images/train", "held-out": "images/<new>", "synthetic": "runs/a"}
 

@@ -169,6 +169,7 @@ def test_mcnemar_is_of_single_classifiers():
     assert same.p_value == 1 and same.statistic == 0 and same.groups == 0
 
 
+@pytest.mark.long
 def test_holm_agrees_with_statsmodels():
     random = np.random.default_rng(10)
     for n in (1, 2, 7, 12):

@@ -32,6 +32,7 @@ def test_every_example_is_known_here():
     assert {path.stem for path in EXAMPLES.glob("*.yaml")} == set(WORK)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", WORK)
 def test_an_example_is_read_and_planned(name, images):
     path = EXAMPLES / f"{name}.yaml"

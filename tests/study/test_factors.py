@@ -30,6 +30,8 @@ from sonosynth.study.store import Store
 from sonosynth.study.synthetic import SyntheticPool
 from tiny_classifier import tiny_network as tiny_network
 
+pytestmark = pytest.mark.long
+
 GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
 ARMS = ["real", "oversampled", "real+synthetic", "synthetic-only", "test-on-synthetic"]
 

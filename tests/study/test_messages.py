@@ -90,6 +90,7 @@ def outcome_of(work: Callable) -> object:
         process.kill()
 
 
+@pytest.mark.long
 def test_workers_end_that_have_more_to_tell_than_anybody_will_read():
     assert outcome_of(leave_in_the_middle) == "ended"
 
@@ -112,5 +113,6 @@ def interrupt_while_working(outcome) -> None:
         outcome.put([process.pid for process in multiprocessing.active_children()] == children)
 
 
+@pytest.mark.long
 def test_workers_hear_no_interrupt_but_that_of_the_study():
     assert outcome_of(interrupt_while_working) is True

@@ -68,6 +68,7 @@ def test_the_settings_of_a_study_are_read_back_without_looking_names_up():
         recorded_design(yaml.safe_dump(settings), "provenance.json")
 
 
+@pytest.mark.long
 def test_a_page_is_made_without_torch_generators_or_classifiers(tables_alone, tmp_path):
     code = (
         "import sys; from pathlib import Path; from sonosynth.report.study.page import write_report; "

@@ -28,6 +28,8 @@ from sonosynth.study.store import Store
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", autouse=True)
 def few_forests():

@@ -104,6 +104,7 @@ def test_workers_make_the_same_tables(tmp_path, ready_workers):
     assert sum(isinstance(cell, TrainCell) for cell in cells) == 3
 
 
+@pytest.mark.long
 def test_an_error_in_a_worker_is_told_and_the_rest_goes_on_later(tmp_path, ready_workers):
     raw = design_of(tmp_path)
     design = parse_design(raw, "study.yaml")

@@ -164,6 +164,7 @@ def test_patients_of_a_table_beside_dicom_files_are_numbered(tmp_path: Path) -> 
     assert [item.group for item in source.items] == ["0", "1", "0"] and "Smith" not in str(source)
 
 
+@pytest.mark.long
 def test_the_options_go_through_the_commands(tmp_path: Path) -> None:
     path = bus_bra(tmp_path / "in")
     options = ["--path", "ID", "--label", "Pathology", "--group", "Case"]

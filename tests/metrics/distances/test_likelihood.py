@@ -51,6 +51,7 @@ def rows(synthetic: np.ndarray, n: int = 100):
     return {row.metric.removeprefix(METRICS[0].name): row for row in measure(METRICS, [comparison])}
 
 
+@pytest.mark.long
 def test_every_fault_lies_above_the_real_baseline():
     fair = rows(features(100, 2))
     row, small = fair[""], fair["_at_baseline_n"]

@@ -62,6 +62,7 @@ def test_blank_and_single_grey_images_have_finite_features():
     assert np.isfinite(radiomic_features(np.stack([np.zeros((32, 32)), np.full((32, 32), 90)]).astype(np.uint8))).all()
 
 
+@pytest.mark.long
 def test_narrower_dynamic_range_is_far_and_other_phantoms_are_near():
     real, other = (radiomic_features(phantom(40, 64, seed, ("benign",)).images) for seed in (0, 1))
     settings = {"dynamic_range_db": (30.0, 36.0)}

@@ -34,6 +34,7 @@ def test_has_the_values_of_prdc_through_every_function():
     assert prdc(x, y, k=3)["precision"] == pytest.approx(compute_prdc(x, y, 3)["precision"], rel=1e-12)
 
 
+@pytest.mark.long
 @settings(max_examples=30, deadline=None)
 @given(st.integers(9, 60), st.integers(9, 60), st.integers(1, 40), st.integers(1, 7), st.integers(0, 99))
 def test_agrees_with_prdc(n, m, dimension, k, seed):
@@ -41,6 +42,7 @@ def test_agrees_with_prdc(n, m, dimension, k, seed):
     assert prdc_from_distances(*joined(x, y), k) == pytest.approx(compute_prdc(x, y, k), rel=1e-12)
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 999))
 def test_agrees_with_prdc_where_distances_are_tied(seed):

@@ -53,6 +53,7 @@ def test_collapse_lies_below_the_real_baseline_and_fresh_images_do_not():
     assert collapsed["vendi_score"].high < 0.8 * row.real_baseline
 
 
+@pytest.mark.long
 def test_interval_holds_the_mean_over_repeats():
     found = [rows(features(60, 12, seed + 10))["vendi_score"] for seed in range(40)]
     expected = np.mean([row.value for row in found])

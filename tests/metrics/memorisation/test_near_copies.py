@@ -21,6 +21,8 @@ from sonosynth.metrics.memorisation.near_copies import (
 from sonosynth.metrics.memorisation.similarity import _coarse_similarity
 from sonosynth.phantoms.phantom import phantom
 
+pytestmark = pytest.mark.long
+
 
 def moved(image: np.ndarray, down: int, right: int) -> np.ndarray:
     height, width = image.shape
