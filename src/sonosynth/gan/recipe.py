@@ -64,11 +64,11 @@ class Recipe(BaseModel, ABC):
     name: str
     family: str
     mode: Literal["per_class", "conditional"] = setting(
-        "per_class", "Maack 2022, as far as known", "`per_class`: a generator a class; `conditional`: one for all"
+        "per_class", "Maack 2022, as far as known", "`per_class`: one generator per class; `conditional`: one for all"
     )
     kimg: float = setting(300.0, "Zhao 2020, few-shot runs", "thousands of real images shown", gt=0)
     batch: int = setting(
-        16, "Karras 2020b, authors' `auto` at 256 px on one GPU", "real images a step", ge=2, multiple_of=2
+        16, "Karras 2020b, authors' `auto` at 256 px on one GPU", "real images per step", ge=2, multiple_of=2
     )
     mirror: bool = setting(False, "Karras 2020b, authors' default", "flip half of the real images left to right")
     balanced_classes: bool = setting(

@@ -282,7 +282,7 @@ class AdaController:
     target, down while it is below. All state is in tensors that are updated in place, without waiting for the device.
 
     Args:
-        batch: real images a step.
+        batch: real images per step.
         ada_kimg: thousands of real images in which p moves by 1; see `scaled_ada_kimg`.
         target: wanted r_t, between -1 and 1.
         interval_steps: updates between two adjustments.

@@ -50,8 +50,7 @@ def split_half_interval(
     """Return an interval for the expectation of a distance of sets of these sizes; None below `MIN_GROUPS` groups.
 
     It is the estimate plus and minus Student's t times the standard deviation by `split_half_variance`, with one degree
-    of
-    freedom less than the smallest number of groups.
+    of freedom less than the smallest number of groups.
 
     Args:
         estimate: the statistic of the whole sets.

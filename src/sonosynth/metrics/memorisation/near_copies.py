@@ -151,13 +151,13 @@ def copy_share(
     Raises:
         ClassError: no images.
     """
+    from scipy.stats import beta  # slow to import, and not needed to print a score
+
     if len(copied) == 0:
         raise ClassError("no images: the share of near-copies needs at least 1")
     n = len(copied) if groups is None else len(np.unique(groups))
     value, tail = float(copied.mean()), (1 - level) / 2
     k = value * n
-    from scipy.stats import beta  # slow to import, and not needed to print a score
-
     low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
     high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
     return value, (low, high)
