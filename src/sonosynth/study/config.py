@@ -396,23 +396,15 @@ class ClassifiersSection(Section):
             _check_known(field, (name,), list(SCHEDULES if field == "schedule" else BALANCES))
         return name
 
-    @field_validator("networks")
+    @field_validator("networks", "arms")
     @classmethod
-    def _known_networks(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if info.context == _RECORDED:
-            return names
-        from sonosynth.classify.networks import find_network
-
-        return tuple(find_network(name).name for name in names)
-
-    @field_validator("arms")
-    @classmethod
-    def _known_arms(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _known_names(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if info.context == _RECORDED:
             return names
         from sonosynth.classify.arms import find_arm
+        from sonosynth.classify.networks import find_network
 
-        return tuple(find_arm(name).name for name in names)
+        return tuple((find_network if info.field_name == "networks" else find_arm)(name).name for name in names)
 
     @field_validator("filters")
     @classmethod
