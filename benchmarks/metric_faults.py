@@ -245,7 +245,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--perfect", type=int, default=30, help="perfect generators that z rests on")
     parser.add_argument("--draws", type=int, default=3, help="generators with a fault that a value is the mean of")
-    parser.add_argument("--metrics", nargs="+", default=(), help="only these; others stay as they are in --out")
+    measured_alone = [metric.name for metric in (*list_metrics("distances"), *list_metrics("diversity"))]
+    parser.add_argument(
+        "--metrics", nargs="+", default=(), choices=measured_alone, help="only these; others stay as they are in --out"
+    )
     parser.add_argument("--pool", type=int, default=1500, help="phantoms to draw from")
     parser.add_argument("--runs", type=Path, default=Path("runs/metric-faults"))
     parser.add_argument("--out", type=Path, help="a JSON file")
