@@ -95,7 +95,7 @@ def test_every_arm_meets_its_baselines(record, rows):
         assert c.row.size == c.baseline.size
         if c.baseline.series.arm == "oversampled":
             assert c.row.series.ratio == c.baseline.series.ratio
-    assert {(c.row.series.arm, c.baseline.series.arm) for c in contrasts(rows, record.design) if c.asked} == {
+    assert {(c.row.series.arm, c.baseline.series.arm) for c in contrasts(rows, record.design) if c.primary} == {
         ("real+synthetic", "real"),
         ("real+classical+synthetic", "real+classical"),
     }
@@ -125,12 +125,12 @@ def test_p_values_are_adjusted_over_sizes_and_generators(record, rows):
 def test_comparisons_that_have_not_finished_count_in_their_family(tmp_path):
     study = write_fake_study(tmp_path, draws=3, sizes=(10, 20, 40), arms=("real", "real+classical", "real+synthetic"))
     whole = {key(c): c for c in all_contrasts(study)}
-    assert {(c.asked, c.family) for c in whole.values()} == {(True, 6), (False, 3)}
+    assert {(c.primary, c.family) for c in whole.values()} == {(True, 6), (False, 3)}
     found = all_contrasts(without(study, lambda cell: cell["size"] > 10))
-    assert len(found) == 3 and {(c.asked, c.family) for c in found} == {(True, 6), (False, 3)}
+    assert len(found) == 3 and {(c.primary, c.family) for c in found} == {(True, 6), (False, 3)}
     for asked, n in ((True, 6), (False, 3)):
-        p = [c.difference.p_value for c in found if c.asked == asked]
-        assert [c.adjusted for c in found if c.asked == asked] == pytest.approx(
+        p = [c.difference.p_value for c in found if c.primary == asked]
+        assert [c.adjusted for c in found if c.primary == asked] == pytest.approx(
             holm(p + [1.0] * (n - len(p)))[: len(p)]
         )
     assert all(c.adjusted >= whole[key(c)].adjusted for c in found)
@@ -141,15 +141,15 @@ def key(c):
 
 
 def test_pairs_are_of_one_draw_and_seed_and_adjusted_among_themselves(record, rows):
-    c = next(c for c in contrasts(rows, record.design) if c.asked and c.row.size == 20)
+    c = next(c for c in contrasts(rows, record.design) if c.primary and c.row.size == 20)
     (found,) = pairs(record, [c])
     seeds = [seed for _, seed in c.row.runs]
-    assert len(found.tests) == len(c.draws) * len(seeds)
+    assert len(found.tests) == len(c.replicates) * len(seeds)
     labels, right = record.tests[0].labels, []
-    for draw in c.draws:
+    for draw in c.replicates:
         for place, seed in enumerate(seeds):
-            a = c.baseline.predictions[c.baseline.draws.index(draw)][c.baseline.runs.index((None, seed))] == labels
-            b = c.row.predictions[c.row.draws.index(draw)][place] == labels
+            a = c.baseline.predictions[c.baseline.replicates.index(draw)][c.baseline.runs.index((None, seed))] == labels
+            b = c.row.predictions[c.row.replicates.index(draw)][place] == labels
             right.append((int((a & ~b).sum()), int((b & ~a).sum())))
     assert [(t.only_a, t.only_b) for t in found.tests] == right
     assert found.alone == pytest.approx(np.mean(right, axis=0))
@@ -159,7 +159,7 @@ def test_pairs_are_of_one_draw_and_seed_and_adjusted_among_themselves(record, ro
 
 
 def test_pairs_need_a_seed_that_both_arms_have(record, rows):
-    c = next(c for c in contrasts(rows, record.design) if c.asked)
+    c = next(c for c in contrasts(rows, record.design) if c.primary)
     apart = replace(c, baseline=replace(c.baseline, runs=tuple((None, 90 + seed) for _, seed in c.baseline.runs)))
     assert pairs(record, [apart]) == []
 
@@ -220,19 +220,19 @@ def test_worth_in_real_images_is_told_only_where_it_is_settled(record, rows, pag
 def test_curves_leave_out_sizes_that_lack_draws(tmp_path):
     study = write_fake_study(tmp_path, draws=3, gans=(), arms=("real",), sizes=(10, 20, 40), seeds=(0,))
     (whole,) = curves(tables.f1_rows(StudyRecord.load(study)))
-    assert (whole.draws, whole.curve.sizes, whole.left_out) == ((0, 1, 2), (10, 20, 40), ())
+    assert (whole.replicates, whole.curve.sizes, whole.left_out) == ((0, 1, 2), (10, 20, 40), ())
     for path in cells_of(study, "classify"):
         if (cell := read_json(path)["cell"])["size"] == 40 and cell["draw"] > 0:
             path.unlink()
     (part,) = curves(tables.f1_rows(StudyRecord.load(study)))
-    assert (part.draws, part.curve.sizes, part.left_out) == ((0, 1, 2), (10, 20), (40,))
+    assert (part.replicates, part.curve.sizes, part.left_out) == ((0, 1, 2), (10, 20), (40,))
     assert part.curve.points == whole.curve.points[:2]
 
 
 def test_power_is_of_the_study_itself(record, rows, page_of):
     small, large = detectable_differences(record, contrasts(rows, record.design))
-    assert (small.size, large.size, small.draws, small.seeds, small.family) == (10, 20, 3, 2, 4)
-    assert small.pairs == 8 and small.tested_draws == 3  # two arms, two generators, two ratios
+    assert (small.size, large.size, small.replicates, small.seeds, small.family) == (10, 20, 3, 2, 4)
+    assert small.pairs == 8 and small.tested_replicates == 3  # two arms, two generators, two ratios
     assert 0 < small.alone < small.in_family < 1
     _, text = parse(page_of(record))
     sizes = f"{small.alone:.3f} (size 10) and {large.alone:.3f} (size 20)"
@@ -248,7 +248,7 @@ def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path, page_of)
     (found,) = detectable_differences(record, contrasts(tables.f1_rows(record), record.design))
     groups = len(np.unique(record.tests[0].groups))
     assert found.alone == pytest.approx(minimum_detectable_difference(*fixed_test_error(BUSI_COMPONENTS, 3, 2, groups)))
-    assert (found.pairs, found.draws, found.tested_draws) == (0, 1, 3)
+    assert (found.pairs, found.replicates, found.tested_replicates) == (0, 1, 3)
     _, text = parse(page_of(record))
     assert "can detect nothing" in text and "Variances are those of ResNet-18 on BUSI" in text
 
@@ -267,12 +267,12 @@ def test_what_intervals_of_one_draw_cover(tmp_path, undrawn, seeds, covered):
 
 def test_seeds_of_generators_are_seeds_too(tmp_path):
     study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10,), seeds=(0,))
-    assert StudyRecord.load(study).beside_draws == "test groups"
+    assert StudyRecord.load(study).beside_replicates == "test groups"
     for path in cells_of(study, "classify"):
         content = read_json(path)
         if content["cell"]["gan"]:
             write_cell(study, content["cell"] | {"gan_seed": 1}, content["result"])
-    assert StudyRecord.load(study).beside_draws == "test groups and seeds"
+    assert StudyRecord.load(study).beside_replicates == "test groups and seeds"
 
 
 def without(study, unfinished):
@@ -310,7 +310,7 @@ def test_a_size_with_too_few_draws_is_named(tmp_path, undrawn):
 def test_draws_that_no_two_arms_share_make_no_test(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10, 20))
     record = StudyRecord.load(without(study, lambda cell: cell["draw"] == 2 and cell["arm"] != "real"))
-    assert (max(record.finished_draws), record.shared_draws, record.is_tested) == (3, 2, False)
+    assert (max(record.finished_replicates), record.shared_replicates, record.is_tested) == (3, 2, False)
     _, text = read(write_report(study))
     assert "Two draws of the training subset per size, of some arms more: this supports a description" in text
     assert "Intervals of fewer than three draws cover other test groups and seeds; other training subsets" in text
@@ -341,7 +341,7 @@ def test_a_draw_that_lacks_seeds_is_not_finished(tmp_path):
     study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10,))
     assert StudyRecord.load(study).is_tested
     record = StudyRecord.load(without(study, lambda cell: cell["draw"] == 2 and cell["seed"] == 1))
-    assert set(record.finished_draws) == {2} and not record.is_tested
+    assert set(record.finished_replicates) == {2} and not record.is_tested
 
 
 def call_all_one_class(study, size):
@@ -550,7 +550,7 @@ def test_p_values_in_words(p, expected):
 def test_a_ratio_to_a_score_near_zero_is_told_as_no_ratio(record, rows, page_of, monkeypatch):
     found = contrasts(rows, record.design)
     largest = findings(record, [], found, [], []).largest_gain
-    asked = [c for c in found if c.asked and c.baseline.series.arm == "real"]
+    asked = [c for c in found if c.primary and c.baseline.series.arm == "real"]
     assert largest.difference.relative.value == max(c.difference.relative.value for c in asked)
     assert "below 100 real images: the largest relative" in parse(page_of(record))[1]
     unbounded = [replace(c, difference=replace(c.difference, relative=None)) for c in found]
@@ -562,7 +562,7 @@ def test_a_ratio_to_a_score_near_zero_is_told_as_no_ratio(record, rows, page_of,
 
 
 def test_differences_are_counted_by_the_side_of_zero_they_lie_on(record, rows):
-    found = [c for c in contrasts(rows, record.design) if c.asked and c.row.size == 10]
+    found = [c for c in contrasts(rows, record.design) if c.primary and c.row.size == 10]
     ends = [(-0.2, -0.1), (-0.1, 0.1), (0.1, 0.2), (np.nan, np.nan)]
     made = [
         replace(c, difference=replace(c.difference, absolute=Interval(0.01 * i, low, high)), adjusted=p, family=4 + i)

@@ -445,7 +445,7 @@ def test_runs_that_other_draws_lack_are_left_out(tmp_path):
     gone = next(p for p in cells_of(study, "classify") if read_json(p)["cell"]["draw"] == 2)
     gone.unlink()
     (row,) = tables.f1_rows(StudyRecord.load(study))
-    assert (row.draws, [len(of_draw) for of_draw in row.predictions], row.left_out) == ((0, 1), [2, 2], 1)
+    assert (row.replicates, [len(of_draw) for of_draw in row.predictions], row.left_out) == ((0, 1), [2, 2], 1)
 
 
 def test_results_of_earlier_settings_never_mix_with_present_ones(tmp_path):

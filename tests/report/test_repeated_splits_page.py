@@ -44,7 +44,7 @@ def test_every_split_is_judged_by_its_own_images(record, rows):
     assert len(record.tests) == SPLITS and record.splits is not None
     assert len({tuple(test.extra["id"]) for test in record.tests}) == SPLITS
     row = rows[0]
-    assert row.draws == tuple(range(SPLITS))
+    assert row.replicates == tuple(range(SPLITS))
     by_hand = [
         macro_f1(test.labels, predictions, len(CLASSES)).mean()
         for test, predictions in zip(record.tests, row.predictions, strict=True)
@@ -53,7 +53,7 @@ def test_every_split_is_judged_by_its_own_images(record, rows):
 
 
 def test_differences_are_those_of_the_corrected_resampled_t_test(record, rows):
-    c = next(c for c in contrasts(rows, record.design) if c.asked and c.row.size == 10)
+    c = next(c for c in contrasts(rows, record.design) if c.primary and c.row.size == 10)
     difference = c.row.macro.whole - c.baseline.macro.whole
     share = np.mean([len(test) for test in record.tests]) / (len(record.data) - max(map(len, record.tests)))
     error = np.sqrt((1 / SPLITS + share) * difference.var(ddof=1))
@@ -66,11 +66,11 @@ def test_differences_are_those_of_the_corrected_resampled_t_test(record, rows):
 
 def test_curves_worth_pairs_and_power_stand_on_splits_too(record, rows):
     found = contrasts(rows, record.design)
-    assert all(curve.curve.covers == "splits" and len(curve.draws) == SPLITS for curve in curves(rows))
+    assert all(curve.curve.covers == "splits" and len(curve.replicates) == SPLITS for curve in curves(rows))
     assert image_equivalences(rows)
     assert all(len(pair.tests) == SPLITS * 2 for pair in pairs(record, found))
     small, large = detectable_differences(record, found)
-    assert (small.size, large.size, small.draws, small.tested_draws) == (10, 20, SPLITS, SPLITS)
+    assert (small.size, large.size, small.replicates, small.tested_replicates) == (10, 20, SPLITS, SPLITS)
     assert small.pairs == 2 and 0 < small.alone < small.in_family < 1
 
 
@@ -92,7 +92,7 @@ def test_two_splits_are_described(tmp_path, undrawn):
     found = contrasts(tables.f1_rows(record), record.design)
     assert {c.difference.p_value for c in found} == {None}
     (power,) = detectable_differences(record, found)
-    assert (power.pairs, power.draws, power.tested_draws) == (0, 2, 3) and 0 < power.alone < 1
+    assert (power.pairs, power.replicates, power.tested_replicates) == (0, 2, 3) and 0 < power.alone < 1
     _, text = read(write_report(study))
     assert "No p-value: two splits of the images: a description, not a test; three are needed." in text
     assert "Two splits of the images: this supports a description of these splits, not a test." in text
@@ -126,7 +126,7 @@ def test_splits_with_validation_images_of_their_own_are_one_series(tmp_path, und
         content["result"]["n_validation"] = 7
         write_json(path, content)
     rows = tables.f1_rows(StudyRecord.load(study))
-    assert {row.draws for row in rows} == {(0, 1, 2)} and not any(row.series.levels for row in rows)
+    assert {row.replicates for row in rows} == {(0, 1, 2)} and not any(row.series.levels for row in rows)
 
 
 def test_sensitivity_is_a_mean_over_runs_where_test_sets_differ(record, rows):

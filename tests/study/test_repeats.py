@@ -92,7 +92,7 @@ def test_the_plan_says_what_splits_can_see(source):
     design = parse_design(plain(source, repeats=5), "study.yaml")
     data = prepare_study(design)
     seen = design_power(design, data)
-    assert seen.repeated and seen.draws == 5 and 0 < seen.single < seen.corrected
+    assert seen.repeated and seen.replicates == 5 and 0 < seen.single < seen.corrected
     assert "with 5 splits of the images" in seen.lines()[0]
     assert sum(cost.cells for cost in estimate(data.cells(design), data)) == 5 * 2 * 4
     two = design_power(parse_design(plain(source, repeats=2), "study.yaml"), data)

@@ -232,7 +232,7 @@ def test_draws_and_sizes_join_and_old_results_stay(source, tmp_path):
     assert len(before) == 1 and monitor.fresh == ["classify"] * 3
     assert all(path.read_bytes() == content for path, content in before.items())
     record = StudyRecord.load(tmp_path)
-    assert [(s.size, s.draw) for s in record.subsets] == [(8, 0), (8, 1), (16, 0), (16, 1)]
+    assert [(s.size, s.replicate) for s in record.subsets] == [(8, 0), (8, 1), (16, 0), (16, 1)]
 
 
 def test_another_split_or_a_strangers_folder_is_refused(source, finished, tmp_path):

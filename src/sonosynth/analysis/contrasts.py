@@ -20,7 +20,7 @@ class Contrast:
     Attributes:
         row: the arm in question.
         baseline: the arm it is compared with.
-        draws: draws that both have.
+        replicates: draws that both have.
         difference: what `row` gains.
         family: how many comparisons the study asks for of these two arms, over sizes and generators.
         adjusted: the p-value by Holm's method among these; None where it has none.
@@ -28,13 +28,13 @@ class Contrast:
 
     row: F1Row
     baseline: F1Row
-    draws: tuple[int, ...]
+    replicates: tuple[int, ...]
     difference: Difference
     family: int = 1
     adjusted: float | None = None
 
     @property
-    def asked(self) -> bool:
+    def primary(self) -> bool:
         """Whether the two arms differ by the synthetic images alone."""
         return self.row.series.arm == self.baseline.series.arm + ADDED
 
@@ -70,15 +70,20 @@ def _baselines(series: Series) -> list[str]:
 
 
 def _contrast(row: F1Row, baseline: F1Row) -> Contrast | None:
-    draws = tuple(sorted(set(row.draws) & set(baseline.draws)))
-    if not draws:
+    replicates = tuple(sorted(set(row.replicates) & set(baseline.replicates)))
+    if not replicates:
         return None
-    return Contrast(row, baseline, draws, score_difference(of_draws(baseline, draws), of_draws(row, draws), LEVEL))
+    return Contrast(
+        row,
+        baseline,
+        replicates,
+        score_difference(of_replicates(baseline, replicates), of_replicates(row, replicates), LEVEL),
+    )
 
 
-def of_draws(row: F1Row, draws: Sequence[int]) -> Scores:
-    """Return macro F1 of `row` in `draws`, all of which it has."""
-    return row.macro.of_draws([row.draws.index(draw) for draw in draws])
+def of_replicates(row: F1Row, replicates: Sequence[int]) -> Scores:
+    """Return macro F1 of `row` in `replicates`, all of which it has."""
+    return row.macro.of_draws([row.replicates.index(replicate) for replicate in replicates])
 
 
 def _adjusted(contrasts: list[Contrast], design: StudyDesign) -> list[Contrast]:

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sonosynth.analysis.contrasts import ADDED, of_draws
+from sonosynth.analysis.contrasts import ADDED, of_replicates
 from sonosynth.analysis.tables import LEVEL, F1Row, Series, complete_block
 from sonosynth.statistics import EquivalentRealImages, LearningCurve, equivalent_real_images, learning_curve
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The learning curve of one series in `draws`, which are those that all of its sizes have.
+    """The learning curve of one series in `replicates`, which are those that all of its sizes have.
 
     `left_out` are sizes without these draws, in an unfinished study.
     """
 
     series: Series
-    draws: tuple[int, ...]
+    replicates: tuple[int, ...]
     curve: LearningCurve
     left_out: tuple[int, ...]
 
@@ -35,10 +35,10 @@ def curves(rows: Sequence[F1Row]) -> list[Curve]:
     found = []
     for series in dict.fromkeys(row.series for row in rows):
         mine = {row.size: row for row in rows if row.series == series}
-        sizes, shared = complete_block({size: row.draws for size, row in mine.items()})
-        draws = tuple(sorted(shared))
-        curve = learning_curve(sizes, [of_draws(mine[size], draws) for size in sizes], LEVEL)
-        found.append(Curve(series, draws, curve, tuple(sorted(set(mine) - set(sizes)))))
+        sizes, shared = complete_block({size: row.replicates for size, row in mine.items()})
+        replicates = tuple(sorted(shared))
+        curve = learning_curve(sizes, [of_replicates(mine[size], replicates) for size in sizes], LEVEL)
+        found.append(Curve(series, replicates, curve, tuple(sorted(set(mine) - set(sizes)))))
     return found
 
 
@@ -56,12 +56,12 @@ def image_equivalences(rows: Sequence[F1Row]) -> list[ImageEquivalence]:
             (
                 r
                 for r in rows
-                if r.series.arm == arm and row.series.contains(r.series) and set(row.draws) <= set(r.draws)
+                if r.series.arm == arm and row.series.contains(r.series) and set(row.replicates) <= set(r.replicates)
             ),
             key=lambda r: r.size,
         )
         if len(bases) > 1:
-            without = [of_draws(base, row.draws) for base in bases]
+            without = [of_replicates(base, row.replicates) for base in bases]
             worth = equivalent_real_images([b.size for b in bases], without, row.size, row.macro, LEVEL)
             found.append(ImageEquivalence(row, bases[0].series, worth))
     return found

@@ -85,10 +85,10 @@ class Findings:
 
     Attributes:
         rankings: which generator comes closest, size by size, in the first feature network.
-        asked: comparisons of an arm with synthetic images against the same arm without them.
+        primary: comparisons of an arm with synthetic images against the same arm without them.
         by_size: the same size by size.
         same_volume: synthetic images against as many copies of real ones.
-        best: the largest difference of `asked`, chosen after the fact; None of fewer than two.
+        best: the largest difference of `primary`, chosen after the fact; None of fewer than two.
         equivalences: how many real images the synthetic ones stand for.
         equivalence_sides: how many of these intervals of the gain lie on each side of zero.
         settled: those of them whose interval excludes zero.
@@ -101,7 +101,7 @@ class Findings:
     """
 
     rankings: tuple[Ranking, ...]
-    asked: Tally | None
+    primary: Tally | None
     by_size: Mapping[int, Tally]
     same_volume: Tally | None
     best: Contrast | None
@@ -126,22 +126,22 @@ def findings(
     """Return the findings of a record."""
     features = feature_order(record)
     network = PUBLISHED_FEATURES if PUBLISHED_FEATURES in features else next(iter(features), "")
-    primary = [
+    held_out = [
         d for d in distances if features and (d.metric, d.features, d.reference) == (KERNEL, features[0], HELD_OUT)
     ]
     reductions = frechet_reductions(
         record, [d for d in distances if (d.metric, d.features, d.reference) == (FRECHET, network, HELD_OUT)]
     )
-    asked = [c for c in contrasts if c.asked]
-    small = tuple(c for c in asked if c.baseline.series.arm == BASELINE and _real_images(record, c) < SMALL_DATA)
+    primary = [c for c in contrasts if c.primary]
+    small = tuple(c for c in primary if c.baseline.series.arm == BASELINE and _real_images(record, c) < SMALL_DATA)
     gains = [(c.difference.relative.value, c) for c in small if c.difference.relative is not None]
     sides = [side_of_zero(e.worth.gain) for e in equivalences]
     return Findings(
-        rankings=rankings(primary),
-        asked=tally(asked),
-        by_size={size: found for size in sorted({c.row.size for c in asked}) if (found := tally(asked, size))},
+        rankings=rankings(held_out),
+        primary=tally(primary),
+        by_size={size: found for size in sorted({c.row.size for c in primary}) if (found := tally(primary, size))},
         same_volume=tally([c for c in contrasts if c.same_volume]),
-        best=max(asked, key=lambda c: c.difference.absolute.value) if len(asked) > 1 else None,
+        best=max(primary, key=lambda c: c.difference.absolute.value) if len(primary) > 1 else None,
         equivalences=tuple(equivalences),
         equivalence_sides=_counts(sides),
         settled=tuple(e for e, side in zip(equivalences, sides, strict=True) if side in ("above", "below")),

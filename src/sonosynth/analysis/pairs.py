@@ -47,12 +47,12 @@ def _tests(record: StudyRecord, contrast: Contrast) -> list[McNemar]:
     like = {seed: place for place, (_, seed) in enumerate(baseline.runs)}
     return [
         clustered_mcnemar(
-            record.test_of(draw).labels,
-            record.test_of(draw).groups,
-            baseline.predictions[baseline.draws.index(draw)][like[seed]],
-            row.predictions[row.draws.index(draw)][place],
+            record.test_of(replicate).labels,
+            record.test_of(replicate).groups,
+            baseline.predictions[baseline.replicates.index(replicate)][like[seed]],
+            row.predictions[row.replicates.index(replicate)][place],
         )
-        for draw in contrast.draws
+        for replicate in contrast.replicates
         for place, (_, seed) in enumerate(row.runs)
         if seed in like
     ]

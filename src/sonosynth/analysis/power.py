@@ -5,7 +5,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from sonosynth.analysis.contrasts import Contrast, of_draws
+from sonosynth.analysis.contrasts import Contrast, of_replicates
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
@@ -28,11 +28,11 @@ class DetectableDifference:
     Attributes:
         network: of the classifiers.
         size: training images asked for.
-        draws: of the training subset.
+        replicates: of the training subset.
         seeds: of the classifiers, in each draw.
         groups: of test images.
         pairs: comparisons whose variance components were averaged; 0 where BUSI's stand in.
-        tested_draws: draws that the differences are for: `draws`, or the fewest that allow a test.
+        tested_replicates: draws that the differences are for: `replicates`, or the fewest that allow a test.
         alone: the smallest difference that a single test finds.
         family: comparisons that are adjusted together.
         in_family: the same as the first of so many tests.
@@ -40,11 +40,11 @@ class DetectableDifference:
 
     network: str
     size: int
-    draws: int
+    replicates: int
     seeds: int
     groups: int
     pairs: int
-    tested_draws: int
+    tested_replicates: int
     alone: float
     family: int
     in_family: float
@@ -65,21 +65,21 @@ def detectable_differences(record: StudyRecord, contrasts: Sequence[Contrast]) -
 
 
 def _detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> DetectableDifference:
-    chosen, first = [c for c in contrasts if c.asked] or contrasts, contrasts[0].row
-    draws, family = max(len(c.draws) for c in chosen), max(c.family for c in chosen)
+    chosen, first = [c for c in contrasts if c.primary] or contrasts, contrasts[0].row
+    replicates, family = max(len(c.replicates) for c in chosen), max(c.family for c in chosen)
     seeds = max(len({seed for _, seed in c.row.runs}) for c in chosen)
-    design = _Design(max(draws, MIN_DRAWS), seeds, min(record.test_groups))
+    design = _Design(max(replicates, MIN_DRAWS), seeds, min(record.test_groups))
     errors = _errors_of_splits if record.splits is not None else _errors_on_one_test_set
     (error, freedom), n_own = errors(record, chosen, design)
     alone, in_family = (minimum_detectable_difference(error, freedom, n, power=WANTED) for n in (1, family))
     return DetectableDifference(
         first.series.network,
         first.size,
-        draws,
+        replicates,
         design.seeds,
         design.groups,
         n_own,
-        design.draws,
+        design.replicates,
         alone,
         family,
         in_family,
@@ -88,7 +88,7 @@ def _detectable(record: StudyRecord, contrasts: Sequence[Contrast]) -> Detectabl
 
 @dataclass(frozen=True)
 class _Design:
-    draws: int
+    replicates: int
     seeds: int
     groups: int
 
@@ -99,7 +99,7 @@ def _errors_on_one_test_set(
     """Return the standard error of a difference with its degrees of freedom, and how many comparisons they are from."""
     own = [components for c in contrasts if (components := _components(record, c)) is not None]
     components = VarianceComponents(*np.mean([astuple(one) for one in own], axis=0)) if own else BUSI_COMPONENTS
-    spread = fixed_test_error(components, design.draws, design.seeds, design.groups)
+    spread = fixed_test_error(components, design.replicates, design.seeds, design.groups)
     assert spread is not None  # there are three draws
     return spread, len(own)
 
@@ -109,13 +109,17 @@ def _errors_of_splits(
 ) -> tuple[tuple[float, float], int]:
     """Return the same of repeated splits."""
     assert record.splits is not None
-    full = [c for c in contrasts if len(c.draws) == design.draws >= FEWEST_SPLITS]
-    estimates = [(of_draws(c.row, c.draws) - of_draws(c.baseline, c.draws)).estimate() for c in full]
+    full = [c for c in contrasts if len(c.replicates) == design.replicates >= FEWEST_SPLITS]
+    estimates = [
+        (of_replicates(c.row, c.replicates) - of_replicates(c.baseline, c.replicates)).estimate() for c in full
+    ]
     # Where splits do not differ at all, as of two arms that call everything one class, the error is not known.
     known = [e.standard_error for e in estimates if np.isfinite(e.standard_error)]
     if known:
-        return (float(np.sqrt(np.mean(np.square(known)))), design.draws - 1.0), len(known)
-    spread = repeated_splits_error(BUSI_COMPONENTS, design.draws, design.seeds, design.groups, record.splits.test_ratio)
+        return (float(np.sqrt(np.mean(np.square(known)))), design.replicates - 1.0), len(known)
+    spread = repeated_splits_error(
+        BUSI_COMPONENTS, design.replicates, design.seeds, design.groups, record.splits.test_ratio
+    )
     assert spread is not None
     return spread, 0
 
@@ -128,10 +132,15 @@ def _components(record: StudyRecord, contrast: Contrast) -> VarianceComponents |
     row, baseline, test = contrast.row, contrast.baseline, record.tests[0]
     gan_seed = row.runs[0][0]
     seeds = [seed for gan, seed in row.runs if gan == gan_seed and (None, seed) in baseline.runs]
-    if min(len(seeds), len(contrast.draws)) < 2:
+    if min(len(seeds), len(contrast.replicates)) < 2:
         return None
     a, b = (
-        np.stack([of.predictions[of.draws.index(d)][[of.runs.index((gan, s)) for s in seeds]] for d in contrast.draws])
+        np.stack(
+            [
+                of.predictions[of.replicates.index(d)][[of.runs.index((gan, s)) for s in seeds]]
+                for d in contrast.replicates
+            ]
+        )
         for of, gan in ((baseline, None), (row, gan_seed))
     )
     components = variance_components(test.labels, test.groups, a, b, len(test.classes))

@@ -47,7 +47,7 @@ STUDY_FILE, PROVENANCE, PLAN = "study.yaml", "provenance.json", "plan.json"
 IMAGES_CSV, TEST_IMAGES_CSV = "images.csv", "test_images.csv"
 _KEY = (
     *("gan", "mode", "gan_seed", "truncation", "network", "arm", "ratio", "fill", "filter", "filter_quantile"),
-    *("size", "draw", "seed"),
+    *("size", "replicate", "seed"),
 )
 _ROUNDING = 2e-6  # probabilities are stored with six decimals
 _Column = TypeVar("_Column", bound=Hashable)
@@ -176,7 +176,7 @@ class StudyRecord:
         return "stylegan2" if "stylegan2" in plain or not plain else plain[0]
 
     @property
-    def beside_draws(self) -> str:
+    def beside_replicates(self) -> str:
         """What intervals of scores cover where draws are too few: test groups, and seeds if there are several."""
         generators = {run.gan_seed for run in self.classifiers if run.gan_seed is not None}
         several = max(len(generators), len({run.seed for run in self.classifiers})) > 1
@@ -189,46 +189,49 @@ class StudyRecord:
         return {machine: cells for machine, cells in self.made_on.items() if machine not in here}
 
     @property
-    def n_draws(self) -> int:
+    def n_replicates(self) -> int:
         """How many draws of the training subset there are, or of repeated splits, each with one draw."""
-        return len({subset.draw for subset in self.subsets})
+        return len({subset.replicate for subset in self.subsets})
 
     @cached_property
-    def _draws(self) -> dict[int, dict[Hashable, set[int]]]:
+    def _replicates(self) -> dict[int, dict[Hashable, set[int]]]:
         """The finished draws, or splits, of each size and series (see `tables.Series`); all while no classifier has."""
         runs: dict[tuple[int, Hashable], dict[int, set[Hashable]]] = {}
         for subset in () if self.classifiers else self.subsets:
-            runs.setdefault((subset.size, None), {}).setdefault(subset.draw, set()).add(None)
+            runs.setdefault((subset.size, None), {}).setdefault(subset.replicate, set()).add(None)
         for run in self.classifiers:
             series = run.network, run.arm, run.generator, run.ratio, tuple(sorted(run.factors.items()))
-            runs.setdefault((run.size, series), {}).setdefault(run.draw, set()).add((run.gan_seed, run.seed))
+            runs.setdefault((run.size, series), {}).setdefault(run.replicate, set()).add((run.gan_seed, run.seed))
         found: dict[int, dict[Hashable, set[int]]] = {size: {} for size in sorted({size for size, _ in runs})}
-        for (size, one), by_draw in runs.items():
-            found[size][one] = set(complete_block(by_draw)[0])
+        for (size, one), by_replicate in runs.items():
+            found[size][one] = set(complete_block(by_replicate)[0])
         return found
 
     @property
-    def finished_draws(self) -> tuple[int, ...]:
+    def finished_replicates(self) -> tuple[int, ...]:
         """How many draws, or splits, every series of classifiers has finished, size by size; all while none has."""
-        return tuple(len(draws) for of_size in self._draws.values() for draws in of_size.values())
+        return tuple(len(replicates) for of_size in self._replicates.values() for replicates in of_size.values())
 
     @property
-    def shared_draws(self) -> int:
+    def shared_replicates(self) -> int:
         """The most draws that two series have both finished at one size, or that one has where there is no other."""
-        if len({series for of_size in self._draws.values() for series in of_size}) < 2:
-            return max(self.finished_draws, default=0)
-        pairs = (pair for of_size in self._draws.values() for pair in itertools.combinations(of_size.values(), 2))
+        if len({series for of_size in self._replicates.values() for series in of_size}) < 2:
+            return max(self.finished_replicates, default=0)
+        pairs = (pair for of_size in self._replicates.values() for pair in itertools.combinations(of_size.values(), 2))
         return max((len(a & b) for a, b in pairs), default=0)
 
     @property
     def is_tested(self) -> bool:
         """Whether two series have, at any size, draws enough in common for a test."""
-        return self.shared_draws >= MIN_DRAWS
+        return self.shared_replicates >= MIN_DRAWS
 
     @property
     def untested_sizes(self) -> str:
         """The sizes where series have too few finished draws for a test, in words; empty without any, or any test."""
-        few = {size: [len(draws) < MIN_DRAWS for draws in of_size.values()] for size, of_size in self._draws.items()}
+        few = {
+            size: [len(replicates) < MIN_DRAWS for replicates in of_size.values()]
+            for size, of_size in self._replicates.items()
+        }
         lacking = {size: series for size, series in few.items() if any(series)}
         if not (lacking and self.is_tested):
             return ""
@@ -236,9 +239,9 @@ class StudyRecord:
         arms = "" if all(every) else ", of every or some arms" if any(every) else ", of some arms"
         return joined([str(size) for size in lacking]) + arms
 
-    def test_of(self, draw: int) -> ImageTable:
+    def test_of(self, replicate: int) -> ImageTable:
         """Return the test images of one draw: those of its split where splits are repeated."""
-        return _test_of(self.tests, draw)
+        return _test_of(self.tests, replicate)
 
     @staticmethod
     def load(study_dir: Path) -> "StudyRecord":
@@ -272,7 +275,7 @@ class StudyRecord:
             for file, result in results:
                 if isinstance(result, ClassifyResult):
                     naive_one = isinstance(result, NaiveResult)
-                    test = naive_test if naive_one else _test_of(tests, result.draw)
+                    test = naive_test if naive_one else _test_of(tests, result.replicate)
                     if test is None:
                         raise StudyError(f"{file}: a cell without groups, of which {SPLIT_JSON} knows nothing")
                     _check_predictions(file, result, test)
@@ -286,7 +289,7 @@ class StudyRecord:
         trained = [r for r in found if isinstance(r, TrainResult)]
         if files:
             trained += [
-                TrainResult(**r.model_dump(include={"size", "draw", "gan", "mode", "seed", "gallery"}))
+                TrainResult(**r.model_dump(include={"size", "replicate", "gan", "mode", "seed", "gallery"}))
                 for r in found
                 if isinstance(r, ScoreResult) and r.gallery is not None
             ]
@@ -302,14 +305,14 @@ class StudyRecord:
             tests=tests,
             splits=repeated_splits,
             own_test=not repeated and splits[0].test is None,
-            subsets=tuple(sorted((s for split in splits for s in split.subsets), key=lambda s: (s.size, s.draw))),
+            subsets=tuple(sorted((s for split in splits for s in split.subsets), key=lambda s: (s.size, s.replicate))),
             training=tuple(sorted(trained, key=_by_source)),
             scores=tuple(sorted((ScoreRow.model_validate(row) for row in tables[SCORES_CSV]), key=_by_source)),
             score_notes=tuple(sorted((n for n in notes if n.about == "scores"), key=_note_order)),
             classifiers=tuple(r for r in runs if not isinstance(r, NaiveResult) and r.tested_on == "real"),
             on_synthetic=tuple(r for r in runs if not isinstance(r, NaiveResult) and r.tested_on != "real"),
             naive=tuple(r for r in runs if isinstance(r, NaiveResult)),
-            filters=tuple(sorted(filters, key=lambda f: (f.generator, f.level, f.size, f.draw, f.gan_seed or 0))),
+            filters=tuple(sorted(filters, key=lambda f: (f.generator, f.level, f.size, f.replicate, f.gan_seed or 0))),
             # Several classifiers have the same.
             filter_notes=tuple(
                 sorted({n for n in notes if n.about == "filters"}, key=lambda note: (*_note_order(note), note.text))
@@ -322,8 +325,8 @@ class StudyRecord:
         )
 
 
-def _test_of(tests: tuple[ImageTable, ...], draw: int) -> ImageTable:
-    return tests[draw if len(tests) > 1 else 0]
+def _test_of(tests: tuple[ImageTable, ...], replicate: int) -> ImageTable:
+    return tests[replicate if len(tests) > 1 else 0]
 
 
 def groups_in_words(record: StudyRecord) -> str:
@@ -451,17 +454,17 @@ def _table(path: Path) -> list[Row]:
 
 
 def _by_source(row: Any) -> tuple[Any, ...]:
-    return row.gan, row.mode or "", row.size, row.draw, row.seed or 0
+    return row.gan, row.mode or "", row.size, row.replicate, row.seed or 0
 
 
 def _note_order(note: NoteRow) -> tuple[Any, ...]:
-    return note.generator, note.size, note.draw, note.seed or 0
+    return note.generator, note.size, note.replicate, note.seed or 0
 
 
 def _classifier_order(run: ClassifyResult) -> tuple[object, ...]:
     truncation = 1.0 if run.truncation is None else run.truncation
     key = (run.network, run.size, run.arm, run.gan or "", run.mode or "", truncation, run.ratio or 0)
-    return (*key, sorted(run.factors.items()), run.draw, run.gan_seed or 0, run.seed)
+    return (*key, sorted(run.factors.items()), run.replicate, run.gan_seed or 0, run.seed)
 
 
 def _check_predictions(file: Path, result: ClassifyResult, test: ImageTable) -> None:

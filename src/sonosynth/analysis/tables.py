@@ -61,7 +61,7 @@ class F1Row:
     """Scores of one series at one size, over draws and the runs of each draw.
 
     Attributes:
-        draws: the draws that entered.
+        replicates: the draws that entered.
         runs: runs a draw, as (GAN seed or None, classifier seed).
         predictions: of each draw, int ``[runs, n_test]``.
         macro: macro F1 of each draw, runs averaged.
@@ -73,7 +73,7 @@ class F1Row:
 
     series: Series
     size: int
-    draws: tuple[int, ...]
+    replicates: tuple[int, ...]
     runs: tuple[tuple[int | None, int], ...]
     n_real: str
     n_synthetic: str
@@ -200,18 +200,20 @@ def series_of(record: StudyRecord, runs: Sequence[ClassifyResult]) -> list[tuple
 
 
 def _f1_row(record: StudyRecord, series: Series, size: int, members: list[ClassifyResult]) -> F1Row:
-    by_draw: dict[int, dict[tuple[int | None, int], ClassifyResult]] = {}
+    by_replicate: dict[int, dict[tuple[int | None, int], ClassifyResult]] = {}
     for run in members:
-        by_draw.setdefault(run.draw, {})[run.gan_seed, run.seed] = run
-    draws, keys = complete_block(by_draw)
+        by_replicate.setdefault(run.replicate, {})[run.gan_seed, run.seed] = run
+    replicates, keys = complete_block(by_replicate)
     keys = sorted(keys, key=lambda k: (-1 if k[0] is None else k[0], k[1]))
-    chosen = [by_draw[draw][key] for draw in draws for key in keys]
-    predictions = tuple(np.stack([by_draw[draw][key].predictions for key in keys]) for draw in draws)
-    scores = _scores(record, draws, predictions)
+    chosen = [by_replicate[replicate][key] for replicate in replicates for key in keys]
+    predictions = tuple(
+        np.stack([by_replicate[replicate][key].predictions for key in keys]) for replicate in replicates
+    )
+    scores = _scores(record, replicates, predictions)
     return F1Row(
         series=series,
         size=size,
-        draws=tuple(draws),
+        replicates=tuple(replicates),
         runs=tuple(keys),
         n_real=span(run.n_train for run in chosen),
         n_synthetic=span(run.n_synthetic for run in chosen),
@@ -233,13 +235,13 @@ def _rates(confusion: np.ndarray) -> np.ndarray:
         return np.stack([hit / true, (others - called + hit) / others])
 
 
-def _scores(record: StudyRecord, draws: Sequence[int], predictions: Sequence[np.ndarray]) -> Scores:
+def _scores(record: StudyRecord, replicates: Sequence[int], predictions: Sequence[np.ndarray]) -> Scores:
     """Return F1 of each class, macro F1 and balanced accuracy of each draw, runs averaged."""
-    tests = [record.test_of(draw) for draw in draws]
+    tests = [record.test_of(replicate) for replicate in replicates]
     n_classes = len(record.data.classes)
     if record.splits is None:
         return fixed_test_f1(tests[0].labels, tests[0].groups, np.stack(predictions), n_classes)
-    return repeated_splits_f1([test.labels for test in tests], predictions, n_classes, record.splits.at(draws))
+    return repeated_splits_f1([test.labels for test in tests], predictions, n_classes, record.splits.at(replicates))
 
 
 def spread(runs: Sequence[ClassifyResult]) -> dict[str, tuple[float, float, float]]:
@@ -263,14 +265,16 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
         members = [run for other, run in on_naive if other == series and run.size == row.size]
         if test is None or series.generator is not None or not members:
             continue
-        by_key = {(run.draw, run.gan_seed, run.seed): run for run in members}
-        if not all((draw, *key) in by_key for draw in row.draws for key in row.runs):
+        by_key = {(run.replicate, run.gan_seed, run.seed): run for run in members}
+        if not all((replicate, *key) in by_key for replicate in row.replicates for key in row.runs):
             continue  # not finished
-        predictions = np.stack([[by_key[draw, *key].predictions for key in row.runs] for draw in row.draws])
+        predictions = np.stack(
+            [[by_key[replicate, *key].predictions for key in row.runs] for replicate in row.replicates]
+        )
         by_image = fixed_test_f1(test.labels, np.arange(len(test)), predictions, len(test.classes))
         naive = f1_intervals(by_image, LEVEL).macro_f1
-        runs = len(row.draws) * len(row.runs)
-        trained = span(by_key[draw, *key].n_train for draw in row.draws for key in row.runs)
+        runs = len(row.replicates) * len(row.runs)
+        trained = span(by_key[replicate, *key].n_train for replicate in row.replicates for key in row.runs)
         found.append(
             Leakage(
                 series.network,
@@ -281,18 +285,18 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
                 naive,
                 (row.n_real, trained),
                 (len(record.tests[0]), len(test)),
-                _across(record, row.size, row.draws),
+                _across(record, row.size, row.replicates),
             )
         )
     return found
 
 
-def _across(record: StudyRecord, size: int, draws: Sequence[int]) -> float:
+def _across(record: StudyRecord, size: int, replicates: Sequence[int]) -> float:
     assert record.naive_split is not None
     test, groups = np.asarray(record.naive_split.test), record.data.groups
     shares = [
         np.isin(groups[test], groups[np.asarray(subset.indices)]).mean()
         for subset in record.naive_split.subsets
-        if subset.size == size and subset.draw in draws
+        if subset.size == size and subset.replicate in replicates
     ]
     return float(np.mean(shares))

@@ -44,28 +44,32 @@ class Cell:
     kind: ClassVar[str]
 
     size: int
-    draw: int
+    replicate: int
     subset: str
 
     def identity(self) -> dict[str, Any]:
         """Return what tells the cell from others of its kind: the columns of its rows in tables, and their values."""
         source = getattr(self, "generation", None)
         of_source = {"gan": source and source.gan, "mode": source and source.mode, "seed": source and source.seed}
-        return {"size": self.size, "draw": self.draw} | of_source
+        return {"size": self.size, "draw": self.replicate} | of_source
 
     @property
     def format(self) -> int:
         """What `format_of` says of it."""
         return format_of(self.kind, vars(self))
 
+    def _fields(self) -> dict[str, Any]:
+        """Return the fields as plain values; a replicate is called ``draw`` on disk."""
+        return asdict(self, dict_factory=lambda pairs: {"draw" if k == "replicate" else k: v for k, v in pairs})
+
     def settings(self) -> dict[str, Any]:
         """Return all that decides the cell's result, as plain values."""
-        return {"kind": self.kind, **asdict(self)}
+        return {"kind": self.kind, **self._fields()}
 
     @property
     def hash(self) -> str:
         """16 hexadecimal digits over all that decides the cell's result."""
-        text = json.dumps([self.format, self.kind, asdict(self)], sort_keys=True)
+        text = json.dumps([self.format, self.kind, self._fields()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -78,7 +82,7 @@ class TrainCell(Cell):
 
     def label(self) -> str:
         """Return what a progress bar shows."""
-        return f"train {self.generation.gan}, n={self.size}, draw {self.draw}, seed {self.generation.seed}"
+        return f"train {self.generation.gan}, n={self.size}, draw {self.replicate}, seed {self.generation.seed}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class ScoreCell(Cell):
 
     def label(self) -> str:
         """Return what a progress bar shows."""
-        return f"score {self.generation.gan}, n={self.size}, draw {self.draw}"
+        return f"score {self.generation.gan}, n={self.size}, draw {self.replicate}"
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class FilterCell(Cell):
 
     def label(self) -> str:
         """Return what a progress bar shows."""
-        return f"filter {self.generation.gan} by {self.by}, n={self.size}, draw {self.draw}"
+        return f"filter {self.generation.gan} by {self.by}, n={self.size}, draw {self.replicate}"
 
 
 def _filter_columns(cell: FilterCell | None) -> dict[str, Any]:
@@ -169,7 +173,7 @@ class ClassifyCell(Cell):
     def label(self) -> str:
         """Return what a progress bar shows."""
         source = f" ({self.generation.gan})" if self.generation else ""
-        return f"classify {self.arm}{source}, n={self.size}, draw {self.draw}, seed {self.seed}"
+        return f"classify {self.arm}{source}, n={self.size}, draw {self.replicate}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ def trained_for(cell: AnyCell) -> TrainCell | None:
     """Return the train cell whose run makes the synthetic images of `cell`, or None if it needs no run."""
     if isinstance(cell, TrainCell) or cell.generation is None or cell.generation.seed is None:
         return None
-    return TrainCell(size=cell.size, draw=cell.draw, subset=cell.subset, generation=cell.generation)
+    return TrainCell(size=cell.size, replicate=cell.replicate, subset=cell.subset, generation=cell.generation)
 
 
 def needed_by(cell: AnyCell) -> list[AnyCell]:
@@ -263,7 +267,7 @@ def _subset_cells(
 
 def _where(subset: Subset, images: ImageSet) -> dict[str, Any]:
     fingerprint = images.subset(subset.indices).fingerprint()
-    return {"size": subset.size, "draw": subset.draw, "subset": fingerprint}
+    return {"size": subset.size, "replicate": subset.replicate, "subset": fingerprint}
 
 
 def _judged(split: StudySplit) -> dict[str, Any]:

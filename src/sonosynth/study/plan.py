@@ -277,7 +277,7 @@ class DesignPower:
     """The smallest difference that the design can see.
 
     Attributes:
-        draws: draws of the training subset.
+        replicates: draws of the training subset.
         seeds: classifier seeds, averaged in each draw.
         groups: groups of test images.
         comparisons: sizes times generators, the family that Holm's correction is for; a generator counts once for each
@@ -288,7 +288,7 @@ class DesignPower:
         lone_class: one whose test images are all of one group, so that no interval or test comes out; None without one.
     """
 
-    draws: int
+    replicates: int
     seeds: int
     groups: int
     comparisons: int
@@ -299,7 +299,12 @@ class DesignPower:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with what was assumed."""
-        return asdict(self) | {"power": POWER, "level": LEVEL, "components": asdict(BUSI_COMPONENTS)}
+        plain = asdict(self)
+        return (
+            {"draws": plain.pop("replicates")}
+            | plain
+            | {"power": POWER, "level": LEVEL, "components": asdict(BUSI_COMPONENTS)}
+        )
 
     def lines(self) -> list[str]:
         """Return what is told before the study runs."""
@@ -311,13 +316,13 @@ class DesignPower:
                 "intervals nor a test; others of that class are needed"
             ]
         unit = "split of the images" if self.repeated else "draw of the training subsets"
-        if self.draws > 1:
+        if self.replicates > 1:
             unit = unit.replace(" ", "s ", 1)
         if self.single is None or self.corrected is None:
-            return [f"power: {self.draws} {unit}: a description only, no test; {MIN_DRAWS} are needed"]
+            return [f"power: {self.replicates} {unit}: a description only, no test; {MIN_DRAWS} are needed"]
         assumed = ", ".join(f"{name} {value:g}" for name, value in asdict(BUSI_COMPONENTS).items() if value)
         return [
-            f"power: with {self.draws} {unit}, {counted(self.seeds, 'seed')} and "
+            f"power: with {self.replicates} {unit}, {counted(self.seeds, 'seed')} and "
             f"{counted(self.groups, 'test group')}, a true difference of macro F1 of {self.single:.3f} is found with a "
             f"chance of {POWER:.0%} (two-sided test at {1 - LEVEL:.0%}), of {self.corrected:.3f} after Holm over "
             f"{counted(self.comparisons, 'comparison')} (sizes × generators)",

@@ -93,7 +93,7 @@ class StudyData:
                 more = f", and in {len(alone) - 1} of the other {others}" if alone[1:] else ""
                 lines.append(
                     f"class '{name}' has one group ({count} images) in the training subset of size {first.size}, draw "
-                    f"{first.draw}{more}: what is learnt of the class may be of one patient alone"
+                    f"{first.replicate}{more}: what is learnt of the class may be of one patient alone"
                 )
         return lines
 
@@ -112,12 +112,12 @@ class StudyData:
         if isinstance(cell, NaiveCell):
             assert self.naive is not None
             return self.naive
-        return self.splits[cell.draw if len(self.splits) > 1 else 0]
+        return self.splits[cell.replicate if len(self.splits) > 1 else 0]
 
     def subset_of(self, cell: AnyCell) -> ImageSet:
         """Return the training images of `cell`."""
         split = self.split_of(cell)
-        return next(split.images_of(s) for s in split.subsets if (s.size, s.draw) == (cell.size, cell.draw))
+        return next(split.images_of(s) for s in split.subsets if (s.size, s.replicate) == (cell.size, cell.replicate))
 
 
 def prepare_study(design: StudyDesign, store: Store | None = None, progress: Progress | None = None) -> StudyData:
@@ -174,7 +174,7 @@ def _make_splits(design: StudyDesign, images: ImageSet, own_test: ImageSet | Non
 
 
 def _make_split(
-    design: StudyDesign, images: ImageSet, seed: int, draws: Iterable[int], own_test: ImageSet | None = None
+    design: StudyDesign, images: ImageSet, seed: int, replicates: Iterable[int], own_test: ImageSet | None = None
 ) -> StudySplit:
     """Divide `images`: first the test images, unless the user has their own, then the validation images, then subsets.
 
@@ -203,9 +203,9 @@ def _make_split(
             ) from error
         pool, chooses = pool[rest], pool[aside]
     subsets = [
-        Subset(size=size, draw=draw, indices=tuple(indices.tolist()))
-        for draw in draws
-        for size, indices in nested_subsets(images, pool, plan.sizes, draw, seed).items()
+        Subset(size=size, replicate=replicate, indices=tuple(indices.tolist()))
+        for replicate in replicates
+        for size, indices in nested_subsets(images, pool, plan.sizes, replicate, seed).items()
     ]
     indices = SplitIndices(
         test=None if test is None else tuple(test.tolist()),

@@ -91,7 +91,7 @@ class _OfSubset(_Model):
     """The training subset that a result is of, by size and draw."""
 
     size: int
-    draw: int
+    replicate: int = Field(alias="draw")
 
 
 class _OfGenerator(_OfSubset):
@@ -143,7 +143,7 @@ class TrainResult(_OfGenerator):
 
     def rows(self) -> Rows:
         """Return the rows of this result by table."""
-        return {GENERATORS_CSV: [self.model_dump()]}
+        return {GENERATORS_CSV: [self.model_dump(by_alias=True)]}
 
 
 class ScoreRow(Score, _OfGenerator):
@@ -171,7 +171,7 @@ class ScoreResult(_OfGenerator):
 
     def rows(self) -> Rows:
         """Return the rows of this result by table."""
-        whose = self.model_dump(include={"size", "draw", "gan", "mode", "seed", "truncation"})
+        whose = self.model_dump(by_alias=True, include={"size", "replicate", "gan", "mode", "seed", "truncation"})
         notes = [whose | {"about": "scores", "gan_seed": self.seed, "text": text} for text in self.notes]
         shown = [] if self.gallery is None else [whose | {"gallery": self.gallery}]
         scores = [whose | score.model_dump(by_alias=True) for score in self.scores]
@@ -226,7 +226,9 @@ class FilterResult(_OfGenerator):
     def rows(self) -> Rows:
         """Return the rows of this result by table: one for all classes, with the coverages, and one for each class."""
         named = {"filter", "filter_quantile"}
-        where = self.model_dump(include={"size", "draw", "gan", "mode", "gan_seed", "truncation"} | named)
+        where = self.model_dump(
+            by_alias=True, include={"size", "replicate", "gan", "mode", "gan_seed", "truncation"} | named
+        )
         whole = {"features", "acceptance", "coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage"}
         totals = {"candidates": sum(self.candidates.values()), "accepted": sum(n or 0 for n in self.accepted.values())}
         rows = [where | {"class": "all"} | totals | self.model_dump(include=whole)]
@@ -331,7 +333,9 @@ class ClassifyResult(_OfSubset):
 
     def rows(self) -> Rows:
         """Return the rows of this result by table."""
-        row = self.model_dump(exclude={"probabilities", "labels", "metrics", "confusion", "notes", "unfiltered"})
+        row = self.model_dump(
+            by_alias=True, exclude={"probabilities", "labels", "metrics", "confusion", "notes", "unfiltered"}
+        )
         values = [row | {"metric": name, "value": value} for name, value in self.metrics.items()]
         protocol = "grouped" if self.kind == "classify" else "naive"
         whole = row | {

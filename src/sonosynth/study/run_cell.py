@@ -81,7 +81,7 @@ class _Work:
             run,
             kimg=generation.kimg,
             mode=generation.mode,
-            seed=seed_of(generation.seed, "study", cell.size, cell.draw),
+            seed=seed_of(generation.seed, "study", cell.size, cell.replicate),
             distance_to=snapshot_distance if judged else None,
             patience_kimg=generation.patience_kimg,
             pretraining=self.store.pretraining(generation),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.study.results import read_object, validated
@@ -16,14 +16,14 @@ SPLIT_JSON = "split.json"
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
 class Subset(_Model):
     """One training subset: `indices` into the study's images, asked to hold `size` images."""
 
     size: int
-    draw: int
+    replicate: int = Field(alias="draw")
     indices: tuple[int, ...]
 
 
@@ -42,7 +42,9 @@ class SplitIndices(_Model):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with the number of images of each subset."""
-        subsets = [{"size": s.size, "draw": s.draw, "n": len(s.indices), "indices": s.indices} for s in self.subsets]
+        subsets = [
+            {"size": s.size, "draw": s.replicate, "n": len(s.indices), "indices": s.indices} for s in self.subsets
+        ]
         chosen_by = {} if self.validation is None else {"validation": self.validation}
         return {"test": self.test, **chosen_by, "subsets": subsets}
 

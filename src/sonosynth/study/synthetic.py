@@ -167,19 +167,19 @@ def check_pool(
     Raises:
         StudyError: a folder has too few images for a classifier, or a subset too few groups for a filter.
     """
-    filters = {(c.size, c.draw, c.by, c.generation.seed): c for c in cells if isinstance(c, FilterCell)}
+    filters = {(c.size, c.replicate, c.by, c.generation.seed): c for c in cells if isinstance(c, FilterCell)}
     for judging in filters.values():
         _check_groups(judging, train_of(judging))
     takers = {
-        (c.size, c.draw, c.generation.gan, c.ratio, c.fill, ARMS[c.arm].synthetic_alone, c.filter is None): c
+        (c.size, c.replicate, c.generation.gan, c.ratio, c.fill, ARMS[c.arm].synthetic_alone, c.filter is None): c
         for c in cells
         if isinstance(c, ClassifyCell) and c.generation and c.generation.seed is None
     }
-    for (size, draw, name, *_), taking in takers.items():
+    for (size, replicate, name, *_), taking in takers.items():
         counts = _counts(taking, train_of(taking))
         if taking.filter is not None:  # which may leave any number but needs something to choose from
             counts = np.minimum(counts, 1)
-        _check_half(folders[name], f"GAN '{name}', size {size}, draw {draw}", counts)
+        _check_half(folders[name], f"GAN '{name}', size {size}, draw {replicate}", counts)
 
 
 def _check_groups(cell: FilterCell, train: ImageSet) -> None:
@@ -189,7 +189,7 @@ def _check_groups(cell: FilterCell, train: ImageSet) -> None:
         else:
             check_groups(train)
     except FilterError as error:
-        at = f"classifiers.filters, size {cell.size}, draw {cell.draw}"
+        at = f"classifiers.filters, size {cell.size}, draw {cell.replicate}"
         raise StudyError(f"{at}: {error}; raise split.sizes or leave the filter out") from error
 
 
@@ -212,13 +212,13 @@ def _scarcest(counts: np.ndarray, there: np.ndarray) -> int:
 
 
 def _seed_of_judges(cell: FilterCell) -> int:
-    return seed_of(cell.generation.seed or 0, "filter", cell.size, cell.draw)
+    return seed_of(cell.generation.seed or 0, "filter", cell.size, cell.replicate)
 
 
 def seed_for(cell: TrainCell, purpose: str) -> int:
     """Return the seed of images of the generator of `cell`, for one purpose: "score", "classify" or "gallery"."""
     assert cell.generation.seed is not None
-    return seed_of(cell.generation.seed, cell.size, cell.draw, purpose)
+    return seed_of(cell.generation.seed, cell.size, cell.replicate, purpose)
 
 
 def judge(cell: FilterCell, train: ImageSet, made: ImageSet, cache: Path, tell: Tell) -> results.FilterResult:

@@ -61,7 +61,7 @@ def on_synthetic(record: StudyRecord) -> list[dict[str, Any]]:
             "series": series,
             "size": size,
             "n_test": {len(run.predictions) for run in runs},
-            "draws": {run.draw for run in runs},
+            "draws": {run.replicate for run in runs},
             "runs": {(run.gan_seed, run.seed) for run in runs},
             "metrics": tables.spread(runs),
         }
@@ -79,7 +79,7 @@ def filter_rows(record: StudyRecord, order: Sequence[Generator]) -> list[dict[st
             "size": size,
             "generator": order[index],
             "level": level,
-            "draws": {r.draw for r in runs},
+            "draws": {r.replicate for r in runs},
             "seeds": {r.gan_seed for r in runs if r.gan_seed is not None},
             "candidates": {sum(r.candidates.values()) for r in runs},
             "acceptance": _mean([r.acceptance for r in runs]),

@@ -42,17 +42,17 @@ def _distance_rows(record: StudyRecord, features: str, class_: str, order: Seque
 
     def place(s: ScoreRow) -> tuple[Any, ...]:
         rank = references.get(s.reference, 2), s.reference
-        return s.size, rank, order.index(s.generator), s.draw, s.seed or 0
+        return s.size, rank, order.index(s.generator), s.replicate, s.seed or 0
 
     for s in sorted(chosen, key=place):
-        key = (s.size, s.generator, s.draw, s.seed, s.reference)
+        key = (s.size, s.generator, s.replicate, s.seed, s.reference)
         sheets.setdefault(key, {})[s.metric] = s
     rows = []
-    for (size, generator, draw, seed, reference), sheet in sheets.items():
+    for (size, generator, replicate, seed, reference), sheet in sheets.items():
         full = [s for s in (sheet.get(FRECHET), sheet.get(KERNEL)) if s is not None]
         row: dict[str, Any] = {
             "generator": generator.label(order),
-            "run": f"{draw} / {or_dash(seed)}",
+            "run": f"{replicate} / {or_dash(seed)}",
             "group": (
                 size,
                 references.get(reference, 2),
@@ -85,7 +85,7 @@ def other_scores(record: StudyRecord, order: Sequence[Generator]) -> list[dict[s
         {
             "size": s.size,
             "generator": s.generator.label(order),
-            "run": f"{s.draw} / {or_dash(s.seed)}",
+            "run": f"{s.replicate} / {or_dash(s.seed)}",
             "features": s.features or "–",
             "reference": s.reference or "–",
             "class": s.class_,
@@ -104,6 +104,6 @@ def told_notes(record: StudyRecord, notes: Sequence[NoteRow], order: Sequence[Ge
     """Return what was told in `notes`, each thing once, with the runs that it was told of."""
     found: dict[str, list[str]] = {}
     for note in notes:
-        run = f"{note.generator.label(order)}, size {note.size}, {record.unit} {note.draw}"
+        run = f"{note.generator.label(order)}, size {note.size}, {record.unit} {note.replicate}"
         found.setdefault(note.text, []).append(run if note.seed is None else f"{run}, seed {note.seed}")
     return [f"{'; '.join(runs)}: {text}" for text, runs in found.items()]

@@ -108,7 +108,7 @@ def gallery_run(record: StudyRecord, size: int, generator: Generator) -> TrainRe
         and run.gallery is not None
         and (record.directory / run.gallery).is_dir()
     ]
-    return min(runs, key=lambda run: (run.draw, run.seed or 0), default=None)
+    return min(runs, key=lambda run: (run.replicate, run.seed or 0), default=None)
 
 
 def distance_figure(

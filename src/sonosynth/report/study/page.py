@@ -86,7 +86,7 @@ def study_page(record: StudyRecord, figure_dir: Path) -> str:
         "side_of_zero": side_of_zero,
         "provenance": _provenance(record),
         "found": findings(record, distances, differences, equivalences, power),
-        "limits": limitations(record, len([c for c in differences if c.asked])),
+        "limits": limitations(record, len([c for c in differences if c.primary])),
         "reviewer": _reviewer(record, differences, power),
     }
     context |= _distances(record, distances, order, figure_dir)
@@ -152,9 +152,9 @@ def _reviewer(
         "validated": any("validation" in run.factors for run in record.classifiers),
         "dropped": [note for note in (known.get("data") or {}).get("notes") or [] if " dropped" in note],
         "tested": bool(adjusted),
-        "families": sorted({c.family for c in adjusted if c.asked}),
-        "untestable": all(d.tested_draws > d.draws for d in power),
-        "some_untestable": any(d.tested_draws > d.draws for d in power),
+        "families": sorted({c.family for c in adjusted if c.primary}),
+        "untestable": all(d.tested_replicates > d.replicates for d in power),
+        "some_untestable": any(d.tested_replicates > d.replicates for d in power),
         "detectable": sorted({min(alone), max(alone)}) if alone else [],
         "borrowed": not all(d.pairs for d in power),
         "versions": [f"{name} {versions[name]}" for name in _SHOWN_VERSIONS if name in versions]
@@ -173,7 +173,7 @@ def _design(record: StudyRecord) -> dict[str, Any]:
     return {
         "classifies": design.classifiers.trains,
         "kimg": span(t.kimg for t in record.training if t.kimg is not None),
-        "draws": record.n_draws,
+        "draws": record.n_replicates,
         "steps": design.classifiers.steps,
         "test_fraction": design.split.test_fraction,
         "fit": _FIT[design.data.fit],
@@ -192,7 +192,7 @@ def _real(record: StudyRecord) -> dict[str, Any]:
     parts = [("all prepared images", record.data)]
     parts += [("test set" if record.splits is None else f"test set, split {k}", t) for k, t in enumerate(record.tests)]
     parts += [
-        (f"training, size {s.size}, {record.unit} {s.draw}", record.data.subset(s.indices)) for s in record.subsets
+        (f"training, size {s.size}, {record.unit} {s.replicate}", record.data.subset(s.indices)) for s in record.subsets
     ]
     rows = [
         {
@@ -223,7 +223,9 @@ def _samples(record: StudyRecord, order: Sequence[Generator], out: Path) -> list
         if picture is not None:
             runs = [(g.label(order), figures.gallery_run(record, size, g)) for g in order]
             sources = [
-                f"{label}: {record.unit} {run.draw}, seed {or_dash(run.seed)}" for label, run in runs if run is not None
+                f"{label}: {record.unit} {run.replicate}, seed {or_dash(run.seed)}"
+                for label, run in runs
+                if run is not None
             ]
             shown.append({"size": size, "n": real_n(record, size), "picture": picture, "sources": "; ".join(sources)})
     return shown

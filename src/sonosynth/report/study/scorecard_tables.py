@@ -41,16 +41,16 @@ def _table(
     found: dict[tuple[Any, ...], dict[tuple[str, str, str], ScoreRow]] = {}
 
     def place(s: ScoreRow) -> tuple[int, int, int, int]:
-        return s.size, order.index(s.generator), s.draw, s.seed or 0
+        return s.size, order.index(s.generator), s.replicate, s.seed or 0
 
     for s in sorted((s for s in record.scores if s.class_ == ALL), key=place):
-        key = (s.size, s.generator, s.draw, s.seed)
+        key = (s.size, s.generator, s.replicate, s.seed)
         found.setdefault(key, {})[s.metric, s.reference, s.features] = s
     rows = []
-    for (size, generator, draw, seed), scores in found.items():
+    for (size, generator, replicate, seed), scores in found.items():
         cells = [_cell(scores, column, features) for column in columns]
         if any(cell["value"] != "–" for cell in cells):
-            run = f"{draw} / {or_dash(seed)}"
+            run = f"{replicate} / {or_dash(seed)}"
             m = " / ".join(dict.fromkeys(str(cell["m"]) for cell in cells if cell["m"] is not None)) or "–"
             rows.append({"size": size, "generator": generator.label(order), "run": run, "m": m, "cells": cells})
     return {"titles": [_title(metric, columns) for metric in columns], "rows": rows} if rows else None
