@@ -23,7 +23,7 @@ from PIL import Image
 from bench import line, save
 from planting import PLANTED
 from sonosynth.data.scan import decode_image, read_source
-from sonosynth.study.config import expand
+from sonosynth.study.study_file import expand
 
 KEY = ("images", "seed")
 COLUMNS = (

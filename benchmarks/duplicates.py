@@ -19,7 +19,7 @@ from sonosynth.audit.duplicates import find_duplicates, signature
 from sonosynth.data.overlays import find_overlays
 from sonosynth.data.scan import decode_image, read_source
 from sonosynth.phantoms.phantom import phantom
-from sonosynth.study.config import expand
+from sonosynth.study.study_file import expand
 
 Array = np.ndarray[Any, Any]
 COLUMNS = (

@@ -23,7 +23,7 @@ from sonosynth.features.registry import feature_network, list_features
 from sonosynth.features.weights import PackagedWeights
 from sonosynth.metrics.distances.frechet import frechet_distance
 from sonosynth.metrics.distances.kernel import kernel_distance
-from sonosynth.study.config import expand
+from sonosynth.study.study_file import expand
 
 KEY = ("features", "size")
 AT_HAND = [name for name in list_features() if isinstance(feature_network(name).weights, PackagedWeights)]

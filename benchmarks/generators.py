@@ -34,7 +34,7 @@ from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, polynomial_kernel, snapshot_distance
 from sonosynth.metrics.intervals.subsampling import split_half
-from sonosynth.study.config import expand
+from sonosynth.study.study_file import expand
 
 FAMILIES = ("stylegan2", "stylegan2-ada", "stylegan2-diffaug", "fastgan", "projected", "r3gan")
 NARROW: dict[str, dict[str, Any]] = {

@@ -32,7 +32,7 @@ from sonosynth.metrics.metric import list_metrics
 from sonosynth.metrics.scorecard import measure as measure_metrics
 from sonosynth.metrics.scores import Score
 from sonosynth.phantoms.phantom import phantom
-from sonosynth.study.config import expand
+from sonosynth.study.study_file import expand
 
 Array = np.ndarray[Any, Any]
 COLUMNS = (

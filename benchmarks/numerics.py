@@ -27,7 +27,7 @@ from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import class_sequence, synthesise
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, polynomial_kernel
-from sonosynth.study.config import expand
+from sonosynth.study.study_file import expand
 
 KEY = ("gan", "mode", "seed", "size", "steps")
 IMAGES = 200

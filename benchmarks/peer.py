@@ -43,7 +43,7 @@ def ours(source: str, out: Path, size: int, n: int) -> None:
     from sonosynth.data.scan import read_source
     from sonosynth.metrics.scorecard import score
     from sonosynth.phantoms.phantom import phantom
-    from sonosynth.study.config import expand
+    from sonosynth.study.study_file import expand
 
     def anonymous(images: np.ndarray, first: int) -> ImageSet:
         groups = first + np.arange(len(images))

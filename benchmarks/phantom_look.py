@@ -17,7 +17,7 @@ from sonosynth.core.files import atomic_file
 from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.phantoms.phantom import phantom
-from sonosynth.study.config import expand
+from sonosynth.study.study_file import expand
 
 REAL = (
     *("benign (186)", "benign (91)", "benign (24)", "benign (166)"),

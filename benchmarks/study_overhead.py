@@ -33,9 +33,9 @@ from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics import scorecard
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.report.study.page import write_report
-from sonosynth.study.config import load_design
 from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import load_design
 
 WORK: tuple[tuple[str, Any, str], ...] = (
     ("training", Trainer, "step"),

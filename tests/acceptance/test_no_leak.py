@@ -12,9 +12,9 @@ import yaml
 from image_sets import blobs
 from monitor import Told
 from sonosynth.core.files import read_json
-from sonosynth.study.config import parse_design
 from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import parse_design
 from tiny_classifier import tiny_network as tiny_network
 
 GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}

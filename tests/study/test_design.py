@@ -6,7 +6,7 @@ import yaml
 from sonosynth.classify.training import DEFAULT_TRAINING
 from sonosynth.cli.demo import demo_study
 from sonosynth.core.errors import StudyError
-from sonosynth.study.config import expand, load_design, parse_design
+from sonosynth.study.study_file import expand, load_design, parse_design
 
 ISSUE = """
 name: busi-small
@@ -29,16 +29,16 @@ def test_a_whole_file_is_read():
     assert [gan.name for gan in read.gans] == ["stylegan2", "augmented"]
     assert read.gans[1].recipe.channel_base == 2048
     assert read.gans[1].recipe.diffaugment
-    assert (read.kimg_of(read.gans[0]), read.mode_of(read.gans[0])) == (5, "conditional")
+    assert tuple(read.setting_of(read.gans[0], name) for name in ("kimg", "mode")) == (5, "conditional")
 
 
 def test_what_is_not_given_is_the_recipes_own_and_an_entry_wins():
     read = design(
         gans=["stylegan2", {"base": "stylegan2", "name": "short", "kimg": 1, "mode": "per_class"}], training={}
     )
-    assert (read.kimg_of(read.gans[0]), read.mode_of(read.gans[0])) == (300, "per_class")
+    assert tuple(read.setting_of(read.gans[0], name) for name in ("kimg", "mode")) == (300, "per_class")
     read = design(gans=[{"base": "stylegan2", "kimg": 1, "mode": "per_class"}])
-    assert (read.kimg_of(read.gans[0]), read.mode_of(read.gans[0])) == (1, "per_class")
+    assert tuple(read.setting_of(read.gans[0], name) for name in ("kimg", "mode")) == (1, "per_class")
     assert read.gans[0].recipe.channel_base == 16384
 
 
@@ -121,7 +121,7 @@ def test_an_own_test_set_replaces_the_fraction():
         ({"classifiers": {"filters": ["distance", {"by": "distance", "candidates": 9}]}}, "stands more than once"),
         (
             {"classifiers": {"filters": ["distance"], "ratios": [1, 5]}},
-            "'distance' judges 5 candidates .* where 5 are to",
+            "'distance' has 5 candidates .* where 5 are to",
         ),
         ({"classifiers": {"batch": 1}}, "classifiers.batch"),
         ({"classifiers": {"balance": "weight"}}, "classifiers.balance: .*'weights'"),

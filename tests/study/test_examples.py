@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from image_sets import blobs
-from sonosynth.study.config import load_design, parse_design
 from sonosynth.study.prepared import prepare_study
+from sonosynth.study.study_file import load_design, parse_design
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WORK = {

@@ -21,12 +21,12 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.report.study.page import write_report
 from sonosynth.statistics import f1_intervals, fixed_test_f1
 from sonosynth.study.cells import format_of, needed_by
-from sonosynth.study.config import parse_design
 from sonosynth.study.plan import design_power
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.results import COLUMNS, F1_CSV, FILTERS_CSV
 from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import parse_design
 from sonosynth.study.synthetic import SyntheticPool
 from tiny_classifier import tiny_network as tiny_network
 

@@ -14,8 +14,8 @@ from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.metrics.scores import current_names
 from sonosynth.report.study.page import write_report
-from sonosynth.study.config import load_design, recorded_design, settings_text
 from sonosynth.study.results import COLUMNS, SCORES_CSV, read_result, table_rows
+from sonosynth.study.study_file import load_design, recorded_design, settings_text
 
 OLD = Path(__file__).parent / "projected_features"
 

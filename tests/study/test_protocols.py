@@ -19,12 +19,12 @@ from sonosynth.core.errors import LeakageError, StudyError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.phantoms.phantom import phantom
 from sonosynth.report.study.page import write_report
-from sonosynth.study.config import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.results import COLUMNS as TABLES
 from sonosynth.study.results import PROTOCOLS_CSV
 from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import parse_design
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 

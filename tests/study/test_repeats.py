@@ -13,11 +13,11 @@ from sonosynth.core.errors import SplitError, StudyError
 from sonosynth.core.files import read_json
 from sonosynth.data.imageset import ImageSet
 from sonosynth.report.study.page import write_report
-from sonosynth.study.config import parse_design
 from sonosynth.study.plan import design_power, estimate
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import parse_design
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 

@@ -32,13 +32,14 @@ from sonosynth.data.scan import read_source
 from sonosynth.data.source import ReadOptions
 from sonosynth.data.split import shared_images
 from sonosynth.gan.sample import generate
-from sonosynth.study.config import StudyDesign, parse_design
+from sonosynth.study.config import StudyDesign
 from sonosynth.study.plan import estimate
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.results import COLUMNS, F1_CSV, SCORES_CSV
 from sonosynth.study.run import run_design
 from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import parse_design
 from sonosynth.study.synthetic import SyntheticPool
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network

@@ -13,11 +13,11 @@ from sonosynth.classify.networks import NETWORKS
 from sonosynth.core.errors import OutputError
 from sonosynth.core.files import locked
 from sonosynth.study.cells import TrainCell, trained_for
-from sonosynth.study.config import parse_design
 from sonosynth.study.prepared import prepare_study
 from sonosynth.study.run import run_design
 from sonosynth.study.run_cell import do_cell
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import parse_design
 from tiny_classifier import QUICK, TINY
 from tiny_classifier import tiny_network as tiny_network
 

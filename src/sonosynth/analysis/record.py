@@ -16,8 +16,7 @@ from sonosynth.core.text import counted, joined, span
 from sonosynth.data.imageset import MANIFEST, read_manifest
 from sonosynth.metrics.scores import current_names
 from sonosynth.statistics import MIN_DRAWS, RepeatedSplits
-from sonosynth.study.config import StudyDesign, recorded_design
-from sonosynth.study.migration import design_of_earlier_version
+from sonosynth.study.config import StudyDesign
 from sonosynth.study.results import (
     COLUMNS,
     F1_CSV,
@@ -42,6 +41,7 @@ from sonosynth.study.results import (
     table_rows,
 )
 from sonosynth.study.splits import SPLIT_JSON, SplitIndices, Subset, read_splits
+from sonosynth.study.study_file import load_design, recorded_design
 
 STUDY_FILE, PROVENANCE, PLAN = "study.yaml", "provenance.json", "plan.json"
 IMAGES_CSV, TEST_IMAGES_CSV = "images.csv", "test_images.csv"
@@ -261,7 +261,8 @@ class StudyRecord:
         provenance = dict(read_object(study_dir / PROVENANCE)) if (study_dir / PROVENANCE).is_file() else {}
         settings, counts = provenance.pop("settings", None), provenance.pop("cells", None) or {}
         path = study_dir / STUDY_FILE
-        design = recorded_design(settings, f"{study_dir / PROVENANCE}") if settings else design_of_earlier_version(path)
+        # Earlier versions recorded no settings: they are those of the study file, with the defaults of today.
+        design = recorded_design(settings, f"{study_dir / PROVENANCE}") if settings else load_design(path)
         data = _image_table(study_dir, "data", IMAGES_CSV, design)
         splits, repeated, naive = read_splits(study_dir / SPLIT_JSON)
         tests = _test_sets(study_dir, data, splits, design)

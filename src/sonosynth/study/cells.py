@@ -281,7 +281,7 @@ def _judged(split: StudySplit) -> dict[str, Any]:
 def _generations(design: StudyDesign, gan: GanEntry, folders: dict[str, ImageSet]) -> list[SyntheticSource]:
     if gan.recipe is None:
         return [SyntheticSource(gan.name, None, None, None, folders[gan.name].fingerprint())]
-    mode, kimg = design.mode_of(gan), design.kimg_of(gan)
+    mode, kimg = (design.setting_of(gan, name) for name in ("mode", "kimg"))
     recipe, how = gan.recipe.record(), design.training
     return [SyntheticSource(gan.name, mode, seed, kimg, recipe, how.snapshot, how.patience_kimg) for seed in how.seeds]
 

@@ -1,29 +1,26 @@
-"""The study file: what is compared, as one validated value, section by section.
+"""What a study compares, as one validated value: a study file, section by section.
 
 What is known of recipes, classifiers and metrics is looked up when a file is read for a run. A finished study is read
-from its recorded settings (`recorded_design`), so that neither generators nor classifiers are imported for its page.
+from its recorded settings (`study_file.recorded_design`), so that neither generators nor classifiers are imported for
+its page.
 """
 
-import os
+from collections.abc import Callable, Iterable
 from dataclasses import fields
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from sonosynth.core.errors import SonosynthError, StudyError
-from sonosynth.core.strict_yaml import DuplicateKeyError, parse_yaml
 from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.data.readers.bit_depth import BIT_DEPTHS
 from sonosynth.data.source import ReadOptions
@@ -35,13 +32,33 @@ if TYPE_CHECKING:
 else:
     ClassBalance = Part = str
 
-_RECORDED = "recorded"  # the context of validation where settings were checked by the version that ran the study
+RECORDED = "recorded"
+"""The context of validation where settings were checked by the version that ran the study."""
+NO_FILTER = "none"
 
 
-class Section(BaseModel):
-    """What all sections have: unknown keys are errors, and values never change."""
+def _choices() -> ModuleType:
+    from sonosynth.study import choices
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    return choices
+
+
+def _known(what: str, names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """Return a check that a name, or each of several, is one of `names`; recorded settings are not checked."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if info.context != RECORDED:
+            known = list(names())
+            for name in [value] if isinstance(value, str) else value:
+                if name not in known:
+                    raise ValueError(f"no {what} '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _filters() -> list[str]:
+    return [NO_FILTER, *_choices().FILTERS]
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -57,52 +74,17 @@ def _one_line(text: str) -> str:
     return text
 
 
-def _check_known(what: str, names: tuple[str, ...], known: list[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"no {what} '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
-
-
-def _training_default(name: str) -> Any:
-    from sonosynth.classify.training import DEFAULT_TRAINING
-
-    return getattr(DEFAULT_TRAINING, name)
-
-
-def _default_arms() -> tuple[str, ...]:
-    from sonosynth.classify.arms import DEFAULT_ARMS
-
-    return DEFAULT_ARMS
-
-
-def _class_balances() -> "tuple[ClassBalance, ...]":
-    from sonosynth.classify.arms import CLASS_BALANCES
-
-    return CLASS_BALANCES
-
-
-def _parts() -> "tuple[Part, ...]":
-    from sonosynth.metrics.metric import PARTS
-
-    return tuple(PARTS)
-
-
-def _default_quantile() -> float:
-    from sonosynth.classify.filters import DEFAULT_QUANTILE
-
-    return DEFAULT_QUANTILE
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str | int | float) else value
-
-
+_T = TypeVar("_T")
 _Distinct = AfterValidator(_distinct)
-_OneOrMore = BeforeValidator(_listed)  # a single value may stand without brackets
-_Seeds = Annotated[tuple[int, ...], Field(min_length=1), _Distinct]
+_Several = Annotated[tuple[_T, ...], Field(min_length=1), _Distinct]
+_OneOrMore = BeforeValidator(lambda value: [value] if isinstance(value, str | int | float) else value)  # no brackets
 _Path = Annotated[str, Field(min_length=1)]
-_Name = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
-_Psi = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """What all sections have: unknown keys are errors, and values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ColumnsSection(Section):
@@ -157,21 +139,21 @@ class SplitSection(Section):
     test_fraction: float | None = Field(None, gt=0, lt=1)
     test: _Path | None = None  # a source of the user's own instead of a fraction
     validation_fraction: float | None = Field(None, gt=0, lt=1)  # of what is left; no generator sees it
-    sizes: Annotated[tuple[int, ...], Field(min_length=1), _Distinct]
+    sizes: _Several[int]
     draws: int = Field(1, ge=1)
     repeats: int | None = Field(None, ge=2)  # random splits, each with test images of its own and one draw
     seed: int = 0
     # Classifiers on a split that ignores groups, to compare: at all sizes, or these; None: where data.groups is set.
-    naive: bool | Annotated[tuple[int, ...], Field(min_length=1), _Distinct] | None = None
+    naive: bool | _Several[int] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _quarter_by_default(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
-        if raw.get("test") is not None and raw.get("test_fraction") is not None:
+        given = [name for name in ("test_fraction", "test") if raw.get(name) is not None]
+        if len(given) > 1:
             raise ValueError("give either test_fraction or test, not both")
-        given = raw.get("test") is not None or raw.get("test_fraction") is not None
         return raw if given else raw | {"test_fraction": 0.25}
 
     @field_validator("sizes")
@@ -182,25 +164,17 @@ class SplitSection(Section):
         return tuple(sorted(sizes))
 
     @model_validator(mode="after")
-    def _repeats_stand_alone(self) -> "SplitSection":
+    def _consistent(self) -> "SplitSection":
         if self.repeats is not None:
             for name, given in (("test", self.test), ("naive", self.naive), ("draws", self.draws > 1)):
                 if given:
                     reason = "every split has one draw" if name == "draws" else "needs one fixed test set"
                     raise ValueError(f"repeats and {name} exclude each other: {reason}; leave out one of the two")
-        return self
-
-    @model_validator(mode="after")
-    def _naive_divides_the_source(self) -> "SplitSection":
         if self.test is not None and self.naive:
             raise ValueError(
                 "test and naive exclude each other: a split without groups has test images of data.source; leave out "
                 "one of the two"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _naive_sizes_are_sizes(self) -> "SplitSection":
         for size in self.naive if isinstance(self.naive, tuple) else ():
             if size not in self.sizes:
                 raise ValueError(f"naive names the size {size}, which is not among the sizes; take one of those")
@@ -208,8 +182,8 @@ class SplitSection(Section):
 
     def tests_like(self, other: "SplitSection") -> bool:
         """Return whether both set the same images of one data set aside, however subsets are drawn from the rest."""
-        fields = ("test", "test_fraction", "validation_fraction", "seed")
-        alike = all(getattr(self, name) == getattr(other, name) for name in fields)
+        names = ("test", "test_fraction", "validation_fraction", "seed")
+        alike = all(getattr(self, name) == getattr(other, name) for name in names)
         return alike and (self.repeats is None) == (other.repeats is None)
 
     def naive_sizes(self, grouped: bool) -> tuple[int, ...]:
@@ -228,7 +202,7 @@ class SplitSection(Section):
 class GanEntry(Section):
     """One generator of the study: a recipe, or a folder of synthetic images made elsewhere."""
 
-    name: _Name
+    name: Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
     base: str | None = None  # the recipe that the study file starts from
     recipe: Any = None  # a `Recipe`; in recorded settings its values by name
     settings: tuple[str, ...] = ()  # names of the recipe settings that the study file gives
@@ -237,14 +211,13 @@ class GanEntry(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, raw: Any, info: ValidationInfo) -> Any:
-        if info.context == _RECORDED:
+        if info.context == RECORDED:
             return raw
-        from sonosynth.gan.registry import make_recipe
-
+        usage = ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
         if isinstance(raw, str):
             raw = {"base": raw}
         if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
-            raise ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
+            raise usage
         settings = dict(raw)
         if "folder" in settings:
             unknown = sorted(set(settings) - {"folder", "name"})
@@ -255,8 +228,8 @@ class GanEntry(Section):
             return settings
         base = settings.pop("base", None)
         if not isinstance(base, str):
-            raise ValueError("a GAN is a recipe's name, a 'base' with settings, or a 'folder' with a 'name'")
-        recipe = make_recipe(base, **settings)
+            raise usage
+        recipe = _choices().make_recipe(base, **settings)
         return {"name": recipe.name, "base": base, "recipe": recipe, "settings": tuple(sorted(settings))}
 
 
@@ -265,58 +238,41 @@ class TrainingSection(Section):
 
     kimg: float | None = Field(None, gt=0)
     mode: Literal["per_class", "conditional"] | None = None
-    seeds: _Seeds = (0,)
+    seeds: _Several[int] = (0,)
     snapshot: Literal["last", "best"] = "last"  # best: nearest to the training subset, by kernel distance
     patience_kimg: float | None = Field(None, ge=0.5)  # end a run that has come no nearer for so long
-    truncation: Annotated[tuple[_Psi, ...], Field(min_length=1), _OneOrMore, _Distinct] = (1.0,)  # a factor
+    truncation: Annotated[_Several[Annotated[float, Field(ge=0, le=1)]], _OneOrMore] = (1.0,)  # a factor
 
 
 class ScoresSection(Section):
     """How the synthetic images are scored."""
 
-    features: Annotated[tuple[str, ...], Field(min_length=1), _Distinct] = ("inception",)
+    features: Annotated[_Several[str], _known("feature network", lambda: _choices().list_features())] = ("inception",)
     n_synthetic: int = Field(500, ge=20)
-    parts: Annotated[tuple[Part, ...], Field(min_length=1), _Distinct] = Field(default_factory=_parts)
-
-    @field_validator("features")
-    @classmethod
-    def _known_features(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if info.context != _RECORDED:
-            from sonosynth.features.registry import list_features
-
-            _check_known("feature network", names, list(list_features()))
-        return names
-
-    @field_validator("parts")
-    @classmethod
-    def _known_parts(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if info.context != _RECORDED:
-            _check_known("part of a scorecard", names, list(_parts()))
-        return names
-
-
-NO_FILTER = "none"
+    parts: Annotated[_Several[Part], _known("part of a scorecard", lambda: _choices().PARTS)] = Field(
+        default_factory=lambda: tuple(_choices().PARTS)
+    )
 
 
 class FilterEntry(Section):
     """Which synthetic images are added to real ones: a level of the factor ``classifiers.filters``.
 
-    `candidates` a real image of the largest class are made of every class, and the first of them that pass are used.
+    `candidates` images of every class are made per real image of the largest class, and the first that pass are used.
     """
 
-    by: str
-    quantile: float = Field(default_factory=_default_quantile, ge=0, lt=1)
+    by: Annotated[str, _known("filter", _filters)]
+    quantile: float = Field(default_factory=lambda: _choices().DEFAULT_QUANTILE, ge=0, lt=1)
     candidates: int = Field(5, ge=1)
 
     @model_validator(mode="before")
     @classmethod
     def _from_file(cls, raw: Any, info: ValidationInfo) -> Any:
-        if info.context == _RECORDED:
+        if info.context == RECORDED:
             return raw
         if isinstance(raw, str):
             raw = {"by": raw}
         if not isinstance(raw, dict) or not isinstance(raw.get("by"), str):
-            raise ValueError(f"a filter is a name, or a 'by' with settings; known: {', '.join(_filter_names())}")
+            raise ValueError(f"a filter is a name, or a 'by' with settings; known: {', '.join(_filters())}")
         for key in raw:
             if key not in cls.model_fields:
                 raise ValueError(f"no setting '{key}' of a filter{did_you_mean(str(key), list(cls.model_fields))}")
@@ -324,48 +280,34 @@ class FilterEntry(Section):
             raise ValueError(f"'{NO_FILTER}' takes no settings; write it alone")
         return raw
 
-    @field_validator("by")
-    @classmethod
-    def _known(cls, name: str, info: ValidationInfo) -> str:
-        if info.context != _RECORDED:
-            _check_known("filter", (name,), _filter_names())
-        return name
 
-
-def _filter_names() -> list[str]:
-    from sonosynth.classify.filters import FILTERS
-
-    return [NO_FILTER, *FILTERS]
-
-
-def _unfiltered() -> tuple[FilterEntry, ...]:
-    return (FilterEntry(by=NO_FILTER),)
-
-
-_Positive = Annotated[float, Field(gt=0)]
+def _training_default(name: str) -> Callable[[], Any]:
+    return lambda: getattr(_choices().DEFAULT_TRAINING, name)
 
 
 class ClassifiersSection(Section):
     """Which classifiers are trained on what, and how; the same for every arm."""
 
     networks: Annotated[tuple[str, ...], _Distinct] = ("resnet18",)
-    arms: Annotated[tuple[str, ...], _Distinct] = Field(default_factory=_default_arms)
-    ratios: Annotated[tuple[float, ...], Field(min_length=1), _Distinct] = (1.0,)
-    fill: Annotated[tuple[ClassBalance, ...], Field(min_length=1), _OneOrMore, _Distinct] = Field(
-        default_factory=lambda: _class_balances()[:1]
+    arms: Annotated[tuple[str, ...], _Distinct] = Field(default_factory=lambda: _choices().DEFAULT_ARMS)
+    ratios: _Several[float] = (1.0,)
+    fill: Annotated[_Several[ClassBalance], _OneOrMore, _known("class balance", lambda: _choices().CLASS_BALANCES)] = (
+        Field(default_factory=lambda: _choices().CLASS_BALANCES[:1])
     )
-    filters: Annotated[tuple[FilterEntry, ...], Field(min_length=1), _OneOrMore, _Distinct] = Field(
-        default_factory=_unfiltered
+    filters: Annotated[_Several[FilterEntry], _OneOrMore] = Field(default_factory=lambda: (FilterEntry(by=NO_FILTER),))
+    seeds: _Several[int] = (0, 1)
+    steps: int = Field(default_factory=_training_default("steps"), ge=20)
+    batch: int = Field(default_factory=_training_default("batch"), ge=2)
+    learning_rate: float | None = Field(None, gt=0)  # None: the network's own
+    weight_decay: float = Field(default_factory=_training_default("weight_decay"), ge=0)
+    schedule: Annotated[str, _known("schedule", lambda: _choices().SCHEDULES)] = Field(
+        default_factory=_training_default("schedule")
     )
-    seeds: _Seeds = (0, 1)
-    steps: int = Field(default_factory=lambda: _training_default("steps"), ge=20)
-    batch: int = Field(default_factory=lambda: _training_default("batch"), ge=2)
-    learning_rate: _Positive | None = None  # None: the network's own
-    weight_decay: float = Field(default_factory=lambda: _training_default("weight_decay"), ge=0)
-    schedule: str = Field(default_factory=lambda: _training_default("schedule"))
-    balance: str = Field(default_factory=lambda: _training_default("balance"))
-    label_smoothing: float = Field(default_factory=lambda: _training_default("label_smoothing"), ge=0, lt=1)
-    dropout: float = Field(default_factory=lambda: _training_default("dropout"), ge=0, lt=1)
+    balance: Annotated[str, _known("balance", lambda: _choices().BALANCES)] = Field(
+        default_factory=_training_default("balance")
+    )
+    label_smoothing: float = Field(default_factory=_training_default("label_smoothing"), ge=0, lt=1)
+    dropout: float = Field(default_factory=_training_default("dropout"), ge=0, lt=1)
 
     @property
     def trains(self) -> bool:
@@ -379,36 +321,17 @@ class ClassifiersSection(Section):
 
         return TrainingSettings(**{field.name: getattr(self, field.name) for field in fields(TrainingSettings)})
 
-    @field_validator("fill")
-    @classmethod
-    def _known_balances(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if info.context != _RECORDED:
-            _check_known("class balance", names, list(_class_balances()))
-        return names
-
-    @field_validator("schedule", "balance")
-    @classmethod
-    def _known_training(cls, name: str, info: ValidationInfo) -> str:
-        if info.context != _RECORDED:
-            from sonosynth.classify.training import BALANCES, SCHEDULES
-
-            field = str(info.field_name)
-            _check_known(field, (name,), list(SCHEDULES if field == "schedule" else BALANCES))
-        return name
-
     @field_validator("networks", "arms")
     @classmethod
-    def _known_names(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if info.context == _RECORDED:
+    def _full_names(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.context == RECORDED:
             return names
-        from sonosynth.classify.arms import find_arm
-        from sonosynth.classify.networks import find_network
-
-        return tuple((find_network if info.field_name == "networks" else find_arm)(name).name for name in names)
+        find = _choices().find_network if info.field_name == "networks" else _choices().find_arm
+        return tuple(find(name).name for name in names)
 
     @field_validator("filters")
     @classmethod
-    def _told_apart(cls, filters: tuple[FilterEntry, ...]) -> tuple[FilterEntry, ...]:
+    def _distinct_filters(cls, filters: tuple[FilterEntry, ...]) -> tuple[FilterEntry, ...]:
         _distinct(tuple((entry.by, entry.quantile) for entry in filters))
         return filters
 
@@ -425,7 +348,7 @@ class ClassifiersSection(Section):
         for entry in self.filters:
             if entry.by != NO_FILTER and entry.candidates <= most:
                 raise ValueError(
-                    f"the filter '{entry.by}' judges {counted(entry.candidates, 'candidate')} a real image where "
+                    f"the filter '{entry.by}' has {counted(entry.candidates, 'candidate')} per real image where "
                     f"{most:g} {agreeing(most, 'is', 'are')} to pass (ratios); raise its candidates above that"
                 )
         return self
@@ -460,101 +383,7 @@ class StudyDesign(Section):
         sources = sum(1 if gan.recipe is None else truncations for gan in self.gans) if synthetic else 1
         return len(self.split.sizes) * sources
 
-    def kimg_of(self, gan: GanEntry) -> float:
-        """Return the training length of `gan`: its own setting, else the study's, else the recipe's default."""
-        assert gan.recipe is not None
-        own = "kimg" in gan.settings or self.training.kimg is None
-        return gan.recipe.kimg if own else float(self.training.kimg or 0)
-
-    def mode_of(self, gan: GanEntry) -> str:
-        """Return the mode of `gan`: its own setting, else the study's, else the recipe's default."""
-        assert gan.recipe is not None
-        own = "mode" in gan.settings or self.training.mode is None
-        return gan.recipe.mode if own else str(self.training.mode)
-
-
-def load_design(path: Path) -> StudyDesign:
-    """Read a study file.
-
-    Raises:
-        StudyError: the file is missing, is not YAML, or has an unknown key, a key twice or a wrong value; the message
-            names it.
-    """
-    try:
-        raw = parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}); give the path of a study file") from error
-    except DuplicateKeyError as error:
-        raise StudyError(f"{path}, {error}") from error
-    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or a date that no calendar has
-        raise StudyError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    return parse_design(raw, str(path))
-
-
-def settings_text(design: StudyDesign) -> str:
-    """Return all settings of `design`, defaults included, as YAML: what `recorded_design` reads."""
-    return yaml.safe_dump(design.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def recorded_design(settings: str, where: str) -> StudyDesign:
-    """Return the design of a study that has run, from its `settings_text`; `where` is named in errors.
-
-    Names are not looked up: recipes, networks and metrics of other packages need not be installed. Raises StudyError.
-    """
-    try:
-        return StudyDesign.model_validate(yaml.safe_load(settings), context=_RECORDED)
-    except ValidationError as error:
-        raise StudyError(f"{where}: {_first_problem(error)}") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{where}: the settings are not YAML: {' '.join(str(error).split())}") from error
-
-
-def parse_design(raw: Any, where: str) -> StudyDesign:
-    """Return the design in the plain value `raw`; `where` is named in errors. Raises StudyError."""
-    if not isinstance(raw, dict):
-        raise StudyError(f"{where}: a study file is a mapping with the keys {', '.join(StudyDesign.model_fields)}")
-    try:
-        return StudyDesign.model_validate(raw)
-    except SonosynthError as error:
-        raise StudyError(f"{where}: {error}") from error
-    except ValidationError as error:
-        raise StudyError(f"{where}: {_first_problem(error)}") from error
-
-
-_PLAIN = {
-    "tuple_type": "should be a list, such as [a, b]",
-    "model_type": "should be a mapping, such as {key: value}",
-    "string_pattern_mismatch": "use letters, digits, spaces, dots, dashes and underscores, and begin with one of the "
-    "first two",
-}
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    location = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        section: type[BaseModel] = StudyDesign
-        for part in problem["loc"][:-1]:
-            annotation = section.model_fields[str(part)].annotation
-            assert isinstance(annotation, type)
-            section = annotation
-        known = list(section.model_fields)
-        key = str(problem["loc"][-1])
-        return f"unknown key '{location}'{did_you_mean(key, known)}; known here: {', '.join(known)}"
-    if problem["type"] == "missing":
-        return f"the key '{location}' is missing"
-    message = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    return f"{location}: {message} (found {problem['input']!r})" if location else message
-
-
-def expand(source: str) -> Path:
-    """Return the path of a `source`, with environment variables and ``~`` expanded; ``$$`` stands for a dollar sign.
-
-    Raises:
-        StudyError: a variable is not set.
-    """
-    home = os.path.expanduser(source)  # noqa: PTH111 - that of pathlib raises where there is no such user
-    parts = [os.path.expandvars(part) for part in home.split("$$")]
-    if any("$" in part for part in parts):
-        raise StudyError(f"source '{source}': the environment variable in it is not set; a dollar sign is written $$")
-    return Path("$".join(parts))
+    def setting_of(self, gan: GanEntry, name: Literal["kimg", "mode"]) -> Any:
+        """Return the training length or mode of `gan`: its own setting, else the study's, else its recipe's default."""
+        of_study = getattr(self.training, name)
+        return getattr(gan.recipe, name) if name in gan.settings or of_study is None else of_study

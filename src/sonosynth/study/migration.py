@@ -4,13 +4,9 @@ What was renamed or moved in the files of a study stands here and nowhere else, 
 `metrics.scores.current_names` knows.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sonosynth.metrics.scores import current_names
-
-if TYPE_CHECKING:
-    from sonosynth.study.config import StudyDesign
 
 
 def current_result(content: dict[str, Any]) -> dict[str, Any]:
@@ -26,10 +22,3 @@ def current_result(content: dict[str, Any]) -> dict[str, Any]:
         rows = [row for row in result["scores"] if isinstance(row, dict)]
         merged["scores"] = [current_names(row) | {"features": row.get("features") or ""} for row in rows]
     return content | {"kind": cell.get("kind", ""), "result": merged}
-
-
-def design_of_earlier_version(study_file: Path) -> "StudyDesign":
-    """Return the design of a study whose provenance holds no settings: from its file, with the defaults of today."""
-    from sonosynth.study.config import load_design
-
-    return load_design(study_file)

@@ -27,10 +27,11 @@ from sonosynth.statistics import (
     repeated_splits_error,
 )
 from sonosynth.study.cells import AnyCell, FilterCell, ScoreCell, TrainCell
-from sonosynth.study.config import StudyDesign, load_design
+from sonosynth.study.config import StudyDesign
 from sonosynth.study.prepared import StudyData, prepare_study
 from sonosynth.study.run_cell import recipe_of
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import load_design
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,11 @@ from sonosynth.data.split import (
 )
 from sonosynth.metrics.sets import check_class_names
 from sonosynth.study.cells import AnyCell, NaiveCell, plan_cells
-from sonosynth.study.config import GanEntry, StudyDesign, expand
+from sonosynth.study.config import GanEntry, StudyDesign
 from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.splits import SplitIndices, StudySplit, Subset
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import expand
 from sonosynth.study.synthetic import check_pool
 
 

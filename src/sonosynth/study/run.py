@@ -11,12 +11,13 @@ from sonosynth.core.files import atomic_file, locked, remove_temporary_files, wr
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.study.cells import AnyCell, TrainCell
-from sonosynth.study.config import StudyDesign, settings_text
+from sonosynth.study.config import StudyDesign
 from sonosynth.study.engines.local import Tell, in_workers
 from sonosynth.study.prepared import StudyData, prepare_study, read_test_set
 from sonosynth.study.run_cell import do_cell
 from sonosynth.study.splits import SPLIT_JSON, splits_to_dict
 from sonosynth.study.store import Store
+from sonosynth.study.study_file import settings_text
 
 TABLES_SHARE = 0.02  # of the time that may go into writing tables before the study has ended
 

@@ -15,7 +15,7 @@ from sonosynth.core.text import agreeing, counted
 from sonosynth.data.imageset import MANIFEST
 from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.study.cells import AnyCell, FilterCell, NaiveCell, SyntheticSource, format_of, trained_for
-from sonosynth.study.config import StudyDesign, load_design
+from sonosynth.study.config import StudyDesign
 from sonosynth.study.results import (
     AGAIN,
     COLUMNS,
@@ -31,6 +31,7 @@ from sonosynth.study.results import (
     table_rows,
 )
 from sonosynth.study.splits import SPLIT_JSON
+from sonosynth.study.study_file import load_design
 
 STUDY_FILE = "study.yaml"
 PROVENANCE = "provenance.json"

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from sonosynth.report.study.page import write_report
-from sonosynth.study.config import StudyDesign, load_design, parse_design
+from sonosynth.study.config import StudyDesign
 from sonosynth.study.plan import store_of
 from sonosynth.study.run import Monitor, run_design
+from sonosynth.study.study_file import load_design, parse_design
 
 
 class _Quiet:

@@ -1,0 +1,97 @@
+"""Reading a study file, and saying what is wrong with it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from sonosynth.core.errors import SonosynthError, StudyError
+from sonosynth.core.strict_yaml import DuplicateKeyError, parse_yaml
+from sonosynth.core.text import did_you_mean
+from sonosynth.study.config import RECORDED, StudyDesign
+
+_PLAIN = {
+    "tuple_type": "should be a list, such as [a, b]",
+    "model_type": "should be a mapping, such as {key: value}",
+    "string_pattern_mismatch": "use letters, digits, spaces, dots, dashes and underscores, and begin with one of the "
+    "first two",
+}
+
+
+def load_design(path: Path) -> StudyDesign:
+    """Read a study file.
+
+    Raises:
+        StudyError: the file is missing, is not YAML, or has an unknown key, a key twice or a wrong value; the message
+            names it.
+    """
+    try:
+        raw = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}); give the path of a study file") from error
+    except DuplicateKeyError as error:
+        raise StudyError(f"{path}, {error}") from error
+    except (yaml.YAMLError, ValueError) as error:  # not UTF-8, or a date that no calendar has
+        raise StudyError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return parse_design(raw, str(path))
+
+
+def parse_design(raw: Any, where: str, context: str | None = None) -> StudyDesign:
+    """Return the design in the plain value `raw`; `where` is named in errors. Raises StudyError."""
+    if not isinstance(raw, dict):
+        raise StudyError(f"{where}: a study file is a mapping with the keys {', '.join(StudyDesign.model_fields)}")
+    try:
+        return StudyDesign.model_validate(raw, context=context)
+    except ValidationError as error:
+        raise StudyError(f"{where}: {_first_problem(error)}") from error
+    except SonosynthError as error:
+        raise StudyError(f"{where}: {error}") from error
+
+
+def settings_text(design: StudyDesign) -> str:
+    """Return all settings of `design`, defaults included, as YAML: what `recorded_design` reads."""
+    return yaml.safe_dump(design.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def recorded_design(settings: str, where: str) -> StudyDesign:
+    """Return the design of a study that has run, from its `settings_text`; `where` is named in errors.
+
+    Names are not looked up: recipes, networks and metrics of other packages need not be installed. Raises StudyError.
+    """
+    try:
+        return parse_design(yaml.safe_load(settings), where, RECORDED)
+    except yaml.YAMLError as error:
+        raise StudyError(f"{where}: the settings are not YAML: {' '.join(str(error).split())}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    location = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section: type[BaseModel] = StudyDesign
+        for part in problem["loc"][:-1]:
+            annotation = section.model_fields[str(part)].annotation
+            assert isinstance(annotation, type)
+            section = annotation
+        known = list(section.model_fields)
+        key = str(problem["loc"][-1])
+        return f"unknown key '{location}'{did_you_mean(key, known)}; known here: {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"the key '{location}' is missing"
+    message = _PLAIN.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    return f"{location}: {message} (found {problem['input']!r})" if location else message
+
+
+def expand(source: str) -> Path:
+    """Return the path of a `source`, with environment variables and ``~`` expanded; ``$$`` stands for a dollar sign.
+
+    Raises:
+        StudyError: a variable is not set.
+    """
+    home = os.path.expanduser(source)  # noqa: PTH111 - that of pathlib raises where there is no such user
+    parts = [os.path.expandvars(part) for part in home.split("$$")]
+    if any("$" in part for part in parts):
+        raise StudyError(f"source '{source}': the environment variable in it is not set; a dollar sign is written $$")
+    return Path("$".join(parts))
