@@ -3,32 +3,24 @@ import torch
 from torch import nn
 
 from sonosynth.core.draws import Draws
-from sonosynth.gan.augment.diffaugment import DiffAugment
 from sonosynth.gan.base import Batch
-from sonosynth.gan.lecam import LeCam
-from sonosynth.gan.stylegan2.losses import StyleGAN2Objective
+from sonosynth.gan.recipe import Objective
+from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.stylegan2.networks import Discriminator, Generator
 
 CPU = torch.device("cpu")
+SMALL = {"channel_base": 512, "channel_max": 8, "w_dim": 8, "z_dim": 8, "batch": 4}
 
 
-def objective(generator: nn.Module, discriminator: nn.Module, **settings) -> StyleGAN2Objective:
-    given = {
-        "r1_weight": 2.0,
-        "r1_interval": 4,
-        "path_length_weight": 3.0,
-        "path_length_interval": 2,
-        "style_mixing": 0.9,
-        "augmentation": DiffAugment(()),
-        "lecam": LeCam(0.0),
-    }
-    return StyleGAN2Objective(generator, discriminator, **(given | settings))
+def objective(generator: nn.Module, discriminator: nn.Module, **settings) -> Objective:
+    given = {"r1_gamma": 2.0, "r1_interval": 4, "path_length_weight": 3.0, "path_length_interval": 2}
+    return make_recipe("stylegan2", **(SMALL | given | settings)).build_objective(generator, discriminator)
 
 
 def make_networks() -> tuple[Generator, Discriminator]:
     torch.manual_seed(0)
-    small = {"channel_base": 512, "channel_max": 8, "w_dim": 8}
-    return Generator(32, z_dim=8, **small), Discriminator(32, **small)
+    recipe = make_recipe("stylegan2", **SMALL)
+    return recipe.build_generator(32, 0), recipe.build_discriminator(32, 0)
 
 
 class Linear(nn.Module):
@@ -98,13 +90,14 @@ def test_phases_follow_the_weights():
     generator, discriminator = make_networks()
     names = [phase.name for phase in objective(generator, discriminator).phases()]
     assert names == ["generator", "path_length", "discriminator", "r1"]
-    bare = objective(generator, discriminator, r1_weight=0.0, path_length_weight=0.0)
+    bare = objective(generator, discriminator, r1_gamma=0.0, path_length_weight=0.0)
     assert [phase.name for phase in bare.phases()] == ["generator", "discriminator"]
 
 
 def test_style_mixing_of_zero_keeps_one_style_and_one_mixes():
     generator, discriminator = make_networks()
-    plain = objective(generator, discriminator, style_mixing=0.0)._styles(Draws(0, "s", 0, CPU), 6, None)
+    batch = Batch(torch.zeros(6, 1, 32, 32), None, None, Draws(0, "s", 0, CPU))
+    plain = objective(generator, discriminator, style_mixing=0.0)._styles(batch, 6, None)
     assert (plain == plain[:, :1]).all()
-    mixed = objective(generator, discriminator, style_mixing=1.0)._styles(Draws(0, "s", 0, CPU), 6, None)
+    mixed = objective(generator, discriminator, style_mixing=1.0)._styles(batch, 6, None)
     assert not any((style == style[:1]).all() for style in mixed)

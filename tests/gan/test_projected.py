@@ -8,25 +8,23 @@ from torch import Tensor, nn
 
 from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
+from sonosynth.core.errors import RecipeError
 from sonosynth.gan.base import Batch
-from sonosynth.gan.lecam import LeCam
 from sonosynth.gan.networks.blocks import SpectralConv2d
-from sonosynth.gan.projected.losses import ProjectedObjective
-from sonosynth.gan.projected.networks import (
-    FeatureProjection,
-    ProjectedDiscriminator,
-    ProjectedGenerator,
-)
+from sonosynth.gan.projected.networks import FeatureProjection, ProjectedDiscriminator
+from sonosynth.gan.registry import make_recipe
 
 CPU = torch.device("cpu")
-POLICY = ("brightness", "contrast", "translation", "cutout")
-OFF = LeCam(0.0)
+
+
+def narrow(**settings):
+    return make_recipe("projected", **({"z_dim": 16, "ngf": 8, "ndf": 8, "feature_px": 128} | settings))
 
 
 def make_networks(size: int = 32, n_classes: int = 0, seed: int = 0, **settings):
     torch.manual_seed(seed)
-    generator = ProjectedGenerator(size, n_classes, z_dim=16, ngf=8, **settings)
-    return generator, ProjectedDiscriminator(size, n_classes, ndf=8, feature_px=128)
+    recipe = narrow(**settings)
+    return recipe.build_generator(size, n_classes), recipe.build_discriminator(size, n_classes)
 
 
 def batch(step: int, n: int = 4, size: int = 32, n_classes: int = 0) -> Batch:
@@ -70,13 +68,13 @@ def test_generator_has_the_published_number_of_parameters():
         16 * widths[small] * widths[large] + widths[large] ** 2 for small, large in ((4, 64), (8, 128), (16, 256))
     )
     with torch.device("meta"):
-        generator = ProjectedGenerator(256)
+        generator = make_recipe("projected").build_generator(256, 0)
     assert sum(p.numel() for p in generator.parameters()) == start + blocks + gates + 9 * 64 + 1
 
 
 def test_the_discriminator_has_only_trained_parameters_wherever_it_is_built():
     with torch.device("meta"):
-        counted = ProjectedDiscriminator(64)
+        counted = make_recipe("projected").build_discriminator(64, 0)
     widths = [[64, 64, 128, 256, 512], [64, 128, 256, 512], [128, 256, 512], [256, 512]]
     blocks = sum(16 * i * o + 2 * o for scale in widths for i, o in pairwise(scale))
     assert sum(p.numel() for p in counted.parameters()) == blocks + 4 * 16 * 512
@@ -84,7 +82,7 @@ def test_the_discriminator_has_only_trained_parameters_wherever_it_is_built():
 
 @pytest.mark.parametrize("feature_px", [128, 160, 224])
 def test_every_scale_ends_at_four_logits_a_side(feature_px):
-    discriminator = ProjectedDiscriminator(32, ndf=4, feature_px=feature_px)
+    discriminator = narrow(ndf=4, feature_px=feature_px).build_discriminator(32, 0)
     with torch.no_grad():
         maps = discriminator.features(torch.zeros(1, 1, feature_px, feature_px))
         logits = [judge(x, None) for judge, x in zip(discriminator.scales, maps, strict=True)]
@@ -92,10 +90,10 @@ def test_every_scale_ends_at_four_logits_a_side(feature_px):
     assert [x.shape for x in logits] == [(1, 16)] * 4
 
 
-@pytest.mark.parametrize("feature_px", [96, 200])
-def test_sides_that_the_frozen_network_cannot_take_are_refused(feature_px):
-    with pytest.raises(ValueError, match=f"multiple of 32 of at least 128, not {feature_px}"):
-        ProjectedDiscriminator(64, feature_px=feature_px)
+@pytest.mark.parametrize(("feature_px", "wanted"), [(96, "greater than or equal to 128"), (200, "a multiple of 32")])
+def test_sides_that_the_frozen_network_cannot_take_are_refused(feature_px, wanted):
+    with pytest.raises(RecipeError, match=f"'feature_px' = {feature_px}: Input should be {wanted}"):
+        narrow(feature_px=feature_px)
 
 
 class Given(nn.Module):
@@ -137,7 +135,7 @@ def test_the_backbone_sees_pixels_normalised_as_it_was_trained():
 @pytest.mark.long
 def test_low_precision_keeps_logits_and_the_gradient_of_images(smooth_images):
     torch.manual_seed(0)
-    discriminator = ProjectedDiscriminator(64, ndf=32, feature_px=128).eval()
+    discriminator = narrow(ndf=32).build_discriminator(64, 0).eval()
     logits, gradients = [], []
     for low_precision in (False, True):
         images = smooth_images.clone().requires_grad_()
@@ -159,7 +157,7 @@ class Game:
     def __init__(self, seed: int, n_classes: int = 0, **settings):
         self.n_classes = n_classes
         self.generator, self.discriminator = make_networks(n_classes=n_classes, seed=seed, **settings)
-        self.objective = ProjectedObjective(self.generator, self.discriminator, augmentation=POLICY, lecam=OFF)
+        self.objective = narrow().build_objective(self.generator, self.discriminator)
         both = {"generator": self.generator, "discriminator": self.discriminator}
         self.optimizers = {k: torch.optim.Adam(v.parameters(), lr=2e-3, betas=(0.0, 0.99)) for k, v in both.items()}
 
@@ -227,7 +225,7 @@ def test_a_game_restored_into_other_players_goes_on_exactly(n_classes, lite):
 def test_generator_loss_passes_the_frozen_network_and_spares_the_discriminator():
     generator, discriminator = make_networks()
     discriminator.requires_grad_(False)
-    loss, _ = ProjectedObjective(generator, discriminator, augmentation=POLICY, lecam=OFF).generator_loss(batch(0))
+    loss, _ = narrow().build_objective(generator, discriminator).generator_loss(batch(0))
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in generator.parameters())
     assert all(p.grad is None for p in discriminator.parameters())
@@ -279,7 +277,7 @@ class Mean(nn.Module):
 
 def test_losses_are_the_hinge_losses():
     generator, _ = make_networks()
-    game = ProjectedObjective(generator.eval(), Mean(), augmentation=(), lecam=OFF)
+    game = narrow(diffaugment=()).build_objective(generator.eval(), Mean())
     real = torch.tensor([-0.5, 0.5, 1.5, 3.0])[:, None, None, None].expand(4, 1, 32, 32)
     loss, statistics = game.discriminator_loss(Batch(real, None, None, Draws(0, "d", 0, CPU)))
     fake = game.discriminator.judged[0].mean(dim=(1, 2, 3))
@@ -291,7 +289,7 @@ def test_losses_are_the_hinge_losses():
 
 def test_real_and_generated_images_are_augmented_and_keep_their_labels():
     generator, _ = make_networks(n_classes=4)
-    game = ProjectedObjective(generator, Mean(), augmentation=("brightness",), lecam=OFF)
+    game = narrow(diffaugment=("brightness",)).build_objective(generator, Mean())
     real = torch.zeros(3, 1, 32, 32)
     real_labels, fake_labels = torch.tensor([0, 0, 0]), torch.tensor([3, 3, 3])
     _, statistics = game.discriminator_loss(Batch(real, real_labels, fake_labels, Draws(0, "d", 0, CPU)))

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from sonosynth.core.draws import Draws
 from sonosynth.gan.base import Batch
-from sonosynth.gan.lecam import LeCam
-from sonosynth.gan.r3gan.losses import R3GANObjective
-from sonosynth.gan.r3gan.networks import GAIN, Discriminator, Generator, ResidualBlock, stage_widths
+from sonosynth.gan.networks.layers import stage_widths
+from sonosynth.gan.r3gan.networks import GAIN, Discriminator, Generator, ResidualBlock
+from sonosynth.gan.recipe import Objective
 from sonosynth.gan.registry import make_recipe
 
 CPU = torch.device("cpu")
-NARROW = {"channel_base": 512, "channel_max": 32}
+NARROW = make_recipe("r3gan", channel_base=512, channel_max=32, z_dim=8, gamma=3.0, diffaugment=())
 
 
 def test_widths_are_the_authors():
@@ -28,7 +28,7 @@ def test_widths_are_the_authors():
 @pytest.mark.parametrize("n_classes", [0, 3])
 @pytest.mark.parametrize("size", [32, 64, 256])
 def test_networks_fit_every_size_and_all_that_is_trained_gets_a_gradient(size, n_classes):
-    generator, discriminator = Generator(size, n_classes, z_dim=8, **NARROW), Discriminator(size, n_classes, **NARROW)
+    generator, discriminator = Generator(size, n_classes, NARROW), Discriminator(size, n_classes, NARROW)
     for network in (generator, discriminator):
         for block in (module for module in network.modules() if isinstance(module, ResidualBlock)):
             nn.init.normal_(block.contract.weight, std=0.1)  # which is zero at first, and hides what comes before it
@@ -56,7 +56,7 @@ def test_a_block_begins_as_the_identity_and_computes_its_definition():
 
 
 def test_the_class_moves_images_and_logits():
-    generator, discriminator = Generator(32, 2, z_dim=8, **NARROW), Discriminator(32, 2, **NARROW)
+    generator, discriminator = Generator(32, 2, NARROW), Discriminator(32, 2, NARROW)
     z, noise = torch.randn(1, 8).expand(2, -1), torch.empty(2, 0)
     first, second = generator(z, torch.tensor([0, 1]), noise)
     assert not torch.allclose(first, second)
@@ -77,10 +77,9 @@ class Quadratic(nn.Module):
         return score if labels is None else score + labels
 
 
-def objective(discriminator: nn.Module, n_classes: int = 0, gamma: float = 3.0) -> R3GANObjective:
+def objective(discriminator: nn.Module, n_classes: int = 0) -> Objective:
     torch.manual_seed(1)
-    generator = Generator(32, n_classes, z_dim=8, **NARROW)
-    return R3GANObjective(generator, discriminator, gamma=gamma, augmentation=(), lecam=LeCam(0.0))
+    return NARROW.build_objective(Generator(32, n_classes, NARROW), discriminator)
 
 
 def test_the_loss_pairs_real_and_generated_images_and_penalises_both_gradients():

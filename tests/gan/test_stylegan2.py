@@ -17,6 +17,10 @@ from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.stylegan2.networks import Discriminator, Generator
 
 
+def narrow(**settings):
+    return make_recipe("stylegan2", **({"channel_base": 512, "channel_max": 16, "z_dim": 16, "w_dim": 16} | settings))
+
+
 @pytest.mark.parametrize(
     ("size", "channel_base", "generator", "discriminator"),
     [
@@ -108,8 +112,8 @@ def test_minibatch_deviation_is_zero_for_equal_images_in_contiguous_groups():
 @pytest.mark.parametrize("n_classes", [0, 3])
 def test_players_run_forwards_and_backwards_in_both_precisions(n_classes):
     torch.manual_seed(0)
-    generator = Generator(32, n_classes, channel_base=512, channel_max=32, z_dim=16, w_dim=16)
-    discriminator = Discriminator(32, n_classes, channel_base=512, channel_max=32, w_dim=16)
+    recipe = narrow(channel_max=32)
+    generator, discriminator = Generator(32, n_classes, recipe), Discriminator(32, n_classes, recipe)
     z, noise = torch.randn(8, 16), torch.randn(8, generator.noise_length)
     labels = torch.arange(8) % 3 if n_classes else None
     logits = {}
@@ -128,7 +132,7 @@ def test_players_run_forwards_and_backwards_in_both_precisions(n_classes):
 
 def test_truncation_moves_styles_towards_their_mean():
     torch.manual_seed(0)
-    generator = Generator(32, channel_base=512, channel_max=16, z_dim=16, w_dim=16)
+    generator = Generator(32, 0, narrow())
     generator.mapping.update_mean(generator.styles(torch.randn(64, 16), None), decay=0.0)
     z, noise = torch.randn(4, 16), torch.randn(1, generator.noise_length).expand(4, -1)
     full, none = generator(z, None, noise), generator(z, None, noise, truncation=0.0)
@@ -137,7 +141,7 @@ def test_truncation_moves_styles_towards_their_mean():
 
 def test_the_mean_style_begins_with_the_first_batch():
     torch.manual_seed(0)
-    mapping = Generator(32, channel_base=512, channel_max=16, z_dim=16, w_dim=16).mapping
+    mapping = Generator(32, 0, narrow()).mapping
     first, second = torch.randn(2, 8, 16) + 3
     mapping.update_mean(first)
     torch.testing.assert_close(mapping.w_mean, first.mean(dim=0))
@@ -146,5 +150,5 @@ def test_the_mean_style_begins_with_the_first_batch():
 
 
 def test_noise_length_counts_one_value_a_pixel_of_every_layer():
-    assert Generator(32, channel_base=512).noise_length == 16 + 2 * (64 + 256 + 1024)
-    assert math.log2(Generator(64, channel_base=512).resolutions[-1]) == 6
+    assert Generator(32, 0, narrow()).noise_length == 16 + 2 * (64 + 256 + 1024)
+    assert math.log2(Generator(64, 0, narrow()).resolutions[-1]) == 6

@@ -1,4 +1,4 @@
-"""What a family gives to the training loop: a generator, a discriminator, and the phases of a training step."""
+"""What networks and losses work on: the interface of generators, a batch, and a phase of a training step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from sonosynth.core.draws import Draws
-from sonosynth.gan.lecam import LeCam
 
 
 class GeneratorNetwork(nn.Module, ABC):
@@ -71,54 +70,3 @@ class Phase:
     network: Literal["generator", "discriminator"]
     interval: int
     loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
-
-
-class Objective(ABC):
-    """The losses of a family: the phases of a step, and what they keep between steps.
-
-    Args:
-        generator: the network that makes images.
-        discriminator: the network that tells them from real ones.
-        lecam: regularisation of the discriminator; see `LeCam`.
-
-    Attributes:
-        compilable: the names of the methods that `torch.compile` may replace. They take and return tensors, draw
-            nothing, and what they return is not differentiated twice.
-    """
-
-    compilable: tuple[str, ...] = ()
-
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, lecam: LeCam):
-        self.generator, self.discriminator, self.lecam = generator, discriminator, lecam
-
-    @abstractmethod
-    def phases(self) -> list[Phase]:
-        """Return the phases of a step, in the order in which they run."""
-
-    @abstractmethod
-    def discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Return the discriminator's float32 outputs ``[N, ...]`` on images as they are, without augmentation.
-
-        `images` are float32 ``[N, 1, H, W]`` in [-1, 1]; `labels` int64 ``[N]``, or None in an unconditional GAN.
-        """
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what a resumed run needs besides the networks."""
-        return self.lecam.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        self.lecam.load_state_dict(state)
-
-
-def discriminator_statistics(loss: Tensor, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """Return what every discriminator logs of its loss and of its logits ``[N, ...]`` on real and generated images.
-
-    `loss` is the adversarial one; what regularises the discriminator is logged by itself.
-    """
-    return {
-        "loss_d": loss.detach(),
-        "logit_real": real.detach().mean(),
-        "logit_fake": fake.detach().mean(),
-        "sign_real": real.detach().sign().mean(),
-    }

@@ -39,15 +39,12 @@ class LeCam:
         """
         if not self.weight:
             return loss, {}
-        average_real, average_fake = self._update(real.detach(), fake.detach())
+        with torch.no_grad():
+            latest = distributed.mean(torch.stack([real.mean(), fake.mean(), torch.ones_like(self._averages[2])]))
+            self._averages.lerp_(latest, 1 - self.decay)
+            average_real, average_fake = self._averages[:2] / self._averages[2]
         penalty = F.relu(real - average_fake).square().mean() + F.relu(average_real - fake).square().mean()
         return loss + self.weight * penalty, {"lecam": penalty.detach()}
-
-    def _update(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        latest = distributed.mean(torch.stack([real.mean(), fake.mean(), torch.ones_like(self._averages[2])]))
-        self._averages.lerp_(latest, 1 - self.decay)
-        average_real, average_fake = self._averages[:2] / self._averages[2]
-        return average_real, average_fake
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a copy of the averages, or nothing where the weight is 0."""

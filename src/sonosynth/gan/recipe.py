@@ -1,4 +1,4 @@
-"""What every family of generators has in common: the base class of recipes, and how a setting is declared."""
+"""What every family of generators has in common: the base classes of its settings and of its losses."""
 
 import json
 from abc import ABC, abstractmethod
@@ -6,13 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sonosynth.core.device import autocast
 from sonosynth.core.errors import RecipeError
 from sonosynth.core.text import did_you_mean
 from sonosynth.gan.augment.diffaugment import OPERATIONS
-from sonosynth.gan.base import GeneratorNetwork, Objective
+from sonosynth.gan.base import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.lecam import LeCam
 
 COMPILE_KIMG = 30.0  # compiling StyleGAN2 takes three minutes on two cores and saves eleven seconds a kimg
@@ -30,22 +31,37 @@ def setting(default: Any, source: str, meaning: str | None = None, **limits: Any
     return Field(default, description=meaning, json_schema_extra={"source": source}, **limits)
 
 
-def _on_or_off(value: Any) -> Any:
-    """Undo what YAML makes of the words on and off."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return value
-
-
 Decay = Annotated[float, Field(ge=0, lt=1)]
 """What a moving average keeps in a step."""
-Compile = Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)]
+Compile = Annotated[
+    Literal["auto", "on", "off"],
+    BeforeValidator(lambda value: ("off", "on")[value] if isinstance(value, bool) else value),  # as YAML reads them
+]
+
+
+def _known_operations(policy: tuple[str, ...]) -> tuple[str, ...]:
+    for name in policy:
+        if name not in OPERATIONS:
+            raise ValueError(f"unknown operation '{name}'{did_you_mean(name, list(OPERATIONS))}")
+    return policy
+
+
+DiffAugmentPolicy = Annotated[tuple[str, ...], AfterValidator(_known_operations)]
+"""Operations of DiffAugment, in the order in which they are applied."""
 
 
 class Recipe(BaseModel, ABC):
     """Settings that every family of generators has, and what a family builds from them.
 
-    `papers` are those that sources of settings name, by the short name; a family gives those of its own settings.
+    A family adds settings of its own, and names three classes. Each takes the recipe: networks are made by
+    ``(size, n_classes, recipe)``, where `n_classes` is 0 for an unconditional one, losses by
+    ``(recipe, generator, discriminator)``.
+
+    Attributes:
+        papers: those that sources of settings name, by the short name; a family gives those of its own settings.
+        generator_class: a `GeneratorNetwork`.
+        discriminator_class: a module that takes what `objective_class` gives it.
+        objective_class: an `Objective`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -60,6 +76,10 @@ class Recipe(BaseModel, ABC):
         "Zhao 2020": "Zhao, Liu, Lin, Zhu, Han: Differentiable Augmentation for Data-Efficient GAN Training. "
         "NeurIPS 2020",
     }
+
+    generator_class: ClassVar[type[Any]]
+    discriminator_class: ClassVar[type[Any]]
+    objective_class: ClassVar[type[Any]]
 
     name: str
     family: str
@@ -149,26 +169,22 @@ class Recipe(BaseModel, ABC):
         """Return the recipe with all that depends on the length of a run, `kimg`, written out."""
         return self
 
-    @abstractmethod
     def build_generator(self, size: int, n_classes: int) -> GeneratorNetwork:
         """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
+        return self.generator_class(size, n_classes, self)  # type: ignore[no-any-return]
 
-    @abstractmethod
     def build_discriminator(self, size: int, n_classes: int) -> nn.Module:
         """Return a freshly initialised discriminator."""
+        return self.discriminator_class(size, n_classes, self)  # type: ignore[no-any-return]
 
-    @abstractmethod
-    def build_objective(self, generator: Any, discriminator: Any) -> Objective:
+    def build_objective(self, generator: GeneratorNetwork, discriminator: nn.Module) -> "Objective":
         """Return the losses of both networks."""
+        return self.objective_class(self, generator, discriminator)  # type: ignore[no-any-return]
 
-    def build_optimizers(self, generator: Any, discriminator: Any) -> tuple[Optimizer, Optimizer]:
+    def build_optimizers(self, generator: GeneratorNetwork, discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
         """Return an optimiser for the generator and one for the discriminator: Adam, unless a family overrides it."""
         rate, betas = self.learning_rate, self.adam_betas
         return adam(generator, rate, betas), adam(discriminator, rate, betas)
-
-    def build_lecam(self, generator: nn.Module) -> LeCam:
-        """Return the LeCam regularisation that the settings ask for, on the device of `generator`."""
-        return LeCam(self.lecam_weight, self.lecam_decay, next(generator.parameters()).device)
 
     def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
         """Return the numbers of trained parameters of generator and discriminator."""
@@ -183,12 +199,81 @@ def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -
     return torch.optim.Adam(trained, lr=learning_rate, betas=betas, eps=1e-8, fused=True)
 
 
-def _known_operations(policy: tuple[str, ...]) -> tuple[str, ...]:
-    for name in policy:
-        if name not in OPERATIONS:
-            raise ValueError(f"unknown operation '{name}'{did_you_mean(name, list(OPERATIONS))}")
-    return policy
+class Objective(ABC):
+    """The losses of a family: the phases of a step, and what they keep between steps.
 
+    Attributes:
+        recipe: the settings.
+        generator: the network that makes images.
+        discriminator: the network that tells them from real ones.
+        device: of both networks.
+        lecam: regularisation of the discriminator; see `LeCam`.
+        compilable: the names of the methods that `torch.compile` may replace. They take and return tensors, draw
+            nothing, and what they return is not differentiated twice.
+    """
 
-DiffAugmentPolicy = Annotated[tuple[str, ...], AfterValidator(_known_operations)]
-"""Operations of DiffAugment, in the order in which they are applied."""
+    generator: GeneratorNetwork
+    compilable: tuple[str, ...] = ()
+
+    def __init__(self, recipe: Recipe, generator: GeneratorNetwork, discriminator: nn.Module):
+        self.recipe, self.generator, self.discriminator = recipe, generator, discriminator
+        self.device = next(generator.parameters()).device
+        self.lecam = LeCam(recipe.lecam_weight, recipe.lecam_decay, self.device)
+
+    def phases(self) -> list[Phase]:
+        """Return the phases of a step, in the order in which they run."""
+        return [
+            Phase("generator", "generator", 1, self.generator_loss),
+            Phase("discriminator", "discriminator", 1, self.discriminator_loss),
+        ]
+
+    @abstractmethod
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar that the generator minimises, and detached statistics to log."""
+
+    @abstractmethod
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the scalar that the discriminator minimises, and detached statistics to log."""
+
+    def discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Return the discriminator's float32 outputs ``[N, ...]`` on images as they are, without augmentation.
+
+        `images` are float32 ``[N, 1, H, W]`` in [-1, 1]; `labels` int64 ``[N]``, or None in an unconditional GAN.
+        """
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, labels)
+        return logits
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs besides the networks."""
+        return self.lecam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        self.lecam.load_state_dict(state)
+
+    def _latents(self, n: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Draw latents ``[n, z_dim]`` and noise ``[n, noise_length]``."""
+        return batch.draws.normal(n, self.generator.z_dim), batch.draws.normal(n, self.generator.noise_length)
+
+    def _synthesise(self, z: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        """Return generated images ``[N, 1, H, W]``."""
+        with autocast(z.device):
+            images: Tensor = self.generator(z, labels, noise)
+        return images
+
+    def _regularised(
+        self, loss: Tensor, real: Tensor, fake: Tensor, **more: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the adversarial `loss` of the discriminator with the penalty of LeCam, and what is logged of both.
+
+        `real` and `fake` are logits ``[N, ...]``; `more` is logged too.
+        """
+        statistics = {
+            "loss_d": loss.detach(),
+            "logit_real": real.detach().mean(),
+            "logit_fake": fake.detach().mean(),
+            "sign_real": real.detach().sign().mean(),
+        }
+        loss, penalty = self.lecam(loss, real, fake)
+        return loss, statistics | more | penalty

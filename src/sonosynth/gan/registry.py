@@ -38,7 +38,7 @@ def register_gan(recipe: Recipe) -> None:
     _families[recipe.family] = type(recipe)
 
 
-def list_gans() -> list[str]:
+def list_gans() -> tuple[str, ...]:
     """Return the names of all recipes.
 
     Example:
@@ -46,7 +46,7 @@ def list_gans() -> list[str]:
         True
     """
     _load_families()
-    return list(_recipes)
+    return tuple(_recipes)
 
 
 def families() -> dict[str, type[Recipe]]:

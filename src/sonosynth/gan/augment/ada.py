@@ -313,8 +313,12 @@ class AdaController:
         return self._state["p"]
 
     @torch.no_grad()
-    def update(self, logits_real: Tensor) -> None:
-        """Take in the discriminator's logits ``[N]`` of augmented real images, once a step; adjust p when it is due."""
+    def update(self, logits_real: Tensor) -> dict[str, Tensor]:
+        """Take in the discriminator's logits ``[N]`` of augmented real images, once a step; adjust p when it is due.
+
+        Returns:
+            What is logged: p, and the mean sign r_t of this step.
+        """
         state = self._state
         count = logits_real.numel() * distributed.rank_slice().count
         state["sign_sum"].add_(distributed.mean(logits_real.sign().mean(dtype=torch.float64)) * count)
@@ -325,6 +329,7 @@ class AdaController:
         state["p"].add_(due * direction * self.increment).clamp_(0, 1)
         for name in ("sign_sum", "sign_count", "updates"):
             state[name].mul_(~due)
+        return {"augment_p": self.p.clone(), "r_t": logits_real.sign().mean()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return copies of p and of the statistics since the last adjustment."""
@@ -334,27 +339,3 @@ class AdaController:
         """Restore what `state_dict` returned."""
         for name, value in self._state.items():
             value.copy_(state[name])
-
-
-class AdaptiveAugmentation:
-    """`ada_augment` with a probability that a controller adapts to the discriminator's logits on real images."""
-
-    def __init__(self, policy: AdaPolicy, controller: AdaController):
-        self.policy, self.controller = policy, controller
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """Return augmented images ``[N, 1, H, W]``."""
-        return ada_augment(images, self.controller.p, self.policy, draws)
-
-    def observe(self, real_logits: Tensor) -> dict[str, Tensor]:
-        """Adapt p to the logits ``[N]``, and return it with the mean sign r_t of this step."""
-        self.controller.update(real_logits)
-        return {"augment_p": self.controller.p.clone(), "r_t": real_logits.sign().mean()}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the state of the controller."""
-        return self.controller.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        self.controller.load_state_dict(state)

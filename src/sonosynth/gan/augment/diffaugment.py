@@ -3,7 +3,6 @@ Data-Efficient GAN Training, NeurIPS 2020), for one channel: brightness and cont
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -75,41 +74,3 @@ def diffaugment(x: Tensor, policy: tuple[str, ...], draws: Draws) -> Tensor:
     for name in policy:
         x = OPERATIONS[name](x, draws)
     return x
-
-
-class Augmentation(Protocol):
-    """What an objective does to every image that a discriminator sees, real or generated."""
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """Return augmented images ``[N, 1, H, W]``."""
-
-    def observe(self, real_logits: Tensor) -> dict[str, Tensor]:
-        """Adapt to the discriminator's logits ``[N]`` on real images; return statistics to log."""
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what a resumed run needs."""
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-
-
-class DiffAugment:
-    """`diffaugment` with a fixed policy; an empty one leaves images alone."""
-
-    def __init__(self, policy: tuple[str, ...]):
-        self.policy = policy
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """Return augmented images ``[N, 1, H, W]``."""
-        return diffaugment(images, self.policy, draws)
-
-    def observe(self, real_logits: Tensor) -> dict[str, Tensor]:
-        """Return nothing: the policy does not adapt."""
-        return {}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return nothing: there is no state."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore nothing."""

@@ -29,6 +29,7 @@ from sonosynth.gan.networks.blocks import (
     scaled,
 )
 from sonosynth.gan.networks.layers import LeakyReLU, leaky_relu
+from sonosynth.gan.recipe import Recipe, setting
 
 # Feature maps of the discriminator at a resolution, as multiples of its width setting.
 DISCRIMINATOR_WIDTHS = {8: 8, 16: 4, 32: 2, 64: 1, 128: 0.5, 256: 0.25}
@@ -36,6 +37,14 @@ SMALL_WIDTHS = {8: 4, 16: 2, 32: 1, 64: 0.5}  # of the branch that sees the smal
 DECODER_WIDTHS = {16: 2, 32: 1, 64: 1, 128: 0.5}
 
 NOISY = (8, 32, 128, 512)  # resolutions of the generator with two convolutions, each followed by noise
+
+
+class NetworkSettings(Recipe):
+    """The settings that the networks are built from."""
+
+    z_dim: int = setting(256, "Liu 2021, authors' default", "length of the latent z", ge=1)
+    ngf: int = setting(64, "Liu 2021, authors' default", "width of the generator", ge=4, multiple_of=4)
+    ndf: int = setting(64, "Liu 2021, authors' default", "width of the discriminator", ge=4, multiple_of=4)
 
 
 def small_size(size: int) -> int:
@@ -63,18 +72,15 @@ class FastGANGenerator(GeneratorNetwork):
     Of a conditional generator, a learned vector of the class is added to the latent; the paper has no classes.
     Batch normalisation uses the statistics of the batch in training mode and running ones in evaluation mode.
 
-    Args:
-        size: image side in pixels, a power of two from 32 to 512.
-        n_classes: classes of a conditional generator, 0 for an unconditional one.
-        z_dim: length of the latent.
-        ngf: width, feature maps at 128 px; a multiple of 4.
+    `size` is a power of two from 32 to 512.
     """
 
-    def __init__(self, size: int, n_classes: int = 0, *, z_dim: int = 256, ngf: int = 64):
+    def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
-        self.size, self.z_dim = size, z_dim
+        self.size = size
+        self.z_dim = z_dim = recipe.z_dim
         self.resolutions = powers(8, size)
-        widths = scaled(GENERATOR_WIDTHS, ngf)
+        widths = scaled(GENERATOR_WIDTHS, recipe.ngf)
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
         if self.embed is not None:
             # As long as the latents themselves, the class drowns them: all images of a class become one.
@@ -119,11 +125,7 @@ class FastGANGenerator(GeneratorNetwork):
     def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
         """Return float32 images ``[N, 1, size, size]``, linear in the last features, so a little beyond [-1, 1] too.
 
-        Args:
-            z: standard normal latents ``[N, z_dim]``.
-            labels: classes, int64 ``[N]``; None for an unconditional generator.
-            noise: standard normal ``[N, noise_length]``.
-            truncation: ψ in [0, 1], a factor of z: there is no mapping network, and 0 is the mean of the latents.
+        `truncation` is a factor of z: there is no mapping network, and 0 is the mean of the latents.
         """
         return self.both_sizes(z, labels, noise, truncation)[0]
 
@@ -176,14 +178,12 @@ class Features(NamedTuple):
 class FastGANDiscriminator(nn.Module):
     """Judge of an image and its small version, and encoder of real images for three decoders (section 3.2).
 
-    Args:
-        size: image side in pixels, a power of two from 32 to 512.
-        n_classes: classes of a conditional discriminator, 0 for an unconditional one.
-        ndf: width, feature maps at 64 px; a multiple of 4.
+    `size` is a power of two from 32 to 512.
     """
 
-    def __init__(self, size: int, n_classes: int = 0, *, ndf: int = 64):
+    def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
+        ndf = recipe.ndf
         widths, small_widths = scaled(DISCRIMINATOR_WIDTHS, ndf), scaled(SMALL_WIDTHS, ndf)
         top, side = min(256, size), small_size(size)
         kernel, stride = (3, 1) if size == top else (4, 2)

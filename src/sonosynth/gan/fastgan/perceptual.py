@@ -1,8 +1,5 @@
 """How far a reconstruction is from its target: what FastGAN's discriminator learns to encode by."""
 
-from collections.abc import Callable
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,26 +7,17 @@ from torch import Tensor
 from sonosynth.features.efficientnet import load_backbone
 from sonosynth.gan.networks.layers import full_precision
 
-PerceptualDistance = Callable[[Tensor, Tensor], Tensor]
-"""Called as ``distance(images, target)`` with images ``[N, 1, h, w]`` in [-1, 1]; returns the mean over the batch."""
 
+class FrozenFeatureDistance:
+    """Distance of two batches of images in features of EfficientNet-Lite0, which stands for LPIPS of the authors.
 
-def perceptual_distance(name: Literal["efficientnet-lite0", "l1"], device: torch.device) -> PerceptualDistance:
-    """Return a distance of two batches of images, which stands for LPIPS (Zhang et al. 2018) of the authors.
-
-    ``efficientnet-lite0`` compares features of a frozen network at strides 4, 8 and 16 as LPIPS does, without weights
+    It compares features of the frozen network at strides 4, 8 and 16 as LPIPS does (Zhang et al. 2018), without weights
     learned from people's judgements: each position's features are scaled to unit length, and squared differences are
     summed over channels and averaged over positions and strides. It is not the network of the Fréchet distance.
-    ``l1`` needs no network: mean absolute differences at full, half and quarter size, averaged.
 
     Raises:
         FeatureError: weights that are missing or damaged.
     """
-    return l1_pyramid if name == "l1" else FrozenFeatureDistance(device)
-
-
-class FrozenFeatureDistance:
-    """The distance ``efficientnet-lite0`` of `perceptual_distance`."""
 
     def __init__(self, device: torch.device):
         network, backbone = load_backbone()
@@ -55,6 +43,6 @@ class FrozenFeatureDistance:
 
 
 def l1_pyramid(images: Tensor, target: Tensor) -> Tensor:
-    """Return the distance ``l1`` of `perceptual_distance`."""
+    """Return the mean absolute difference of images ``[N, 1, h, w]`` at full, half and quarter size, averaged."""
     difference = images - target
     return torch.stack([F.avg_pool2d(difference, k).abs().mean() for k in (1, 2, 4)]).mean()

@@ -1,15 +1,104 @@
-"""The settings of FastGAN and its registered recipes."""
+"""FastGAN: hinge loss (Lim & Ye, Geometric GAN, 2017), reconstruction by the discriminator, and its settings."""
 
 from typing import ClassVar, Literal
 
-from sonosynth.gan.fastgan.losses import FastGANObjective
-from sonosynth.gan.fastgan.networks import FastGANDiscriminator, FastGANGenerator
-from sonosynth.gan.fastgan.perceptual import perceptual_distance
-from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Recipe, setting
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sonosynth.core.device import autocast
+from sonosynth.gan.augment.diffaugment import diffaugment
+from sonosynth.gan.base import Batch, Phase
+from sonosynth.gan.fastgan.networks import (
+    FastGANDiscriminator,
+    FastGANGenerator,
+    NetworkSettings,
+    cut_quadrant,
+    shrink,
+    small_size,
+)
+from sonosynth.gan.fastgan.perceptual import FrozenFeatureDistance, l1_pyramid
+from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Objective, setting
 from sonosynth.gan.registry import register_gan
 
 
-class FastGANRecipe(Recipe):
+class FastGANObjective(Objective):
+    """Hinge loss of both networks, and reconstruction of real images by the discriminator (section 3.2).
+
+    What spectral and batch normalisation keep between steps is in the buffers of the networks.
+    """
+
+    recipe: "FastGANRecipe"
+    generator: FastGANGenerator
+    discriminator: FastGANDiscriminator
+    compilable = ("_both_sizes", "_discriminate", "_examine", "_reconstruction")
+
+    def __init__(self, recipe: "FastGANRecipe", generator: FastGANGenerator, discriminator: FastGANDiscriminator):
+        super().__init__(recipe, generator, discriminator)
+        self.perceptual = l1_pyramid if recipe.perceptual == "l1" else FrozenFeatureDistance(self.device)
+
+    def phases(self) -> list[Phase]:
+        """Return the phases of a step, in the order in which they run."""
+        return super().phases()[::-1]
+
+    def discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Return logits ``[N, 50]`` of images ``[N, 1, H, W]`` as they are, by the batch's statistics."""
+        return self._discriminate(images, shrink(images, small_size(self.generator.size)), labels)
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hinge loss ``relu(1 - D(x)) + relu(1 + D(G(z)))`` plus the reconstruction of augmented real images."""
+        side = small_size(self.generator.size)
+        real = diffaugment(batch.real, self.recipe.diffaugment, batch.draws)
+        real_small = shrink(real, side)
+        quadrant = batch.draws.integers(0, 4, len(real))
+        with torch.no_grad():
+            fake, fake_small = self._generate(batch)
+        # One pass each: batch normalisation must not mix real and generated images.
+        real_logits, decoded = self._examine(real, real_small, batch.real_labels, quadrant)
+        fake_logits = self._discriminate(fake, fake_small, batch.fake_labels)
+        target = torch.cat([real_small, real_small, shrink(cut_quadrant(real, quadrant), side)])
+        reconstruction = self._reconstruction(decoded, target)
+        loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+        loss, statistics = self._regularised(loss, real_logits, fake_logits)
+        statistics["reconstruction"] = reconstruction.detach()
+        return loss + self.recipe.reconstruction_weight * reconstruction, statistics
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return ``-D(G(z))``."""
+        fake, fake_small = self._generate(batch)
+        loss = -self._discriminate(fake, fake_small, batch.fake_labels).mean()
+        return loss, {"loss_g": loss.detach()}
+
+    def _both_sizes(self, z: Tensor, labels: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
+        with autocast(z.device):
+            return self.generator.both_sizes(z, labels, noise)
+
+    def _discriminate(self, images: Tensor, small: Tensor, labels: Tensor | None) -> Tensor:
+        with autocast(images.device):
+            logits: Tensor = self.discriminator(images, small, labels)
+        return logits
+
+    def _examine(self, images: Tensor, small: Tensor, labels: Tensor | None, quadrant: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits ``[N, 50]`` and the three reconstructions ``[3 N, 1, h, w]`` of real images."""
+        with autocast(images.device):
+            features = self.discriminator.features(images, small)
+            logits = self.discriminator.logits(features, labels)
+            return logits, torch.cat(self.discriminator.reconstruct(features, quadrant))
+
+    def _reconstruction(self, decoded: Tensor, target: Tensor) -> Tensor:
+        """Return the sum of the mean distances of the three reconstructions."""
+        with autocast(target.device):
+            return 3 * self.perceptual(decoded, target)
+
+    def _generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return augmented generated images of both sizes."""
+        z, noise = self._latents(len(batch.real), batch)
+        image, small = self._both_sizes(z, batch.fake_labels, noise)
+        policy = self.recipe.diffaugment
+        return diffaugment(image, policy, batch.draws), diffaugment(small, policy, batch.draws)
+
+
+class FastGANRecipe(NetworkSettings):
     """FastGAN (Liu 2021) with DiffAugment."""
 
     papers: ClassVar[dict[str, str]] = {
@@ -17,16 +106,16 @@ class FastGANRecipe(Recipe):
         "Image Synthesis. ICLR 2021",
     }
 
+    generator_class = FastGANGenerator
+    discriminator_class = FastGANDiscriminator
+    objective_class = FastGANObjective
+
     family: Literal["fastgan"] = "fastgan"
     kimg: float = setting(400.0, "Liu 2021, authors' default: 50,000 steps of 8 images", gt=0)
     batch: int = setting(8, "Liu 2021", ge=2, multiple_of=2)
     mirror: bool = setting(True, "Liu 2021, authors' default")
     ema_halflife_kimg: float = setting(5.5, "Liu 2021, authors' default: a decay of 0.999 a step of 8 images", gt=0)
     ema_rampup: float = setting(0.05, "ours: as stylegan2", gt=0)
-
-    z_dim: int = setting(256, "Liu 2021, authors' default", "length of the latent z", ge=1)
-    ngf: int = setting(64, "Liu 2021, authors' default", "width of the generator", ge=4, multiple_of=4)
-    ndf: int = setting(64, "Liu 2021, authors' default", "width of the discriminator", ge=4, multiple_of=4)
     learning_rate: float = setting(2e-4, "Liu 2021", gt=0)
     adam_betas: tuple[Decay, Decay] = setting((0.5, 0.999), "Liu 2021, authors' default")
     perceptual: Literal["efficientnet-lite0", "l1"] = setting(
@@ -42,26 +131,6 @@ class FastGANRecipe(Recipe):
         "Liu 2021, authors' default: colour and translation",
         "operations of DiffAugment on all images that the discriminator sees",
     )
-
-    def build_generator(self, size: int, n_classes: int) -> FastGANGenerator:
-        """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
-        return FastGANGenerator(size, n_classes, z_dim=self.z_dim, ngf=self.ngf)
-
-    def build_discriminator(self, size: int, n_classes: int) -> FastGANDiscriminator:
-        """Return a freshly initialised discriminator."""
-        return FastGANDiscriminator(size, n_classes, ndf=self.ndf)
-
-    def build_objective(self, generator: FastGANGenerator, discriminator: FastGANDiscriminator) -> FastGANObjective:
-        """Return the losses of both networks."""
-        device = next(generator.parameters()).device
-        return FastGANObjective(
-            generator,
-            discriminator,
-            augmentation=self.diffaugment,
-            perceptual=perceptual_distance(self.perceptual, device),
-            reconstruction_weight=self.reconstruction_weight,
-            lecam=self.build_lecam(generator),
-        )
 
 
 register_gan(FastGANRecipe(name="fastgan"))

@@ -17,6 +17,11 @@ SQRT2 = math.sqrt(2.0)
 SMALL = 4  # side of a map of features that is convolved as a matrix product
 
 
+def stage_widths(size: int, channel_base: int, channel_max: int) -> list[int]:
+    """Return the feature maps at 4, 8, ..., `size` pixels: ``min(channel_base / resolution, channel_max)``."""
+    return [min(channel_base >> k, channel_max) for k in range(2, size.bit_length())]
+
+
 def resample_filter(*taps: float) -> Tensor:
     """Return the low-pass filter ``taps ⊗ taps``, summing to one; by default [1, 3, 3, 1] of Karras et al. 2019."""
     line = torch.tensor(taps or (1.0, 3.0, 3.0, 1.0))

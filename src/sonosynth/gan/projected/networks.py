@@ -28,10 +28,30 @@ from sonosynth.gan.networks.blocks import (
     scaled,
 )
 from sonosynth.gan.networks.layers import BatchNorm2d, LeakyReLU, full_precision, leaky_relu
+from sonosynth.gan.recipe import Recipe, setting
 
 LOGIT_SIDE = 4  # logits a side of every small discriminator
 CLASS_DIM = 64  # length of the class vector on which a conditional discriminator projects
 EMBEDDING_DIM = 128
+
+
+class NetworkSettings(Recipe):
+    """The settings that the networks are built from."""
+
+    z_dim: int = setting(256, "Sauer 2021, authors' default", "length of the latent z", ge=1)
+    ngf: int = setting(128, "Sauer 2021, authors' default", "width of the generator", ge=4, multiple_of=4)
+    lite: bool = setting(
+        True, "Sauer 2021, authors' `fastgan_lite`", "the generator with one convolution a block instead of two"
+    )
+    ndf: int = setting(64, "Sauer 2021, authors' default", "width of the four discriminators", ge=4)
+    feature_px: int = setting(
+        224,
+        "Sauer 2021, authors' default",
+        "side of the images that the frozen network sees; 128 is twice as fast, and farther from real images even "
+        "after as much time (results/2026-11-projected-features)",
+        ge=128,
+        multiple_of=32,
+    )
 
 
 class SpectralLinear(nn.Linear):
@@ -73,27 +93,24 @@ class ProjectedGenerator(GeneratorNetwork):
 
     Classes enter through conditional batch normalisation. There is no style space: `truncation` shortens the latent.
 
-    Args:
-        size: image side in pixels, a power of two from 8 to 512.
-        n_classes: classes of a conditional generator, 0 for an unconditional one.
-        z_dim: length of the latent.
-        ngf: feature maps at 128 pixels; 16 times as many at 4 pixels. A multiple of 4.
-        lite: one convolution a block and no noise, instead of two with noise.
+    `size` is a power of two from 8 to 512.
     """
 
-    def __init__(self, size: int, n_classes: int = 0, *, z_dim: int = 256, ngf: int = 128, lite: bool = True):
+    def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
-        self.size, self.z_dim = size, z_dim
+        self.size = size
+        self.z_dim = z_dim = recipe.z_dim
         self.sides = powers(8, size)
-        self.noisy_sides = [] if lite else self.sides
-        widths = scaled(GENERATOR_WIDTHS, ngf)
+        self.noisy_sides = [] if recipe.lite else self.sides
+        widths = scaled(GENERATOR_WIDTHS, recipe.ngf)
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
         self.start = nn.ConvTranspose2d(z_dim, 2 * widths[4], 4, bias=False)
         self.start_sigma = SpectralNorm(self.start.weight.transpose(0, 1))  # a row an output channel, as elsewhere
         self.start_norm = BatchNorm2d(2 * widths[4])
         norm = partial(ConditionalNorm, embedding_dim=z_dim if n_classes else 0)
         self.blocks = nn.ModuleList(
-            UpBlock(widths[side // 2], widths[side], noisy=not lite, norm=norm, initial_std=None) for side in self.sides
+            UpBlock(widths[side // 2], widths[side], noisy=not recipe.lite, norm=norm, initial_std=None)
+            for side in self.sides
         )
         self.excitations = nn.ModuleDict(
             {
@@ -227,19 +244,11 @@ class ProjectedDiscriminator(nn.Module):
 
     Its frozen weights are buffers: those of the backbone come from their file, those drawn at random are in the state
     dictionary. Images that are larger than `feature_px` are seen as they are.
-
-    Args:
-        size: image side in pixels.
-        n_classes: classes of a conditional GAN, 0 for an unconditional one.
-        ndf: feature maps of the finest scale after mixing, and of the discriminators at their first scale.
-        feature_px: side of the enlarged images, a multiple of 32 of at least 128.
     """
 
-    def __init__(self, size: int, n_classes: int = 0, *, ndf: int = 64, feature_px: int = 224):
+    def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
-        if feature_px % STRIDE or feature_px < 128:
-            raise ValueError(f"feature_px must be a multiple of {STRIDE} of at least 128, not {feature_px}")
-        self.feature_px = max(size, feature_px)
+        self.feature_px, ndf = max(size, recipe.feature_px), recipe.ndf
         self.features = FeatureProjection(ndf)
         # Every scale ends at stride 32. There 224 pixels leave 7, which a 4×4 convolution takes to 4 logits a side, as
         # published; fewer pixels keep 4 logits with a smaller kernel.
@@ -255,8 +264,7 @@ class ProjectedDiscriminator(nn.Module):
 
         Batch statistics enter: real and generated images are two `sets`, of equal size, one behind the other.
         """
-        px = (self.feature_px, self.feature_px)
         with full_precision(images):
-            images = F.interpolate(images, size=px, mode="bilinear", align_corners=False)
+            images = F.interpolate(images, size=(self.feature_px,) * 2, mode="bilinear", align_corners=False)
         maps = self.features(images)
         return torch.cat([judge(x, labels, sets) for judge, x in zip(self.scales, maps, strict=True)], dim=1)

@@ -14,16 +14,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.gan.base import GeneratorNetwork
-from sonosynth.gan.networks.layers import at_least_float32, downsample, full_precision, leaky_relu, upsample
-from sonosynth.gan.networks.layers import resample_filter as low_pass_filter
+from sonosynth.gan.networks.layers import (
+    at_least_float32,
+    downsample,
+    full_precision,
+    leaky_relu,
+    resample_filter,
+    stage_widths,
+    upsample,
+)
+from sonosynth.gan.recipe import Recipe, setting
 
 EXPANSION = 2  # feature maps inside a block, as a multiple of those that it is given
 GAIN = math.sqrt(2 / (1 + 0.2**2))  # keeps the variance of what a leaky ReLU of slope 0.2 lets through (He et al. 2015)
 
 
-def stage_widths(size: int, channel_base: int, channel_max: int) -> list[int]:
-    """Return the feature maps at 4, 8, ..., `size` pixels: ``min(channel_base / resolution, channel_max)``."""
-    return [min(channel_base >> k, channel_max) for k in range(2, size.bit_length())]
+class NetworkSettings(Recipe):
+    """The settings that the networks are built from."""
+
+    z_dim: int = setting(64, "Huang 2024, authors' default", "length of the latent z", ge=1)
+    channel_base: int = setting(
+        24576, "Huang 2024, authors' FFHQ: 768 to 32 px, 384, 192 and 96 after", "feature maps times resolution", ge=512
+    )
+    channel_max: int = setting(768, "Huang 2024, authors' FFHQ", "most feature maps at any resolution", ge=1)
+    group_width: int = setting(
+        16, "Huang 2024, section 3.4, authors' default", "feature maps per group of a grouped convolution", ge=1
+    )
+    blocks: int = setting(2, "Huang 2024, authors' default", "residual blocks per resolution", ge=1)
 
 
 def normal_weight(*shape: int, gain: float = 1.0) -> nn.Parameter:
@@ -70,48 +87,38 @@ class ResidualBlock(nn.Module):
         return out
 
 
+def _stages(widths: list[int], recipe: NetworkSettings) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """Return stages of residual blocks of `widths`, and what takes features from one width to the next."""
+    n_blocks = recipe.blocks * len(widths)
+    stages = nn.ModuleList(
+        nn.Sequential(*(ResidualBlock(width, recipe.group_width, n_blocks) for _ in range(recipe.blocks)))
+        for width in widths
+    )
+    return stages, nn.ModuleList(Pointwise(i, o) if i != o else nn.Identity() for i, o in pairwise(widths))
+
+
 class Generator(GeneratorNetwork):
     """Latents ``z [N, z_dim]`` and classes ``[N]`` to images.
 
     The latent, with a learned vector of the class beside it, weighs 4×4 patterns that are learned too; then every stage
     doubles the size by bilinear interpolation.
 
-    Args:
-        size: image side in pixels, a power of two of at least 8.
-        n_classes: classes of a conditional generator, 0 for an unconditional one.
-        z_dim: length of the latent, and of the vector of a class.
-        channel_base: feature maps times resolution.
-        channel_max: most feature maps at any resolution.
-        group_width: feature maps of a group of the grouped convolutions.
-        blocks: residual blocks per stage.
+    `size` is a power of two of at least 8.
     """
 
     resample_filter: Tensor
 
-    def __init__(
-        self,
-        size: int,
-        n_classes: int = 0,
-        *,
-        z_dim: int = 64,
-        channel_base: int = 24576,
-        channel_max: int = 768,
-        group_width: int = 16,
-        blocks: int = 2,
-    ):
+    def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
-        self.size, self.z_dim = size, z_dim
-        widths = stage_widths(size, channel_base, channel_max)
+        self.size = size
+        self.z_dim = z_dim = recipe.z_dim
+        widths = stage_widths(size, recipe.channel_base, recipe.channel_max)
         self.embed = normal_weight(z_dim, n_classes) if n_classes else None
         self.patterns = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.first = normal_weight(widths[0], z_dim * (2 if n_classes else 1))
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(width, group_width, blocks * len(widths)) for _ in range(blocks)))
-            for width in widths
-        )
-        self.transitions = nn.ModuleList(_transition(wide, narrow) for wide, narrow in pairwise(widths))
+        self.stages, self.transitions = _stages(widths, recipe)
         self.to_grey = Pointwise(widths[-1], 1)
-        self.register_buffer("resample_filter", low_pass_filter(), persistent=False)
+        self.register_buffer("resample_filter", resample_filter(), persistent=False)
 
     @property
     def noise_length(self) -> int:
@@ -133,44 +140,25 @@ class Generator(GeneratorNetwork):
         return image
 
 
-def _transition(fan_in: int, fan_out: int) -> nn.Module:
-    """Return what takes features to the width of the next stage: nothing where that is the same."""
-    return Pointwise(fan_in, fan_out) if fan_in != fan_out else nn.Identity()
-
-
 class Discriminator(nn.Module):
     """The generator in reverse: stages that halve the size down to 4×4, then one weighted sum per feature map.
 
     A conditional one scores the product of its output with a learned vector of the class (Miyato & Koyama 2018).
-    Arguments as for `Generator`.
     """
 
     smoothing: Tensor
 
-    def __init__(
-        self,
-        size: int,
-        n_classes: int = 0,
-        *,
-        channel_base: int = 24576,
-        channel_max: int = 768,
-        group_width: int = 16,
-        blocks: int = 2,
-    ):
+    def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
-        widths = stage_widths(size, channel_base, channel_max)[::-1]
+        widths = stage_widths(size, recipe.channel_base, recipe.channel_max)[::-1]
         last = widths[-1]
         self.from_grey = Pointwise(1, widths[0])
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(width, group_width, blocks * len(widths)) for _ in range(blocks)))
-            for width in widths
-        )
-        self.transitions = nn.ModuleList(_transition(narrow, wide) for narrow, wide in pairwise(widths))
+        self.stages, self.transitions = _stages(widths, recipe)
         self.patterns = normal_weight(last, 4, 4)
         # The class vectors are as long as the first stage of the authors' discriminator is wide: as the last one here.
         self.out = normal_weight(last if n_classes else 1, last)
         self.embed = normal_weight(last, n_classes, gain=1 / math.sqrt(last)) if n_classes else None
-        self.register_buffer("smoothing", low_pass_filter(1.0, 2.0, 1.0), persistent=False)
+        self.register_buffer("smoothing", resample_filter(1.0, 2.0, 1.0), persistent=False)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return float32 logits ``[N]`` of images ``[N, 1, size, size]`` of classes ``[N]``."""

@@ -1,16 +1,65 @@
-"""The settings of R3GAN and its registered recipe."""
+"""R3GAN: its regularised relativistic loss (Huang et al. 2024, section 2) and its settings."""
 
 import math
 from typing import ClassVar, Literal
 
-from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS
-from sonosynth.gan.r3gan.losses import R3GANObjective
-from sonosynth.gan.r3gan.networks import Discriminator, Generator
-from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Recipe, setting
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS, diffaugment
+from sonosynth.gan.base import Batch
+from sonosynth.gan.r3gan.networks import Discriminator, Generator, NetworkSettings
+from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Objective, setting
 from sonosynth.gan.registry import register_gan
 
 
-class R3GANRecipe(Recipe):
+class R3GANObjective(Objective):
+    """Every generated image is compared with one real image; gradient penalties on both kinds make that converge."""
+
+    recipe: "R3GANRecipe"
+    compilable = ("discriminate", "_synthesise")  # not `_scores`, which are differentiated twice
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Relativistic pairing loss ``softplus(-(D(G(z)) - D(x)))`` (Jolicoeur-Martineau 2019)."""
+        fake = self.discriminate(self._augmented(self._generate(batch), batch), batch.real_labels)
+        with torch.no_grad():
+            real = self.discriminate(self._augmented(batch.real, batch), batch.real_labels)
+        loss = F.softplus(real - fake).mean()
+        return loss, {"loss_g": loss.detach()}
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """``softplus(-(D(x) - D(G(z))))`` plus ``γ/2 (‖∇D(x)‖² + ‖∇D(G(z))‖²)``, R1 and R2."""
+        with torch.no_grad():
+            images = self._generate(batch)
+        images, x = images.requires_grad_(), batch.real.requires_grad_()
+        fake = self._scores(self._augmented(images, batch), batch.real_labels)
+        real = self._scores(self._augmented(x, batch), batch.real_labels)
+        r1, r2 = _gradient_penalty(real, x), _gradient_penalty(fake, images)
+        loss = F.softplus(fake - real).mean()
+        loss, statistics = self._regularised(loss, real, fake, r1=r1.detach(), r2=r2.detach())
+        return loss + self.recipe.gamma_at(self.generator.size) / 2 * (r1 + r2), statistics
+
+    def _scores(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """`discriminate`, never compiled."""
+        return super().discriminate(images, labels)
+
+    def _generate(self, batch: Batch) -> Tensor:
+        """Return generated images ``[N, 1, H, W]``, of the classes of the real images that they are compared with."""
+        z, noise = self._latents(len(batch.real), batch)
+        return self._synthesise(z, batch.real_labels, noise)
+
+    def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
+        return diffaugment(images, self.recipe.diffaugment, batch.draws)
+
+
+def _gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """Return the mean squared norm of the gradient of ``logits [N]`` by ``images [N, 1, H, W]``."""
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+class R3GANRecipe(NetworkSettings):
     """R3GAN (Huang 2024) with DiffAugment. Optimiser and γ are those with which the authors' schedules begin.
 
     The authors change them over 20,000 kimg; within a few hundred they stay where they begin.
@@ -21,23 +70,16 @@ class R3GANRecipe(Recipe):
         "NeurIPS 2024",
     }
 
+    generator_class = Generator
+    discriminator_class = Discriminator
+    objective_class = R3GANObjective
+
     family: Literal["r3gan"] = "r3gan"
     batch: int = setting(16, "ours: as stylegan2; Huang 2024 has 256", ge=2, multiple_of=2)
     ema_halflife_kimg: float = setting(
         5.0, "ours: as stylegan2; Huang 2024, authors' code: from 0 to 500 over 20,000 kimg", gt=0
     )
     ema_rampup: float = setting(0.05, "ours: as stylegan2", gt=0)
-
-    z_dim: int = setting(64, "Huang 2024, authors' default", "length of the latent z", ge=1)
-    channel_base: int = setting(
-        24576, "Huang 2024, authors' FFHQ: 768 to 32 px, 384, 192 and 96 after", "feature maps times resolution", ge=512
-    )
-    channel_max: int = setting(768, "Huang 2024, authors' FFHQ", "most feature maps at any resolution", ge=1)
-    group_width: int = setting(
-        16, "Huang 2024, section 3.4, authors' default", "feature maps per group of a grouped convolution", ge=1
-    )
-    blocks: int = setting(2, "Huang 2024, authors' default", "residual blocks per resolution", ge=1)
-
     learning_rate: float = setting(2e-4, "Huang 2024, authors' default; falls to 5e-5", gt=0)
     adam_betas: tuple[Decay, Decay] = setting((0.0, 0.9), "Huang 2024, authors' default; the second rises to 0.99")
     gamma: float | None = setting(
@@ -56,27 +98,6 @@ class R3GANRecipe(Recipe):
     def gamma_at(self, size: int) -> float:
         """Return `gamma`, or the default for images of `size` pixels."""
         return self.gamma if self.gamma is not None else 2.0 * (size / 64) ** math.log(75, 4)
-
-    def build_generator(self, size: int, n_classes: int) -> Generator:
-        """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
-        return Generator(size, n_classes, z_dim=self.z_dim, **self._shape())
-
-    def build_discriminator(self, size: int, n_classes: int) -> Discriminator:
-        """Return a freshly initialised discriminator."""
-        return Discriminator(size, n_classes, **self._shape())
-
-    def _shape(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in ("channel_base", "channel_max", "group_width", "blocks")}
-
-    def build_objective(self, generator: Generator, discriminator: Discriminator) -> R3GANObjective:
-        """Return the losses of both networks."""
-        return R3GANObjective(
-            generator,
-            discriminator,
-            gamma=self.gamma_at(generator.size),
-            augmentation=self.diffaugment,
-            lecam=self.build_lecam(generator),
-        )
 
 
 register_gan(R3GANRecipe(name="r3gan"))

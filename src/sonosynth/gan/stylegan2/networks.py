@@ -1,7 +1,6 @@
 """StyleGAN2 for one image channel (Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020).
 
-Skip generator, residual discriminator. Images are ``[N, 1, size, size]`` in about [-1, 1]. Everything random is an
-argument: the same tensors in give the same image out.
+Skip generator, residual discriminator. Images are ``[N, 1, size, size]`` in about [-1, 1].
 """
 
 import math
@@ -22,18 +21,32 @@ from sonosynth.gan.networks.layers import (
     leaky_relu,
     minibatch_standard_deviation,
     resample_filter,
+    stage_widths,
     upsample,
 )
+from sonosynth.gan.recipe import Recipe, setting
 
 
-def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Return the number of feature maps at `resolution`: ``min(channel_base / resolution, channel_max)``."""
-    return min(channel_base // resolution, channel_max)
+class NetworkSettings(Recipe):
+    """The settings that the networks are built from."""
 
+    z_dim: int = setting(512, "Karras 2019", "length of the latent z", ge=1)
+    w_dim: int = setting(512, "Karras 2019", "length of the style w", ge=1)
+    mapping_layers: int = setting(
+        2, "Karras 2020b, authors' `auto`; Karras 2020 has 8", "fully connected layers from z to w", ge=1
+    )
+    channel_base: int = setting(
+        16384, "Karras 2020b: half of Karras 2020 below 512 px", "feature maps times resolution", ge=512
+    )
+    channel_max: int = setting(512, "Karras 2020", "most feature maps at any resolution", ge=1)
+    minibatch_group: int = setting(
+        4, "Karras 2020", "images a minibatch standard deviation; at most this divisor of the batch", ge=1
+    )
 
-def resolutions(size: int) -> list[int]:
-    """Return 4, 8, ..., size."""
-    return [2**k for k in range(2, int(math.log2(size)) + 1)]
+    @property
+    def group_size(self) -> int:
+        """Images a minibatch standard deviation: a divisor of the batch, so that real and generated ones do not mix."""
+        return next(g for g in range(self.minibatch_group, 0, -1) if self.batch % g == 0)
 
 
 class MappingNetwork(nn.Module):
@@ -118,34 +131,17 @@ class ToGrey(nn.Module):
 class Generator(GeneratorNetwork):
     """Skip generator: latents ``z [N, z_dim]``, classes ``[N]`` and noise ``[N, noise_length]`` to images.
 
-    Args:
-        size: image side in pixels, a power of two of at least 8.
-        n_classes: classes of a conditional generator, 0 for an unconditional one.
-        z_dim: length of the latent.
-        w_dim: length of the style.
-        mapping_layers: fully connected layers between z and w.
-        channel_base: feature maps times resolution.
-        channel_max: most feature maps at any resolution.
+    `size` is a power of two of at least 8.
     """
 
     resample_filter: Tensor
 
-    def __init__(
-        self,
-        size: int,
-        n_classes: int = 0,
-        *,
-        z_dim: int = 512,
-        w_dim: int = 512,
-        mapping_layers: int = 2,
-        channel_base: int = 16384,
-        channel_max: int = 512,
-    ):
+    def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
-        self.size, self.z_dim = size, z_dim
-        self.resolutions = resolutions(size)
-        widths = [channels_at(r, channel_base, channel_max) for r in self.resolutions]
-        self.mapping = MappingNetwork(z_dim, n_classes, w_dim, mapping_layers)
+        self.size, self.z_dim, w_dim = size, recipe.z_dim, recipe.w_dim
+        widths = stage_widths(size, recipe.channel_base, recipe.channel_max)
+        self.resolutions = [4 << k for k in range(len(widths))]
+        self.mapping = MappingNetwork(self.z_dim, n_classes, w_dim, recipe.mapping_layers)
         self.constant = nn.Parameter(torch.randn(widths[0], 4, 4))
         layers = [SynthesisLayer(widths[0], widths[0], w_dim)]
         for narrow, wide in zip(widths[1:], widths, strict=False):
@@ -189,7 +185,9 @@ class Generator(GeneratorNetwork):
             first = 1 + 2 * block
             for layer in (first, first + 1):
                 x = self.layers[layer](x, styles[layer], maps[layer])
-            image = upsample_image(image, self.resample_filter) + to_grey(x, styles[first + 2])
+            with full_precision(image):
+                image = upsample(image, self.resample_filter)
+            image = image + to_grey(x, styles[first + 2])
         return image
 
     @property
@@ -203,12 +201,6 @@ class Generator(GeneratorNetwork):
         if truncation != 1.0:
             w = self.mapping.w_mean.lerp(w, truncation)
         return self.synthesise(w, noise)
-
-
-def upsample_image(image: Tensor, kernel: Tensor) -> Tensor:
-    """Double the size of a one-channel float32 image ``[N, 1, H, W]``, outside any autocast."""
-    with full_precision(image):
-        return upsample(image, kernel)
 
 
 class DiscriminatorBlock(nn.Module):
@@ -230,36 +222,25 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(nn.Module):
     """Residual discriminator; conditional ones score the projection of their output on a class embedding.
 
-    Miyato & Koyama 2018 for the projection. Arguments as for `Generator`; `minibatch_group` is the group size of the
-    minibatch standard deviation.
+    Miyato & Koyama 2018 for the projection.
     """
 
-    def __init__(
-        self,
-        size: int,
-        n_classes: int = 0,
-        *,
-        w_dim: int = 512,
-        mapping_layers: int = 2,
-        channel_base: int = 16384,
-        channel_max: int = 512,
-        minibatch_group: int = 4,
-    ):
+    def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
-        widths = [channels_at(r, channel_base, channel_max) for r in reversed(resolutions(size))]
+        widths = stage_widths(size, recipe.channel_base, recipe.channel_max)[::-1]
         self.from_grey = EqualConv2d(1, widths[0], 1)
         self.blocks = nn.Sequential(*(DiscriminatorBlock(i, o) for i, o in pairwise(widths)))
         last = widths[-1]
-        self.minibatch_group = minibatch_group
+        self.group_size = recipe.group_size
         self.conv = EqualConv2d(last + 1, last, 3)
         self.hidden = EqualLinear(last * 16, last, activate=True)
-        self.mapping = MappingNetwork(0, n_classes, w_dim, mapping_layers) if n_classes else None
-        self.out = EqualLinear(last, w_dim if n_classes else 1)
+        self.mapping = MappingNetwork(0, n_classes, recipe.w_dim, recipe.mapping_layers) if n_classes else None
+        self.out = EqualLinear(last, recipe.w_dim if n_classes else 1)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits ``[N]`` of images ``[N, 1, size, size]`` of classes ``[N]``."""
         x = self.from_grey(images.contiguous(memory_format=torch.channels_last))
-        x = minibatch_standard_deviation(self.blocks(x), self.minibatch_group)
+        x = minibatch_standard_deviation(self.blocks(x), self.group_size)
         x = at_least_float32(self.conv(x))
         with full_precision(x):
             x = self.out(self.hidden(x.flatten(1)))

@@ -1,21 +1,157 @@
-"""The settings of StyleGAN2 and its registered recipes."""
+"""StyleGAN2: its loss, logistic with lazy R1 and path-length regularisation (Karras et al. 2020), and its settings."""
 
 import math
 from typing import ClassVar, Literal, Self
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sonosynth.gan.augment.ada import AdaController, AdaPolicy, AdaptiveAugmentation, scaled_ada_kimg
-from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS, Augmentation, DiffAugment
-from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Recipe, adam, setting
+from sonosynth.core import distributed
+from sonosynth.core.device import autocast
+from sonosynth.gan.augment.ada import AdaController, AdaPolicy, ada_augment, scaled_ada_kimg
+from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS, diffaugment
+from sonosynth.gan.base import Batch, GeneratorNetwork, Phase
+from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Objective, adam, setting
 from sonosynth.gan.registry import register_gan
-from sonosynth.gan.stylegan2.losses import StyleGAN2Objective
-from sonosynth.gan.stylegan2.networks import Discriminator, Generator
+from sonosynth.gan.stylegan2.networks import Discriminator, Generator, NetworkSettings
 
 
-class StyleGAN2Recipe(Recipe):
+class StyleGAN2Objective(Objective):
+    """The phases of StyleGAN2; their state is the running mean of path lengths and what augmentation and LeCam keep."""
+
+    recipe: "StyleGAN2Recipe"
+    generator: Generator
+
+    def __init__(self, recipe: "StyleGAN2Recipe", generator: Generator, discriminator: nn.Module):
+        super().__init__(recipe, generator, discriminator)
+        self.r1_weight = recipe.r1_gamma_at(generator.size)
+        self.ada: AdaController | None = None
+        if recipe.ada_policy is not None:
+            assert recipe.ada_kimg is not None, "resolve the recipe first"
+            self.ada = AdaController(
+                recipe.batch,
+                ada_kimg=recipe.ada_kimg,
+                target=recipe.ada_target,
+                interval_steps=recipe.ada_interval,
+                device=self.device,
+            )
+        self.path_length_mean = torch.zeros([], device=self.device)
+        self.compilable = ("discriminate", "_from_styles")
+        # Those with a gradient inside: on an H200 Triton 3.6 (PyTorch 2.11) fails to build a kernel of `_path_lengths`.
+        self.compilable += () if self.device.type == "cuda" else ("_path_lengths", "_image_gradient")
+
+    def phases(self) -> list[Phase]:
+        """Return the phases of a step, in the order in which they run."""
+        generator, discriminator = super().phases()
+        phases = [generator]
+        if self.recipe.path_length_weight:
+            phases.append(Phase("path_length", "generator", self.recipe.path_length_interval, self.path_length_loss))
+        phases.append(discriminator)
+        if self.r1_weight:
+            phases.append(Phase("r1", "discriminator", self.recipe.r1_interval, self.r1_loss))
+        return phases
+
+    def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Non-saturating logistic loss ``softplus(-D(G(z)))``."""
+        images, styles = self._generate(batch)
+        self.generator.mapping.update_mean(styles[:, 0])
+        logits = self.discriminate(self._augmented(images, batch), batch.fake_labels)
+        loss = F.softplus(-logits).mean()
+        return loss, {"loss_g": loss.detach()}
+
+    def path_length_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared deviation of ``‖Jᵀ y‖`` from its running mean (Karras et al. 2020, equation 4), on half a batch."""
+        half, labels = len(batch.real) // 2, batch.fake_labels
+        if labels is not None:
+            # Of images 0, 3, 4, 7, 8, 11, ...: the same ones however many processes share the batch, and not every
+            # second one, which of two balanced classes would be a single class.
+            index = torch.arange(half, device=labels.device)
+            labels = labels[2 * index + index % 2]
+        styles = self._styles(batch, half, labels)
+        noise = batch.draws.normal(half, self.generator.noise_length)
+        size = self.generator.size
+        direction = batch.draws.normal(half, 1, size, size) / size
+        lengths = self._path_lengths(styles, noise, direction)
+        self.path_length_mean.lerp_(distributed.mean(lengths.detach().mean()), 0.01)
+        penalty = (lengths - self.path_length_mean).square().mean()
+        weight = self.recipe.path_length_weight * self.recipe.path_length_interval
+        return penalty * weight, {"path_length": lengths.detach().mean()}
+
+    def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logistic loss ``softplus(D(G(z))) + softplus(-D(x))``, regularised."""
+        with torch.no_grad():
+            images, _ = self._generate(batch)
+        # In one pass; groups of the minibatch standard deviation never hold both kinds.
+        both = torch.cat([self._augmented(x, batch) for x in (images, batch.real)])
+        fake, real = self.discriminate(both, batch.both_labels).chunk(2)
+        loss = F.softplus(fake).mean() + F.softplus(-real).mean()
+        return self._regularised(loss, real, fake, **(self.ada.update(real.detach()) if self.ada else {}))
+
+    def r1_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """R1 penalty ``γ/2 · E‖∇D(x)‖²`` on real images (Mescheder et al. 2018), in full precision."""
+        real = batch.real.requires_grad_()
+        augmented = self._augmented(real, batch)
+        slope = self._image_gradient(augmented.detach(), batch.real_labels)
+        (gradient,) = torch.autograd.grad(augmented, real, slope, create_graph=True)
+        penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
+        return penalty * (self.r1_weight / 2 * self.recipe.r1_interval), {"r1": penalty.detach()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs besides the networks."""
+        of_ada = self.ada.state_dict() if self.ada else {}
+        return {"path_length_mean": self.path_length_mean} | of_ada | super().state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        self.path_length_mean.copy_(state["path_length_mean"])
+        if self.ada:
+            self.ada.load_state_dict(state)
+        super().load_state_dict(state)
+
+    def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
+        policy = self.recipe.ada_policy
+        if policy is None or self.ada is None:
+            return diffaugment(images, self.recipe.diffaugment, batch.draws)
+        return ada_augment(images, self.ada.p, policy, batch.draws)
+
+    def _from_styles(self, styles: Tensor, noise: Tensor) -> Tensor:
+        with autocast(styles.device):
+            return self.generator.synthesise(styles, noise)
+
+    def _path_lengths(self, styles: Tensor, noise: Tensor, direction: Tensor) -> Tensor:
+        """Return ``‖Jᵀ y‖`` ``[N]`` of styles ``[N, n_layers, w_dim]``, a mean over layers, in full precision."""
+
+        def along(styles: Tensor) -> Tensor:
+            return (self.generator.synthesise(styles, noise) * direction).sum()
+
+        gradient: Tensor = torch.func.grad(along)(styles)
+        return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+    def _image_gradient(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Return the gradient ``[N, 1, H, W]`` of the logits by the images, in full precision."""
+        gradient: Tensor = torch.func.grad(lambda images: self.discriminator(images, labels).sum())(images)
+        return gradient
+
+    def _styles(self, batch: Batch, n: int, labels: Tensor | None) -> Tensor:
+        """Return styles ``[N, n_layers, w_dim]``; a share of the images changes style at a random layer."""
+        draws, layers = batch.draws, self.generator.n_layers
+        first, second = (self.generator.styles(draws.normal(n, self.generator.z_dim), labels) for _ in range(2))
+        crossover = draws.integers(1, layers, n, 1)
+        crossover = torch.where(draws.uniform(n, 1) < self.recipe.style_mixing, crossover, layers)
+        early = torch.arange(layers, device=crossover.device) < crossover
+        return torch.where(early[:, :, None], first[:, None], second[:, None])
+
+    def _generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return generated images and their styles."""
+        n = len(batch.real)
+        styles = self._styles(batch, n, batch.fake_labels)
+        noise = batch.draws.normal(n, self.generator.noise_length)
+        return self._from_styles(styles, noise), styles
+
+
+class StyleGAN2Recipe(NetworkSettings):
     """StyleGAN2 (Karras 2020), with ADA (Karras 2020b) or DiffAugment (Zhao 2020) where a policy is given.
 
     Defaults are those of the ``auto`` configuration of the authors of Karras 2020b for sizes below 512 px.
@@ -28,23 +164,13 @@ class StyleGAN2Recipe(Recipe):
         "StyleGAN. CVPR 2020",
     }
 
+    generator_class = Generator
+    discriminator_class = Discriminator
+    objective_class = StyleGAN2Objective
+
     family: Literal["stylegan2"] = "stylegan2"
     ema_halflife_kimg: float = setting(5.0, "Karras 2020b, authors' `auto`: batch · 10 / 32", gt=0)
     ema_rampup: float = setting(0.05, "Karras 2020b, authors' `auto`", gt=0)
-
-    z_dim: int = setting(512, "Karras 2019", "length of the latent z", ge=1)
-    w_dim: int = setting(512, "Karras 2019", "length of the style w", ge=1)
-    mapping_layers: int = setting(
-        2, "Karras 2020b, authors' `auto`; Karras 2020 has 8", "fully connected layers from z to w", ge=1
-    )
-    channel_base: int = setting(
-        16384, "Karras 2020b: half of Karras 2020 below 512 px", "feature maps times resolution", ge=512
-    )
-    channel_max: int = setting(512, "Karras 2020", "most feature maps at any resolution", ge=1)
-    minibatch_group: int = setting(
-        4, "Karras 2020", "images a minibatch standard deviation; at most this divisor of the batch", ge=1
-    )
-
     learning_rate: float = setting(0.0025, "Karras 2020b, below 1024 px", gt=0)
     adam_betas: tuple[Decay, Decay] = setting((0.0, 0.99), "Karras 2019")
     r1_gamma: float | None = setting(
@@ -93,65 +219,9 @@ class StyleGAN2Recipe(Recipe):
     @property
     def process_batch_multiple(self) -> int:
         """Whole groups of the minibatch standard deviation, and two pairs of labels for path-length regularisation."""
-        return math.lcm(self._group, 4)
+        return math.lcm(self.group_size, 4)
 
-    @property
-    def _group(self) -> int:
-        """A divisor of the batch, so that a group never holds real and generated images."""
-        return next(g for g in range(self.minibatch_group, 0, -1) if self.batch % g == 0)
-
-    def build_generator(self, size: int, n_classes: int) -> Generator:
-        """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
-        return Generator(
-            size,
-            n_classes,
-            z_dim=self.z_dim,
-            w_dim=self.w_dim,
-            mapping_layers=self.mapping_layers,
-            channel_base=self.channel_base,
-            channel_max=self.channel_max,
-        )
-
-    def build_discriminator(self, size: int, n_classes: int) -> Discriminator:
-        """Return a freshly initialised discriminator."""
-        return Discriminator(
-            size,
-            n_classes,
-            w_dim=self.w_dim,
-            mapping_layers=self.mapping_layers,
-            channel_base=self.channel_base,
-            channel_max=self.channel_max,
-            minibatch_group=self._group,
-        )
-
-    def build_objective(self, generator: Generator, discriminator: Discriminator) -> StyleGAN2Objective:
-        """Return the losses of both networks."""
-        return StyleGAN2Objective(
-            generator,
-            discriminator,
-            r1_weight=self.r1_gamma_at(generator.size),
-            r1_interval=self.r1_interval,
-            path_length_weight=self.path_length_weight,
-            path_length_interval=self.path_length_interval,
-            style_mixing=self.style_mixing,
-            augmentation=self._augmentation(generator.constant.device),
-            lecam=self.build_lecam(generator),
-        )
-
-    def _augmentation(self, device: torch.device) -> Augmentation:
-        if self.ada_policy is None:
-            return DiffAugment(self.diffaugment)
-        assert self.ada_kimg is not None, "resolve the recipe first"
-        controller = AdaController(
-            self.batch,
-            ada_kimg=self.ada_kimg,
-            target=self.ada_target,
-            interval_steps=self.ada_interval,
-            device=device,
-        )
-        return AdaptiveAugmentation(self.ada_policy, controller)
-
-    def build_optimizers(self, generator: Generator, discriminator: Discriminator) -> tuple[Optimizer, Optimizer]:
+    def build_optimizers(self, generator: GeneratorNetwork, discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
         """Return one Adam per network, corrected for lazy regularisation (Karras 2020, appendix B)."""
         return (
             self._adam(generator, self.path_length_interval if self.path_length_weight else None),
