@@ -455,7 +455,8 @@ def test_transfer_takes_what_fits_and_lists_the_rest(small_set, tmp_path):
 def test_balanced_classes_are_shown_equally_often():
     data = blobs(12).subset([*range(0, 24, 2), 1])  # twelve dark, one light
     for balanced, light in ((False, 4), (True, 26)):
-        images = TrainingImages(data, conditional=True, mirror=False, balanced=balanced, device=CPU)
+        config = run_config(data, tiny(balanced_classes=balanced), conditional=True, seed=0)
+        images = TrainingImages(data, config, CPU)
         batches = [images.batch(0, "generator", step, 4) for step in range(13)]
         assert sum(int(batch.real_labels.sum()) for batch in batches) == light
         assert sum(int(batch.fake_labels.sum()) for batch in batches) == light

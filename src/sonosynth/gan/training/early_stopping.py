@@ -1,8 +1,7 @@
-"""How a run goes: how good its generator is, which was the best, when it ends early, and back from a divergence."""
+"""How a run goes: how good its generator is, when it ends early, and back from a divergence."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,60 +21,57 @@ Distance = Callable[[np.ndarray], float]
 """Takes generated uint8 images ``[N, H, W]`` and returns their distance to the training images; smaller is better."""
 
 
-@dataclass
 class EarlyStopping:
-    """How a run has gone so far, apart from its networks.
+    """How good the averaged generator of a run is, which was the best so far, and whether the run ends early.
 
-    Attributes:
-        seconds: spent in training steps.
-        best: smallest distance to the training images so far.
-        best_kimg: when that was.
-        ended: the distance has not improved for too long.
+    Args:
+        distance: of generated images to the training images; without one nothing is measured.
+        patience_kimg: the run ends when the distance has not improved for so long.
     """
 
-    seconds: float = 0.0
-    best: float = math.inf
-    best_kimg: float = 0.0
-    ended: bool = False
+    def __init__(self, distance: Distance | None, patience_kimg: float | None):
+        self.distance, self.patience_kimg = distance, patience_kimg
+        self.best, self.best_kimg, self.ended = math.inf, 0.0, False
 
-    def update(
-        self,
-        trainer: Trainer,
-        writer: RunWriter,
-        entry: Entry,
-        *,
-        distance: Distance | None,
-        patience_kimg: float | None,
-    ) -> None:
+    def update(self, trainer: Trainer, writer: RunWriter, entry: Entry) -> None:
         """Measure the averaged generator, keep it if it is the best so far, and note both in `entry`."""
-        if distance is None:
+        if self.distance is None:
             return
         config, value = trainer.config, math.nan
         if distributed.is_main_process():
             labels = class_sequence(config.class_counts, DISTANCE_IMAGES)
             seed = seed_of("distance")  # nobody else's: images that chose the weights would flatter them
-            value = distance(synthesise(trainer.ema, labels, conditional=config.conditional, seed=seed))
+            value = self.distance(synthesise(trainer.ema, labels, conditional=config.conditional, seed=seed))
         entry["kid_train"] = value = distributed.broadcast_from_main(value, trainer.device)
         if value < self.best:
             self.best, self.best_kimg = value, trainer.kimg
             writer.best()
-        elif patience_kimg is not None and trainer.kimg - self.best_kimg >= patience_kimg:
+        elif self.is_too_long(trainer.kimg):
             self.ended = True
             entry["event"] = f"ended: no improvement since {self.best_kimg:.3f} kimg"
 
+    def is_too_long(self, kimg: float) -> bool:
+        """Return whether at `kimg` the distance has not improved for longer than is waited."""
+        return self.patience_kimg is not None and kimg - self.best_kimg >= self.patience_kimg
 
-def is_finite(entry: Entry) -> bool:
-    """Return whether every number of a log line is finite."""
-    return all(math.isfinite(value) for value in entry.values() if isinstance(value, float))
+    def state_dict(self) -> dict[str, float | bool]:
+        """Return what a resumed run needs."""
+        return {"best": self.best, "best_kimg": self.best_kimg, "ended": self.ended}
+
+    def load_state_dict(self, state: dict[str, Any], kimg: float) -> None:
+        """Go on at `kimg` from what `state_dict` returned; a run that has ended, where there is more patience now."""
+        self.best, self.best_kimg = state["best"], state["best_kimg"]
+        self.ended = state["ended"] and self.is_too_long(kimg)
 
 
-def roll_back(trainer: Trainer, good: dict[str, Any], entry: Entry) -> None:
+def roll_back(trainer: Trainer, good: dict[str, Any], entry: Entry, wrong: list[str]) -> None:
     """Return `trainer` to the state `good` with new random draws, and note it in `entry`.
+
+    `wrong` names the numbers of `entry` that are not finite, none if a weight is not.
 
     Raises:
         DivergenceError: it has happened too often.
     """
-    wrong = [name for name, value in entry.items() if isinstance(value, float) and not math.isfinite(value)]
     what = f"{wrong[0]} was not finite" if wrong else "a weight was not finite"
     rollbacks, kimg = trainer.rollbacks + 1, trainer.kimg
     if rollbacks > MAX_ROLLBACKS:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sonosynth.core import distributed
 
+GRADIENT_NORM = "gradient_norm_"  # begins the names of statistics of a single step, which are not averaged
+
 Entry = dict[str, float | str | None]
 """A log line."""
 
@@ -25,9 +27,10 @@ class StatisticsCollector:
         seconds: spent in steps before.
     """
 
-    def __init__(self, batch: int, seconds: float):
+    def __init__(self, batch: int, seconds: float = 0.0):
         self._batch, self._total = batch, seconds
         self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._once: dict[str, Tensor] = {}
         self._images, self._started = 0, time.perf_counter()
         self._opening = seconds
         self.latest: Entry = {}
@@ -49,32 +52,32 @@ class StatisticsCollector:
     def add(self, statistics: dict[str, Tensor]) -> None:
         """Take in the statistics of one step."""
         self._images += self._batch
+        self._once = {}
         for name, value in statistics.items():
-            total, count = self._sums.get(name, (torch.zeros_like(value), 0))
-            self._sums[name] = (total + value, count + 1)
+            if name.startswith(GRADIENT_NORM):
+                self._once[name] = value
+            else:
+                total, count = self._sums.get(name, (torch.zeros_like(value), 0))
+                self._sums[name] = (total + value, count + 1)
 
-    def close(self, kimg: float, once: dict[str, Tensor], *, regular: bool = True) -> Entry:
-        """Return the log line: means since the last regular one, over all processes; waits for the device.
+    def close(self, kimg: float, *, regular: bool) -> Entry:
+        """Return the log line at `kimg`: means since the last regular one, over all processes; waits for the device.
 
-        Args:
-            kimg: thousands of images shown.
-            once: statistics of the last step alone.
-            regular: the next line begins anew. The line at the end of a run is not regular where it falls within an
-                interval: a longer run that goes on from there has the lines that it would have had without this one.
+        After a `regular` line the next begins anew. The line at the end of a run is not regular where it falls within
+        an interval: a longer run that goes on from there has the lines that it would have had without this one.
         """
-        distributed.average_([*(total for total, _ in self._sums.values()), *once.values()])
-        values = {name: total / count for name, (total, count) in self._sums.items()} | once
+        distributed.average_([*(total for total, _ in self._sums.values()), *self._once.values()])
+        values = {name: total / count for name, (total, count) in self._sums.items()} | self._once
         means = dict(zip(values, torch.stack([value.float() for value in values.values()]).tolist(), strict=True))
         seconds = self.seconds
         rate = self._images / (seconds - self._opening)
         self._images, self._opening = 0, seconds
         if regular:
             self._sums = {}
-        entry: Entry = {"kimg": round(kimg, 6), "seconds": seconds, "img_per_s": rate}
-        entry |= dict.fromkeys(("r1", "augment_p", "kid_train", "event"))
-        entry |= means
-        self.latest = entry
-        return entry
+        self.latest = {"kimg": round(kimg, 6), "seconds": seconds, "img_per_s": rate}
+        self.latest |= dict.fromkeys(("r1", "augment_p", "kid_train", "event"))
+        self.latest |= means
+        return self.latest
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums since the last regular log line, and how many steps are in each."""

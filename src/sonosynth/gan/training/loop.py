@@ -3,13 +3,11 @@
 import copy
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -30,11 +28,11 @@ from sonosynth.gan.checkpoint import (
     run_config,
 )
 from sonosynth.gan.recipe import Recipe
-from sonosynth.gan.training.early_stopping import Distance, EarlyStopping, is_finite, roll_back
-from sonosynth.gan.training.log_statistics import Entry, StatisticsCollector
+from sonosynth.gan.training.early_stopping import Distance, EarlyStopping, roll_back
+from sonosynth.gan.training.log_statistics import StatisticsCollector
 from sonosynth.gan.training.run_writer import RunWriter
 from sonosynth.gan.training.tensorboard import Tracker
-from sonosynth.gan.training.trainer import GRADIENT_NORM, Trainer
+from sonosynth.gan.training.trainer import Trainer
 from sonosynth.gan.training.transfer import pretraining_for, transfer
 
 TICK_KIMG = 0.5  # a log line, and a distance to the training images
@@ -119,14 +117,10 @@ def train_run(
             with locked(shared, wait=True) if distributed.is_main_process() else nullcontext():
                 start = _pretrain(recipe, config, shared, device, progress, track)
         trainer = Trainer(data.with_classes(config.classes), config, device)
-        stopping, sums = _restore(trainer, out, start, patience_kimg)
+        stopping = EarlyStopping(distance, patience_kimg)
+        statistics = _restore(trainer, stopping, out, start)
         writer = RunWriter(out, trainer, track)
-        evaluate = partial(stopping.update, trainer, writer, distance=distance, patience_kimg=patience_kimg)
-        if (steps := math.ceil(round(kimg * 1000 / recipe.batch, 6))) > trainer.step_count and not stopping.ended:
-            compiles = recipe.compiles(kimg)
-            statistics = StatisticsCollector(recipe.batch, stopping.seconds)
-            statistics.load_state_dict(sums)
-            _advance(trainer, stopping, statistics, writer, steps, evaluate, interrupted, progress, compiles=compiles)
+        _advance(trainer, stopping, statistics, writer, kimg, interrupted, progress)
     return out
 
 
@@ -135,28 +129,23 @@ def _advance(
     stopping: EarlyStopping,
     statistics: StatisticsCollector,
     writer: RunWriter,
-    steps: int,
-    evaluate: Callable[[Entry], None],
+    kimg: float,
     interrupted: Callable[[], bool],
     progress: Progress | None,
-    *,
-    compiles: bool,
 ) -> None:
-    """Train to step number `steps`, or until `stopping` has ended.
-
-    Raises:
-        DivergenceError: the run became non-finite too often.
-        KeyboardInterrupt: after saving the state.
-    """
-    batch = trainer.config.recipe.batch
-    tick_steps = max(1, int(TICK_KIMG * 1000 / batch))
+    """Train to `kimg`, or until `stopping` has ended; raises like `train_run`."""
+    recipe, alone = trainer.config.recipe, distributed.rank_slice().count == 1
+    steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
+    if trainer.step_count >= steps or stopping.ended:
+        return
+    tick_steps = max(1, int(TICK_KIMG * 1000 / recipe.batch))
     grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
     good, good_sums = copy.deepcopy(trainer.state_dict()), statistics.state_dict()
     saved = time.monotonic()
     event: str | None = None
     if progress:
-        progress(trainer.kimg, steps * batch / 1000, statistics.latest)
-    if compiles:
+        progress(trainer.kimg, steps * recipe.batch / 1000, statistics.latest)
+    if recipe.compiles(kimg):
         with statistics.pause():
             began = time.perf_counter()
             trainer.compile()
@@ -164,21 +153,26 @@ def _advance(
     while trainer.step_count < steps and not stopping.ended:
         regular = (trainer.step_count + 1) % tick_steps == 0
         closing = regular or trainer.step_count + 1 == steps
-        latest = trainer.step(gradient_norms=closing)
-        norms = {name: latest.pop(name) for name in list(latest) if name.startswith(GRADIENT_NORM)}
-        statistics.add(latest)
-        done, stop = trainer.step_count, _stops(interrupted, closing, trainer.device)
+        statistics.add(trainer.step(gradient_norms=closing))
+        done = trainer.step_count
+        # Several processes settle it at log lines, in order to stop together.
+        stop = (alone or closing) and distributed.any_process(interrupted(), trainer.device)
+
+        # Report
         if closing:
-            entry = statistics.close(trainer.kimg, norms, regular=regular)
+            entry = statistics.close(trainer.kimg, regular=regular)
             entry["event"], event = event, None
             with statistics.pause():
-                if is_finite(entry) and trainer.is_finite():
-                    evaluate(entry)
+                wrong = [name for name, value in entry.items() if isinstance(value, float) and not math.isfinite(value)]
+                if not wrong and trainer.is_finite():
+                    stopping.update(trainer, writer, entry)
                     good, good_sums = copy.deepcopy(trainer.state_dict()), statistics.state_dict()
                 else:
-                    roll_back(trainer, good, entry)
+                    roll_back(trainer, good, entry, wrong)
                     statistics.load_state_dict(good_sums)
                 writer.line(entry)
+
+        # Save
         with statistics.pause():
             if done in grid_steps:
                 writer.grid()
@@ -186,12 +180,13 @@ def _advance(
                 writer.show()
             due = done >= steps or stopping.ended or stop or time.monotonic() - saved > SAVE_SECONDS
             # What a rollback is to undo is not kept, and several processes bring their sums together at log lines only.
-            if due and (closing or (distributed.rank_slice().count == 1 and trainer.is_finite())):
-                stopping.seconds = statistics.seconds
-                writer.state(asdict(stopping), statistics.state_dict())
+            if due and (closing or (alone and trainer.is_finite())):
+                writer.state(stopping.state_dict() | {"seconds": statistics.seconds}, statistics.state_dict())
                 saved = time.monotonic()
+
+        # Done
         if progress:
-            progress(trainer.kimg, steps * batch / 1000, statistics.latest)
+            progress(trainer.kimg, steps * recipe.batch / 1000, statistics.latest)
         if stop:
             raise KeyboardInterrupt
 
@@ -224,63 +219,44 @@ def _pretrain(
     )
 
 
-def _restore(
-    trainer: Trainer, out: Path, start: Path | None, patience_kimg: float | None
-) -> tuple[EarlyStopping, dict[str, Any]]:
+def _restore(trainer: Trainer, stopping: EarlyStopping, out: Path, start: Path | None) -> StatisticsCollector:
     """Load the saved state if there is one; otherwise take what fits from the run `start`.
 
-    A run that has ended for want of patience goes on where more is given, or none is asked for.
-
     Returns:
-        How the run has gone, and the sums of the log line to come; states of earlier versions have none.
+        The statistics of the log line to come; states of earlier versions have none.
     """
     if not (out / STATE).is_file():
         if start is not None:
             moved = transfer(trainer, start)
             if distributed.is_main_process():
-                write_json(out / TRANSFER, asdict(moved))
-        return EarlyStopping(), {}
+                write_json(out / TRANSFER, moved)
+        return StatisticsCollector(trainer.batch_size)
     state = load_state(out / STATE, trainer.device)
     try:
         trainer.load_state_dict(state)
-        stopping, sums = EarlyStopping(**state["course"]), dict(state.get("interval", {}))
+        stopping.load_state_dict(state["course"], trainer.kimg)
+        statistics = StatisticsCollector(trainer.batch_size, state["course"]["seconds"])
+        statistics.load_state_dict(state.get("interval", {}))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{out / STATE} is no state of this run, or of another version; remove it to start this run again"
         ) from error
-    waited = trainer.kimg - stopping.best_kimg
-    stopping.ended = stopping.ended and patience_kimg is not None and waited >= patience_kimg
-    return stopping, sums
-
-
-def _stops(interrupted: Callable[[], bool], closing: bool, device: torch.device) -> bool:
-    """Return whether to stop after this step; several processes settle it at log lines, in order to stop together."""
-    if distributed.rank_slice().count == 1:
-        return interrupted()
-    return closing and distributed.any_process(interrupted(), device)
+    return statistics
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C was pressed, so that a step is never cut in half.
 
-    Where interrupts are ignored, as by a background job, they stay so.
+    Where interrupts are ignored, as by a background job, they stay so. Only the main thread receives signals.
     """
-    pressed = False
-
-    def remember(signum: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield lambda: False
         return
+    pressed: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     try:
-        previous = signal.signal(signal.SIGINT, remember)
-    except ValueError:  # not the main thread, which alone receives signals
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
+        yield lambda: bool(pressed)
     finally:
         signal.signal(signal.SIGINT, previous)

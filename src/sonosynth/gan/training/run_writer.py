@@ -1,7 +1,6 @@
 """What a run writes while it trains; of several processes, only the main one writes."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,16 @@ class RunWriter:
     def __init__(self, out: Path, trainer: Trainer, track: Tracker | None):
         self._out, self._trainer, self._track = out, trainer, track
         self._writes = distributed.is_main_process()
-        self._log = RunLog(out / LOG, trainer.kimg) if self._writes else None
+        if self._writes:  # the log is cut back to what the restored state had seen
+            lines = (out / LOG).read_text(encoding="utf-8").splitlines() if (out / LOG).exists() else []
+            write_text(out / LOG, "".join(f"{line}\n" for line in lines if _kimg_of(line) <= trainer.kimg))
 
     def line(self, entry: Entry) -> None:
-        """Add a line to the log."""
-        if self._log is not None:
-            self._log.append(entry)
+        """Add a line to the log, one JSON object; numbers are rounded to six significant digits."""
+        if self._writes:
+            plain = {name: float(f"{x:.6g}") if isinstance(x, float) else x for name, x in entry.items()}
+            with (self._out / LOG).open("a", encoding="utf-8", newline="\n") as file:
+                file.write(f"{json.dumps(plain, allow_nan=False)}\n")
 
     def show(self) -> None:
         """Tell the tracker that there is more to see."""
@@ -63,28 +66,8 @@ class RunWriter:
             save_state(self._out / STATE, trainer.state_dict() | {"course": course, "interval": interval})
 
 
-class RunLog:
-    """`log.jsonl`: one JSON object a line, cut back on resume to what the restored state had seen."""
-
-    def __init__(self, path: Path, kimg: float):
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        self._path = path
-        self._lines = [line for line in lines if _kimg_of(line) <= kimg]
-        write_text(path, "".join(f"{line}\n" for line in self._lines))
-
-    def append(self, entry: Mapping[str, float | str | None]) -> None:
-        """Add a line; numbers are rounded to six significant digits."""
-        line = json.dumps({name: _plain(value) for name, value in entry.items()}, allow_nan=False)
-        with self._path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(f"{line}\n")
-
-
 def _kimg_of(line: str) -> float:
     try:
         return float(json.loads(line)["kimg"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return float("inf")  # a line cut short by a kill
-
-
-def _plain(value: float | str | None) -> float | str | None:
-    return float(f"{value:.6g}") if isinstance(value, float) else value

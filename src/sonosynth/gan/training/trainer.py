@@ -25,8 +25,7 @@ from sonosynth.core.seeds import seed_of
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.base import Batch, Phase
 from sonosynth.gan.checkpoint import RunConfig
-
-GRADIENT_NORM = "gradient_norm_"  # begins the names of statistics that are taken in some steps only
+from sonosynth.gan.training.log_statistics import GRADIENT_NORM
 
 
 class TrainingImages:
@@ -35,15 +34,13 @@ class TrainingImages:
     Every process has all of it, and takes its share of every batch.
     """
 
-    def __init__(self, data: ImageSet, *, conditional: bool, mirror: bool, balanced: bool, device: torch.device):
+    def __init__(self, data: ImageSet, config: RunConfig, device: torch.device):
         self.share = distributed.rank_slice()
         self.images = torch.from_numpy(data.images.copy()).to(device)
-        self.labels = torch.from_numpy(data.labels.copy()).to(device) if conditional else None
-        self.mirror, self.device = mirror, device
-        pools = (
-            [np.flatnonzero(data.labels == c) for c in np.unique(data.labels)] if balanced else [np.arange(len(data))]
-        )
-        self.pools = [torch.from_numpy(pool) for pool in pools]
+        self.labels = torch.from_numpy(data.labels.copy()).to(device) if config.conditional else None
+        self.mirror, self.device = config.recipe.mirror, device
+        groups = data.labels if config.recipe.balanced_classes else np.zeros(len(data))
+        self.pools = [torch.from_numpy(np.flatnonzero(groups == group)) for group in np.unique(groups)]
 
     def batch(self, seed: int, phase: str, step: int, size: int) -> Batch:
         """Return this process's share of the batch of `phase` in `step`: real images, and labels as often as theirs.
@@ -94,18 +91,12 @@ class Trainer:
             self.generator = recipe.build_generator(config.size, config.n_classes).to(device)
             self.discriminator = recipe.build_discriminator(config.size, config.n_classes).to(device)
         self.ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
         optimizers = recipe.build_optimizers(self.generator, self.discriminator)
-        self.optimizers = dict(zip(("generator", "discriminator"), optimizers, strict=True))
+        self.optimizers = dict(zip(networks, optimizers, strict=True))
         self.objective = recipe.build_objective(self.generator, self.discriminator)
         self.phases = self.objective.phases()
-        self.images = TrainingImages(
-            data,
-            conditional=config.conditional,
-            mirror=recipe.mirror,
-            balanced=recipe.balanced_classes,
-            device=device,
-        )
-        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        self.images = TrainingImages(data, config, device)
         self.trained = {name: [p for p in net.parameters() if p.requires_grad] for name, net in networks.items()}
         self.step_count = 0
         self.rollbacks = 0

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sonosynth.core.errors import RunError
 from sonosynth.data.imageset import ImageSet
@@ -15,49 +15,35 @@ from sonosynth.gan.training.trainer import Trainer
 from sonosynth.phantoms.phantom import CLASSES, phantom
 
 
-@dataclass(frozen=True)
-class Transfer:
-    """What a run took over, and what it left as initialised, as names of tensors; a tensor fits by name and shape.
-
-    `source` is the fingerprint of the run that the tensors are from.
-    """
-
-    source: str
-    taken: tuple[str, ...]
-    left: tuple[str, ...]
-
-
-def transfer(trainer: Trainer, run: Path) -> Transfer:
+def transfer(trainer: Trainer, run: Path) -> dict[str, Any]:
     """Copy the averaged generator of `run`, and its discriminator where its state is still there, into `trainer`.
+
+    Returns:
+        The fingerprint of `run` (source), and the names of the tensors that were copied (taken) or left as initialised
+        (left). A tensor fits by name and shape.
 
     Raises:
         RunError: `run` holds no generator, or a file in the place of its state.
     """
     (file,) = generator_files(run)
     generator, _ = load_generator(file, trainer.device)
-    weights = generator.state_dict()
-    taken, left = _copy(weights, trainer.generator, "generator")
-    _copy(weights, trainer.ema, "generator")
-    discriminator = {}
+    discriminator: dict[str, Tensor] = {}
     if (run / STATE).is_file():
         state = load_state(run / STATE, trainer.device)
         if "discriminator" not in state:
             raise RunError(f"{run / STATE} is no state of a run; remove it to start from the generator alone")
         discriminator = state["discriminator"]
-    more_taken, more_left = _copy(discriminator, trainer.discriminator, "discriminator")
-    return Transfer(fingerprint(run), (*taken, *more_taken), (*left, *more_left))
-
-
-@torch.no_grad()
-def _copy(source: dict[str, Tensor], target: nn.Module, network: str) -> tuple[list[str], list[str]]:
     taken: list[str] = []
     left: list[str] = []
-    for name, tensor in target.state_dict().items():
-        fits = name in source and source[name].shape == tensor.shape
-        if fits:
-            tensor.copy_(source[name])
-        (taken if fits else left).append(f"{network}.{name}")
-    return taken, left
+    networks = {"generator": trainer.generator, "discriminator": trainer.discriminator}
+    for (network, target), source in zip(networks.items(), (generator.state_dict(), discriminator), strict=True):
+        for name, tensor in target.state_dict().items():
+            fits = name in source and source[name].shape == tensor.shape
+            if fits:
+                tensor.copy_(source[name])
+            (taken if fits else left).append(f"{network}.{name}")
+    trainer.ema.load_state_dict(trainer.generator.state_dict())
+    return {"source": fingerprint(run), "taken": taken, "left": left}
 
 
 @dataclass(frozen=True)
