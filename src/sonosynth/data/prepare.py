@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import get_args
 
@@ -21,21 +22,10 @@ from sonosynth.data.source import Source, SourceItem
 
 SIZES = range(8, 2049)
 # Integers of original pixels, then floats; `offset` in prepared pixels.
-_RECORD = (
-    "original_path",
-    "original_width",
-    "original_height",
-    "original_mode",
-    "fit",
-    "crop_left",
-    "crop_top",
-    "crop_width",
-    "crop_height",
-    "scale_x",
-    "scale_y",
-    "offset_x",
-    "offset_y",
-)
+_ORIGINAL = ("original_path", "original_width", "original_height", "original_mode")
+_CROP = ("crop_left", "crop_top", "crop_width", "crop_height")
+_SCALES = ("scale_x", "scale_y", "offset_x", "offset_y")
+_RECORD = (*_ORIGINAL, "fit", *_CROP, *_SCALES)
 
 
 def prepare_images(
@@ -96,10 +86,8 @@ def prepare_images(
     overlaid = {"overlay_pixels": tuple(str(filled) for _, _, filled, _ in values)} if mask_overlays else {}
     if source.kind == "image set" and set(report.sizes) == {(size, size)}:
         columns = user_columns(report)
-        return to_image_set(report, images, columns | overlaid | columns), [  # what was filled before is carried on
-            *notes,
-            f"already an image set of {size} × {size}: nothing resampled",
-        ]
+        notes.append(f"already an image set of {size} × {size}: nothing resampled")
+        return to_image_set(report, images, columns | overlaid | columns), notes  # what was filled before is carried on
     geometries = [geometry for _, geometry, *_ in values]
     enlarged = sum(geometry.scale_x > 1 or geometry.scale_y > 1 for geometry in geometries)
     if enlarged:
@@ -130,14 +118,18 @@ def group_numbers(report: SourceReport) -> Array:
     An image set keeps its numbers; elsewhere groups are numbered in order of first appearance. Joined groups take the
     number that appears first. Generated images are left as they are: their copies leak nothing.
     """
-    items = report.source.items
+    items, seen = report.source.items, dict[object, int]()
     if report.source.kind == "image set":
-        numbers = np.array([_whole(report, item) for item in items], dtype=np.int64)
+        found = [whole_number(item.group or "") for item in items]
+        if None in found:
+            item = items[found.index(None)]
+            raise ManifestError(
+                f"{report.source.root / MANIFEST}: group '{item.group or ''}' of '{item.id}' is not a whole number "
+                "of 64 bits; number the groups, or remove the columns id and synthetic to have them numbered"
+            )
     else:
-        seen: dict[object, int] = {}
-        numbers = np.array(
-            [seen.setdefault(item.group or i, len(seen)) for i, item in enumerate(items)], dtype=np.int64
-        )
+        found = [seen.setdefault(item.group or i, len(seen)) for i, item in enumerate(items)]
+    numbers = np.array(found, dtype=np.int64)
     if report.source.synthetic:
         return numbers
     groups = renumbered(numbers)
@@ -147,23 +139,19 @@ def group_numbers(report: SourceReport) -> Array:
     return np.asarray(numbers[first[inverse]])
 
 
-def _whole(report: SourceReport, item: SourceItem) -> int:
-    number = whole_number(item.group or "")
-    if number is None:
-        raise ManifestError(
-            f"{report.source.root / MANIFEST}: group '{item.group or ''}' of '{item.id}' is not a whole number "
-            "of 64 bits; number the groups, or remove the columns id and synthetic to have them numbered"
-        )
-    return number
-
-
 # ---------------------------------------------------------------------------------------------------- the record
 
 
 def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Return the user's columns with the record's, and which of the user's had to be renamed."""
-    columns = user_columns(report)
-    earlier = _earlier_scales(report, columns)
+    """Return the user's columns with the record's, and which of the user's had to be renamed.
+
+    Where the source was prepared before, its record is carried on. Prepared images are square, for which every fit is
+    one and the same plain resizing.
+    """
+    columns, earlier = user_columns(report), dict[str, list[float]]()
+    if set(_RECORD) <= columns.keys() and all(width == height for width, height in report.sizes):
+        with suppress(ValueError):  # not our record: its columns are kept under other names, and the user is told
+            earlier = {name: [float(text) for text in columns[name]] for name in _SCALES}
     renamed = [] if earlier else [name for name in (*_RECORD, *encoding.COLUMNS) if name in columns]
     kept = {(f"source_{name}" if name in renamed else name): values for name, values in columns.items()}
     if not earlier:
@@ -189,19 +177,6 @@ def encoding_columns(report: SourceReport, columns: Mapping[str, Sequence[str]])
         return {}
     found = encoding.encodings(report.source.items, report.source.options)
     return encoding.encodings_to_columns(found) if any(found) else {}
-
-
-def _earlier_scales(report: SourceReport, columns: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
-    """Return the scales and offsets of a source that was prepared before; nothing if it was not.
-
-    Prepared images are square, for which every fit is one and the same plain resizing.
-    """
-    if not set(_RECORD) <= columns.keys() or any(width != height for width, height in report.sizes):
-        return {}
-    try:
-        return {name: [float(text) for text in columns[name]] for name in _RECORD[-4:]}
-    except ValueError:
-        return {}  # not our record: its columns are kept under other names, and the user is told
 
 
 def user_columns(report: SourceReport) -> dict[str, tuple[str, ...]]:

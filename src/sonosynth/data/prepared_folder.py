@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,8 +92,7 @@ def prepare(
         "fit": fit,
         "skip_unreadable": skip_unreadable,
     }
-    arguments |= {"mask_overlays": True} if mask_overlays else {}
-    given = {"bits": options.bits, "axis": options.axis}
+    given = {"mask_overlays": mask_overlays or None, "bits": options.bits, "axis": options.axis}
     arguments |= {name: value for name, value in given.items() if value is not None}
 
     def build() -> tuple[ImageSet, list[str]]:
@@ -104,28 +104,26 @@ def prepare(
 
 def source_fingerprint(source: Source, masks: bool = False) -> str:
     """Return a SHA-256 over the labels, groups, names, columns and file contents of `source`, its `masks` if asked."""
+
+    @cache  # a file with many frames is hashed once
+    def content(path: Path) -> bytes:
+        # A broken link, a file too large to be an image, or one that cannot be opened is reported when it is decoded.
+        with suppress(OSError, SourceError):
+            if path.is_file():
+                reader = find_reader(path, source.options)
+                if reader is None or reader.max_bytes is None or path.stat().st_size <= reader.max_bytes:
+                    with path.open("rb") as file:
+                        return hashlib.file_digest(file, "sha256").digest()
+        return b""
+
     digest = hashlib.sha256(b"synthetic" if source.synthetic else b"")
-    contents = cache(lambda path: _file_digest(path, source.options))  # a file with many frames is hashed once
     beside = cache(lambda path: sorted(data_files([path])))
     for item in source.items:
         path = item.path.relative_to(source.root).as_posix()
         digest.update(repr((path, item.label, item.group, item.id, sorted(item.extra.items()))).encode())
         for file in (item.path, *beside(item.path), *(item.masks if masks else ())):
-            digest.update(contents(file))
+            digest.update(content(file))
     return digest.hexdigest()
-
-
-def _file_digest(path: Path, options: ReadOptions) -> bytes:
-    # A broken link, a file too large to be an image, or one that cannot be opened is reported when it is decoded.
-    try:
-        reader = find_reader(path, options) if path.is_file() else None
-        limit = reader.max_bytes if reader is not None else None
-        if not path.is_file() or (limit is not None and path.stat().st_size > limit):
-            return b""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except (OSError, SourceError):
-        return b""
 
 
 def save_once(
@@ -134,19 +132,11 @@ def save_once(
     build: Callable[[], tuple[ImageSet, list[str]]],
     save_more: Callable[[Path, ImageSet], None] | None = None,
 ) -> tuple[ImageSet, list[str], bool]:
-    """Write what `build` returns to `out` together with ``prepare.json``, in one atomic step, unless it is there.
+    """Write the image set that `build` makes to `out` with ``prepare.json``, in one atomic step, unless it is there.
 
-    Args:
-        out: a directory that is empty or not there, or one that this function wrote with the same `arguments`.
-        arguments: all that decides the result, as JSON values.
-        build: makes the image set and lines to tell the user.
-        save_more: called with the folder and the image set in it, to write what else belongs there.
-
-    Returns:
-        The image set, the lines, and whether it was written now.
-
-    Raises:
-        OutputError: `out` holds something else, was changed since, or cannot be written.
+    `arguments` are all that decides the result, as JSON values. `save_more` writes what else belongs in the folder.
+    Returns the image set, the lines of `build` to tell the user, and whether it was written now. Raises OutputError if
+    `out` holds something else, was changed since, or cannot be written.
     """
     if (out / PREPARE).is_file():
         return *_done_before(out, arguments), False
@@ -172,10 +162,8 @@ def _done_before(out: Path, arguments: Mapping[str, object]) -> tuple[ImageSet, 
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise OutputError(f"{out / PREPARE} is damaged ({error}); choose another --out or remove {out}") from error
     if other:
-        changes = ", ".join(
-            f"{name} {before.get(name)}, not {arguments.get(name)}" for name in other if name != "source"
-        )
-        what = changes or "another content of the source"
+        changes = [f"{name} {before.get(name)}, not {arguments.get(name)}" for name in other if name != "source"]
+        what = ", ".join(changes) or "another content of the source"
         raise OutputError(f"{out} was made with other arguments ({what}); choose another --out or remove it first")
     data = load(out)
     if _content(data) != content:

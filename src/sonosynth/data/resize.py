@@ -40,21 +40,12 @@ class Geometry:
     offset_y: int
 
 
-def centre_crop(shape: tuple[int, int]) -> Square:
-    """Return the square in the middle of a picture of `shape` ``(H, W)``."""
-    height, width = shape
-    side = min(height, width)
-    return (width - side) // 2, (height - side) // 2, side
-
-
 def lesion_crop(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
     """Return the square around all that `masks` mark in a picture of `shape` ``(H, W)``; None where nothing is marked.
 
     Its side is one and a half times the longer side of the bounding box, at most the shorter side of the picture;
-    it is moved into the picture where it would stand out. Masks of another size are read in proportion.
-
-    Raises:
-        UnreadableImageError: a mask cannot be decoded.
+    it is moved into the picture where it would stand out. Masks of another size are read in proportion. Raises
+    UnreadableImageError if one cannot be decoded.
     """
     height, width = shape
     corners = []
@@ -88,7 +79,8 @@ def resize_to_square(grey: Array, size: int, fit: Fit, square: Square | None = N
     """
     height, width = grey.shape
     if fit in ("crop", "mask"):
-        left, top, side = square or centre_crop((height, width))
+        side = min(height, width)
+        left, top, side = square or ((width - side) // 2, (height - side) // 2, side)
         cut = grey[top : top + side, left : left + side]
     else:
         left, top, cut = 0, 0, grey
@@ -122,16 +114,7 @@ _COLUMNS = ("crop_width", "crop_height", "scale_x", "scale_y", "offset_x", "offs
 
 @dataclass(frozen=True)
 class OriginalArea:
-    """The part of a prepared image that shows the original, and the original's shape; all in pixels.
-
-    Attributes:
-        left: first column of the part.
-        top: first row.
-        width: columns of the part.
-        height: rows.
-        original_width: width of the original, or of what was cut out of it.
-        original_height: its height.
-    """
+    """The part of a prepared image that shows the original (or what was cut out of it), and the original's shape."""
 
     left: int
     top: int
@@ -166,7 +149,6 @@ def crop_to_original(data: ImageSet, frame: OriginalArea) -> ImageSet:
     part = data.images[:, frame.top : frame.top + frame.height, frame.left : frame.left + frame.width]
     shrink = min(frame.width / frame.original_width, frame.height / frame.original_height)
     size = (max(1, round(frame.original_width * shrink)), max(1, round(frame.original_height * shrink)))
-    if abs(size[0] - frame.width) <= 1 and abs(size[1] - frame.height) <= 1:
-        return replace(data, images=part)
-    pictures = [Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BICUBIC) for image in part]
-    return replace(data, images=np.stack([np.asarray(picture) for picture in pictures]))
+    near = abs(size[0] - frame.width) <= 1 and abs(size[1] - frame.height) <= 1
+    cut = replace(data, images=part)
+    return cut if near else cut.resized(size[::-1])

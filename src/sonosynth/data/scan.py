@@ -81,7 +81,6 @@ def _read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | N
 
     Where there are class folders, a table without columns for files and classes is about something else.
     """
-    force = options.force_dicom
     tables = [path for path in here.side if path.suffix.lower() == ".csv"]
     labels = [path for path in tables if path.name == LABELS]
     if options.columns and not labels:
@@ -90,14 +89,15 @@ def _read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | N
             raise SourceError(
                 f"{root} holds {len(labels)} tables: {some_of((p.name for p in labels), 5)}; give one as SOURCE"
             )
-    if labels and (here.images or options.columns or dicom_files(root, force) or lists_images(labels[0], options)):
+    if labels and (
+        here.images or options.columns or dicom_files(root, options.force_dicom) or lists_images(labels[0], options)
+    ):
         return read_manifest(labels[0], options)
     labelled = root / DATASET_JSON
-    if labelled.is_file() and (
-        dataset_json_labels(labelled) is not None
-        or not any(any(images_below(folder, options)) for folder in here.folders)
-    ):
-        return read_dataset_json(labelled, options)
+    if labelled.is_file():
+        in_folders = any(any(images_below(folder, options)) for folder in here.folders)
+        if not in_folders or dataset_json_labels(labelled) is not None:
+            return read_dataset_json(labelled, options)
     return None
 
 
@@ -113,10 +113,7 @@ def decode_image(item: SourceItem, options: ReadOptions | None = None) -> Decode
 
     The depth of 16-bit values that state none is decided from the file of `item` alone, not from its source; give it as
     ``options.bits`` to have the same one everywhere. To decode many images, `decode_all` opens each file only once.
-
-    Raises:
-        UnreadableImageError: it cannot be decoded.
-        SourceError: its values are above ``options.bits``.
+    Raises UnreadableImageError, or SourceError where its values are above ``options.bits``.
     """
     return ImageDecoder(options or ReadOptions(), [item]).decode(item)
 
@@ -305,14 +302,10 @@ def decode_all(
         raise SourceError(
             f"{source.root}: none of {counted(len(source.items), 'image file')} can be read; first: {unreadable[0]}"
         )
-    return SourceReport(_without(source, [image.item for image in facts]), tuple(facts), tuple(unreadable)), values
-
-
-def _without(source: Source, items: Sequence[SourceItem]) -> Source:
-    left = {item.label for item in items}
-    gone = [name for name in source.classes if name not in left]
-    if gone:
+    left = {image.item.label for image in facts}
+    if gone := [name for name in source.classes if name not in left]:
         raise ClassError(
             f"{source.root}: class '{gone[0]}' has no readable image; repair its files or remove the class"
         )
-    return replace(source, items=tuple(items))
+    readable = replace(source, items=tuple(image.item for image in facts))
+    return SourceReport(readable, tuple(facts), tuple(unreadable)), values

@@ -41,20 +41,13 @@ def check_same_classes(first: ImageSet, second: ImageSet) -> None:
 
 
 def other_classes(counts: Mapping[str, int], classes: Sequence[str]) -> str:
-    """Return which images are of none of `classes`, such as "12 of class 'normal'"; an empty string if none are.
-
-    `counts` is the number of images of each class.
-    """
+    """Return which of the images that `counts` gives are of none of `classes`, such as "12 of class 'normal'"."""
     return ", ".join(f"{n} of class '{name}'" for name, n in sorted(counts.items()) if n and name not in classes)
 
 
 def check_disjoint(first: ImageSet, second: ImageSet, roles: tuple[str, str], remedy: str) -> None:
-    """Raise LeakageError, listing some, if an image stands pixel for pixel in both sets.
-
-    `roles` name the two sets in the message, and `remedy` says what to do.
-    """
-    shared = shared_images(first, second)
-    if shared:
+    """Raise LeakageError, which lists some and says the `remedy`, if an image stands pixel for pixel in both sets."""
+    if shared := shared_images(first, second):
         raise LeakageError(leakage_message(shared, roles, remedy))
 
 
@@ -66,11 +59,7 @@ def leakage_message(shared: Sequence[tuple[str, str]], roles: tuple[str, str], r
 
 
 def split(
-    data: ImageSet,
-    test_fraction: float = 0.25,
-    seed: int = 0,
-    *,
-    groups: Sequence[object] | Array | None = None,
+    data: ImageSet, test_fraction: float = 0.25, seed: int = 0, *, groups: Sequence[object] | Array | None = None
 ) -> tuple[ImageSet, ImageSet]:
     """Divide `data` into training and test images, so that no group (patient, clip, duplicates) is on both sides.
 
@@ -110,15 +99,14 @@ def split_indices(
     """Divide `data` into training and test images: whole groups, each class in proportion as near as groups allow.
 
     With singleton groups the test set holds exactly ``round(test_fraction * N)`` images (at least one of each class on
-    either side), apportioned to the classes by `apportion`. The same arguments give the same division.
-
-    Groups are taken in a random order. Where that leaves a class on one side alone, as happens where groups hold
-    images of several classes, other orders are tried, and then the division is computed by integer programming.
+    either side), apportioned to the classes by `apportion`. Groups are taken in a random order. Where that leaves a
+    class on one side alone, as happens where groups hold images of several classes, other orders are tried, and then
+    the division is computed by integer programming.
 
     Args:
         data: the images.
         test_fraction: share of the images in the test set.
-        seed: of the order.
+        seed: of the order; the same arguments give the same division.
         min_train: images of each class that stay for training at least.
         min_train_groups: groups of each class that stay for training at least.
 
@@ -131,36 +119,31 @@ def split_indices(
     """
     if not 0 < test_fraction < 1:
         raise SplitError(f"test fraction must be between 0 and 1, not {test_fraction}")
-    pool = _Pool(data, np.arange(len(data)), numpy_generator(seed, "held-out"))
-    pool.check_each_class(data.classes, min_train, min_train_groups)
+    pool = _Pool(data, np.arange(len(data)), numpy_generator(seed, "held-out"), min_train, min_train_groups)
+    pool.check_each_class(data.classes)
     classes = len(data.classes)
     total = min(max(round(test_fraction * len(data)), classes), len(data) - classes)
     target = apportion(pool.counts, [total], least=1, spare=1)[0]
     for attempt in range(MAX_ATTEMPTS):
         if attempt:
             pool.begin_anew(numpy_generator(seed, "held-out", attempt))
-        most = pool.counts - (min_train if attempt else 1)
-        pool.fill(target, most=most)
-        pool.top_up(np.ones(classes, dtype=np.int64), most=most)
-        if not len(pool.lacking(min_train, min_train_groups)):
+        pool.fill(target, least=1, most=pool.counts - (min_train if attempt else 1))
+        lacking = pool.lacking()
+        if not len(lacking):
             return pool.indices(taken=False), pool.indices(taken=True)
-    lacking = pool.lacking(min_train, min_train_groups)
-    exists = pool.solve(target, min_train, min_train_groups, numpy_generator(seed, "held-out", MAX_ATTEMPTS))
+    exists = pool.solve(target, numpy_generator(seed, "held-out", MAX_ATTEMPTS))
     if exists:
         return pool.indices(taken=False), pool.indices(taken=True)
-    kept = (
-        f"{min_train} images of {min_train_groups} groups for training"
-        if min_train_groups > 1
-        else f"{min_train} for training"
-    )
-    wanted = f"one image of every class for testing and {kept}"
+    of_groups = f" images of {min_train_groups} groups" if min_train_groups > 1 else ""
+    wanted = f"one image of every class for testing and {min_train}{of_groups} for training"
     if exists is None:
         raise SplitError(
             f"no division of whole groups that has {wanted} was found in {MAX_ATTEMPTS} tries (class "
             f"'{data.classes[lacking[0]]}' was missing on one side in the last), and whether one exists is not known; "
             "try another seed, or leave the class out"
         )
-    sharing = pool.sharing()  # there are some: a class that shares no group can be divided alone
+    # There are some, for a class that shares no group can be divided alone.
+    sharing = sorted({label for group in pool.groups if len(group) > 1 for label, _ in group})
     name = data.classes[next((label for label in lacking if label in sharing), sharing[0])]
     raise SplitError(
         f"class '{name}' cannot be on both sides: its images share groups with the other classes, and no division of "
@@ -196,12 +179,25 @@ def nested_subsets(
         raise ValueError("indices must be distinct")
     pool = _Pool(data, index, numpy_generator(seed, "subset", draw))
     ascending = sorted({int(size) for size in sizes})
-    _check_pool(data.classes, pool.counts, ascending)
-    least = np.full(len(data.classes), MIN_PER_CLASS)
+    total, smallest = len(index), MIN_PER_CLASS * len(data.classes)
+    there = ", ".join(f"{name} {count}" for name, count in zip(data.classes, pool.counts, strict=True))
+    for name, count in zip(data.classes, pool.counts, strict=True):
+        if count < MIN_PER_CLASS:
+            raise ClassError(
+                f"class '{name}' has {count} of the {counted(total, 'image')} to draw from; a subset needs "
+                f"{MIN_PER_CLASS}: add images or leave the class out"
+            )
+    for size in ascending:
+        if size > total:
+            raise SplitError(f"a subset of {counted(size, 'image')} was asked for, but there are {total} ({there})")
+        if size < smallest:
+            raise SplitError(
+                f"a subset of {counted(size, 'image')} cannot hold {MIN_PER_CLASS} of each of {len(data.classes)} "
+                f"classes ({there}); the smallest size is {smallest}"
+            )
     subsets = {}
     for size, target in zip(ascending, apportion(pool.counts, ascending, least=MIN_PER_CLASS), strict=True):
-        pool.fill(target, most=pool.counts)
-        pool.top_up(least, most=pool.counts)
+        pool.fill(target, least=MIN_PER_CLASS, most=pool.counts)
         subsets[size] = pool.indices(taken=True)
     return subsets
 
@@ -230,63 +226,39 @@ def apportion(counts: Sequence[int] | Array, sizes: Sequence[int], least: int, s
     return np.array([np.bincount(ranked[:size], minlength=len(counts)) for size in sizes], dtype=np.int64)
 
 
-def _check_pool(classes: Sequence[str], counts: Array, sizes: Sequence[int]) -> None:
-    there = ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
-    total = int(counts.sum())
-    for name, count in zip(classes, counts, strict=True):
-        if count < MIN_PER_CLASS:
-            raise ClassError(
-                f"class '{name}' has {count} of the {counted(total, 'image')} to draw from; a subset needs "
-                f"{MIN_PER_CLASS}: add images or leave the class out"
-            )
-    for size in sizes:
-        if size > total:
-            raise SplitError(f"a subset of {counted(size, 'image')} was asked for, but there are {total} ({there})")
-        if size < MIN_PER_CLASS * len(classes):
-            raise SplitError(
-                f"a subset of {counted(size, 'image')} cannot hold {MIN_PER_CLASS} of each of {len(classes)} classes "
-                f"({there}); the smallest size is {MIN_PER_CLASS * len(classes)}"
-            )
-
-
 class _Pool:
-    """Groups in random order, of which more and more are taken."""
+    """Groups in random order, of which more and more are taken.
 
-    def __init__(self, data: ImageSet, index: Array, rng: np.random.Generator) -> None:
+    `min_train` images of `min_train_groups` groups of each class are to be left of them.
+    """
+
+    def __init__(
+        self, data: ImageSet, index: Array, rng: np.random.Generator, min_train: int = 0, min_train_groups: int = 0
+    ) -> None:
         # Sorted, so that the draw depends on which images are in the pool and not on how they are listed.
         self._index = np.sort(index)
+        self._min_train, self._min_train_groups = min_train, min_train_groups
         _, self._group = np.unique(data.groups[self._index], return_inverse=True)
         labels = data.labels[self._index]
         self.counts = np.bincount(labels, minlength=len(data.classes)).astype(np.int64)
-        self._groups = self._count(labels)
+        cells, counts = np.unique(np.stack([self._group, labels], axis=1), axis=0, return_counts=True)
+        shape = len(self.counts), int(self._group.max(initial=-1)) + 1
+        self._matrix = csr_array((counts, (cells[:, 1], cells[:, 0])), shape=shape)  # images, [classes, groups]
+        self.groups: list[_Group] = [()] * shape[1]
+        for (group, label), count in zip(cells.tolist(), counts.tolist(), strict=True):
+            self.groups[group] += ((label, count),)
         self.begin_anew(rng)
 
     def begin_anew(self, rng: np.random.Generator) -> None:
         """Put all groups back, in a new random order."""
         self.have = np.zeros_like(self.counts)
-        self._taken = np.zeros(len(self._groups), dtype=bool)
-        self._waiting: list[int] = rng.permutation(len(self._groups)).tolist()
+        self._taken = np.zeros(len(self.groups), dtype=bool)
+        self._waiting: list[int] = rng.permutation(len(self.groups)).tolist()
 
-    def _count(self, labels: Array) -> list[_Group]:
-        cells, counts = np.unique(np.stack([self._group, labels], axis=1), axis=0, return_counts=True)
-        groups: list[list[tuple[int, int]]] = [[] for _ in range(int(self._group.max(initial=-1)) + 1)]
-        for (group, label), count in zip(cells.tolist(), counts.tolist(), strict=True):
-            groups[group].append((label, count))
-        return [tuple(group) for group in groups]
-
-    def _matrix(self) -> csr_array:
-        """Return the images of each class in each group, ``[classes, groups]``."""
-        cells = [(label, group, n) for group, part in enumerate(self._groups) for label, n in part]
-        labels, groups, counts = np.array(cells, dtype=np.int64).reshape(-1, 3).T
-        return csr_array((counts, (labels, groups)), shape=(len(self.counts), len(self._groups)))
-
-    def check_each_class(self, classes: Sequence[str], min_train: int, min_train_groups: int) -> None:
+    def check_each_class(self, classes: Sequence[str]) -> None:
         """Raise SplitError, or ClassError, for a class that could not be on both sides even if it were the only one."""
-        sizes: list[list[int]] = [[] for _ in classes]
-        for group in self._groups:
-            for label, count in group:
-                sizes[label].append(count)
-        for name, counts in zip(classes, sizes, strict=True):
+        for label, name in enumerate(classes):
+            counts = [count for group in self.groups for of, count in group if of == label]
             if not counts:
                 raise ClassError(f"class '{name}' has no image; leave it out before dividing the data")
             if len(counts) < 2:
@@ -294,34 +266,30 @@ class _Pool:
                     f"class '{name}' has a single group ({counted(sum(counts), 'image')}), which cannot be on "
                     "both sides; add images of another group or leave the class out"
                 )
-            if len(counts) - 1 < min_train_groups or sum(counts) - min(counts) < min_train:
+            left = sum(counts) - min(counts)
+            if len(counts) - 1 < self._min_train_groups or left < self._min_train:
                 raise SplitError(
-                    f"class '{name}' is too small to be on both sides: without its smallest group, "
-                    f"{sum(counts) - min(counts)} of {sum(counts)} images and {len(counts) - 1} of {len(counts)} "
-                    f"groups are left for training, and {min_train} and {min_train_groups} are needed; add images "
-                    "of another group or leave the class out"
+                    f"class '{name}' is too small to be on both sides: without its smallest group, {left} of "
+                    f"{sum(counts)} images and {len(counts) - 1} of {len(counts)} groups are left for training, and "
+                    f"{self._min_train} and {self._min_train_groups} are needed; add images of another group or leave "
+                    "the class out"
                 )
 
-    def sharing(self) -> list[int]:
-        """Return the classes that have images in a group of several classes."""
-        return sorted({label for group in self._groups if len(group) > 1 for label, _ in group})
-
-    def lacking(self, min_train: int, min_train_groups: int) -> Array:
+    def lacking(self) -> Array:
         """Return the classes of which nothing was taken, or too little is left."""
-        left = (self._matrix()[:, ~self._taken] > 0).sum(axis=1)
-        return np.flatnonzero((self.have < 1) | (self.counts - self.have < min_train) | (left < min_train_groups))
+        left = (self._matrix[:, ~self._taken] > 0).sum(axis=1)
+        few = self.counts - self.have < self._min_train
+        return np.flatnonzero((self.have < 1) | few | (left < self._min_train_groups))
 
-    def solve(self, target: Array, min_train: int, min_train_groups: int, rng: np.random.Generator) -> bool | None:
+    def solve(self, target: Array, rng: np.random.Generator) -> bool | None:
         """Take the groups that come nearest to `target`, such that no class is lacking, by integer programming.
 
-        Which of equally good groups are taken is random. HiGHS, by way of SciPy, solves the programme.
-
-        Returns:
-            Whether there are such groups; None where that was not found out.
+        Which of equally good groups are taken is random. HiGHS, by way of SciPy, solves the programme. Returns whether
+        there are such groups; None where that was not found out.
         """
         from scipy.optimize import Bounds, LinearConstraint, milp
 
-        images = self._matrix()
+        images = self._matrix
         classes, groups = images.shape
         misses, nothing = eye_array(classes), csr_array((classes, classes))
         members = (images > 0).astype(np.int64)
@@ -330,8 +298,8 @@ class _Pool:
             integrality=np.repeat([1, 0], [groups, classes]),
             bounds=Bounds(0, np.repeat([1, np.inf], [groups, classes])),
             constraints=[
-                LinearConstraint(hstack([images, nothing]), 1, self.counts - min_train),
-                LinearConstraint(hstack([members, nothing]), 0, members.sum(axis=1) - min_train_groups),
+                LinearConstraint(hstack([images, nothing]), 1, self.counts - self._min_train),
+                LinearConstraint(hstack([members, nothing]), 0, members.sum(axis=1) - self._min_train_groups),
                 LinearConstraint(hstack([images, -misses]), -np.inf, target),
                 LinearConstraint(hstack([images, misses]), target, np.inf),
             ],
@@ -341,37 +309,34 @@ class _Pool:
             return False if solved.status == _INFEASIBLE else None
         self._taken = solved.x[:groups] > 0.5
         self.have = images @ self._taken.astype(np.int64)
-        return None if len(self.lacking(min_train, min_train_groups)) else True  # the solver works with tolerances
+        return None if len(self.lacking()) else True  # the solver works with tolerances
 
     def indices(self, taken: bool) -> Array:
         """Return the images of the groups that were taken, or of the others, ascending."""
         chosen: Array = self._index[self._taken[self._group] == taken]
         return chosen
 
-    def fill(self, target: Array, most: Array) -> None:
-        """Take groups until each class has its `target`: first those that fit, then those that come nearer to it."""
+    def fill(self, target: Array, least: int, most: Array) -> None:
+        """Take groups until each class has its `target`: first those that fit, then those that come nearer to it.
+
+        Then small ones until each class has `least` images, as far as `most` allows.
+        """
         self._take(lambda group, need: all(count <= need[label] for label, count in group), target, most)
         self._take(_nearer, target, most, small_first=True)
-
-    def top_up(self, least: Array, most: Array) -> None:
-        """Take small groups until each class has `least` images, as far as `most` allows."""
         if (self.have < least).any():
-            self._take(lambda group, need: any(need[label] > 0 for label, _ in group), least, most, small_first=True)
+            enough = np.full_like(self.counts, least)
+            self._take(lambda group, need: any(need[label] > 0 for label, _ in group), enough, most, small_first=True)
 
     def _take(
-        self,
-        wanted: Callable[[_Group, list[int]], bool],
-        target: Array,
-        most: Array,
-        small_first: bool = False,
+        self, wanted: Callable[[_Group, list[int]], bool], target: Array, most: Array, small_first: bool = False
     ) -> None:
         """Walk once through the waiting groups and take those that are `wanted`, given what each class still needs."""
         need, room = (target - self.have).tolist(), (most - self.have).tolist()
         order = self._waiting
         if small_first:  # the random order stays among groups of one size
-            order = sorted(order, key=lambda number: sum(count for _, count in self._groups[number]))
+            order = sorted(order, key=lambda number: sum(count for _, count in self.groups[number]))
         for number in order:
-            group = self._groups[number]
+            group = self.groups[number]
             if wanted(group, need) and all(count <= room[label] for label, count in group):
                 self._taken[number] = True
                 for label, count in group:
