@@ -122,9 +122,7 @@ class Reader(Protocol):
     def open(self, path: Path, options: ReadOptions, depth: BitDepth) -> OpenFile:
         """Open the file to decode it; `depth` decides on white where 16-bit values state none.
 
-        Raises:
-            UnreadableImageError: it cannot be decoded.
-            SourceError: its values are above the bits that the user gave, or a library is missing.
+        Raises UnreadableImageError, and SourceError where a library is missing.
         """
         ...
 
@@ -149,9 +147,8 @@ class DecodedFrames:
     """The frames that are taken of one file, decoded in one pass; those from a damaged one on are unreadable."""
 
     def __init__(self, path: Path, frames: Iterable[tuple[int, DecodedImage]], kind: str = "frame") -> None:
-        self._path, self._kind = path, kind
         self._images: dict[int, DecodedImage] = {}
-        self._error: UnreadableImageError | None = None
+        self._path, self._kind, self._error = path, kind, None
         try:
             for index, image in frames:
                 self._images[index] = image
@@ -211,8 +208,7 @@ def from_high_depth(
 ) -> DecodedImage:
     """Return what the file at `path` stores with more than 8 bits, turned by its EXIF `orientation`.
 
-    Raises:
-        SourceError: its values are above the bits that the user gave.
+    Raises SourceError if its values are above the bits that the user gave.
     """
     grey, notes, spread = stored.grey(path, depth)
     if stored.values.ndim == 3:

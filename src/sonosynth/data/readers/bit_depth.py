@@ -36,21 +36,15 @@ class BitDepth:
                 function that says of a value whether larger ones can change nothing; returns their largest value.
                 None: every file is decided alone.
         """
-        self._bits, self._search = bits, largest
-        self._lock = threading.Lock()
+        self._bits, self._search, self._lock = bits, largest, threading.Lock()
         self._found: dict[int | None, int] = {}
 
     def white(self, path: Path, largest: int, significant: int | None = None) -> int:
-        """Return the value of white for a file with values up to `largest`.
+        """Return the value of white for the file at `path` with values up to `largest`.
 
-        Args:
-            path: the file, to be named in errors.
-            largest: its largest value.
-            significant: number of significant bits that it states without saying whether its values were scaled to the
-                full range (sBIT of PNG): scaled, unless the values of all such files fit into so many bits.
-
-        Raises:
-            SourceError: the user gave fewer bits than the values need.
+        `significant` is the number of significant bits that it states without saying whether its values were scaled to
+        the full range (sBIT of PNG): scaled, unless the values of all such files fit into so many bits. Raises
+        SourceError if the user gave fewer bits than the values need.
         """
         if significant is None and self._bits is not None:
             white = (1 << self._bits) - 1
@@ -94,21 +88,20 @@ class HighDepthImage:
     def grey(self, path: Path, depth: BitDepth) -> tuple[np.ndarray, list[str], float]:
         """Return the image as uint8 ``[H, W]``: luma · 255 / white, rounded; transparent pixels are laid over black.
 
-        Also returns what was converted, and the largest difference between channels in grey levels.
-
-        Raises:
-            SourceError: the values do not fit into the bits that the user gave.
+        Also returns what was converted, and the largest difference between channels in grey levels. Raises SourceError
+        if the values do not fit into the bits that the user gave.
         """
-        alpha = None if self.alpha is None or self.alpha.min() == FULL else self.alpha
-        values = self.values if alpha is None else np.where(_like(alpha > 0, self.values), self.values, 0)
-        notes = [] if alpha is None else ["transparent pixels laid over black"]
-        if self.white is None:
+        alpha, values, notes = self.alpha, self.values, list[str]()
+        if alpha is not None and alpha.min() < FULL:
+            values = values.copy()
+            values[alpha == 0] = 0
+            notes.append("transparent pixels laid over black")
+        if (white := self.white) is None:
             white = depth.white(path, int(values.max()), self.significant)
             notes.append(f"16-bit file with {white.bit_length()}-bit values")
             if 4 * int(values.max()) <= white:
                 notes.append("dark, at most a quarter of that range is used: give --bits if the values have fewer bits")
         else:
-            white = self.white
             notes.append(STATED)
         grey, spread = np.empty(values.shape[:2], np.uint8), 0
         for top in range(0, len(values), _ROWS):
@@ -125,10 +118,6 @@ class HighDepthImage:
             # Numerator and denominator are exact in float64, so equal channels give the value of one channel.
             grey[rows] = np.rint((part * 255 * share) / (sum(_LUMA) * white * FULL))
         return grey, notes, spread * 255 / white
-
-
-def _like(mask: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return mask if values.ndim == 2 else mask[..., None]
 
 
 def as_uint16(values: np.ndarray) -> np.ndarray:

@@ -23,7 +23,6 @@ from sonosynth.data.readers.bit_depth import BitDepth
 from sonosynth.data.source import ReadOptions
 
 if TYPE_CHECKING:
-    from av import VideoFrame
     from av.container import InputContainer
 
 _SUFFIXES = (".avi", ".mkv", ".mov", ".mp4")
@@ -77,17 +76,13 @@ def _decode(path: Path, wanted: list[int]) -> Iterator[tuple[int, DecodedImage]]
             if (frame.width, frame.height) != (stream.width, stream.height) or frame.is_corrupt:
                 raise unreadable(path, f"frame {index} is damaged or changes its size")
             if index in wanted:
-                yield index, _decoded(frame)
+                if (name := frame.format.name) == "gray":
+                    grey, note = frame.to_ndarray(), None
+                else:
+                    grey, note = colours_to_grey(frame.to_ndarray(format="rgb24"), name)
+                yield index, DecodedImage(grey, f"clip {name}", note)
             if index == wanted[-1]:
                 return
-
-
-def _decoded(frame: "VideoFrame") -> DecodedImage:
-    mode = f"clip {frame.format.name}"
-    if frame.format.name == "gray":
-        return DecodedImage(frame.to_ndarray(), mode, None)
-    grey, note = colours_to_grey(frame.to_ndarray(format="rgb24"), frame.format.name)
-    return DecodedImage(grey, mode, note)
 
 
 @contextmanager

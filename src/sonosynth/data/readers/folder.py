@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from sonosynth.core.errors import SourceError
@@ -56,11 +57,12 @@ class Folder:
         # A broken link counts as an image, so that it is named as unreadable and not lost.
         files = [entry for entry in shown if not entry.is_dir()]
         self.images = [entry for entry in files if is_image(entry, options)]
-        images = set(self.images)
-        images |= data_files(self.images)
-        self.side = [entry for entry in files if entry not in images]
+        taken = {*self.images, *data_files(self.images)}
+        self.side = [entry for entry in files if entry not in taken]
         self.below: dict[Path, list[Path]] = {}
-        self.linked = [sub for sub in self.folders if nested and (sub.is_symlink() or _leads_up(path))]
+        # A link to a folder above it would be looked into without end.
+        above = path.is_symlink() and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(path))
+        self.linked = [sub for sub in self.folders if nested and (sub.is_symlink() or above)]
         for sub in self.folders if nested else ():
             if sub not in self.linked and (found := list(images_below(sub, options))):
                 self.below[sub] = found
@@ -89,11 +91,6 @@ def images_below(folder: Path, options: ReadOptions) -> Iterable[Path]:
             yield file
 
 
-def _leads_up(folder: Path) -> bool:
-    """Return whether `folder` is a link to a folder above it, so that looking into it would never come to an end."""
-    return folder.is_symlink() and Path(os.path.realpath(folder.parent)).is_relative_to(os.path.realpath(folder))
-
-
 # ---------------------------------------------------------------------------------------------------- classes
 
 
@@ -116,23 +113,29 @@ def read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
     }
     if not pictures:
         raise SourceError(_nothing_in(root, here, found, force))
-    if (
-        len(pictures) == 1
-        and not (only := found[next(iter(pictures))]).images
-        and not all(is_dicom(p, force) for p in only.all_images)
-    ):
+    first, *others = pictures
+    if not (others or found[first].images or all(is_dicom(path, force) for path in found[first].all_images)):
         raise SourceError(
-            f"{root} has no images in its folders, but {base / next(iter(pictures))} has, in its subfolders: "
-            f"{some_of((sub.name for sub in only.below), 5)}; give that folder instead if these are the classes"
+            f"{root} has no images in its folders, but {base / first} has, in its subfolders: "
+            f"{some_of(sub.name for sub in found[first].below)}; give that folder instead if these are the classes"
         )
     masks = find_masks([path for there in pictures.values() for path in there], apart)
-    shared = _shared_folders(base, pictures, force)
-    files = [
-        SourceItem(path, name, _patient(base / name, path, shared, force), "", masks=masks.of.get(path, ()))
+    # A subfolder of a class folder is a patient, unless it is called "images" or holds all images of all classes, as in
+    # CLASS/US/PATIENT/*.png. DICOM files say themselves of which patient they are.
+    subfolders = {
+        path: [part for part in path.relative_to(base / name).parts[:-1] if not is_images_folder(part)]
         for name, there in pictures.items()
         for path in there
-        if path not in masks.files
-    ]
+        if not is_dicom(path, force)
+    }
+    levels = zip(*subfolders.values(), strict=False) if others else ()
+    shared = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
+    files = []
+    for name, there in pictures.items():
+        for path in there:
+            if path not in masks.files:
+                patient = next(iter(subfolders.get(path, [])[len(shared) :]), None)
+                files.append(SourceItem(path, name, patient, "", masks=masks.of.get(path, ())))
     if bare := [name for name in pictures if name not in {item.label for item in files}]:
         raise SourceError(f"{base / bare[0]} holds only masks; put the masks beside their images or outside {root}")
     beside = any(mask.parent == image.parent for image, of in masks.of.items() for mask in of)
@@ -145,40 +148,9 @@ def read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
     notes += [f"class '{name}' holds no images, only other DICOM objects" for name in pictures if name not in held]
     classes = tuple(name for name in pictures if name in held)
     notes += [*more, *similar_class_names(classes), *formulas((item.id, item.label) for item in items)]
-    all_dicom = all(is_dicom(item.path, force) for item in files)
+    all_dicom = subfolders.keys().isdisjoint(item.path for item in files)
     kind = "DICOM folder" if all_dicom else "BUSI layout" if beside else "image folder"
     return Source(kind, root, items, classes, tuple(notes), options=options)
-
-
-def _shared_folders(base: Path, pictures: Mapping[str, Sequence[Path]], force: bool) -> list[str]:
-    """Return the subfolders, from the class folders down, that all images of all of several classes lie under.
-
-    Such a folder (CLASS/US/PATIENT/*.png) says nothing of a patient. DICOM files are left out: they say it themselves.
-    """
-    inside = [
-        [name for name in path.relative_to(base / label).parts[:-1] if not is_images_folder(name)]
-        for label, there in pictures.items()
-        for path in there
-        if not is_dicom(path, force)
-    ]
-    shared: list[str] = []
-    while len(pictures) > 1 and inside and all(names[len(shared) :] for names in inside):
-        here = {names[len(shared)] for names in inside}
-        if len(here) > 1:
-            break
-        shared += here
-    return shared
-
-
-def _patient(folder: Path, path: Path, shared: Sequence[str], force: bool) -> str | None:
-    """Return the subfolder of class folder `folder` in which `path` lies, if it says which patient that is.
-
-    DICOM files say so themselves; a folder called "images" tells nothing, nor do those that all classes have in common.
-    """
-    if is_dicom(path, force):
-        return None
-    names = [name for name in path.relative_to(folder).parts[:-1] if not is_images_folder(name)]
-    return next(iter(names[len(shared) :]), None)
 
 
 def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) -> None:
@@ -208,28 +180,20 @@ def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) ->
         return
     order = sorted(parts, key=lambda name: (not name.casefold().startswith("train"), name))
     test = next((name for name in order[1:] if name.casefold().startswith(("test", "hold"))), None)
-    places = " and ".join(
-        filter(None, (some_of(map(str, (root / name for name in order[:-1]))), str(root / order[-1])))
-    )
-    study = f"; in a study, give data.source: {root / order[0]}" + (f" and split.test: {root / test}" if test else "")
-    have = "has" if len(order) == 1 else "have, as parts of a data set"
-    raise SourceError(
-        f"{root} has no images in its folders, but {places} {have}; give one of them as SOURCE"
-        f"{study if len(order) > 1 else ''}"
-    )
+    last, study = root / order[-1], ""
+    places = f"{last} has"
+    if len(order) > 1:
+        places = f"{some_of(str(root / name) for name in order[:-1])} and {last} have, as parts of a data set"
+        study = f"; in a study, give data.source: {root / order[0]}{f' and split.test: {root / test}' if test else ''}"
+    raise SourceError(f"{root} has no images in its folders, but {places}; give one of them as SOURCE{study}")
 
 
 def _folder_notes(here: Folder, found: Mapping[str, Folder], files: Sequence[SourceItem]) -> list[str]:
     notes = []
-    side = [path for folder in (here, *found.values()) for path in folder.side]
-    hidden = [path for folder in (here, *found.values()) for path in folder.hidden]
-    bare = [name for name, folder in found.items() if not folder.all_images]
     if here.images:
-        notes.append(
-            f"{counted(len(here.images), 'image')} outside the class folders left out: "
-            f"{some_of((path.name for path in here.images), 3)}"
-        )
-    if side:
+        outside = some_of((path.name for path in here.images), 3)
+        notes.append(f"{counted(len(here.images), 'image')} outside the class folders left out: {outside}")
+    if side := [path for folder in (here, *found.values()) for path in folder.side]:
         are = counted(len(side), "file that is not an image", "files that are not images")
         notes.append(f"{are} left out: {count_suffixes(side)}")
     if tables := [path.name for path in here.side if path.suffix.lower() == ".csv"]:
@@ -237,27 +201,23 @@ def _folder_notes(here: Folder, found: Mapping[str, Folder], files: Sequence[Sou
             f"{some_of(tables, 3)} not read: if it lists the images, give it as SOURCE and name its columns with "
             "--path, --label and --group"
         )
-    if hidden:
-        notes.append(f"{counted(len(hidden), 'hidden or system file')} left out")
-    if bare:
+    if hidden := sum(len(folder.hidden) for folder in (here, *found.values())):
+        notes.append(f"{counted(hidden, 'hidden or system file')} left out")
+    if bare := [name for name, folder in found.items() if not folder.all_images]:
         are = counted(len(bare), "folder without images is not a class", "folders without images are not classes")
-        notes.append(f"{are}: {some_of(bare, 5)}")
+        notes.append(f"{are}: {some_of(bare)}")
     if linked := [f"{name}/{sub.name}" for name, folder in found.items() for sub in folder.linked]:
-        notes.append(
-            f"{counted(len(linked), 'linked folder')} inside class folders not looked into: {some_of(linked, 5)}"
-        )
+        notes.append(f"{counted(len(linked), 'linked folder')} inside class folders not looked into: {some_of(linked)}")
     labels: dict[str, set[str]] = {}
-    for item in files:
-        if item.group is not None:
-            labels.setdefault(item.group, set()).add(item.label)
+    grouped = [item for item in files if item.group is not None]
+    for item in grouped:
+        labels.setdefault(item.group or "", set()).add(item.label)
     if labels:
-        several = [name for name, of in labels.items() if len(of) > 1]
-        same = (
-            f"; a subfolder of the same name in several classes is one group: {some_of(several, 3)}" if several else ""
-        )
+        several = some_of((name for name, of in labels.items() if len(of) > 1), 3)
         notes.append(
-            f"{counted(sum(item.group is not None for item in files), 'image')} in subfolders of class folders: each "
-            f"subfolder is a group (a patient), {counted(len(labels), 'group')}{same}"
+            f"{counted(len(grouped), 'image')} in subfolders of class folders: each subfolder is a group (a patient), "
+            f"{counted(len(labels), 'group')}"
+            + (f"; a subfolder of the same name in several classes is one group: {several}" if several else "")
         )
     return notes
 

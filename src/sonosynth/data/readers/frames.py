@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
@@ -26,20 +27,12 @@ _KEPT_OPEN = 4  # files, as many as there are threads at most, each on one file
 def expand_frames(
     root: Path, files: Sequence[SourceItem], listed: bool, options: ReadOptions
 ) -> tuple[tuple[SourceItem, ...], list[str]]:
-    """Return one item for each image in `files`, and lines to tell the user.
+    """Return one item for each image in `files`, which lie under `root`, and lines to tell the user.
 
     Frames of one file, and DICOM files of one patient (of one study where no patient is given), share a group: a
     running number in order of first appearance, unless a group is given. A file that cannot be read stays one item, so
-    that it is named when it is decoded. All items get the same columns.
-
-    Args:
-        root: the folder that all paths lie under.
-        files: one item per file; items without id are named after their files.
-        listed: whether a manifest lists them, so that files without images are kept, as errors, and not left out.
-        options: how the files are to be read.
-
-    Raises:
-        SourceError: two images would have one name.
+    that it is named when it is decoded; so do files without images that a manifest `listed`. Items without id are named
+    after their files. All items get the same columns. Raises SourceError if two images would have one name.
     """
     of_reader: dict[Reader | None, list[tuple[Path, FileContents]]] = {}
     pairs: list[tuple[SourceItem, FileContents]] = []
@@ -52,16 +45,12 @@ def expand_frames(
     added = {name for _, contents in pairs for name in contents.columns}
     added |= {"frame"} if any(contents.frames != (None,) for _, contents in pairs) else set()
     taken = [name for name in (files[0].extra if files else ()) if name in added]
-    groups, numbers = {item.group for item in files if item.group}, dict[Hashable, str]()
-    next_number, items = 1, []
+    groups, numbers, items = {item.group for item in files}, dict[Hashable, str](), list[SourceItem]()
+    free = (str(number) for number in count(1) if str(number) not in groups)
     for item, contents in pairs:
         group, owner = item.group, contents.owner
         if not group and owner is not None:
-            if owner not in numbers:
-                while str(next_number) in groups:  # a number that stands for a group already
-                    next_number += 1
-                numbers[owner], next_number = str(next_number), next_number + 1
-            group = numbers[owner]
+            group = numbers[owner] if owner in numbers else numbers.setdefault(owner, next(free))
         own = {(f"source_{name}" if name in taken else name): value for name, value in item.extra.items()}
         for frame in contents.frames or ((None,) if listed else ()):
             at = {} if frame is None else {"frame": str(frame)}
@@ -93,9 +82,9 @@ def _sampling_notes(files: Sequence[FileContents]) -> list[str]:
     sampled = Counter(contents.sampled for contents in files if contents.sampled)
     images = Counter({kind: sum(len(c.frames) for c in files if c.sampled == kind) for kind in sampled})
     return [
-        f"{counted(count, kind)}, each a group: at most {MOST_FRAMES} evenly spaced {part} taken of each, for "
+        f"{counted(n, kind)}, each a group: at most {MOST_FRAMES} evenly spaced {part} taken of each, for "
         f"neighbouring ones are nearly alike: {counted(images[kind, part], 'image')}"
-        for (kind, part), count in sorted(sampled.items())
+        for (kind, part), n in sorted(sampled.items())
     ]
 
 
@@ -116,12 +105,7 @@ class ImageDecoder:
         self._files: OrderedDict[Path, _KeptFile] = OrderedDict()
 
     def decode(self, item: SourceItem) -> DecodedImage:
-        """Return the image of `item`.
-
-        Raises:
-            UnreadableImageError: it cannot be decoded.
-            SourceError: its values are above the bits that the user gave.
-        """
+        """Return the image of `item`. Raises UnreadableImageError, and SourceError for values above the bits given."""
         reader = find_reader(item.path, self._options) or DEFAULT
         opener = partial(reader.open, item.path, self._options, self._depth)
         if item.frame is None:
@@ -143,17 +127,13 @@ class _KeptFile:
 
     def image(self, frame: int | None) -> DecodedImage:
         with self._lock:
-            if self._file is None:
-                try:
-                    self._file = self._opener()
-                except UnreadableImageError as error:
-                    self._file = error
+            try:
+                self._file = self._file or self._opener()
+            except UnreadableImageError as error:
+                self._file = error
             if isinstance(self._file, UnreadableImageError):
                 raise self._file
             return self._file.image(frame)
-
-
-# ---------------------------------------------------------------------------------------------------- depth
 
 
 class _Recorder(BitDepth):

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from sonosynth.core.errors import SourceError
-from sonosynth.core.types import Array
 from sonosynth.data.readers.base import DecodedImage, Reader, colours_to_grey, from_high_depth, too_large, unreadable
 from sonosynth.data.readers.bit_depth import BitDepth, HighDepthImage
 from sonosynth.data.readers.tables import is_missing
@@ -48,8 +47,8 @@ def read_npz(path: Path, options: ReadOptions | None = None) -> Source:
         keys = some_of(headers, 12) or "none"
         raise SourceError(f"{path} holds neither 'images' nor 'train_images' (its arrays: {keys}); rename its arrays")
     items: list[SourceItem] = []
-    for part in parts or [""]:
-        items += _items(path, headers, f"{part}_" if part else "", len(items))
+    for prefix in [f"{part}_" for part in parts] or [""]:
+        items += _items(path, headers, prefix, len(items))
     if not items:
         raise SourceError(f"{path} holds no images; choose another file")
     ids = Counter(item.id for item in items)
@@ -64,15 +63,9 @@ def read_npz(path: Path, options: ReadOptions | None = None) -> Source:
     notes = [f"{len(other)} further arrays left out: {some_of(other)}"] if other else []
     if parts:
         notes.append(f"parts joined and kept in the column 'part': {', '.join(parts)}")
+    notes += similar_class_names(classes)
     kind = "MedMNIST file" if parts else "npz file"
-    return Source(
-        kind,
-        path.parent,
-        tuple(items),
-        classes,
-        (*notes, *similar_class_names(classes)),
-        options=options or ReadOptions(),
-    )
+    return Source(kind, path.parent, tuple(items), classes, tuple(notes), options=options or ReadOptions())
 
 
 class NpzReader(Reader):
@@ -109,14 +102,12 @@ class _OpenArrays:
         12 and 16 bits that holds the largest value of the whole file, so that its images stay comparable. Colours
         become ITU-R 601 luma.
         """
-        index = frame or 0
-        for array in self._arrays:
-            if index < len(array):
-                return self._converted(array[index])
-            index -= len(array)
-        raise unreadable(self._path, f"image {frame} is not there")
-
-    def _converted(self, values: Array) -> DecodedImage:
+        index, place = frame or 0, 0
+        while place < len(self._arrays) and index >= len(self._arrays[place]):
+            index, place = index - len(self._arrays[place]), place + 1
+        if place == len(self._arrays):
+            raise unreadable(self._path, f"image {frame} is not there")
+        values = self._arrays[place][index]
         mode, notes = f"array {values.dtype}", list[str]()
         values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
         if values.dtype.itemsize == 2:
@@ -174,20 +165,7 @@ def _loaded(path: Path, name: str, headers: Mapping[str, _Header]) -> np.ndarray
 
 def _items(path: Path, headers: Mapping[str, _Header], prefix: str, before: int) -> list[SourceItem]:
     """Return the images of one part, of which `before` come before it. Raises SourceError."""
-    count = _count(path, f"{prefix}images", headers)
-    labels = _labels(path, f"{prefix}labels", headers, count)
-    own = {name: _column(path, name, headers, count) for name in ("groups", "ids") if name in headers and not prefix}
-    digits = max(4, len(str(count)))
-    items = []
-    for index in range(count):
-        extra = {"frame": str(index)} | ({"part": prefix[:-1]} if prefix else {})
-        name = own["ids"][index] if "ids" in own else f"{prefix or path.stem + '_'}{index:0{digits}d}"
-        group = own["groups"][index] if "groups" in own else None
-        items.append(SourceItem(path, labels[index], group or None, name, extra, before + index))
-    return items
-
-
-def _count(path: Path, name: str, headers: Mapping[str, _Header]) -> int:
+    name = f"{prefix}images"
     shape, dtype = headers[name]
     if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or min(shape[1:]) < 1:
         raise SourceError(f"{path}: '{name}' has the shape {list(shape)}; give [N, H, W] or [N, H, W, 1 or 3]")
@@ -199,7 +177,16 @@ def _count(path: Path, name: str, headers: Mapping[str, _Header]) -> int:
         raise SourceError(f"{path}: '{name}' has images of {reason}; make them smaller")
     if math.prod(shape) * dtype.itemsize > _LIMIT or shape[0] < 0:
         raise SourceError(f"{path}: '{name}' declares more than {_LIMIT:,} bytes; divide the file")
-    return shape[0]
+    count, digits = shape[0], max(4, len(str(shape[0])))
+    labels = _labels(path, f"{prefix}labels", headers, count)
+    own = {name: _column(path, name, headers, count) for name in ("groups", "ids") if name in headers and not prefix}
+    groups = own.get("groups") or [""] * count
+    ids = own.get("ids") or [f"{prefix or path.stem + '_'}{index:0{digits}d}" for index in range(count)]
+    part = {"part": prefix[:-1]} if prefix else {}
+    return [
+        SourceItem(path, labels[i], groups[i] or None, ids[i], {"frame": str(i)} | part, before + i)
+        for i in range(count)
+    ]
 
 
 def _labels(path: Path, name: str, headers: Mapping[str, _Header], count: int) -> list[str]:

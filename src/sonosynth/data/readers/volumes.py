@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -65,8 +65,8 @@ class VolumeReader(Reader):
 
     def contents(self, path: Path, options: ReadOptions) -> FileContents:
         """Count the slices; a two-dimensional file is one image."""
-        axis = options.axis or AXES[-1]
-        count = read_header(path).slices(axis)
+        axis, size = options.axis or AXES[-1], _read(path, pixels=False)[0].size
+        count = size[AXES.index(axis)] if len(size) == len(AXES) else 1
         sampled = ("volume", f"slices across {axis}")
         return FileContents() if count == 1 else FileContents(evenly_spaced(count), path, sampled=sampled)
 
@@ -98,7 +98,7 @@ class VolumeReader(Reader):
 
     def has_unstated_depth(self, path: Path) -> bool:
         """Whether it has values of more than 8 bits: no volume states their range."""
-        return read_header(path).dtype != "uint8"
+        return _read(path, pixels=False)[0].dtype != "uint8"
 
     def data_files(self, paths: Iterable[Path]) -> set[Path]:
         """Return the files of pixels that headers in files of their own name."""
@@ -110,36 +110,23 @@ class VolumeReader(Reader):
         return {file for file in found if file is not None}
 
 
-@dataclass(frozen=True)
-class VolumeHeader:
-    """What the header of a volume says.
-
-    Attributes:
-        size: lengths in pixels, along x, y and z, in the order in which they are stored: x changes fastest.
-        dtype: NumPy's name of the type of its values.
-    """
+class _Header(NamedTuple):
+    """Lengths in pixels along x, y and z, as they are stored (x changes fastest), and NumPy's name of the values."""
 
     size: tuple[int, ...]
     dtype: str
 
-    def slices(self, axis: str) -> int:
-        """Return the number of slices across `axis`; 1 of a two-dimensional image."""
-        return self.size[AXES.index(axis)] if len(self.size) == len(AXES) else 1
 
+def _read(path: Path, pixels: bool) -> tuple[_Header, np.ndarray]:
+    """Return header and, if asked for, values ``[z, y, x]`` or ``[y, x]`` of the volume at `path`; else no values.
 
-def read_header(path: Path) -> VolumeHeader:
-    """Return what the header of the volume at `path` says; it is checked before any memory is taken for pixels.
+    The header is checked before any memory is taken for pixels.
 
     Raises:
         UnreadableImageError: damaged, cut short, larger than the file can hold, of more than 2 GiB, with pixels in
             several files or in another folder, or neither 2D nor 3D with one number per pixel.
         SourceError: SimpleITK is not installed.
     """
-    return _read(path, pixels=False)[0]
-
-
-def _read(path: Path, pixels: bool) -> tuple[VolumeHeader, np.ndarray]:
-    """Return header and, if asked for, values ``[z, y, x]`` or ``[y, x]`` of the volume at `path`; else no values."""
     name = _format_of(path) or ""
     try:
         sitk: Any = importlib.import_module("SimpleITK")
@@ -170,7 +157,7 @@ def _read(path: Path, pixels: bool) -> tuple[VolumeHeader, np.ndarray]:
         raise unreadable(path, f"damaged, or no {name} file that SimpleITK reads") from error
 
 
-def _checked(path: Path, reader: Any, sitk: Any, storage: "_Storage") -> VolumeHeader:
+def _checked(path: Path, reader: Any, sitk: Any, storage: "_Storage") -> _Header:
     size = tuple(int(length) for length in reader.GetSize())
     while len(size) > 2 and size[-1] == 1:
         size = size[:-1]
@@ -178,8 +165,7 @@ def _checked(path: Path, reader: Any, sitk: Any, storage: "_Storage") -> VolumeH
         raise unreadable(path, f"{len(size)} dimensions (a series in time?), of which 2 or 3 are read; divide the file")
     if len(size) < 2 or 0 in size:
         raise unreadable(path, "not an image of 2 or 3 dimensions")
-    if reader.GetNumberOfComponents() != 1:
-        values = reader.GetNumberOfComponents()
+    if (values := reader.GetNumberOfComponents()) != 1:
         raise unreadable(path, f"{values} numbers per pixel (colours or vectors), of which one is read; store grey")
     names = {getattr(sitk, f"sitk{kind}"): kind.lower() for kind in _TYPES}
     dtype = names.get(reader.GetPixelID())
@@ -193,7 +179,7 @@ def _checked(path: Path, reader: Any, sitk: Any, storage: "_Storage") -> VolumeH
         raise unreadable(path, f"declares more than {_LARGEST_VOLUME:,} bytes of pixels; divide the file")
     if math.prod(size) * (2 if storage.text else storage.width or width) - storage.text > storage.room:
         raise unreadable(path, "cut short: its header declares more pixels than the file can hold")
-    return VolumeHeader(size, dtype)
+    return _Header(size, dtype)
 
 
 # ---------------------------------------------------------------------------------------------------- headers
@@ -220,16 +206,14 @@ class _Storage:
 
 
 def _storage(path: Path) -> _Storage:
-    """Return where the pixels of the volume at `path` lie, checked against the lengths of the files.
+    """Return where the pixels of the volume at `path` lie.
 
-    Raises:
-        UnreadableImageError: the header is damaged, longer than 1 MiB, or names other files than one beside it.
+    Raises UnreadableImageError if its header is damaged, longer than 1 MiB, or names other files than one beside it.
     """
     try:
         if reason := unreadable_reason(path, LARGEST):
             raise unreadable(path, reason)
-        read = {"NIfTI": _nifti, "MetaImage": _metaimage, "NRRD": _nrrd}[_format_of(path) or ""]
-        return read(path)
+        return {"NIfTI": _nifti, "MetaImage": _metaimage, "NRRD": _nrrd}[_format_of(path) or ""](path)
     except _DAMAGE as error:
         raise damaged(path, error) from error
 
@@ -240,13 +224,14 @@ def _nifti(path: Path) -> _Storage:
     with gzip.open(path) if packed else path.open("rb") as file:
         header = file.read(540)
     if header[344:348] == b"n+1\0":
-        order = "<" if header[:4] == struct.pack("<i", 348) else ">"
-        bits, begin = struct.unpack_from(order + "h", header, 72)[0], struct.unpack_from(order + "f", header, 108)[0]
+        length, bits_at, begin_at, kind = 348, 72, 108, "f"
     elif header[4:8] == b"n+2\0":
-        order = "<" if header[:4] == struct.pack("<i", 540) else ">"
-        bits, begin = struct.unpack_from(order + "h", header, 14)[0], struct.unpack_from(order + "q", header, 168)[0]
+        length, bits_at, begin_at, kind = 540, 14, 168, "q"
     else:
         raise ValueError("no NIfTI header of a single file")
+    order = "<" if header[:4] == struct.pack("<i", length) else ">"
+    bits = struct.unpack_from(f"{order}h", header, bits_at)[0]
+    begin = struct.unpack_from(order + kind, header, begin_at)[0]
     if not 0 <= begin <= _LONGEST_HEADER:
         raise ValueError(_LONG_HEADER)
     size = path.stat().st_size

@@ -17,28 +17,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset as read_elements
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import VR
 
 from sonosynth.core.errors import SourceError, UnreadableImageError
@@ -62,13 +45,13 @@ _SOP_INSTANCE, _PATIENT, _ISSUER, _STUDY = 0x00080018, 0x00100020, 0x00100021, 0
 # imagecodecs, called by `dicom_streams`. Named, so that no plugin that happens to be installed moves a value.
 IMAGECODECS = "imagecodecs"
 DECODERS: dict[UID, str] = {
-    **dict.fromkeys((ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian), ""),
-    DeflatedExplicitVRLittleEndian: "",
-    **dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit), "pillow"),
-    **dict.fromkeys((JPEGLossless, JPEGLosslessSV1), IMAGECODECS),
-    **dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pyjpegls"),
-    **dict.fromkeys((JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K), "pylibjpeg"),
-    RLELossless: "pydicom",
+    **dict.fromkeys(uid.UncompressedTransferSyntaxes, ""),
+    **dict.fromkeys((uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit), "pillow"),
+    **dict.fromkeys((uid.JPEGLossless, uid.JPEGLosslessSV1), IMAGECODECS),
+    **dict.fromkeys(uid.JPEGLSTransferSyntaxes, "pyjpegls"),
+    **dict.fromkeys((uid.JPEG2000Lossless, uid.JPEG2000), "pylibjpeg"),
+    **dict.fromkeys((uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K), "pylibjpeg"),
+    uid.RLELossless: "pydicom",
 }
 _INFLATED_LIMIT = 2**31  # bytes of a deflated file; one that inflates to more is refused before it fills the memory
 
@@ -131,7 +114,7 @@ def is_dicom(path: Path, force: bool = False) -> bool:
             return False
         with path.open("rb") as file:
             head = file.read(_BODY + 8)
-        return _is_marked(head) or (force and _unmarked_start(head) is not None)
+        return head[len(_PREAMBLE) :].startswith(_MAGIC) or (force and _unmarked_start(head) is not None)
     except OSError as error:
         raise SourceError(f"{path} cannot be read ({error.strerror}); check its permissions or remove it") from error
 
@@ -139,10 +122,6 @@ def is_dicom(path: Path, force: bool = False) -> bool:
 def dicom_files(folder: Path, force: bool = False) -> list[Path]:
     """Return the DICOM files in `folder` and below, in natural order; hidden ones and linked folders are left out."""
     return [file for file in walk_files(folder) if is_dicom(file, force)]
-
-
-def _is_marked(head: bytes) -> bool:
-    return head[len(_PREAMBLE) : _BODY] == _MAGIC
 
 
 def _unmarked_start(head: bytes) -> int | None:
@@ -184,21 +163,17 @@ def quiet_pydicom() -> Iterator[None]:
 def read_dataset(path: Path, pixels: bool, force: bool = False) -> Dataset:
     """Return the data set in `path`, with or without its pixels.
 
-    Args:
-        path: the file.
-        pixels: whether to read the pixels too.
-        force: read a file without the mark of DICOM files, or without a transfer syntax, as little endian, implicit or
-            explicit as its first element looks.
-
-    Raises:
-        UnreadableImageError: no DICOM file, one without mark that is not forced, or damaged.
+    With `force` a file without the mark of DICOM files, or without a transfer syntax, is read as little endian,
+    implicit or explicit as its first element looks. Raises UnreadableImageError if it is no DICOM file, has no mark and
+    is not forced, or is damaged.
     """
     try:
         with path.open("rb") as file:
             head = file.read(_BODY + 8)
             if not head:
                 raise unreadable(path, "empty file")
-            if not _is_marked(head):
+            stored: BinaryIO = file
+            if not head[len(_PREAMBLE) :].startswith(_MAGIC):
                 start = _unmarked_start(head)
                 if start is None:
                     raise unreadable(path, "not a DICOM file: it lacks the mark 'DICM' after 128 bytes")
@@ -206,9 +181,7 @@ def read_dataset(path: Path, pixels: bool, force: bool = False) -> Dataset:
                     missing = "lacks the 128 bytes and the mark 'DICM' that a DICOM file begins with"
                     raise unreadable(path, f"{missing}; {_HOW_TO_FORCE}")
                 file.seek(start)
-                stored: BinaryIO = io.BytesIO(_PREAMBLE + _MAGIC + file.read())
-            else:
-                stored = file
+                stored = io.BytesIO(_PREAMBLE + _MAGIC + file.read())
             _check_deflated(path, stored)
             stored.seek(0)
             data = pydicom.dcmread(stored, stop_before_pixels=not pixels)
@@ -236,21 +209,20 @@ def _check_deflated(path: Path, file: BinaryIO) -> None:
 
 
 def read_header(path: Path, force: bool = False) -> Header:
-    """Return what the header of `path` says; `force` as in `read_dataset`.
-
-    Raises:
-        UnreadableImageError: not a DICOM file, or a damaged header.
-    """
+    """Return what the header of `path` says. `force` and what is raised are as of `read_dataset`."""
     data = read_dataset(path, False, force)
     try:
-        rows, columns = data.get("Rows"), data.get("Columns")
+        rows, columns, count, syntax = data.get("Rows"), data.get("Columns"), frame_count(data), transfer_syntax(data)
+        # A frame takes at least a byte: more frames than that are a damaged number, told when the file is decoded.
+        most = _INFLATED_LIMIT if syntax == DeflatedExplicitVRLittleEndian else path.stat().st_size
+        patient, study = _raw(data, _PATIENT), _raw(data, _STUDY)
         return Header(
-            frames=_frames(data, path.stat().st_size),
+            frames=count if 1 < count <= most and not undecodable_reason(syntax) else None,
             region=region_of(data) if rows and columns else None,
             image=rows is not None or may_hold_images(data),
             depth=None if data.get("BitsStored") is None else int(data.BitsStored),
             burned_in=data.get("BurnedInAnnotation") == "YES",
-            owner=_owner(data),
+            owner=(b"patient", _raw(data, _ISSUER), patient) if patient else (b"study", study) if study else None,
             uid=_raw(data, _SOP_INSTANCE).decode("ascii", "replace"),
         )
     except DicomError as error:
@@ -265,15 +237,6 @@ def frame_count(data: Dataset) -> int:
         return int(data.get("NumberOfFrames") or 1)
     except (ValueError, TypeError, ArithmeticError) as error:
         raise DicomError("its NumberOfFrames (0028,0008) is no whole number") from error
-
-
-def _frames(data: Dataset, size: int) -> int | None:
-    count = frame_count(data)
-    if undecodable_reason(transfer_syntax(data)):
-        return None
-    # A frame takes at least a byte: more frames than that are a damaged number, told when the file is decoded.
-    deflated = transfer_syntax(data) == DeflatedExplicitVRLittleEndian
-    return count if 1 < count <= (_INFLATED_LIMIT if deflated else size) else None
 
 
 def transfer_syntax(data: Dataset) -> UID:
@@ -305,9 +268,3 @@ def _raw(data: Dataset, tag: int) -> bytes:
     element: Any = data.get_item(tag)
     value = getattr(element, "value", None) or b""
     return (value if isinstance(value, bytes) else str(value).encode()).strip(b" \0")
-
-
-def _owner(data: Dataset) -> tuple[bytes, ...] | None:
-    if patient := _raw(data, _PATIENT):
-        return b"patient", _raw(data, _ISSUER), patient
-    return (b"study", study) if (study := _raw(data, _STUDY)) else None

@@ -49,13 +49,18 @@ class Frames:
             return
         if not data.PixelData.startswith(_ITEM_TAG):
             raise DicomError("its pixels are uncompressed, which its transfer syntax does not say")
-        pieces, named = list(_pieces(data)), _offsets(data)
+        pieces = list(_pieces(data))
         self._pieces = _frames([piece[:2] for piece in pieces])
-        if len(self._pieces) != count:
-            both = _frames([(piece, starts or at in named) for piece, starts, at in pieces])
-            if len(both) != count:
-                raise DicomError(_other_count(data, count, len(self._pieces)))
-            self._pieces = both
+        if (held := len(self._pieces)) != count:
+            extended = data.get("ExtendedOffsetTable")
+            if isinstance(extended, bytes) and len(extended) % 8 == 0:
+                named = np.frombuffer(extended, "<u8").tolist()
+            else:
+                named = parse_basic_offsets(data.PixelData)
+            named = frozenset(named)
+            self._pieces = _frames([(piece, starts or at in named) for piece, starts, at in pieces])
+            if len(self._pieces) != count:
+                raise DicomError(_other_count(data, count, held))
 
     def values(self, index: int) -> np.ndarray:
         """Return the stored values of frame `index`, which exists: ``[H, W]``, or ``[H, W, 3]`` with YBR as RGB.
@@ -125,14 +130,6 @@ def _pieces(data: Dataset) -> Iterator[tuple[slice, bool, int]]:
 def _begins_rle(pixels: bytes, at: int) -> bool:
     segments, first = (int.from_bytes(pixels[place : place + 4], "little") for place in (at, at + 4))
     return 1 <= segments <= _RLE_SEGMENTS and first == _RLE_HEADER
-
-
-def _offsets(data: Dataset) -> frozenset[int]:
-    """Return the offsets of frames that the basic or extended offset table gives, if there is one."""
-    extended = data.get("ExtendedOffsetTable")
-    if isinstance(extended, bytes) and len(extended) % 8 == 0:
-        return frozenset(np.frombuffer(extended, "<u8").tolist())
-    return frozenset(parse_basic_offsets(data.PixelData))
 
 
 def _frames(pieces: Sequence[tuple[slice, bool]]) -> list[list[slice]]:
