@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sonosynth.core.files import atomic_file
 from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.data.readers.tables import read_table
 from sonosynth.data.scan import decode_image
-from sonosynth.data.source import ReadOptions, Source, SourceItem, some_of
+from sonosynth.data.source import Source, SourceItem, some_of
 
 _COLUMNS = ("path", "group", "conflict")
 
@@ -65,14 +66,18 @@ def with_groups(
         skip_unreadable: images that cannot be decoded need no row: an audit that left them out has none for them.
 
     Raises:
-        ManifestError: the table cannot be read, lacks columns (`conflict`, where those are to be dropped), names an
-            image twice, or misses one of the source.
+        ManifestError: the table cannot be read, lacks columns, names an image twice, or misses one of the source.
         ClassError: with the conflicts a whole class would go.
     """
     places = [table_path(item, source.root) for item in source.items]
     rows = _rows(path, bool(drop_conflicts), set(places))
-    absent = [(item, name) for item, name in zip(source.items, places, strict=True) if name not in rows]
-    missing = [name for item, name in absent if not (skip_unreadable and _is_unreadable(item, source.options))]
+    missing = []
+    for item, name in zip(source.items, places, strict=True):
+        if name not in rows:
+            with suppress(UnreadableImageError):
+                if skip_unreadable:
+                    decode_image(item, source.options)
+                missing.append(name)
     if missing:
         raise ManifestError(
             f"{path} has no row for {len(missing)} of {counted(len(places), 'image')} of {source.root}: "
@@ -81,18 +86,14 @@ def with_groups(
     # What is unreadable stays, without a group, so that it is counted when it is left out.
     nothing = (None, False)
     items = [replace(item, group=rows.get(name, nothing)[0]) for item, name in zip(source.items, places, strict=True)]
-    if source.kind == "image set" and any(
-        item.group is not None and whole_number(item.group) is None for item in items
-    ):
-        numbers: dict[str | None, str | None] = {None: None}  # an image set has whole numbers for groups
-        items = [replace(item, group=numbers.setdefault(item.group, str(len(numbers)))) for item in items]
     listed = [item.group for item in items if item.group is not None]
+    if source.kind == "image set" and None in map(whole_number, listed):  # an image set has whole numbers for groups
+        numbers: dict[str | None, str | None] = {None: None}
+        items = [replace(item, group=numbers.setdefault(item.group, str(len(numbers)))) for item in items]
     notes = [f"{counted(len(set(listed)), 'group')} of {counted(len(listed), 'image')}, from {path.name}"]
-    unused = len(rows.keys() - set(places))
-    if unused:
-        notes.append(
-            f"{counted(unused, 'row')} of {path.name} {agreeing(unused, 'names', 'name')} no image of this source"
-        )
+    if unused := len(rows.keys() - set(places)):
+        are = agreeing(unused, "names", "name")
+        notes.append(f"{counted(unused, 'row')} of {path.name} {are} no image of this source")
     if drop_conflicts or (drop_conflicts is None and any(marked for _, marked in rows.values())):
         labels: dict[str | None, set[str]] = {}
         for item in items:
@@ -102,11 +103,8 @@ def with_groups(
         notes.append(f"{counted(len(gone), 'image')} dropped: copies that carry different labels")
         items = [item for i, item in enumerate(items) if i not in gone]
         left = {item.label for item in items}
-        for name in source.classes:
-            if name not in left:
-                raise ClassError(
-                    f"{path}: without the conflicts no image of class '{name}' is left; correct the labels"
-                )
+        if bare := [name for name in source.classes if name not in left]:
+            raise ClassError(f"{path}: without the conflicts no image of class '{bare[0]}' is left; correct the labels")
     return replace(source, items=tuple(items)), notes
 
 
@@ -122,14 +120,6 @@ def group_members(groups: np.ndarray) -> list[np.ndarray]:
     """Return the indices of the images of each group, in the order of the group numbers, int ``[N]``."""
     order = np.argsort(groups, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-
-
-def _is_unreadable(item: SourceItem, options: ReadOptions) -> bool:
-    try:
-        decode_image(item, options)
-    except UnreadableImageError:
-        return True
-    return False
 
 
 def _rows(path: Path, marked: bool, places: Container[str]) -> dict[str, tuple[str, bool]]:

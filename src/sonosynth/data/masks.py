@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,31 +96,32 @@ def find_masks(
     suffix, it is one if it has two grey levels exactly and the size of the image, which has more. Only files that are
     named like masks or after another file are opened.
 
-    Args:
-        pictures: files that may be images or masks.
-        apart: masks that lie in folders of their own. Each belongs to the image of the same name, or of the name
-            without what calls it a mask, in the folder whose path is the most like its own.
-        images: those of `pictures` that are no masks, whatever they look like.
+    Masks `apart` lie in folders of their own. Each belongs to the image of the same name, or of the name without what
+    calls it a mask, in the folder whose path is the most like its own. Those of `pictures` that are `images` are no
+    masks, whatever they look like.
     """
     kinds = [path for path in pictures if path.suffix.lower() in SUFFIXES]
     index: dict[tuple[Path, str], list[Path]] = {}
+    unmarked: dict[Path, list[Path]] = {}
     for path in kinds:
         index.setdefault((path.parent, path.stem.casefold()), []).append(path)
-    single = _single_images(kinds)
+        if not _is_called_mask(path.stem):
+            unmarked.setdefault(path.parent, []).append(path)
     named: dict[Path, Path | None] = {}
     extended: dict[Path, Path] = {}
     for path in kinds:
         if path in images:
             continue
         if _is_called_mask(path.stem):
-            only = single.get(path.parent) if _WORD_ALONE.fullmatch(path.stem) else None
-            image = _neighbour(path, _cores(path.stem), index) or only
+            image = _neighbour(path, _cores(path.stem), index)
+            if image is None and _WORD_ALONE.fullmatch(path.stem) and len(unmarked.get(path.parent, ())) == 1:
+                image = unmarked[path.parent][0]
             if image or _may_have_two_levels(path):
                 named[path] = image
-        elif (other := _neighbour(path, [path.stem.casefold(), *_parts(path.stem)], index)) and (
-            _may_have_two_levels(path)
-        ):
-            extended[path] = other
+        else:
+            other = _neighbour(path, [path.stem.casefold(), *_parts(path.stem)], index)
+            if other and _may_have_two_levels(path):
+                extended[path] = other
     looks = dict(zip([*named, *extended], _looks([*named, *extended]), strict=True))
     of: dict[Path, list[Path]] = {}
     alone, like_images = [], []
@@ -198,11 +200,6 @@ def nearby_mask_folders(root: Path, folders: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def in_mask_folder(root: Path, path: Path) -> bool:
-    """Return whether `path`, somewhere below `root`, lies in a folder that is called like a folder of masks."""
-    return any(_FOLDER.fullmatch(name) for name in path.relative_to(root).parts[:-1])
-
-
 def _twins(paths: Sequence[Path], images: Sequence[Path]) -> list[Path]:
     """Return those of `images` that have the names of `paths`, if nine in ten of `paths` have such a twin."""
     stems = {path.stem.casefold(): path for path in images}
@@ -214,6 +211,11 @@ def _is_mask_folder(name: str, beside: Iterable[str]) -> bool:
     twin = _TWIN_FOLDER.fullmatch(name)
     named_after = twin is not None and twin["image"].casefold() in {other.casefold() for other in beside}
     return bool(_FOLDER.fullmatch(name)) or named_after
+
+
+def in_mask_folder(place: str) -> bool:
+    """Return whether the file at the relative path `place` lies in a folder that is called like a folder of masks."""
+    return any(_FOLDER.fullmatch(name) for name in place.split("/")[:-1])
 
 
 def is_images_folder(name: str) -> bool:
@@ -229,15 +231,6 @@ def _cores(stem: str) -> list[str]:
 
 def _is_called_mask(stem: str) -> bool:
     return bool(_cores(stem) or _WORD_ALONE.fullmatch(stem))
-
-
-def _single_images(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Return the image of each folder that holds a single file which is not called a mask."""
-    images: dict[Path, list[Path]] = {}
-    for path in paths:
-        if not _is_called_mask(path.stem):
-            images.setdefault(path.parent, []).append(path)
-    return {folder: found[0] for folder, found in images.items() if len(found) == 1}
 
 
 def _parts(stem: str) -> list[str]:
@@ -264,31 +257,21 @@ def _may_have_two_levels(path: Path) -> bool:
 
 
 def _looks(paths: Sequence[Path]) -> list[_Look]:
-    of_one_bit = [_look_of_one_bit(path) for path in paths]
     with ThreadPoolExecutor(_THREADS) as pool:
-        decoded = pool.map(_decoded_look, [path for path, look in zip(paths, of_one_bit, strict=True) if look is None])
-        return [look or next(decoded) for look in of_one_bit]
+        return list(pool.map(_look, paths))
 
 
 def _look(path: Path) -> _Look:
-    return _look_of_one_bit(path) or _decoded_look(path)
-
-
-def _look_of_one_bit(path: Path) -> _Look | None:
-    """Return the look of a picture of 1 bit, by its header alone; None of another."""
-    try:
+    """Return what `path` looks like; one that cannot be read could be a mask, and is told when it is used."""
+    with suppress(UnreadableImageError):  # a picture of 1 bit is known by its header
         with open_checked(path) as file:
             header = png_header(file).get(b"IHDR", b"")
-        if len(header) >= 10:
-            return _Look(struct.unpack(">II", header[:8]), 2, True) if header[8:10] == b"\1\0" else None
-        with open_with_pillow(path) as picture:
-            return _Look(picture.size, 2, True) if picture.mode == "1" else None
-    except UnreadableImageError:
-        return None
-
-
-def _decoded_look(path: Path) -> _Look:
-    """Return what `path` looks like; one that cannot be read could be a mask, and is told when it is used."""
+        if header[8:10] == b"\1\0":
+            return _Look(struct.unpack(">II", header[:8]), 2, True)
+        if len(header) < 10:
+            with open_with_pillow(path) as picture:
+                if picture.mode == "1":
+                    return _Look(picture.size, 2, True)
     try:
         grey = decode_image_file(path).grey
     except UnreadableImageError:

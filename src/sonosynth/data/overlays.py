@@ -71,15 +71,17 @@ def find_overlays(grey: Array) -> Overlays:
     small = resize_longest_side(grey, _SIDE)
     factor = max(grey.shape) / _SIDE
     texts = _read(small)
-    crosses = [cross for cross in _crosses(small) if not any(_inside(cross, box) for _, box in texts)]
-    lines = tuple(_lines(small, crosses))
-    left, top, right, bottom = _border(grey)
+    crosses = [
+        (x, y, arm)
+        for x, y, arm in _crosses(small)
+        if not any(left <= x <= right and top <= y <= bottom for _, (left, top, right, bottom) in texts)
+    ]
     return Overlays(
         tuple(text for text, _ in texts),
         tuple(_scaled(box, factor) for _, box in texts),
         tuple(_scaled(cross, factor) for cross in crosses),
-        lines,
-        (left, top, right, bottom),
+        tuple(_lines(small, crosses)),
+        _border(grey),
     )
 
 
@@ -101,29 +103,21 @@ def _scaled(values: tuple[int, ...], factor: float) -> Any:
     return tuple(round(value * factor) for value in values)
 
 
-def _inside(cross: Cross, box: Box) -> bool:
-    return box[0] <= cross[0] <= box[2] and box[1] <= cross[1] <= box[3]
-
-
 # ---------------------------------------------------------------------------------------------------- words
 
 
 _readers = threading.local()  # one per thread: readers keep state while they read
 
 
-def _reader() -> Any:
+def _read(grey: Array) -> list[tuple[str, Box]]:
+    """Return the words on `grey` and their boxes."""
     if not hasattr(_readers, "own"):
         from rapidocr_onnxruntime import RapidOCR
 
         limits = {"det_limit_side_len": _SIDE, "det_limit_type": "max"}
         _readers.own = RapidOCR(**limits, intra_op_num_threads=1, inter_op_num_threads=1)
-    return _readers.own
-
-
-def _read(grey: Array) -> list[tuple[str, Box]]:
-    """Return the words on `grey` and their boxes."""
     colours = np.repeat(grey[..., None], 3, axis=2)
-    found, _ = _reader()(colours, use_det=True, use_cls=False, use_rec=True)
+    found, _ = _readers.own(colours, use_det=True, use_cls=False, use_rec=True)
     words = []
     for corners, text, sure in found or ():
         text = " ".join(str(text).split())
@@ -141,10 +135,9 @@ def _crosses(grey: Array) -> list[Cross]:
     if min(grey.shape) <= 2 * _REACH:
         return []
     found: list[tuple[float, int, int, int]] = []
-    for arms, between, lengths in (
-        (_STRAIGHT, _SLANTING, {arm: arm for arm in _ARMS}),
-        (_SLANTING, _STRAIGHT, {arm: max(3, round(0.75 * arm)) for arm in _ARMS}),
-    ):
+    slanting = {arm: max(3, round(0.75 * arm)) for arm in _ARMS}
+    upright = dict(zip(_ARMS, _ARMS, strict=True))
+    for arms, between, lengths in ((_STRAIGHT, _SLANTING, upright), (_SLANTING, _STRAIGHT, slanting)):
         levels = [_levels(grey, step, set(lengths.values())) for step in arms]
         for arm, length in lengths.items():
             four = np.stack([level[length] for level in levels])

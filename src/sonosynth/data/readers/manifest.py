@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 
 from sonosynth.core.errors import ManifestError, UnreadableImageError
 from sonosynth.core.files import unreadable_reason
@@ -111,28 +112,27 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
         texts = _find_by_uid(path, rows, options.force_dicom)
     else:
         texts = [_place(path, where, row[columns.path], files if columns.searched else None) for where, row in rows]
-    _check_places(path, [where for where, _ in rows], texts)
-    places = [PurePosixPath(text) for text in texts]
+    _check_places(path, rows, texts)
     for (where, row), text in zip(rows, texts, strict=True):
         if is_missing(label := row[columns.label]):
-            what = (
-                f"the label of '{text}' is '{label}', as where a value is missing"
-                if label
-                else f"no label for '{text}'"
-            )
+            missing = f"the label of '{text}' is '{label}', as where a value is missing"
+            what = missing if label else f"no label for '{text}'"
             raise ManifestError(f"{path}, {where}: {what}; fill it in or remove the line")
-    beside_dicom = any(is_dicom(root / place, options.force_dicom) for place in places)
+    paths = [root / text for text in texts]
+    beside_dicom = any(is_dicom(file, options.force_dicom) for file in paths)
     private = identifying_columns(header) if beside_dicom else []
-    kept = _kept(header, columns, private)
+    used = {columns.path, columns.label, columns.group, UID, "", "id", "synthetic", *private}
+    # Which columns are kept beside those with a meaning, and what they are called then.
+    kept = {name: f"source_{name}" if name in _IMAGE_SET_COLUMNS else name for name in header if name not in used}
     ids = [row.get("id", "") for _, row in rows]
     if not all(ids) or len(set(ids)) < len(ids):
         ids = [""] * len(rows)
         kept |= {"id": "source_id"} if "id" in header else {}
-    renumber = options.group is not None and (whole or (options.group in identifying_columns(header) and beside_dicom))
+    renumber = options.group is not None and (whole or options.group in private)
     groups = _groups([row[columns.group] for _, row in rows] if columns.group else [""] * len(rows), renumber, whole)
     items = [
-        SourceItem(root / place, row[columns.label], group, name, {new: row[old] for old, new in kept.items()})
-        for place, name, group, (_, row) in zip(places, ids, groups, rows, strict=True)
+        SourceItem(file, row[columns.label], group, name, {new: row[old] for old, new in kept.items()})
+        for file, name, group, (_, row) in zip(paths, ids, groups, rows, strict=True)
     ]
     notes = [*columns.notes]
     if not whole:
@@ -143,20 +143,15 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
         notes.append(f"columns that may tell who a patient is left out: {', '.join(private)}")
     found, more = expand_frames(root, items, True, options)
     classes = tuple(sorted({item.label for item in found}))
-    synthetic = _synthetic(path, rows) if "synthetic" in header else False
+    marks = {row.get("synthetic", "0") for _, row in rows}
+    if marks not in ({"0"}, {"1"}):
+        raise ManifestError(f"{path}: the column 'synthetic' must be 0 on every line or 1 on every line")
     if options.group is None and (whole or any(item.group is None for item in found)):
         values = {name: [row[name] for _, row in rows] for name in header if name and name != columns.group}
         notes += patient_note(values, [item.group for item in items])
     notes += [*more, *similar_class_names(classes), *links_out(root, [path, *(item.path for item in found)])]
     notes += formulas((item.id, item.label, item.group or "", *item.extra.values()) for item in found)
-    return Source("image set" if whole else "manifest", root, found, classes, tuple(notes), synthetic, options)
-
-
-def _kept(header: Sequence[str], columns: Columns, private: Collection[str]) -> dict[str, str]:
-    """Return the columns that are kept beside those with a meaning, and what they are called then."""
-    used = {columns.path, columns.label, columns.group, UID, "", "id", "synthetic", *private}
-    others = [name for name in header if name not in used]
-    return {name: f"source_{name}" if name in _IMAGE_SET_COLUMNS else name for name in others}
+    return Source("image set" if whole else "manifest", root, found, classes, tuple(notes), marks == {"1"}, options)
 
 
 def _groups(values: Sequence[str], renumber: bool, whole: bool) -> list[str | None]:
@@ -181,36 +176,28 @@ def _masks(
     root, listed = path.parent, {item.path for item in items}
     folders = list(dict.fromkeys(item.path.parent for item in items))
     beside = [file for folder in folders for file in Folder(folder, options).images if file not in listed]
+
+    def named(text: str) -> list[Path]:
+        return [root / place for place in files.find(text, masks=True) if root / place not in listed]
+
     of: dict[Path, tuple[Path, ...]] = {}
     for column in mask_columns(header):
         cells = [[text.strip() for text in re.split("[;|&]", row[column])] for _, row in rows]
-        named_files = [
-            [
-                [place for place in files.find(text, masks=True) if root / place not in listed]
-                for text in cell
-                if not is_missing(text)
-            ]
-            for cell in cells
-        ]
-        if not any(found for cell in named_files for found in cell):
+        found = [[named(text) for text in cell if not is_missing(text)] for cell in cells]
+        if not any(paths for cell in found for paths in cell):
             continue  # of something else; it is kept as it is
-        for item, cell, texts, (where, _) in zip(items, named_files, cells, rows, strict=True):
-            if len(found := [one[0] for one in cell if len(one) == 1]) < len(cell):
+        for item, cell, texts, (where, _) in zip(items, found, cells, rows, strict=True):
+            if any(len(paths) != 1 for paths in cell):
                 raise ManifestError(
                     f"{path}, {where}: '{column}' names '{'; '.join(texts)}', and there is not one such file for "
                     "each; correct it or leave it empty"
                 )
-            of[item.path] = (*of.get(item.path, ()), *(root / place for place in found))
+            of[item.path] = (*of.get(item.path, ()), *(file for [file] in cell))
     if of:
-        given = {mask for masks in of.values() for mask in masks}
-        return MaskSearch({image: masks for image, masks in of.items() if masks}), [p for p in beside if p not in given]
-    near = [
-        file
-        for folder in nearby_mask_folders(root, folders)
-        for file in images_below(folder, options)
-        if file not in listed
-    ]
-    apart = masks_in_own_folders(root, dict.fromkeys(near))
+        masks = MaskSearch({image: given for image, given in of.items() if given})
+        return masks, [file for file in beside if file not in masks.files]
+    near = (file for folder in nearby_mask_folders(root, folders) for file in images_below(folder, options))
+    apart = masks_in_own_folders(root, dict.fromkeys(file for file in near if file not in listed))
     known = set(apart)
     search = find_masks([*listed, *(file for file in beside if file not in known)], apart, images=listed)
     masks = MaskSearch({item.path: search.of[item.path] for item in items if item.path in search.of}, search.alone)
@@ -221,11 +208,19 @@ def _masks(
 
 
 class _Files:
-    """The image files below a folder by their names, for tables that give no more. Listed when first asked."""
+    """The image files below a folder by their names, for tables that give no more."""
 
     def __init__(self, root: Path, options: ReadOptions) -> None:
         self._root, self._options = root, options
-        self._places: dict[str, list[str]] | None = None
+
+    @cached_property
+    def _places(self) -> dict[str, list[str]]:
+        places: dict[str, list[str]] = {}
+        for image in images_below(self._root, self._options):
+            found = image.relative_to(self._root)
+            for name in {found.as_posix(), found.with_suffix("").as_posix(), found.name, found.stem}:
+                places.setdefault(name, []).append(found.as_posix())
+        return places
 
     def find(self, text: str, masks: bool = False) -> list[str]:
         """Return the files, relative to the folder, that `text` stands for: a path, or a name with or without suffix.
@@ -235,15 +230,8 @@ class _Files:
         place = os.path.normpath(text.replace("\\", "/"))
         if not place.startswith(("/", "..")) and os.path.isfile(f"{self._root}/{place}"):  # noqa: PTH113
             return [place]
-        if self._places is None:
-            self._places = {}
-            for image in images_below(self._root, self._options):
-                found = image.relative_to(self._root)
-                for name in {found.as_posix(), found.with_suffix("").as_posix(), found.name, found.stem}:
-                    self._places.setdefault(name, []).append(found.as_posix())
-        found_places = self._places.get(place, [])
-        meant = [one for one in found_places if in_mask_folder(self._root, self._root / one) == masks]
-        return meant or found_places
+        found = self._places.get(place, [])
+        return [one for one in found if in_mask_folder(one) == masks] or found
 
 
 @quiet_pydicom()
@@ -309,9 +297,9 @@ def _place(path: Path, where: str, text: str, files: _Files | None) -> str:
     return found[0] if files is not None and found else place
 
 
-def _check_places(path: Path, wheres: Sequence[str], places: Sequence[str]) -> None:
+def _check_places(path: Path, rows: _Rows, places: Sequence[str]) -> None:
     first: dict[str, str] = {}
-    for where, place in zip(wheres, places, strict=True):
+    for (where, _), place in zip(rows, places, strict=True):
         if place in first:
             raise ManifestError(f"{path}, {where}: '{place}' is already on {first[place]}; remove one of the lines")
         first[place] = where
@@ -323,13 +311,6 @@ def _check_places(path: Path, wheres: Sequence[str], places: Sequence[str]) -> N
             f"{path}, {missing[0][0]}: no file '{missing[0][1]}' in {path.parent}{more}; "
             "correct the path or remove the line"
         )
-
-
-def _synthetic(path: Path, rows: _Rows) -> bool:
-    values = {row["synthetic"] for _, row in rows}
-    if values not in ({"0"}, {"1"}):
-        raise ManifestError(f"{path}: the column 'synthetic' must be 0 on every line or 1 on every line")
-    return values == {"1"}
 
 
 def _manifest_notes(
@@ -347,18 +328,12 @@ def _manifest_notes(
         notes.append("columns without a name left out")
     groupless = sum(item.group is None for item in items)
     if columns.group and groupless:
-        notes.append(
-            f"{groupless} of {counted(len(items), 'image has', 'images have')} no group: each is a group of its own"
-        )
+        of_all = counted(len(items), "image has", "images have")
+        notes.append(f"{groupless} of {of_all} no group: each is a group of its own")
     if unlisted:
-        are = agreeing(len(unlisted), "is", "are")
-        notes.append(
-            f"{counted(len(unlisted), 'image file')} beside the listed ones {are} not in {path.name}: left out"
-        )
-    masks = find_masks([item.path for item in items]).files
-    if masks:
-        notes.append(
-            f"{counted(len(masks), 'listed file looks like a mask', 'listed files look like masks')} of another: "
-            f"{some_of(sorted(mask.name for mask in masks), 3)}; counted as images, since {path.name} lists them"
-        )
+        files, are = counted(len(unlisted), "image file"), agreeing(len(unlisted), "is", "are")
+        notes.append(f"{files} beside the listed ones {are} not in {path.name}: left out")
+    if masks := sorted(mask.name for mask in find_masks([item.path for item in items]).files):
+        files = counted(len(masks), "listed file looks like a mask", "listed files look like masks")
+        notes.append(f"{files} of another: {some_of(masks, 3)}; counted as images, since {path.name} lists them")
     return notes
