@@ -10,7 +10,7 @@ from sonosynth.core.text import agreeing, counted
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.scan import read_source, scan
-from sonosynth.data.source_warnings import formulas
+from sonosynth.data.source import formulas
 from sonosynth.metrics.sets import check_roles, exact_copies
 
 

@@ -22,11 +22,8 @@ def encodings(items: Sequence[SourceItem], options: ReadOptions) -> list[Encodin
     """Return how the pixels of each image were stored before anything was done with them; each file is read once.
 
     Of a prepared image set that is what its columns `COLUMNS` say; None where they are empty or missing, as in sets
-    that older versions prepared: that its own files are PNG says nothing.
-
-    Raises:
-        UnreadableImageError: a file cannot be opened.
-        ManifestError: a column of a prepared set does not hold what `prepare` writes.
+    that older versions prepared: that its own files are PNG says nothing. Raises UnreadableImageError if a file cannot
+    be opened, and ManifestError if a column of a prepared set does not hold what `prepare` writes.
     """
     of_file = cache(lambda path: encoding_of(path, options))
     return [
@@ -38,11 +35,7 @@ def encodings(items: Sequence[SourceItem], options: ReadOptions) -> list[Encodin
 
 
 def encoding_of(path: Path, options: ReadOptions | None = None) -> Encoding:
-    """Return how the file at `path`, which a reader decodes with `options`, stores its pixels.
-
-    Raises:
-        UnreadableImageError: it cannot be opened.
-    """
+    """Return how the file at `path` stores its pixels. Raises UnreadableImageError if it cannot be opened."""
     reader = find_reader(path, options or ReadOptions())
     return reader.encoding(path) if reader is not None else Encoding(format_from_name(path), lossy=False)
 
@@ -51,8 +44,10 @@ def encodings_to_columns(found: Sequence[Encoding | None]) -> dict[str, tuple[st
     """Return the manifest columns `COLUMNS`, a value per image; empty where nothing is known or nothing applies."""
     rows = []
     for one in found:
-        size = None if one is None or one.bytes_per_pixel is None else f"{one.bytes_per_pixel:.6g}"
-        row = (None,) * len(COLUMNS) if one is None else (one.format, int(one.lossy), one.quality, one.bits, size)
+        row: tuple[object, ...] = (None,) * len(COLUMNS)
+        if one is not None:
+            size = None if one.bytes_per_pixel is None else f"{one.bytes_per_pixel:.6g}"
+            row = one.format, int(one.lossy), one.quality, one.bits, size
         rows.append(["" if value is None else str(value) for value in row])
     return dict(zip(COLUMNS, zip(*rows, strict=True), strict=True)) if rows else {}
 
@@ -70,13 +65,8 @@ def _from_row(row: Sequence[str], name: str) -> Encoding | None:
     if not kind:
         return None
     try:
-        return Encoding(
-            kind,
-            {"0": False, "1": True}[lossy],
-            int(quality) if quality else None,
-            int(bits) if bits else None,
-            float(size) if size else None,
-        )
+        numbers = int(quality) if quality else None, int(bits) if bits else None, float(size) if size else None
+        return Encoding(kind, {"0": False, "1": True}[lossy], *numbers)
     except (ValueError, KeyError) as error:
         raise ManifestError(
             f"the columns {', '.join(COLUMNS)} of image '{name}' hold no record of a file ({', '.join(row)}); restore "

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -18,6 +18,7 @@ from sonosynth.core.text import did_you_mean
 
 MANIFEST = "manifest.csv"
 _OWN_COLUMNS = ("path", "label", "group", "id", "synthetic")
+_PREPARE_IT = "run 'sonosynth data prepare' on it"
 SYNTHETIC_NOTICE = "synthetic ultrasound image made by sonosynth; not a patient's"
 """What is written into files of synthetic images."""
 
@@ -48,14 +49,10 @@ class ImageSet:
         n = len(self.images)
         if self.images.dtype != np.uint8 or self.images.ndim != 3:
             raise ValueError(f"images must be uint8 [N, H, W], not {self.images.dtype} {list(self.images.shape)}")
-        for name, length in [
-            ("labels", len(self.labels)),
-            ("groups", len(self.groups)),
-            ("ids", len(self.ids)),
-            *((name, len(column)) for name, column in self.extra.items()),
-        ]:
-            if length != n:
-                raise ValueError(f"{name} has {length} entries for {n} images")
+        columns: dict[str, Sized] = {"labels": self.labels, "groups": self.groups, "ids": self.ids, **self.extra}
+        for name, column in columns.items():
+            if len(column) != n:
+                raise ValueError(f"{name} has {len(column)} entries for {n} images")
         if len(set(self.ids)) != n:
             raise ValueError("ids must be distinct")
         if n and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
@@ -166,8 +163,7 @@ class ImageSet:
         used: set[str] = set()
         names = []
         for identity, label in zip(self.ids, self.labels, strict=True):
-            stem = f"{folders[self.classes[label]]}/{safe_name(identity)}"
-            name = stem
+            stem = name = f"{folders[self.classes[label]]}/{safe_name(identity)}"
             while portable_key(name) in used:
                 name = f"{stem}~{len(used)}"
             used.add(portable_key(name))
@@ -209,9 +205,9 @@ class ImageSet:
             raise ValueError("only sets of one size and with the same classes can be joined")
         groups, offset = [], 0
         for part in parts:
-            _, numbers = np.unique(part.groups, return_inverse=True)
+            known, numbers = np.unique(part.groups, return_inverse=True)
             groups.append(numbers + offset)
-            offset += int(numbers.max(initial=-1)) + 1
+            offset += len(known)
         shared = set.intersection(*(set(part.extra) for part in parts))
         return ImageSet(
             images=np.concatenate([part.images for part in parts]),
@@ -253,12 +249,10 @@ def read_manifest(directory: Path, name: str = MANIFEST) -> dict[str, list[str]]
     missing = [name for name in _OWN_COLUMNS if name not in names]
     if missing or not rows or any(len(row) != len(names) for row in rows):
         what = f"lacks the column '{missing[0]}'" if missing else "has no rows, or rows of different lengths"
-        raise ManifestError(f"{path} {what}; it is not a prepared image set: run 'sonosynth data prepare' on it")
+        raise ManifestError(f"{path} {what}; it is not a prepared image set: {_PREPARE_IT}")
     table = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     if not all(re.fullmatch(r"-?\d+", group) for group in table["group"]):
-        raise ManifestError(
-            f"{path}: groups must be whole numbers in a prepared image set; run 'sonosynth data prepare' on it"
-        )
+        raise ManifestError(f"{path}: groups must be whole numbers in a prepared image set; {_PREPARE_IT}")
     if len(set(table["synthetic"])) > 1:
         raise ManifestError(
             f"{path}: some images are marked as synthetic and some are not; keep them in separate folders"

@@ -1,5 +1,6 @@
-"""The value that readers return, `Source`, and what all of them share: folders, natural order, distinct names."""
+"""The value that readers return, `Source`, and what all of them share: folders, natural order, names, warnings."""
 
+import os
 import re
 import shlex
 import unicodedata
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from sonosynth.core.errors import SourceError
 from sonosynth.core.file_names import portable_key
+from sonosynth.core.text import counted
 from sonosynth.data.readers.bit_depth import BIT_DEPTHS
 
 # What systems, network drives and programs put beside the files of a user, without case.
@@ -17,6 +19,9 @@ _SYSTEM = frozenset((
     "__macosx", "@eadir", "#recycle", "#snapshot", "lost+found", "$recycle.bin", "system volume information",
     "network trash folder", "temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__",
 ))  # fmt: skip
+
+# What a spreadsheet runs. After a sign it takes a call, a sheet or a program to do harm: else it is a number or a word.
+_FORMULA = re.compile(r"(?=[=@+\-\t\r\n ])\s*([=@]|[+\-].*[(!|])", re.DOTALL)
 
 AXES = ("x", "y", "z")
 """Axes of a volume, in the order in which they are stored: x changes fastest."""
@@ -51,15 +56,14 @@ class ReadOptions:
     @property
     def columns(self) -> dict[str, str]:
         """The columns that are named, by what they give."""
-        given = {"path": self.path, "label": self.label, "group": self.group}
-        return {name: column for name, column in given.items() if column is not None}
+        return {name: value for name in ("path", "label", "group") if (value := getattr(self, name)) is not None}
 
     def as_flags(self) -> str:
         """Return what a command line says to read a source so, with a space before each option."""
-        given = {name: value for name, value in asdict(self).items() if value not in (None, False)}
         return "".join(
             f" --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
-            for name, value in given.items()
+            for name, value in asdict(self).items()
+            if value not in (None, False)
         )
 
 
@@ -123,12 +127,15 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
 
     Raises SourceError if it cannot be listed.
     """
+    shown: list[Path] = []
+    hidden: list[Path] = []
     try:
-        found = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
+        for entry in sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name)):
+            out_of_sight = entry.name.startswith(".") or entry.name.casefold() in _SYSTEM
+            (hidden if out_of_sight else shown).append(entry)
     except OSError as error:
         raise SourceError(f"{folder} cannot be listed ({error.strerror}); check its permissions") from error
-    shown = [entry for entry in found if not _hidden(entry)]
-    return shown, [entry for entry in found if _hidden(entry)]
+    return shown, hidden
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -145,10 +152,6 @@ def walk_files(folder: Path) -> Iterator[Path]:
             waiting += list_folder(entry)[0][::-1]
 
 
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.casefold() in _SYSTEM
-
-
 def check_file_name(path: Path) -> None:
     """Raise SourceError if the name of `path` is not text, so that no manifest could hold it."""
     if not path.name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in path.name):
@@ -161,10 +164,9 @@ def distinct_ids(paths: Sequence[Path], frames: Sequence[int | None]) -> list[st
     File stems, or if those repeat the relative paths without suffix, or with it; then ``_f0003`` for frame 3. What
     follows a dot is no suffix if it is a number, as in files that are named by a DICOM UID.
     """
+    ends = ["" if frame is None else f"_f{frame:04d}" for frame in frames]
     for name in (_stem, lambda path: path.with_name(_stem(path)).as_posix(), Path.as_posix):
-        ids = [
-            name(path) + ("" if frame is None else f"_f{frame:04d}") for path, frame in zip(paths, frames, strict=True)
-        ]
+        ids = [name(path) + end for path, end in zip(paths, ends, strict=True)]
         if len(set(ids)) == len(ids):
             return ids
     double = next(name for name, count in Counter(ids).items() if count > 1)
@@ -199,3 +201,36 @@ def some_of(names: Iterable[str], limit: int = 5) -> str:
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more
+
+
+def links_out(root: Path, files: Iterable[Path]) -> list[str]:
+    """Return a line if some of `files` lie elsewhere than under `root`, because they or their folders are links."""
+    inside = os.path.join(os.path.realpath(root), "")  # noqa: PTH118  (text: there may be a million files)
+    folders: dict[Path, str] = {}
+    out = []
+    for file in files:
+        if file.parent not in folders:
+            folders[file.parent] = os.path.join(os.path.realpath(file.parent), "")  # noqa: PTH118
+        real = os.path.realpath(file) if file.is_symlink() else folders[file.parent]
+        if not real.startswith(inside):
+            out.append(file)
+    if not out:
+        return []
+    first = out[0].relative_to(root).as_posix()
+    reached = counted(len(out), "file is", "files are")
+    return [f"{reached} reached by links that lead out of the folder (first: {first}): read all the same"]
+
+
+def formulas(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a line if some of `rows`, the values of one image each, hold one that a spreadsheet takes for a formula.
+
+    Values are never changed: what a manifest says must come back as it was, and a prefix would end up in the names of
+    classes. So the user is told before the table is opened in a spreadsheet.
+    """
+    found = [value for value in (next(filter(_FORMULA.match, row), None) for row in rows) if value is not None]
+    if not found:
+        return []
+    return [
+        f"{counted(len(found), 'image has', 'images have')} values that a spreadsheet would run as formulas (first: "
+        f"'{found[0][:60]}'): kept as they are; import the columns of manifest.csv as text"
+    ]

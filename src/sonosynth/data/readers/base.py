@@ -204,7 +204,7 @@ def colours_to_grey(rgb: Array, stored_as: str) -> tuple[Array, str]:
 
 
 def from_high_depth(
-    path: Path, stored: HighDepthImage, depth: BitDepth, mode: str, orientation: int = 1
+    path: Path, stored: HighDepthImage, depth: BitDepth, mode: str, orientation: int = 1, more: Sequence[str] = ()
 ) -> DecodedImage:
     """Return what the file at `path` stores with more than 8 bits, turned by its EXIF `orientation`.
 
@@ -214,7 +214,7 @@ def from_high_depth(
     if stored.values.ndim == 3:
         notes.append(_colour_note(spread, mode))
     upright = _ORIENTATIONS.get(orientation, np.asarray)(grey)
-    return DecodedImage(np.ascontiguousarray(upright), mode, joined_notes(notes, orientation))
+    return DecodedImage(np.ascontiguousarray(upright), mode, joined_notes(notes, orientation, more))
 
 
 def joined_notes(notes: Sequence[str], orientation: int, more: Sequence[str] = ()) -> str | None:

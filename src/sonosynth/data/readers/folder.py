@@ -19,12 +19,13 @@ from sonosynth.data.source import (
     SourceItem,
     check_file_name,
     count_suffixes,
+    formulas,
+    links_out,
     list_folder,
     similar_class_names,
     some_of,
     walk_files,
 )
-from sonosynth.data.source_warnings import formulas, links_out
 
 # What people call the parts of a data set that was divided before.
 _PART = re.compile(

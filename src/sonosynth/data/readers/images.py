@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, cast
 
@@ -144,7 +145,7 @@ def _open_frames(path: Path) -> Iterator["_PillowFile | _TiffFile"]:
         tiff = is_tiff(file.read(_SNIFFED))
         file.seek(0)
         if tiff:
-            with quiet_decoder():
+            with quiet_decoder:
                 yield _TiffFile(path, file)
         else:
             yield _PillowFile(path, file)
@@ -251,7 +252,6 @@ class _TiffFile:
         self._path, self._file = path, file
         self._tiff = Tiff(file)
         self.count = len(self._tiff.frames)
-        self._stored: Image.Image | None = None
 
     def image(self, frame: int, depth: BitDepth) -> DecodedImage:
         index, (height, width) = self._tiff.frames[frame], self._tiff.size
@@ -261,27 +261,22 @@ class _TiffFile:
         if reason := too_large(height, width) or too_large(*self._tiff.tile(index)):
             raise unreadable(self._path, reason)
         with _one_at_a_time(width, height):
-            deep = self._tiff.high_depth(index) if self._tiff.is_high_depth(index) else None
-            if deep is None:
-                grey, mode, notes = self._low_depth(index)
-                return DecodedImage(grey, stack + mode, joined_notes(notes, turn, more))
-        image = from_high_depth(self._path, deep[0], depth, stack + deep[1], turn)
-        return replace(image, note="; ".join(filter(None, [image.note, *more])) or None)
+            if not self._tiff.is_high_depth(index):
+                self._stored.seek(index)
+                self._stored.load()
+                upright = ImageOps.exif_transpose(self._stored)  # where Pillow has not done so while loading
+                if palette := self._tiff.palette(index):
+                    upright.putpalette(palette)
+                grey, notes = _to_grey(upright)
+                notes += ["palette entries of 8 bits in fields of 16"] if palette else []
+                return DecodedImage(grey, stack + self._stored.mode, joined_notes(notes, turn, more))
+            deep, mode = self._tiff.high_depth(index)
+        return from_high_depth(self._path, deep, depth, stack + mode, turn, more)
 
-    def _low_depth(self, index: int) -> tuple[Array, str, list[str]]:
-        """Return page `index` of at most 8 bits as grey, upright; its mode, and what was converted."""
-        if self._stored is None:
-            self._file.seek(0)
-            self._stored = _opened(self._file)
-        self._stored.seek(index)
-        self._stored.load()
-        upright = ImageOps.exif_transpose(self._stored)  # where Pillow has not done so while loading
-        notes = []
-        if palette := self._tiff.palette(index):
-            upright.putpalette(palette)
-            notes.append("palette entries of 8 bits in fields of 16")
-        grey, converted = _to_grey(upright)
-        return grey, self._stored.mode, [*converted, *notes]
+    @cached_property
+    def _stored(self) -> Image.Image:
+        self._file.seek(0)
+        return _opened(self._file)
 
 
 def png_header(file: IO[bytes]) -> dict[bytes, bytes]:
@@ -313,7 +308,7 @@ def _high_depth_png(file: IO[bytes], stored: Image.Image, significant: int | Non
     from imagecodecs import png_decode
 
     file.seek(0)
-    with quiet_decoder():
+    with quiet_decoder:
         values = png_decode(file.read())  # a transparent colour (tRNS) comes as a further channel
     channels = values.shape[2]
     alpha = values[..., -1] if channels in (2, 4) else None

@@ -27,8 +27,7 @@ from sonosynth.data.readers.tables import (
     patient_note,
     read_table,
 )
-from sonosynth.data.source import ReadOptions, Source, SourceItem, similar_class_names, some_of
-from sonosynth.data.source_warnings import formulas, links_out
+from sonosynth.data.source import ReadOptions, Source, SourceItem, formulas, links_out, similar_class_names, some_of
 
 LABELS = "labels.csv"
 DATASET_JSON = "dataset.json"

@@ -3,8 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import IO, cast
 
 import numpy as np
@@ -134,14 +133,15 @@ def _marked_as_other(page: object) -> bool:
 _STANDARD_ERROR = 2
 
 
-class _Silence:
-    """Points the file descriptor nowhere from when the first thread comes in until the last has gone out."""
+class _QuietDecoder:
+    """Drops what is written to file descriptor 2 from when the first thread comes in until the last has gone out."""
 
     def __init__(self) -> None:
         self.lock, self.inside, self.kept = threading.Lock(), 0, -1
 
-    def enter(self) -> None:
-        with self.lock:
+    def __enter__(self) -> None:
+        # Where there is no standard error, or no descriptor left, it is as loud as it is.
+        with self.lock, suppress(OSError):
             self.inside += 1
             if self.inside == 1:
                 self.kept = os.dup(_STANDARD_ERROR)
@@ -149,7 +149,7 @@ class _Silence:
                 os.dup2(nowhere, _STANDARD_ERROR)
                 os.close(nowhere)
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self.lock:
             self.inside -= 1
             if self.inside == 0 and self.kept >= 0:
@@ -158,15 +158,5 @@ class _Silence:
                 self.kept = -1
 
 
-_silence = _Silence()
-
-
-@contextmanager
-def quiet_decoder() -> Iterator[None]:
-    """Drop what is written to file descriptor 2 inside; what other threads write there meanwhile is lost too."""
-    with suppress(OSError):  # where there is no standard error, or no descriptor left, it is as loud as it is
-        _silence.enter()
-    try:
-        yield
-    finally:
-        _silence.leave()
+quiet_decoder = _QuietDecoder()
+"""Drops what is written to standard error inside; what other threads write there meanwhile is lost too."""

@@ -136,7 +136,7 @@ def _read(path: Path, pixels: bool) -> tuple[_Header, np.ndarray]:
         ) from error
     storage = _storage(path)
     try:
-        with _reading, quiet_decoder():
+        with _reading, quiet_decoder:
             reader = sitk.ImageFileReader()
             reader.SetGlobalWarningDisplay(False)
             reader.SetImageIO({"NIfTI": "NiftiImageIO", "MetaImage": "MetaImageIO", "NRRD": "NrrdImageIO"}[name])

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from sonosynth.data.source_warnings import formulas, links_out
+from sonosynth.data.source import formulas, links_out
 
 
 def test_links_out_are_counted_and_links_inside_are_not(tmp_path: Path) -> None:
