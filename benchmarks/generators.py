@@ -32,6 +32,7 @@ from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import generate, image_grid
 from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.trainer import Trainer
+from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, polynomial_kernel, snapshot_distance
 from sonosynth.metrics.intervals.subsampling import split_half
 from sonosynth.study.study_file import expand
@@ -64,10 +65,9 @@ def measure(
         made = embed(images, name)
         for reference, real in (("train", train_set), ("held-out", unseen)):
             known = embed(real, name, cache)
-            both = np.concatenate([known, made]).astype(np.float64)
-            i, j = np.split(np.arange(len(both)), [len(known)])
-            kernel = polynomial_kernel(both @ both.T, both.shape[1])
-            low, high = kernel_interval(kernel, i, j, real.groups, images.groups) or (None, None)
+            c = Comparison.of_features(known, made, real.groups, images.groups)
+            kernel = polynomial_kernel(c.space.gram, known.shape[1])
+            low, high = kernel_interval(c, kernel) or (None, None)
             rows.append({
                 "features": name,
                 "reference": reference,

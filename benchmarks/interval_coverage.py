@@ -29,8 +29,8 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.distances.kernel import SCALE, SIGMA, polynomial_kernel
-from sonosynth.metrics.memorisation.data_copying import cell_count, data_copying, data_copying_interval
-from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval
+from sonosynth.metrics.memorisation.data_copying import cell_count, data_copying, data_copying_interval, usable_cells
+from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval, nearest_groups
 from sonosynth.metrics.memorisation.membership import membership_auc, membership_interval
 from sonosynth.metrics.memorisation.near_copies import copy_share, near_copies
 from sonosynth.metrics.memorisation.three_sets import assign_cells
@@ -144,10 +144,10 @@ class Metrics:
             found |= {name: wasserstein_distance(x[name][t], y[name][s]) for name in x}
         to_train, to_held_out = self.to_train[np.ix_(s, t)], self.to_held_out[np.ix_(s, u)]
         one_each = np.arange(self.n)
-        found["nearest_distance_ratio"] = distance_ratio(to_train, to_held_out, one_each, one_each)
+        found["nearest_distance_ratio"] = distance_ratio(*nearest_groups(to_train, to_held_out, one_each, one_each))
         found["membership_auc"] = membership_auc(to_train.min(axis=0), to_held_out.min(axis=0))
         cells = (part[i] for part, i in zip(self.cells, (t, u, s), strict=True))
-        found["data_copying"] = data_copying(self.between_real[np.ix_(u, t)], to_train, *cells)
+        found["data_copying"] = data_copying(usable_cells(self.between_real[np.ix_(u, t)], to_train, *cells))
         return found
 
     def near_copies(self) -> tuple[float | None, Interval]:
@@ -168,15 +168,13 @@ class Metrics:
                     interval = metric.interval(c, values if isinstance(given, Mapping) else values[metric.name])
                     found |= interval if isinstance(interval, Mapping) else {metric.name: interval}
             x, y = self.drawn.train.realism, self.drawn.synthetic.realism
-            both = {name: np.concatenate([x[name], y[name]]) for name in x}
-            found |= realism_intervals(both, groups, self.n + groups, groups, groups) or {}
-        found["nearest_distance_ratio"] = distance_ratio_interval(
-            self.to_train, self.to_held_out, groups, groups, groups
-        )
+            found |= realism_intervals({name: (x[name], y[name]) for name in x}, (groups, groups))
+        near = nearest_groups(self.to_train, self.to_held_out, groups, groups)
+        found["nearest_distance_ratio"] = distance_ratio_interval(*near, groups)
         nearest = self.to_train.min(axis=0), self.to_held_out.min(axis=0)
         found["membership_auc"] = membership_interval(*nearest, groups, groups)
-        t, u, s = self.cells
-        found["data_copying"] = data_copying_interval(self.between_real, self.to_train, t, u, s, groups, groups)
+        cells = usable_cells(self.between_real, self.to_train, *self.cells)
+        found["data_copying"] = data_copying_interval(cells, groups, groups)
         return found
 
     def bootstrap(self, replicates: int, rng: np.random.Generator) -> dict[str, Interval]:

@@ -26,6 +26,7 @@ from sonosynth.gan.checkpoint import run_config
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.sample import class_sequence, synthesise
 from sonosynth.gan.training.trainer import Trainer
+from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, polynomial_kernel
 from sonosynth.study.study_file import expand
 
@@ -70,10 +71,9 @@ def measure(
         labels = class_sequence(trainer.config.class_counts, IMAGES)
         made = synthesise(trainer.ema, labels, conditional=True, seed=1)
     found = embed(made)
-    both = np.concatenate([known, found]).astype(np.float64)
-    i, j = np.split(np.arange(len(both)), [len(known)])
-    kernel = polynomial_kernel(both @ both.T, both.shape[1])
-    low, high = kernel_interval(kernel, i, j, unseen.groups, j) or (float("nan"), float("nan"))
+    c = Comparison.of_features(known, found, unseen.groups)
+    kernel = polynomial_kernel(c.space.gram, known.shape[1])
+    low, high = kernel_interval(c, kernel) or (float("nan"), float("nan"))
     return {
         "gan": name,
         "mode": mode,

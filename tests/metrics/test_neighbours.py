@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from sonosynth.metrics.neighbours import Neighbours, joined, squared_distances
+from sonosynth.metrics.neighbours import Neighbours, squared_distances
 
 
 def features(n: int, dimension: int, seed: int) -> np.ndarray:
@@ -45,28 +45,28 @@ def test_wrong_features_are_refused():
 
 @pytest.mark.long
 @settings(max_examples=30, deadline=None)
-@given(st.integers(2, 120), st.integers(2, 120), st.data())
-def test_radii_in_a_part_are_those_without_the_other_images(n, m, data):
-    distances, i, j = joined(features(n, 3, n), features(m, 3, m + 1))
-    near = Neighbours.of(distances, i, j)
+@given(st.integers(2, 120), st.data())
+def test_radii_in_a_part_are_those_without_the_other_images(m, data):
+    distances = squared_distances(features(m, 3, m + 1))
+    near = Neighbours(distances)
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     part = np.sort(rng.permutation(m)[: data.draw(st.integers(2, m))])
     k = data.draw(st.integers(1, len(part) - 1))
-    alone = distances[np.ix_(j[part], j[part])]
-    assert (near.radii_y(part, k) == np.sort(alone, axis=1)[:, k]).all()
-    assert (near.radii_x(np.arange(n), 1) == np.sort(distances[:n, :n], axis=1)[:, 1]).all()
+    alone = distances[np.ix_(part, part)]
+    assert (near.radii(part, k) == np.sort(alone, axis=1)[:, k]).all()
+    assert (near.radii(np.arange(m), 1) == np.sort(distances, axis=1)[:, 1]).all()
 
 
 def test_a_part_that_is_far_from_all_others_in_the_order_is_still_found():
     crowd = features(500, 2, 0) * 1e-3
-    distances, i, j = joined(np.concatenate([crowd, crowd[:6] + 50 * np.arange(1, 7)[:, None]]), crowd[:2])
+    distances = squared_distances(np.concatenate([crowd, crowd[:6] + 50 * np.arange(1, 7)[:, None]]))
     part = np.array([0, *range(500, 506)])
     expected = np.sort(distances[np.ix_(part, part)], axis=1)[:, 2]
-    assert (Neighbours.of(distances, i, j).radii_x(part, 2) == expected).all()
+    assert (Neighbours(distances).radii(part, 2) == expected).all()
 
 
 @pytest.mark.parametrize("k", [0, 4])
 def test_no_such_neighbour_is_an_error(k):
-    near = Neighbours.of(*joined(features(9, 2, 0), features(9, 2, 1)))
+    near = Neighbours(squared_distances(features(9, 2, 0)))
     with pytest.raises(ValueError, match="among 4 images it must be from 1 to 3"):
-        near.radii_x(np.arange(4), k)
+        near.radii(np.arange(4), k)

@@ -9,7 +9,7 @@ from sonosynth.data.encoding import encodings_to_columns
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.readers.base import Encoding
 from sonosynth.metrics import scorecard as module
-from sonosynth.metrics.comparison import BASELINE_DRAWS, Space, comparisons
+from sonosynth.metrics.comparison import BASELINE_DRAWS, Comparison, Space, comparisons
 from sonosynth.metrics.distances import radiomics
 from sonosynth.metrics.distances.frechet import frechet_distance, frechet_infinity, frechet_interval
 from sonosynth.metrics.distances.kernel import cmmd, kernel_distance, kernel_interval, polynomial_kernel
@@ -108,11 +108,11 @@ def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
         assert row.low < row.value < row.high
     kernel = found["kernel_distance", "train", "benign"]
     x, y = pixels_as_features(train.of_class("benign")), pixels_as_features(synthetic.of_class("benign"))
-    both, i, j = np.concatenate([x, y]).astype(float), np.arange(len(x)), np.arange(len(x), len(x) + len(y))
-    matrix = polynomial_kernel(both @ both.T, both.shape[1])
-    assert (kernel.low, kernel.high) == pytest.approx(kernel_interval(matrix, i, j, i, j), rel=1e-6)
+    c = Comparison.of_features(x, y)
+    matrix = polynomial_kernel(c.space.gram, x.shape[1])
+    assert (kernel.low, kernel.high) == pytest.approx(kernel_interval(c, matrix), rel=1e-6)
     frechet = found["frechet_distance", "train", "benign"]
-    width = np.diff(frechet_interval(frechet.value, both @ both.T, i, j, i, j))[0]
+    width = np.diff(frechet_interval(frechet.value, c.blocks(c.space.gram), c.groups, 0))[0]
     assert frechet.high - frechet.low == pytest.approx(width, rel=0.4)
 
 
@@ -364,7 +364,8 @@ def test_the_seed_reaches_the_draws_of_the_limit(fast):
     for seed in (0, 3):
         rows = scorecard(train, synthetic, parts=("distances",), seed=seed)
         limits.append(next(row.value for row in rows if row.metric == "frechet_distance_infinity"))
-        assert limits[-1] == pytest.approx(frechet_infinity(x, y, seed=seed).value, rel=1e-6)
+        c = replace(Comparison.of_features(x, y), root_seed=seed)
+        assert limits[-1] == pytest.approx(frechet_infinity(c).value, rel=1e-6)
     assert limits[0] != limits[1]
 
 

@@ -1,6 +1,9 @@
 """The images that a row of the scorecard compares, the work that metrics share, and the draws of real baselines."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -10,7 +13,7 @@ import numpy as np
 from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.intervals.subsampling import sample_n, split_half
-from sonosynth.metrics.neighbours import squared_distances
+from sonosynth.metrics.neighbours import checked_features, squared_distances
 from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 
 MIN_CLASS = 20
@@ -23,22 +26,24 @@ BASELINE_DRAWS = 10
 Made = TypeVar("Made")
 
 
+@dataclass(eq=False)
 class _Shared:
     """Work that several metrics rest on, done once."""
 
-    def __init__(self) -> None:
-        self._made: dict[Any, Any] = {}
-        self._lock = RLock()
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    _lock: AbstractContextManager[Any] = field(default_factory=RLock, init=False, repr=False)
 
-    def shared(self, make: Callable[[Any], Made]) -> Made:
-        """Return what the function `make` makes of this object: made the first time, and kept."""
+    def shared(self, make: Callable[..., Made], *arguments: Any) -> Made:
+        """Return what the function `make` makes of this object and `arguments`: made the first time, and kept."""
         with self._lock:
-            if make not in self._made:
-                self._made[make] = make(self)
-            found: Made = self._made[make]
+            key = make, arguments
+            if key not in self._made:
+                self._made[key] = make(self, *arguments)
+            found: Made = self._made[key]
             return found
 
 
+@dataclass(eq=False)
 class Space(_Shared):
     """All images of a scorecard, seen by one feature network or as pixels.
 
@@ -50,36 +55,29 @@ class Space(_Shared):
         cache: directory in which measures are kept, or None.
     """
 
-    def __init__(
-        self,
-        name: str,
-        features: np.ndarray,
-        groups: np.ndarray,
-        sets: Mapping[str, ImageSet] | None = None,
-        cache: Path | None = None,
-    ):
-        super().__init__()
-        self.name, self.features, self.groups, self.sets, self.cache = name, features, groups, sets or {}, cache
+    name: str
+    features: np.ndarray
+    groups: np.ndarray
+    sets: Mapping[str, ImageSet] = field(default_factory=dict)
+    cache: Path | None = None
 
-    @property
+    @cached_property
+    def images(self) -> np.ndarray:
+        """All images, uint8 ``[N, H, W]``."""
+        return np.concatenate([part.images for part in self.sets.values()])
+
+    @cached_property
     def gram(self) -> np.ndarray:
         """Inner products of the features, float64 ``[N, N]``."""
-        return self.shared(_gram)
+        return np.asarray(self.features @ self.features.T)
 
-    @property
+    @cached_property
     def squared_distances(self) -> np.ndarray:
         """Squared Euclidean distances between the features, float64 ``[N, N]``."""
-        return self.shared(_squared_distances)
+        return squared_distances(self.features)
 
 
-def _gram(space: Space) -> np.ndarray:
-    return np.asarray(space.features @ space.features.T)
-
-
-def _squared_distances(space: Space) -> np.ndarray:
-    return squared_distances(space.features)
-
-
+@dataclass(eq=False)
 class Comparison(_Shared):
     """The images of one row, or of one draw of its real baseline, as indices into all images of a space.
 
@@ -95,22 +93,35 @@ class Comparison(_Shared):
         whole: of a draw, the comparison that it is of; of others, itself.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        reference: str,
-        class_: str,
-        real: np.ndarray,
-        synthetic: np.ndarray,
-        held_out: np.ndarray,
-        pool: np.ndarray,
-        root_seed: int = 0,
-        whole: "Comparison | None" = None,
-    ):
-        super().__init__()
-        self.space, self.reference, self.class_ = space, reference, class_
-        self.real, self.synthetic, self.held_out, self.pool = real, synthetic, held_out, pool
-        self.root_seed, self.whole = root_seed, whole or self
+    space: Space
+    reference: str
+    class_: str
+    real: np.ndarray
+    synthetic: np.ndarray
+    held_out: np.ndarray
+    pool: np.ndarray
+    root_seed: int = 0
+    whole: "Comparison" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.whole = self
+
+    @classmethod
+    def of_features(
+        cls, x: np.ndarray, y: np.ndarray, groups_x: np.ndarray | None = None, groups_y: np.ndarray | None = None
+    ) -> "Comparison":
+        """Return the comparison of real `x` ``[N, D]`` with `y` ``[M, D]``; without groups each image is one.
+
+        Raises:
+            ClassError: fewer than two rows in either set.
+            ValueError: arrays that are not 2-D, differ in D, or are not finite.
+        """
+        both = np.concatenate(checked_features(x, y))
+        real, synthetic = np.split(np.arange(len(both)), [len(x)])
+        first = real if groups_x is None else groups_x
+        second = synthetic if groups_y is None else groups_y + first.max() + 1
+        space = Space("features", both, np.concatenate([first, second]))
+        return cls(space, TRAIN, ALL, real, synthetic, real[:0], real)
 
     @property
     def seed(self) -> int:
@@ -130,20 +141,25 @@ class Comparison(_Shared):
     @property
     def pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """The reference images and the synthetic images, uint8 ``[n, H, W]`` and ``[m, H, W]``."""
-        images = self.space.shared(_all_images)
-        return images[self.real], images[self.synthetic]
+        return self.space.images[self.real], self.space.images[self.synthetic]
+
+    def blocks(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the parts of a `matrix` ``[N, N]`` within either set, ``[n, n]`` and ``[m, m]``, and between them."""
+        i, j = self.real, self.synthetic
+        return matrix[np.ix_(i, i)], matrix[np.ix_(j, j)], matrix[np.ix_(i, j)]
 
     def restricted(self, usable: np.ndarray) -> "Comparison":
         """Return the comparison of those images alone that are `usable`, bool, of all images."""
         real, synthetic, held_out, pool = (
             images[usable[images]] for images in (self.real, self.synthetic, self.held_out, self.pool)
         )
-        return Comparison(self.space, self.reference, self.class_, real, synthetic, held_out, pool, self.root_seed)
+        return replace(self, real=real, synthetic=synthetic, held_out=held_out, pool=pool)
 
     def draw(self, real: np.ndarray, synthetic: np.ndarray, held_out: np.ndarray) -> "Comparison":
         """Return the comparison of some of the images; synthetic ones may be real images in their place."""
-        how = self.space, self.reference, self.class_, real, synthetic, held_out, self.pool, self.root_seed
-        return Comparison(*how, whole=self)
+        drawn = replace(self, real=real, synthetic=synthetic, held_out=held_out)
+        drawn.whole = self
+        return drawn
 
     def baseline_draws(self, of_held_out: bool = False) -> "list[tuple[Comparison, Comparison]]":
         """Return `BASELINE_DRAWS` pairs of draws of one size m: real against other real images, and against synthetic.
@@ -152,19 +168,11 @@ class Comparison(_Shared):
         the smallest half). With `of_held_out` the held-out images are halved instead: one half stands for the synthetic
         images, the other for the held-out ones, beside all training images. Empty for m below `MIN_BASELINE`.
         """
-        return self.shared(_held_out_draws if of_held_out else _pool_draws)
+        return self.shared(_baseline_draws, of_held_out)
 
 
-def _pool_draws(c: Comparison) -> list[tuple[Comparison, Comparison]]:
-    return _draws(c, c.pool, of_held_out=False)
-
-
-def _held_out_draws(c: Comparison) -> list[tuple[Comparison, Comparison]]:
-    return _draws(c, c.held_out, of_held_out=True)
-
-
-def _draws(c: Comparison, halved: np.ndarray, of_held_out: bool) -> list[tuple[Comparison, Comparison]]:
-    groups = c.space.groups
+def _baseline_draws(c: Comparison, of_held_out: bool) -> list[tuple[Comparison, Comparison]]:
+    groups, halved = c.space.groups, c.held_out if of_held_out else c.pool
     # The names of these draws are older than the term real baseline; another name would be other draws.
     rng = numpy_generator(c.seed, "memorisation floor" if of_held_out else "floor")
     sides = [split_half(groups[halved], rng) for _ in range(BASELINE_DRAWS)]
@@ -189,22 +197,18 @@ def _draws(c: Comparison, halved: np.ndarray, of_held_out: bool) -> list[tuple[C
     return draws
 
 
-def _all_images(space: Space) -> np.ndarray:
-    return np.concatenate([part.images for part in space.sets.values()])
-
-
 def comparisons(space: Space, classes: Sequence[str], seed: int = 0) -> list[Comparison]:
     """Return the comparisons of `space`: over all images and for each class, with each set of real images."""
     whole, names = ImageSet.concatenate(space.sets.values()), list(space.sets)
-    origin = np.repeat(np.arange(len(names)), [len(part) for part in space.sets.values()])
+    origin = np.repeat(names, [len(part) for part in space.sets.values()])
     found = []
     for reference in names[:-1]:
         for class_ in (ALL, *classes):
             chosen = np.ones(len(whole), bool) if class_ == ALL else whole.labels == whole.class_index(class_)
-            real = np.flatnonzero(chosen & (origin == names.index(reference)))
-            synthetic = np.flatnonzero(chosen & (origin == names.index(SYNTHETIC)))
-            pool = np.flatnonzero(chosen & (origin != names.index(SYNTHETIC)))
-            held_out = pool[pool >= len(space.sets[TRAIN])] if HELD_OUT in names else pool[:0]
+            real, synthetic, held_out, pool = (
+                np.flatnonzero(chosen & of_sets)
+                for of_sets in (origin == reference, origin == SYNTHETIC, origin == HELD_OUT, origin != SYNTHETIC)
+            )
             if class_ == ALL or min(len(real), len(synthetic)) >= MIN_CLASS:
                 found.append(Comparison(space, reference, class_, real, synthetic, held_out, pool, seed))
     return found

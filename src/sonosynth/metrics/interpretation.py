@@ -21,7 +21,6 @@ _TIMES = (1.5, 3.0)
 _FEW = 50
 """Below so many images a side, a distance without a scale that is at its real baseline says little."""
 _REFERENCES = {TRAIN: "training images", HELD_OUT: "held-out images"}
-_HALVES = "two halves of the real data are"
 
 
 def interpret(score: Score, at_baseline: Score | None) -> Interpretation:
@@ -68,12 +67,12 @@ def at_baseline_size(score: Score, at_baseline: Score | None) -> Interval:
 
 def with_baseline_rows(scores: Sequence[Score]) -> list[tuple[Score, Score | None]]:
     """Return each score that is not itself at the size of a baseline, with the one that is, if there is one."""
-
-    def key(score: Score) -> tuple[str, str, str, str]:
-        return score.metric.removesuffix(AT_BASELINE), score.features, score.reference, score.class_
-
-    known = {key(score): score for score in scores if score.metric.endswith(AT_BASELINE)}
-    return [(score, known.get(key(score))) for score in scores if not score.metric.endswith(AT_BASELINE)]
+    known = {(score.metric, score.features, score.reference, score.class_): score for score in scores}
+    return [
+        (score, known.get((score.metric + AT_BASELINE, score.features, score.reference, score.class_)))
+        for score in scores
+        if not score.metric.endswith(AT_BASELINE)
+    ]
 
 
 def format_value(metric: Metric, value: float | None) -> str:
@@ -97,26 +96,22 @@ def percent(share: float) -> str:
 def _distance(metric: Metric, score: Score, there: Interval, real: float) -> Interpretation:
     """Tell of a distance, of which less is better; in multiples of the baseline, unless that is about 0."""
     of, what, scaled = _REFERENCES[score.reference], metric.subject, metric.ratio
-    same, more, less = (
-        (
-            f"{what} differs from {of} no more than between two halves of the real data",
-            f"{what} differs from {of} {{}} as much as between two halves of the real data",
-            f"{what} differs from {of} less than between two halves of the real data",
-        )
-        if what
-        else (
-            f"as close to {of} as {_HALVES}",
-            f"{{}} as far from {of} as {_HALVES} from each other" if scaled else f"farther from {of} than {_HALVES}",
-            f"closer to {of} than {_HALVES} to each other" + ("; look for copies" if score.reference == TRAIN else ""),
-        )
-    )
+    times = _times(there.value / real) if scaled and real > 0 else "many times"
+    if what:
+        differs, halves = f"{what} differs from {of}", "between two halves of the real data"
+        same, less = f"{differs} no more than {halves}", f"{differs} less than {halves}"
+        more = f"{differs} {times} as much as {halves}"
+    else:
+        halves = "two halves of the real data are"
+        copies = "; look for copies" if score.reference == TRAIN else ""
+        same, less = f"as close to {of} as {halves}", f"closer to {of} than {halves} to each other{copies}"
+        more = f"{times} as far from {of} as {halves} from each other" if scaled else f"farther from {of} than {halves}"
     if there.low > real:
-        return Interpretation("worse", more.format(_times(there.value / real) if scaled and real > 0 else "many times"))
+        return Interpretation("worse", more)
     if there.high < real:
         return Interpretation("better", less)
     if not scaled or real <= 0:
-        few = score.real_baseline_n is not None and score.real_baseline_n < _FEW
-        if few:
+        if score.real_baseline_n is not None and score.real_baseline_n < _FEW:
             return Interpretation("unclear", f"{TOO_FEW}: {score.real_baseline_n} a side")
         return Interpretation("similar", same)
     low, high = max(there.low, 0) / real, there.high / real

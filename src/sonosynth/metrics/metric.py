@@ -5,7 +5,7 @@ paper from there, so nothing else need know of it. docs/how-to/add-a-metric.md s
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -161,10 +161,6 @@ class Metric:
     def bounded(self) -> bool:
         """Whether it is a share, from 0 to 1."""
         return self.range == (0.0, 1.0)
-
-    def in_pixels(self, **changes: Any) -> "Metric":
-        """Return the metric of the same name that compares pixels, with other functions."""
-        return replace(self, space="pixels", **changes)
 
 
 _registered: list[Metric] = []

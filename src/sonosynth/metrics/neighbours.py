@@ -1,7 +1,5 @@
-"""Squared distances between all images, and the nearest neighbours in parts of two sets, sorted only once."""
+"""Squared distances between all images, and the nearest neighbours in parts of a set, sorted only once."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -59,74 +57,33 @@ def euclidean_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(np.where(squared > 1e-12 * norms, squared, 0.0)))
 
 
-def joined(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return `squared_distances` over `x` ``[N, D]`` and `y` ``[M, D]`` together, and the indices of either's rows.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: arrays that are not 2-D, differ in D, or are not finite.
-    """
-    both = np.concatenate(checked_features(x, y))
-    return squared_distances(both), np.arange(len(x)), np.arange(len(x), len(both))
-
-
-@dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Squared distances within and between two sets, with each image's neighbours in its own set in order.
+    """Squared distances ``[N, N]`` within a set, and the neighbours of each image in order."""
 
-    Attributes:
-        xx: ``[N, N]``, within the first set.
-        yy: ``[M, M]``, within the second set.
-        xy: ``[N, M]``, between them.
-    """
-
-    xx: np.ndarray
-    yy: np.ndarray
-    xy: np.ndarray
-
-    @classmethod
-    def of(cls, distances: np.ndarray, i: np.ndarray, j: np.ndarray) -> "Neighbours":
-        """Return those of rows `i` and rows `j` of `distances` (see `squared_distances`)."""
-        return cls(distances[np.ix_(i, i)], distances[np.ix_(j, j)], distances[np.ix_(i, j)])
+    def __init__(self, distances: np.ndarray):
+        self.distances = distances
 
     @cached_property
-    def order_xx(self) -> np.ndarray:
-        """Int ``[N, N]``: in each row the images of the first set, nearest first; sorted when first asked for."""
-        return np.argsort(self.xx, axis=1)
+    def order(self) -> np.ndarray:
+        """Int ``[N, N]``: in each row the images, nearest first."""
+        return np.argsort(self.distances, axis=1)
 
-    @cached_property
-    def order_yy(self) -> np.ndarray:
-        """Int ``[M, M]``: the same of the second set."""
-        return np.argsort(self.yy, axis=1)
-
-    def radii_x(self, part: np.ndarray, k: int) -> np.ndarray:
-        """Return squared distances of the images `part` of the first set to their k-th nearest others in `part`.
+    def radii(self, part: np.ndarray, k: int) -> np.ndarray:
+        """Return squared distances of the images `part` to their k-th nearest others in `part`.
 
         Raises:
             ValueError: k not from 1 to ``len(part) - 1``.
         """
-        return _radii(self.xx, lambda: self.order_xx, part, k)
-
-    def radii_y(self, part: np.ndarray, k: int) -> np.ndarray:
-        """Return what `radii_x` does, for the second set."""
-        return _radii(self.yy, lambda: self.order_yy, part, k)
-
-
-def _radii(distances: np.ndarray, ordered: Callable[[], np.ndarray], part: np.ndarray, k: int) -> np.ndarray:
-    """Walk each row of the order past images outside `part`; an image is the first of the k + 1 to be found itself.
-
-    Where `part` is the whole set nothing is passed by, and nothing need be in order.
-    """
-    if not 0 < k < len(part):
-        raise ValueError(f"k = {k}: among {len(part)} images it must be from 1 to {len(part) - 1}")
-    if len(part) == len(distances):
-        return np.asarray(np.partition(distances, k, axis=1)[part, k])
-    order = ordered()
-    chosen = np.zeros(len(order), dtype=bool)
-    chosen[part] = True
-    width = 8 * (k + 1)
-    passed = chosen[order[part, :width]].cumsum(axis=1)
-    while passed[:, -1].min() <= k:
-        width *= 2
-        passed = chosen[order[part, :width]].cumsum(axis=1)
-    return np.asarray(distances[part, order[part, (passed > k).argmax(axis=1)]])
+        if not 0 < k < len(part):
+            raise ValueError(f"k = {k}: among {len(part)} images it must be from 1 to {len(part) - 1}")
+        if len(part) == len(self.distances):  # nothing need be in order
+            return np.asarray(np.partition(self.distances, k, axis=1)[part, k])
+        # Pass by images outside `part`; an image is the first of the k + 1 to be found itself.
+        chosen = np.zeros(len(self.order), dtype=bool)
+        chosen[part] = True
+        width = 8 * (k + 1)
+        passed = chosen[self.order[part, :width]].cumsum(axis=1)
+        while passed[:, -1].min() <= k:
+            width *= 2
+            passed = chosen[self.order[part, :width]].cumsum(axis=1)
+        return np.asarray(self.distances[part, self.order[part, (passed > k).argmax(axis=1)]])

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -134,10 +134,8 @@ def score(
     """
     for name in parts:
         if name not in PARTS:
-            known = tuple(PARTS)
-            raise SonosynthError(
-                f"no part '{name}' of a scorecard{did_you_mean(name, known)}; known: {', '.join(known)}"
-            )
+            near = did_you_mean(name, tuple(PARTS))
+            raise SonosynthError(f"no part '{name}' of a scorecard{near}; known: {', '.join(PARTS)}")
     if cache is not None:
         check_folder(cache, "cache (--cache, or SONOSYNTH_CACHE)")
     networks = tuple(dict.fromkeys(features))
@@ -152,24 +150,22 @@ def score(
     sets = {role: of_classes(part, classes) for role, part in sets.items()}
     for role, part in sets.items():
         if len(part) < 2:
-            raise ClassError(
-                f"the {role} set has {counted(len(part), 'image')} to compare; a distance needs at least 2"
-            )
-    embedded = {name: _embedded(sets, name, i, len(networks), cache, progress) for i, name in enumerate(networks)}
+            have = counted(len(part), "image")
+            raise ClassError(f"the {role} set has {have} to compare; a distance needs at least 2")
+    embedded = _embedded(sets, networks, cache, progress)
     groups = ImageSet.concatenate(sets.values()).groups  # numbered anew: no two sets share one
+    # One space at a time, as their matrices are large.
+    spaces = (Space(name, found.astype(np.float64), groups, sets, cache) for name, found in embedded.items())
     pixels = Space(PIXELS, np.empty((len(groups), 0)), groups, sets, cache)
-    chosen = [metric for metric in list_metrics() if metric.part in parts]
     scores = []
-    for name, found in embedded.items():
-        space = Space(name, found.astype(np.float64), groups, sets, cache)
-        scores += measure(
-            [metric for metric in chosen if metric.space == "features"], comparisons(space, classes, seed)
-        )
-    scores += measure([metric for metric in chosen if metric.space == "pixels"], comparisons(pixels, classes, seed))
+    for space in chain(spaces, [pixels]):
+        kind = "pixels" if space is pixels else "features"
+        chosen = [metric for metric in list_metrics() if metric.part in parts and metric.space == kind]
+        scores += measure(chosen, comparisons(space, classes, seed))
     compression = compression_note(sets)
     marks = [*filter(None, [shared]), *([_COMPRESSION] if compression else [])]
     if marks:
-        scores = [_changed(row, note="; ".join(filter(None, (row.note, *marks)))) for row in scores]
+        scores = [row.model_copy(update={"note": "; ".join(filter(None, (row.note, *marks)))}) for row in scores]
     return Scorecard(
         scores=scores,
         notes=(*notes, *resized, *filter(None, (shared, compression)), *exact_copies(sets)),
@@ -192,19 +188,23 @@ def _loaded(given: Mapping[str, ImageSet | str | Path | None]) -> tuple[dict[str
 
 
 def _embedded(
-    sets: Mapping[str, ImageSet], name: str, i: int, networks: int, cache: Path | None, progress: StageProgress | None
-) -> np.ndarray:
-    """Return the features of all images by network `name`, the i-th of so many."""
-    n, before, found = sum(map(len, sets.values())), 0, []
-    for part in sets.values():
+    sets: Mapping[str, ImageSet], networks: Sequence[str], cache: Path | None, progress: StageProgress | None
+) -> dict[str, np.ndarray]:
+    """Return the features of all images by each network."""
+    total, before = len(networks) * sum(map(len, sets.values())), 0
+    embedded = {}
+    for name in networks:
+        found = []
+        for part in sets.values():
 
-        def tell(done: int, _: int, start: int = i * n + before) -> None:
-            if progress:
-                progress(start + done, networks * n, "embedding")
+            def tell(done: int, _: int, start: int = before) -> None:
+                if progress:
+                    progress(start + done, total, "embedding")
 
-        found.append(embed(part, name, cache, tell))
-        before += len(part)
-    return np.concatenate(found)
+            found.append(embed(part, name, cache, tell))
+            before += len(part)
+        embedded[name] = np.concatenate(found)
+    return embedded
 
 
 def measure(metrics: Sequence[Metric], found: Sequence[Comparison]) -> list[Score]:
@@ -221,14 +221,14 @@ def measure(metrics: Sequence[Metric], found: Sequence[Comparison]) -> list[Scor
                 jobs.append((first, wanted, *_usable(first, c)))
     with single_threaded_blas() as pool:
         running = [
-            (wanted, c, note, pool.submit(_measured, m, c), pool.submit(_baselines, m, c))
-            for m, wanted, c, note in jobs
+            (wanted, c, note, pool.submit(_measured, first, c), pool.submit(_baselines, first, c))
+            for first, wanted, c, note in jobs
         ]
         rows = [
             row
             for wanted, c, note, measured, baselines in running
             for metric in wanted
-            for row in _metric_rows(metric, c, note, *measured.result(), *baselines.result())
+            for row in _rows(metric, c, note, *measured.result(), *baselines.result())
         ]
     order = {metric.name: position for position, metric in enumerate(metrics)}
     return sorted(rows, key=lambda row: order[row.metric.removesuffix(AT_BASELINE)])
@@ -283,7 +283,7 @@ def _mean(draws: Sequence[Mapping[str, Value]], name: str) -> float | None:
     return float(np.mean(np.array(known, dtype=np.float64))) if known else None
 
 
-def _metric_rows(
+def _rows(
     metric: Metric,
     c: Comparison,
     left_out: str,
@@ -296,7 +296,7 @@ def _metric_rows(
     found = values[metric.name]
     low, high = intervals.get(metric.name) or (None, None)
     baseline, m = baselines.get(metric.name, (None, 0)) if found.value is not None else (None, 0)
-    n_real = len(c.real) + (len(c.held_out) if metric.compares == "both" else 0)
+    both = metric.compares == "both"
     row = Score(
         metric=metric.name,
         features=c.space.name,
@@ -307,17 +307,12 @@ def _metric_rows(
         high=high,
         real_baseline=baseline,
         real_baseline_n=None if baseline is None else m,
-        n_real=n_real if found.n_real is None else found.n_real,
+        n_real=len(c.real) + both * len(c.held_out) if found.n_real is None else found.n_real,
         n_synthetic=len(c.synthetic) if found.n_synthetic is None else found.n_synthetic,
         note=found.note or (left_out if found.value is not None else ""),
     )
     there = at_baseline.get(metric.name)
     if baseline is None or there is None:
         return [row]
-    changed = {"value": there, "low": None, "high": None, "n_synthetic": m, "note": ""}
-    n_there = m + (len(c.real) if metric.compares == "both" else 0)
-    return [row, _changed(row, metric=metric.name + AT_BASELINE, n_real=n_there, **changed)]
-
-
-def _changed(row: Score, **changes: Any) -> Score:
-    return row.model_copy(update=changes)
+    changed = {"metric": metric.name + AT_BASELINE, "value": there, "low": None, "high": None, "note": ""}
+    return [row, row.model_copy(update={**changed, "n_real": m + both * len(c.real), "n_synthetic": m})]

@@ -31,21 +31,24 @@ def common_classes(
     named = {"the real images": train, "the synthetic images": synthetic}
     if held_out is not None:
         named["the held-out images"] = held_out
-    present = {name: {c for c, n in part.class_counts.items() if n} for name, part in named.items()}
-    common = tuple(name for name in train.classes if all(name in classes for classes in present.values()))
+    counts = {name: {c: n for c, n in part.class_counts.items() if n} for name, part in named.items()}
+    common = tuple(c for c in train.classes if all(c in present for present in counts.values()))
     if not common:
         return (), ("the sets have no class in common: all images are compared, whatever their class",)
-    notes = [
-        f"{name} have classes that not all sets have, left out: {', '.join(sorted(classes - set(common)))}"
-        for name, classes in present.items()
-        if classes - set(common)
-    ]
-    shares = {name: _shares(part, common) for name, part in named.items()}
+    notes = []
+    for name, present in counts.items():
+        if others := sorted(present.keys() - common):
+            notes.append(f"{name} have classes that not all sets have, left out: {', '.join(others)}")
+    shares, texts = {}, {}
+    for name, present in counts.items():
+        of_classes = np.array([present[c] for c in common])
+        shares[name] = share = of_classes / of_classes.sum()
+        texts[name] = ", ".join(f"{c} {100 * one:.0f} %" for c, one in zip(common, share, strict=True))
     for name, share in shares.items():
         if np.abs(share - shares["the real images"]).max() > 0.05:
             notes.append(
-                f"class proportions of {name} ({_percentages(common, share)}) are not those of the real images "
-                f"({_percentages(common, shares['the real images'])}): rows of class '{ALL}' contain that difference"
+                f"class proportions of {name} ({texts[name]}) are not those of the real images "
+                f"({texts['the real images']}): rows of class '{ALL}' contain that difference"
             )
     return common, tuple(notes)
 
@@ -85,8 +88,8 @@ def one_size(sets: Mapping[str, ImageSet]) -> tuple[dict[str, ImageSet], list[st
     """Return the sets at the size of the training images, and notes on those that had another."""
     size = sets[TRAIN].size
     notes = [
-        f"the {name} images, {size_text(part.size)} pixels (height × width), are resized to {size_text(size)} as the "
-        "training images are, and lose or invent detail"
+        f"the {name} images, {part.size[0]} × {part.size[1]} pixels (height × width), are resized to "
+        f"{size[0]} × {size[1]} as the training images are, and lose or invent detail"
         for name, part in sets.items()
         if part.size != size
     ]
@@ -123,7 +126,12 @@ def compression_note(sets: Mapping[str, ImageSet]) -> str:
         return ""
     formats = {encoding.format for found in stored.values() for encoding in found if encoding.lossy}
     kind = "JPEG" if all(re.search("JPEG(?! 2000|-LS)", name) for name in formats) else "lossy compression"
-    parts = [_lossy_text(found, _ROLES[role]) for role, found in stored.items()]
+    parts = []
+    for role, found in stored.items():
+        qualities = [encoding.quality for encoding in found if encoding.quality]
+        quality = f" (quality about {np.median(qualities):.0f})" if qualities else ""
+        share = np.mean([encoding.lossy for encoding in found])
+        parts.append(f"{100 * share:.0f} % of the {_ROLES[role]} images{quality}")
     return f"the sets differ in compression: {kind} in {', '.join(parts)}; its marks move every distance"
 
 
@@ -140,28 +148,8 @@ def _differ(a: Sequence[Encoding], b: Sequence[Encoding]) -> bool:
     return bool(scipy.stats.mannwhitneyu(*qualities).pvalue < _SURE)
 
 
-def _lossy_text(found: Sequence[Encoding], role: str) -> str:
-    qualities = [encoding.quality for encoding in found if encoding.quality]
-    quality = f" (quality about {np.median(qualities):.0f})" if qualities else ""
-    return f"{100 * np.mean([encoding.lossy for encoding in found]):.0f} % of the {role} images{quality}"
-
-
 def of_classes(part: ImageSet, classes: Sequence[str]) -> ImageSet:
     """Return the images of `classes`; without any, all of them as one class."""
     if classes:
         return part.with_classes(classes)
     return replace(part, classes=(ALL,), labels=np.zeros(len(part), dtype=np.int64))
-
-
-def _shares(part: ImageSet, classes: Sequence[str]) -> np.ndarray:
-    counts = np.array([part.class_counts[name] for name in classes])
-    return np.asarray(counts / counts.sum())
-
-
-def _percentages(classes: Sequence[str], shares: np.ndarray) -> str:
-    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in zip(classes, shares, strict=True))
-
-
-def size_text(size: tuple[int, int]) -> str:
-    """Return a height and a width as text."""
-    return f"{size[0]} × {size[1]}"

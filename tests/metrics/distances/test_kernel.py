@@ -7,14 +7,8 @@ from scipy.stats import t as student
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from sonosynth.core.errors import ClassError
-from sonosynth.metrics.distances.kernel import (
-    cmmd,
-    gaussian_kernel,
-    kernel_distance,
-    kernel_from_matrix,
-    kernel_interval,
-    polynomial_kernel,
-)
+from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.distances.kernel import METRICS, cmmd, gaussian_kernel, kernel_distance, kernel_distance_of
 
 
 def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -24,11 +18,7 @@ def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarra
 def interval(
     x: np.ndarray, y: np.ndarray, groups_x: np.ndarray | None = None, gaussian: bool = False
 ) -> tuple[float, float] | None:
-    both = np.concatenate([x, y])
-    gram = both @ both.T
-    kernel = gaussian_kernel(gram) if gaussian else polynomial_kernel(gram, both.shape[1])
-    i, j = np.arange(len(x)), np.arange(len(x), len(both))
-    return kernel_interval(kernel, i, j, i if groups_x is None else groups_x, j)
+    return METRICS[gaussian].interval(Comparison.of_features(x, y, groups_x), None)
 
 
 class PassedThrough(torch.nn.Module):
@@ -143,8 +133,8 @@ class TestGaussian:
     @pytest.mark.parametrize("sigma", [10, 0.5])
     def test_is_the_published_estimator_without_pairs_of_an_image_with_itself(self, sigma):
         x, y = features(9, 6, 0), features(7, 6, 1, 0.6)
-        both = np.concatenate([x, y])
-        found = kernel_from_matrix(gaussian_kernel(both @ both.T, sigma), np.arange(9), np.arange(9, 16))
+        c = Comparison.of_features(x, y)
+        found = kernel_distance_of(*c.blocks(gaussian_kernel(c.space.gram, sigma)))
         unbiased, biased = published_cmmd(x, y, sigma)
         assert found == pytest.approx(unbiased, rel=1e-8)
         assert biased > unbiased + 0.1 * abs(unbiased)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,12 +7,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from sonosynth.core.errors import ClassError
-from sonosynth.metrics.diversity.alpha_precision import (
-    alpha_precision,
-    alpha_precision_from_distances,
-    alpha_precision_intervals,
-)
-from sonosynth.metrics.neighbours import joined
+from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.diversity.alpha_precision import METRICS, alpha_precision
 
 NAMES = ("alpha_precision", "beta_recall", "authenticity")
 
@@ -52,10 +50,8 @@ def integrated(curve: np.ndarray, levels: np.ndarray) -> float:
     return 1 - 2 * float(np.abs(curve - levels).mean())
 
 
-def intervals(x, y, groups_x=None, groups_y=None, **settings):
-    distances, i, j = joined(x, y)
-    groups = (i if groups_x is None else groups_x, j if groups_y is None else groups_y)
-    return alpha_precision_intervals(distances, i, j, *groups, **settings)
+def intervals(x, y, groups_x=None, groups_y=None, seed=0):
+    return METRICS[0].interval(replace(Comparison.of_features(x, y, groups_x, groups_y), root_seed=seed), None)
 
 
 @settings(max_examples=20, deadline=None)
@@ -114,16 +110,16 @@ def test_collapse_lowers_recall_and_noise_lowers_precision():
 
 def test_rows_are_chosen_by_their_indices():
     x, y = features(60, 5, 0), features(50, 5, 1)
-    distances, i, j = joined(x, y)
-    chosen = alpha_precision_from_distances(distances, j[10:40], i[::2])
+    c = Comparison.of_features(x, y)
+    chosen = METRICS[0].value(c.draw(c.synthetic[10:40], c.real[::2], c.held_out))
     assert tuple(chosen) == NAMES
-    assert chosen == pytest.approx(alpha_precision_from_distances(*joined(y[10:40], x[::2])), abs=1e-12)
+    assert chosen == pytest.approx(alpha_precision(y[10:40], x[::2]), abs=1e-12)
 
 
 def test_distances_to_the_mean_survive_a_large_offset():
     x, y = features(80, 50, 0), features(80, 50, 1)
-    near = alpha_precision_from_distances(*joined(x, y))
-    assert alpha_precision_from_distances(*joined(x + 1000, y + 1000)) == pytest.approx(near, abs=1e-6)
+    near = alpha_precision(x, y)
+    assert alpha_precision(x + 1000, y + 1000) == pytest.approx(near, abs=1e-6)
     assert cdist(x, y).min() > 1
 
 
@@ -136,8 +132,8 @@ class TestIntervals:
     @pytest.mark.long
     def test_cover_the_expected_values_at_this_size(self):
         pairs = [(features(50, 8, 2 * s), 0.95 * features(40, 8, 2 * s + 1)) for s in range(100)]
-        values = [alpha_precision_from_distances(*joined(x, y)) for x, y in pairs]
-        found = [intervals(x, y, draws=25, seed=s) for s, (x, y) in enumerate(pairs)]
+        values = [alpha_precision(x, y) for x, y in pairs]
+        found = [intervals(x, y, seed=s) for s, (x, y) in enumerate(pairs)]
         for name in NAMES:
             expected = np.mean([value[name] for value in values])
             limits = np.array([one[name] for one in found])
@@ -163,5 +159,5 @@ class TestIntervals:
 
     def test_none_with_few_groups(self):
         x, y = features(20, 5, 0), features(20, 5, 1)
-        assert intervals(x, y, groups_y=np.arange(20) % 4) is None
-        assert intervals(x, y, groups_y=np.arange(20) % 5) is not None
+        assert intervals(x, y, groups_y=np.arange(20) % 4) == {}
+        assert set(intervals(x, y, groups_y=np.arange(20) % 5)) == set(NAMES)

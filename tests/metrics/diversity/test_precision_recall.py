@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,31 +7,24 @@ from hypothesis import strategies as st
 from prdc import compute_prdc
 
 from sonosynth.core.errors import ClassError
-from sonosynth.metrics.diversity.precision_recall import (
-    adapted_k,
-    prdc,
-    prdc_from_distances,
-    prdc_intervals,
-)
-from sonosynth.metrics.neighbours import joined
+from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.diversity.precision_recall import METRICS, adapted_k, prdc
 
-METRICS = ("precision", "recall", "density", "coverage")
+NAMES = ("precision", "recall", "density", "coverage")
 
 
 def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, dimension)) + shift
 
 
-def intervals(x, y, groups_x=None, groups_y=None, **settings):
-    distances, i, j = joined(x, y)
-    groups = (i if groups_x is None else groups_x, j if groups_y is None else groups_y)
-    return prdc_intervals(distances, i, j, *groups, **settings)
+def intervals(x, y, groups_x=None, groups_y=None, seed=0):
+    return METRICS[0].interval(replace(Comparison.of_features(x, y, groups_x, groups_y), root_seed=seed), None)
 
 
 def test_has_the_values_of_prdc_through_every_function():
     x, y = features(120, 20, 0), 0.9 * features(90, 20, 1, 0.3)
     expected = compute_prdc(x, y, 5)
-    for name in METRICS:
+    for name in NAMES:
         assert prdc(x, y)[name] == pytest.approx(expected[name], rel=1e-12)
     assert prdc(x, y, k=3)["precision"] == pytest.approx(compute_prdc(x, y, 3)["precision"], rel=1e-12)
 
@@ -39,7 +34,7 @@ def test_has_the_values_of_prdc_through_every_function():
 @given(st.integers(9, 60), st.integers(9, 60), st.integers(1, 40), st.integers(1, 7), st.integers(0, 99))
 def test_agrees_with_prdc(n, m, dimension, k, seed):
     x, y = features(n, dimension, seed), features(m, dimension, seed + 1, 0.3)
-    assert prdc_from_distances(*joined(x, y), k) == pytest.approx(compute_prdc(x, y, k), rel=1e-12)
+    assert prdc(x, y, k) == pytest.approx(compute_prdc(x, y, k), rel=1e-12)
 
 
 @pytest.mark.long
@@ -48,25 +43,25 @@ def test_agrees_with_prdc(n, m, dimension, k, seed):
 def test_agrees_with_prdc_where_distances_are_tied(seed):
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, 4, (40, 3)).astype(float), rng.integers(0, 4, (30, 3)).astype(float)
-    assert prdc_from_distances(*joined(x, y)) == pytest.approx(compute_prdc(x, y, 5), rel=1e-12)
+    assert prdc(x, y) == pytest.approx(compute_prdc(x, y, 5), rel=1e-12)
 
 
 def test_a_set_against_its_copy():
     x = features(100, 300, 0)
-    assert prdc_from_distances(*joined(x, x.copy())) == dict.fromkeys(METRICS, 1.0)
+    assert prdc(x, x.copy()) == dict.fromkeys(NAMES, 1.0)
 
 
 def test_each_fault_lowers_the_measure_that_is_meant_for_it():
     real, other = features(300, 8, 0), features(300, 8, 1)
     collapsed = real[:3].repeat(100, axis=0) + 0.1 * other
     far = np.where(np.arange(300)[:, None] < 150, other + 20, other)
-    fair = prdc_from_distances(*joined(real, other))
+    fair = prdc(real, other)
     assert min(fair["precision"], fair["recall"], fair["coverage"]) > 0.85
-    few = prdc_from_distances(*joined(real, collapsed))
+    few = prdc(real, collapsed)
     assert few["precision"] > 0.95
     assert few["recall"] < 0.1
     assert few["coverage"] < 0.25
-    half = prdc_from_distances(*joined(real, far))
+    half = prdc(real, far)
     assert half["precision"] == pytest.approx(fair["precision"] / 2, abs=0.06)
     assert half["density"] == pytest.approx(fair["density"] / 2, abs=0.1)
 
@@ -80,9 +75,9 @@ def test_k_shrinks_with_the_smaller_set(n, m, used):
 
 def test_rows_are_chosen_by_their_indices():
     x, y = features(60, 5, 0), features(50, 5, 1)
-    distances, i, j = joined(x, y)
-    chosen = prdc_from_distances(distances, j[10:40], i[::2], 4)
-    assert chosen == prdc_from_distances(*joined(y[10:40], x[::2]), 4)
+    c = Comparison.of_features(x, y)
+    chosen = METRICS[0].value(c.draw(c.synthetic[10:40], c.real[::2], c.held_out))
+    assert {name: value.value for name, value in chosen.items()} == prdc(y[10:40], x[::2])
 
 
 def test_too_few_images_are_refused():
@@ -94,9 +89,9 @@ class TestIntervals:
     @pytest.mark.long
     def test_cover_the_expected_values_at_this_size(self):
         pairs = [(features(40, 8, 2 * s), 0.9 * features(50, 8, 2 * s + 1, 0.3)) for s in range(100)]
-        values = [prdc_from_distances(*joined(x, y)) for x, y in pairs]
-        found = [intervals(x, y, draws=25, seed=s) for s, (x, y) in enumerate(pairs)]
-        for name in METRICS:
+        values = [prdc(x, y) for x, y in pairs]
+        found = [intervals(x, y, seed=s) for s, (x, y) in enumerate(pairs)]
+        for name in NAMES:
             expected = np.mean([value[name] for value in values])
             limits = np.array([one[name] for one in found])
             assert 0.86 <= ((limits[:, 0] <= expected) & (expected <= limits[:, 1])).mean() <= 0.995
@@ -104,14 +99,12 @@ class TestIntervals:
             spread = np.std([value[name] for value in values])
             assert (limits[:, 1] - limits[:, 0]).mean() < 2 * 1.96 * spread * 1.5
 
-    def test_repeat_by_seed_and_widen_with_level(self):
+    def test_repeat_by_seed(self):
         x, y = features(40, 6, 0), features(30, 6, 1)
         found = intervals(x, y, seed=3)
         assert intervals(x, y, seed=3) == found
-        other, wide = intervals(x, y, seed=4), intervals(x, y, seed=3, level=0.99)
-        for name in METRICS:
-            assert found[name] != other[name]
-            assert wide[name][0] < found[name][0] < found[name][1] < wide[name][1] or found[name][1] == 1.0
+        other = intervals(x, y, seed=4)
+        assert all(found[name] != other[name] for name in NAMES)
 
     def test_stay_in_range_and_have_a_length_at_their_ends(self):
         x = features(40, 6, 0)
@@ -125,11 +118,14 @@ class TestIntervals:
     def test_images_of_one_group_count_as_one(self):
         one, y = features(20, 8, 0), features(80, 8, 1)
         x = np.repeat(one, 4, axis=0) + 0.02 * features(80, 8, 2)
-        whole, alone = intervals(x, y, np.repeat(np.arange(20), 4)), intervals(x, y)
+        whole, alone = (
+            [intervals(x, y, groups, seed=seed) for seed in range(5)] for groups in (np.repeat(np.arange(20), 4), None)
+        )
         for name in ("recall", "coverage", "density"):
-            assert np.diff(whole[name]) > 1.3 * np.diff(alone[name])
+            together, apart = (np.mean([np.diff(found[name]) for found in each]) for each in (whole, alone))
+            assert together > 1.25 * apart
 
     def test_none_with_few_groups(self):
         x, y = features(20, 5, 0), features(20, 5, 1)
-        assert intervals(x, y, groups_y=np.arange(20) % 4) is None
-        assert intervals(x, y, groups_y=np.arange(20) % 5) is not None
+        assert intervals(x, y, groups_y=np.arange(20) % 4) == {}
+        assert set(intervals(x, y, groups_y=np.arange(20) % 5)) == set(NAMES)

@@ -1,10 +1,10 @@
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from sonosynth.metrics.intervals import split_half as module
 from sonosynth.metrics.intervals.split_half import (
     Proportion,
     Statistics,
@@ -13,33 +13,32 @@ from sonosynth.metrics.intervals.split_half import (
     split_half_intervals,
 )
 
-SHARES = {"share": Proportion(of_first=True)}
 
-
-def interval(hits: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, **settings) -> tuple[float, float]:
+def interval(hits: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> tuple[float, float]:
     index = np.arange(len(hits))
-    found = split_half_intervals(
-        lambda i, j: {"share": hits[i].mean()},
-        SHARES,
-        index if groups is None else groups,
-        index,
-        np.random.default_rng(seed),
-        **settings,
-    )
-    return found["share"]
+    both = (index if groups is None else groups, index)
+    share = {"share": Proportion(of_first=True)}
+    rng = np.random.default_rng(seed)
+    return split_half_intervals(lambda i, j: {"share": hits[i].mean()}, share, both, rng)["share"]
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """Four times as many halvings, for values that are known exactly."""
+    monkeypatch.setattr(module, "DRAWS", 400)
 
 
 @pytest.mark.parametrize("count", [4, 100, 170, 200])
-def test_is_the_wilson_interval_of_a_plain_share(count):
+def test_is_the_wilson_interval_of_a_plain_share(count, many):
     hits = np.random.default_rng(0).permutation(np.arange(200) < count).astype(float)
     expected = binomtest(count, 200).proportion_ci(method="wilson")
-    assert interval(hits, draws=400) == pytest.approx((expected.low, expected.high), abs=0.01)
+    assert interval(hits) == pytest.approx((expected.low, expected.high), abs=0.01)
 
 
-def test_images_of_one_group_count_as_one():
+def test_images_of_one_group_count_as_one(many):
     hits = np.repeat(np.random.default_rng(0).random(100) < 0.7, 4).astype(float)
     expected = binomtest(int(hits[::4].sum()), 100).proportion_ci(method="wilson")
-    found = interval(hits, np.repeat(np.arange(100), 4), draws=400)
+    found = interval(hits, np.repeat(np.arange(100), 4))
     assert found == pytest.approx((expected.low, expected.high), abs=0.02)
 
 
@@ -47,23 +46,21 @@ def test_groups_of_unequal_size_are_weighed():
     rng = np.random.default_rng(0)
     sizes = np.array([40, 30] + [1] * 130)
     hits = np.repeat(rng.random(132) < 0.6, sizes).astype(float)
-    low, high = interval(hits, np.repeat(np.arange(132), sizes), draws=100)
-    plain = interval(hits, draws=100)
+    low, high = interval(hits, np.repeat(np.arange(132), sizes))
+    plain = interval(hits)
     assert high - low > 1.5 * (plain[1] - plain[0])
 
 
-def test_repeats_by_seed_and_narrows_with_level():
+def test_repeats_by_seed():
     hits = (np.random.default_rng(0).random(60) < 0.7).astype(float)
     assert interval(hits, seed=1) == interval(hits, seed=1) != interval(hits, seed=2)
-    limits = [interval(hits, level=level) for level in (0.5, 0.9, 0.99)]
-    assert all(wide[0] < narrow[0] < narrow[1] < wide[1] for narrow, wide in pairwise(limits))
 
 
 def test_none_with_few_groups():
     hits = np.ones(20)
     index = np.arange(20)
-    for first, second in ((index % 4, index), (index, index % 4)):
-        assert split_half_intervals(lambda i, j: {"share": hits[i].mean()}, SHARES, first, second, None) is None
+    for groups in ((index % 4, index), (index, index % 4)):
+        assert split_half_intervals(lambda i, j: {}, {"share": Proportion(of_first=True)}, groups, None) == {}
     assert interval(hits, index % 5) == pytest.approx((0.39, 1), abs=0.01)
 
 
@@ -79,10 +76,8 @@ def test_divergence_near_its_bound_is_covered():
             split_half_intervals(
                 lambda i, j, x=x: dict.fromkeys(shares, 1 - abs(x[i].mean())),
                 shares,
-                index,
-                index,
+                (index, index),
                 np.random.default_rng(seed),
-                draws=40,
             )
         )
     covered = {name: np.mean([one[name][0] <= np.mean(values) <= one[name][1] for one in found]) for name in shares}

@@ -10,11 +10,13 @@ from sonosynth.metrics.comparison import Comparison, Space, comparisons
 from sonosynth.metrics.memorisation.data_copying import (
     MIN_IMAGES,
     PER_CELL,
+    Cell,
     cell_count,
     data_copying,
     data_copying_interval,
+    usable_cells,
 )
-from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval
+from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval, nearest_groups
 from sonosynth.metrics.memorisation.membership import membership_auc, membership_interval
 from sonosynth.metrics.memorisation.three_sets import assign_cells
 from sonosynth.metrics.metric import list_metrics
@@ -57,8 +59,9 @@ def memorisation(
     return {row.metric: row for row in measure(metrics, [comparison])}
 
 
-def one_cell(*sets: np.ndarray) -> tuple[np.ndarray, ...]:
-    return tuple(np.zeros(len(part), dtype=np.int64) for part in sets)
+def in_one_cell(train: np.ndarray, held_out: np.ndarray, synthetic: np.ndarray) -> list[Cell]:
+    cells = (np.zeros(len(part), dtype=np.int64) for part in (train, held_out, synthetic))
+    return usable_cells(distances(held_out, train), distances(synthetic, train), *cells)
 
 
 def test_distances_are_euclidean_and_nothing_for_equal_rows():
@@ -74,7 +77,9 @@ class TestDistanceRatio:
         train, held_out, synthetic = (features(20, seed) for seed in range(3))
         nearest = [np.mean([min(np.linalg.norm(s - r) for r in real) for s in synthetic]) for real in (train, held_out)]
         index = np.arange(20)
-        value = distance_ratio(distances(synthetic, train), distances(synthetic, held_out), index, index)
+        value = distance_ratio(
+            *nearest_groups(distances(synthetic, train), distances(synthetic, held_out), index, index)
+        )
         assert value == pytest.approx(nearest[0] / nearest[1])
 
     def test_is_the_mean_over_all_parts_of_the_larger_set(self):
@@ -82,7 +87,7 @@ class TestDistanceRatio:
         to_train, to_held_out = distances(synthetic, train), distances(synthetic, held_out)
         parts = [to_train[:, part].min(axis=1).mean() for part in itertools.combinations(range(8), 3)]
         assert len(parts) == comb(8, 3)
-        value = distance_ratio(to_train, to_held_out, np.arange(8), np.arange(3))
+        value = distance_ratio(*nearest_groups(to_train, to_held_out, np.arange(8), np.arange(3)))
         assert value == pytest.approx(np.mean(parts) / to_held_out.min(axis=1).mean())
 
     def test_draws_whole_groups(self):
@@ -91,7 +96,7 @@ class TestDistanceRatio:
         groups = np.array([5, 9, 5, 3, 3, 9, 1, 1, 0, 0, 7, 7])
         names = np.unique(groups)
         parts = [to_train[:, np.isin(groups, part)].min(axis=1).mean() for part in itertools.combinations(names, 3)]
-        value = distance_ratio(to_train, to_held_out, groups, np.repeat(np.arange(3), 2))
+        value = distance_ratio(*nearest_groups(to_train, to_held_out, groups, np.repeat(np.arange(3), 2)))
         assert value == pytest.approx(np.mean(parts) / to_held_out.min(axis=1).mean())
 
     @pytest.mark.parametrize("n_train", [60, 240])
@@ -104,7 +109,7 @@ class TestDistanceRatio:
                 features(60, 3 * seed + 2),
             )
             to_train, to_held_out = distances(synthetic, train), distances(synthetic, held_out)
-            values.append(distance_ratio(to_train, to_held_out, np.arange(n_train), np.arange(60)))
+            values.append(distance_ratio(*nearest_groups(to_train, to_held_out, np.arange(n_train), np.arange(60))))
         assert abs(np.mean(values) - 1) < 3 * np.std(values) / np.sqrt(40) < 0.03
 
     def test_copies_make_it_smaller_by_their_share(self):
@@ -112,7 +117,7 @@ class TestDistanceRatio:
 
         def value(share: float) -> float:
             copied = with_copies(synthetic, train, share)
-            return distance_ratio(distances(copied, train), distances(copied, held_out), index, index)
+            return distance_ratio(*nearest_groups(distances(copied, train), distances(copied, held_out), index, index))
 
         index = np.arange(100)
         assert value(0.2) / value(0) == pytest.approx(0.8, abs=0.04)
@@ -124,9 +129,9 @@ class TestDistanceRatio:
         index = np.arange(40)
         for seed in range(40):
             train, held_out, synthetic = (features(40, 3 * seed + k) for k in range(3))
-            arguments = (distances(synthetic, train), distances(synthetic, held_out), index, index)
-            values.append(distance_ratio(*arguments))
-            intervals.append(distance_ratio_interval(*arguments, index, seed=seed))
+            near = nearest_groups(distances(synthetic, train), distances(synthetic, held_out), index, index)
+            values.append(distance_ratio(*near))
+            intervals.append(distance_ratio_interval(*near, index, seed))
         low, high = np.transpose(intervals)
         assert ((low < np.mean(values)) & (np.mean(values) < high)).mean() >= 0.93
         assert (high - low).mean() / 2 < 2 * 1.96 * np.std(values)
@@ -134,8 +139,9 @@ class TestDistanceRatio:
     def test_no_interval_from_few_groups(self):
         to_train, to_held_out = np.random.default_rng(0).random((2, 20, 20))
         few, many = np.arange(20) % 4, np.arange(20)
-        for groups in itertools.permutations([few, many, many]):
-            assert distance_ratio_interval(to_train, to_held_out, *groups) is None
+        for of_train, of_held_out, of_synthetic in itertools.permutations([few, many, many]):
+            near = nearest_groups(to_train, to_held_out, of_train, of_held_out)
+            assert distance_ratio_interval(*near, of_synthetic) is None
 
 
 class TestMembership:
@@ -213,7 +219,7 @@ class TestDataCopying:
         )
         cells = [assign_cells(train, part, 5) for part in (train, held_out, synthetic)]
         assert min(np.bincount(cells[2])) < MIN_IMAGES < max(np.bincount(cells[2]))  # a cell is left out
-        value = data_copying(distances(held_out, train), distances(synthetic, train), *cells)
+        value = data_copying(usable_cells(distances(held_out, train), distances(synthetic, train), *cells))
         assert value == pytest.approx(slow_c_t(train, held_out, synthetic, cells), rel=1e-9)
 
     @pytest.mark.parametrize("size", [1, 2])
@@ -225,13 +231,9 @@ class TestDataCopying:
                 features(30, 3 * seed + 1, size),
                 features(60, 3 * seed + 2),
             )
-            arguments = (
-                distances(held_out, train),
-                distances(synthetic, train),
-                *one_cell(train, held_out, synthetic),
-            )
-            values.append(data_copying(*arguments))
-            low, high = data_copying_interval(*arguments, np.repeat(np.arange(30), size), np.arange(60))
+            cells = in_one_cell(train, held_out, synthetic)
+            values.append(data_copying(cells))
+            low, high = data_copying_interval(cells, np.repeat(np.arange(30), size), np.arange(60))
             held.append(low <= 0 <= high)
         assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(150)
         assert 0.9 <= np.mean(held) <= 0.99
@@ -240,7 +242,7 @@ class TestDataCopying:
         train, held_out, synthetic = (features(60, seed) for seed in range(3))
 
         def value(made: np.ndarray) -> float:
-            return data_copying(distances(held_out, train), distances(made, train), *one_cell(train, held_out, made))
+            return data_copying(in_one_cell(train, held_out, made))
 
         assert value(with_copies(synthetic, train, 0.5)) < -3
         assert value(synthetic + 5) > 3
@@ -248,13 +250,9 @@ class TestDataCopying:
     def test_needs_images_in_a_cell(self):
         train, few, many = features(60, 0), features(MIN_IMAGES - 1, 1), features(MIN_IMAGES, 2)
         for held_out, synthetic in ((few, many), (many, few)):
-            arguments = (
-                distances(held_out, train),
-                distances(synthetic, train),
-                *one_cell(train, held_out, synthetic),
-            )
-            assert data_copying(*arguments) is None
-            assert data_copying_interval(*arguments, np.arange(len(held_out)), np.arange(len(synthetic))) is None
+            cells = in_one_cell(train, held_out, synthetic)
+            assert data_copying(cells) is None
+            assert data_copying_interval(cells, np.arange(len(held_out)), np.arange(len(synthetic))) is None
 
     def test_cells_grow_with_the_smallest_set(self):
         assert [cell_count(1000, n * PER_CELL, 900) for n in (0, 1, 5)] == [1, 1, 5]

@@ -218,9 +218,8 @@ class TestDistance:
         assert [v.shape[1] for v in values.values()] == [1, 1, 1, 1, len(FREQUENCIES), DEPTHS]
 
 
-def realism_interval(values: np.ndarray, *sets: np.ndarray, **settings) -> tuple[float, float] | None:
-    found = realism_intervals({"measure": values}, *sets, **settings)
-    return found and found["measure"]
+def realism_interval(x: np.ndarray, y: np.ndarray, groups: tuple[np.ndarray, np.ndarray], seed: int = 0):
+    return realism_intervals({"measure": (x, y)}, groups, seed).get("measure")
 
 
 class TestInterval:
@@ -228,37 +227,28 @@ class TestInterval:
         rng, n = np.random.default_rng(0), 50
         curves = np.linspace(1, 3, 5)
         pairs = [np.concatenate([rng.normal(0, 1, (n, 5)), rng.normal(0.6, 1.2, (n, 5)) * curves]) for _ in range(100)]
-        i, j = np.arange(n), np.arange(n, 2 * n)
-        found = np.array([wasserstein_distance(values[i], values[j]) for values in pairs])
-        intervals = np.array([
-            realism_interval(values, i, j, i, j, draws=30, seed=s) for s, values in enumerate(pairs)
-        ])  # fmt: skip
-        low, high = intervals.T
+        groups = np.arange(n), np.arange(n)
+        found = np.array([wasserstein_distance(values[:n], values[n:]) for values in pairs])
+        intervals = [realism_interval(values[:n], values[n:], groups, seed) for seed, values in enumerate(pairs)]
+        low, high = np.transpose(intervals)
         assert 0.9 <= ((low <= found.mean()) & (found.mean() <= high)).mean() <= 0.99
         assert (high - low).mean() < 2 * 1.96 * found.std() * 1.4
 
-    def test_is_of_groups_repeats_by_seed_and_leaves_out_images_without_measures(self):
+    def test_is_of_groups_and_repeats_by_seed(self):
         rng = np.random.default_rng(1)
-        values = rng.standard_normal((80, 1)) + np.repeat([0.0, 1.0], 40)[:, None]
-        i, j = np.arange(40), np.arange(40, 80)
-        low, high = realism_interval(values, i, j, i, j, seed=3)
-        assert 0 <= low < wasserstein_distance(values[i], values[j]) < high
-        assert realism_interval(values, i, j, i, j, seed=3) == (low, high)
-        holed = np.concatenate([values, np.full((5, 1), np.nan)])
-        k = np.concatenate([j, np.arange(80, 85)])
-        assert realism_interval(holed, i, k, i, k, seed=3) == (low, high)
-        repeated = np.repeat(values, 4, axis=0)
-        i, j, groups = np.arange(160), np.arange(160, 320), np.repeat(np.arange(40), 4)
-        whole, alone = (realism_interval(repeated, i, j, g, g, seed=3) for g in (groups, np.arange(160)))
+        x, y = np.split(rng.standard_normal((80, 1)) + np.repeat([0.0, 1.0], 40)[:, None], 2)
+        low, high = realism_interval(x, y, (np.arange(40), np.arange(40)), seed=3)
+        assert 0 <= low < wasserstein_distance(x, y) < high
+        assert realism_interval(x, y, (np.arange(40), np.arange(40)), seed=3) == (low, high)
+        x, y = np.repeat(x, 4, axis=0), np.repeat(y, 4, axis=0)
+        grouped, single = np.repeat(np.arange(40), 4), np.arange(160)
+        whole, alone = (realism_interval(x, y, (groups, groups), seed=3) for groups in (grouped, single))
         assert whole[1] - whole[0] > 1.5 * (alone[1] - alone[0])
 
-    def test_none_with_few_groups_of_measured_images(self):
-        values = np.random.default_rng(0).standard_normal((20, 1))
-        i, j = np.arange(10), np.arange(10, 20)
-        few = np.arange(10) % (MIN_GROUPS - 1)
-        assert realism_interval(values, i, j, i, few) is None
-        values[4:10] = np.nan
-        assert realism_interval(values, i, j, i, j) is None
+    def test_none_with_few_groups(self):
+        x, y = np.random.default_rng(0).standard_normal((2, 10, 1))
+        assert realism_interval(x, y, (np.arange(10), np.arange(10) % (MIN_GROUPS - 1))) is None
+        assert realism_interval(x[:4], y, (np.arange(4), np.arange(10))) is None
 
 
 CHANGED = ("frequency", "beam width", "dynamic range", "gain", "attenuation", "scatterer density")

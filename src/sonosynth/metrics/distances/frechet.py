@@ -1,6 +1,7 @@
 """Fréchet distance (FID in Inception features), right for fewer images than features, and its limit of many images."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -43,16 +44,9 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     return max(float(((mean_x - mean_y) ** 2).sum() + spread - 2 * cross), 0.0)
 
 
-def frechet_from_gram(gram: np.ndarray, i: np.ndarray, j: np.ndarray) -> float:
-    """Return the squared Fréchet distance between rows `i` and rows `j` of features whose inner products are `gram`.
-
-    Args:
-        gram: float64 ``[N, N]``, inner products of all features.
-        i: indices of the first set, at least two.
-        j: indices of the second set, at least two.
-    """
-    everyone = (np.arange(len(i)), np.arange(len(j)))
-    (apart,), (cross,) = _terms(gram[np.ix_(i, i)], gram[np.ix_(j, j)], gram[np.ix_(i, j)], [everyone])
+def _distance(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> float:
+    """Return `frechet_distance` from inner products of features within and between the sets."""
+    (apart,), (cross,) = _terms(xx, yy, xy, [(np.arange(len(xx)), np.arange(len(yy)))])
     return max(float(apart - 2 * np.linalg.svd(cross, compute_uv=False).sum()), 0.0)
 
 
@@ -74,14 +68,7 @@ def _rough_distances(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, parts: Sequ
 def _terms(
     xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, parts: Sequence[Part]
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return, for each of `parts`, the distance but for its last trace, and the matrix whose nuclear norm that is.
-
-    Args:
-        xx: inner products within the first set, ``[N, N]``.
-        yy: within the second, ``[M, M]``.
-        xy: between the two, ``[N, M]``.
-        parts: of the two sets.
-    """
+    """Return, for each of `parts`, the distance but for its last trace, and the matrix whose nuclear norm that is."""
     of_x, of_y = zip(*parts, strict=True)
     means_x, spreads_x = _moments(xx, of_x)
     means_y, spreads_y = _moments(yy, of_y)
@@ -106,69 +93,36 @@ def _moments(gram: np.ndarray, parts: Sequence[np.ndarray]) -> tuple[np.ndarray,
 
 
 def frechet_interval(
-    estimate: float,
-    gram: np.ndarray,
-    i: np.ndarray,
-    j: np.ndarray,
-    groups_x: np.ndarray,
-    groups_y: np.ndarray,
-    level: float = 0.95,
-    draws: int = DRAWS,
-    seed: int = 0,
+    estimate: float, blocks: tuple[np.ndarray, np.ndarray, np.ndarray], groups: Sequence[np.ndarray], seed: int
 ) -> Interval:
-    """Return the interval around `estimate`, the distance by `frechet_from_gram`; None below `MIN_GROUPS` groups.
+    """Return the interval around a distance `estimate` of sets of which `blocks` are the inner products of features.
 
     It is meant to hold the expected distance of two such sets of these sizes, small-sample bias included, and not the
-    distance at infinite size. See `split_half_interval`. Never below zero. The groups are those of i and j.
+    distance at infinite size. See `split_half_interval`. Never below zero.
     """
-    xx, yy, xy = gram[np.ix_(i, i)], gram[np.ix_(j, j)], gram[np.ix_(i, j)]
-    interval = split_half_interval(
-        estimate,
-        lambda parts: _rough_distances(xx, yy, xy, parts),
-        (groups_x, groups_y),
-        numpy_generator(seed, "frechet interval"),
-        level,
-        draws,
-        extrapolate=True,
-    )
+    rng = numpy_generator(seed, "frechet interval")
+    statistics = partial(_rough_distances, *blocks)
+    interval = split_half_interval(estimate, statistics, groups, rng, DRAWS, extrapolate=True)
     return interval and (max(interval[0], 0.0), interval[1])
 
 
-def frechet_infinity(
-    x: np.ndarray,
-    y: np.ndarray,
-    groups_x: np.ndarray | None = None,
-    groups_y: np.ndarray | None = None,
-    seed: int = 0,
-) -> Value:
-    """Return the Fréchet distance of `x` ``[N, D]`` and `y` ``[M, D]`` extrapolated to infinite N and M.
+def frechet_infinity(c: Comparison) -> Value:
+    """Return the Fréchet distance extrapolated to infinitely many images.
 
     The bias of the distance is nearly proportional to 1 / N (Chong and Forsyth, "Effectively Unbiased FID and Inception
     Score", CVPR 2020). Both sets are subsampled together without replacement, by whole groups, to `SIZES` sizes from a
     half to all, equally spaced in 1 / N; the value at 1 / N = 0 of the line of least squares through the mean distance
     at each size is returned. Below ``IMAGES_PER_FEATURE * D`` images or groups in either set the bias is no longer so
     simple, and there is no value; the note says so. Near zero the limit may be negative.
-
-    Args:
-        x: features.
-        y: features.
-        groups_x: ``[N]``; images of one number are drawn together; without it each is on its own.
-        groups_y: ``[M]``.
-        seed: of the draws.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: as `frechet_distance`.
     """
-    x, y = checked_features(x, y)
+    (x, y), groups = c.features, c.groups
     needed = IMAGES_PER_FEATURE * x.shape[1]
     if min(len(x), len(y)) < needed:
         return Value(None, f"{len(x)} and {len(y)} images, but {x.shape[1]} features need {needed} images in each set")
-    groups = [np.arange(len(z)) if g is None else g for z, g in ((x, groups_x), (y, groups_y))]
     few, enough = min_group_count(groups), max(needed, MIN_GROUPS)
     if few < enough:
         return Value(None, f"{counted(few, 'group')} of images in a set, but {x.shape[1]} features need {enough}")
-    rng = numpy_generator(seed, "frechet infinity")
+    rng = numpy_generator(c.root_seed, "frechet infinity")
     inverse, distances = [1.0], [frechet_distance(x, y)]
     for size in np.linspace(2, 1, SIZES)[:-1]:
         drawn = [[sample_groups(g, round(len(g) / size), rng) for g in groups] for _ in range(DRAWS_PER_SIZE)]
@@ -185,14 +139,6 @@ def _reduced(x: np.ndarray) -> np.ndarray:
     return x if x.shape[0] <= x.shape[1] else np.asarray(np.linalg.qr(x, mode="r"))
 
 
-def _value(c: Comparison) -> float:
-    return frechet_from_gram(c.space.gram, c.real, c.synthetic)
-
-
-def _interval(c: Comparison, value: float) -> Interval:
-    return frechet_interval(value, c.space.gram, c.real, c.synthetic, *c.groups, seed=c.seed)
-
-
 METRICS = (
     Metric(
         name="frechet_distance",
@@ -203,8 +149,8 @@ METRICS = (
         "upwards, the more so the fewer images.",
         reference="Heusel et al., NeurIPS 2017",
         direction="smaller",
-        value=_value,
-        interval=_interval,
+        value=lambda c: _distance(*c.blocks(c.space.gram)),
+        interval=lambda c, value: frechet_interval(value, c.blocks(c.space.gram), c.groups, c.seed),
         interval_method="disjoint halves and quarters, whole groups",
         prepare=lambda c: c.space.gram,
         ratio=True,
@@ -219,7 +165,7 @@ METRICS = (
         reference="Chong and Forsyth, CVPR 2020",
         direction="smaller",
         range=(None, None),
-        value=lambda c: frechet_infinity(*c.features, *c.groups, c.root_seed),
+        value=frechet_infinity,
         baseline=False,
         interpret=lambda score: Interpretation("none", "extrapolated to infinitely many images; has no real baseline"),
     ),

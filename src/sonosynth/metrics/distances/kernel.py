@@ -9,7 +9,6 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
 from sonosynth.metrics.metric import Interval, Metric
-from sonosynth.metrics.neighbours import checked_features
 
 SIGMA = 10.0
 """Width of the Gaussian kernel on features of unit length, and what its values are multiplied by; both are CMMD's."""
@@ -58,9 +57,8 @@ def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    both = np.concatenate(checked_features(x, y))
-    kernel = polynomial_kernel(both @ both.T, both.shape[1])
-    return kernel_from_matrix(kernel, np.arange(len(x)), np.arange(len(x), len(both)))
+    c = Comparison.of_features(x, y)
+    return kernel_distance_of(*c.blocks(_polynomial(c.space)))
 
 
 def cmmd(x: np.ndarray, y: np.ndarray) -> float:
@@ -73,8 +71,8 @@ def cmmd(x: np.ndarray, y: np.ndarray) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    both = np.concatenate(checked_features(x, y))
-    return kernel_from_matrix(gaussian_kernel(both @ both.T), np.arange(len(x)), np.arange(len(x), len(both)))
+    c = Comparison.of_features(x, y)
+    return kernel_distance_of(*c.blocks(_gaussian(c.space)))
 
 
 def snapshot_distance(data: ImageSet, features: str = SNAPSHOT_FEATURES) -> Callable[[np.ndarray], float]:
@@ -92,35 +90,26 @@ def snapshot_distance(data: ImageSet, features: str = SNAPSHOT_FEATURES) -> Call
     return lambda images: kernel_distance(reference, embed(images, features))
 
 
-def kernel_from_matrix(kernel: np.ndarray, i: np.ndarray, j: np.ndarray) -> float:
-    """Return the unbiased squared discrepancy between rows `i` and rows `j` of a kernel matrix, float64 ``[N, N]``."""
-    n, m = len(i), len(j)
-    within_x = kernel[np.ix_(i, i)].sum() - kernel[i, i].sum()
-    within_y = kernel[np.ix_(j, j)].sum() - kernel[j, j].sum()
-    return float(_discrepancy(within_x, within_y, kernel[np.ix_(i, j)].sum(), n, m))
+def kernel_distance_of(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> float:
+    """Return the unbiased squared discrepancy from the kernel within the sets ``[N, N]`` and ``[M, M]`` and between."""
+    within_x, within_y = xx.sum() - np.trace(xx), yy.sum() - np.trace(yy)
+    return float(_discrepancy(within_x, within_y, xy.sum(), len(xx), len(yy)))
 
 
-def kernel_interval(
-    kernel: np.ndarray,
-    i: np.ndarray,
-    j: np.ndarray,
-    groups_x: np.ndarray,
-    groups_y: np.ndarray,
-    level: float = 0.95,
-) -> Interval:
-    """Return the interval of `kernel_from_matrix`, or None below `MIN_GROUPS` groups; the groups are those of i and j.
+def kernel_interval(c: Comparison, kernel: np.ndarray) -> Interval:
+    """Return the interval of the distance by `kernel` ``[N, N]``, of all images; None below `MIN_GROUPS` groups.
 
     The two-sample jackknife over groups: the variances from leaving out one group of either set add up. Groups of
     unequal size are weighted (Busing, Meijer, van der Leeden, "Delete-m jackknife for unequal m", Statistics and
     Computing 9:3, 1999). The interval is the estimate plus and minus Student's t times the standard error. Where the
     two distributions are nearly equal it is too wide.
     """
-    n_groups = min_group_count((groups_x, groups_y))
+    n_groups = min_group_count(c.groups)
     if n_groups < MIN_GROUPS:
         return None
-    xx, yy, xy = kernel[np.ix_(i, i)], kernel[np.ix_(j, j)], kernel[np.ix_(i, j)]
+    (xx, yy, xy), (groups_x, groups_y) = c.blocks(kernel), c.groups
     variance = _jackknife_variance(xx, yy, xy, groups_x) + _jackknife_variance(yy, xx, xy.T, groups_y)
-    return t_interval(kernel_from_matrix(kernel, i, j), float(np.sqrt(variance)), n_groups, level)
+    return t_interval(kernel_distance_of(xx, yy, xy), float(np.sqrt(variance)), n_groups)
 
 
 def _jackknife_variance(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, groups: np.ndarray) -> float:
@@ -157,19 +146,12 @@ def _gaussian(space: Space) -> np.ndarray:
 
 def _kernel_metric(kernel_of: Callable[[Space], np.ndarray], **words: Any) -> Metric:
     """Return the metric of one kernel, whose matrix all comparisons of a space share."""
-
-    def value(c: Comparison) -> float:
-        return kernel_from_matrix(c.space.shared(kernel_of), c.real, c.synthetic)
-
-    def interval(c: Comparison, _: float) -> Interval:
-        return kernel_interval(c.space.shared(kernel_of), c.real, c.synthetic, *c.groups)
-
     return Metric(
         part="distances",
         direction="smaller",
         range=(None, None),
-        value=value,
-        interval=interval,
+        value=lambda c: kernel_distance_of(*c.blocks(c.space.shared(kernel_of))),
+        interval=lambda c, _: kernel_interval(c, c.space.shared(kernel_of)),
         interval_method="two-sample jackknife over groups",
         prepare=lambda c: c.space.shared(kernel_of),
         **words,

@@ -97,8 +97,7 @@ def _differences(c: Comparison) -> np.ndarray:
 
 
 def _value(c: Comparison) -> Value:
-    missing = without_held_out(c)
-    if missing:
+    if missing := without_held_out(c):
         return missing
     if min_group_count([c.space.groups[c.real]]) < 2:
         return Value(None, "needs training images of at least 2 groups")
@@ -111,7 +110,7 @@ def _interval(c: Comparison, value: float) -> Interval:
     if n_groups < MIN_GROUPS:
         return None
     variance = group_variance((_differences(c) - value) / len(groups), groups)
-    return t_interval(value, variance**0.5, n_groups, 0.95)
+    return t_interval(value, variance**0.5, n_groups)
 
 
 METRICS = (

@@ -22,6 +22,7 @@ from sonosynth.core.cache import cache_file, cached_array
 from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.distances.frechet import frechet_distance, frechet_interval
 from sonosynth.metrics.metric import Interval, Metric
+from sonosynth.metrics.neighbours import checked_features
 from sonosynth.metrics.threads import single_threaded_blas
 
 SIGMAS = (2.0, 3.0, 4.0, 5.0)
@@ -45,18 +46,18 @@ def radiomic_features(images: np.ndarray) -> np.ndarray:
     the grey levels; contrast, dissimilarity, homogeneity, energy, correlation, entropy and largest probability of their
     co-occurrence. Values that are not defined, such as the skewness of one grey, are 0.
     """
+
+    def of_image(image: np.ndarray) -> list[float]:
+        grey = image.astype(np.float64)
+        found = _statistics(grey, (image // (256 // LEVELS)).astype(np.uint8))
+        for sigma in SIGMAS:
+            filtered = sigma**2 * gaussian_laplace(grey, sigma, mode="nearest")
+            level = np.clip((filtered + _REACH) / (2 * _REACH) * LEVELS, 0, LEVELS - 1)
+            found += _statistics(filtered, level.astype(np.uint8))
+        return found
+
     with single_threaded_blas() as pool:
-        return np.array(list(pool.map(_of_image, images)), dtype=np.float64).reshape(len(images), _N_FEATURES)
-
-
-def _of_image(image: np.ndarray) -> list[float]:
-    grey = image.astype(np.float64)
-    found = _statistics(grey, (image // (256 // LEVELS)).astype(np.uint8))
-    for sigma in SIGMAS:
-        filtered = sigma**2 * gaussian_laplace(grey, sigma, mode="nearest")
-        level = np.clip((filtered + _REACH) / (2 * _REACH) * LEVELS, 0, LEVELS - 1)
-        found += _statistics(filtered, level.astype(np.uint8))
-    return found
+        return np.array(list(pool.map(of_image, images)), dtype=np.float64).reshape(len(images), _N_FEATURES)
 
 
 def _statistics(values: np.ndarray, levels: np.ndarray) -> list[float]:
@@ -102,14 +103,15 @@ def frechet_radiomics_distance(x: np.ndarray, y: np.ndarray) -> float:
         ClassError: fewer than two rows in either set.
         ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
-    scaled = _normalised(x, np.concatenate([x, y]))
-    return frechet_distance(scaled[: len(x)], scaled[len(x) :])
+    return frechet_distance(*_normalised(x, y))
 
 
-def _normalised(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
-    deviations = reference.std(axis=0)
-    varying = deviations > 1e-9 * np.maximum(np.abs(reference).max(axis=0), 1e-9)
-    return np.asarray((values[:, varying] - reference[:, varying].mean(axis=0)) / deviations[varying])
+def _normalised(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    x, y = checked_features(x, y)
+    deviations = x.std(axis=0)
+    varying = deviations > 1e-9 * np.maximum(np.abs(x).max(axis=0), 1e-9)
+    mean = x[:, varying].mean(axis=0)
+    return (x[:, varying] - mean) / deviations[varying], (y[:, varying] - mean) / deviations[varying]
 
 
 def _features(space: Space) -> np.ndarray:
@@ -128,9 +130,8 @@ def _value(c: Comparison) -> float:
 
 def _interval(c: Comparison, value: float) -> Interval:
     features = c.space.shared(_features)
-    both = _normalised(features[c.real], features[np.concatenate([c.real, c.synthetic])])
-    i, j = np.split(np.arange(len(both)), [len(c.real)])
-    return frechet_interval(value, both @ both.T, i, j, *c.groups, seed=c.seed)
+    scaled = Comparison.of_features(*_normalised(features[c.real], features[c.synthetic]))
+    return frechet_interval(value, scaled.blocks(scaled.space.gram), c.groups, c.seed)
 
 
 METRICS = (

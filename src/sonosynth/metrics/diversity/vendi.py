@@ -51,15 +51,11 @@ def _entropy(gram: np.ndarray) -> float:
     return float(-(positive * np.log(positive)).sum())
 
 
-def _value(c: Comparison) -> float:
-    return float(np.exp(_entropy(c.space.gram[np.ix_(c.synthetic, c.synthetic)])))
-
-
 def _interval(c: Comparison, value: float) -> Interval:
     gram = c.space.gram[np.ix_(c.synthetic, c.synthetic)]
     rng = numpy_generator(c.seed, "vendi interval")
     statistics = of_each(lambda part: _entropy(gram[np.ix_(part, part)]))
-    found = split_half_interval(float(np.log(value)), statistics, [c.groups[1]], rng, draws=_DRAWS)
+    found = split_half_interval(float(np.log(value)), statistics, [c.groups[1]], rng, _DRAWS)
     return found and (max(float(np.exp(found[0])), 1.0), float(np.exp(found[1])))
 
 
@@ -74,7 +70,7 @@ METRICS = (
         direction="larger",
         range=(1.0, None),
         compares="train",
-        value=_value,
+        value=lambda c: float(np.exp(_entropy(c.space.gram[np.ix_(c.synthetic, c.synthetic)]))),
         interval=_interval,
         interval_method="disjoint halves of the synthetic images, whole groups, on the entropy",
         prepare=lambda c: c.space.gram,

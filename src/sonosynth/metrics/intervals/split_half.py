@@ -1,16 +1,21 @@
 """Intervals of distances and of shares in nearest-neighbour measures, from disjoint halves of the sets."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, min_group_count, split_half, t_interval
+from sonosynth.metrics.intervals.subsampling import (
+    MIN_GROUPS,
+    Interval,
+    min_group_count,
+    split_half,
+    t_interval,
+    t_quantile,
+)
 
 DRAWS = 100
 """Halvings an interval is made from."""
-_GROUPS_TO_QUARTER = 4 * MIN_GROUPS
 
 Part = tuple[np.ndarray, ...]
 """An index array into each set."""
@@ -43,7 +48,6 @@ def split_half_interval(
     statistics: Statistics,
     groups: Sequence[np.ndarray],
     rng: np.random.Generator,
-    level: float = 0.95,
     draws: int = DRAWS,
     extrapolate: bool = False,
 ) -> Interval:
@@ -57,12 +61,11 @@ def split_half_interval(
         statistics: of parts of the sets.
         groups: ``[N]`` for each set; images of one number stay together.
         rng: where the draws come from.
-        level: of confidence.
         draws: number of halvings.
         extrapolate: whether the variance falls faster than 1 / n.
     """
     variance = split_half_variance(statistics, groups, rng, draws, extrapolate)
-    return None if variance is None else t_interval(estimate, variance**0.5, min_group_count(groups), level)
+    return None if variance is None else t_interval(estimate, variance**0.5, min_group_count(groups))
 
 
 def split_half_variance(
@@ -89,10 +92,15 @@ def split_half_variance(
     """
     if min_group_count(groups) < MIN_GROUPS:
         return None
-    extrapolate = extrapolate and min_group_count(groups) >= _GROUPS_TO_QUARTER
+    extrapolate = extrapolate and min_group_count(groups) >= 4 * MIN_GROUPS
     of_halves, excesses, of_quarters = np.empty((draws, 2)), np.empty(draws), np.empty((draws, 4))
-    for draw, sides in enumerate(_halvings(groups, rng, draws)):
-        quarters = [_quarters(one, pair, rng) for one, pair in zip(groups, sides, strict=True)] if extrapolate else []
+    for draw in range(draws):
+        sides = [split_half(one, rng) for one in groups]
+        quarters = [
+            [side[part] for side in pair for part in split_half(one[side], rng)]
+            for one, pair in zip(groups, sides, strict=True)
+            if extrapolate
+        ]
         if min(len(part) for of_set in (*sides, *quarters) for part in of_set) < 2:
             return None
         of_halves[draw], excesses[draw] = statistics(list(zip(*sides, strict=True))), _excess(sides)
@@ -107,13 +115,10 @@ def split_half_variance(
 def split_half_intervals(
     statistics: Callable[[np.ndarray, np.ndarray], Mapping[str, float]],
     proportions: Mapping[str, Proportion],
-    groups_x: np.ndarray,
-    groups_y: np.ndarray,
+    groups: tuple[np.ndarray, np.ndarray],
     rng: np.random.Generator,
-    level: float = 0.95,
-    draws: int = DRAWS,
-) -> dict[str, tuple[float, float]] | None:
-    """Return intervals for the expectations of statistics of two sets of these sizes; None below `MIN_GROUPS` groups.
+) -> dict[str, Interval]:
+    """Return intervals for the expectations of statistics of two sets of these sizes; none below `MIN_GROUPS` groups.
 
     Both sets are cut, by whole groups, into two disjoint halves. The statistics of two halves are independent, so half
     their squared difference is an unbiased estimate of the variance at half the size, and a quarter of it is the
@@ -131,59 +136,45 @@ def split_half_intervals(
     Args:
         statistics: from index arrays into the first and the second set, all of `proportions` by name, and maybe others.
         proportions: those wanted.
-        groups_x: ``[N]``; images of one number stay together.
-        groups_y: ``[M]``.
+        groups: ``[N]`` and ``[M]``; images of one number stay together.
         rng: where the draws come from.
-        level: of confidence.
-        draws: number of halvings.
     """
-    n_groups = len(np.unique(groups_x)), len(np.unique(groups_y))
+    n_groups = [len(np.unique(one)) for one in groups]
     if min(n_groups) < MIN_GROUPS:
-        return None
+        return {}
 
     def values(i: np.ndarray, j: np.ndarray) -> np.ndarray:
         found = statistics(i, j)
         return np.array([found[name] for name in proportions])
 
-    of_halves, excesses = np.empty((draws, 2, len(proportions))), np.empty(draws)
-    for draw, sides in enumerate(_halvings((groups_x, groups_y), rng, draws)):
+    of_halves, excesses = np.empty((DRAWS, 2, len(proportions))), np.empty(DRAWS)
+    for draw in range(DRAWS):
+        sides = [split_half(one, rng) for one in groups]
         if min(len(side) for pair in sides for side in pair) < 2:
-            return None
+            return {}
         of_halves[draw] = [values(i, j) for i, j in zip(*sides, strict=True)]
         excesses[draw] = _excess(sides)
     paired, of_means = _paired(of_halves, excesses)
     pooled = of_halves.var(axis=(0, 1), ddof=1) / (excesses / 2 - 1).mean()
-    estimates = values(np.arange(len(groups_x)), np.arange(len(groups_y)))
+    estimates = values(*(np.arange(len(one)) for one in groups))
     centres = of_halves.mean(axis=(0, 1))
-    quantile = float(stdtrit(min(n_groups) - 1, (1 + level) / 2))
-    intervals = {}
+    intervals: dict[str, Interval] = {}
     for s, (name, proportion) in enumerate(proportions.items()):
         if not proportion.bounded:
-            low, high = t_interval(float(estimates[s]), float(paired[s] + of_means[s] / 2) ** 0.5, min(n_groups), level)
+            low, high = t_interval(float(estimates[s]), float(paired[s] + of_means[s] / 2) ** 0.5, min(n_groups))
             intervals[name] = max(low, 0.0), high
             continue
         variance, most = (pooled if proportion.divergence else paired)[s], n_groups[0 if proportion.of_first else 1]
         spread = centres[s] * (1 - centres[s])
         independent = spread / variance if spread < variance * most else most
-        intervals[name] = _wilson(float(estimates[s]), float(independent), quantile)
+        intervals[name] = _wilson(float(estimates[s]), float(independent), t_quantile(min(n_groups)))
     return intervals
-
-
-def _halvings(
-    groups: Sequence[np.ndarray], rng: np.random.Generator, draws: int
-) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    for _ in range(draws):
-        yield [split_half(one, rng) for one in groups]
 
 
 def _paired(of_halves: np.ndarray, excesses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the variance at full size from pairs of halves, ``[draws, 2, ...]``, and that of the mean of a pair."""
     squares = (of_halves[:, 1] - of_halves[:, 0]) ** 2
     return (squares.T / excesses).mean(axis=-1).T, of_halves.mean(axis=1).var(axis=0, ddof=1)
-
-
-def _quarters(groups: np.ndarray, sides: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    return [side[part] for side in sides for part in split_half(groups[side], rng)]
 
 
 def _excess(sides: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -55,9 +55,14 @@ def min_group_count(groups: Sequence[np.ndarray]) -> int:
     return min(len(np.unique(one)) for one in groups)
 
 
-def t_interval(estimate: float, deviation: float, n_groups: int, level: float) -> tuple[float, float]:
-    """Return `estimate` plus and minus Student's t, for ``n_groups - 1`` degrees of freedom, times `deviation`."""
-    reach = float(stdtrit(n_groups - 1, (1 + level) / 2)) * deviation
+def t_quantile(n_groups: int) -> float:
+    """Return Student's t that 2.5 % exceed, for ``n_groups - 1`` degrees of freedom."""
+    return float(stdtrit(n_groups - 1, (1 + 0.95) / 2))
+
+
+def t_interval(estimate: float, deviation: float, n_groups: int) -> tuple[float, float]:
+    """Return the 95 % interval: `estimate` plus and minus `t_quantile` times `deviation`."""
+    reach = t_quantile(n_groups) * deviation
     return estimate - reach, estimate + reach
 
 

@@ -1,6 +1,6 @@
 """C_T, a test for copied training images (Meehan, Chaudhuri, Dasgupta, AISTATS 2020, arXiv:2004.05675)."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.interpretation import TOO_FEW
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
 from sonosynth.metrics.memorisation.membership import group_variance, placements
-from sonosynth.metrics.memorisation.three_sets import ThreeSets, without_held_out
+from sonosynth.metrics.memorisation.three_sets import ThreeSets, cells_of, without_held_out
 from sonosynth.metrics.metric import Interpretation, Interval, Metric, Value
 from sonosynth.metrics.scores import Score
 
@@ -24,13 +24,20 @@ COPYING = -3.0
 
 
 @dataclass(frozen=True, eq=False)
-class _Cell:
-    """Held-out and synthetic images of one cell, by index, and their distances to its nearest training image."""
+class Cell:
+    """Held-out and synthetic images of one cell.
+
+    Attributes:
+        held_out: ``[n]``, which held-out images they are.
+        synthetic: ``[m]``, which synthetic images.
+        of_held_out: ``[n]``, share of pairs of each held-out image in which it is nearer to a training image.
+        of_synthetic: ``[m]``, share of pairs of each synthetic image in which the held-out image is nearer.
+    """
 
     held_out: np.ndarray
     synthetic: np.ndarray
-    held_out_distances: np.ndarray
-    synthetic_distances: np.ndarray
+    of_held_out: np.ndarray
+    of_synthetic: np.ndarray
 
     @property
     def scale(self) -> float:
@@ -44,20 +51,14 @@ def cell_count(n_train: int, n_held_out: int, n_synthetic: int) -> int:
     return max(1, min(n_train, n_held_out, n_synthetic) // PER_CELL)
 
 
-def data_copying(
+def usable_cells(
     held_out: np.ndarray,
     synthetic: np.ndarray,
     cells_train: np.ndarray,
     cells_held_out: np.ndarray,
     cells_synthetic: np.ndarray,
-) -> float | None:
-    """Return C_T: about 0 if synthetic images are as near to training images as new images are, below -3 for copies.
-
-    In each cell, the z-score of Mann and Whitney's U compares how far synthetic and held-out images are from the
-    nearest training image of the cell; negative where synthetic ones are nearer. C_T is the mean over the cells with at
-    least `MIN_IMAGES` synthetic images, weighted by their held-out images; here, a cell must also hold `MIN_IMAGES`
-    held-out images and a training image. Far above 0 means the opposite of copying: images unlike real ones. Ranks see
-    a generator that is too near overall; a few copies among new images hardly move them.
+) -> list[Cell]:
+    """Return the cells that hold `MIN_IMAGES` held-out and as many synthetic images, and a training image.
 
     Args:
         held_out: ``[U, T]``, distances of held-out to training images.
@@ -65,107 +66,77 @@ def data_copying(
         cells_train: ``[T]``, of `assign_cells`.
         cells_held_out: ``[U]``.
         cells_synthetic: ``[S]``.
-
-    Returns:
-        C_T, or None where no cell has the images it needs.
     """
-    cells = list(_cells(held_out, synthetic, cells_train, cells_held_out, cells_synthetic))
+    cells = []
+    for cell in np.unique(cells_train):
+        t, u, s = (np.flatnonzero(cells == cell) for cells in (cells_train, cells_held_out, cells_synthetic))
+        if min(len(u), len(s)) >= MIN_IMAGES:
+            nearest = held_out[np.ix_(u, t)].min(axis=1), synthetic[np.ix_(s, t)].min(axis=1)
+            cells.append(Cell(u, s, *placements(*nearest)))
+    return cells
+
+
+def data_copying(cells: Sequence[Cell]) -> float | None:
+    """Return C_T: about 0 if synthetic images are as near to training images as new images are, below -3 for copies.
+
+    In each cell, the z-score of Mann and Whitney's U compares how far synthetic and held-out images are from the
+    nearest training image of the cell; negative where synthetic ones are nearer. C_T is the mean over the cells with at
+    least `MIN_IMAGES` synthetic images, weighted by their held-out images; here, a cell must also hold `MIN_IMAGES`
+    held-out images and a training image (`usable_cells`). None without such a cell. Far above 0 means the opposite of
+    copying: images unlike real ones. Ranks see a generator that is too near overall; a few copies among new images
+    hardly move them.
+    """
     if not cells:
         return None
-    scores = [c.scale * (_nearer(c)[0].mean() - 0.5) for c in cells]
-    return float(np.average(scores, weights=[len(c.held_out) for c in cells]))
+    scores = [cell.scale * (cell.of_held_out.mean() - 0.5) for cell in cells]
+    return float(np.average(scores, weights=[len(cell.held_out) for cell in cells]))
 
 
-def data_copying_interval(
-    held_out: np.ndarray,
-    synthetic: np.ndarray,
-    cells_train: np.ndarray,
-    cells_held_out: np.ndarray,
-    cells_synthetic: np.ndarray,
-    groups_held_out: np.ndarray,
-    groups_synthetic: np.ndarray,
-    level: float = 0.95,
-) -> tuple[float, float] | None:
-    """Return the interval of `data_copying` for given training images and cells; None without a value or few groups.
+def data_copying_interval(cells: Sequence[Cell], groups_held_out: np.ndarray, groups_synthetic: np.ndarray) -> Interval:
+    """Return the interval of `data_copying` for given training images and cells; None without cells or few groups.
 
     The variance of U as for the area under an ROC curve (see `membership_interval`), over groups, with what an image
     adds in its cell. If images of a group are alike, this is wider than the ±2 of the z-score itself.
     """
-    cells = list(_cells(held_out, synthetic, cells_train, cells_held_out, cells_synthetic))
     n_groups = min_group_count((groups_held_out, groups_synthetic))
     if not cells or n_groups < MIN_GROUPS:
         return None
-    influence = np.zeros(len(held_out)), np.zeros(len(synthetic))
-    weights = np.array([len(c.held_out) for c in cells])
+    of_held_out, of_synthetic = np.zeros(len(groups_held_out)), np.zeros(len(groups_synthetic))
+    weights = np.array([len(cell.held_out) for cell in cells])
     value = 0.0
     for cell, weight in zip(cells, (weights / weights.sum()).tolist(), strict=True):
-        of_held_out, of_synthetic = _nearer(cell)
-        probability = float(of_synthetic.mean())
+        probability = float(cell.of_synthetic.mean())
         value += weight * cell.scale * (probability - 0.5)
-        for part, index, shares in zip(
-            influence, (cell.held_out, cell.synthetic), (of_held_out, of_synthetic), strict=True
-        ):
-            part[index] = weight * cell.scale * (shares - probability) / len(index)
-    variance = sum(map(group_variance, influence, (groups_held_out, groups_synthetic)))
-    return t_interval(value, float(np.sqrt(variance)), n_groups, level)
+        of_held_out[cell.held_out] = weight * cell.scale * (cell.of_held_out - probability) / len(cell.held_out)
+        of_synthetic[cell.synthetic] = weight * cell.scale * (cell.of_synthetic - probability) / len(cell.synthetic)
+    variance = group_variance(of_held_out, groups_held_out) + group_variance(of_synthetic, groups_synthetic)
+    return t_interval(value, float(np.sqrt(variance)), n_groups)
 
 
-def usable_cells(cells_train: np.ndarray, cells_held_out: np.ndarray, cells_synthetic: np.ndarray) -> np.ndarray:
-    """Return the cells that hold `MIN_IMAGES` held-out and as many synthetic images, and a training image."""
-    others = (cells_held_out, cells_synthetic)
-    enough = [cell for cell in np.unique(cells_train) if min((c == cell).sum() for c in others) >= MIN_IMAGES]
-    return np.array(enough, dtype=np.int64)
-
-
-def _cells(
-    held_out: np.ndarray,
-    synthetic: np.ndarray,
-    cells_train: np.ndarray,
-    cells_held_out: np.ndarray,
-    cells_synthetic: np.ndarray,
-) -> Iterator[_Cell]:
-    for cell in usable_cells(cells_train, cells_held_out, cells_synthetic):
-        t, u, s = (np.flatnonzero(cells == cell) for cells in (cells_train, cells_held_out, cells_synthetic))
-        yield _Cell(u, s, held_out[np.ix_(u, t)].min(axis=1), synthetic[np.ix_(s, t)].min(axis=1))
-
-
-def _nearer(cell: _Cell) -> tuple[np.ndarray, np.ndarray]:
-    """Return shares of pairs in which the held-out image is nearer: for each held-out and each synthetic image."""
-    return placements(cell.held_out_distances, cell.synthetic_distances)
-
-
-def _arguments(c: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return distances of held-out and of synthetic images to training images, and the cells of all three."""
+def _cells(c: Comparison) -> list[Cell]:
     sets, n_cells = c.whole.shared(ThreeSets), cell_count(len(c.real), len(c.held_out), len(c.synthetic))
-    held_out, synthetic = (sets.between(images, c.real) for images in (c.held_out, c.synthetic))
-    cells_t, cells_u, cells_s = (sets.cells(images, n_cells) for images in (c.real, c.held_out, c.synthetic))
-    return held_out, synthetic, cells_t, cells_u, cells_s
+    cells = c.whole.shared(cells_of, n_cells)
+    distances = sets.between(c.held_out, c.real), sets.between(c.synthetic, c.real)
+    return usable_cells(*distances, cells[c.real], cells[c.held_out], cells[c.synthetic])
 
 
 def _value(c: Comparison) -> Value:
-    missing = without_held_out(c)
-    if missing:
+    if missing := without_held_out(c):
         return missing
-    arguments = _arguments(c)
-    value, cells = data_copying(*arguments), arguments[2:]
-    n_cells = counted(cell_count(*map(len, cells)), "cell")
-    if value is None:
+    cells = _cells(c)
+    n_cells = counted(cell_count(len(c.real), len(c.held_out), len(c.synthetic)), "cell")
+    if not cells:
         return Value(
             None,
             f"C_T needs {MIN_IMAGES} held-out and {MIN_IMAGES} synthetic images in one of {n_cells}; there are "
             f"{len(c.held_out)} and {len(c.synthetic)} in all",
         )
-    used = usable_cells(*cells)
-    held_out, synthetic = (int(np.isin(part, used).sum()) for part in cells[1:])
+    held_out, synthetic = sum(len(cell.held_out) for cell in cells), sum(len(cell.synthetic) for cell in cells)
     return Value(
-        value,
-        f"C_T over {len(used)} of {n_cells}, which hold {held_out} held-out and "
+        data_copying(cells),
+        f"C_T over {len(cells)} of {n_cells}, which hold {held_out} held-out and "
         f"{counted(synthetic, 'synthetic image')}",
     )
-
-
-def _interval(c: Comparison, _: float) -> Interval:
-    return data_copying_interval(*_arguments(c), c.space.groups[c.held_out], c.space.groups[c.synthetic])
 
 
 def _interpret(score: Score) -> Interpretation:
@@ -196,7 +167,7 @@ METRICS = (
         range=(None, None),
         compares="both",
         value=_value,
-        interval=_interval,
+        interval=lambda c, _: data_copying_interval(_cells(c), c.space.groups[c.held_out], c.groups[1]),
         interval_method="variance of Mann and Whitney's U, groups as units",
         prepare=ThreeSets.prepare,
         interpret=_interpret,

@@ -17,64 +17,52 @@ from sonosynth.metrics.scores import Score
 _NEGLIGIBLE = 1e-9  # probability
 
 
-def distance_ratio(
-    to_train: np.ndarray, to_held_out: np.ndarray, groups_train: np.ndarray, groups_held_out: np.ndarray
-) -> float:
+def distance_ratio(train: "NearestGroups", held_out: "NearestGroups") -> float:
     """Return the mean distance to the nearest training image over that to the nearest held-out image.
 
-    1: synthetic images are no nearer to training images than to held-out ones; 0: all are copies. Means, not the median
-    of ratios, so that few copies count: a share p of exact copies among otherwise new images gives about 1 - p.
+    1: synthetic images are no nearer to training images than to held-out ones; 0: all are copies; NaN: all are copies
+    of held-out images. Means, not the median of ratios, so that few copies count: a share p of exact copies among
+    otherwise new images gives about 1 - p.
 
     A larger set holds nearer neighbours by chance. So both means are for equally many real images: of the larger set,
     the distance to the nearest is the expectation over all ways to draw as many whole groups as hold on average the
-    number of images in the smaller set, which needs no random draws (`_Nearest`). A copy then counts only where the
-    image that it copies is among those drawn: with r times as many training as held-out images, about a share p / r of
-    the distance is missed. `near_copies` and C_T use all training images.
-
-    Args:
-        to_train: ``[S, T]``, distances of synthetic to training images.
-        to_held_out: ``[S, U]``, to held-out images.
-        groups_train: ``[T]``.
-        groups_held_out: ``[U]``.
-
-    Returns:
-        The ratio; NaN if every synthetic image is a copy of held-out images.
+    number of images in the smaller set, which needs no random draws (`NearestGroups.mean`). A copy then counts only
+    where the image that it copies is among those drawn: with r times as many training as held-out images, about a share
+    p / r of the distance is missed. `near_copies` and C_T use all training images.
     """
-    return _ratio(*_sides(to_train, to_held_out, groups_train, groups_held_out))
+    if min(train.n_groups, held_out.n_groups) == 0:
+        return float("nan")
+    size = min(train.n_groups * train.per_group, held_out.n_groups * held_out.per_group)
+    below = held_out.mean(size)
+    return train.mean(size) / below if below > 0 else float("nan")
 
 
 def distance_ratio_interval(
-    to_train: np.ndarray,
-    to_held_out: np.ndarray,
-    groups_train: np.ndarray,
-    groups_held_out: np.ndarray,
-    groups_synthetic: np.ndarray,
-    seed: int = 0,
-    level: float = 0.95,
+    train: "NearestGroups", held_out: "NearestGroups", groups_synthetic: np.ndarray, seed: int = 0
 ) -> Interval:
     """Return the interval of `distance_ratio`, never below zero; None below `MIN_GROUPS` groups in any of the sets.
 
     The variances that synthetic and real images bring add up. Each is from halves (`split_half_variance`), while the
     others stay whole: if all were halved together, half of the copies would lose the image that they copy.
     """
-    train, held_out = _sides(to_train, to_held_out, groups_train, groups_held_out)
     groups = (np.arange(train.n_groups), np.arange(held_out.n_groups), groups_synthetic)
-    everyone = np.arange(len(to_train))
+    everyone = np.arange(len(groups_synthetic))
 
     def ratio(t: np.ndarray, u: np.ndarray, s: np.ndarray) -> float:
-        return _ratio(train.part(s, t), held_out.part(s, u))
+        return distance_ratio(train.part(s, t), held_out.part(s, u))
 
     rng = numpy_generator(seed, "distance ratio interval")
     of_real = split_half_variance(of_each(lambda t, u: ratio(t, u, everyone)), groups[:2], rng)
     of_synthetic = split_half_variance(of_each(lambda s: ratio(*groups[:2], s)), groups[2:], rng)
     if of_real is None or of_synthetic is None:
         return None
-    low, high = t_interval(_ratio(train, held_out), (of_real + of_synthetic) ** 0.5, min_group_count(groups), level)
+    value, n_groups = distance_ratio(train, held_out), min_group_count(groups)
+    low, high = t_interval(value, (of_real + of_synthetic) ** 0.5, n_groups)
     return (max(low, 0.0), high) if np.isfinite((low, high)).all() else None
 
 
 @dataclass(frozen=True, eq=False)
-class _Nearest:
+class NearestGroups:
     """Distances of S images to the groups of a set, nearest first; groups that are too far to matter are not kept.
 
     Attributes:
@@ -89,16 +77,25 @@ class _Nearest:
     kept: np.ndarray
     per_group: float
 
+    @classmethod
+    def of(cls, distances: np.ndarray, groups: np.ndarray, smaller: int) -> "NearestGroups":
+        """Return those of `distances` ``[S, N]`` to images of `groups` ``[N]``; `smaller` of both sets has so many."""
+        order = np.argsort(groups, kind="stable")
+        starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order[0]] - 1))
+        nearest = np.minimum.reduceat(distances[:, order], starts, axis=1)
+        # Among half of the groups, one counts with this probability, times a half as one side may be the smaller.
+        rate = 0.5 * 0.5 * smaller / len(groups)
+        depth = min(len(starts), 1 + ceil(log(_NEGLIGIBLE) / log1p(-rate)))
+        ranked = np.argsort(nearest, axis=1, kind="stable")[:, :depth]
+        kept = np.ones(len(starts), dtype=bool)
+        return cls(np.take_along_axis(nearest, ranked, axis=1), ranked, kept, len(groups) / len(starts))
+
     @property
     def n_groups(self) -> int:
+        """Groups that count."""
         return int(self.kept.sum())
 
-    @property
-    def n_images(self) -> float:
-        """Images in the groups that count, on average."""
-        return self.n_groups * self.per_group
-
-    def part(self, rows: np.ndarray, groups: np.ndarray) -> "_Nearest":
+    def part(self, rows: np.ndarray, groups: np.ndarray) -> "NearestGroups":
         """Return the same of some of the images, to some of the groups."""
         kept = np.zeros_like(self.kept)
         kept[groups] = True
@@ -119,51 +116,27 @@ class _Nearest:
         return float((weights * self.distances).sum() / weights.sum())
 
 
-def _sides(
+def nearest_groups(
     to_train: np.ndarray, to_held_out: np.ndarray, groups_train: np.ndarray, groups_held_out: np.ndarray
-) -> tuple[_Nearest, _Nearest]:
-    size = min(to_train.shape[1], to_held_out.shape[1])
-    return _nearest(to_train, groups_train, size), _nearest(to_held_out, groups_held_out, size)
+) -> tuple[NearestGroups, NearestGroups]:
+    """Return what `distance_ratio` takes, from distances ``[S, T]`` to training and ``[S, U]`` to held-out images."""
+    smaller = min(len(groups_train), len(groups_held_out))
+    return NearestGroups.of(to_train, groups_train, smaller), NearestGroups.of(to_held_out, groups_held_out, smaller)
 
 
-def _nearest(distances: np.ndarray, groups: np.ndarray, size: int) -> _Nearest:
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order[0]] - 1))
-    nearest = np.minimum.reduceat(distances[:, order], starts, axis=1)
-    # Among half of the groups, one counts with this probability, times a half as one side may be the smaller.
-    rate = 0.5 * 0.5 * size / len(groups)
-    depth = min(len(starts), 1 + ceil(log(_NEGLIGIBLE) / log1p(-rate)))
-    ranked = np.argsort(nearest, axis=1, kind="stable")[:, :depth]
-    kept = np.ones(len(starts), dtype=bool)
-    return _Nearest(np.take_along_axis(nearest, ranked, axis=1), ranked, kept, len(groups) / len(starts))
-
-
-def _ratio(train: _Nearest, held_out: _Nearest) -> float:
-    if min(train.n_groups, held_out.n_groups) == 0:
-        return float("nan")
-    size = min(train.n_images, held_out.n_images)
-    below = held_out.mean(size)
-    return train.mean(size) / below if below > 0 else float("nan")
-
-
-def _arguments(c: Comparison) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _nearest_groups(c: Comparison) -> tuple[NearestGroups, NearestGroups]:
     sets, groups = c.whole.shared(ThreeSets), c.space.groups
-    to_train, to_held_out = (sets.between(c.synthetic, real) for real in (c.real, c.held_out))
-    return to_train, to_held_out, groups[c.real], groups[c.held_out]
+    distances = sets.between(c.synthetic, c.real), sets.between(c.synthetic, c.held_out)
+    return nearest_groups(*distances, groups[c.real], groups[c.held_out])
 
 
 def _value(c: Comparison) -> Value:
-    missing = without_held_out(c)
-    if missing:
+    if missing := without_held_out(c):
         return missing
-    value = distance_ratio(*_arguments(c))
+    value = distance_ratio(*_nearest_groups(c))
     if np.isnan(value):
         return Value(None, "every synthetic image is a copy of a held-out image")
     return Value(value, f"both means for as many real images as {min(len(c.real), len(c.held_out))}")
-
-
-def _interval(c: Comparison, _: float) -> Interval:
-    return distance_ratio_interval(*_arguments(c), c.space.groups[c.synthetic], c.seed)
 
 
 def _interpret(score: Score) -> Interpretation:
@@ -194,7 +167,7 @@ METRICS = (
         direction="target",
         compares="both",
         value=_value,
-        interval=_interval,
+        interval=lambda c, _: distance_ratio_interval(*_nearest_groups(c), c.groups[1], c.seed),
         interval_method="disjoint halves of the real and of the synthetic images, whole groups",
         prepare=ThreeSets.prepare,
         null_value=1.0,

@@ -1,5 +1,8 @@
 """Membership inference: can one tell from synthetic images which real images the generator was trained on?"""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 
 from sonosynth.metrics.comparison import Comparison
@@ -26,12 +29,8 @@ def membership_auc(members: np.ndarray, non_members: np.ndarray) -> float:
 
 
 def membership_interval(
-    members: np.ndarray,
-    non_members: np.ndarray,
-    groups_members: np.ndarray,
-    groups_non_members: np.ndarray,
-    level: float = 0.95,
-) -> tuple[float, float] | None:
+    members: np.ndarray, non_members: np.ndarray, groups_members: np.ndarray, groups_non_members: np.ndarray
+) -> Interval:
     """Return the interval of `membership_auc`, or None with fewer than `MIN_GROUPS` groups on either side.
 
     DeLong's variance (DeLong, DeLong, Clarke-Pearson, Biometrics 44:837, 1988) with whole groups as units (Obuchowski,
@@ -42,11 +41,9 @@ def membership_interval(
         return None
     of_members, of_non_members = placements(members, non_members)
     value = float(of_members.mean())
-    variance = sum(
-        group_variance((part - value) / len(part), groups)
-        for part, groups in ((of_members, groups_members), (of_non_members, groups_non_members))
-    )
-    low, high = t_interval(value, float(np.sqrt(variance)), n_groups, level)
+    variance = group_variance((of_members - value) / len(of_members), groups_members)
+    variance += group_variance((of_non_members - value) / len(of_non_members), groups_non_members)
+    low, high = t_interval(value, float(np.sqrt(variance)), n_groups)
     return max(low, 0.0), min(high, 1.0)
 
 
@@ -73,14 +70,6 @@ def _nearest_synthetic(c: Comparison) -> tuple[np.ndarray, np.ndarray]:
     return sets.between(c.synthetic, c.real).min(axis=0), sets.between(c.synthetic, c.held_out).min(axis=0)
 
 
-def _value(c: Comparison) -> float | Value:
-    return without_held_out(c) or membership_auc(*_nearest_synthetic(c))
-
-
-def _interval(c: Comparison, _: float) -> Interval:
-    return membership_interval(*_nearest_synthetic(c), c.space.groups[c.real], c.space.groups[c.held_out])
-
-
 def _dissimilarity(c: Comparison) -> tuple[np.ndarray, np.ndarray]:
     copies, n_train = c.space.shared(search), len(c.space.sets[TRAIN])
     assert copies.from_held_out is not None  # or there would be no value
@@ -97,8 +86,8 @@ def _pixel_value(c: Comparison) -> Value:
     return Value(membership_auc(*_dissimilarity(c)), "", n + m, n_synthetic)
 
 
-def _pixel_interval(c: Comparison, _: float) -> Interval:
-    return membership_interval(*_dissimilarity(c), c.space.groups[c.real], c.space.groups[c.held_out])
+def _interval_by(distances: Callable[[Comparison], tuple[np.ndarray, np.ndarray]]) -> Callable[..., Interval]:
+    return lambda c, _: membership_interval(*distances(c), c.space.groups[c.real], c.space.groups[c.held_out])
 
 
 def _interpret(score: Score) -> Interpretation:
@@ -128,8 +117,8 @@ _BY_FEATURES = Metric(
     direction="smaller",
     range=(0.0, 1.0),
     compares="both",
-    value=_value,
-    interval=_interval,
+    value=lambda c: without_held_out(c) or membership_auc(*_nearest_synthetic(c)),
+    interval=_interval_by(_nearest_synthetic),
     interval_method="DeLong's variance, groups as units",
     prepare=ThreeSets.prepare,
     null_value=0.5,
@@ -140,7 +129,12 @@ _BY_FEATURES = Metric(
 )
 METRICS = (
     _BY_FEATURES,
-    _BY_FEATURES.in_pixels(
-        value=_pixel_value, interval=_pixel_interval, baseline=False, prepare=lambda c: c.space.shared(search)
+    replace(
+        _BY_FEATURES,
+        space="pixels",
+        value=_pixel_value,
+        interval=_interval_by(_dissimilarity),
+        baseline=False,
+        prepare=lambda c: c.space.shared(search),
     ),
 )

@@ -11,7 +11,7 @@ from sonosynth.core.errors import ClassError
 from sonosynth.core.text import counted
 from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.interpretation import GAP, TOO_FEW, percent
-from sonosynth.metrics.metric import Interpretation, Interval, Metric, State, Value
+from sonosynth.metrics.metric import Interpretation, Metric, State, Value
 from sonosynth.metrics.scores import HELD_OUT, SYNTHETIC, TRAIN, Score
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ FALSE_POSITIVE_RATE = 1e-4
 MAX_THRESHOLD = 0.75
 """The threshold is never above: copies stay clear of it, even where the real images hold copies unknown to anyone."""
 _SIGNIFICANT = 0.025
-
-Calibration = Literal["held-out", "train"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +43,7 @@ class NearCopies:
     """
 
     threshold: float | None
-    calibrated_on: Calibration
+    calibrated_on: Literal["held-out", "train"]
     copied: np.ndarray
     training: "Matches"
     held_out: "Matches | None"
@@ -94,8 +92,7 @@ def near_copies(
     groups = np.arange(len(train)) if train_groups is None else train_groups
     unseen = None if held_out is None or len(held_out) == 0 else FineStructure(held_out)
     held_out_matches, from_held_out = (None, None) if unseen is None else most_similar(made, unseen, cache)
-    calibrated_on: Calibration = "train" if unseen is None or len(unseen) < MIN_REAL else "held-out"
-    if unseen is None or calibrated_on == "train":
+    if unseen is None or len(unseen) < MIN_REAL:
         between_real, _ = most_similar(real, real, cache, groups)
         enough = len(np.unique(groups)) >= MIN_REAL
     else:
@@ -104,7 +101,7 @@ def near_copies(
     limit = copy_threshold(between_real.similarity) if enough else None
     return NearCopies(
         threshold=limit,
-        calibrated_on=calibrated_on,
+        calibrated_on="train" if unseen is None or len(unseen) < MIN_REAL else "held-out",
         copied=training.similarity > (np.inf if limit is None else limit),
         training=training,
         held_out=held_out_matches,
@@ -121,9 +118,13 @@ def copy_threshold(similarity: np.ndarray) -> float:
     if that is more: largest similarities out of many follow a Gumbel distribution, whose two parameters are taken from
     the quartiles, which up to a quarter of unknown copies among the real images hardly move. At most `MAX_THRESHOLD`.
     """
+
+    def gumbel(quantile: float) -> float:
+        return -log(-log(quantile))
+
     lower, median, upper = np.quantile(similarity, [0.25, 0.5, 0.75])
-    scale = (upper - lower) / (_gumbel(0.75) - _gumbel(0.25))
-    tail = median + scale * (_gumbel(1 - FALSE_POSITIVE_RATE) - _gumbel(0.5))
+    scale = (upper - lower) / (gumbel(0.75) - gumbel(0.25))
+    tail = median + scale * (gumbel(1 - FALSE_POSITIVE_RATE) - gumbel(0.5))
     return float(min(max(tail, similarity.max()), MAX_THRESHOLD))
 
 
@@ -139,9 +140,7 @@ def false_positive_rate(n_real: int) -> float:
     return min(FALSE_POSITIVE_RATE * exp(20 / sqrt(n_real)), 1.0)
 
 
-def copy_share(
-    copied: np.ndarray, groups: np.ndarray | None = None, level: float = 0.95
-) -> tuple[float, tuple[float, float]]:
+def copy_share(copied: np.ndarray, groups: np.ndarray | None = None) -> tuple[float, tuple[float, float]]:
     """Return the share of true values in `copied` ``[N]`` and its interval.
 
     The interval is exact for independent images (Clopper and Pearson, Biometrika 26:404, 1934), as draws of a generator
@@ -156,15 +155,11 @@ def copy_share(
     if len(copied) == 0:
         raise ClassError("no images: the share of near-copies needs at least 1")
     n = len(copied) if groups is None else len(np.unique(groups))
-    value, tail = float(copied.mean()), (1 - level) / 2
+    value, tail = float(copied.mean()), (1 - 0.95) / 2
     k = value * n
     low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
     high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
     return value, (low, high)
-
-
-def _gumbel(quantile: float) -> float:
-    return -log(-log(quantile))
 
 
 def search(space: Space) -> NearCopies:
@@ -189,15 +184,6 @@ def _value(c: Comparison) -> Value:
     compared = "held-out with training images" if unseen else "training images with those of other groups"
     note = f"similarity above {copies.threshold:.2f}, set on {n} {compared}"
     return Value(copy_share(_copied(c))[0], note, n_real)
-
-
-def _interval(c: Comparison, _: float) -> Interval:
-    return copy_share(_copied(c), c.groups[1])[1]
-
-
-def _baseline(c: Comparison) -> tuple[float | None, int]:
-    copies = c.space.shared(search)
-    return copies.real_share, len(copies.real.similarity)
 
 
 def _interpret(score: Score) -> Interpretation:
@@ -245,9 +231,9 @@ METRICS = (
         space="pixels",
         compares="train",
         value=_value,
-        interval=_interval,
+        interval=lambda c, _: copy_share(_copied(c), c.groups[1])[1],
         interval_method="exact (Clopper and Pearson), groups as units",
-        baseline=_baseline,
+        baseline=lambda c: (c.space.shared(search).real_share, len(c.space.shared(search).real.similarity)),
         prepare=lambda c: c.space.shared(search),
         decimals=3,
         report_decimals=3,

@@ -48,13 +48,9 @@ class Matches:
     similarity: np.ndarray
     mirrored: np.ndarray
 
-    def columns(self) -> np.ndarray:
-        """Return all as float64 ``[N, 3]``."""
-        return np.column_stack([self.nearest, self.similarity, self.mirrored]).astype(np.float64)
-
     @classmethod
     def from_columns(cls, columns: np.ndarray) -> "Matches":
-        """Return what `columns` were made from."""
+        """Return what stands in float64 `columns` ``[N, 3]``."""
         nearest, similarity, mirrored = columns.T
         return cls(nearest.astype(np.int64), similarity, mirrored > 0)
 
@@ -78,16 +74,12 @@ class FineStructure:
     @cached_property
     def fine(self) -> tuple[Tensor, Tensor]:
         """Spectra of larger ones, complex64 ``[N, 72, 37]``, and their energies at each shift, ``[N, 17, 17]``."""
-        return self._spectra(mirrored=False)
+        return _spectra(self._detail)
 
     @cached_property
     def mirrored(self) -> tuple[Tensor, Tensor]:
         """The same of mirrored images."""
-        return self._spectra(mirrored=True)
-
-    def _spectra(self, mirrored: bool) -> tuple[Tensor, Tensor]:
-        fine = self._detail.flip(2) if mirrored else self._detail
-        return torch.fft.rfft2(fine, s=(_PADDED, _PADDED)), _energies(fine)
+        return _spectra(self._detail.flip(2))
 
     @cached_property
     def _detail(self) -> Tensor:
@@ -98,13 +90,13 @@ def _detail(images: np.ndarray, px: int, band: tuple[float, float, float]) -> Te
     """Return float32 ``[N, px, px]``: band-passed, and divided by the contrast around each pixel."""
     pixels = torch.from_numpy(images.copy()).float()[:, None]
     small = F.interpolate(pixels, size=(px, px), mode="bicubic", antialias=True)[:, 0].numpy()
+
+    def blurred(pictures: np.ndarray, sigma: float) -> np.ndarray:
+        return np.asarray(gaussian_filter(pictures, (0, sigma, sigma), mode="nearest"))
+
     smooth, mean, around = band
-    passed = _blurred(small, smooth) - _blurred(small, mean)
-    return torch.from_numpy(passed / np.sqrt(_blurred(passed**2, around) + _CONTRAST**2))
-
-
-def _blurred(pictures: np.ndarray, sigma: float) -> np.ndarray:
-    return np.asarray(gaussian_filter(pictures, (0, sigma, sigma), mode="nearest"))
+    passed = blurred(small, smooth) - blurred(small, mean)
+    return torch.from_numpy(passed / np.sqrt(blurred(passed**2, around) + _CONTRAST**2))
 
 
 def most_similar(
@@ -119,41 +111,36 @@ def most_similar(
         FeatureError: what is kept is damaged.
     """
 
-    def make() -> np.ndarray:
-        excluded = None if groups is None else torch.from_numpy(groups[:, None] == groups[None])
-        return np.concatenate([one.columns() for one in _matches(a, b, excluded)])
-
+    excluded = None if groups is None else groups[:, None] == groups[None]
     path = None
     if cache is not None:
         maker = (_VERSION, len(a), None if groups is None else groups.tolist())
         path = cache_file(cache, "near-copies", maker, np.concatenate([a.images, b.images]))
-    found = cached_array(path, (len(a) + len(b), 3), np.float64, make)
+    found = cached_array(path, (len(a) + len(b), 3), np.float64, lambda: _matches(a, b, excluded))
     return Matches.from_columns(found[: len(a)]), Matches.from_columns(found[len(a) :])
 
 
-def _matches(a: FineStructure, b: FineStructure, excluded: Tensor | None = None) -> tuple[Matches, Matches]:
-    """Return the nearest of `b` for each of `a`, and of `a` for each of `b`; bool `excluded` ``[len(a), len(b)]``."""
+def _matches(a: FineStructure, b: FineStructure, excluded: np.ndarray | None) -> np.ndarray:
+    """Return columns of `Matches` for each of `a`, then for each of `b`; bool `excluded` ``[len(a), len(b)]``."""
+    apart = torch.zeros(len(a), len(b), dtype=torch.bool) if excluded is None else torch.from_numpy(excluded)
     pairs = []
     for mirrored in (False, True):
         alike = _coarse_similarity(a.coarse, b.coarse.flip(2) if mirrored else b.coarse)
-        if excluded is not None:
-            alike[excluded] = -2.0
+        alike[apart] = -2.0
         columns = alike.topk(min(_CANDIDATES, len(b)), dim=1).indices
         rows = alike.T.topk(min(_CANDIDATES, len(a)), dim=1).indices
         i = torch.cat([torch.arange(len(a)).repeat_interleave(columns.shape[1]), rows.flatten()])
         j = torch.cat([columns.flatten(), torch.arange(len(b)).repeat_interleave(rows.shape[1])])
         similarity = _fine_similarity(a, b, i, j, mirrored)
-        if excluded is not None:
-            similarity[excluded[i, j]] = -1.0
+        similarity[apart[i, j]] = -1.0
         pairs.append((i.numpy(), j.numpy(), similarity.double().numpy(), np.full(len(i), mirrored)))
     of_a, of_b, values, flips = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    return _best(of_a, of_b, values, flips), _best(of_b, of_a, values, flips)
-
-
-def _best(i: np.ndarray, j: np.ndarray, similarity: np.ndarray, mirrored: np.ndarray) -> Matches:
-    order = np.lexsort((mirrored, -similarity, i))
-    first = order[np.unique(i[order], return_index=True)[1]]
-    return Matches(j[first], similarity[first], mirrored[first])
+    best = []
+    for of, nearest in ((of_a, of_b), (of_b, of_a)):
+        order = np.lexsort((flips, -values, of))
+        first = order[np.unique(of[order], return_index=True)[1]]
+        best.append(np.column_stack([nearest, values, flips])[first])
+    return np.concatenate(best).astype(np.float64)
 
 
 def _coarse_similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -186,8 +173,8 @@ def _fine_similarity(a: FineStructure, b: FineStructure, i: Tensor, j: Tensor, m
     return torch.cat(best)
 
 
-def _energies(pictures: Tensor) -> Tensor:
-    """Return the sums of squares over the part that overlaps at each shift, float32 ``[N, 17, 17]``.
+def _spectra(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the spectra, and the sums of squares over the part that overlaps at each shift, float32 ``[N, 17, 17]``.
 
     They count as no less than half of the whole, or a shift that leaves next to nothing would decide.
     """
@@ -196,4 +183,5 @@ def _energies(pictures: Tensor) -> Tensor:
     start, end = shift.clamp_min(0), _FINE + shift.clamp_max(0)
     rows = total[:, end] - total[:, start]
     parts = rows[:, :, end] - rows[:, :, start]
-    return torch.maximum(parts, total[:, -1:, -1:] / 2).float()
+    energies = torch.maximum(parts, total[:, -1:, -1:] / 2).float()
+    return torch.fft.rfft2(pictures, s=(_PADDED, _PADDED)), energies

@@ -1,7 +1,5 @@
 """Training, held-out and synthetic images by features: the distances and cells that metrics of memorisation share."""
 
-from threading import Lock
-
 import numpy as np
 
 from sonosynth.core.seeds import seed_of
@@ -14,18 +12,16 @@ NO_HELD_OUT = "needs held-out images: real ones that the generator did not see"
 
 
 class ThreeSets:
-    """The features of a comparison's training, held-out and synthetic images, and what comes of them.
+    """Distances of a comparison's held-out and synthetic images to its real images.
 
     Images go by their index in the space of the comparison, so that draws of it share the distances.
     """
 
     def __init__(self, whole: Comparison):
         self._order = np.concatenate([whole.real, whole.held_out, whole.synthetic])  # ascending
-        self._features, self._seed = whole.space.features[self._order], whole.seed
         self._n_train, n_real = len(whole.real), len(whole.real) + len(whole.held_out)
-        self._distances = euclidean_distances(self._features[self._n_train :], self._features[:n_real])
-        self._cells: dict[int, np.ndarray] = {}
-        self._lock = Lock()
+        features = whole.space.features[self._order]
+        self._distances = euclidean_distances(features[self._n_train :], features[:n_real])
 
     @staticmethod
     def prepare(c: Comparison) -> None:
@@ -38,13 +34,14 @@ class ThreeSets:
         rows, columns = (np.searchsorted(self._order, part) for part in (images, real))
         return np.asarray(self._distances[np.ix_(rows - self._n_train, columns)])
 
-    def cells(self, images: np.ndarray, n_cells: int) -> np.ndarray:
-        """Return the cell of each of `images`, of so many cells."""
-        with self._lock:
-            if n_cells not in self._cells:
-                train = self._features[: self._n_train]
-                self._cells[n_cells] = assign_cells(train, self._features, n_cells, self._seed)
-        return np.asarray(self._cells[n_cells][np.searchsorted(self._order, images)])
+
+def cells_of(whole: Comparison, n_cells: int) -> np.ndarray:
+    """Return the cell, of so many, of each image of the space that takes part in `whole`; -1 for others."""
+    order = np.concatenate([whole.real, whole.held_out, whole.synthetic])
+    features = whole.space.features[order]
+    found = np.full(len(whole.space.groups), -1)
+    found[order] = assign_cells(features[: len(whole.real)], features, n_cells, whole.seed)
+    return found
 
 
 def assign_cells(train: np.ndarray, features: np.ndarray, n_cells: int, seed: int = 0) -> np.ndarray:

@@ -2,31 +2,46 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparison import Comparison, Space
-from sonosynth.metrics.intervals.split_half import DRAWS, Proportion, split_half_intervals
+from sonosynth.metrics.intervals.split_half import Proportion, split_half_intervals
 from sonosynth.metrics.metric import Interval, Metric, Value
 from sonosynth.metrics.scores import TRAIN
 from sonosynth.metrics.ultrasound.measures import MIN_SIZE, UltrasoundMeasures, ultrasound_measures
 
 _MEASURES = {
-    "speckle_contrast_distance": "speckle_contrast",
-    "nakagami_distance": "nakagami_m",
-    "axial_width_distance": "axial_width",
-    "lateral_width_distance": "lateral_width",
-    "power_spectrum_distance": "power_spectrum",
-    "depth_profile_distance": "depth_profile",
+    "speckle_contrast_distance": ("speckle_contrast", "Speckle contrast", "speckle contrast", "grey levels", 2),
+    "nakagami_distance": ("nakagami_m", "Nakagami shape m", "the Nakagami shape", "", 3),
+    "axial_width_distance": ("axial_width", "Axial width", "the axial width of speckle", "pixels", 3),
+    "lateral_width_distance": ("lateral_width", "Lateral width", "the lateral width of speckle", "pixels", 3),
+    "power_spectrum_distance": ("power_spectrum", "Power spectrum", "the power spectrum", "dB", 2),
+    "depth_profile_distance": ("depth_profile", "Depth profile", "the depth profile", "grey levels", 2),
+}
+"""Distances by name: attribute of `UltrasoundMeasures`, title, subject, unit, and decimals in a report."""
+_ABOUT = {
+    "speckle_contrast_distance": "Standard deviation of grey levels in small windows, the median over an image.",
+    "nakagami_distance": "Shape of the distribution of the envelope in small windows, after undoing a logarithmic "
+    "compression of 60 dB.",
+    "axial_width_distance": "Full width at half maximum of the autocorrelation of speckle along the beam.",
+    "lateral_width_distance": "The same across the beam.",
+    "power_spectrum_distance": "Power of speckle in bands of spatial frequency, over that of white noise.",
+    "depth_profile_distance": "Mean grey level at 32 depths, less the mean over all depths.",
+}
+_REFERENCES = {
+    "nakagami_distance": "Shankar, IEEE TUFFC 2000",
+    "axial_width_distance": "Wagner et al., IEEE Trans. Sonics Ultrason. 1983",
+    "lateral_width_distance": "Wagner et al., IEEE Trans. Sonics Ultrason. 1983",
 }
 
 
 def realism_values(measures: UltrasoundMeasures) -> dict[str, np.ndarray]:
     """Return what each distance compares, by its name, ``[N, P]``: P is 1 for a number, more for a curve."""
-    return {name: getattr(measures, measure).reshape(len(measures.measured), -1) for name, measure in _MEASURES.items()}
+    n = len(measures.measured)
+    return {name: getattr(measures, measure).reshape(n, -1) for name, (measure, *_) in _MEASURES.items()}
 
 
 def wasserstein_distance(x: np.ndarray, y: np.ndarray) -> float:
@@ -54,46 +69,19 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def realism_intervals(
-    values: Mapping[str, np.ndarray],
-    i: np.ndarray,
-    j: np.ndarray,
-    groups_x: np.ndarray,
-    groups_y: np.ndarray,
-    level: float = 0.95,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]] | None:
-    """Return the interval of `wasserstein_distance` for each of `values`, or None with too few groups.
+    sets: Mapping[str, tuple[np.ndarray, np.ndarray]], groups: tuple[np.ndarray, np.ndarray], seed: int = 0
+) -> dict[str, Interval]:
+    """Return the interval of `wasserstein_distance` for each of `sets`, two samples by name; none with too few groups.
 
     Each is meant to hold the expected distance of two such sets of these sizes, small-sample bias included. See
-    `split_half_intervals`; none is below zero, and images without all measures are left out.
-
-    Args:
-        values: see `realism_values`.
-        i: indices of the images of one set.
-        j: indices of the images of the other.
-        groups_x: of the images `i`; images of one number count as one.
-        groups_y: of the images `j`.
-        level: of confidence.
-        draws: halvings.
-        seed: of these.
-
-    Raises:
-        ClassError: as `wasserstein_distance`.
+    `split_half_intervals`; none is below zero.
     """
-    complete = np.logical_and.reduce([_complete(of_images) for of_images in values.values()])
-    kept_x, kept_y = i[complete[i]], j[complete[j]]
-    return split_half_intervals(
-        lambda a, b: {
-            name: wasserstein_distance(of_images[kept_x[a]], of_images[kept_y[b]]) for name, of_images in values.items()
-        },
-        dict.fromkeys(values, Proportion(of_first=False, bounded=False)),
-        groups_x[complete[i]],
-        groups_y[complete[j]],
-        numpy_generator(seed, "realism interval"),
-        level,
-        draws,
-    )
+
+    def distances(i: np.ndarray, j: np.ndarray) -> dict[str, float]:
+        return {name: wasserstein_distance(x[i], y[j]) for name, (x, y) in sets.items()}
+
+    proportions = dict.fromkeys(sets, Proportion(of_first=False, bounded=False))
+    return split_half_intervals(distances, proportions, groups, numpy_generator(seed, "realism interval"))
 
 
 @lru_cache(maxsize=8)
@@ -137,13 +125,19 @@ def _values(c: Comparison) -> dict[str, Value]:
 def _intervals(c: Comparison, _: Mapping[str, float]) -> Mapping[str, Interval]:
     measures = c.space.shared(measures_of)
     assert measures is not None  # or there would be no values
-    return realism_intervals(realism_values(measures), c.real, c.synthetic, *c.groups, seed=c.seed) or {}
+    sets = {name: (v[c.real], v[c.synthetic]) for name, v in realism_values(measures).items()}
+    return realism_intervals(sets, c.groups, c.seed)
 
 
-def _metric(**words: Any) -> Metric:
-    return Metric(
+METRICS = tuple(
+    Metric(
+        name=name,
         part="realism",
+        title=title,
+        about=_ABOUT[name],
+        reference=_REFERENCES.get(name, ""),
         direction="smaller",
+        unit=unit,
         space="pixels",
         value=_values,
         interval=_intervals,
@@ -152,60 +146,8 @@ def _metric(**words: Any) -> Metric:
         usable=(_measured, "speckle that can be measured"),
         ratio=True,
         headline=True,
-        **words,
+        report_decimals=report_decimals,
+        subject=subject,
     )
-
-
-METRICS = (
-    _metric(
-        name="speckle_contrast_distance",
-        title="Speckle contrast",
-        subject="speckle contrast",
-        unit="grey levels",
-        about="Standard deviation of grey levels in small windows, the median over an image.",
-        report_decimals=2,
-    ),
-    _metric(
-        name="nakagami_distance",
-        title="Nakagami shape m",
-        subject="the Nakagami shape",
-        about="Shape of the distribution of the envelope in small windows, after undoing a logarithmic compression of "
-        "60 dB.",
-        reference="Shankar, IEEE TUFFC 2000",
-        report_decimals=3,
-    ),
-    _metric(
-        name="axial_width_distance",
-        title="Axial width",
-        subject="the axial width of speckle",
-        unit="pixels",
-        about="Full width at half maximum of the autocorrelation of speckle along the beam.",
-        reference="Wagner et al., IEEE Trans. Sonics Ultrason. 1983",
-        report_decimals=3,
-    ),
-    _metric(
-        name="lateral_width_distance",
-        title="Lateral width",
-        subject="the lateral width of speckle",
-        unit="pixels",
-        about="The same across the beam.",
-        reference="Wagner et al., IEEE Trans. Sonics Ultrason. 1983",
-        report_decimals=3,
-    ),
-    _metric(
-        name="power_spectrum_distance",
-        title="Power spectrum",
-        subject="the power spectrum",
-        unit="dB",
-        about="Power of speckle in bands of spatial frequency, over that of white noise.",
-        report_decimals=2,
-    ),
-    _metric(
-        name="depth_profile_distance",
-        title="Depth profile",
-        subject="the depth profile",
-        unit="grey levels",
-        about="Mean grey level at 32 depths, less the mean over all depths.",
-        report_decimals=2,
-    ),
+    for name, (_, title, subject, unit, report_decimals) in _MEASURES.items()
 )
