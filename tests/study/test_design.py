@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from sonosynth.classify.training import DEFAULT_TRAINING
-from sonosynth.cli.demo import demo_study
 from sonosynth.core.errors import StudyError
+from sonosynth.report.study.demo import demo_study
 from sonosynth.study.study_file import expand, load_design, parse_design
 
 ISSUE = """

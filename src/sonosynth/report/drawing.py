@@ -1,18 +1,16 @@
 """What the report's figures share: style, colours, marks, and how they are written."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from PIL import Image
 
 from sonosynth.core.files import atomic_file
 from sonosynth.report.render import data_uri, picture_uri
-from sonosynth.statistics import Interval
 from sonosynth.study.results import Generator
 
 # Okabe and Ito's palette for colour-blind readers without its yellow, which is too pale in print.
@@ -55,62 +53,19 @@ def marker_of(generator: Generator, order: Sequence[Generator]) -> str:
     return _MARKERS[order.index(generator) % len(_MARKERS)]
 
 
-def points(
-    panel: Any,
-    marks: Sequence[tuple[float, Interval]],
-    colour: str,
-    marker: str,
-    filled: bool,
-    label: str,
-    joined: bool,
-) -> None:
-    """Draw `marks`, as (x, interval), with their intervals as bars; with `joined` larger and with a line."""
-    for x, interval in marks:
-        if np.isfinite([interval.low, interval.high]).all():
-            panel.vlines(x, interval.low, interval.high, colors=colour, lw=1.4, alpha=1 if joined else 0.6)
-    xs = [x for x, _ in marks]
-    ys = [interval.value for _, interval in marks]
-    panel.plot(
-        xs,
-        ys,
-        marker=marker,
-        ms=6 if joined else 4.5,
-        mec=colour,
-        mfc=colour if filled else "white",
-        color=colour,
-        lw=1 if joined else 0,
-        ls="-" if filled else ":",
-        label=label,
-        zorder=3,
-    )
-
-
 def dodge(k: int, n: int) -> float:
     """Return by how much the k-th of n marks of one size is set aside."""
     return 0.0 if n == 1 else (k / (n - 1) - 0.5) * min(0.44, 0.07 * (n - 1))
 
 
-def size_axis(panel: Any, sizes: Sequence[int]) -> None:
-    """Make the x axis one of `sizes`, evenly spaced."""
-    panel.set_xticks(range(len(sizes)), [str(size) for size in sizes])
-    panel.set_xlim(-0.5, len(sizes) - 0.5)
-    for i in range(len(sizes)):
-        panel.axvspan(i - 0.38, i + 0.38, color="#f4f6f8", zorder=0, lw=0)
-
-
-def legend(figure: Any, panels: Iterable[Any]) -> None:
-    """Draw one legend for all `panels` below the figure."""
+def legend(figure: Any, columns: int) -> None:
+    """Draw one legend for all panels below the figure."""
     entries: dict[str, Any] = {}
-    for panel in panels:
+    for panel in figure.axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3)
-
-
-def named_sizes(sizes: Sequence[int]) -> str:
-    """Return `sizes` as a list in words."""
-    return ", ".join(str(size) for size in sizes)
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns)
 
 
 def finish(figure: Any, name: str, alt: str, out: Path, photographic: bool = False) -> Picture:
@@ -120,9 +75,10 @@ def finish(figure: Any, name: str, alt: str, out: Path, photographic: bool = Fal
         _lay_out(figure)
         png = io.BytesIO()
         figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
-        for ending, data in (("png", png.getvalue()), ("pdf", _saved(figure, "pdf", {"CreationDate": None}))):
-            with atomic_file(out / f"{name}.{ending}") as beside:
-                beside.write_bytes(data)
+        with atomic_file(out / f"{name}.png") as beside:
+            beside.write_bytes(png.getvalue())
+        with atomic_file(out / f"{name}.pdf") as beside:
+            figure.savefig(beside, format="pdf", metadata={"CreationDate": None})
         if photographic:
             return Picture(name, alt, picture_uri(Image.open(png).convert("L"), "png", optimize=True))
     return Picture(name, alt, vector(figure))
@@ -132,7 +88,9 @@ def vector(figure: Any) -> str:
     """Return a figure drawn in `STYLE` as a data URI: SVG, no date inside."""
     with matplotlib.rc_context(STYLE):
         _lay_out(figure)
-        return data_uri("svg+xml", _saved(figure, "svg", {"Date": None}))
+        svg = io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        return data_uri("svg+xml", svg.getvalue())
 
 
 def _lay_out(figure: Any) -> None:
@@ -143,9 +101,3 @@ def _lay_out(figure: Any) -> None:
     figure.set_layout_engine("none")
     for axes in figure.axes:
         axes.set_position([round(float(side), 6) for side in axes.get_position().bounds])
-
-
-def _saved(figure: Any, form: str, metadata: dict[str, None]) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, metadata=metadata)
-    return buffer.getvalue()

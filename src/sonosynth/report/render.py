@@ -10,7 +10,7 @@ from PIL import Image
 from sonosynth.core.text import agreeing, counted, joined, span
 from sonosynth.report import wording
 
-FILTERS = {
+_FILTERS = {  # how templates write numbers and lists; see the functions
     "dash": wording.or_dash,
     "decimals": wording.decimals_for,
     "interval": wording.interval_text,
@@ -21,13 +21,12 @@ FILTERS = {
     "percent": wording.percent,
     "span": span,
 }
-"""How templates write numbers and lists; see the functions."""
 
 
 def render(template: str, context: dict[str, Any]) -> str:
     """Return the page that `template`, a file under ``templates/``, makes of `context`; a missing value is an error.
 
-    Templates may use `FILTERS`, and call `counted` and `agreeing` of `core.text`.
+    Templates may use `_FILTERS`, and call `counted` and `agreeing` of `core.text`.
     """
     environment = Environment(
         loader=PackageLoader("sonosynth.report", "templates"),
@@ -36,7 +35,7 @@ def render(template: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= FILTERS
+    environment.filters |= _FILTERS
     environment.globals |= {"counted": counted, "agreeing": agreeing}
     return environment.get_template(template).render(context)
 

@@ -51,6 +51,12 @@ def decimals_for(values: Sequence[float]) -> int:
     return 1 if largest >= 10 else 3 if largest >= 1 else 4
 
 
+def in_a_sentence(title: str) -> str:
+    """Return the title of a metric as it stands within a sentence: names and abbreviations keep their capital."""
+    keeps = title.startswith(("Fréchet", "Nakagami")) or title[1:2].isupper()
+    return title if keeps else title[:1].lower() + title[1:]
+
+
 def spent(noun: str, seconds: Sequence[float]) -> str:
     """Return how long runs took together and each, and how many per hour that is, one after another."""
     each = float(np.median(seconds)) if seconds else 0.0

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sonosynth.metrics.interpretation import at_baseline_size
 from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.ultrasound.measures import FREQUENCIES
-from sonosynth.report.drawing import STYLE, WIDTH, Picture, vector
+from sonosynth.report.drawing import STYLE, WIDTH, Picture, legend, vector
 from sonosynth.report.scorecard.verdicts import Row
 
 if TYPE_CHECKING:
@@ -54,14 +54,12 @@ def overview(rows: Sequence[Row], features: str) -> Picture | None:
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x"}):
         figure = Figure(figsize=(WIDTH, tallest + 0.4), layout="constrained")
         grid = figure.add_gridspec(1, len(columns))
-        panels = []
         for i, (column, parts) in enumerate(zip(columns, heights, strict=True)):
             ratios = [*parts, max(tallest - sum(parts), 1e-3)]  # what is left over stays empty
             inner = grid[0, i].subgridspec(len(ratios), 1, height_ratios=ratios)
             for j, part in enumerate(column):
-                panels.append(figure.add_subplot(inner[j, 0]))
-                _forest(panels[-1], part)
-        _below(figure, panels)
+                _forest(figure.add_subplot(inner[j, 0]), part)
+        legend(figure, columns=4)
     names = ", ".join(title for column in columns for part in column for title in _titles(part))
     return Picture(f"overview-{features}", f"Values with intervals and real baselines: {names}.", vector(figure))
 
@@ -126,7 +124,7 @@ def curves(card: "Scorecard") -> Picture | None:
         right.set(xlabel="spatial frequency, cycles per pixel", ylabel="power over white noise, dB")
         left.set_title("Depth profile", loc="left", fontweight="bold")
         right.set_title("Power spectrum of speckle", loc="left", fontweight="bold")
-        _below(figure, [left, right])
+        legend(figure, columns=4)
     return Picture("curves", "Depth profile and power spectrum of each set, mean and 5 to 95 %.", vector(figure))
 
 
@@ -135,11 +133,8 @@ def _band(panel: Any, at: np.ndarray, values: np.ndarray, role: str, upright: bo
     label, colour, dash = _ROLES[role]
     low, high = np.quantile(values, [0.05, 0.95], axis=0)
     (panel.fill_betweenx if upright else panel.fill_between)(at, low, high, color=colour, alpha=0.13, lw=0)
-    for curve, width, text in (
-        (low, 0.7, None),
-        (high, 0.7, None),
-        (values.mean(axis=0), 2, f"{label} (n = {len(values)})"),
-    ):
+    mean = values.mean(axis=0)
+    for curve, width, text in ((low, 0.7, None), (high, 0.7, None), (mean, 2, f"{label} (n = {len(values)})")):
         panel.plot(*((curve, at) if upright else (at, curve)), color=colour, ls=dash, lw=width, label=text)
 
 
@@ -160,11 +155,11 @@ def distributions(card: "Scorecard") -> Picture | None:
                     panel.plot(x, share, color=colour, ls=dash, lw=1.6, label=f"{label} (n = {len(values)})")
             panel.set_title(title, loc="left", fontweight="bold")
             panel.set_xlabel(unit)
-            everything = getattr(card.ultrasound, name)[card.ultrasound.measured]
-            if len(everything):
-                panel.set_xlim(_middle(everything))
+            low, high = np.quantile(getattr(card.ultrasound, name)[card.ultrasound.measured], [0.005, 0.995])
+            room = 0.05 * (high - low) or 0.5
+            panel.set_xlim(low - room, high + room)  # without the outermost 1 % of all images
         panels[0].set_ylabel("share of images up to it")
-        _below(figure, panels)
+        legend(figure, columns=4)
     return Picture("distributions", "Cumulative distributions of speckle measures in each set.", vector(figure))
 
 
@@ -174,12 +169,13 @@ def similarity(card: "Scorecard") -> Picture | None:
     if copies is None:
         return None
     real = "held-out images" if copies.calibrated_on == "held-out" else "training images, to other groups"
-    drawn = [(real, TRAIN if copies.calibrated_on == "train" else HELD_OUT, copies.real.similarity)]
-    drawn.append(("synthetic images", SYNTHETIC, copies.training.similarity))
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
         figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
         panel = figure.subplots()
-        for text, role, values in drawn:
+        for text, role, values in (
+            (real, TRAIN if copies.calibrated_on == "train" else HELD_OUT, copies.real.similarity),
+            ("synthetic images", SYNTHETIC, copies.training.similarity),
+        ):
             _, colour, dash = _ROLES[role]
             x, share = _cumulative(values)
             panel.plot(x, 1 - share, color=colour, ls=dash, lw=1.8, label=f"{text} (n = {len(values)})")
@@ -189,7 +185,7 @@ def similarity(card: "Scorecard") -> Picture | None:
             label = f"threshold of a near-copy, {copies.threshold:.2f}"
             panel.axvline(copies.threshold, color="#111111", lw=1.3, ls=":", label=label)
         panel.set(xlabel="similarity to the most similar training image", ylabel="share of images above it")
-        _below(figure, [panel])
+        legend(figure, columns=4)
     return Picture("similarity", "Similarity of synthetic and of real images to training images.", vector(figure))
 
 
@@ -201,18 +197,3 @@ def _cumulative(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x = np.repeat(ordered[kept], 2)
     share = np.stack([kept, kept + 1], axis=1).ravel() / n
     return x, share
-
-
-def _middle(values: np.ndarray) -> tuple[float, float]:
-    """Return limits that leave out the outermost 1 % of `values`, with some room."""
-    low, high = np.quantile(values, [0.005, 0.995])
-    room = 0.05 * (high - low) or 0.5
-    return float(low - room), float(high + room)
-
-
-def _below(figure: Any, panels: Sequence[Any]) -> None:
-    entries: dict[str, Any] = {}
-    for panel in panels:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=4)

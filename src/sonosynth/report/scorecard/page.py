@@ -39,45 +39,56 @@ def write_score_page(
         command: that made the page; empty if there was none.
         provenance: machine and versions, as `core.device.provenance` returns them.
     """
-    write_text(path, render("score.html", _context(card, command, provenance or {})))
-    return path
-
-
-def _context(card: "Scorecard", command: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
     rows = interpreted_rows(card.scores)
     spaces = list(dict.fromkeys(row.score.features for row in rows))
-    shown = gallery(card, card.seed)
     overviews = [(name, score_figures.overview(rows, name)) for name in spaces]
-    versions = provenance.get("versions") or {}
-    return {
+    train, shown, copies, provenance = card.sets[TRAIN], gallery(card), card.near_copies, provenance or {}
+    blank, real_copies = [], 0
+    if card.ultrasound is not None:
+        missing = ~card.ultrasound.measured
+        counts = [(_ROLES[role], int(missing[place].sum())) for role, place in card.slices.items()]
+        blank = [(role, count) for role, count in counts if count]
+    if copies is not None and copies.threshold is not None and copies.calibrated_on == "held-out":
+        real_copies = int((copies.real.similarity > copies.threshold).sum())
+    context = {
         "title": card.sources.get(SYNTHETIC) or "synthetic images",
-        "sets": [_set(card, role, card.sources.get(role, "")) for role in card.sets],
-        "px": card.sets[TRAIN].size,
-        "classes": card.sets[TRAIN].classes if card.sets[TRAIN].classes != (ALL,) else (),
+        "sets": [
+            {
+                "role": _ROLES[role],
+                "source": card.sources.get(role, ""),
+                "n": len(part),
+                "groups": len(np.unique(part.groups)),
+                "counts": list(part.class_counts.items()) if part.classes != (ALL,) else [],
+            }
+            for role, part in card.sets.items()
+        ],
+        "px": train.size,
         "networks": list(card.features),
         "seed": card.seed,
         "phantoms": joined([f"the {_ROLES[r]}" for r, part in card.sets.items() if part.simulated]),
-        "real_copies": _real_copies(card),
+        "real_copies": real_copies,
         "has_held_out": HELD_OUT in card.sets,
         "notes": card.notes,
         "verdicts": verdicts(card, rows),
         "gallery": shown,
         "shows_real": shown is not None
         and any(not part.simulated for role, part in card.sets.items() if role != SYNTHETIC),
-        "copies": card.near_copies,
+        "copies": copies,
         "most_copies": COPIES,
         "overviews": [(name, picture) for name, picture in overviews if picture],
         "curves": score_figures.curves(card),
         "distributions": score_figures.distributions(card),
         "similarity": score_figures.similarity(card),
-        "blank": _blank(card),
+        "blank": blank,
         "tables": [(name, _table(rows, name)) for name in dict.fromkeys(row.score.class_ for row in rows)],
         "n_with_interval": sum(row.score.low is not None for row in rows),
         "methods": _methods(rows),
         "command": command,
         "machine": [(key, value) for key, value in sorted(provenance.items()) if key != "versions"],
-        "versions": sorted(versions.items()),
+        "versions": sorted((provenance.get("versions") or {}).items()),
     }
+    write_text(path, render("score.html", context))
+    return path
 
 
 def _methods(rows: Sequence[Row]) -> list[tuple[str, list[tuple[str, Any]]]]:
@@ -90,58 +101,26 @@ def _methods(rows: Sequence[Row]) -> list[tuple[str, list[tuple[str, Any]]]]:
     return [(PARTS[part], found) for part, found in of_part.items() if found]
 
 
-def _real_copies(card: "Scorecard") -> int:
-    """Return how many held-out images are near-copies of training images, if that is known."""
-    copies = card.near_copies
-    if copies is None or copies.threshold is None or copies.calibrated_on != "held-out":
-        return 0
-    return int((copies.real.similarity > copies.threshold).sum())
-
-
-def _set(card: "Scorecard", role: str, source: str) -> dict[str, Any]:
-    part = card.sets[role]
-    counts = part.class_counts if part.classes != (ALL,) else {}
-    return {
-        "role": _ROLES[role],
-        "source": source,
-        "n": len(part),
-        "groups": len(np.unique(part.groups)),
-        "counts": list(counts.items()),
-    }
-
-
-def _blank(card: "Scorecard") -> list[tuple[str, int]]:
-    """Return by role how many images have no speckle that could be measured."""
-    if card.ultrasound is None:
-        return []
-    missing = ~card.ultrasound.measured
-    counts = [(_ROLES[role], int(missing[place].sum())) for role, place in card.slices.items()]
-    return [(role, count) for role, count in counts if count]
-
-
 def _table(rows: Sequence[Row], class_: str) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return headings, each with its rows, of one class."""
-    of_class = [row for row in rows if row.score.class_ == class_]
     groups: dict[str, list[dict[str, Any]]] = {}
     for part, heading in PARTS.items():
-        for row in of_class:
-            if row.metric.part == part:
-                space = PIXELS if row.score.features == PIXELS else f"{row.score.features} features"
-                groups.setdefault(f"{heading}, {space}", []).append(_cells(row))
+        for row in rows:
+            score, metric, found = row.score, row.metric, row.interpretation
+            if score.class_ != class_ or metric.part != part:
+                continue
+            space = PIXELS if score.features == PIXELS else f"{score.features} features"
+            cells = {
+                "metric": f"{row.title} ({metric.unit})" if metric.unit else row.title,
+                "reference": "both" if metric.compares == "both" else _ROLES[score.reference],
+                "value": value_text(row) if score.value is not None else "–",
+                "at_m": at_baseline_text(row),
+                "real_baseline": baseline_text(row),
+                "m": "–" if score.real_baseline_n is None else score.real_baseline_n,
+                "n": f"{score.n_real} / {score.n_synthetic}",
+                "state": found.state,
+                "interpretation": found.text,
+                "note": "" if score.value is None and score.note == found.text else score.note,
+            }
+            groups.setdefault(f"{heading}, {space}", []).append(cells)
     return list(groups.items())
-
-
-def _cells(row: Row) -> dict[str, Any]:
-    score, metric, found = row.score, row.metric, row.interpretation
-    return {
-        "metric": f"{row.title} ({metric.unit})" if metric.unit else row.title,
-        "reference": "both" if metric.compares == "both" else _ROLES[score.reference],
-        "value": value_text(row) if score.value is not None else "–",
-        "at_m": at_baseline_text(row),
-        "real_baseline": baseline_text(row),
-        "m": "–" if score.real_baseline_n is None else score.real_baseline_n,
-        "n": f"{score.n_real} / {score.n_synthetic}",
-        "state": found.state,
-        "interpretation": found.text,
-        "note": "" if score.value is None and score.note == found.text else score.note,
-    }

@@ -9,41 +9,21 @@ from sonosynth.core.text import counted, joined
 from sonosynth.metrics.interpretation import interpret, with_baseline_rows
 from sonosynth.metrics.metric import Interpretation, Metric, Part, State, get_metric
 from sonosynth.metrics.scores import ALL, HELD_OUT, PIXELS, TRAIN, Score
-from sonosynth.report.wording import MINUS, number
+from sonosynth.report.wording import MINUS, in_a_sentence, number
 
 if TYPE_CHECKING:
     from sonosynth.metrics.scorecard import Scorecard
 
 _WORST_FIRST: tuple[State, ...] = ("worse", "better", "unclear", "similar", "none")
-_HEADLINES: Mapping[Part, Mapping[State, str]] = {
-    "distances": {
-        "worse": "Farther than real images",
-        "better": "Closer than real images",
-        "unclear": "Too few images to say",
-        "similar": "No difference found",
-        "none": "Not known",
-    },
-    "diversity": {
-        "worse": "Less diverse than real images",
-        "better": "Above real images",
-        "unclear": "Too few images to say",
-        "similar": "No loss of diversity found",
-        "none": "Not known",
-    },
-    "memorisation": {
-        "worse": "Signs of memorisation",
-        "better": "No sign of it",
-        "unclear": "Not settled",
-        "similar": "No sign of it",
-        "none": "Not known",
-    },
-    "realism": {
-        "worse": "Above the real baseline",
-        "similar": "At the real baseline",
-        "better": "Below the real baseline",
-        "unclear": "Too few images to say",
-        "none": "No real baseline",
-    },
+_TOO_FEW = "Too few images to say"
+_HEADLINES: Mapping[str, Mapping[State, str]] = {
+    part: dict(zip(_WORST_FIRST, (*texts, "No real baseline" if part == "realism" else "Not known"), strict=True))
+    for part, *texts in (
+        ("distances", "Farther than real images", "Closer than real images", _TOO_FEW, "No difference found"),
+        ("diversity", "Less diverse than real images", "Above real images", _TOO_FEW, "No loss of diversity found"),
+        ("memorisation", "Signs of memorisation", "No sign of it", "Not settled", "No sign of it"),
+        ("realism", "Above the real baseline", "Below the real baseline", _TOO_FEW, "At the real baseline"),
+    )
 }
 
 
@@ -127,15 +107,11 @@ def _sentence(row: Row) -> Sentence:
     numbers = f"{name}: {value_text(row)}"
     if score.real_baseline is not None and row.metric.null_value is None:
         m = f"at\N{NO-BREAK SPACE}m\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{score.real_baseline_n}"
-        if row.at_baseline is None or _full(score):
+        if row.at_baseline is None or score.n_real == score.n_synthetic == score.real_baseline_n:
             numbers += f"; real baseline {baseline_text(row)} {m}"
         else:
             numbers += f"; {m}: {at_baseline_text(row)}, real baseline {baseline_text(row)}"
     return Sentence(row.interpretation.text, numbers)
-
-
-def _full(score: Score) -> bool:
-    return score.n_real == score.n_synthetic == score.real_baseline_n
 
 
 def _realism(rows: Sequence[Row], real: str) -> Verdict | None:
@@ -144,11 +120,11 @@ def _realism(rows: Sequence[Row], real: str) -> Verdict | None:
     state, sentences = _worst(rows), []
     valued = [row for row in rows if row.score.value is not None]
     for one in _WORST_FIRST:
-        names = [_in_a_sentence(row) for row in valued if row.interpretation.state == one]
+        names = [_measure(row) for row in valued if row.interpretation.state == one]
         if names:
             sentences.append(Sentence(f"{_HEADLINES['realism'][one]}: {joined(names)}"))
     for text in dict.fromkeys(row.interpretation.text for row in rows if row.score.value is None):
-        names = [_in_a_sentence(row) for row in rows if row.interpretation.text == text]
+        names = [_measure(row) for row in rows if row.interpretation.text == text]
         sentences.append(Sentence(text, joined(names)))
     sentences += [Sentence(note) for note in dict.fromkeys(row.score.note for row in valued) if note]
     worse = sum(row.interpretation.state == "worse" for row in rows)
@@ -157,18 +133,13 @@ def _realism(rows: Sequence[Row], real: str) -> Verdict | None:
     return Verdict(f"Like {real} as ultrasound?", state, headline if valued else "Not known", tuple(sentences))
 
 
-def _in_a_sentence(row: Row) -> str:
+def _measure(row: Row) -> str:
     """Return the name of a measure of realism, and how many times the real baseline it is where that is above it."""
-    name = row.title
-    name = name if name.startswith("Nakagami") else name[:1].lower() + name[1:]
-    if (
-        row.interpretation.state != "worse"
-        or row.at_baseline is None
-        or row.at_baseline.value is None
-        or not row.score.real_baseline
-    ):
+    name = in_a_sentence(row.title)
+    there = row.at_baseline.value if row.at_baseline and row.interpretation.state == "worse" else None
+    if there is None or not row.score.real_baseline:
         return name
-    times = row.at_baseline.value / row.score.real_baseline
+    times = there / row.score.real_baseline
     return f"{name} ({times:.{0 if times >= 10 else 1}f} times)"
 
 

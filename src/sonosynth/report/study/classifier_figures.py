@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from sonosynth.analysis.equivalent_real_images import Curve
 from sonosynth.analysis.tables import F1Row, Series
-from sonosynth.report.drawing import STYLE, WIDTH, Picture, colour_of, finish, named_sizes
+from sonosynth.report.drawing import STYLE, WIDTH, Picture, colour_of, finish
 from sonosynth.study.results import Generator
 
 _ARMS = {  # marker, line
@@ -38,14 +38,11 @@ def learning_figures(
     pictures = []
     for ratio, factors in settings or [(None, ())]:
         like = Series(network, "", None, ratio, factors)
+        wanted = (ratio, factors)
         chosen = [
             c
             for c in mine
-            if (
-                like.contains(c.series)
-                if c.series.generator is None
-                else (c.series.ratio, c.series.factors) == (ratio, factors)
-            )
+            if ((c.series.ratio, c.series.factors) == wanted if c.series.generator else like.contains(c.series))
         ]
         words = ", ".join([*([f"{ratio:g} : 1"] if ratio is not None else []), *([like.levels] if factors else [])])
         name = f"learning-{network}" + (f"-{words.replace(' : 1', '').replace(' ', '_')}" if len(settings) > 1 else "")
@@ -79,10 +76,13 @@ def _learning_figure(
                 panel.set_ylabel("macro F1 on the test set")
         arms = list(dict.fromkeys(c.series.arm for c in curves))
         synthetic = {c.series.arm for c in curves if c.series.generator}
-        figure.legend(
-            handles=[_key(arm, arm in synthetic) for arm in arms], loc="outside lower center", ncols=min(4, len(arms))
-        )
-    shown = named_sizes([int(size) for size in sizes])
+        keys, grey = [], "#444444"
+        for arm in arms:
+            marker, line = _ARMS.get(arm, _UNKNOWN_ARM)
+            face = grey if arm in synthetic else "white"
+            keys.append(Line2D([], [], c=grey, marker=marker, mec=grey, mfc=face, ms=5, ls=line, lw=1.3, label=arm))
+        figure.legend(handles=keys, loc="outside lower center", ncols=min(4, len(arms)))
+    shown = ", ".join(str(int(size)) for size in sizes)
     alt = f"Macro F1 of {network} against training size {shown}, with bands, for the arms {', '.join(arms)}."
     return finish(figure, name, alt, out)
 
@@ -108,7 +108,8 @@ def _panels(curves: Sequence[Curve], order: Sequence[Generator]) -> list[list[tu
 def _learning_panel(panel: Any, curves: Sequence[Curve], sizes: Sequence[float], order: Sequence[Generator]) -> None:
     for k, c in enumerate(curves):
         marker, line = _ARMS.get(c.series.arm, _UNKNOWN_ARM)
-        colour = _colour(c.series, order)
+        plain = c.series.arm in ("real", "real+classical")
+        colour = colour_of(c.series.generator, order) if c.series.generator or plain else _GREY
         xs = [size * 1.04 ** (k - (len(curves) - 1) / 2) if len(sizes) == 1 else size for size in c.curve.sizes]
         lows, highs = [p.low for p in c.curve.points], [p.high for p in c.curve.points]
         if len(xs) > 1:
@@ -124,24 +125,9 @@ def _learning_panel(panel: Any, curves: Sequence[Curve], sizes: Sequence[float],
     panel.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
 
 
-def _colour(series: Series, order: Sequence[Generator]) -> str:
-    plain = series.arm in ("real", "real+classical")
-    return colour_of(series.generator, order) if series.generator or plain else _GREY
-
-
-def _key(arm: str, synthetic: bool) -> Line2D:
-    marker, line = _ARMS.get(arm, _UNKNOWN_ARM)
-    face = "#444444" if synthetic else "white"
-    return Line2D([], [], color="#444444", marker=marker, mec="#444444", mfc=face, ms=5, ls=line, lw=1.3, label=arm)
-
-
-def confusion_figure(
-    rows: Sequence[F1Row], network: str, size: int, classes: Sequence[str], order: Sequence[Generator], out: Path
-) -> Picture | None:
-    """Draw the mean confusion matrix of every series at one size, shaded by share of the true class."""
-    rows = [row for row in rows if row.series.network == network and row.size == size]
-    if not rows:
-        return None
+def confusion_figure(rows: Sequence[F1Row], classes: Sequence[str], order: Sequence[Generator], out: Path) -> Picture:
+    """Draw the mean confusion matrices of `rows`, of one network and size, shaded by share of the true class."""
+    network, size = rows[0].series.network, rows[0].size
     columns = min(4, max(len(rows), 3))
     lines = -(-len(rows) // columns)
     several = len({row.series.ratio for row in rows if row.series.ratio is not None}) > 1

@@ -1,6 +1,6 @@
 """What the report shows of classifiers: figures and scores of each network, scores on synthetic images, filters."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,6 @@ from sonosynth.report.study import classifier_figures
 from sonosynth.study.results import ClassifyResult, FilterResult, Generator
 
 
-def networks(rows: Iterable[F1Row]) -> list[str]:
-    """Return the classifier networks that have scores."""
-    return list(dict.fromkeys(row.series.network for row in rows))
-
-
 def network_part(
     record: StudyRecord,
     network: str,
@@ -30,18 +25,17 @@ def network_part(
 ) -> dict[str, Any]:
     """Return what the page shows of one network; writes its figures to `out`."""
     mine = [row for row in rows if row.series.network == network]
+    at_size = {size: [row for row in mine if row.size == size] for size in sorted({row.size for row in mine})}
     classes = record.data.classes
-    sizes = sorted({row.size for row in mine})
-    confusions = [
-        (size, classifier_figures.confusion_figure(rows, network, size, classes, order, out)) for size in sizes
-    ]
     left_out = sorted({size for c in curves if c.series.network == network for size in c.left_out})
     return {
         "name": network,
         "figures": classifier_figures.learning_figures(curves, network, order, out),
         "curves_without": ", ".join(map(str, left_out)),
-        "sizes": [(size, real_n(record, size), [row for row in mine if row.size == size]) for size in sizes],
-        "confusions": [(size, real_n(record, size), picture) for size, picture in confusions if picture is not None],
+        "sizes": [(size, real_n(record, size), found) for size, found in at_size.items()],
+        "confusions": [
+            (size, classifier_figures.confusion_figure(found, classes, order, out)) for size, found in at_size.items()
+        ],
         "left_out": sum(row.left_out for row in mine),
     }
 

@@ -13,7 +13,7 @@ from sonosynth.report.study.scorecard_tables import known
 from sonosynth.report.wording import decimals_for, number, or_dash
 from sonosynth.study.results import Generator, NoteRow, ScoreRow
 
-_REFERENCES = {tables.HELD_OUT: "held-out images", tables.TRAIN: "training subset"}
+_REFERENCES = {tables.HELD_OUT: (0, "held-out images"), tables.TRAIN: (1, "training subset")}  # place, in words
 _METRICS = (FRECHET, FRECHET + AT_BASELINE, KERNEL, KERNEL + AT_BASELINE)
 
 
@@ -31,33 +31,24 @@ def distance_part(
 
 
 def _distance_rows(record: StudyRecord, features: str, class_: str, order: Sequence[Generator]) -> list[dict[str, Any]]:
-    """Return one row a run and reference, with every distance, its real baseline and its numbers of images."""
-    chosen = [s for s in record.scores if (s.features, s.class_) == (features, class_) and s.metric in _METRICS]
+    """Return one row per run and reference, with every distance, its real baseline and its numbers of images."""
     places = {
         metric: decimals_for([s.value for s in record.scores if s.metric == metric and s.value is not None])
         for metric in (FRECHET, KERNEL)
     }
     sheets: dict[tuple[Any, ...], dict[str, ScoreRow]] = {}
-    references = {tables.HELD_OUT: 0, tables.TRAIN: 1}
-
-    def place(s: ScoreRow) -> tuple[Any, ...]:
-        rank = references.get(s.reference, 2), s.reference
-        return s.size, rank, order.index(s.generator), s.replicate, s.seed or 0
-
-    for s in sorted(chosen, key=place):
-        key = (s.size, s.generator, s.replicate, s.seed, s.reference)
-        sheets.setdefault(key, {})[s.metric] = s
+    for s in record.scores:
+        if (s.features, s.class_) == (features, class_) and s.metric in _METRICS:
+            group = (s.size, *_REFERENCES.get(s.reference, (2, s.reference)))
+            key = (group, order.index(s.generator), s.replicate, s.seed or 0, s.seed)
+            sheets.setdefault(key, {})[s.metric] = s
     rows = []
-    for (size, generator, replicate, seed, reference), sheet in sheets.items():
+    for (group, generator, replicate, _, seed), sheet in sorted(sheets.items(), key=lambda item: item[0][:4]):
         full = [s for s in (sheet.get(FRECHET), sheet.get(KERNEL)) if s is not None]
         row: dict[str, Any] = {
-            "generator": generator.label(order),
+            "generator": order[generator].label(order),
             "run": f"{replicate} / {or_dash(seed)}",
-            "group": (
-                size,
-                references.get(reference, 2),
-                f"Size {size}, to the {_REFERENCES.get(reference, reference)}",
-            ),
+            "group": (*group[:2], f"Size {group[0]}, to the {group[2]}"),
             "n_real": span(s.n_real for s in full),
             "n_synthetic": span(s.n_synthetic for s in full),
             "m": span(s.real_baseline_n for s in full if s.real_baseline_n is not None),

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.tables import AT_BASELINE, FRECHET, HELD_OUT, KERNEL, TRAIN, Distance
 from sonosynth.data.imageset import MANIFEST, ImageSet
+from sonosynth.metrics.metric import get_metric
 from sonosynth.report.drawing import (
     STYLE,
     WIDTH,
@@ -22,14 +23,10 @@ from sonosynth.report.drawing import (
     finish,
     legend,
     marker_of,
-    named_sizes,
-    points,
-    size_axis,
 )
 from sonosynth.study.results import Generator, TrainResult
 
 _COLUMNS = 12  # images in a row of a sample grid, at least one a class
-_METRICS = {FRECHET: "Fréchet distance", KERNEL: "Kernel distance"}
 _REFERENCES = {HELD_OUT: "to the held-out images", TRAIN: "to the training subset"}
 
 
@@ -38,9 +35,17 @@ def sample_grid(record: StudyRecord, size: int, order: Sequence[Generator], out:
 
     Images of one class stand together; all are enlarged alike. None if no generator of that size has a gallery.
     """
-    rows = _grid_rows(record, size, order)
-    if len(rows) < 2:
+    subset = next((s for s in record.subsets if s.size == size), None)
+    runs = gallery_runs(record, size, order)
+    pictures = record.directory / "data"
+    if subset is None or not runs or not (pictures / MANIFEST).is_file():  # a record of tables alone has no pictures
         return None
+    kind = "simulated" if record.simulated else "real"
+    real = _of_classes(ImageSet.load(pictures), record.data.classes).subset(subset.indices)
+    rows = [(f"{kind} images\ntraining subset", real)]
+    for generator, run in runs.items():
+        shown = _of_classes(ImageSet.load(record.directory / str(run.gallery)), record.data.classes)
+        rows.append((f"{generator.label(order)}\nsynthetic", shown.resized(record.data.size[0])))
     classes, px = record.data.classes, record.data.size[0]
     each = max(1, _COLUMNS // len(classes))
     gap, wide = max(1, px // 32), max(3, px // 8)
@@ -70,27 +75,6 @@ def sample_grid(record: StudyRecord, size: int, order: Sequence[Generator], out:
     return finish(figure, f"samples-{size}", alt, out, photographic=True)
 
 
-def _grid_rows(record: StudyRecord, size: int, order: Sequence[Generator]) -> list[tuple[str, ImageSet]]:
-    subset = next((s for s in record.subsets if s.size == size), None)
-    pictures = record.directory / "data"
-    if subset is None or not (pictures / MANIFEST).is_file():  # a record of tables alone has no pictures
-        return []
-    kind = "simulated" if record.simulated else "real"
-    rows = [
-        (
-            f"{kind} images\ntraining subset",
-            _of_classes(ImageSet.load(pictures), record.data.classes).subset(subset.indices),
-        )
-    ]
-    for generator in order:
-        run = gallery_run(record, size, generator)
-        if run is not None and run.gallery is not None:
-            shown = _of_classes(ImageSet.load(record.directory / run.gallery), record.data.classes)
-            whole = shown.resized(record.data.size[0])
-            rows.append((f"{generator.label(order)}\nsynthetic", whole))
-    return rows
-
-
 def _of_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     """Return the images of `classes` with these numbers; `images` may lack some of them, or have others."""
     known = [name for name in classes if name in images.classes]
@@ -99,16 +83,14 @@ def _of_classes(images: ImageSet, classes: tuple[str, ...]) -> ImageSet:
     return replace(shown, labels=numbers[shown.labels], classes=classes)
 
 
-def gallery_run(record: StudyRecord, size: int, generator: Generator) -> TrainResult | None:
-    """Return the run whose images the sample grid shows: the lowest draw and seed with a gallery."""
-    runs = [
-        run
-        for run in record.training
-        if (run.generator, run.size) == (generator, size)
-        and run.gallery is not None
-        and (record.directory / run.gallery).is_dir()
-    ]
-    return min(runs, key=lambda run: (run.replicate, run.seed or 0), default=None)
+def gallery_runs(record: StudyRecord, size: int, order: Sequence[Generator]) -> dict[Generator, TrainResult]:
+    """Return the run of each generator whose images the sample grid shows: the lowest draw and seed with a gallery."""
+    there = [run for run in record.training if run.size == size and run.gallery is not None]
+    there = [run for run in there if (record.directory / str(run.gallery)).is_dir()]
+    runs: dict[Generator, TrainResult] = {}
+    for run in sorted(there, key=lambda run: (run.replicate, run.seed or 0)):
+        runs.setdefault(run.generator, run)
+    return {generator: runs[generator] for generator in order if generator in runs}
 
 
 def distance_figure(
@@ -116,7 +98,7 @@ def distance_figure(
 ) -> Picture | None:
     """Draw distance against size: a row of panels a metric, a column a reference; None without any value."""
     shown = [d for d in distances if d.features == features and d.interval is not None]
-    metrics = [m for m in _METRICS if any(d.metric == m for d in shown)]
+    metrics = [m for m in (FRECHET, KERNEL) if any(d.metric == m for d in shown)]
     references = [r for r in _REFERENCES if any(d.reference == r for d in shown)]
     if not metrics or not references:
         return None
@@ -128,16 +110,16 @@ def distance_figure(
             panel = panels[i, j]
             picked = [d for d in shown if d.reference == reference]
             _distance_panel(panel, picked, metric, sizes, order)
-            panel.set_title(f"{_METRICS[metric]} {_REFERENCES[reference]}", loc="left", fontweight="bold")
+            title = get_metric(metric).title_for(features)
+            panel.set_title(f"{title} {_REFERENCES[reference]}", loc="left", fontweight="bold")
             if i == len(metrics) - 1:
                 panel.set_xlabel("training images asked for")
             if j == 0:
-                panel.set_ylabel(f"{_METRICS[metric]} (smaller is closer)")
-        legend(figure, panels.ravel())
+                panel.set_ylabel(f"{title} (smaller is closer)")
+        legend(figure, columns=3)
     names = ", ".join(g.label(order) for g in order if any(d.generator == g for d in shown))
-    alt = (
-        f"Distances in {features} features against training size {named_sizes(sizes)} for {names}, with real baselines."
-    )
+    at = ", ".join(map(str, sizes))
+    alt = f"Distances in {features} features against training size {at} for {names}, with real baselines."
     return finish(figure, f"distance-{features}", alt, out)
 
 
@@ -148,19 +130,24 @@ def _distance_panel(
     for k, generator in enumerate(present):
         colour, marker = colour_of(generator, order), marker_of(generator, order)
         aside = dodge(k, len(present))
-        for suffix, filled in (("", True), (AT_BASELINE, False)):
-            marks = [
-                (sizes.index(d.size) + aside + (0 if filled else 0.05), d.interval)
-                for d in distances
-                if d.generator == generator and d.metric == metric + suffix and d.interval is not None
-            ]
-            label = generator.label(order) if filled else "_nolegend_"
-            points(panel, marks, colour, marker, filled, label, joined=filled)
+        look = {"color": colour, "mec": colour, "marker": marker, "zorder": 3}
+        filled = look | {"mfc": colour, "ms": 6, "lw": 1, "label": generator.label(order)}
+        hollow = look | {"mfc": "white", "ms": 4.5, "lw": 0, "ls": ":", "label": "_nolegend_"}
+        mine = [d for d in distances if d.generator == generator]
+        for suffix, marks, opacity, shift in (("", filled, 1, aside), (AT_BASELINE, hollow, 0.6, aside + 0.05)):
+            found = [(d, d.interval) for d in mine if d.metric == metric + suffix and d.interval is not None]
+            for d, interval in found:
+                if np.isfinite([interval.low, interval.high]).all():
+                    x = sizes.index(d.size) + shift
+                    panel.vlines(x, interval.low, interval.high, colors=colour, lw=1.4, alpha=opacity)
+            panel.plot([sizes.index(d.size) + shift for d, _ in found], [i.value for _, i in found], **marks)
     if any(d.metric == metric + AT_BASELINE for d in distances):
         panel.plot([], [], marker="o", ms=4.5, mec="#555555", mfc="white", lw=0, label="hollow: recomputed at m")
     for i, size in enumerate(sizes):
         _baselines(panel, [d for d in distances if (d.metric, d.size) == (metric, size)], i, present)
-    size_axis(panel, sizes)
+        panel.axvspan(i - 0.38, i + 0.38, color="#f4f6f8", zorder=0, lw=0)
+    panel.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    panel.set_xlim(-0.5, len(sizes) - 0.5)
     panel.axhline(0, color="#999999", lw=0.8, zorder=1)  # the panels of a row share their limits, which must include 0
 
 

@@ -18,12 +18,14 @@ from sonosynth.analysis.power import WANTED, DetectableDifference, detectable_di
 from sonosynth.analysis.record import StudyRecord, groups_in_words
 from sonosynth.core.files import write_text
 from sonosynth.core.text import joined, span
+from sonosynth.metrics.metric import get_metric
+from sonosynth.metrics.scores import PIXELS
 from sonosynth.report.render import render
 from sonosynth.report.study import figures
-from sonosynth.report.study.classifier_tables import filter_rows, network_part, networks, on_synthetic, real_n
+from sonosynth.report.study.classifier_tables import filter_rows, network_part, on_synthetic, real_n
 from sonosynth.report.study.distance_tables import distance_part, other_scores, told_notes
-from sonosynth.report.study.scorecard_tables import realism_table, worth_table
-from sonosynth.report.wording import listed, or_dash, spent
+from sonosynth.report.study.scorecard_tables import part_table
+from sonosynth.report.wording import in_a_sentence, listed, or_dash, spent
 from sonosynth.statistics import MIN_DRAWS
 from sonosynth.study.results import Generator
 
@@ -68,7 +70,10 @@ def study_page(record: StudyRecord, figure_dir: Path) -> str:
     order, distances, rows = tables.generators(record), tables.distances(record), tables.f1_rows(record)
     differences, equivalences = contrasts(rows, record.design), image_equivalences(rows)
     power = detectable_differences(record, differences)
-    context: dict[str, Any] = {
+    features, found_curves = tables.feature_order(record), curves(rows)
+    networks = list(dict.fromkeys(row.series.network for row in rows))
+    ratios = sorted({r.ratio for r in record.classifiers if r.ratio is not None})
+    context = {
         "record": record,
         "kind": "simulated" if record.simulated else "real",
         "order": order,
@@ -84,48 +89,33 @@ def study_page(record: StudyRecord, figure_dir: Path) -> str:
         "min_draws": MIN_DRAWS,
         "infinity": math.inf,
         "side_of_zero": side_of_zero,
+        "distance_name": lambda metric, network: in_a_sentence(get_metric(metric).title_for(network)),
         "provenance": _provenance(record),
         "found": findings(record, distances, differences, equivalences, power),
         "limits": limitations(record, len([c for c in differences if c.primary])),
         "reviewer": _reviewer(record, differences, power),
-    }
-    context |= _distances(record, distances, order, figure_dir)
-    context |= _classifiers(record, rows, differences, order, figure_dir)
-    return render("study/page.html", context | {"power": power, "wanted": f"{WANTED:.0%}"})
-
-
-def _distances(
-    record: StudyRecord, distances: Sequence[tables.Distance], order: Sequence[Generator], figure_dir: Path
-) -> dict[str, Any]:
-    features = tables.feature_order(record)
-    return {
+        "power": power,
+        "wanted": f"{WANTED:.0%}",
+        # distances
         "features": features,
         "several_runs": any(len(d.scores) > 1 for d in distances),
         "distance_parts": [distance_part(record, name, distances, order, figure_dir) for name in features],
-        "worth_parts": [(name, table) for name in features if (table := worth_table(record, name, order))],
-        "realism": realism_table(record, order),
+        "worth_parts": [
+            (name, table)
+            for name in features
+            if (table := part_table(record, ("diversity", "memorisation"), name, order))
+        ],
+        "realism": part_table(record, ("realism",), PIXELS, order),
         "other_scores": other_scores(record, order),
         "score_notes": told_notes(record, record.score_notes, order),
-    }
-
-
-def _classifiers(
-    record: StudyRecord,
-    rows: Sequence[tables.F1Row],
-    differences: Sequence[Contrast],
-    order: Sequence[Generator],
-    figure_dir: Path,
-) -> dict[str, Any]:
-    names, found_curves = networks(rows), curves(rows)
-    ratios = sorted({r.ratio for r in record.classifiers if r.ratio is not None})
-    return {
+        # classifiers
         "ratios": [f"{ratio:g}" for ratio in ratios],
         "several": {
-            "networks": len(names) > 1,
+            "networks": len(networks) > 1,
             "ratios": len(ratios) > 1,
             "levels": any(row.series.factors for row in rows),
         },
-        "networks": [network_part(record, name, rows, found_curves, order, figure_dir) for name in names],
+        "networks": [network_part(record, name, rows, found_curves, order, figure_dir) for name in networks],
         "contrasts": differences,
         "pairs": pairs(record, differences),
         "has_p": any(c.difference.p_value is not None for c in differences),
@@ -139,6 +129,7 @@ def _classifiers(
         "arms": [(arm, _ARM_TEXT.get(arm, "")) for arm in tables.arm_order(record)],
         "classifier_runs": tables.series_of(record, record.classifiers),
     }
+    return render("study/page.html", context)
 
 
 def _reviewer(
@@ -146,8 +137,7 @@ def _reviewer(
 ) -> dict[str, Any]:
     """Return what the answers to a reviewer's first questions rest on."""
     adjusted, known = [c for c in differences if c.adjusted is not None], record.provenance
-    versions = known.get("versions") or {}
-    alone = [d.alone for d in power]
+    versions, alone = known.get("versions") or {}, [d.alone for d in power]
     return {
         "validated": any("validation" in run.factors for run in record.classifiers),
         "dropped": [note for note in (known.get("data") or {}).get("notes") or [] if " dropped" in note],
@@ -166,25 +156,16 @@ def _design(record: StudyRecord) -> dict[str, Any]:
     design = record.design
     gan_seeds = listed({t.seed for t in record.training if t.seed is not None})
     seeds = listed({r.seed for r in record.classifiers})
-    of_classifiers = [
-        ("classifiers, as planned", listed(design.classifiers.seeds)),
-        ("classifiers, finished", seeds),
-    ]
+    rows: list[tuple[str, Any]] = [("split into test set and subsets", design.split.seed)]
+    rows += [("generators, as planned", listed(design.training.seeds)), ("generators, finished", gan_seeds)]
+    if design.classifiers.trains:
+        rows += [("classifiers, as planned", listed(design.classifiers.seeds)), ("classifiers, finished", seeds)]
     return {
-        "classifies": design.classifiers.trains,
         "kimg": span(t.kimg for t in record.training if t.kimg is not None),
-        "draws": record.n_replicates,
-        "steps": design.classifiers.steps,
-        "test_fraction": design.split.test_fraction,
         "fit": _FIT[design.data.fit],
         "finished_gan_seeds": gan_seeds,
         "finished_seeds": seeds,
-        "seeds": [
-            ("split into test set and subsets", str(design.split.seed)),
-            ("generators, as planned", listed(design.training.seeds)),
-            ("generators, finished", gan_seeds),
-            *(of_classifiers if design.classifiers.trains else ()),
-        ],
+        "seeds": rows,
     }
 
 
@@ -194,25 +175,14 @@ def _real(record: StudyRecord) -> dict[str, Any]:
     parts += [
         (f"training, size {s.size}, {record.unit} {s.replicate}", record.data.subset(s.indices)) for s in record.subsets
     ]
-    rows = [
-        {
-            "name": name,
-            "n": len(part),
-            "groups": len(np.unique(part.groups)),
-            "counts": list(part.class_counts.values()),
-        }
-        for name, part in parts
-    ]
+    groups, of_group = np.unique(record.data.groups, return_counts=True)
     return {
-        "classes": record.data.classes,
-        "rows": rows,
-        "n": len(record.data),
+        "rows": [(name, len(part), len(np.unique(part.groups)), part.class_counts.values()) for name, part in parts],
         "test_counts": {name: span(test.class_counts[name] for test in record.tests) for name in record.data.classes},
         "n_test": span(len(test) for test in record.tests),
-        "groups": len(np.unique(record.data.groups)),
+        "groups": len(groups),
         "test_groups": groups_in_words(record),
-        "largest_group": int(np.unique(record.data.groups, return_counts=True)[1].max()),
-        "px": record.data.size,
+        "largest_group": of_group.max(),
     }
 
 
@@ -221,11 +191,9 @@ def _samples(record: StudyRecord, order: Sequence[Generator], out: Path) -> list
     for size in sorted({s.size for s in record.subsets}):
         picture = figures.sample_grid(record, size, order, out)
         if picture is not None:
-            runs = [(g.label(order), figures.gallery_run(record, size, g)) for g in order]
             sources = [
-                f"{label}: {record.unit} {run.replicate}, seed {or_dash(run.seed)}"
-                for label, run in runs
-                if run is not None
+                f"{generator.label(order)}: {record.unit} {run.replicate}, seed {or_dash(run.seed)}"
+                for generator, run in figures.gallery_runs(record, size, order).items()
             ]
             shown.append({"size": size, "n": real_n(record, size), "picture": picture, "sources": "; ".join(sources)})
     return shown

@@ -12,32 +12,11 @@ from sonosynth.report.wording import number, or_dash
 from sonosynth.study.results import Generator, ScoreRow
 
 
-def worth_table(record: StudyRecord, features: str, order: Sequence[Generator]) -> dict[str, Any] | None:
-    """Return fidelity, diversity and memorisation in `features`: titles and rows; None without any value."""
-    return _table(record, _columns("diversity", "memorisation"), features, order)
-
-
-def realism_table(record: StudyRecord, order: Sequence[Generator]) -> dict[str, Any] | None:
-    """Return the distances of measures of speckle: titles and rows; None without any value."""
-    return _table(record, _columns("realism"), PIXELS, order)
-
-
-def known(metric: str) -> bool:
-    """Return whether a table of the report, or `scores.csv` beside it, explains `metric`."""
-    try:
-        get_metric(metric)
-    except SonosynthError:
-        return False
-    return True
-
-
-def _columns(*parts: Part) -> list[Metric]:
-    return [metric for part in parts for metric in list_metrics(part) if metric.report_decimals is not None]
-
-
-def _table(
-    record: StudyRecord, columns: Sequence[Metric], features: str, order: Sequence[Generator]
+def part_table(
+    record: StudyRecord, parts: Sequence[Part], features: str, order: Sequence[Generator]
 ) -> dict[str, Any] | None:
+    """Return the metrics of some `parts` in `features`, or in pixels: titles and rows; None without any value."""
+    columns = [metric for part in parts for metric in list_metrics(part) if metric.report_decimals is not None]
     found: dict[tuple[Any, ...], dict[tuple[str, str, str], ScoreRow]] = {}
 
     def place(s: ScoreRow) -> tuple[int, int, int, int]:
@@ -80,3 +59,12 @@ def _cell(scores: dict[tuple[str, str, str], ScoreRow], metric: Metric, features
         "real_baseline": number(full.real_baseline, places),
         "m": None if small is None else small.real_baseline_n,
     }
+
+
+def known(metric: str) -> bool:
+    """Return whether a table of the report, or `scores.csv` beside it, explains `metric`."""
+    try:
+        get_metric(metric)
+    except SonosynthError:
+        return False
+    return True

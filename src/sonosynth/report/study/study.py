@@ -17,17 +17,10 @@ from sonosynth.study.study_file import load_design, parse_design
 class _Quiet:
     """A monitor that tells nothing."""
 
-    def note(self, text: str) -> None:
+    def note(self, *_: Any) -> None:
         """Tell nothing."""
 
-    def start(self, cell: Any, number: int, total: int) -> None:
-        """Tell nothing."""
-
-    def progress(self, cell: Any, done: float, total: float, text: str) -> None:
-        """Tell nothing."""
-
-    def finish(self, cell: Any, seconds: float | None) -> None:
-        """Tell nothing."""
+    start = progress = finish = note
 
 
 @dataclass(frozen=True)
