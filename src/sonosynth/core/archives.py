@@ -79,10 +79,12 @@ def unpack(archive: Path, out: Path, limits: Limits | None = None, progress: Pro
     members = _zip_members if head.startswith(b"PK") else _tar_members if head.startswith(b"\x1f\x8b") else None
     if members is None:
         raise ArchiveError(f"{archive.name} is neither a zip nor a tar.gz archive (it begins with {head[:24]!r})")
-    writer = _Writer(archive, out, limits or Limits(), progress)
+    writer = _Writer(archive, out, limits or Limits())
     try:
         for name, folder, packed, content in members(archive, writer.most):
-            writer.add(name, folder, packed, content)
+            writer.add(name, folder, content)
+            if progress is not None:
+                progress(min(packed, writer.packed_size), writer.packed_size)
     except _BROKEN as error:
         raise ArchiveError(f"{archive.name} is damaged ({error or type(error).__name__})") from error
     except OSError as error:
@@ -132,13 +134,13 @@ def _tar_members(path: Path, most: int) -> Iterator[_Member]:
                 raise ArchiveError(f"{path.name}: {info.name!r} is a link or a device, which are not unpacked")
 
 
+@dataclass
 class _Bounded:
     """A stream that ends in an error after `most` bytes; what is skipped counts too."""
 
-    def __init__(self, stream: gzip.GzipFile, path: Path, most: int) -> None:
-        self.stream = stream
-        self.path = path
-        self.most = most
+    stream: gzip.GzipFile
+    path: Path
+    most: int
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes."""
@@ -163,20 +165,16 @@ class _Header(tarfile.TarInfo):
 class _Writer:
     """Writes checked members and keeps the accounts."""
 
-    def __init__(self, archive: Path, out: Path, limits: Limits, progress: Progress | None) -> None:
-        self.archive = archive
-        self.out = out
-        self.limits = limits
-        self.progress = progress
+    def __init__(self, archive: Path, out: Path, limits: Limits) -> None:
+        self.archive, self.out, self.limits = archive, out, limits
         self.packed_size = archive.stat().st_size
-        self.most = self.limits.bytes_for(self.packed_size)
+        self.most = limits.bytes_for(self.packed_size)
         self.sizes: dict[str, int] = {}
-        self._total = 0
-        self._entries = 0
+        self._total = self._entries = 0
         self._taken: dict[str, tuple[str, bool]] = {}  # folded path -> as it is written, whether it is a folder
 
-    def add(self, name: str, folder: bool, packed: int, content: IO[bytes] | None) -> None:
-        """Write one member; `packed` are the bytes of the archive read so far."""
+    def add(self, name: str, folder: bool, content: IO[bytes] | None) -> None:
+        """Write one member."""
         self._entries += 1
         if self._entries > self.limits.max_entries:
             raise ArchiveError(f"{self.archive.name} holds more than {self.limits.max_entries} files and folders")
@@ -184,17 +182,11 @@ class _Writer:
         target = self.out / place
         if content is None:
             target.mkdir(parents=True, exist_ok=True)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self.sizes[place.as_posix()] = self._copy(content, target)
-        if self.progress is not None:
-            self.progress(min(packed, self.packed_size), self.packed_size)
-
-    def _copy(self, content: IO[bytes], target: Path) -> int:
-        size = 0
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        before = self._total
         with target.open("xb") as file:
             while chunk := content.read(_CHUNK):
-                size += len(chunk)
                 self._total += len(chunk)
                 if self._total > self.most:
                     raise ArchiveError(
@@ -202,11 +194,20 @@ class _Writer:
                         "as no archive of images does"
                     )
                 file.write(chunk)
-        return size
+        self.sizes[place.as_posix()] = self._total - before
 
     def _claim(self, name: str, folder: bool) -> PurePosixPath:
-        """Return where `name` is to lie, having made sure that nothing else lies there on any file system."""
-        place = _checked(self.archive, name, folder)
+        """Return where `name` is to lie, having made sure that it may, and that nothing else does on any file system.
+
+        Backslashes count as slashes.
+        """
+        text = name.replace("\\", "/")
+        parts = [part for part in text.split("/") if part not in ("", ".")]
+        if text.startswith("/") or PureWindowsPath(name).drive or ".." in parts or not (parts or folder):
+            raise ArchiveError(f"{self.archive.name}: {name!r} would lie outside the folder")
+        if len(text) > 1024 or any(not is_portable(part) for part in parts):
+            raise ArchiveError(f"{self.archive.name}: {name!r} is not a name that every file system takes")
+        place = PurePosixPath(*parts)
         for path in (*reversed(place.parents[:-1]), place):
             is_folder = folder or path != place
             key = unicodedata.normalize("NFC", path.as_posix()).casefold()
@@ -215,14 +216,3 @@ class _Writer:
             if before != (path.as_posix(), is_folder) or twice:
                 raise ArchiveError(f"{self.archive.name}: {name!r} would overwrite {before[0]!r}")
         return place
-
-
-def _checked(archive: Path, name: str, folder: bool) -> PurePosixPath:
-    """Return `name` as a path below the folder; backslashes count as slashes. Raises ArchiveError."""
-    text = name.replace("\\", "/")
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    if text.startswith("/") or PureWindowsPath(name).drive or ".." in parts or not (parts or folder):
-        raise ArchiveError(f"{archive.name}: {name!r} would lie outside the folder")
-    if len(text) > 1024 or any(not is_portable(part) for part in parts):
-        raise ArchiveError(f"{archive.name}: {name!r} is not a name that every file system takes")
-    return PurePosixPath(*parts)

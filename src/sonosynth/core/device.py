@@ -51,9 +51,7 @@ def autocast(device: torch.device, enabled: bool | None = None) -> AbstractConte
 
 def precision(device: torch.device) -> str:
     """Return in what convolutions and matrix products of training run on `device`, for people to read."""
-    if has_bfloat16(device.type):
-        return "bfloat16"
-    return "float32, as this processor has no bfloat16 arithmetic"
+    return "bfloat16" if has_bfloat16(device.type) else "float32, as this processor has no bfloat16 arithmetic"
 
 
 @contextmanager
@@ -200,18 +198,14 @@ def torch_generator(*parts: int | str, device: torch.device | None = None) -> to
 def provenance() -> dict[str, Any]:
     """Return what a record needs to be repeated: machine, device, threads and the versions of the main libraries."""
     device = default_device()
+    cpu = f"CPU ({platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"
     return {
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "cores": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "precision": precision(device),
         "versions": {name: importlib.metadata.version(name) for name in _REPORTED},
     }
-
-
-def _cpu_name() -> str:
-    capability = torch.backends.cpu.get_cpu_capability()
-    return f"CPU ({platform.processor() or platform.machine()}, {capability})"

@@ -121,7 +121,7 @@ def launch(devices: int, nodes: int) -> Iterator[torch.device]:
         if is_main_process():
             yield fabric.device
         else:
-            with _unheard():
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
                 yield fabric.device
             raise SystemExit(0)
     except KeyboardInterrupt:
@@ -134,13 +134,6 @@ def launch(devices: int, nodes: int) -> Iterator[torch.device]:
             process.terminate()
         if _several():
             dist.destroy_process_group()
-
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Drop what the block prints."""
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        yield
 
 
 def _several() -> bool:

@@ -62,7 +62,7 @@ class RetryPolicy:
 class _TransientError(Exception):
     """The server may do better in a moment; `pause` is the number of seconds it asks for."""
 
-    def __init__(self, what: str, pause: float = 0.0) -> None:
+    def __init__(self, what: str, pause: int = 0) -> None:
         super().__init__(what)
         self.pause = pause
 
@@ -109,7 +109,7 @@ class _ResumingDownloader:
     ) -> None:
         self.file = file
         self.retry = retry or RetryPolicy()
-        self.progress = progress
+        self.tell = progress or (lambda done, total, text: None)
         self.part = folder / f"{file.name}.part"
         self.validator_file = folder / f"{file.name}.part.json"
 
@@ -124,14 +124,15 @@ class _ResumingDownloader:
                     self._attempt(session, url)
                     break
                 except _TransientError as error:
-                    if self._have() >= furthest + _STEP:
-                        failures, furthest = 0, self._have()
+                    have = self._have()
+                    if have >= furthest + _STEP:
+                        failures, furthest = 0, have
                     failures += 1
                     if failures >= self.retry.max_attempts:
-                        kept = f"; {self._have()} bytes are kept" if self._have() else ""
+                        kept = f"; {have} bytes are kept" if have else ""
                         raise FetchError(f"{url}: {error}, {counted(failures, 'time')} in a row{kept}") from error
                     pause = max(error.pause, self.retry.backoff * 2 ** (failures - 1))
-                    self._tell(self._have(), None, f"{error}; trying again")
+                    self.tell(have, None, f"{error}; trying again")
                     time.sleep(min(pause, self.retry.max_backoff))
         self.part.replace(output_file)
         self.validator_file.unlink(missing_ok=True)
@@ -139,19 +140,22 @@ class _ResumingDownloader:
     def _have(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
 
-    def _tell(self, done: int, total: int | None, text: str) -> None:
-        if self.progress is not None:
-            self.progress(done, total, text)
+    def _restart(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.validator_file.unlink(missing_ok=True)
 
     def _attempt(self, session: Any, url: str) -> None:
         import requests
 
-        headers = {"User-Agent": f"sonosynth/{version('sonosynth')}", "Accept-Encoding": "identity", **self._range()}
-        host = urlsplit(url).hostname
+        headers = {"User-Agent": f"sonosynth/{version('sonosynth')}", "Accept-Encoding": "identity"}
+        have, validator = self._have(), self._validator()
+        if have and (validator or self.file.checksum):  # what is there can be continued
+            headers |= {"Range": f"bytes={have}-"} | ({"If-Range": validator} if validator else {})
+        else:
+            self._restart()
+        host, limits = urlsplit(url).hostname, (self.retry.connect_timeout, self.retry.read_timeout)
         try:
-            with session.get(
-                url, headers=headers, stream=True, timeout=(self.retry.connect_timeout, self.retry.read_timeout)
-            ) as response:
+            with session.get(url, headers=headers, stream=True, timeout=limits) as response:
                 self._receive(response, url)
         except requests.exceptions.SSLError as error:
             raise FetchError(f"{url}: the certificate of {host} cannot be verified ({_reason(error)})") from error
@@ -162,35 +166,19 @@ class _ResumingDownloader:
         except requests.exceptions.RequestException as error:
             raise FetchError(f"{url}: {_reason(error)}") from error
 
-    def _range(self) -> dict[str, str]:
-        """Return the headers that ask for the rest, if what is there can be continued; else remove it."""
-        have = self._have()
-        validator = self._validator()
-        if have and (validator or self.file.checksum):
-            return {"Range": f"bytes={have}-"} | ({"If-Range": validator} if validator else {})
-        self._restart()
-        return {}
-
     def _validator(self) -> str | None:
         """Return what names the version of the remote file that the part is of: an ETag or a date."""
-        if not self.validator_file.is_file():
-            return None
         try:
-            record = read_json(self.validator_file)
+            record = read_json(self.validator_file) if self.validator_file.is_file() else {}
             return str(record["validator"]) if record["url"] == self.file.url else None
         except (ValueError, LookupError, TypeError):
             return None  # a damaged note is as good as none: without a checksum the download starts anew
 
-    def _restart(self) -> None:
-        self.part.unlink(missing_ok=True)
-        self.validator_file.unlink(missing_ok=True)
-
     def _receive(self, response: Any, url: str) -> None:
         status, have = response.status_code, self._have()
         if status in _TRANSIENT_STATUS:
-            raise _TransientError(
-                f"the server is busy (HTTP {status})", float(_number(response.headers.get("Retry-After")) or 0)
-            )
+            pause = _number(response.headers.get("Retry-After")) or 0
+            raise _TransientError(f"the server is busy (HTTP {status})", pause)
         if status == 416:
             if _range_of(response) != (None, have):
                 self._restart()
@@ -206,7 +194,12 @@ class _ResumingDownloader:
         if start not in (0, have):
             self._restart()
             raise _TransientError("the server sends another part than was asked for")
-        self._check_total(url, total)
+        if total is not None and self.file.size is not None and total != self.file.size:
+            self._restart()
+            raise FetchError(f"{url}: the server offers {total} bytes, but {self.file.size} were published")
+        folder = self.part.parent
+        if total is not None and total - have > (free := disk_usage(folder).free):
+            raise OutputError(f"{folder}: {total} bytes do not fit, {free} are free; choose another --out")
         validator = response.headers.get("ETag", "")
         if not validator or validator.startswith("W/"):  # a weak one does not promise equal bytes
             validator = response.headers.get("Last-Modified")
@@ -216,14 +209,6 @@ class _ResumingDownloader:
         got = self._copy(response, start or 0, due)
         if due is not None and got != due:
             raise _TransientError(f"the connection broke off after {got} of {due} bytes")
-
-    def _check_total(self, url: str, total: int | None) -> None:
-        if total is not None and self.file.size is not None and total != self.file.size:
-            self._restart()
-            raise FetchError(f"{url}: the server offers {total} bytes, but {self.file.size} were published")
-        free = disk_usage(self.part.parent).free
-        if total is not None and total - self._have() > free:
-            raise OutputError(f"{self.part.parent}: {total} bytes do not fit, {free} are free; choose another --out")
 
     def _copy(self, response: Any, start: int, due: int | None) -> int:
         """Append the body to the part; return the size it then has. Raises _TransientError on a stalled connection."""
@@ -245,7 +230,7 @@ class _ResumingDownloader:
                 done += len(chunk)
                 if due is not None and done > due:
                     raise FetchError(f"{self.file.url}: the server sends more than the {due} bytes it should")
-                self._tell(done, due, self.file.name)
+                self.tell(done, due, self.file.name)
                 if time.monotonic() - since > self.retry.read_timeout:
                     if done - mark < self.retry.min_bytes_per_second * self.retry.read_timeout:
                         raise _TransientError(f"the server all but stalled after {done} bytes")

@@ -102,16 +102,12 @@ def check_file_types(directory: Path, files: Iterable[str], folders: Iterable[st
 
     Links are followed, and what is not there is in order.
     """
-    for path in (directory, *(directory / name for name in folders)):
-        if path.exists() and not path.is_dir():
-            raise OutputError(
-                f"{path} is a {special_files.kind(path) or 'file'} where a folder is needed; choose another --out"
-            )
-    for path in (directory / name for name in files):
-        if path.exists() and not path.is_file():
-            raise OutputError(
-                f"{path} is a {special_files.kind(path) or 'folder'} where a file is needed; choose another --out"
-            )
+    places = [(directory / name, Path.is_dir, "file", "folder") for name in ("", *folders)]
+    places += [(directory / name, Path.is_file, "folder", "file") for name in files]
+    for path, is_right, other, needed in places:
+        if path.exists() and not is_right(path):
+            what = special_files.kind(path) or other
+            raise OutputError(f"{path} is a {what} where a {needed} is needed; choose another --out")
 
 
 def _try_to_write(folder: Path) -> None:

@@ -15,12 +15,7 @@ from sonosynth.core.errors import OutputError
 
 _READER_SECONDS = 10.0  # how long a named pipe may be without a reader; both ends of a shell command start together
 _BLOCK = 1 << 20
-_KINDS = {
-    stat.S_IFIFO: "pipe",
-    stat.S_IFSOCK: "socket",
-    stat.S_IFBLK: "block device",
-    stat.S_IFCHR: "device",
-}
+_KINDS = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFBLK: "block device", stat.S_IFCHR: "device"}
 # Named pipes, by device and inode, that `check` has opened: closed in between, their readers would see the end.
 _opened: dict[tuple[int, int], int] = {}
 
@@ -71,7 +66,10 @@ def write(path: Path, content: Path) -> None:
         with content.open("rb") as file:
             while block := file.read(_BLOCK):
                 while block:
-                    block = block[_written(stream, block) :]
+                    try:
+                        block = block[os.write(stream, block) :]
+                    except BlockingIOError:  # whoever opened the descriptor has made it so
+                        select.select([], [stream], [])
     except BrokenPipeError as error:
         raise OutputError(f"{path}: its reader stopped before the end; run the same command again") from error
     except OSError as error:
@@ -81,29 +79,19 @@ def write(path: Path, content: Path) -> None:
         os.close(stream)
 
 
-def _written(stream: int, block: bytes) -> int:
-    """Write the beginning of `block` and return how many bytes that was; waits where the stream has no room."""
-    try:
-        return os.write(stream, block)
-    except BlockingIOError:  # whoever opened the descriptor has made it so
-        select.select([], [stream], [])
-        return 0
-
-
 def _open(path: Path) -> int:
     """Return a new descriptor that writes into the stream `path`."""
-    descriptor = _descriptor(path)
-    if descriptor is not None:
-        return _duplicate(path, descriptor)
-    what = kind(path)
-    if what in ("socket", "block device"):
+    descriptor, what = _descriptor(path), kind(path)
+    if descriptor is None and what in ("socket", "block device"):
         raise OutputError(f"{path} is a {what}, which cannot take a file; choose another --out")
     try:
+        if descriptor is not None:
+            os.write(descriptor, b"")
+            return os.dup(descriptor)  # writes where that one stands: nothing before it is lost
         return _open_pipe(path) if what == "pipe" else os.open(path, os.O_WRONLY | os.O_NOCTTY)
     except OSError as error:
-        raise OutputError(
-            f"{path} is a {what} that cannot be written ({error.strerror}); choose another --out"
-        ) from error
+        found = f"a {what} that cannot be written" if descriptor is None else "not a descriptor open for writing"
+        raise OutputError(f"{path} is {found} ({error.strerror}); choose another --out") from error
 
 
 def _open_pipe(path: Path) -> int:
@@ -125,35 +113,20 @@ def _open_pipe(path: Path) -> int:
             return stream
 
 
-def _duplicate(path: Path, descriptor: int) -> int:
-    """Return a copy of an open descriptor, which writes where that one stands: nothing before it is lost."""
-    try:
-        os.write(descriptor, b"")
-        return os.dup(descriptor)
-    except OSError as error:
-        raise OutputError(
-            f"{path} is not a descriptor open for writing ({error.strerror}); choose another --out"
-        ) from error
-
-
 def _descriptor(path: Path) -> int | None:
     """Return the number of the descriptor that `path` stands for, such as 1 of ``/dev/stdout``, links followed."""
     place = path.absolute()
     for _ in range(40):  # as many links as Linux follows
         folder = os.path.realpath(place.parent)
-        if place.name.isdecimal() and _is_descriptors(folder):
+        parts = Path(folder).parts
+        of_process = parts[:3] == ("/", "proc", str(os.getpid())) and parts[-1] == "fd"
+        lists = folder == "/dev/fd" or (of_process and (len(parts) == 4 or parts[3] == "task"))
+        if place.name.isdecimal() and lists:  # /dev/fd is a link to the folder that lists descriptors, or itself such
             return int(place.name)
         if not place.is_symlink():
             return None
         place = Path(folder) / place.readlink()
     return None
-
-
-def _is_descriptors(folder: str) -> bool:
-    """Return whether `folder` lists the descriptors of this process; ``/dev/fd`` is a link to it, or itself such."""
-    parts = Path(folder).parts
-    of_process = parts[:3] == ("/", "proc", str(os.getpid())) and parts[-1] == "fd"
-    return folder == "/dev/fd" or (of_process and (len(parts) == 4 or parts[3] == "task"))
 
 
 def _identity(path: Path) -> tuple[int, int]:
