@@ -8,7 +8,7 @@ import numpy as np
 
 from sonosynth.core.errors import SonosynthError
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.core.text import agreeing, counted, did_you_mean
+from sonosynth.core.text import agreeing, counted, unknown_name
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import apportion
 
@@ -67,7 +67,7 @@ DEFAULT_ARMS = ("real", "real+classical", "real+synthetic", "real+classical+synt
 def find_arm(name: str) -> Arm:
     """Return the arm `name`. Raises ArmError."""
     if name not in ARMS:
-        raise ArmError(f"no arm '{name}'{did_you_mean(name, list(ARMS))}; known: {', '.join(ARMS)}")
+        raise ArmError(unknown_name("arm", name, ARMS))
     return ARMS[name]
 
 
@@ -76,7 +76,7 @@ def find_class_balance(name: str) -> ClassBalance:
     for known in CLASS_BALANCES:
         if known == name:
             return known
-    raise ArmError(f"no class balance '{name}'{did_you_mean(name, CLASS_BALANCES)}; known: {', '.join(CLASS_BALANCES)}")
+    raise ArmError(unknown_name("class balance", name, CLASS_BALANCES))
 
 
 def check_synthetic(arm: Arm, given: bool) -> None:
@@ -99,9 +99,8 @@ def added_counts(
     Args:
         train: real training images.
         ratio: images that are added for a real one.
-        class_balance: "proportional": the proportions of `train` (as near as whole images allow, by `split.apportion`);
-            "balanced": the classes with fewest images first, so that the union has as many of each class as the sum
-            allows. What is too little to make all classes equal goes to the rarest.
+        class_balance: "proportional": as in `train`, as near as whole images allow; "balanced": the classes with fewest
+            images first, so that the union has as many of each as the sum allows; what is left goes to the rarest.
         alone: they are not added but stand without the real ones: "balanced" then makes the classes of `train` equal
             among themselves, and of what is left over the first have one more.
 
@@ -123,11 +122,7 @@ def added_counts(
 
 
 def draw_synthetic(synthetic: ImageSet, counts: np.ndarray, seed: int) -> ImageSet:
-    """Return ``counts[c]`` images of each class c of `synthetic`, drawn without replacement.
-
-    Raises:
-        ArmError: a class has fewer.
-    """
+    """Return ``counts[c]`` images of each class c, drawn without replacement. Raises ArmError: a class has fewer."""
     rng = numpy_generator(seed, "synthetic")
     chosen = []
     for label, (name, count) in enumerate(zip(synthetic.classes, counts, strict=True)):
@@ -144,8 +139,7 @@ def draw_synthetic(synthetic: ImageSet, counts: np.ndarray, seed: int) -> ImageS
 def oversample(train: ImageSet, counts: np.ndarray, seed: int) -> ImageSet:
     """Return ``counts[c]`` images of each class c of `train`: each of them as often as any other, give or take one.
 
-    Raises:
-        ArmError: images of a class without any.
+    Raises ArmError for images of a class without any.
     """
     rng = numpy_generator(seed, "oversampled")
     parts = []
@@ -174,15 +168,7 @@ def training_images(
     class_balance: ClassBalance = "proportional",
     seed: int,
 ) -> ImageSet:
-    """Return the images that `arm` trains on.
-
-    Args:
-        arm: the arm.
-        train: real training images.
-        synthetic: synthetic images, all of which are used; None for an arm that uses none.
-        ratio: for `oversampled`: how many images are added for a real one.
-        class_balance: for `oversampled`: in which proportions of classes.
-        seed: for `oversampled`: of the choice where an image is repeated once more than another.
+    """Return the images that `arm` trains on, with all of `synthetic`; the other options are of the arm `oversampled`.
 
     Raises:
         ArmError: the arm needs synthetic images and there are none, or it uses none and there are some.

@@ -42,18 +42,17 @@ def classical_augmentation(x: Tensor, draws: Draws) -> Tensor:
     within 10 % of the side, zoom 0.85 to 1.15; gamma, contrast, gain (of a log-compressed image: a shift of its values)
     and Gaussian noise. No vertical flip and no large rotation: depth runs down, and shadows with it.
     """
-    x = ultrasound_augmentation(x, draws)  # first, while depth runs straight down
-    x = _geometry(x, draws)
     n = len(x)
-    x = x.clamp(0, 1) ** _uniform(draws, n, *GAMMAS)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * draws.uniform(n, 1, 1, 1)
+
+    x = _geometry(ultrasound_augmentation(x, draws), draws)  # ultrasound first, while depth runs straight down
+    x = x.clamp(0, 1) ** uniform(*GAMMAS)
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    x = (x - mean) * _uniform(draws, n, *CONTRASTS) + mean + _uniform(draws, n, -MAX_GAIN, MAX_GAIN)
-    x = x + draws.normal(*x.shape) * _uniform(draws, n, 0, MAX_NOISE)
+    x = (x - mean) * uniform(*CONTRASTS) + mean + uniform(-MAX_GAIN, MAX_GAIN)
+    x = x + draws.normal(*x.shape) * uniform(0, MAX_NOISE)
     return x.clamp(0, 1)
-
-
-def _uniform(draws: Draws, n: int, low: float, high: float) -> Tensor:
-    return low + (high - low) * draws.uniform(n, 1, 1, 1)
 
 
 def _geometry(x: Tensor, draws: Draws) -> Tensor:
@@ -133,9 +132,8 @@ def _each(value: Tensor) -> Tensor:
 
 def _axis(x: Tensor, dimension: int) -> Tensor:
     """Return positions of 0 to 1 along a dimension of `x`, shaped to be combined with it."""
-    shape = [1, 1, 1, 1]
-    shape[dimension] = x.shape[dimension]
-    return torch.linspace(0, 1, x.shape[dimension], device=x.device).view(shape)
+    position = torch.linspace(0, 1, x.shape[dimension], device=x.device)
+    return position[:, None] if dimension == 2 else position
 
 
 def _scaled(uniform: Tensor, between: tuple[float, float]) -> Tensor:

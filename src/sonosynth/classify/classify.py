@@ -8,25 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from sonosynth.classify import filters
 from sonosynth.classify.arms import (
     Arm,
     ArmError,
-    ClassBalance,
     added_counts,
     check_synthetic,
     draw_synthetic,
     find_arm,
     find_class_balance,
     training_images,
-)
-from sonosynth.classify.filters import (
-    DEFAULT_QUANTILE,
-    FilterError,
-    FilterResult,
-    check_quantile,
-    confidence_filter,
-    distance_filter,
-    find_filter,
 )
 from sonosynth.classify.networks import find_network
 from sonosynth.classify.scores import score_predictions
@@ -85,18 +76,10 @@ class Classification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return predictions and scores as plain JSON values; probabilities are rounded to six decimals."""
-        return {
-            "probabilities": self.probabilities.round(6).tolist(),
-            "labels": self.labels.tolist(),
-            "confusion": self.confusion.tolist(),
-            "metrics": self.metrics,
-            "n_train": self.n_train,
-            "n_synthetic": self.n_synthetic,
-            "n_test": self.n_test,
-            "tested_on": self.tested_on,
-            "weights_digest": self.weights_digest,
-            **({} if self.step is None else {"step": self.step}),
-        }
+        names = ("labels", "confusion", "metrics", "n_train", "n_synthetic", "n_test", "tested_on", "weights_digest")
+        values = {"probabilities": self.probabilities.round(6), **{name: getattr(self, name) for name in names}}
+        plain = {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
+        return plain if self.step is None else plain | {"step": self.step}
 
     def record(self) -> dict[str, Any]:
         """Return `to_dict` with the settings, the classes and the filter: what `sonosynth classify --json` prints."""
@@ -109,17 +92,12 @@ class Classification:
         kind = "synthetic test image" if self.tested_on == "synthetic" else "test image"
         training = counted(self.n_synthetic, "synthetic training image")
         width = max(len(name) for name in (*self.metrics, *self.classes))
-        return "\n".join(
-            [
-                f"{self.arm}: {self.n_train} real + {training}, {counted(self.n_test, kind)}",
-                *(f"  {name:<{width}} {value:.3f}" for name, value in self.metrics.items()),
-                "confusion matrix (rows: true class)",
-                *(
-                    f"  {name:<{width}} {'  '.join(f'{count:4d}' for count in row)}"
-                    for name, row in zip(self.classes, self.confusion, strict=True)
-                ),
-            ]
-        )
+        lines = [f"{self.arm}: {self.n_train} real + {training}, {counted(self.n_test, kind)}"]
+        lines += [f"  {name:<{width}} {value:.3f}" for name, value in self.metrics.items()]
+        lines.append("confusion matrix (rows: true class)")
+        for name, row in zip(self.classes, self.confusion, strict=True):
+            lines.append(f"  {name:<{width}} {'  '.join(f'{count:4d}' for count in row)}")
+        return "\n".join(lines)
 
 
 def classify(
@@ -183,15 +161,16 @@ def classify(
 
     chosen, balance = find_arm(arm), find_class_balance(class_balance)
     find_network(network)
-    _check_options(chosen, synthetic is not None, ratio, balance, filter_by, filter_quantile)
+    _check_options(chosen, balance, ratio, filter_by, filter_quantile, given=synthetic is not None)
     sets = _loaded({"training": train, "test": test, "validation": validation, "synthetic": synthetic})
     real, tested, added = sets["training"], sets["test"], sets.get("synthetic")
-    quantile = DEFAULT_QUANTILE if filter_quantile is None else filter_quantile
+    quantile = filters.DEFAULT_QUANTILE if filter_quantile is None else filter_quantile
     filtered, notes = None, []
     if added is not None:
         n_given = counted(len(added), "synthetic image")
         if filter_by is not None:
-            filtered = _filter(real, added, filter_by, quantile, network, training, seed, progress)
+            judges: dict[str, Any] = {"network": network, "training": training, "seed": seed, "progress": progress}
+            filtered = _filter(real, added, filter_by, quantile, **judges)
             added = added.subset(filtered.kept)
             by_class = ", ".join(f"{name} {share:.0%}" for name, share in filtered.acceptance_by_class.items())
             notes.append(f"{len(added)} of {n_given} {agreeing(len(added), 'passes', 'pass')} the filter ({by_class})")
@@ -210,8 +189,10 @@ def classify(
     pool = training_images(chosen, real, added, ratio=1.0 if ratio is None else ratio, class_balance=balance, seed=seed)
     if chosen.tests_on == "synthetic" and added is not None:
         tested = added
-    _check_two_classes("training", pool)
-    _check_two_classes("test", tested)
+    for role, images in (("training", pool), ("test", tested)):
+        present = [label for label, count in images.class_counts.items() if count]
+        if len(present) < 2:
+            raise ClassError(f"a classifier needs two classes, the {role} images have {', '.join(present) or 'none'}")
     classifier = train_classifier(
         pool,
         classical=chosen.classical,
@@ -247,33 +228,28 @@ def classify(
 
 
 def _check_options(
-    arm: Arm,
-    synthetic: bool,
-    ratio: float | None,
-    class_balance: ClassBalance,
-    filter_by: str | None,
-    quantile: float | None,
+    arm: Arm, class_balance: str, ratio: float | None, filter_by: str | None, quantile: float | None, given: bool
 ) -> None:
-    """Raise where an option would do nothing, or arm and images do not belong together: before any work."""
+    """Raise where an option would do nothing, or the arm does not go with synthetic images, `given` or not."""
     if filter_by is not None:
-        find_filter(filter_by)
-        if not synthetic:
+        filters.find_filter(filter_by)
+        if not given:
             raise ArmError(
                 "a filter drops synthetic images; give some (--synthetic), or leave the filter out (--filter)"
             )
     elif quantile is not None:
-        raise FilterError("a quantile belongs to a filter; give one (--filter), or leave --filter-quantile out")
+        raise filters.FilterError("a quantile belongs to a filter; give one (--filter), or leave --filter-quantile out")
     if quantile is not None:
-        check_quantile(quantile)
-    if not (synthetic or arm.synthetic or arm.oversampled):
+        filters.check_quantile(quantile)
+    if not (given or arm.synthetic or arm.oversampled):
         if ratio is not None:
             raise ArmError("a ratio counts synthetic images; give some (--synthetic), or leave --ratio out")
         if class_balance != "proportional":
             raise ArmError(
                 f"a class balance is of added images, and arm '{arm.name}' adds none; leave --class-balance out"
             )
-    check_synthetic(arm, synthetic)
-    if synthetic and ratio is None and class_balance != "proportional":
+    check_synthetic(arm, given)
+    if given and ratio is None and class_balance != "proportional":
         raise ArmError(
             f"class balance '{class_balance}' chooses among synthetic images; say with --ratio how many are used"
         )
@@ -323,35 +299,18 @@ def _check_sets(sets: Mapping[str, ImageSet]) -> None:
             check_disjoint(sets[role], sets["validation"], roles, "choose by images of other patients")
 
 
-def _check_two_classes(role: str, images: ImageSet) -> None:
-    present = [label for label, count in images.class_counts.items() if count]
-    if len(present) < 2:
-        raise ClassError(f"a classifier needs two classes, the {role} images have {', '.join(present) or 'none'}")
-
-
-def _filter(
-    real: ImageSet,
-    synthetic: ImageSet,
-    name: str,
-    quantile: float,
-    network: str,
-    training: TrainingSettings,
-    seed: int,
-    progress: Progress | None,
-) -> FilterResult:
-    """Return what the filter keeps. Raises FilterError if that is nothing of a class."""
+def _filter(real: ImageSet, made: ImageSet, name: str, quantile: float, **judges: Any) -> filters.FilterResult:
+    """Return what the filter keeps of `made`. Raises FilterError if that is nothing of a class."""
     from sonosynth.features.extract import embed
 
     if name == "confidence":
-        filtered = confidence_filter(
-            real, synthetic, quantile=quantile, network=network, training=training, seed=seed, progress=progress
-        )
+        filtered = filters.confidence_filter(real, made, quantile=quantile, **judges)
     else:
-        features = [embed(images, DISTANCE_FEATURES, progress=progress) for images in (real, synthetic)]
-        filtered = distance_filter(real, synthetic, *features, quantile=quantile)
+        features = [embed(images, DISTANCE_FEATURES, progress=judges["progress"]) for images in (real, made)]
+        filtered = filters.distance_filter(real, made, *features, quantile=quantile)
     for class_name in filtered.emptied:
-        raise FilterError(
-            f"the filter '{name}' leaves none of {synthetic.class_counts[class_name]} synthetic images of class "
+        raise filters.FilterError(
+            f"the filter '{name}' leaves none of {made.class_counts[class_name]} synthetic images of class "
             f"'{class_name}', so the classes would be trained on in other proportions than meant; lower its quantile "
             f"(--filter-quantile, it is {quantile:g}), give other synthetic images, or leave the filter out"
         )

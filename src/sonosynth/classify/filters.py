@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from sonosynth.classify.training import DEFAULT_TRAINING, TrainingSettings, train_classifier
 from sonosynth.core.errors import ClassError, SonosynthError
-from sonosynth.core.text import did_you_mean
+from sonosynth.core.text import unknown_name
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.split import check_real, check_same_classes
@@ -25,7 +25,7 @@ class FilterError(SonosynthError):
 def find_filter(name: str) -> str:
     """Return `name` if it is a filter that needs nothing but images. Raises FilterError."""
     if name not in FILTERS:
-        raise FilterError(f"no filter '{name}'{did_you_mean(name, FILTERS)}; known: {', '.join(FILTERS)}")
+        raise FilterError(unknown_name("filter", name, FILTERS))
     return name
 
 
@@ -37,8 +37,7 @@ class FilterResult:
         kept: indices of the synthetic images that stay, int64, ascending.
         acceptance: share of them, 0 to 1.
         acceptance_by_class: the same of each class that has synthetic images.
-        threshold: the least confidence or the greatest distance that stays, per class; NaN for a
-            class without synthetic images.
+        threshold: the least confidence or the greatest distance that stays, per class; NaN without synthetic images.
     """
 
     kept: np.ndarray
@@ -76,17 +75,7 @@ def confidence_filter(
     Cross-fitted: the training images are divided into `folds` of whole groups, and each classifier is trained, with
     classical augmentation, on all folds but one. A real image has the probability that the classifier which has not
     seen it gives its class, a synthetic image the mean of all classifiers. The threshold of a class is the `quantile`
-    of its real images.
-
-    Args:
-        train: real training images.
-        synthetic: synthetic images of the same classes.
-        quantile: share of real images that would be rejected, 0 to below 1.
-        folds: parts of the training images; fewer where a class has fewer groups.
-        network: a name that `networks.find_network` knows.
-        training: how the classifiers are trained.
-        seed: of folds and classifiers.
-        progress: called as ``progress(step, steps)`` over all classifiers.
+    of its real images, the share of them that would be rejected. `progress` counts the steps of all classifiers.
 
     Raises:
         FilterError: a quantile out of range, or as for `group_folds`.
@@ -108,15 +97,14 @@ def confidence_filter(
         real[fold] = classifier.predict(train.images[fold])[np.arange(len(fold)), train.labels[fold]]
         own_class = classifier.predict(synthetic.images)[np.arange(len(synthetic)), synthetic.labels]
         made += own_class / len(parts)
-    thresholds = _by_class(train, real, quantile)
+    thresholds = _quantiles(train, real, quantile)
     return _filtered(synthetic, made >= thresholds[synthetic.labels], thresholds)
 
 
 def group_folds(train: ImageSet, folds: int = DEFAULT_FOLDS, seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
     """Divide training images into folds of whole groups, fewer of them where a class has fewer groups.
 
-    Returns:
-        For each fold the indices of all other images, which its classifier is trained on, and of its own.
+    Returns for each fold the indices of all other images, which its classifier is trained on, and of its own.
 
     Raises:
         FilterError: fewer than two folds, a class of a single group, or one of which a fold leaves nothing to learn.
@@ -158,12 +146,7 @@ def distance_filter(
     The distance of an image is the Euclidean one to the nearest training image of its class; for a training image, to
     the nearest of another group. The threshold of a class is the ``1 - quantile`` quantile of its training images.
 
-    Args:
-        train: real training images.
-        synthetic: synthetic images of the same classes.
-        train_features: float ``[N, D]``, of `train`, e.g. of `features.embed`.
-        synthetic_features: float ``[M, D]``, of `synthetic`.
-        quantile: share of real images that would be rejected, 0 to below 1.
+    Features are float ``[N, D]`` of `train` and ``[M, D]`` of `synthetic`.
 
     Raises:
         FilterError: a quantile out of range, features that do not belong to the images, or a class with fewer than two
@@ -184,7 +167,7 @@ def distance_filter(
         real[own] = between.min(axis=1)
         if len(other):
             made[other] = cdist(synthetic_features[other], train_features[own]).min(axis=1)
-    thresholds = _by_class(train, real, 1 - quantile)
+    thresholds = _quantiles(train, real, 1 - quantile)
     return _filtered(synthetic, made <= thresholds[synthetic.labels], thresholds)
 
 
@@ -192,12 +175,11 @@ def _check(train: ImageSet, synthetic: ImageSet, quantile: float) -> None:
     check_quantile(quantile)
     check_real(train, "training images")
     check_same_classes(train, synthetic)
-    for label in np.unique(synthetic.labels):
-        if not (train.labels == label).any():
-            raise ClassError(
-                f"class '{train.classes[label]}' has synthetic images and no training image to compare them with; "
-                "leave the class out"
-            )
+    for label in np.setdiff1d(synthetic.labels, train.labels):
+        raise ClassError(
+            f"class '{train.classes[label]}' has synthetic images and no training image to compare them with; "
+            "leave the class out"
+        )
 
 
 def check_quantile(quantile: float) -> None:
@@ -206,7 +188,7 @@ def check_quantile(quantile: float) -> None:
         raise FilterError(f"the quantile of a filter must be 0 or more and below 1, not {quantile}")
 
 
-def _by_class(images: ImageSet, values: np.ndarray, quantile: float) -> np.ndarray:
+def _quantiles(images: ImageSet, values: np.ndarray, quantile: float) -> np.ndarray:
     """Return the quantile of the values of each class, float64 ``[n_classes]``; NaN for a class without images."""
     thresholds = np.full(len(images.classes), np.nan)
     for label in np.unique(images.labels):

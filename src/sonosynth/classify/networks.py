@@ -67,31 +67,24 @@ class _MatrixConvolution(nn.Conv2d):
         return (self.weight.flatten(1) @ patches).view(len(x), -1, height, width)
 
 
-def _multiply(stage: nn.Module) -> None:
-    """Turn the 3 × 3 convolutions of `stage`, which have no bias, into matrix products; weights stay."""
-    for block in stage.modules():
+def _resnet18(n_classes: int, dropout: float) -> nn.Module:
+    # MONAI's stem keeps full resolution by default; the standard stem of He et al. 2016 has stride two.
+    network = _monai().resnet18(spatial_dims=2, n_input_channels=1, num_classes=n_classes, conv1_t_stride=2)
+    for block in network.layer4.modules():  # its 3 × 3 convolutions, which have no bias, become matrix products
         for name, layer in list(block.named_children()):
             if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
                 stride, padding = (cast(tuple[int, int], value) for value in (layer.stride, layer.padding))
                 product = _MatrixConvolution(layer.in_channels, layer.out_channels, 3, stride, padding, bias=False)
                 product.weight = layer.weight
                 setattr(block, name, product)
-
-
-def _resnet18(n_classes: int, dropout: float) -> nn.Module:
-    # MONAI's stem keeps full resolution by default; the standard stem of He et al. 2016 has stride two.
-    network = _monai().resnet18(spatial_dims=2, n_input_channels=1, num_classes=n_classes, conv1_t_stride=2)
-    _multiply(network.layer4)
     if dropout:
         network.fc = nn.Sequential(nn.Dropout(dropout), network.fc)
     return cast(nn.Module, network)
 
 
 def _densenet121(n_classes: int, dropout: float) -> nn.Module:
-    network: nn.Module = _monai().DenseNet121(
-        spatial_dims=2, in_channels=1, out_channels=n_classes, dropout_prob=dropout
-    )
-    return network
+    of_monai: type[nn.Module] = _monai().DenseNet121
+    return of_monai(spatial_dims=2, in_channels=1, out_channels=n_classes, dropout_prob=dropout)
 
 
 class PretrainedEfficientNet(nn.Module):
@@ -157,18 +150,14 @@ def find_network(name: str) -> Network:
         raise NetworkError(
             f"no classifier network '{name}'{_nearest_to(name)}; known: {', '.join(NETWORKS)}, and those of MONAI"
         )
-    given = _arguments(builder, member)
+    given = _parameters(builder, member)
     return Network(name, lambda n_classes, dropout: _build_monai(builder, member, given, n_classes, dropout))
 
 
 def build_network(name: str, n_classes: int, *, px: tuple[int, int] = (64, 64), dropout: float = 0.0) -> nn.Module:
     """Return the network `name`, freshly initialised, taking ``[N, 1, H, W]`` to logits ``[N, n_classes]``.
 
-    Args:
-        name: as for `find_network`.
-        n_classes: number of classes.
-        px: height and width of the images that a network of MONAI is tried on.
-        dropout: probability, where the network has dropout.
+    A network of MONAI is tried on images of height and width `px`.
 
     Raises:
         NetworkError: unknown, no classifier, unfit for images of `px`, or without dropout where some is asked for.
@@ -192,29 +181,28 @@ def build_network(name: str, n_classes: int, *, px: tuple[int, int] = (64, 64), 
     return model
 
 
-_Parameters = dict[str, inspect.Parameter]
 _INPUTS, _OUTPUTS, _DROPOUTS = ("in_channels", "n_input_channels"), ("num_classes", "out_channels"), ("dropout_prob",)
 
 
-def _arguments(builder: Callable[..., Any], name: str) -> _Parameters:
+def _parameters(builder: Callable[..., Any], name: str) -> set[str]:
     """Return the parameters of a class or function of MONAI, and of those that it hands its keyword arguments to.
 
     Raises NetworkError if it cannot be a classifier.
     """
-    parameters: _Parameters = {}
+    parameters: set[str] = set()
     for part in builder.__mro__ if inspect.isclass(builder) else (builder, _monai().ResNet):
         taken = inspect.signature(part).parameters
-        parameters = dict(taken) | parameters
+        parameters |= set(taken)
         if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
             break
-    kinds = [("spatial_dims",), _INPUTS, _OUTPUTS]
-    lacking = [" or ".join(kind) for kind in kinds if not set(kind) & set(parameters)]
-    if lacking:
-        raise NetworkError(f"'{name}' of MONAI is no classifier network: it takes no {lacking[0]}{_nearest_to(name)}")
+    for kind in (("spatial_dims",), _INPUTS, _OUTPUTS):
+        if not parameters & set(kind):
+            takes = f"takes no {' or '.join(kind)}"
+            raise NetworkError(f"'{name}' of MONAI is no classifier network: it {takes}{_nearest_to(name)}")
     free = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     own = inspect.signature(builder).parameters  # what stands behind **kwargs is given, or has a default
-    needed = [k for k, p in own.items() if p.default is p.empty and p.kind not in free]
-    beyond = [k for k in needed if k not in ("spatial_dims", *_INPUTS, *_OUTPUTS)]
+    needed = [key for key, p in own.items() if p.default is p.empty and p.kind not in free]
+    beyond = [key for key in needed if key not in ("spatial_dims", *_INPUTS, *_OUTPUTS)]
     if beyond:
         raise NetworkError(
             f"'{name}' of MONAI cannot be made from the number of classes alone: it needs {', '.join(beyond)} too"
@@ -223,14 +211,11 @@ def _arguments(builder: Callable[..., Any], name: str) -> _Parameters:
     return parameters
 
 
-def _build_monai(builder: Callable[..., Any], name: str, known: _Parameters, n_classes: int, dropout: float) -> Any:
-    arguments: dict[str, Any] = {"spatial_dims": 2}
-    arguments |= {key: 1 for key in _INPUTS if key in known}
-    arguments |= {next(key for key in _OUTPUTS if key in known): n_classes}
-    if "pretrained" in known:
-        arguments["pretrained"] = False  # some would download weights
-    if "conv1_t_stride" in known:
-        arguments["conv1_t_stride"] = 2  # as for resnet18
+def _build_monai(builder: Callable[..., Any], name: str, known: set[str], n_classes: int, dropout: float) -> Any:
+    # Some would download weights; the stride of the stem is as for resnet18.
+    fixed = {"spatial_dims": 2, **dict.fromkeys(_INPUTS, 1), "pretrained": False, "conv1_t_stride": 2}
+    arguments: dict[str, Any] = {key: value for key, value in fixed.items() if key in known}
+    arguments[next(key for key in _OUTPUTS if key in known)] = n_classes
     if dropout:
         keys = [key for key in _DROPOUTS if key in known]
         if not keys:

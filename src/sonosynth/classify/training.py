@@ -159,17 +159,10 @@ def train_classifier(
 ) -> TrainedClassifier:
     """Train `network` on `pool` for a fixed number of steps.
 
-    Args:
-        pool: all training images.
-        classical: augment them by `classical_augmentation`.
-        network: a name that `networks.find_network` knows.
-        training: steps, batch, optimiser and loss.
-        normalised_by: the images whose mean and standard deviation normalise all others; `pool` if not given.
-        validation: images that choose among ten snapshots of the weights the one with the best macro-F1, and of equals
-            the latest; None: the weights of the last step.
-        seed: of initial weights, order, augmentation and dropout.
-        device: where to train; the first GPU if there is one.
-        progress: called as ``progress(step, steps)``.
+    `classical` augments the images, and those of `normalised_by` (`pool` if not given) give the mean and the standard
+    deviation that normalise all others. Of ten snapshots of the weights `validation` chooses the one with the best
+    macro-F1, of equals the latest; without it the weights are those of the last step. The seed is that of initial
+    weights, order, augmentation and dropout; `progress` is called with the steps done and their number.
 
     Raises:
         NetworkError: the network is unknown or cannot be used for such images.
@@ -185,7 +178,8 @@ def train_classifier(
         torch.manual_seed(seed_of(seed, "classifier"))
         model = build_network(network, len(pool.classes), px=pool.size, dropout=training.dropout).to(device)
         classifier = TrainedClassifier(model, known.normalisation or own, device)
-        best = _BestSnapshot(classifier, validation, training.steps)
+        snapshot_steps = {round(training.steps * (i + 1) / N_SNAPSHOTS) for i in range(N_SNAPSHOTS)}
+        best_score, best_step, best_weights = -1.0, None, dict[str, Tensor]()
         optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=training.learning_rate or known.learning_rate,
@@ -214,58 +208,34 @@ def train_classifier(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            best.update(step + 1)
+            if validation is not None and step + 1 in snapshot_steps:
+                score = _macro_f1(classifier, validation)
+                if score >= best_score:
+                    best_score, best_step = score, step + 1
+                    best_weights = {name: value.clone() for name, value in model.state_dict().items()}
             if progress:
                 progress(step + 1, training.steps)
-    return best.restored()
+    if best_step is not None:
+        model.load_state_dict(best_weights)
+    return replace(classifier, step=best_step)
 
 
-class _BestSnapshot:
-    """The weights with the best macro-F1 on validation images, of equals the latest; without any, the last weights."""
+def _macro_f1(classifier: TrainedClassifier, images: ImageSet) -> float:
+    """Return the macro-F1 of predictions; -inf where they are not finite: such weights are never the best."""
+    from sklearn.metrics import f1_score
 
-    def __init__(self, classifier: TrainedClassifier, validation: ImageSet | None, steps: int):
-        self.classifier, self.validation = classifier, validation
-        self.snapshot_steps = {round(steps * (i + 1) / N_SNAPSHOTS) for i in range(N_SNAPSHOTS)}
-        self.step: int | None = None
-        self._score = -1.0
-        self._state: dict[str, Tensor] = {}
-
-    def update(self, step: int) -> None:
-        """Score the weights after `step` steps, where a snapshot is due."""
-        if self.validation is None or step not in self.snapshot_steps:
-            return
-        from sklearn.metrics import f1_score
-
-        try:
-            predicted = self.classifier.predict(self.validation.images).argmax(axis=1)
-        except DivergenceError:
-            return  # such weights are never the best
-        score = f1_score(self.validation.labels, predicted, average="macro", zero_division=0)
-        if score >= self._score:
-            self._score, self.step = score, step
-            self._state = {name: value.clone() for name, value in self.classifier.model.state_dict().items()}
-
-    def restored(self) -> TrainedClassifier:
-        """Return the classifier with these weights."""
-        if self.step is not None:
-            self.classifier.model.load_state_dict(self._state)
-        return replace(self.classifier, step=self.step)
+    try:
+        predicted = classifier.predict(images.images).argmax(axis=1)
+    except DivergenceError:
+        return -math.inf
+    return float(f1_score(images.labels, predicted, average="macro", zero_division=0))
 
 
 def balanced_indices(labels: np.ndarray, start: int, count: int, seed: int) -> Tensor:
     """Return the samples ``start .. start + count - 1`` of an endless sequence that has all classes equally often.
 
     The sequence is one of shuffled rounds, each with every class once; the images of a class come in shuffled epochs,
-    as in `draws.shuffled_indices`.
-
-    Args:
-        labels: int64 ``[N]``; classes without images do not occur.
-        start: first sample.
-        count: how many.
-        seed: seed of the sequence.
-
-    Returns:
-        int64 ``[count]`` on the CPU.
+    as in `draws.shuffled_indices`. `labels` are int64 ``[N]``, the result int64 ``[count]`` on the CPU.
     """
     classes = np.unique(labels)
     order = shuffled_indices(len(classes), start, count, seed_of(seed, "class")).numpy()

@@ -41,6 +41,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return what is wrong with a `name` that is none of the `known`: which there are, and which one may be meant."""
+    names = list(known)
+    return f"no {kind} '{name}'{did_you_mean(name, names)}; known: {', '.join(names)}"
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the known name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
