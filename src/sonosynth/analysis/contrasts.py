@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sonosynth.analysis.tables import LEVEL, F1Row, Series
+from sonosynth.analysis.tables import F1Row, Series
 from sonosynth.statistics import Difference, Scores, holm, score_difference
 from sonosynth.study.config import StudyDesign
 
@@ -77,7 +77,7 @@ def _contrast(row: F1Row, baseline: F1Row) -> Contrast | None:
         row,
         baseline,
         replicates,
-        score_difference(of_replicates(baseline, replicates), of_replicates(row, replicates), LEVEL),
+        score_difference(of_replicates(baseline, replicates), of_replicates(row, replicates)),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sonosynth.analysis.contrasts import ADDED, of_replicates
-from sonosynth.analysis.tables import LEVEL, F1Row, Series, complete_block
+from sonosynth.analysis.tables import F1Row, Series, complete_block
 from sonosynth.statistics import EquivalentRealImages, LearningCurve, equivalent_real_images, learning_curve
 
 
@@ -37,7 +37,7 @@ def curves(rows: Sequence[F1Row]) -> list[Curve]:
         mine = {row.size: row for row in rows if row.series == series}
         sizes, shared = complete_block({size: row.replicates for size, row in mine.items()})
         replicates = tuple(sorted(shared))
-        curve = learning_curve(sizes, [of_replicates(mine[size], replicates) for size in sizes], LEVEL)
+        curve = learning_curve(sizes, [of_replicates(mine[size], replicates) for size in sizes])
         found.append(Curve(series, replicates, curve, tuple(sorted(set(mine) - set(sizes)))))
     return found
 
@@ -62,6 +62,6 @@ def image_equivalences(rows: Sequence[F1Row]) -> list[ImageEquivalence]:
         )
         if len(bases) > 1:
             without = [of_replicates(base, row.replicates) for base in bases]
-            worth = equivalent_real_images([b.size for b in bases], without, row.size, row.macro, LEVEL)
+            worth = equivalent_real_images([b.size for b in bases], without, row.size, row.macro)
             found.append(ImageEquivalence(row, bases[0].series, worth))
     return found

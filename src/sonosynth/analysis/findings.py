@@ -10,8 +10,8 @@ from sonosynth.analysis.contrasts import BASELINE, Contrast
 from sonosynth.analysis.equivalent_real_images import ImageEquivalence
 from sonosynth.analysis.power import DetectableDifference
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.analysis.tables import FRECHET, HELD_OUT, KERNEL, LEVEL, Distance, feature_order
-from sonosynth.statistics import Interval
+from sonosynth.analysis.tables import FRECHET, HELD_OUT, KERNEL, Distance, feature_order
+from sonosynth.statistics import LEVEL, Interval
 from sonosynth.study.results import Generator
 
 PUBLISHED_FEATURES = "inception"  # the feature network of the published distances

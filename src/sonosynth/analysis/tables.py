@@ -24,7 +24,6 @@ from sonosynth.statistics import (
 from sonosynth.study.results import ClassifyResult, Generator, ScoreRow
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
-LEVEL = 0.95
 _UNTOLD = {"fill": {"proportional"}, "filter": set[str]()}  # levels that go without saying
 _NEEDS = {"fill": "ratio", "filter": "gan"}  # what a run has if the factor means anything to it
 
@@ -221,7 +220,7 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
         macro=scores[-2],
         confusion=np.mean([run.confusion for run in chosen], axis=0),
         rates=np.mean([_rates(np.asarray(run.confusion)) for run in chosen], axis=0),
-        intervals=f1_intervals(scores, LEVEL),
+        intervals=f1_intervals(scores),
         metrics=spread(chosen),
         left_out=len(members) - len(chosen),
     )
@@ -272,7 +271,7 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
             [[by_key[replicate, *key].predictions for key in row.runs] for replicate in row.replicates]
         )
         by_image = fixed_test_f1(test.labels, np.arange(len(test)), predictions, len(test.classes))
-        naive = f1_intervals(by_image, LEVEL).macro_f1
+        naive = f1_intervals(by_image).macro_f1
         runs = len(row.replicates) * len(row.runs)
         trained = span(by_key[replicate, *key].n_train for replicate in row.replicates for key in row.runs)
         found.append(

@@ -20,6 +20,7 @@ from sonosynth.statistics.power import minimum_detectable_difference as minimum_
 from sonosynth.statistics.power import repeated_splits_error as repeated_splits_error
 from sonosynth.statistics.power import t_test_power as t_test_power
 from sonosynth.statistics.power import variance_components as variance_components
+from sonosynth.statistics.scores import LEVEL as LEVEL
 from sonosynth.statistics.scores import MIN_DRAWS as MIN_DRAWS
 from sonosynth.statistics.scores import Covers as Covers
 from sonosynth.statistics.scores import Estimate as Estimate

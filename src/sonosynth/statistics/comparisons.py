@@ -40,7 +40,7 @@ class Difference:
     covers: Covers
 
 
-def score_difference(a: Scores, b: Scores, level: float = 0.95) -> Difference:
+def score_difference(a: Scores, b: Scores) -> Difference:
     """Return b minus the baseline a, scores ``[draws]`` from 0 to 1 of one design.
 
     The p-value takes draws and test groups for samples of larger populations. Draws of one pool overlap, the more the
@@ -53,36 +53,28 @@ def score_difference(a: Scores, b: Scores, level: float = 0.95) -> Difference:
     if not a.pairs_with(b) or a.whole.ndim != 1:
         raise ValueError(f"scores {a.whole.shape} and {b.whole.shape} are no pairs [draws] on the same test images")
     difference = b - a
-    estimate = difference.estimate()
-    reason = _no_p_value(difference, float(estimate.standard_error))
+    estimate, by_draw = difference.estimate(), difference.whole
+    standardised, reason = None, ""
+    if len(by_draw) < MIN_DRAWS:
+        noun, _, rest = difference.sampling_unit.partition(" ")
+        number = f"one {noun}" if len(by_draw) == 1 else f"two {noun}s"
+        reason = f"{number} {rest}: a description, not a test; three are needed"
+    elif np.isnan(estimate.standard_error):
+        reason = difference.unknown_spread
+    if len(by_draw) >= MIN_DRAWS and (spread := by_draw.std(ddof=1)) > ROUNDING:
+        standardised = float(by_draw.mean() / spread * (1 - 3 / (4 * len(by_draw) - 5)))
     return Difference(
-        absolute=estimate.interval(level).within(-1.0, 1.0),
-        relative=_relative(a, b, level),
-        by_draw=tuple(float(d) for d in difference.whole),
-        standardised=_standardised(difference.whole),
+        absolute=estimate.interval().within(-1.0, 1.0),
+        relative=_relative(a, b),
+        by_draw=tuple(by_draw.tolist()),
+        standardised=standardised,
         p_value=None if reason else float(estimate.p_value()),
         no_p_value_reason=reason,
         covers=difference.covers,
     )
 
 
-def _no_p_value(difference: Scores, standard_error: float) -> str:
-    if difference.n_draws < MIN_DRAWS:
-        noun, _, rest = difference.sampling_unit.partition(" ")
-        number = f"one {noun}" if difference.n_draws == 1 else f"two {noun}s"
-        return f"{number} {rest}: a description, not a test; three are needed"
-    if np.isnan(standard_error):
-        return difference.unknown_spread
-    return ""
-
-
-def _standardised(by_draw: np.ndarray) -> float | None:
-    if len(by_draw) < MIN_DRAWS or (spread := by_draw.std(ddof=1)) <= ROUNDING:
-        return None
-    return float(by_draw.mean() / spread * (1 - 3 / (4 * len(by_draw) - 5)))
-
-
-def _relative(a: Scores, b: Scores, level: float) -> Interval | None:
+def _relative(a: Scores, b: Scores) -> Interval | None:
     """Return all r for which ``b - (1 + r) a`` could be zero, in one piece around ``b / a - 1``; None if unbounded."""
     base = float(a.whole.mean())
     if base <= 0:
@@ -91,7 +83,7 @@ def _relative(a: Scores, b: Scores, level: float) -> Interval | None:
 
     def contradiction(r: float) -> float:
         estimate = (b - a * (1 + r)).estimate()
-        return float(np.abs(estimate.value) - estimate.margin(level))
+        return float(np.abs(estimate.value) - estimate.margin)
 
     excess = contradiction(value)
     if np.isnan(excess):

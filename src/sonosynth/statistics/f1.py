@@ -30,7 +30,7 @@ class F1Intervals:
     covers: Covers
 
 
-def f1_intervals(scores: Scores, level: float = 0.95) -> F1Intervals:
+def f1_intervals(scores: Scores) -> F1Intervals:
     """Return t intervals of the logits of `scores`, which `fixed_test_f1` or `repeated_splits_f1` made.
 
     With three draws or more the intervals cover other draws of the training subset and other test groups. With one or
@@ -38,7 +38,7 @@ def f1_intervals(scores: Scores, level: float = 0.95) -> F1Intervals:
     Limits are NaN where the score is 0 or 1, or all images, or all true images of a class that enters, are of one
     group.
     """
-    intervals = [scores[i].estimate().logit_interval(level) for i in range(scores.whole.shape[-1])]
+    intervals = [scores[i].estimate().logit_interval() for i in range(scores.whole.shape[-1])]
     return F1Intervals(intervals[-2], tuple(intervals[:-2]), intervals[-1], scores.covers)
 
 

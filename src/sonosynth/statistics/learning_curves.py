@@ -5,7 +5,7 @@ import itertools
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
@@ -49,36 +49,31 @@ class EquivalentRealImages:
     @property
     def gain(self) -> Interval:
         """`equivalent` less `n_real`: the horizontal gap between the curves, in real images."""
-        return Interval(*(v - self.n_real for v in (self.equivalent.value, self.equivalent.low, self.equivalent.high)))
+        return Interval(*(end - self.n_real for end in astuple(self.equivalent)))
 
     def __str__(self) -> str:
-        value, low, high = (self._words(v) for v in (self.equivalent.value, self.equivalent.low, self.equivalent.high))
+        def words(n: float) -> str:
+            if math.isinf(n):
+                return f"fewer than {self.measured[0]:g}" if n < 0 else f"more than {self.measured[1]:g}"
+            return "unknown" if math.isnan(n) else f"{n:.0f}"
+
+        value, low, high = map(words, astuple(self.equivalent))
         return f"{self.n_real:g} real images with synthetic ones equal {value} real images alone [{low}, {high}]"
 
-    def _words(self, n: float) -> str:
-        if math.isinf(n):
-            end, side = (self.measured[0], "fewer") if n < 0 else (self.measured[1], "more")
-            return f"{side} than {end:g}"
-        return "unknown" if math.isnan(n) else f"{n:.0f}"
 
-
-def learning_curve(sizes: Sequence[float], scores: Sequence[Scores], level: float = 0.95) -> LearningCurve:
+def learning_curve(sizes: Sequence[float], scores: Sequence[Scores]) -> LearningCurve:
     """Return the curve of a score between 0 and 1 at ascending `sizes`.
 
     Raises:
         ValueError: sizes do not ascend, or scores have unequal draws or test groups.
     """
     _check(sizes, scores)
-    points = tuple(score.estimate().logit_interval(level) for score in scores)
+    points = tuple(score.estimate().logit_interval() for score in scores)
     return LearningCurve(tuple(sizes), points, scores[0].covers)
 
 
 def equivalent_real_images(
-    sizes: Sequence[float],
-    without: Sequence[Scores],
-    n_real: float,
-    with_synthetic: Scores,
-    level: float = 0.95,
+    sizes: Sequence[float], without: Sequence[Scores], n_real: float, with_synthetic: Scores
 ) -> EquivalentRealImages:
     """Return how many real images alone score as `n_real` do with synthetic ones.
 
@@ -93,7 +88,6 @@ def equivalent_real_images(
         without: the score ``[draws]`` without synthetic images at each size.
         n_real: real training images of the other arm.
         with_synthetic: the score ``[draws]`` with synthetic images; the same draws and test images.
-        level: coverage of the interval.
 
     Raises:
         ValueError: sizes do not ascend or are fewer than two, or scores have unequal draws or test groups.
@@ -110,11 +104,8 @@ def equivalent_real_images(
     curve = functools.reduce(operator.add, [s[None] * row for s, row in zip(without, weights, strict=True)])
     gap = curve - with_synthetic[None] * np.ones(len(grid))
     estimate = gap.estimate()
-    contradiction = np.abs(estimate.value) - estimate.margin(level)
-    if np.isnan(contradiction).any():
-        low = high = math.nan
-    else:
-        low, high = _accepted(grid, contradiction, value)
+    contradiction = np.abs(estimate.value) - estimate.margin
+    low, high = _accepted(grid, contradiction, value)
     equals = Interval(*(2.0**v if math.isfinite(v) else v for v in (value, low, high)))
     return EquivalentRealImages(n_real, equals, (sizes[0], sizes[-1]), gap.covers)
 
@@ -145,15 +136,16 @@ def _first_reached(places: np.ndarray, scores: np.ndarray, score: float) -> floa
 
 def _accepted(grid: np.ndarray, contradiction: np.ndarray, value: float) -> tuple[float, float]:
     """Return the first and last place without contradiction, around `value`; infinite at the ends of the grid."""
+    if np.isnan(contradiction).any():
+        return math.nan, math.nan
     inside = np.flatnonzero(contradiction <= 0)
     if not len(inside):
         return value, value
-    first, last = int(inside[0]), int(inside[-1])
-    low = -math.inf if first == 0 else _zero(grid, contradiction, first - 1, first)
-    high = math.inf if last == len(grid) - 1 else _zero(grid, contradiction, last, last + 1)
+
+    def zero(before: int) -> float:
+        a, b = contradiction[before], contradiction[before + 1]
+        return float(grid[before] + (grid[before + 1] - grid[before]) * a / (a - b))
+
+    low = -math.inf if inside[0] == 0 else zero(inside[0] - 1)
+    high = math.inf if inside[-1] == len(grid) - 1 else zero(inside[-1])
     return min(low, value), max(high, value)
-
-
-def _zero(grid: np.ndarray, contradiction: np.ndarray, before: int, after: int) -> float:
-    a, b = contradiction[before], contradiction[after]
-    return float(grid[before] + (grid[after] - grid[before]) * a / (a - b))

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from sonosynth.statistics.f1 import f1_per_run
-from sonosynth.statistics.scores import MIN_DRAWS, ROUNDING, crossed_spread
+from sonosynth.statistics.scores import LEVEL, MIN_DRAWS, ROUNDING, crossed_spread
 
 
 @dataclass(frozen=True)
@@ -69,30 +69,24 @@ def variance_components(
     seed = n_groups * table.mean(axis=0).var(axis=1, ddof=1).mean()
     within = table - by_draw[..., None] - table.mean(axis=0) + by_draw.mean(axis=0)[:, None]
     seed_group = (within**2).sum() / (n_draws * (n_seeds - 1) * (n_groups - 1))
-    return VarianceComponents(
-        draw=_above_zero((draw - draw_group - seed + seed_group) / (n_groups * n_seeds)),
-        seed=_above_zero((seed - seed_group) / n_groups),
-        group=_above_zero((group - draw_group) / (n_draws * n_seeds)),
-        draw_group=_above_zero((draw_group - seed_group) / n_seeds),
-        seed_group=_above_zero(seed_group),
-    )
+    found = {
+        "draw": (draw - draw_group - seed + seed_group) / (n_groups * n_seeds),
+        "seed": (seed - seed_group) / n_groups,
+        "group": (group - draw_group) / (n_draws * n_seeds),
+        "draw_group": (draw_group - seed_group) / n_seeds,
+        "seed_group": seed_group,
+    }
+    return VarianceComponents(**{name: max(0.0, float(value)) for name, value in found.items()})
 
 
-def _above_zero(value: float) -> float:
-    return max(0.0, float(value))
-
-
-def t_test_power(
-    difference: float, standard_error: float, degrees_of_freedom: float, comparisons: int = 1, level: float = 0.95
-) -> float:
+def t_test_power(difference: float, standard_error: float, degrees_of_freedom: float, comparisons: int = 1) -> float:
     """Return the chance that a two-sided t test finds a true `difference` of 0 or more, with its sign.
 
     Args:
         difference: of the score, absolute.
         standard_error: of the difference, as of `fixed_test_error` or `repeated_splits_error`.
         degrees_of_freedom: of that standard error.
-        comparisons: tests in the family; each is held to its share, as the first of Holm's steps is.
-        level: 1 minus the chance of a false alarm in the family.
+        comparisons: tests in the family; each is held to its share of 5 %, as the first of Holm's steps is.
 
     Raises:
         ValueError: `comparisons` is below one.
@@ -103,12 +97,12 @@ def t_test_power(
         return float(difference > 0)
     from scipy.stats import nct  # takes a second to import, which a page without power need not wait for
 
-    critical = -stdtrit(degrees_of_freedom, (1 - level) / comparisons / 2)
+    critical = -stdtrit(degrees_of_freedom, (1 - LEVEL) / comparisons / 2)
     return float(nct.sf(critical, degrees_of_freedom, difference / standard_error))
 
 
 def minimum_detectable_difference(
-    standard_error: float, degrees_of_freedom: float, comparisons: int = 1, level: float = 0.95, power: float = 0.8
+    standard_error: float, degrees_of_freedom: float, comparisons: int = 1, power: float = 0.8
 ) -> float:
     """Return the true difference that a two-sided t test finds with a chance of `power`; see `t_test_power`.
 
@@ -116,7 +110,6 @@ def minimum_detectable_difference(
         standard_error: of the difference.
         degrees_of_freedom: of that standard error.
         comparisons: tests in the family.
-        level: 1 minus the chance of a false alarm in the family.
         power: the chance, 0 to 1.
 
     Raises:
@@ -126,7 +119,7 @@ def minimum_detectable_difference(
         raise ValueError(f"the standard error must be finite (found {standard_error})")
 
     def excess(difference: float) -> float:
-        return t_test_power(difference, standard_error, degrees_of_freedom, comparisons, level) - power
+        return t_test_power(difference, standard_error, degrees_of_freedom, comparisons) - power
 
     if standard_error <= ROUNDING:
         return 0.0

@@ -29,6 +29,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 from scipy.special import expit, logit, stdtr, stdtrit
 
+LEVEL = 0.95  # of confidence, of all intervals and tests
 MIN_DRAWS = 3  # for a statement about other draws; two have one difference between them
 ROUNDING = 1e-12  # of sums that should be zero
 
@@ -62,35 +63,35 @@ class Estimate:
     standard_error: np.ndarray
     degrees_of_freedom: np.ndarray
 
-    def margin(self, level: float = 0.95) -> np.ndarray:
-        """Return half the width of the `level` interval."""
-        quantile = stdtrit(self.degrees_of_freedom, (1 + level) / 2)
-        return np.asarray(quantile * self.standard_error)
+    @property
+    def margin(self) -> np.ndarray:
+        """Half the width of the interval."""
+        return np.asarray(stdtrit(self.degrees_of_freedom, (1 + LEVEL) / 2) * self.standard_error)
 
-    def interval(self, level: float = 0.95) -> Interval:
+    def interval(self) -> Interval:
         """Return the t interval of a single value."""
-        value, margin = self._single(level)
+        value, margin = self._single()
         return Interval(value, value - margin, value + margin)
 
-    def logit_interval(self, level: float = 0.95) -> Interval:
+    def logit_interval(self) -> Interval:
         """Return the interval of a single score that lies between 0 and 1: a t interval of its logit.
 
         On few test groups the distribution of an F1 leans away from the nearer end, and so must its interval. Where
         every classifier scores 0, or every one 1, the spread is unknown and the limits are NaN.
         """
-        value, margin = self._single(level)
+        value, margin = self._single()
         if not 0 < value < 1:
             return Interval(value, np.nan, np.nan)
         low, high = expit(logit(value) + np.array([-1, 1]) * margin / (value * (1 - value)))
         return Interval(value, float(low), float(high))
 
-    def _single(self, level: float) -> tuple[float, float]:
+    def _single(self) -> tuple[float, float]:
         if self.value.ndim:
             raise ValueError(f"an interval is of one value, not of {self.value.shape}; take one of the scores")
-        return float(self.value), float(self.margin(level))
+        return float(self.value), float(self.margin)
 
     def p_value(self) -> np.ndarray:
-        """Return two-sided p-values of the value being zero; below ``1 - level`` just where `interval` excludes it."""
+        """Return two-sided p-values of the value being zero; below ``1 - LEVEL`` just where `interval` excludes it."""
         with np.errstate(divide="ignore", invalid="ignore"):
             t = np.where(np.abs(self.value) <= ROUNDING, 0, np.abs(self.value) / self.standard_error)
         return np.asarray(2 * stdtr(self.degrees_of_freedom, -t))

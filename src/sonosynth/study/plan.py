@@ -21,6 +21,7 @@ from sonosynth.gan.training.transfer import pretrainings
 from sonosynth.phantoms.phantom import simulate
 from sonosynth.statistics import (
     BUSI_COMPONENTS,
+    LEVEL,
     MIN_DRAWS,
     fixed_test_error,
     minimum_detectable_difference,
@@ -269,7 +270,7 @@ def _classifying(network: str, training: TrainingSettings, images: ImageSet, n_p
     return building + training.steps * step + n_predicted * _seconds(lambda: judge.predict(probe)) / len(probe)
 
 
-POWER, LEVEL = 0.8, 0.95
+POWER = 0.8
 ASSUMED = "of ResNet-18 on BUSI at 64 px, from the records busi-first and busi-protocols; other data, other variances"
 
 
@@ -354,7 +355,7 @@ def design_power(design: StudyDesign, data: StudyData) -> DesignPower | None:
     elif n_groups >= 2 and lone_class is None:
         spread = fixed_test_error(BUSI_COMPONENTS, *numbers)
     single, corrected = (
-        None if spread is None else minimum_detectable_difference(*spread, n, LEVEL, POWER) for n in (1, comparisons)
+        None if spread is None else minimum_detectable_difference(*spread, n, POWER) for n in (1, comparisons)
     )
     return DesignPower(*numbers, comparisons, single, corrected, n_splits is not None, lone_class)
 

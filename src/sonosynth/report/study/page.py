@@ -26,7 +26,7 @@ from sonosynth.report.study.classifier_tables import filter_rows, network_part, 
 from sonosynth.report.study.distance_tables import distance_part, other_scores, told_notes
 from sonosynth.report.study.scorecard_tables import part_table
 from sonosynth.report.wording import in_a_sentence, listed, or_dash, spent
-from sonosynth.statistics import MIN_DRAWS
+from sonosynth.statistics import LEVEL, MIN_DRAWS
 from sonosynth.study.results import Generator
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
@@ -85,7 +85,7 @@ def study_page(record: StudyRecord, figure_dir: Path) -> str:
         "resolved": _settings(record),
         "real": _real(record),
         "samples": _samples(record, order, figure_dir),
-        "level": f"{tables.LEVEL:.0%}",
+        "level": f"{LEVEL:.0%}",
         "min_draws": MIN_DRAWS,
         "infinity": math.inf,
         "side_of_zero": side_of_zero,
