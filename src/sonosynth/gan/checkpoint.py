@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import nn
 
 from sonosynth.core.errors import ClassError, RunError
@@ -77,15 +77,13 @@ class RunConfig:
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> "RunConfig":
         """Return the configuration that `to_dict` wrote."""
-        return RunConfig(
-            **{
-                **plain,
-                "recipe": recipe_from_dict(plain["recipe"]),
-                "classes": tuple(plain["classes"]),
-                "class_counts": tuple(plain["class_counts"]),
-                "frame": OriginalArea(**plain["frame"]) if plain.get("frame") else None,
-            }
-        )
+        rebuilt = {
+            "recipe": recipe_from_dict(plain["recipe"]),
+            "classes": tuple(plain["classes"]),
+            "class_counts": tuple(plain["class_counts"]),
+            "frame": OriginalArea(**plain["frame"]) if plain.get("frame") else None,
+        }
+        return RunConfig(**plain | rebuilt)
 
 
 def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int, start: Path | None = None) -> RunConfig:
@@ -131,11 +129,11 @@ def save_generator(path: Path, network: nn.Module, config: RunConfig, kimg: floa
 
 def load_generator(path: Path, device: torch.device) -> tuple[GeneratorNetwork, RunConfig]:
     """Read what `save_generator` wrote. Raises RunError if `path` is not such a file."""
-    config, tensors = _read(path, device)
+    config = read_config(path)
     network = config.recipe.build_generator(config.size, config.n_classes).to(device)
     try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
+        network.load_state_dict(load_file(path, device=str(device)))
+    except (RuntimeError, SafetensorError) as error:
         raise RunError(
             f"{path} does not hold the weights of the generator that it names; take it from its run again, or make "
             "images with the version of sonosynth that trained it"
@@ -145,17 +143,11 @@ def load_generator(path: Path, device: torch.device) -> tuple[GeneratorNetwork, 
 
 def read_config(path: Path) -> RunConfig:
     """Return the configuration in a file that `save_generator` wrote. Raises RunError if `path` is not such a file."""
-    return _read(path, None)[0]
-
-
-def _read(path: Path, device: torch.device | None) -> tuple[RunConfig, dict[str, torch.Tensor]]:
-    """Return configuration and tensors of a generator file; no tensors without a device."""
     try:
-        with safe_open(path, framework="pt", device=str(device or "cpu")) as file:
+        with safe_open(path, framework="pt") as file:
             plain = json.loads(file.metadata()["sonosynth"])
-            tensors = {name: file.get_tensor(name) for name in file.keys() if device is not None}  # noqa: SIM118
         plain.pop("kimg")
-        return RunConfig.from_dict(plain), tensors
+        return RunConfig.from_dict(plain)
     except (SafetensorError, OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise RunError(f"{path} is not a sonosynth generator ({error}); train one with 'sonosynth train'") from error
 
@@ -167,7 +159,7 @@ def generator_files(run: Path, snapshot: Snapshot = "last") -> list[Path]:
         RunError: there is none, or not this snapshot of it.
     """
     name = GENERATOR if snapshot == "last" else BEST
-    runs = [path.parent for path in ([run / GENERATOR] if (run / GENERATOR).is_file() else run.glob(f"*/{GENERATOR}"))]
+    runs = [run] if (run / GENERATOR).is_file() else sorted(path.parent for path in run.glob(f"*/{GENERATOR}"))
     if not runs:
         raise RunError(f"{run} holds no {GENERATOR}; train a generator there first with 'sonosynth train'")
     for directory in runs:
@@ -176,7 +168,7 @@ def generator_files(run: Path, snapshot: Snapshot = "last") -> list[Path]:
                 f"{directory} holds no {name}, because no distance to the training images was computed while it was "
                 "trained; use the last generator (--last)"
             )
-    return sorted(directory / name for directory in runs)
+    return [directory / name for directory in runs]
 
 
 def run_of_class(run: Path, class_name: str | None) -> Path:
@@ -276,7 +268,7 @@ def kept_settings(recipe: Recipe, kimg: float, runs: Iterable[Path]) -> list[str
 
 
 def check_run(directory: Path, config: RunConfig) -> None:
-    """Check that `directory` is the run of `config`, or can be made it; write nothing.
+    """Check that `directory` is the run of `config`, or can be made one; write nothing.
 
     Raises:
         RunError: it holds another run, or files that are not a run's.
@@ -287,11 +279,9 @@ def check_run(directory: Path, config: RunConfig) -> None:
         if not is_vacant(directory):
             raise RunError(f"{directory} is not empty and holds no run; choose another --out")
         return
-    found = recorded(directory)
-    if found != config.to_dict():
-        raise RunError(
-            f"{directory} belongs to another run ({_difference(found, config.to_dict())}); choose another --out"
-        )
+    found, wanted = recorded(directory), config.to_dict()
+    if found != wanted:
+        raise RunError(f"{directory} belongs to another run ({_difference(found, wanted)}); choose another --out")
 
 
 def claim_run(directory: Path, config: RunConfig) -> None:

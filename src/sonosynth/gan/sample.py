@@ -1,10 +1,11 @@
 """From a trained generator to images: a synthetic `ImageSet`, or a grid to look at."""
 
 import functools
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -49,6 +50,15 @@ def class_sequence(counts: Sequence[int], n: int) -> np.ndarray:
 Latents = tuple[Tensor, Tensor]
 """``z [N, z_dim]`` and noise ``[N, noise_length]``."""
 
+T = TypeVar("T")
+
+
+def _one_ahead(begun: Iterable[T]) -> Iterator[T]:
+    """Yield what was begun, each when the next has been begun too."""
+    for now, _ in pairwise(chain(begun, [None])):
+        assert now is not None
+        yield now
+
 
 def _latents(
     network: GeneratorNetwork, seed: int, labels: Sequence[np.ndarray], device: torch.device, first_class: int = 0
@@ -66,27 +76,20 @@ def _latents(
             for drawn in latents:
                 torch.randn(drawn.shape[1], generator=own, out=drawn[row])
 
-    with ThreadPoolExecutor(DRAWING_THREADS) as pool:
-        coming: deque[tuple[Latents, list[Future[None]]]] = deque()
+    def begin() -> Iterator[tuple[Latents, list[Future[None]]]]:
         start = 0
         for chunk in labels:
-            latents = (
-                pinned_empty(device, len(chunk), network.z_dim),
-                pinned_empty(device, len(chunk), network.noise_length),
-            )
-            shares = [range(k, len(chunk), DRAWING_THREADS) for k in range(DRAWING_THREADS)]
-            coming.append((latents, [pool.submit(draw, latents, chunk, start, rows) for rows in shares]))
-            start += len(chunk)
-            if len(coming) > 1:
-                yield _drawn(*coming.popleft())
-        while coming:
-            yield _drawn(*coming.popleft())
+            n = len(chunk)
+            latents = pinned_empty(device, n, network.z_dim), pinned_empty(device, n, network.noise_length)
+            shares = [range(k, n, DRAWING_THREADS) for k in range(DRAWING_THREADS)]
+            yield latents, [pool.submit(draw, latents, chunk, start, rows) for rows in shares]
+            start += n
 
-
-def _drawn(latents: Latents, work: list[Future[None]]) -> Latents:
-    for share in work:
-        share.result()
-    return latents
+    with ThreadPoolExecutor(DRAWING_THREADS) as pool:
+        for latents, shares in _one_ahead(begin()):
+            for share in shares:
+                share.result()
+            yield latents
 
 
 @torch.no_grad()
@@ -110,24 +113,19 @@ def synthesise(
     size = sampling_batch_size(device, network.size)
     chunks = [np.resize(labels[start : start + size], size) for start in range(0, len(labels), size)]
 
-    def keep(start: int, made: Callable[[], Tensor]) -> None:
-        done = min(start + size, len(labels))
+    def begin() -> Iterator[Callable[[], Tensor]]:
+        for chunk, latents in zip(chunks, _latents(network, seed, chunks, device, first_class), strict=True):
+            z, noise, of_class = (to_device(x, device) for x in (*latents, torch.from_numpy(chunk)))
+            with autocast(device):
+                made = network(z, of_class if conditional else None, noise, truncation)
+            yield start_copy_to_cpu(_as_uint8(made[:, 0]))
+
+    done = 0
+    for made in _one_ahead(begin()):  # copied while the device makes the next ones
+        start, done = done, min(done + size, len(labels))
         images[start:done] = made()[: done - start].numpy()
         if progress:
             progress(done, len(labels))
-
-    last: tuple[int, Callable[[], Tensor]] | None = None
-    latents_of = _latents(network, seed, chunks, device, first_class)
-    for i, (chunk, latents) in enumerate(zip(chunks, latents_of, strict=True)):
-        z, noise, of_class = (to_device(x, device) for x in (*latents, torch.from_numpy(chunk)))
-        with autocast(device):
-            made = network(z, of_class if conditional else None, noise, truncation)
-        now = i * size, start_copy_to_cpu(_as_uint8(made[:, 0]))
-        if last is not None:
-            keep(*last)  # while the device makes those of now
-        last = now
-    if last is not None:
-        keep(*last)
     return images
 
 
@@ -177,8 +175,8 @@ class Sampler:
 
     def __init__(self, run: Path, snapshot: Snapshot = "last", device: torch.device | None = None):
         self._run, device = run, device or default_device()
-        self._players = [load_generator(path, device) for path in generator_files(run, snapshot)]
-        self.classes = tuple(name for _, config in self._players for name in config.classes)
+        self._generators = [load_generator(path, device) for path in generator_files(run, snapshot)]
+        self.classes = tuple(name for _, config in self._generators for name in config.classes)
 
     def generate(
         self,
@@ -191,18 +189,18 @@ class Sampler:
         progress: Progress | None = None,
     ) -> ImageSet:
         """Return `n` images; arguments and errors as in the function `generate`."""
-        frames = {config.frame for _, config in self._players}
+        frames = {config.frame for _, config in self._generators}
         frame = frames.pop() if len(frames) == 1 else None
         if original_shape and frame is None:
             raise RunError(
                 f"{self._run}: its training images had several shapes, or none on record, so none can be restored"
             )
-        counts = [count for _, config in self._players for count in config.class_counts]
+        counts = [count for _, config in self._generators for count in config.class_counts]
         labels = class_sequence(counts, n) if class_name is None else np.full(n, self._number(class_name))
-        size = self._players[0][1].size
+        size = self._generators[0][1].size
         images = np.empty((n, size, size), dtype=np.uint8)
         done, first = 0, 0
-        for network, config in self._players:
+        for network, config in self._generators:
             mine = np.flatnonzero((labels >= first) & (labels < first + len(config.classes)))
             tell = functools.partial(lambda before, i, _: progress(before + i, n) if progress else None, done)
             images[mine] = synthesise(
@@ -234,7 +232,7 @@ class Sampler:
         """
         name = class_name if class_name is not None else self.classes[0]
         self._number(name)
-        network, config = next(network for network in self._players if name in network[1].classes)
+        network, config = next(network for network in self._generators if name in network[1].classes)
         return network, config, config.classes.index(name)
 
     def _number(self, name: str) -> int:

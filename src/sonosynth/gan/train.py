@@ -111,9 +111,11 @@ def train(
     if n is not None:
         images = images.with_classes(present)
         images = images.subset(nested_subsets(images, range(len(images)), [n], 0, seed)[n])
-    mode = recipe.mode if conditional is None else "conditional" if conditional else "per_class"
+    mode: str = recipe.mode if conditional is None else "conditional" if conditional else "per_class"
+    if class_name is not None:
+        mode = "one class"
     length = recipe.kimg if kimg is None else kimg
-    plan = _plan(images, recipe, out, length, mode, class_name, seed, present)
+    plan = _plan(images, recipe, out, length, mode, seed, present)
     recipe.check_processes(devices * nodes)
     begun = False
 
@@ -129,20 +131,20 @@ def train(
         distributed.launch(devices, nodes) as device,
         TensorBoard() if tensorboard and distributed.is_main_process() else nullcontext() as track,
     ):
-        how: dict[str, Any] = {
-            "kimg": length,
-            "seed": seed,
-            "patience_kimg": patience_kimg,
-            "device": device,
-            "progress": report if distributed.is_main_process() else None,
-            "track": track,
-        }
-        if class_name is not None:
-            begin = run_of_class(source, class_name) if source else None
-            distance = distance_to(images) if distance_to else None
-            train_run(images, recipe, out, conditional=False, distance=distance, start=begin, **how)
-        else:
-            train_runs(images, recipe, out, mode=mode, distance_to=distance_to, start=source, **how)
+        train_runs(
+            images,
+            recipe,
+            out,
+            kimg=length,
+            mode=mode,
+            seed=seed,
+            distance_to=distance_to,
+            patience_kimg=patience_kimg,
+            start=source,
+            device=device,
+            progress=report if distributed.is_main_process() else None,
+            track=track,
+        )
     if tell and not begun:
         done = f"{out} is already trained for {length:g} kimg, or ended by --patience"
         tell(f"{done}: nothing to do; more of either goes on")
@@ -155,23 +157,15 @@ def train(
 
 
 def _plan(
-    images: ImageSet,
-    recipe: Recipe,
-    out: Path,
-    kimg: float,
-    mode: str,
-    class_name: str | None,
-    seed: int,
-    classes: tuple[str, ...],
+    images: ImageSet, recipe: Recipe, out: Path, kimg: float, mode: str, seed: int, classes: tuple[str, ...]
 ) -> str:
     """Return what will be done, in lines for the user."""
     counts = ", ".join(f"{count} {name}" for name, count in images.class_counts.items() if count)
     runs = [path.parent for path in (out / RECIPE, *sorted(out.glob(f"*/{RECIPE}"))) if path.is_file()]
     lines = [
-        *describe_pretraining(recipe, classes, class_name is None and mode == "conditional"),
+        *describe_pretraining(recipe, classes, mode == "conditional"),
         f"{recipe.name} on {counted(len(images), 'image')} ({counts}), {kimg:g} kimg"
-        f"{' per class' if mode == 'per_class' and class_name is None else ''}, batch {recipe.batch}, seed {seed}, "
-        f"mode {'one class' if class_name is not None else mode}",
+        f"{' per class' if mode == 'per_class' else ''}, batch {recipe.batch}, seed {seed}, mode {mode}",
         recipe.compile_plan(kimg),
         *(f"note: {line}" for line in kept_settings(recipe, kimg, runs)),
     ]
@@ -194,44 +188,45 @@ def train_runs(
     progress: Progress | None = None,
     track: Tracker | None = None,
 ) -> list[Path]:
-    """Train on all classes of `data` and return the run directories; see `train_run`.
+    """Train on `data` and return the run directories; see `train_run`.
 
-    In mode ``conditional`` that is one run in `out`; in mode ``per_class`` one run per class, `kimg` each, in folders
-    that are named after the classes by `file_names.folder_names`. `distance_to` makes the `distance` of `train_run`
-    from the training images of a run. Every run is checked before the first is trained.
+    In mode ``conditional`` that is one run on all classes in `out`, in mode ``one class`` one on the only class there;
+    in mode ``per_class`` one run per class, `kimg` each, in folders that are named after the classes by
+    `file_names.folder_names`. `distance_to` makes the `distance` of `train_run` from the training images of a run.
+    Every run is checked before the first is trained.
 
     Raises:
         RunError, ClassError, OutputError: as `train_run`, for any of the runs; nothing is written then, nor if `out`
             holds anything but runs of these classes.
     """
-    if mode == "conditional":
-        parts: dict[Path, tuple[str | None, ImageSet]] = {out: (None, data)}
-    else:
-        folders = folder_names((name for name, count in data.class_counts.items() if count), reserved=[PRETRAINING])
+    conditional = mode == "conditional"
+    present = [name for name, count in data.class_counts.items() if count]
+    parts: dict[Path, tuple[ImageSet, str | None]] = {out: (data, None if conditional else next(iter(present), None))}
+    if mode == "per_class":
+        folders = folder_names(present, reserved=[PRETRAINING])
         _check_runs(out, set(folders.values()))
-        parts = {out / folder: (name, data.of_class(name)) for name, folder in folders.items()}
-        for run, (name, part) in parts.items():
-            begin = run_of_class(start, name) if start else None
-            check_run(
-                run, run_config(part, resolved_recipe(recipe, kimg, run), conditional=False, seed=seed, start=begin)
-            )
+        parts = {out / folder: (data.of_class(name), name) for name, folder in folders.items()}
+    begins = {run: run_of_class(start, name) if start else None for run, (_, name) in parts.items()}
+    for run, (part, _) in parts.items():
+        resolved = resolved_recipe(recipe, kimg, run)
+        check_run(run, run_config(part, resolved, conditional=conditional, seed=seed, start=begins[run]))
     return [
         train_run(
             part,
             recipe,
             run,
             kimg=kimg,
-            conditional=mode == "conditional",
+            conditional=conditional,
             seed=seed,
             distance=distance_to(part) if distance_to else None,
             patience_kimg=patience_kimg,
-            start=run_of_class(start, name) if start else None,
+            start=begins[run],
             pretraining=pretraining or out / PRETRAINING,
             device=device,
             progress=progress,
             track=track,
         )
-        for run, (name, part) in parts.items()
+        for run, (part, _) in parts.items()
     ]
 
 
