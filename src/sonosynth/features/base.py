@@ -25,10 +25,10 @@ class FeatureNetwork:
         mean: subtracted from pixels of 0 to 255; one number, or one per channel.
         std: divides them after that; as `mean`.
         scaling: where `input_px`, `mean` and `std` are from.
-        version: part of the key of cached features; raise it when anything here or in `FeatureExtractor`
-            changes them.
         build: weights file (nothing, if there are none) -> module from float32 ``[N, channels, input_px, input_px]`` to
             ``[N, dimension]``.
+        version: part of the key of cached features; raise it when anything here or in `FeatureExtractor`
+            changes them.
     """
 
     name: str
@@ -41,8 +41,8 @@ class FeatureNetwork:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scaling: str
-    version: int
     build: "Callable[..., nn.Module]"
+    version: int = 1
 
     @property
     def sha256(self) -> str:

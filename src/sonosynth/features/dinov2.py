@@ -6,7 +6,7 @@ branch (Touvron et al., "Going deeper with Image Transformers", ICCV 2021). Modu
 dictionary calls them.
 """
 
-from pathlib import Path
+from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,6 @@ DEPTH = 12
 TRAINED_GRID = 37  # patches per side at 518 pixels, for which positions are stored
 
 
-def dinov2(path: Path) -> nn.Module:
-    """Return the network with the weights in `path`. Raises FeatureError if they do not fit."""
-    return load_into(VisionTransformer(), path)
-
-
 class VisionTransformer(nn.Module):
     """ViT-S/14: normalised images to the class token behind the last normalisation."""
 
@@ -35,7 +30,7 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, DIMENSION))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + TRAINED_GRID**2, DIMENSION))
         self.mask_token = nn.Parameter(torch.zeros(1, DIMENSION))  # of training; published, not used here
-        self.patch_embed = _Patches()
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, DIMENSION, PATCH, PATCH)})
         self.blocks = nn.ModuleList(_Block() for _ in range(DEPTH))
         self.norm = nn.LayerNorm(DIMENSION, eps=1e-6)
 
@@ -44,8 +39,8 @@ class VisionTransformer(nn.Module):
 
         H and W are multiples of 14.
         """
-        tokens: Tensor = self.patch_embed(x)
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), tokens], dim=1)
+        patches = self.patch_embed["proj"](x).flatten(2).mT
+        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], dim=1)
         tokens = tokens + self._positions(x.shape[2] // PATCH, x.shape[3] // PATCH)
         for block in self.blocks:
             tokens = block(tokens)
@@ -62,16 +57,6 @@ class VisionTransformer(nn.Module):
         return torch.cat([self.pos_embed[:, :1], grid.flatten(2).mT], dim=1)
 
 
-class _Patches(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, DIMENSION, PATCH, PATCH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.proj(x)
-        return y.flatten(2).mT
-
-
 class _Block(nn.Module):
     """Attention and a two-layer perceptron, each behind a normalisation, on scaled residual branches."""
 
@@ -79,14 +64,15 @@ class _Block(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(DIMENSION, eps=1e-6)
         self.attn = _Attention()
-        self.ls1 = _Scale()
+        self.ls1 = nn.ParameterDict({"gamma": torch.ones(DIMENSION)})
         self.norm2 = nn.LayerNorm(DIMENSION, eps=1e-6)
-        self.mlp = _Perceptron()
-        self.ls2 = _Scale()
+        fc1, fc2 = nn.Linear(DIMENSION, 4 * DIMENSION), nn.Linear(4 * DIMENSION, DIMENSION)
+        self.mlp = nn.Sequential(OrderedDict(fc1=fc1, act=nn.GELU(), fc2=fc2))
+        self.ls2 = nn.ParameterDict({"gamma": torch.ones(DIMENSION)})
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x)))
-        y: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
+        x = x + self.attn(self.norm1(x)) * self.ls1["gamma"]
+        y: Tensor = x + self.mlp(self.norm2(x)) * self.ls2["gamma"]
         return y
 
 
@@ -101,26 +87,6 @@ class _Attention(nn.Module):
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         y: Tensor = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return y
-
-
-class _Perceptron(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(DIMENSION, 4 * DIMENSION)
-        self.fc2 = nn.Linear(4 * DIMENSION, DIMENSION)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return y
-
-
-class _Scale(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(DIMENSION))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma
 
 
 NETWORK = FeatureNetwork(
@@ -140,6 +106,5 @@ NETWORK = FeatureNetwork(
     mean=(123.675, 116.28, 103.53),
     std=(58.395, 57.12, 57.375),
     scaling="ImageNet's means and deviations at 224 px, as in the publishers' evaluations",
-    version=1,
-    build=dinov2,
+    build=lambda path: load_into(VisionTransformer(), path),
 )

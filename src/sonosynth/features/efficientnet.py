@@ -161,7 +161,6 @@ NETWORK = FeatureNetwork(
     mean=(127.0,),
     std=(128.0,),
     scaling="those of the publishers' training",
-    version=1,
     build=lambda path: PooledFeatures(load_state(path)),
 )
 

@@ -1,6 +1,6 @@
 """Images in, features out: one way of preparing images for all feature networks, and a cache of features."""
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cache as once
 from pathlib import Path
 
@@ -50,7 +50,8 @@ class FeatureExtractor:
         if images.ndim != 3 or images.dtype not in (np.uint8, torch.uint8):
             raise ValueError(f"images must be uint8 [N, H, W], not {images.dtype} {list(images.shape)}")
         features = np.empty((len(images), self.dimension), dtype=np.float32)
-        with torch.inference_mode(), self._exact():
+        exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        with torch.inference_mode(), exact if self.device.type == "cuda" else nullcontext():
             for start in range(0, len(images), batch):
                 part = images[start : start + batch]
                 # An image set's pixels are read-only, which torch cannot express: hence the copy.
@@ -63,21 +64,12 @@ class FeatureExtractor:
         return features
 
     def _prepared(self, images: Tensor) -> Tensor:
-        px = (self.network.input_px, self.network.input_px)
-        channel = images.to(self.device)[:, None].float()
-        pixels = F.interpolate(channel, size=px, mode="bicubic", antialias=True).clamp_(0, 255)
         network = self.network
-        if len(network.mean) == 1:  # before the channels are repeated, which is faster
-            pixels = (pixels - network.mean[0]) / network.std[0]
-        else:
-            mean, std = (pixels.new_tensor(values)[:, None, None] for values in (network.mean, network.std))
-            pixels = (pixels - mean) / std
-        return pixels.expand(-1, network.channels, -1, -1).contiguous(memory_format=torch.channels_last)
-
-    def _exact(self) -> AbstractContextManager[None]:
-        if self.device.type != "cuda":
-            return nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+        channel = images.to(self.device)[:, None].float()
+        pixels = F.interpolate(channel, size=(network.input_px,) * 2, mode="bicubic", antialias=True).clamp_(0, 255)
+        mean, std = (pixels.new_tensor(values)[:, None, None] for values in (network.mean, network.std))
+        pixels = ((pixels - mean) / std).expand(-1, network.channels, -1, -1)
+        return pixels.contiguous(memory_format=torch.channels_last)
 
 
 def load_features(name: str, device: torch.device | None = None) -> FeatureExtractor:

@@ -1,6 +1,7 @@
 """The FID Inception, frozen, rebuilt as ordinary modules from its published TorchScript."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,12 @@ def inception(path: Path) -> nn.Module:
 class _Convolution(nn.Sequential):
     """Convolution, with the fixed batch normalisation that follows it folded into its weights, and ReLU."""
 
-    def __init__(self, layer: nn.Module):
+    def __init__(self, layer: Any):
         state = layer.state_dict()
         weight, beta, mean, var = (state[name] for name in ("weight", "beta", "mean", "var"))
         scale = (var + 1e-3).rsqrt()
-        stride, padding = (_pair(getattr(layer, name)) for name in ("stride", "padding"))
-        convolution = nn.Conv2d(weight.shape[1], weight.shape[0], (weight.shape[2], weight.shape[3]), stride, padding)
+        fan_out, fan_in, *kernel = weight.shape
+        convolution = nn.Conv2d(fan_in, fan_out, tuple(kernel), layer.stride, layer.padding)
         convolution.weight = nn.Parameter(weight * scale[:, None, None, None])
         convolution.bias = nn.Parameter(beta - mean * scale)
         super().__init__(convolution, nn.ReLU(inplace=True))
@@ -85,10 +86,6 @@ def _averaged(convolution: _Convolution) -> nn.Module:
     return nn.Sequential(convolution[0], average, nn.ReLU(inplace=True))
 
 
-def _pair(value: int | list[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
 NETWORK = FeatureNetwork(
     name="inception",
     about="the original FID Inception (graph of 2015-12-05), trained on ImageNet; its last pool",
@@ -106,6 +103,5 @@ NETWORK = FeatureNetwork(
     mean=(128.0,),
     std=(128.0,),
     scaling="those of the graph itself",
-    version=1,
     build=inception,
 )

@@ -6,7 +6,7 @@ ResNet-50 (He et al., CVPR 2016): the first 1 × 1 convolution of a stage has th
 batch normalisation adds 1.001e-5. Modules are called as the converted state dictionary calls them.
 """
 
-from pathlib import Path
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -16,12 +16,7 @@ from sonosynth.features.weights import DownloadedWeights, load_into
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # channels inside the blocks, and their number
 EXPANSION = 4
 DIMENSION = 512 * EXPANSION
-BN_EPSILON = 1.001e-5
-
-
-def radimagenet(path: Path) -> nn.Module:
-    """Return the network with the weights in `path`. Raises FeatureError if they do not fit."""
-    return load_into(KerasResNet50(), path)
+_norm = partial(nn.BatchNorm2d, eps=1.001e-5)
 
 
 class KerasResNet50(nn.Module):
@@ -72,10 +67,6 @@ class _Bottleneck(nn.Module):
         return found
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=BN_EPSILON)
-
-
 NETWORK = FeatureNetwork(
     name="radimagenet",
     about="ResNet-50, trained on RadImageNet: 1.35 million CT, MRI and ultrasound images; its last pool",
@@ -96,6 +87,5 @@ NETWORK = FeatureNetwork(
         "ImageNet's means in the order blue, green, red, then a division by 255, as in the authors' scripts "
         "for transfer and in MONAI; how it was trained is not published, and 224 px is Keras' default"
     ),
-    version=1,
-    build=radimagenet,
+    build=lambda path: load_into(KerasResNet50(), path),
 )

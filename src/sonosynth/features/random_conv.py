@@ -30,8 +30,13 @@ class RandomConvolutions(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers = [_weight(i, fan_in, fan_out) for i, (fan_in, fan_out) in enumerate(pairwise(WIDTHS))]
-        self.weights = nn.ParameterList(torch.from_numpy(weight) for weight in layers)
+        self.weights = nn.ParameterList()
+        for layer, (fan_in, fan_out) in enumerate(pairwise(WIDTHS)):
+            shape = (fan_out, fan_in, KERNEL, KERNEL)
+            raw = np.random.Philox(key=seed_of("random-conv", layer)).random_raw(int(np.prod(shape)))
+            uniform = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1  # of 53 bits, in [-1, 1)
+            weight = (uniform * np.sqrt(6 / (fan_in * KERNEL**2))).astype(np.float32)
+            self.weights.append(torch.from_numpy(weight.reshape(shape)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, 240]`` of float32 images ``x [N, 1, H, W]``."""
@@ -40,14 +45,6 @@ class RandomConvolutions(nn.Module):
             x = F.relu(F.conv2d(x, weight, stride=2, padding=KERNEL // 2))
             means.append(x.mean(dim=(2, 3)))
         return torch.cat(means, dim=1)
-
-
-def _weight(layer: int, fan_in: int, fan_out: int) -> np.ndarray:
-    shape = (fan_out, fan_in, KERNEL, KERNEL)
-    raw = np.random.Philox(key=seed_of("random-conv", layer)).random_raw(int(np.prod(shape)))
-    uniform = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1  # of 53 bits, in [-1, 1)
-    bound = np.sqrt(6 / (fan_in * KERNEL**2))
-    return np.asarray(uniform * bound, dtype=np.float32).reshape(shape)
 
 
 NETWORK = FeatureNetwork(
@@ -61,6 +58,5 @@ NETWORK = FeatureNetwork(
     mean=(127.5,),
     std=(64.0,),
     scaling="ours",
-    version=1,
     build=RandomConvolutions,
 )

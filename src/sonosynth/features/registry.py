@@ -63,12 +63,9 @@ def feature_network(name: str) -> FeatureNetwork:
     if name not in (known := list_features()):
         raise FeatureError(f"no feature network '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
     found = _NETWORKS[name] if name in _NETWORKS else _plugins()[name]
-    return found if isinstance(found, FeatureNetwork) else _loaded(name, found)
-
-
-def _loaded(name: str, point: str | EntryPoint) -> FeatureNetwork:
-    if isinstance(point, str):
-        point = EntryPoint(name, point, GROUP)
+    if isinstance(found, FeatureNetwork):
+        return found
+    point = EntryPoint(name, found, GROUP) if isinstance(found, str) else found
     try:
         network = point.load()
     except (ImportError, AttributeError) as error:

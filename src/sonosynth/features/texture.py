@@ -114,6 +114,5 @@ NETWORK = FeatureNetwork(
     mean=(0.0,),
     std=(1.0,),
     scaling="ours; statistics are taken of grey values rounded to whole numbers",
-    version=1,
     build=TextureFeatures,
 )

@@ -78,24 +78,20 @@ class DownloadedWeights:
             FeatureError: the folder is not one, the download fails, or the file has another checksum.
         """
         path = weights_folder() / self.file
-        if not path.is_file():
-            self._download(name, path, progress)
-        remedy = f"remove it to download it again, or save {self.url} there"
-        return _verified(path, name, self.sha256, remedy)
-
-    def _download(self, name: str, path: Path, progress: StageProgress | None) -> None:
-        from sonosynth.core.download import RemoteFile, RetryPolicy, download
-
-        remote = RemoteFile(self.url, self.file, self.size, f"sha256:{self.sha256}")
         try:
-            with locked(path.parent, wait=True):
-                if not path.is_file():
-                    download(remote, path.parent, RetryPolicy(max_attempts=3), progress)
+            if not path.is_file():
+                from sonosynth.core.download import RemoteFile, RetryPolicy, download
+
+                remote = RemoteFile(self.url, self.file, self.size, f"sha256:{self.sha256}")
+                with locked(path.parent, wait=True):
+                    if not path.is_file():  # another process may have fetched it meanwhile
+                        download(remote, path.parent, RetryPolicy(max_attempts=3), progress)
         except (FetchError, OutputError) as error:
             raise FeatureError(
                 f"the weights of '{name}' cannot be downloaded ({error}); download {self.url} elsewhere, save it as "
                 f"{path} (or in another folder, named by {WEIGHTS_FOLDER}), and run the same command again"
             ) from error
+        return _verified(path, name, self.sha256, f"remove it to download it again, or save {self.url} there")
 
 
 Weights = PackagedWeights | DownloadedWeights
