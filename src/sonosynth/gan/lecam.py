@@ -19,10 +19,7 @@ class LeCam:
     authors do for StyleGAN2. The step at hand counts, without gradient: in the first step the averages are its own
     means, and the penalty acts from there on.
 
-    Args:
-        weight: factor of the penalty; 0 leaves losses as they are and keeps no state.
-        decay: what the averages keep of their value in a step, in [0, 1).
-        device: where logits come from.
+    A `weight` of 0 leaves losses as they are and keeps no state. `decay` is what the averages keep in a step.
     """
 
     def __init__(self, weight: float, decay: float = 0.99, device: torch.device | None = None):
@@ -32,10 +29,7 @@ class LeCam:
     def __call__(self, loss: Tensor, real: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return `loss` with the weighted penalty added, and the penalty itself to log; once a step.
 
-        Args:
-            loss: of the discriminator, a scalar.
-            real: logits ``[N, ...]`` of real images.
-            fake: logits ``[N, ...]`` of generated images.
+        `real` and `fake` are logits ``[N, ...]`` of real and of generated images.
         """
         if not self.weight:
             return loss, {}

@@ -277,17 +277,14 @@ def interpolate(
     images = []
     for k in range(frames):
         leg, share = divmod(4 * k / frames, 1)
-        here = _spherical(z[int(leg)], z[(int(leg) + 1) % 4], share)
+        a, b = z[int(leg)], z[(int(leg) + 1) % 4]
+        angle = torch.arccos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
+        here = (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
         labels = torch.full((1,), label, device=device) if config.conditional else None
         with autocast(device):
             images.append(network(here[None], labels, noise[:1], truncation)[0, 0])
     path: np.ndarray = _as_uint8(torch.stack(images)).cpu().numpy()
     return path
-
-
-def _spherical(a: Tensor, b: Tensor, share: float) -> Tensor:
-    angle = torch.arccos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
-    return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
 
 
 def _as_uint8(images: Tensor) -> Tensor:

@@ -190,14 +190,10 @@ def train_runs(
 ) -> list[Path]:
     """Train on `data` and return the run directories; see `train_run`.
 
-    In mode ``conditional`` that is one run on all classes in `out`, in mode ``one class`` one on the only class there;
-    in mode ``per_class`` one run per class, `kimg` each, in folders that are named after the classes by
-    `file_names.folder_names`. `distance_to` makes the `distance` of `train_run` from the training images of a run.
-    Every run is checked before the first is trained.
-
-    Raises:
-        RunError, ClassError, OutputError: as `train_run`, for any of the runs; nothing is written then, nor if `out`
-            holds anything but runs of these classes.
+    Mode ``conditional`` is one run on all classes in `out`, ``one class`` one on the only class there, ``per_class``
+    one run per class, `kimg` each, in folders that are named after the classes by `file_names.folder_names`.
+    `distance_to` makes the `distance` of `train_run` from the training images of a run. Every run is checked before the
+    first is trained, and nothing is written if one is refused, or if `out` holds anything but runs of these classes.
     """
     conditional = mode == "conditional"
     present = [name for name, count in data.class_counts.items() if count]

@@ -24,9 +24,7 @@ Distance = Callable[[np.ndarray], float]
 class EarlyStopping:
     """How good the averaged generator of a run is, which was the best so far, and whether the run ends early.
 
-    Args:
-        distance: of generated images to the training images; without one nothing is measured.
-        patience_kimg: the run ends when the distance has not improved for so long.
+    Without a `distance` nothing is measured. The run ends when it has not improved for `patience_kimg`.
     """
 
     def __init__(self, distance: Distance | None, patience_kimg: float | None):

@@ -20,11 +20,7 @@ class StatisticsCollector:
     """Collects statistics between regular log lines without waiting for the device, and the time spent in steps alone.
 
     The sums are part of a run's state: a resumed run logs the means that an uninterrupted one would have logged. The
-    speed is that of the steps since the last line or the resume.
-
-    Args:
-        batch: images of one step.
-        seconds: spent in steps before.
+    speed is that of the steps since the last line or the resume. `seconds` were spent in steps before.
     """
 
     def __init__(self, batch: int, seconds: float = 0.0):

@@ -59,39 +59,20 @@ def train_run(
     progress: Progress | None = None,
     track: Tracker | None = None,
 ) -> Path:
-    """Train one generator on all of `data` and return its run directory.
+    """Train one generator on all of `data` and return its run directory `out`; arguments and errors as in `gan.train`.
 
     The same call again continues an unfinished run to the identical result and log lines, and does nothing where the
     run is done; a larger `kimg` continues a finished one, with settings that follow from the length as they were (see
-    `kept_settings`). A recipe with `pretrain_kimg` is trained on phantoms first, in a run of its
-    own that goes on just so.
-
+    `kept_settings`). A recipe with `pretrain_kimg` is trained on phantoms first, in a run of its own that goes on so.
     A loss or weight that is not finite takes the run back to its last good log line, with new random draws; after
     `early_stopping.MAX_ROLLBACKS` of these the run ends.
 
     Args:
-        data: training images; of one class unless `conditional`.
-        recipe: the generator family and its settings.
-        out: run directory.
-        kimg: thousands of real images to show, rounded up to whole batches.
-        conditional: train one generator for all classes.
-        seed: of all random draws.
         distance: taken of the averaged generator at every log line; the best is kept as ``best.safetensors``.
-        patience_kimg: end the run when `distance` has not improved for so long.
-        start: run directory to take weights from; what fitted and what did not is written to ``transfer.json``.
         pretraining: directory of pretraining runs, which runs of one recipe may share; ``out/pretraining`` by default.
         device: where to train; the first GPU if there is one. Inside `distributed.launch` the device it yields.
         progress: called before the first and after every step, of pretraining too; not at all where nothing is to do.
         track: called with `out` after every log line, e.g. a `TensorBoard`.
-
-    Raises:
-        RunError: `out` belongs to another run, the image size does not fit, `kimg` is not above 0 and finite, or there
-            are two things to start from.
-        OutputError: another process is training there.
-        ClassError: too few images.
-        DivergenceError: the run became non-finite too often.
-        RecipeError: the run is to be compiled, and there is no compiler.
-        KeyboardInterrupt: after saving the state.
     """
     if not 0 < kimg < math.inf:
         raise RunError(f"kimg must be a number above 0, not {kimg}")

@@ -14,13 +14,7 @@ from sonosynth.gan.training.trainer import Trainer
 
 
 class RunWriter:
-    """Keeps the run of `trainer` in the directory `out`.
-
-    Args:
-        out: run directory.
-        trainer: the run.
-        track: called with `out` after every log line.
-    """
+    """Keeps the run of `trainer` in the directory `out`; `track` is called with it after every log line."""
 
     def __init__(self, out: Path, trainer: Trainer, track: Tracker | None):
         self._out, self._trainer, self._track = out, trainer, track
@@ -55,9 +49,7 @@ class RunWriter:
     def state(self, course: dict[str, Any], interval: dict[str, Any]) -> None:
         """Write the averaged generator, and all that an exact resume needs.
 
-        Args:
-            course: how the run has gone.
-            interval: what `StatisticsCollector.state_dict` returns: the sums of the log line to come.
+        `course` is how the run has gone; `interval` has the sums of the log line to come.
         """
         if self._writes:
             trainer = self._trainer

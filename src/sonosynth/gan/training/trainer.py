@@ -74,11 +74,6 @@ class Trainer:
 
     `rollbacks` counts how often the run went back to an earlier state because it had become non-finite; each time the
     random draws of the steps that follow are new.
-
-    Args:
-        data: training images.
-        config: of the run.
-        device: where to train.
     """
 
     def __init__(self, data: ImageSet, config: RunConfig, device: torch.device):
