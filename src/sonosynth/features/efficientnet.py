@@ -22,15 +22,7 @@ STRIDE = 32  # of the last stage; sides of input images are multiples of it
 
 # Table 1 of Tan & Le 2019: blocks, stride of the first of them, whether they expand their input. Kernels and widths are
 # those of the weights.
-_STAGES = (
-    (1, 1, False),
-    (2, 2, True),
-    (2, 2, True),
-    (3, 2, True),
-    (3, 1, True),
-    (4, 2, True),
-    (1, 1, True),
-)
+_STAGES = ((1, 1, False), (2, 2, True), (2, 2, True), (3, 2, True), (3, 1, True), (4, 2, True), (1, 1, True))
 _TAPPED = (1, 2, 4, 6)  # the last stage at each of the strides 4, 8, 16 and 32
 
 State = dict[str, Tensor]
@@ -93,11 +85,7 @@ class _InvertedResidual(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Stem and stages: normalised images to feature maps at four scales.
-
-    Attributes:
-        channels: feature maps at strides 4, 8, 16 and 32.
-    """
+    """Stem and stages: normalised images to maps at four scales, of `channels` at strides 4, 8, 16 and 32."""
 
     def __init__(self, state: State):
         super().__init__()
@@ -110,14 +98,10 @@ class Backbone(nn.Module):
         self.channels = tuple(stages[i][-1].fan_out for i in _TAPPED)
 
     def forward(self, x: Tensor, scales: int = len(_TAPPED)) -> list[Tensor]:
-        """Return maps at strides 4, 8, 16 and 32 of float32 images ``x [N, 3, H, W]``.
+        """Return the `scales` finest maps, at strides 4, 8, 16 and 32, of float32 images ``x [N, 3, H, W]``.
 
-        Args:
-            x: pixels of 0 to 255 from which 127 was subtracted, divided by 128; H and W multiples of 32.
-            scales: how many of the maps, the finest first; what lies behind the last of them is not computed.
-
-        Raises:
-            ValueError: a side is not a multiple of 32.
+        `x` are pixels of 0 to 255 from which 127 was subtracted, divided by 128. What lies behind the last map is not
+        computed. Raises ValueError: a side is not a multiple of 32.
         """
         if x.shape[2] % STRIDE or x.shape[3] % STRIDE:
             raise ValueError(f"sides of images must be multiples of {STRIDE}, not {x.shape[2]}×{x.shape[3]}")
@@ -168,10 +152,8 @@ NETWORK = FeatureNetwork(
 def load_backbone() -> tuple[FeatureNetwork, Backbone]:
     """Return what is known of ``efficientnet-lite0`` and its convolutional stages, on the CPU, freshly built.
 
-    For losses in feature space (Projected GAN): differentiable in the images, which the caller normalises with the
-    network's `mean` and `std`; frozen, whatever is done to the module that holds it; not part of a state dictionary.
-
-    Raises:
-        FeatureError: weights that are missing or damaged.
+    For losses in feature space: differentiable in the images, which the caller normalises with the network's `mean` and
+    `std`; frozen, whatever is done to the module that holds it; not part of a state dictionary. Raises FeatureError:
+    weights that are missing or damaged.
     """
     return NETWORK, Backbone(load_state(weights_file(NETWORK.name)))

@@ -24,11 +24,6 @@ class FeatureExtractor:
     support scaled by the reduction, as in Pillow; see Parmar et al., "On Aliased Resizing and Surprising Subtleties in
     GAN Evaluation", CVPR 2022), clamped to [0, 255], not rounded, normalised, and given as the three channels of a
     network of colour images. Images that are not square are stretched. TF32 is off.
-
-    Attributes:
-        name: of the network.
-        dimension: length of a feature vector.
-        device: where it runs.
     """
 
     def __init__(self, name: str, device: torch.device | None = None):
@@ -43,9 +38,7 @@ class FeatureExtractor:
     def __call__(self, images: np.ndarray | Tensor, batch: int = 16, progress: Progress | None = None) -> np.ndarray:
         """Return the features, float32 ``[N, dimension]``, of uint8 `images` ``[N, H, W]``, in batches of `batch`.
 
-        Raises:
-            FeatureError: features of an image that are not finite; it says which.
-            ValueError: images of another type or shape.
+        Raises FeatureError: features of an image that are not finite; ValueError: images of another type or shape.
         """
         if images.ndim != 3 or images.dtype not in (np.uint8, torch.uint8):
             raise ValueError(f"images must be uint8 [N, H, W], not {images.dtype} {list(images.shape)}")
@@ -75,8 +68,7 @@ class FeatureExtractor:
 def load_features(name: str, device: torch.device | None = None) -> FeatureExtractor:
     """Return the extractor `name` on `device` (the default device if not given), built once per process.
 
-    Raises:
-        FeatureError: unknown name, or weights that are missing or damaged.
+    Raises FeatureError: unknown name, or weights that are missing or damaged.
     """
     return _extractor(name, device or default_device())
 
@@ -87,10 +79,7 @@ def _extractor(name: str, device: torch.device) -> FeatureExtractor:
 
 
 def embed(
-    images: ImageSet | np.ndarray,
-    name: str = "inception",
-    cache: Path | None = None,
-    progress: Progress | None = None,
+    images: ImageSet | np.ndarray, name: str = "inception", cache: Path | None = None, progress: Progress | None = None
 ) -> np.ndarray:
     """Return the features, float32 ``[N, D]``, of a set or of uint8 ``[N, H, W]``.
 

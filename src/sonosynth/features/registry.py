@@ -57,8 +57,7 @@ def register_features(network: FeatureNetwork) -> FeatureNetwork:
 def feature_network(name: str) -> FeatureNetwork:
     """Return what is known of network `name`; its module is imported, no weights are loaded.
 
-    Raises:
-        FeatureError: there is none, with the nearest name that there is; or a plugin cannot be loaded.
+    Raises FeatureError: there is none (with the nearest name that there is), or a plugin cannot be loaded.
     """
     if name not in (known := list_features()):
         raise FeatureError(f"no feature network '{name}'{did_you_mean(name, known)}; known: {', '.join(known)}")
@@ -89,12 +88,7 @@ def weights_file(name: str) -> Path:
 def fetch_weights(name: str, progress: StageProgress | None = None) -> Path:
     """Return the weights file of network `name`, located without importing its package, downloaded where need be.
 
-    Args:
-        name: of a network that has weights.
-        progress: of a download: called with the bytes done, the bytes in all (None while unknown) and a text.
-
-    Raises:
-        FeatureError: unknown name, no weights, package not installed, download failed, or a file with another checksum.
+    Raises FeatureError: unknown name, no weights, no package, a failed download, or a file with another checksum.
     """
     weights = feature_network(name).weights
     if weights is None:
@@ -103,11 +97,7 @@ def fetch_weights(name: str, progress: StageProgress | None = None) -> Path:
 
 
 def require_weights(names: Iterable[str], progress: StageProgress | None = None) -> None:
-    """Get the weights of all of `names` that have some, so that what is missing shows before any work is done.
-
-    Raises:
-        FeatureError: as `fetch_weights`.
-    """
+    """Get the weights of all of `names` that have some, so that what is missing shows before any work is done."""
     for name in names:
         if feature_network(name).weights is not None:
             fetch_weights(name, progress)

@@ -74,8 +74,7 @@ class DownloadedWeights:
     def find(self, name: str, progress: StageProgress | None = None) -> Path:
         """Return the verified file of network `name`, downloaded if need be.
 
-        Raises:
-            FeatureError: the folder is not one, the download fails, or the file has another checksum.
+        Raises FeatureError: the folder is not one, the download fails, or the file has another checksum.
         """
         path = weights_folder() / self.file
         try:
@@ -98,11 +97,7 @@ Weights = PackagedWeights | DownloadedWeights
 
 
 def weights_folder() -> Path:
-    """Return the folder of downloaded weights, which may not be there yet.
-
-    Raises:
-        FeatureError: ``SONOSYNTH_WEIGHTS`` names something that is not a folder.
-    """
+    """Return the folder of downloaded weights, which may not be there yet. Raises FeatureError: it is not a folder."""
     named = os.environ.get(WEIGHTS_FOLDER)
     if not named:
         return user_cache() / "weights"

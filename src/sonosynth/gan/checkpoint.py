@@ -40,29 +40,17 @@ Snapshot = Literal["last", "best"]
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decides what a run computes, apart from its length.
-
-    Attributes:
-        recipe: the generator family and its training.
-        size: image side in pixels.
-        classes: the classes the generator makes; one for an unconditional generator of a single class.
-        class_counts: training images of each class, the proportions in which labels are drawn.
-        conditional: whether the networks see the class.
-        data: fingerprint of the training images.
-        seed: of all random draws.
-        start: fingerprint of the run whose weights it starts from, or empty.
-        frame: what part of an image shows the original, where all training images agree on it.
-    """
+    """All that decides what a run computes, apart from its length."""
 
     recipe: Recipe
-    size: int
-    classes: tuple[str, ...]
-    class_counts: tuple[int, ...]
-    conditional: bool
-    data: str
+    size: int  # image side in pixels
+    classes: tuple[str, ...]  # that the generator makes
+    class_counts: tuple[int, ...]  # of the training images, the proportions in which labels are drawn
+    conditional: bool  # whether the networks see the class; if not, there is one
+    data: str  # fingerprint of the training images
     seed: int
-    start: str = ""
-    frame: OriginalArea | None = None
+    start: str = ""  # fingerprint of the run whose weights it starts from
+    frame: OriginalArea | None = None  # what part shows the original, where all training images agree on it
 
     @property
     def n_classes(self) -> int:
@@ -87,11 +75,9 @@ class RunConfig:
 
 
 def run_config(data: ImageSet, recipe: Recipe, *, conditional: bool, seed: int, start: Path | None = None) -> RunConfig:
-    """Return the configuration of a run on `data`, without the classes that have no images, starting from run `start`.
+    """Return the configuration of a run on the classes of `data` that have images, starting from run `start`.
 
-    Raises:
-        RunError: the images are not square with a power-of-two side from 32 to 512.
-        ClassError: `data` has fewer than two images.
+    Raises RunError: the images are not square with a power-of-two side from 32 to 512; ClassError: fewer than two.
     """
     height, width = data.size
     if height != width or width not in (32, 64, 128, 256, 512):
@@ -153,11 +139,7 @@ def read_config(path: Path) -> RunConfig:
 
 
 def generator_files(run: Path, snapshot: Snapshot = "last") -> list[Path]:
-    """Return the generator of a run, or those of its runs per class, by folder name.
-
-    Raises:
-        RunError: there is none, or not this snapshot of it.
-    """
+    """Return the generator of a run, or those of its runs per class, by folder name. Raises RunError: none there."""
     name = GENERATOR if snapshot == "last" else BEST
     runs = [run] if (run / GENERATOR).is_file() else sorted(path.parent for path in run.glob(f"*/{GENERATOR}"))
     if not runs:
@@ -225,11 +207,7 @@ class Run:
 
 
 def recorded(directory: Path) -> dict[str, Any]:
-    """Return the configuration of the run in `directory` as it was written, empty without one.
-
-    Raises:
-        RunError: it is damaged.
-    """
+    """Return the configuration of the run in `directory` as written, empty without one. Raises RunError: damaged."""
     path = directory / RECIPE
     if not path.is_file():
         return {}
@@ -270,9 +248,8 @@ def kept_settings(recipe: Recipe, kimg: float, runs: Iterable[Path]) -> list[str
 def check_run(directory: Path, config: RunConfig) -> None:
     """Check that `directory` is the run of `config`, or can be made one; write nothing.
 
-    Raises:
-        RunError: it holds another run, or files that are not a run's.
-        OutputError: it is no folder, or a file or folder of the run is a device, a pipe or a socket.
+    Raises RunError: it holds another run, or files that are not a run's; OutputError: it is no folder, or a file or
+    folder of the run is a device, a pipe or a socket.
     """
     check_file_types(directory, (RECIPE, STATE, LOG, GENERATOR, BEST, TRANSFER), (SAMPLES, EVENTS, PRETRAINING))
     if not (directory / RECIPE).is_file():

@@ -20,13 +20,11 @@ COMPILE_KIMG = 30.0  # compiling StyleGAN2 takes three minutes on two cores and 
 
 
 def setting(default: Any, source: str, meaning: str | None = None, **limits: Any) -> Any:
-    """Return the pydantic field of a setting.
+    """Return the pydantic field of a setting with its default in the family.
 
-    Args:
-        default: its value in the family.
-        source: where the default comes from: the short name of one of the `papers` and where in it, or "ours" and why.
-        meaning: what it does; a setting that `Recipe` declares keeps the meaning given there.
-        limits: of its values, as pydantic takes them.
+    `source` says where that comes from: the short name of one of the `papers` and where in it, or "ours" and why.
+    `meaning` is what the setting does; one that `Recipe` declares keeps the meaning given there. `limits` are
+    pydantic's.
     """
     return Field(default, description=meaning, json_schema_extra={"source": source}, **limits)
 

@@ -97,11 +97,7 @@ def make_recipe(base: str | Recipe, /, **settings: Any) -> Recipe:
 
 
 def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
-    """Return the recipe with these fields, as `Recipe.model_dump` gave them.
-
-    Raises:
-        RecipeError: an unknown family, or a value out of range.
-    """
+    """Return the recipe with these fields of `model_dump`. Raises RecipeError: unknown family or value out of range."""
     known = families()
     if fields.get("family") not in known:
         raise RecipeError(

@@ -167,11 +167,7 @@ def generate(
 
 
 class Sampler:
-    """The generators of a run, one or one per class, ready to make images; arguments as in `generate`.
-
-    Raises:
-        RunError: `run` holds no such generator.
-    """
+    """The generators of a run, one or one per class, ready to make images; arguments and errors as in `generate`."""
 
     def __init__(self, run: Path, snapshot: Snapshot = "last", device: torch.device | None = None):
         self._run, device = run, device or default_device()
@@ -188,7 +184,7 @@ class Sampler:
         original_shape: bool = False,
         progress: Progress | None = None,
     ) -> ImageSet:
-        """Return `n` images; arguments and errors as in the function `generate`."""
+        """Return `n` images."""
         frames = {config.frame for _, config in self._generators}
         frame = frames.pop() if len(frames) == 1 else None
         if original_shape and frame is None:
@@ -225,11 +221,7 @@ class Sampler:
         return crop_to_original(made, frame) if original_shape and frame is not None else made
 
     def network_of(self, class_name: str | None) -> tuple[GeneratorNetwork, RunConfig, int]:
-        """Return the generator of a class, the first if not given, its configuration, and the number of the class.
-
-        Raises:
-            ClassError: the run does not know the class.
-        """
+        """Return the generator of a class (by default the first), its configuration and the number of the class."""
         name = class_name if class_name is not None else self.classes[0]
         self._number(name)
         network, config = next(network for network in self._generators if name in network[1].classes)
@@ -253,23 +245,11 @@ def interpolate(
     snapshot: Snapshot = "last",
     device: torch.device | None = None,
 ) -> np.ndarray:
-    """Return uint8 images ``[frames, H, W]`` on a closed path through the latents of four images of one class.
+    """Return 4 or more uint8 images ``[frames, H, W]`` on a closed path through the latents of four of one class.
 
     Neighbouring images differ little in a generator that has learnt more than single pictures. The path is a spherical
     interpolation (White 2016), so that every point on it is as probable as the images it joins; noise is kept fixed.
-
-    Args:
-        run: what `train` returned, or its directory.
-        frames: how many images, at least 4.
-        class_name: of all images; the first class if not given.
-        truncation: ψ in [0, 1].
-        seed: of the four latents.
-        snapshot: as in `generate`.
-        device: where to compute; the first GPU if there is one.
-
-    Raises:
-        RunError: `run` holds no such generator.
-        ClassError: `class_name` is not one that the generator knows.
+    The class is the first one if not given; other arguments and errors are those of `generate`.
     """
     network, config, label = Sampler(Path(run), snapshot, device).network_of(class_name)
     device = next(network.parameters()).device

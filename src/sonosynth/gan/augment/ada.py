@@ -276,18 +276,11 @@ def scaled_ada_kimg(total_kimg: float) -> float:
 
 
 class AdaController:
-    """Adjusts p so that ``r_t = E[sign(D(x))]`` over real images stays at `target` (section 3).
+    """Adjusts p so that ``r_t = E[sign(D(x))]`` over real images stays at `target`, between -1 and 1 (section 3).
 
-    p moves by ``batch · interval_steps / (1000 · ada_kimg)`` every `interval_steps` updates: up while r_t exceeds the
-    target, down while it is below. All state is in tensors that are updated in place, without waiting for the device.
-
-    Args:
-        batch: real images per step.
-        ada_kimg: thousands of real images in which p moves by 1; see `scaled_ada_kimg`.
-        target: wanted r_t, between -1 and 1.
-        interval_steps: updates between two adjustments.
-        p: value to start from.
-        device: where logits come from and p is needed.
+    With `batch` real images per step, p moves by ``batch · interval_steps / (1000 · ada_kimg)`` every `interval_steps`
+    updates: up while r_t exceeds the target, down while it is below. All state is in tensors on `device` that are
+    updated in place, without waiting for it.
     """
 
     def __init__(
@@ -314,10 +307,9 @@ class AdaController:
 
     @torch.no_grad()
     def update(self, logits_real: Tensor) -> dict[str, Tensor]:
-        """Take in the discriminator's logits ``[N]`` of augmented real images, once a step; adjust p when it is due.
+        """Take in the logits ``[N]`` of augmented real images, once a step; adjust p when it is due.
 
-        Returns:
-            What is logged: p, and the mean sign r_t of this step.
+        Return p and the mean sign r_t of this step, to log.
         """
         state = self._state
         count = logits_real.numel() * distributed.rank_slice().count

@@ -37,9 +37,7 @@ def _reflected(position: Tensor, n: int) -> Tensor:
 def move_pixels(images: Tensor, inverse: Tensor) -> Tensor:
     """Apply flips, quarter turns and whole-pixel shifts exactly, with reflection at the border.
 
-    Args:
-        images: ``[N, 1, H, W]``.
-        inverse: ``[N, 3, 3]``, maps pixels of the result to pixels of the source, about the centre.
+    `inverse` ``[N, 3, 3]`` maps pixels of the result to pixels of the source ``[N, 1, H, W]``, about the centre.
     """
     height, width = images.shape[2:]
     center_x, center_y = (width - 1) / 2, (height - 1) / 2
@@ -55,11 +53,8 @@ def resample(images: Tensor, inverse: Tensor) -> Tensor:
     """Apply affine transforms: double the size with an orthogonal filter, interpolate bilinearly, halve it again.
 
     Reflection continues an image without end, so nothing foreign moves in; where the filter's margin of three pixels
-    ends, positions are folded back instead of padding further, and the size of everything is fixed.
-
-    Args:
-        images: ``[N, 1, H, W]``.
-        inverse: ``[N, 3, 3]``, maps pixels of the result to pixels of the source, about the centre.
+    ends, positions are folded back instead of padding further, and the size of everything is fixed. Arguments are those
+    of `move_pixels`.
     """
     height, width = images.shape[2:]
     up_x, down_x = _resampling_matrices(width, images.dtype, images.device)

@@ -237,9 +237,7 @@ class FastGANDiscriminator(nn.Module):
     def reconstruct(self, features: Features, quadrant: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Decode the whole image, the small image and one quadrant of the image, each to the side of a small image.
 
-        Args:
-            features: of real images.
-            quadrant: which of the four, int64 ``[N]``; see `cut_quadrant`.
+        `quadrant`, int64 ``[N]``, is as in `cut_quadrant`.
         """
         part = cut_quadrant(features.middle, quadrant)
         return self.decode_whole(features.last), self.decode_small(features.small), self.decode_part(part)

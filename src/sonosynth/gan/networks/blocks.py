@@ -158,10 +158,7 @@ class GatedConv2d(nn.Module):
     def forward(self, x: Tensor, noise: Tensor | None = None, *condition: Tensor | None) -> Tensor:
         """Return ``[N, fan_out, H, W]`` of ``x [N, fan_in, H, W]``, or twice that high and wide.
 
-        Args:
-            x: feature maps.
-            noise: ``[N, 1, H, W]`` of the size that comes out, given where the block is noisy.
-            condition: what the normalisation takes besides the feature maps.
+        A noisy block takes noise ``[N, 1, H, W]`` of the size that comes out; `condition` is for the normalisation.
         """
         x = self.conv(x)
         if self.noise_strength is not None:

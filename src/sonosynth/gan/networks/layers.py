@@ -99,12 +99,7 @@ def convolve_enlarged(x: Tensor, weight: Tensor, taps: Tensor) -> Tensor:
     """Double the sides of ``x [N, C, H, W]`` by repeating pixels, then convolve with ``weight [D, C, 3, 3]``.
 
     A pixel that is repeated is multiplied by a sum of weights: a transposed convolution with 4×4 weights of such sums
-    takes 4 products instead of 9 for a pixel that comes out, and no enlarged copy of `x`.
-
-    Args:
-        x: feature maps.
-        weight: the weights of the 3×3 convolution.
-        taps: `enlarging_taps`, on the device of `weight`.
+    takes 4 products instead of 9 for a pixel that comes out, and no enlarged copy of `x`. `taps` are `enlarging_taps`.
     """
     if x.shape[2] <= SMALL:  # more weights than pixels: larger ones cost more than is gained
         return convolve(F.interpolate(x, scale_factor=2.0), weight, padding=1)
@@ -260,10 +255,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 def minibatch_standard_deviation(x: Tensor, group_size: int) -> Tensor:
     """Append one channel with the standard deviation over groups of the batch (Karras et al. 2018, section 3).
 
-    Args:
-        x: ``[N, C, H, W]``. Groups are contiguous samples, so that a process that holds a contiguous slice of the batch
-            computes the same groups as one that holds all of it.
-        group_size: samples a group; the largest divisor of N that does not exceed it is used.
+    Groups are contiguous samples of ``x [N, C, H, W]``, so that a process that holds a contiguous slice of the batch
+    computes the same groups; their size is the largest divisor of N that does not exceed `group_size`.
     """
     n, c, h, w = x.shape
     size = next(g for g in range(min(group_size, n), 0, -1) if n % g == 0)

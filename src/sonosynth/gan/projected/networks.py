@@ -171,9 +171,6 @@ class FeatureProjection(nn.Module):
 
     Cross-channel mixing is a 1×1 convolution of each map. Cross-scale mixing runs from the coarsest map to the finest:
     a 3×3 convolution, bilinear upsampling, and the sum with the next map.
-
-    Attributes:
-        channels: maps that come out, at strides 2, 4, 8 and 16.
     """
 
     def __init__(self, width: int):

@@ -165,11 +165,9 @@ class Generator(GeneratorNetwork):
         return w
 
     def synthesise(self, w: Tensor, noise: Tensor) -> Tensor:
-        """Return float32 images ``[N, 1, size, size]``.
+        """Return float32 images ``[N, 1, size, size]`` of noise ``[N, noise_length]`` and styles.
 
-        Args:
-            w: styles, one for all layers ``[N, w_dim]`` or one a layer ``[N, n_layers, w_dim]``.
-            noise: standard normal ``[N, noise_length]``.
+        `w` has one style for all layers, ``[N, w_dim]``, or one a layer, ``[N, n_layers, w_dim]``.
         """
         per_layer = w[:, None].expand(-1, self.n_layers, -1) if w.ndim == 2 else w
         styles = per_layer.unbind(dim=1)

@@ -203,8 +203,7 @@ def _pretrain(
 def _restore(trainer: Trainer, stopping: EarlyStopping, out: Path, start: Path | None) -> StatisticsCollector:
     """Load the saved state if there is one; otherwise take what fits from the run `start`.
 
-    Returns:
-        The statistics of the log line to come; states of earlier versions have none.
+    Return the statistics of the log line to come; states of earlier versions have none.
     """
     if not (out / STATE).is_file():
         if start is not None:

@@ -18,12 +18,9 @@ from sonosynth.phantoms.phantom import CLASSES, phantom
 def transfer(trainer: Trainer, run: Path) -> dict[str, Any]:
     """Copy the averaged generator of `run`, and its discriminator where its state is still there, into `trainer`.
 
-    Returns:
-        The fingerprint of `run` (source), and the names of the tensors that were copied (taken) or left as initialised
-        (left). A tensor fits by name and shape.
-
-    Raises:
-        RunError: `run` holds no generator, or a file in the place of its state.
+    Return the fingerprint of `run` (source) and the names of the tensors that were copied (taken) or left as
+    initialised (left); one fits by name and shape. Raises RunError: no generator, or another file in the place of the
+    state.
     """
     (file,) = generator_files(run)
     generator, _ = load_generator(file, trainer.device)
@@ -48,12 +45,7 @@ def transfer(trainer: Trainer, run: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a generator is trained on first.
-
-    Attributes:
-        classes: phantom classes, in the order of the classes of the run where they are the same.
-        conditional: whether the networks see them.
-    """
+    """What a generator is trained on first: phantoms of `classes`, which the networks see if `conditional`."""
 
     classes: tuple[str, ...]
     conditional: bool
@@ -64,11 +56,7 @@ class Pretraining:
         return "-".join(self.classes) + ("" if self.conditional or len(self.classes) == 1 else "-unlabelled")
 
     def phantoms(self, recipe: Recipe, size: int, folder: Path) -> ImageSet:
-        """Return `recipe.pretrain_images` phantoms of each class at ``size × size``, kept in `folder`.
-
-        Raises:
-            OutputError: `folder` holds something else.
-        """
+        """Return `recipe.pretrain_images` phantoms of each class at ``size × size``, kept in `folder`."""
         arguments = {
             "command": "phantom",
             "per_class": recipe.pretrain_images,
