@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,42 @@ def family(tmp_path, monkeypatch):
     exec(registration, {})
     (name,) = set(list_gans()) - known
     return name
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Return a function that gives an installed package an entry point of GANs: a module with this text."""
+    for table in ("_recipes", "_families"):
+        monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(text: str) -> None:
+        (tmp_path / "gan_of_another_package.py").write_text(text, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, "gan_of_another_package", raising=False)
+        point = EntryPoint("other", "gan_of_another_package", registry.ENTRY_POINTS)
+        monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == registry.ENTRY_POINTS else [])
+
+    return install
+
+
+def test_an_entry_point_of_another_package_is_listed_and_known(installed):
+    known = list_gans()
+    installed(
+        "from sonosynth.gan.registry import register_gan\n"
+        "from sonosynth.gan.stylegan2.recipe import StyleGAN2Recipe\n"
+        "register_gan(StyleGAN2Recipe(name='other', batch=8))\n"
+    )
+    registry._load_families.__wrapped__()
+    assert list_gans() == (*known, "other")
+    assert make_recipe("other", z_dim=4).batch == 8
+
+
+def test_an_entry_point_that_cannot_be_imported_is_one_line_that_names_it(installed):
+    installed("import no_such_module\n")
+    with pytest.raises(
+        RecipeError, match=r"'gan_of_another_package' of the entry points sonosynth\.gans cannot be imp"
+    ):
+        registry._load_families.__wrapped__()
 
 
 @pytest.mark.parametrize("n_classes", [0, 3])

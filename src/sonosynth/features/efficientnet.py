@@ -57,13 +57,11 @@ class _Convolution(nn.Module):
             x = F.pad(x, (padding - 1, padding, padding - 1, padding))
             padding = 0
         x = F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
-        return _relu6(x) if self.activate else x
-
-
-def _relu6(x: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():
-        return 3 + 0.5 * (x.abs() - (x - 6).abs())  # without a comparison, as `gan.layers.leaky_relu`
-    return F.relu6(x, inplace=not x.requires_grad)  # else autograd would copy it first
+        if not self.activate:
+            return x
+        if torch.compiler.is_compiling():
+            return 3 + 0.5 * (x.abs() - (x - 6).abs())  # without a comparison, as `gan.networks.layers.leaky_relu`
+        return F.relu6(x, inplace=not x.requires_grad)  # else autograd would copy it first
 
 
 class _InvertedResidual(nn.Module):

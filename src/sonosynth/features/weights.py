@@ -20,20 +20,12 @@ WEIGHTS_FOLDER = "SONOSYNTH_WEIGHTS"
 
 @dataclass(frozen=True)
 class PackagedWeights:
-    """A file inside a package that is installed with sonosynth.
+    """A file inside a package that is installed with sonosynth."""
 
-    Attributes:
-        package: its import name; it is located, never imported.
-        requirement: what to install to get it.
-        file: path inside the package.
-        size: bytes.
-        sha256: checksum.
-    """
-
-    package: str
-    requirement: str
-    file: str
-    size: int
+    package: str  # its import name; it is located, never imported
+    requirement: str  # what to install to get it
+    file: str  # path inside the package
+    size: int  # bytes
     sha256: str
 
     def find(self, name: str, progress: StageProgress | None = None) -> Path:
@@ -56,20 +48,13 @@ class DownloadedWeights:
 
     It is looked for in the folder that ``SONOSYNTH_WEIGHTS`` names, else in the user's cache folder, and downloaded
     there if it is not there. A file that a person put there counts, and must have the same checksum.
-
-    Attributes:
-        url: where it is.
-        file: its name.
-        size: bytes, if known.
-        sha256: checksum.
-        evidence: where the checksum is from.
     """
 
     url: str
     file: str
-    size: int | None
+    size: int | None  # bytes, if known
     sha256: str
-    evidence: str
+    evidence: str  # where the checksum is from
 
     def find(self, name: str, progress: StageProgress | None = None) -> Path:
         """Return the verified file of network `name`, downloaded if need be.

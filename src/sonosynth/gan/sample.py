@@ -245,11 +245,12 @@ def interpolate(
     snapshot: Snapshot = "last",
     device: torch.device | None = None,
 ) -> np.ndarray:
-    """Return 4 or more uint8 images ``[frames, H, W]`` on a closed path through the latents of four of one class.
+    """Return uint8 images ``[frames, H, W]`` on a closed path through the latents of four images of one class.
 
     Neighbouring images differ little in a generator that has learnt more than single pictures. The path is a spherical
     interpolation (White 2016), so that every point on it is as probable as the images it joins; noise is kept fixed.
-    The class is the first one if not given; other arguments and errors are those of `generate`.
+    There are at least 4 frames. The class is the first one if not given; other arguments and errors are those of
+    `generate`.
     """
     network, config, label = Sampler(Path(run), snapshot, device).network_of(class_name)
     device = next(network.parameters()).device

@@ -92,7 +92,9 @@ def ada_augment(images: Tensor, p: Tensor | float, policy: AdaPolicy, draws: Dra
     gated = _Gated(draws, p, images)
     with full_precision(images):
         images = _geometry(images, policy, gated)
-        images = _colour(images, policy, gated)
+        images = images + _per_image(gated.normal(policy.brightness))
+        images = images * _per_image(torch.exp2(gated.normal(policy.contrast)))
+        images = images * _per_image(1 - 2 * gated.integers(2, policy.luma_flip))
         return _corruption(images, policy, gated)
 
 
@@ -173,16 +175,6 @@ def _matrix(*entries: Tensor | float) -> Tensor:
     xx, xy, yx, yy, x, y = (e if isinstance(e, Tensor) else torch.full_like(like, e) for e in (*entries, 0.0, 0.0)[:6])
     zero, one = torch.zeros_like(like), torch.ones_like(like)
     return torch.stack([xx, xy, x, yx, yy, y, zero, zero, one], dim=1).reshape(-1, 3, 3)
-
-
-# Colour and corruption.
-
-
-def _colour(images: Tensor, policy: AdaPolicy, gated: _Gated) -> Tensor:
-    """Brightness, contrast about mid-grey and inversion."""
-    images = images + _per_image(gated.normal(policy.brightness))
-    images = images * _per_image(torch.exp2(gated.normal(policy.contrast)))
-    return images * _per_image(1 - 2 * gated.integers(2, policy.luma_flip))
 
 
 def _corruption(images: Tensor, policy: AdaPolicy, gated: _Gated) -> Tensor:

@@ -56,14 +56,14 @@ def resample(images: Tensor, inverse: Tensor) -> Tensor:
     ends, positions are folded back instead of padding further, and the size of everything is fixed. Arguments are those
     of `move_pixels`.
     """
-    height, width = images.shape[2:]
-    up_x, down_x = _resampling_matrices(width, images.dtype, images.device)
-    up_y, down_y = _resampling_matrices(height, images.dtype, images.device)
-    x, y = _fine_positions(up_x), _fine_positions(up_y)
-    source_x, source_y = _source(inverse, x - (width - 1) / 2, y - (height - 1) / 2)
-    grid = torch.stack(
-        [_grid_coordinate(source_x + (width - 1) / 2, up_x), _grid_coordinate(source_y + (height - 1) / 2, up_y)], dim=3
+    (up_y, down_y), (up_x, down_x) = (_resampling_matrices(n, images.dtype, images.device) for n in images.shape[2:])
+    # Where the samples of the doubled grid lie, in pixels from the centre.
+    y, x = (
+        (torch.arange(len(up), dtype=up.dtype, device=up.device) - _DELAY) / 2 - (up.shape[1] - 1) / 2
+        for up in (up_y, up_x)
     )
+    source_x, source_y = _source(inverse, x, y)
+    grid = torch.stack([_grid_coordinate(source_x, up_x), _grid_coordinate(source_y, up_y)], dim=3)
     fine = up_y @ images @ up_x.t()
     warped: Tensor = _Interpolation.apply(fine, grid)  # type: ignore[no-untyped-call]
     return down_y @ warped @ down_x.t()
@@ -74,14 +74,9 @@ def resample(images: Tensor, inverse: Tensor) -> Tensor:
 _DELAY = float((np.arange(12) * SYM6).sum() / SYM6.sum())
 
 
-def _fine_positions(up: Tensor) -> Tensor:
-    """Return where the samples of the doubled grid lie, in pixels from the first pixel."""
-    return (torch.arange(len(up), dtype=up.dtype, device=up.device) - _DELAY) / 2
-
-
 def _grid_coordinate(position: Tensor, up: Tensor) -> Tensor:
-    """Return positions in pixels as coordinates of `grid_sample`, -1 the first and 1 the last fine sample."""
-    last = len(up) - 1
+    """Return positions in pixels from the centre as `grid_sample` takes them: -1 the first, 1 the last fine sample."""
+    last, position = len(up) - 1, position + (up.shape[1] - 1) / 2
     index = 2 * position + _DELAY
     inside = (index > -0.01) & (index < last + 0.01)  # rounding must not turn the outermost samples away
     index = torch.where(inside, index, 2 * _reflected(position, up.shape[1]) + _DELAY)

@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,7 @@ Tracker = Callable[[Path], None]
 """Called with the run directory after every log line, once the line and any sample grid are on disk."""
 
 
-class TensorBoard:
+class TensorBoard(AbstractContextManager["TensorBoard"]):
     """A `Tracker` that mirrors what a run has written to ``RUN/tensorboard``; ``tensorboard --logdir RUN`` shows it.
 
     Steps are real images shown. A number ``loss_g`` of the log becomes the scalar ``loss/loss_g``, grouped by its first
@@ -45,9 +46,6 @@ class TensorBoard:
         self._grids: set[Path] = set()
         self._step = 0
         self._began = self._time = 0.0  # of the first step and of the last log line
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
