@@ -166,7 +166,7 @@ def test_filtered_images_are_the_first_that_pass_and_fill_balances_classes(folde
     pool = SyntheticPool(store, data.folders, lambda done, total, text: None)
     (train,) = map(data.images_of, data.subsets)
     cells = [cell for cell in data.cells(design) if cell.kind == "classify" and cell.arm == "real+synthetic"]
-    made = {(cell.ratio, cell.fill, cell.filter and cell.filter.by): pool.to_classify(cell, train) for cell in cells}
+    made = {(cell.ratio, cell.fill, cell.filter and cell.filter.by): pool.to_classify(cell, train)[0] for cell in cells}
     balanced = made[2, "balanced", None].class_counts
     assert {name: train.class_counts[name] + n for name, n in balanced.items()} == {"dark": 18, "light": 18}
     candidates = pool.to_filter(cells[-1].filter, train)
@@ -193,7 +193,7 @@ def test_images_that_stand_alone_are_balanced_and_no_old_result_is_taken_for_the
         ("test-on-synthetic", 2),
     ]
     for cell in alone:
-        assert set(pool.to_classify(cell, train).class_counts.values()) == {cell.ratio * 6}
+        assert set(pool.to_classify(cell, train)[0].class_counts.values()) == {cell.ratio * 6}
     assert {cell.format for cell in alone} == {3}
     assert {cell.format for cell in cells if cell not in alone and cell.filter is None} == {2}
     assert all(format_of(cell.kind, cell.settings()) == cell.format for cell in data.cells(design))
@@ -207,7 +207,7 @@ def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, 
     pool = SyntheticPool(Store(finished), data.folders, lambda done, total, text: None)
     (train,) = map(data.images_of, data.subsets)
     cells = [cell for cell in data.cells(design) if cell.kind == "classify" and cell.filter is not None]
-    made = {(cell.ratio, cell.fill): pool.to_classify(cell, train).class_counts for cell in cells}
+    made = {(cell.ratio, cell.fill): pool.to_classify(cell, train)[0].class_counts for cell in cells}
     assert made == {
         (0.5, "proportional"): {"dark": 2, "light": 4},
         (2, "proportional"): {"dark": 3, "light": 6},
@@ -215,7 +215,7 @@ def test_a_filter_that_leaves_too_few_of_a_class_changes_no_proportions(folder, 
         (2, "balanced"): {"dark": 3, "light": 2},
     }
     assert {cell.format for cell in cells} == {4}  # of older ones it cannot be seen whether they were cut
-    told = {(cell.ratio, cell.fill): pool.short_of(cell, train) for cell in cells}
+    told = {(cell.ratio, cell.fill): pool.to_classify(cell, train)[1] for cell in cells}
     assert told[0.5, "proportional"] == {} and told[2, "proportional"]["unfiltered"] == []
     (note,) = told[2, "proportional"]["notes"]
     assert note.startswith(
@@ -246,7 +246,7 @@ def test_a_class_that_a_filter_empties_is_used_unfiltered_and_that_is_said(folde
     cells = [
         cell for cell in data.cells(parse_design(raw, "study.yaml")) if cell.kind == "classify" and cell.generation
     ]
-    made = {(c.ratio, c.fill, c.filter is None): pool.to_classify(c, train).class_counts for c in cells}
+    made = {(c.ratio, c.fill, c.filter is None): pool.to_classify(c, train)[0].class_counts for c in cells}
     for ratio, fill, _ in made:
         assert made[ratio, fill, True] == made[ratio, fill, False]
     page = write_report(tmp_path / "run").read_text()
@@ -297,7 +297,7 @@ def test_images_made_elsewhere_are_scored_in_the_proportions_of_the_training_ima
     assert scored(folder / "made", 30) == ({"dark": 10, "light": 20}, [])  # as 4 and 8 training images stand
     counts, (fewer,) = scored(folder / "made", 500)
     assert counts == {"dark": 20, "light": 40}
-    assert fewer.startswith("60 images are scored where 500 were asked for")
+    assert fewer.startswith("60 images are scored where 500 are planned")
     made = ImageSet.load(folder / "made")
     made.subset(np.flatnonzero((made.labels == 0) | (np.arange(160) < 8))).save(tmp_path / "few")
     counts, (mix, fewer) = scored(tmp_path / "few", 30)

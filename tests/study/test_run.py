@@ -34,10 +34,9 @@ from sonosynth.data.split import shared_images
 from sonosynth.gan.sample import generate
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.plan import estimate
-from sonosynth.study.prepared import prepare_study
+from sonosynth.study.prepared import prepare_study, shared_groups
 from sonosynth.study.results import COLUMNS, F1_CSV, SCORES_CSV
 from sonosynth.study.run import run_design
-from sonosynth.study.shared_groups import shared_groups
 from sonosynth.study.store import Store
 from sonosynth.study.study_file import parse_design
 from sonosynth.study.synthetic import SyntheticPool
@@ -196,7 +195,7 @@ def test_scored_and_classifier_images_differ(source, finished):
     pool = SyntheticPool(store, {}, lambda done, total, text: None)
     train = next(data.images_of(subset) for subset in data.subsets if subset.size == 16)
     scored = pool.to_score(next(cell for cell in cells if cell.kind == "score"), train)
-    used = pool.to_classify(next(cell for cell in cells if cell.kind == "classify" and cell.generation), train)
+    used = pool.to_classify(next(cell for cell in cells if cell.kind == "classify" and cell.generation), train)[0]
     assert (len(scored), len(used)) == (20, 16)
     assert not shared_images(scored, used)
 

@@ -17,13 +17,22 @@ from sonosynth.data.imageset import MANIFEST, read_manifest
 from sonosynth.metrics.scores import current_names
 from sonosynth.statistics import MIN_DRAWS, RepeatedSplits
 from sonosynth.study.config import StudyDesign
+from sonosynth.study.files import (
+    IMAGES_CSV,
+    PLAN,
+    PROVENANCE,
+    STUDY_FILE,
+    TEST_IMAGES_CSV,
+    UNRECORDED,
+    machine_in_words,
+    read_object,
+)
 from sonosynth.study.results import (
     COLUMNS,
     F1_CSV,
     NOTES_CSV,
     PREDICTIONS_CSV,
     SCORES_CSV,
-    UNRECORDED,
     CellResult,
     ClassifyResult,
     FilterResult,
@@ -34,8 +43,6 @@ from sonosynth.study.results import (
     ScoreResult,
     ScoreRow,
     TrainResult,
-    machine_in_words,
-    read_object,
     read_result,
     results_of_tables,
     table_rows,
@@ -43,8 +50,6 @@ from sonosynth.study.results import (
 from sonosynth.study.splits import SPLIT_JSON, SplitIndices, Subset, read_splits
 from sonosynth.study.study_file import load_design, recorded_design
 
-STUDY_FILE, PROVENANCE, PLAN = "study.yaml", "provenance.json", "plan.json"
-IMAGES_CSV, TEST_IMAGES_CSV = "images.csv", "test_images.csv"
 _KEY = (
     *("gan", "mode", "gan_seed", "truncation", "network", "arm", "ratio", "fill", "filter", "filter_quantile"),
     *("size", "replicate", "seed"),
@@ -422,7 +427,7 @@ def _read_cells(files: Iterable[Path]) -> tuple[list[tuple[Path, CellResult]], d
                 "file no longer asks for"
             )
         known[key] = path
-        machines[file.machine] += 1
+        machines[machine_in_words(file.made_on)] += 1
         found.append((path, result))
     return found, dict(machines.most_common())
 

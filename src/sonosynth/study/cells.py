@@ -11,8 +11,8 @@ from sonosynth.classify.arms import ARMS, ClassBalance
 from sonosynth.classify.training import TrainingSettings
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.metric import Part
-from sonosynth.study.config import NO_FILTER, FilterEntry, GanEntry, StudyDesign
-from sonosynth.study.splits import StudySplit, Subset
+from sonosynth.study.config import NO_FILTER, FilterEntry, StudyDesign
+from sonosynth.study.splits import StudySplit
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ class SyntheticSource:
     @property
     def source_hash(self) -> str:
         """16 hexadecimal digits over `source`."""
-        return hashlib.sha256(json.dumps(self.source, sort_keys=True).encode()).hexdigest()[:16]
+        return _digest(self.source)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,14 @@ class Cell:
     """What all cells have: the subset they work on, named by size and draw and pinned by its fingerprint."""
 
     kind: ClassVar[str]
+    _label: ClassVar[str]
 
     size: int
     replicate: int
     subset: str
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells the cell from others of its kind: the columns of its rows in tables, and their values."""
+        """Return what distinguishes the cell from others of its kind: columns of its rows in tables, and values."""
         source = getattr(self, "generation", None)
         of_source = {"gan": source and source.gan, "mode": source and source.mode, "seed": source and source.seed}
         return {"size": self.size, "draw": self.replicate} | of_source
@@ -58,31 +63,29 @@ class Cell:
         """What `format_of` says of it."""
         return format_of(self.kind, vars(self))
 
-    def _fields(self) -> dict[str, Any]:
-        """Return the fields as plain values; a replicate is called ``draw`` on disk."""
-        return asdict(self, dict_factory=lambda pairs: {"draw" if k == "replicate" else k: v for k, v in pairs})
-
     def settings(self) -> dict[str, Any]:
-        """Return all that decides the cell's result, as plain values."""
-        return {"kind": self.kind, **self._fields()}
+        """Return all that decides the cell's result, as plain values; a replicate is called ``draw`` on disk."""
+        named = asdict(self, dict_factory=lambda pairs: {"draw" if k == "replicate" else k: v for k, v in pairs})
+        return {"kind": self.kind, **named}
 
     @property
     def hash(self) -> str:
         """16 hexadecimal digits over all that decides the cell's result."""
-        text = json.dumps([self.format, self.kind, self._fields()], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        settings = self.settings()
+        return _digest([self.format, settings.pop("kind"), settings])
+
+    def label(self) -> str:
+        """Return what a progress bar shows."""
+        return self._label.format(self)
 
 
 @dataclass(frozen=True)
 class TrainCell(Cell):
-    """Train a generator (in mode per_class: one a class) on a subset; the result is a run."""
+    """Train a generator (in mode per_class: one per class) on a subset; the result is a run."""
 
     kind: ClassVar[str] = "train"
+    _label: ClassVar[str] = "train {0.generation.gan}, n={0.size}, draw {0.replicate}, seed {0.generation.seed}"
     generation: SyntheticSource
-
-    def label(self) -> str:
-        """Return what a progress bar shows."""
-        return f"train {self.generation.gan}, n={self.size}, draw {self.replicate}, seed {self.generation.seed}"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class ScoreCell(Cell):
     """
 
     kind: ClassVar[str] = "score"
+    _label: ClassVar[str] = "score {0.generation.gan}, n={0.size}, draw {0.replicate}"
     generation: SyntheticSource
     truncation: float | None
     held_out: str
@@ -101,23 +105,20 @@ class ScoreCell(Cell):
     parts: tuple[Part, ...]
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells the cell from others of its kind."""
+        """Return what distinguishes the cell from others of its kind."""
         return super().identity() | {"truncation": self.truncation}
-
-    def label(self) -> str:
-        """Return what a progress bar shows."""
-        return f"score {self.generation.gan}, n={self.size}, draw {self.replicate}"
 
 
 @dataclass(frozen=True)
 class FilterCell(Cell):
     """Choose, by the training subset, which of the synthetic images for classifiers may be used.
 
-    `candidates` images of every class are judged. `network` and `training` are those of the classifiers that judge,
+    `candidates` images of every class are filtered. `network` and `training` are those of the classifiers that do so,
     None for a filter without; `features` the network in whose features distance and coverage are measured.
     """
 
     kind: ClassVar[str] = "filter"
+    _label: ClassVar[str] = "filter {0.generation.gan} by {0.by}, n={0.size}, draw {0.replicate}"
     generation: SyntheticSource
     truncation: float | None
     by: str
@@ -128,18 +129,10 @@ class FilterCell(Cell):
     training: TrainingSettings | None
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells the cell from others of its kind."""
+        """Return what distinguishes the cell from others of its kind."""
         plain = super().identity()
         how = {"truncation": self.truncation, "features": self.features}
-        return plain | {"gan_seed": plain.pop("seed")} | how | _filter_columns(self)
-
-    def label(self) -> str:
-        """Return what a progress bar shows."""
-        return f"filter {self.generation.gan} by {self.by}, n={self.size}, draw {self.replicate}"
-
-
-def _filter_columns(cell: FilterCell | None) -> dict[str, Any]:
-    return {"filter": cell and cell.by, "filter_quantile": cell and cell.quantile}
+        return plain | {"gan_seed": plain.pop("seed")} | how | {"filter": self.by, "filter_quantile": self.quantile}
 
 
 @dataclass(frozen=True)
@@ -151,6 +144,7 @@ class ClassifyCell(Cell):
     """
 
     kind: ClassVar[str] = "classify"
+    _label: ClassVar[str] = "classify {0.arm}{0._of_gan}, n={0.size}, draw {0.replicate}, seed {0.seed}"
     generation: SyntheticSource | None
     held_out: str
     network: str
@@ -164,16 +158,15 @@ class ClassifyCell(Cell):
     seed: int
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells the cell from others of its kind."""
+        """Return what distinguishes the cell from others of its kind."""
         plain = super().identity()
-        names = ("network", "arm", "ratio", "fill", "truncation", "seed")
-        how = {name: getattr(self, name) for name in names}
-        return plain | {"gan_seed": plain.pop("seed")} | how | _filter_columns(self.filter)
+        own = {name: getattr(self, name) for name in ("network", "arm", "ratio", "fill", "truncation", "seed")}
+        kept = {"filter": self.filter and self.filter.by, "filter_quantile": self.filter and self.filter.quantile}
+        return plain | {"gan_seed": plain.pop("seed")} | own | kept
 
-    def label(self) -> str:
-        """Return what a progress bar shows."""
-        source = f" ({self.generation.gan})" if self.generation else ""
-        return f"classify {self.arm}{source}, n={self.size}, draw {self.replicate}, seed {self.seed}"
+    @property
+    def _of_gan(self) -> str:
+        return f" ({self.generation.gan})" if self.generation else ""
 
 
 @dataclass(frozen=True)
@@ -181,10 +174,7 @@ class NaiveCell(ClassifyCell):
     """Train a classifier on a split that ignores the groups: what the result would have been with leakage."""
 
     kind: ClassVar[str] = "naive"
-
-    def label(self) -> str:
-        """Return what a progress bar shows."""
-        return f"{super().label()}, split without groups"
+    _label: ClassVar[str] = f"{ClassifyCell._label}, split without groups"
 
 
 AnyCell = TrainCell | ScoreCell | FilterCell | ClassifyCell
@@ -239,80 +229,67 @@ def plan_cells(
         naive: a split that ignores groups, for the arms without synthetic images.
     """
     cells: list[AnyCell] = []
-    for split in splits:
-        judged = _judged(split)
-        for subset in split.subsets:
-            cells += _subset_cells(design, subset, split.images, judged, folders)
-    for subset in naive.subsets if naive else ():
-        assert naive is not None
-        where = _where(subset, naive.images)
-        cells += [NaiveCell(**vars(cell)) for cell in _real_cells(design, where | _judged(naive))]
+    sources = list(_sources(design, folders))
+    for where, held_out in itertools.chain.from_iterable(map(_subsets, splits)):
+        cells += _real_cells(design, where | held_out)
+        for source in sources:
+            cells += _synthetic_cells(design, where | {"generation": source}, held_out)
+    for where, held_out in _subsets(naive) if naive else ():
+        cells += [NaiveCell(**vars(cell)) for cell in _real_cells(design, where | held_out)]
     return cells
 
 
-def _subset_cells(
-    design: StudyDesign, subset: Subset, images: ImageSet, judged: dict[str, Any], folders: dict[str, ImageSet]
-) -> Iterator[AnyCell]:
-    """Yield all that is done with one training subset; `judged` says by what images."""
-    where = _where(subset, images)
-    yield from _real_cells(design, where | judged)
+def _sources(design: StudyDesign, folders: dict[str, ImageSet]) -> Iterator[SyntheticSource]:
+    how = design.training
     for gan in design.gans:
-        for generation in _generations(design, gan, folders):
-            source = where | {"generation": generation}
-            if gan.recipe is not None:
-                yield TrainCell(**source)
-            for truncation in (None,) if gan.recipe is None else design.training.truncation:
-                yield from _synthetic_cells(design, source | {"truncation": truncation}, judged)
+        if gan.recipe is None:
+            yield SyntheticSource(gan.name, None, None, None, folders[gan.name].fingerprint())
+            continue
+        mode, kimg = (design.setting_of(gan, name) for name in ("mode", "kimg"))
+        for seed in how.seeds:
+            recipe = gan.recipe.record()
+            yield SyntheticSource(gan.name, mode, seed, kimg, recipe, how.snapshot, how.patience_kimg)
 
 
-def _where(subset: Subset, images: ImageSet) -> dict[str, Any]:
-    fingerprint = images.subset(subset.indices).fingerprint()
-    return {"size": subset.size, "replicate": subset.replicate, "subset": fingerprint}
-
-
-def _judged(split: StudySplit) -> dict[str, Any]:
-    validation = split.validation
-    return {
-        "held_out": split.held_out.fingerprint(),
-        "validation": None if validation is None else validation.fingerprint(),
-    }
-
-
-def _generations(design: StudyDesign, gan: GanEntry, folders: dict[str, ImageSet]) -> list[SyntheticSource]:
-    if gan.recipe is None:
-        return [SyntheticSource(gan.name, None, None, None, folders[gan.name].fingerprint())]
-    mode, kimg = (design.setting_of(gan, name) for name in ("mode", "kimg"))
-    recipe, how = gan.recipe.record(), design.training
-    return [SyntheticSource(gan.name, mode, seed, kimg, recipe, how.snapshot, how.patience_kimg) for seed in how.seeds]
+def _subsets(split: StudySplit) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield what is pinned of each training subset, and of the images that test or choose what is trained on it."""
+    validation = None if split.validation is None else split.validation.fingerprint()
+    held_out = {"held_out": split.held_out.fingerprint(), "validation": validation}
+    for subset in split.subsets:
+        fingerprint = split.images_of(subset).fingerprint()
+        yield {"size": subset.size, "replicate": subset.replicate, "subset": fingerprint}, held_out
 
 
 def _real_cells(design: StudyDesign, where: dict[str, Any]) -> Iterator[ClassifyCell]:
     """Yield the classifiers that see no synthetic image; only what is oversampled has a ratio."""
     plan = design.classifiers
-    source = where | {"generation": None, "truncation": None, "filter": None, "training": plan.training}
+    common = where | {"generation": None, "truncation": None, "filter": None, "training": plan.training}
     for network, arm in itertools.product(plan.networks, plan.arms):
         if ARMS[arm].synthetic:
             continue
         added = itertools.product(plan.ratios, plan.fill) if ARMS[arm].oversampled else [(None, None)]
         for (ratio, fill), seed in itertools.product(added, plan.seeds):
-            yield ClassifyCell(**source, network=network, arm=arm, ratio=ratio, fill=fill, seed=seed)
+            yield ClassifyCell(**common, network=network, arm=arm, ratio=ratio, fill=fill, seed=seed)
 
 
-def _synthetic_cells(design: StudyDesign, source: dict[str, Any], judged: dict[str, Any]) -> Iterator[AnyCell]:
-    """Yield all that is done with the images of one generation; `source` says which, `judged` by what images."""
+def _synthetic_cells(design: StudyDesign, source: dict[str, Any], held_out: dict[str, Any]) -> Iterator[AnyCell]:
+    """Yield all that is done with one source of synthetic images and one subset: training first, if it is trained."""
+    trained = source["generation"].seed is not None
+    if trained:
+        yield TrainCell(**source)
+    for truncation in design.training.truncation if trained else (None,):
+        yield from _truncated_cells(design, source | {"truncation": truncation}, held_out)
+
+
+def _truncated_cells(design: StudyDesign, source: dict[str, Any], held_out: dict[str, Any]) -> Iterator[AnyCell]:
     scores, plan = design.scores, design.classifiers
-    yield ScoreCell(
-        **source,
-        held_out=judged["held_out"],
-        features=scores.features,
-        n_synthetic=scores.n_synthetic,
-        parts=scores.parts,
-    )
+    how = scores.model_dump(include={"features", "n_synthetic", "parts"})
+    yield ScoreCell(**source, held_out=held_out["held_out"], **how)
     arms = [arm for arm in plan.arms if ARMS[arm].synthetic] if plan.trains else []
     filtered = any(not ARMS[arm].synthetic_alone for arm in arms)
     filters = [_filter_cell(design, source, entry) for entry in plan.filters] if filtered else []
     yield from (cell for cell in filters if cell is not None)
-    common = source | judged | {"training": plan.training}
+    common = source | held_out | {"training": plan.training}
     for network, arm in itertools.product(plan.networks, arms):
         factors = itertools.product(plan.ratios, plan.fill, filters)
         if ARMS[arm].trains_on == "synthetic":  # filters may leave too little to train on
@@ -326,11 +303,7 @@ def _synthetic_cells(design: StudyDesign, source: dict[str, Any], judged: dict[s
 def _filter_cell(design: StudyDesign, source: dict[str, Any], entry: FilterEntry) -> FilterCell | None:
     if entry.by == NO_FILTER:
         return None
-    judges = entry.by == "confidence"
-    return FilterCell(
-        **source,
-        **entry.model_dump(),
-        features=design.scores.features[0],
-        network=design.classifiers.networks[0] if judges else None,
-        training=design.classifiers.training if judges else None,
-    )
+    plan = design.classifiers
+    network, training = (plan.networks[0], plan.training) if entry.by == "confidence" else (None, None)
+    features = design.scores.features[0]
+    return FilterCell(**source, **entry.model_dump(), features=features, network=network, training=training)

@@ -2,45 +2,34 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sonosynth.audit.audit import find_problems, shared_frames
 from sonosynth.audit.findings import write_tables
-from sonosynth.core.errors import ClassError, LeakageError, SonosynthError, SplitError, StudyError
-from sonosynth.core.seeds import seed_of
+from sonosynth.core.errors import ClassError, LeakageError, SonosynthError, StudyError
 from sonosynth.core.text import counted
-from sonosynth.core.types import Progress
 from sonosynth.data.groups import with_groups
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.data.prepare import prepare_images
 from sonosynth.data.prepared_folder import source_fingerprint
+from sonosynth.data.readers.dicom.header import is_dicom, quiet_pydicom, read_header
 from sonosynth.data.readers.manifest import LABELS
 from sonosynth.data.resize import Fit
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import Source, SourceItem
-from sonosynth.data.split import (
-    MAX_ATTEMPTS,
-    MIN_PER_CLASS,
-    check_disjoint,
-    check_real,
-    leakage_message,
-    nested_subsets,
-    other_classes,
-    split_indices,
-)
+from sonosynth.data.split import check_disjoint, check_real, leakage_message, other_classes
 from sonosynth.metrics.sets import check_class_names
 from sonosynth.study.cells import AnyCell, NaiveCell, plan_cells
-from sonosynth.study.config import GanEntry, StudyDesign
-from sonosynth.study.shared_groups import shared_groups
-from sonosynth.study.splits import SplitIndices, StudySplit, Subset
+from sonosynth.study.config import StudyDesign
+from sonosynth.study.splits import StudySplit, Subset, make_naive_split, make_splits
 from sonosynth.study.store import Store
 from sonosynth.study.study_file import expand
 from sonosynth.study.synthetic import check_pool
+
+_NAMES_GROUPS = ("manifest", "npz file")  # kinds of sources in which the user gives the groups
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ class StudyData:
         images: all prepared images, without the user's own test set.
         splits: into training subsets, test and validation images; several where splits are repeated.
         folders: synthetic images made elsewhere, by GAN name.
-        notes: what was told while reading and preparing.
+        notes: what the user should know of reading and preparing.
         kind: how the source was read.
         files: fingerprint of the source, with its groups.
         naive: a split of the same images that ignores groups, apart from exact copies, to compare with.
@@ -121,141 +110,58 @@ class StudyData:
         return next(split.images_of(s) for s in split.subsets if (s.size, s.replicate) == (cell.size, cell.replicate))
 
 
-def prepare_study(design: StudyDesign, store: Store | None = None, progress: Progress | None = None) -> StudyData:
+def prepare_study(design: StudyDesign, store: Store | None = None) -> StudyData:
     """Read and prepare the images of `design`, or take them from `store`, and divide them.
 
     Raises:
         SonosynthError: the images, or the split asked for, cannot be used; see the readers and `split`.
     """
-    images, told = _prepared(design, store, progress)
+    images, about = _prepared(design, store)
     if len(images.classes) < 2:
         raise ClassError(f"a study needs at least two classes, {design.data.source} has '{images.classes[0]}' alone")
     check_class_names(images.classes)
     check_real(images, "images of data.source")
-    own, more = _own_test_set(design, images, store) if design.split.test is not None else (None, list[str]())
-    notes = [*told.pop("notes"), *(f"test images: {line}" for line in more)]
-    splits = _make_splits(design, images, own)
+    own_test, notes = None, list[str](about.pop("notes"))
+    if design.split.test is not None:
+        own_test, more = _own_test_set(design.split.test, design, images, store)
+        notes += [f"test images: {line}" for line in more]
+    splits = make_splits(design, images, own_test)
     folders: dict[str, ImageSet] = {}
     for gan in design.gans:
         if gan.folder:
-            folders[gan.name], more = _folder(gan, design, images, own)
+            folders[gan.name], more = _folder(gan.folder, gan.name, design, images, own_test)
             notes += [f"GAN '{gan.name}': {line}" for line in more]
     notes = list(dict.fromkeys(notes))  # a study that goes on knows some already
-    return StudyData(images, splits, folders, notes, **told, naive=_naive(design, images))
+    return StudyData(images, splits, folders, notes, **about, naive=make_naive_split(design, images))
 
 
-def _make_splits(design: StudyDesign, images: ImageSet, own_test: ImageSet | None) -> tuple[StudySplit, ...]:
-    plan = design.split
-    if plan.repeats is None:
-        return (_make_split(design, images, plan.seed, range(plan.draws), own_test),)
-    splits: list[StudySplit] = []
-    tests: list[np.ndarray] = []
-    for r in range(plan.repeats):
-        for attempt in range(MAX_ATTEMPTS):
-            seed = seed_of(plan.seed, "repeat", r, *([attempt] if attempt else []))
-            split = _make_split(design, images, seed, (r,))
-            test = np.asarray(split.indices.test)
-            if not any(np.array_equal(test, other) for other in tests):
-                break
-        else:
-            raise SplitError(
-                f"of {plan.repeats} random splits number {r + 1} has the test images of an earlier one, in each of "
-                f"{MAX_ATTEMPTS} tries: there are {counted(len(images), 'image')} in "
-                f"{counted(len(np.unique(images.groups)), 'group')}; lower split.repeats"
-            )
-        splits.append(split)
-        tests.append(test)
-    for label, name in enumerate(images.classes):
-        if len({tuple(test[images.labels[test] == label]) for test in tests}) == 1:
-            raise SplitError(
-                f"class '{name}' has the same test images in each of {len(tests)} random splits, so that they say "
-                "nothing of other images of it; use split.draws instead of split.repeats, or leave the class out"
-            )
-    return tuple(splits)
-
-
-def _make_split(
-    design: StudyDesign, images: ImageSet, seed: int, replicates: Iterable[int], own_test: ImageSet | None = None
-) -> StudySplit:
-    """Divide `images`: first the test images, unless the user has their own, then the validation images, then subsets.
-
-    Validation images leave the pool before subsets are drawn, so that no generator sees them.
-    """
-    plan = design.split
-    pool, test, tested = np.arange(len(images)), None, own_test
-    if tested is None:
-        assert plan.test_fraction is not None
-        # Subsets need two images of each class, and validation images another one, of another group.
-        min_train, min_train_groups = (MIN_PER_CLASS, 1) if plan.validation_fraction is None else (MIN_PER_CLASS + 1, 2)
-        pool, test = split_indices(
-            images, plan.test_fraction, seed, min_train=min_train, min_train_groups=min_train_groups
-        )
-        tested = images.subset(test)
-    chooses = None
-    if plan.validation_fraction is not None:
-        try:
-            rest, aside = split_indices(
-                images.subset(pool), plan.validation_fraction, seed_of(seed, "validation"), min_train=MIN_PER_CLASS
-            )
-        except SplitError as error:
-            raise SplitError(
-                f"validation images, of the {len(pool)} that are not test images: {error}; or change split.seed, for "
-                "other test images"
-            ) from error
-        pool, chooses = pool[rest], pool[aside]
-    subsets = [
-        Subset(size=size, replicate=replicate, indices=tuple(indices.tolist()))
-        for replicate in replicates
-        for size, indices in nested_subsets(images, pool, plan.sizes, replicate, seed).items()
-    ]
-    indices = SplitIndices(
-        test=None if test is None else tuple(test.tolist()),
-        validation=None if chooses is None else tuple(chooses.tolist()),
-        subsets=tuple(subsets),
-    )
-    return StudySplit(images, indices, tested, None if chooses is None else images.subset(chooses))
-
-
-def _naive(design: StudyDesign, images: ImageSet) -> StudySplit | None:
-    """Return the split that someone would make who knows of no groups; equal pixels stay together even so."""
-    sizes = design.split.naive_sizes(design.data.grouped)
-    if not sizes:
-        return None
-    _, alone = np.unique(images.images.reshape(len(images), -1), axis=0, return_inverse=True)
-    alone_each = replace(images, groups=alone.astype(np.int64))
-    careless = _make_split(design, alone_each, design.split.seed, range(design.split.draws))
-    chosen = tuple(subset for subset in careless.subsets if subset.size in sizes)
-    return replace(careless, indices=careless.indices.model_copy(update={"subsets": chosen}))
-
-
-def _prepared(design: StudyDesign, store: Store | None, progress: Progress | None) -> tuple[ImageSet, dict[str, Any]]:
-    """Return the prepared images, and what `StudyData` says of them."""
+def _prepared(design: StudyDesign, store: Store | None) -> tuple[ImageSet, dict[str, Any]]:
+    """Return the prepared images, and fields of `StudyData` about them."""
     data = design.data
     if store is not None and store.data.is_dir():
         images = ImageSet.load(store.data)
         kept = store.provenance()["data"]
-        notes = [*kept["notes"], *_unchanged(design, kept.get("files"), store.data)]
-        told = {"notes": notes, "kind": kept["kind"], "files": kept.get("files")}
-        return images.with_classes(data.classes or images.classes), told
+        notes = [*kept["notes"], *_check_source_unchanged(design, kept.get("files"), store.data)]
+        about = {"notes": notes, "kind": kept["kind"], "files": kept.get("files")}
+        return images.with_classes(data.classes or images.classes), about
     ours = read_source(expand(data.source), data.options)
     source, lines = _grouped(design, ours)
     if design.split.test is not None:
-        tested = read_test_set(design.split.test, design)
-        source = replace(source, depth_from=_trained_or_tested(design, ours, tested))
+        test = read_test_set(design.split.test, design)
+        source = replace(source, depth_from=_items_of_classes(design, ours, test))
     files, tables = source_fingerprint(source), dict[str, bytes]()
     if data.groups == "audit":
-        source, lines, tables = _audited(design, source, progress)
-    how: dict[str, Any] = {"progress": progress, "mask_overlays": data.mask_overlays}
-    images, notes = prepare_images(source, data.size, data.fit, classes=data.classes, **how)
+        source, lines, tables = _audited(design, source)
+    images, notes = prepare_images(source, data.size, data.fit, classes=data.classes, mask_overlays=data.mask_overlays)
     if store is not None and store.has_begun:
         _check_as_before(store, "fingerprint", images)
     return images, {"notes": [*lines, *notes], "kind": source.kind, "files": files, "audit": tables}
 
 
-def _trained_or_tested(design: StudyDesign, ours: Source, tested: Source) -> tuple[SourceItem, ...]:
+def _items_of_classes(design: StudyDesign, ours: Source, test: Source) -> tuple[SourceItem, ...]:
     """Return the images of `data.source` and `split.test`, which share the decision on the depth of 16-bit values."""
     classes = design.data.classes or ours.classes
-    return tuple(item for item in (*ours.items, *tested.items) if item.label in classes)
+    return tuple(item for item in (*ours.items, *test.items) if item.label in classes)
 
 
 def _check_as_before(store: Store, name: str, images: ImageSet) -> None:
@@ -273,57 +179,58 @@ def _check_as_before(store: Store, name: str, images: ImageSet) -> None:
 
 
 def _grouped(design: StudyDesign, source: Source) -> tuple[Source, list[str]]:
-    """Return `source` with the groups of a table if the study names one, and lines to tell the user."""
+    """Return `source` with the groups of a table if the study names one, and notes on them."""
     if design.data.groups in ("source", "audit"):
         return source, []
     return with_groups(source, expand(design.data.groups), design.data.drops_conflicts)
 
 
-def _audited(
-    design: StudyDesign, source: Source, progress: Progress | None
-) -> tuple[Source, list[str], dict[str, bytes]]:
-    """Return `source` with duplicates grouped, lines to tell the user, and the tables of the audit."""
-    tell = progress or (lambda done, total: None)
-    found = find_problems(source, sizes=design.split.sizes, progress=lambda done, total, _: tell(done, total or 0))
+def _audited(design: StudyDesign, source: Source) -> tuple[Source, list[str], dict[str, bytes]]:
+    """Return `source` with duplicates grouped, notes on them, and the tables of the audit."""
+    found = find_problems(source, sizes=design.split.sizes)
     with tempfile.TemporaryDirectory() as beside:
         write_tables(found, Path(beside))
         tables = {path.name: path.read_bytes() for path in sorted(Path(beside).iterdir())}
-        source, told = with_groups(source, Path(beside) / "groups.csv", design.data.drops_conflicts)
+        source, notes = with_groups(source, Path(beside) / "groups.csv", design.data.drops_conflicts)
     clusters = found.clusters
     hold = counted(len(clusters), "cluster of duplicates holds", "clusters of duplicates hold")
     images = f"{sum(map(len, clusters))} of {counted(len(found.labels), 'image')}"
     summary = f"audit: {hold} {images}, {len(found.conflicts)} of them with two labels"
-    return source, [summary, *(f"audit: {line}" for line in found.storage_differences), *told], tables
+    return source, [summary, *(f"audit: {line}" for line in found.storage_differences), *notes], tables
 
 
-def _unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]:
-    """Check that the study's images are still those that were prepared as `kept`; return lines to tell the user."""
-    groups = design.data.groups
-    if groups not in ("source", "audit") and not expand(groups).is_file():
-        return [f"the groups of {groups} that were used before are kept, for the table is no longer there"]
-    return _still(
-        design.data.source, lambda: read_source(expand(design.data.source), design.data.options), before, kept, design
+def _check_source_unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]:
+    """Check that the study's images are still those that were prepared as `kept`; return notes."""
+    groups, source = design.data.groups, design.data.source
+    table = groups if groups not in ("source", "audit") else None
+    if table is not None and not expand(table).is_file():
+        return [f"the groups of {table} that were used before are kept, for the table is no longer there"]
+    named = source if table is None else f"{source}, or {table},"
+    return _check_unchanged(
+        named, lambda: read_source(expand(source), design.data.options), before, kept, lambda s: _grouped(design, s)[0]
     )
 
 
-def _still(
-    source: str, read: Callable[[], Source], before: str | None, kept: Path, design: StudyDesign | None = None
+def _check_unchanged(
+    named: str,
+    read: Callable[[], Source],
+    before: str | None,
+    kept: Path,
+    grouped: Callable[[Source], Source] = lambda source: source,
 ) -> list[str]:
-    """Check that what `read` finds in `source` is what was there `before`; return lines to tell the user.
+    """Check that a source is what it was `before`, by its fingerprint; return a note if it cannot be read again.
 
     Raises:
-        StudyError: they are not, so that old and new results would rest on different images.
+        StudyError: it is not, so that old and new results would rest on different images.
     """
     try:
         found = read()
     except SonosynthError as error:
         return [f"the images prepared before, in {kept}, are used, for the source cannot be read again: {error}"]
-    if design is not None:
-        found, _ = _grouped(design, found)
+    found = grouped(found)
     if before is not None and source_fingerprint(found) != before:
-        table = "" if design is None or design.data.groups in ("source", "audit") else f", or {design.data.groups},"
         raise StudyError(
-            f"the images of {source}{table} have changed since this study began, and its results are of those "
+            f"the images of {named} have changed since this study began, and its results are of those "
             f"kept in {kept}; restore them, or choose another --out"
         )
     return []
@@ -338,7 +245,7 @@ def read_test_set(given: str, design: StudyDesign) -> Source:
 
 
 def _left_out(source: Source, given: str, design: StudyDesign, images: ImageSet) -> list[str]:
-    """Return a line on which images of `source`, read from `given`, are of no class of the study.
+    """Return a note on which images of `source`, read from `given`, are of no class of the study.
 
     Raises:
         ClassError: it has images of other classes than the study, and `data.classes` does not say which ones to take.
@@ -352,26 +259,25 @@ def _left_out(source: Source, given: str, design: StudyDesign, images: ImageSet)
     return [f"left out, since data.classes does not name it: {others}"] if others else []
 
 
-def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) -> tuple[ImageSet, list[str]]:
-    assert design.split.test is not None
+def _own_test_set(given: str, design: StudyDesign, images: ImageSet, store: Store | None) -> tuple[ImageSet, list[str]]:
+    """Return the test set of the user's own, with notes, after all checks that it shares nothing with `images`."""
     if store is not None and store.test.is_dir():
-        kept = store.provenance()["data"]
-        own = design.split.test
-        told = _still(own, lambda: read_test_set(own, design), kept.get("test_files"), store.test)
-        return ImageSet.load(store.test).with_classes(images.classes), told
-    source = read_test_set(design.split.test, design)
-    told = _left_out(source, design.split.test, design, images)
+        before = store.provenance()["data"].get("test_files")
+        notes = _check_unchanged(given, lambda: read_test_set(given, design), before, store.test)
+        return ImageSet.load(store.test).with_classes(images.classes), notes
+    source = read_test_set(given, design)
+    notes = _left_out(source, given, design, images)
     data = design.data
-    known = store is not None and store.data.is_dir()  # then it has been told, and the source may be gone
+    noted_before = store is not None and store.data.is_dir()  # and the source may be gone
     ours = None
     try:
         ours = read_source(expand(data.source), data.options)
-        source = replace(source, depth_from=_trained_or_tested(design, ours, source))
+        source = replace(source, depth_from=_items_of_classes(design, ours, source))
     except SonosynthError as error:
-        if data.grouped or not known:
+        if data.grouped or not noted_before:
             raise
-        told.append(f"the depth of 16-bit values is decided without data.source, which cannot be read again: {error}")
-    test, notes = prepare_images(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
+        notes.append(f"the depth of 16-bit values is decided without data.source, which cannot be read again: {error}")
+    test, more = prepare_images(source, data.size, data.fit, classes=images.classes, mask_overlays=data.mask_overlays)
     if store is not None and store.has_begun:
         _check_as_before(store, "test_fingerprint", test)
     check_real(test, "images of split.test")
@@ -383,22 +289,58 @@ def _own_test_set(design: StudyDesign, images: ImageSet, store: Store | None) ->
         near = [pair for pair in shared_frames(ours, source) if pair[0] in used]
         if near:
             raise LeakageError(leakage_message(near, (roles[0], f"{roles[1]} (near copies, crops or flips)"), remedy))
-    told += notes
-    if ours and not known:
-        told += shared_groups(ours, source, images.classes)
-    return test, told
+    notes += more
+    if ours and not noted_before:
+        notes += shared_groups(ours, source, images.classes)
+    return test, notes
+
+
+@quiet_pydicom()
+def shared_groups(ours: Source, test: Source, classes: Collection[str]) -> list[str]:
+    """Return a note on groups with one name in the study's images and in the test set; empty if there are none.
+
+    Names are the groups of a manifest or an array file, and patients in DICOM headers. It is no error, for two clinics
+    may number their patients alike. An example is given by its images, as a name may be that of a person. Images of
+    other `classes` are not looked at.
+    """
+    here, there = (_group_names(source, classes) for source in (ours, test))
+    both = [name for name in here if name in there]
+    if not both:
+        return []
+    called = counted(len(both), "group of split.test is", "groups of split.test are")
+    return [
+        f"{called} called like groups of data.source, e.g. that of '{there[both[0]]}' like "
+        f"that of '{here[both[0]]}': if they are the same patients, remove them from one of the two"
+    ]
+
+
+def _group_names(source: Source, classes: Collection[str]) -> dict[Hashable, str]:
+    """Return what the source calls its groups, each with the id of one of its images."""
+    found: dict[Hashable, str] = {}
+    force = source.options.force_dicom
+    for item in source.items:
+        headed = is_dicom(item.path, force)
+        numbered = headed or (item.frame is not None and source.kind == "manifest")  # a reader may have numbered these
+        name = item.extra.get("source_group") if source.kind == "image set" else item.group
+        names: list[Hashable] = [read_header(item.path, force).owner] if headed else []
+        if source.kind == "image set" or (source.kind in _NAMES_GROUPS and not (numbered and str(name).isdigit())):
+            names.append(name)
+        for one in names:
+            if one and item.label in classes:
+                found.setdefault(one, item.id)
+    return found
 
 
 def _folder(
-    gan: GanEntry, design: StudyDesign, images: ImageSet, own_test: ImageSet | None
+    folder: str, name: str, design: StudyDesign, images: ImageSet, own_test: ImageSet | None
 ) -> tuple[ImageSet, list[str]]:
-    assert gan.folder is not None
-    source = read_source(expand(gan.folder))
-    told = _left_out(source, gan.folder, design, images)
+    """Return the synthetic images of a GAN that were made elsewhere, with notes; none may be a real image."""
+    source = read_source(expand(folder))
+    notes = _left_out(source, folder, design, images)
     fit: Fit = "stretch" if design.data.fit == "mask" else design.data.fit  # generated images have no masks
-    made, notes = prepare_images(source, design.data.size, fit, classes=images.classes)
-    roles = "real images of this study", f"images of GAN '{gan.name}'"
+    made, more = prepare_images(source, design.data.size, fit, classes=images.classes)
     for real in (images, own_test):
         if real is not None:
+            roles = "real images of this study", f"images of GAN '{name}'"
             check_disjoint(real, made, roles, "give generated images")
-    return made, [*told, *notes]
+    return made, [*notes, *more]

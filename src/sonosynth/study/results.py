@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from sonosynth.core.errors import StudyError
-from sonosynth.core.files import read_json, unreadable_reason
 from sonosynth.metrics.scores import Score
+from sonosynth.study.files import FileModel, read_mapping, validated
 from sonosynth.study.migration import current_result
-
-Kind = Literal["train", "score", "filter", "classify", "naive"]
 
 SCORES_CSV = "scores.csv"
 F1_CSV = "f1.csv"
@@ -27,45 +25,25 @@ FILTERS_CSV = "filters.csv"
 GENERATORS_CSV = "generators.csv"
 PREDICTIONS_CSV = "predictions.csv"
 NOTES_CSV = "notes.csv"
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    SCORES_CSV: (
-        *("gan", "mode", "size", "draw", "seed", "features", "reference", "class", "metric"),
-        *("value", "low", "high", "real_baseline", "real_baseline_n", "n_real", "n_synthetic", "note"),
-        "truncation",
-    ),
-    F1_CSV: (
-        *("network", "arm", "gan", "mode", "gan_seed", "ratio", "size", "draw", "seed"),
-        *("metric", "value", "n_train", "n_synthetic", "n_test"),
-        *("fill", "filter", "filter_quantile", "truncation", "n_validation"),
-    ),
-    PROTOCOLS_CSV: (
-        *("protocol", "network", "arm", "size", "draw", "seed", "metric", "value", "n_train", "n_test"),
-        *("ratio", "fill"),
-    ),
-    FILTERS_CSV: (
-        *("gan", "mode", "gan_seed", "truncation", "size", "draw", "filter", "filter_quantile", "class"),
-        *("candidates", "accepted", "acceptance", "threshold"),
-        *("features", "coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage"),
-    ),
-    GENERATORS_CSV: (
-        *("gan", "mode", "size", "draw", "seed", "kimg", "runs", "seconds", "training_seconds", "img_per_s"),
-        *("parameters_generator", "parameters_discriminator", "gallery"),
-    ),
-    PREDICTIONS_CSV: (
-        *("protocol", "network", "arm", "gan", "mode", "gan_seed", "ratio", "size", "draw", "seed"),
-        *("fill", "filter", "filter_quantile", "truncation", "n_train", "n_synthetic", "n_test", "n_validation"),
-        *("tested_on", "seconds", "labels", "predicted", "confusion"),
-    ),
-    NOTES_CSV: ("about", "gan", "mode", "gan_seed", "truncation", "size", "draw", "text"),
+_COLUMNS = {
+    SCORES_CSV: "gan mode size draw seed features reference class metric value low high real_baseline real_baseline_n "
+    "n_real n_synthetic note truncation",
+    F1_CSV: "network arm gan mode gan_seed ratio size draw seed metric value n_train n_synthetic n_test fill filter "
+    "filter_quantile truncation n_validation",
+    PROTOCOLS_CSV: "protocol network arm size draw seed metric value n_train n_test ratio fill",
+    FILTERS_CSV: "gan mode gan_seed truncation size draw filter filter_quantile class candidates accepted acceptance "
+    "threshold features coverage_all coverage_accepted coverage_same_number lost_coverage",
+    GENERATORS_CSV: "gan mode size draw seed kimg runs seconds training_seconds img_per_s parameters_generator "
+    "parameters_discriminator gallery",
+    PREDICTIONS_CSV: "protocol network arm gan mode gan_seed ratio size draw seed fill filter filter_quantile "
+    "truncation n_train n_synthetic n_test n_validation tested_on seconds labels predicted confusion",
+    NOTES_CSV: "about gan mode gan_seed truncation size draw text",
 }
+COLUMNS: Mapping[str, tuple[str, ...]] = {name: tuple(columns.split()) for name, columns in _COLUMNS.items()}
 """The columns of every table, in their order; a new one stands at the end."""
 
 Row = dict[str, Any]
 Rows = dict[str, list[Row]]
-
-_LARGEST = 1 << 30  # bytes
-AGAIN = "remove it and run the study again"
-UNRECORDED = "an earlier version, which did not record it"
 
 
 @dataclass(frozen=True, order=True)
@@ -83,20 +61,11 @@ class Generator:
         return name if self.truncation == 1 else f"{name}, ψ {self.truncation:g}"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, ser_json_inf_nan="constants")
-
-
-class _OfSubset(_Model):
-    """The training subset that a result is of, by size and draw."""
+class _OfGenerator(FileModel):
+    """The training subset and the generator that a row is of; `mode` is None for images that were made elsewhere."""
 
     size: int
     replicate: int = Field(alias="draw")
-
-
-class _OfGenerator(_OfSubset):
-    """Also whose images it is of; `mode` is None for images that were made elsewhere."""
-
     gan: str
     mode: str | None = None
 
@@ -111,7 +80,7 @@ def _generator(gan: str, mode: str | None, truncation: float | None) -> Generato
 
 
 class NoteRow(_OfGenerator):
-    """What was told while images of one generator were scored (of their classes, number, copies), or were filtered."""
+    """What to know of the scores of a generator's images (of their classes, number, copies), or of a filter of them."""
 
     about: Literal["scores", "filters"]
     seed: int | None = Field(None, alias="gan_seed")
@@ -130,7 +99,7 @@ class TrainResult(_OfGenerator):
         gallery: folder of some synthetic images, relative to the study directory.
     """
 
-    kind: ClassVar[Kind] = "train"
+    kind: ClassVar[str] = "train"
     seed: int | None = None
     kimg: float | None = None
     runs: int | None = None
@@ -156,12 +125,12 @@ class ScoreRow(Score, _OfGenerator):
 
 
 class ScoreResult(_OfGenerator):
-    """The scorecard of one generator's images; `notes` were told meanwhile.
+    """The scorecard of one generator's images; `notes` are what to know of it.
 
     Images that were made elsewhere have no train cell, so that their `gallery` is named here.
     """
 
-    kind: ClassVar[Kind] = "score"
+    kind: ClassVar[str] = "score"
     seed: int | None = None
     truncation: float | None = None
     scores: tuple[Score, ...]
@@ -178,11 +147,15 @@ class ScoreResult(_OfGenerator):
         return {SCORES_CSV: scores, NOTES_CSV: notes, GENERATORS_CSV: shown}
 
 
+_BY_CLASS = {name: name for name in ("candidates", "accepted", "threshold")} | {"acceptance": "acceptance_by_class"}
+"""The columns of ``filters.csv`` that differ between classes, with the fields of `FilterResult` that hold them."""
+
+
 class FilterResult(_OfGenerator):
     """What one filter of synthetic images kept.
 
     Attributes:
-        candidates: images that were judged, by class; `accepted` how many of them passed.
+        candidates: images that were filtered, by class; `accepted` how many of them passed.
         kept: which of them passed, by class; not in tables.
         acceptance: share that passed, 0 to 1; `acceptance_by_class` of each class.
         threshold: the limit that was passed, by class; None where there was none to set.
@@ -193,7 +166,7 @@ class FilterResult(_OfGenerator):
         lost_coverage: `coverage_all` less `coverage_accepted`.
     """
 
-    kind: ClassVar[Kind] = "filter"
+    kind: ClassVar[str] = "filter"
     gan_seed: int | None = None
     truncation: float | None = None
     filter: str
@@ -225,35 +198,26 @@ class FilterResult(_OfGenerator):
 
     def rows(self) -> Rows:
         """Return the rows of this result by table: one for all classes, with the coverages, and one for each class."""
-        named = {"filter", "filter_quantile"}
-        where = self.model_dump(
-            by_alias=True, include={"size", "replicate", "gan", "mode", "gan_seed", "truncation"} | named
-        )
+        named = {"size", "replicate", "gan", "mode", "gan_seed", "truncation", "filter", "filter_quantile"}
+        where = self.model_dump(by_alias=True, include=named)
         whole = {"features", "acceptance", "coverage_all", "coverage_accepted", "coverage_same_number", "lost_coverage"}
         totals = {"candidates": sum(self.candidates.values()), "accepted": sum(n or 0 for n in self.accepted.values())}
         rows = [where | {"class": "all"} | totals | self.model_dump(include=whole)]
         for name, count in self.candidates.items():
             if count:
-                share = {"acceptance": self.acceptance_by_class.get(name), "threshold": self.threshold.get(name)}
-                numbers = {"candidates": count, "accepted": self.accepted.get(name)}
-                rows.append(where | {"features": self.features, "class": name} | numbers | share)
+                own = {column: getattr(self, field).get(name) for column, field in _BY_CLASS.items()}
+                rows.append(where | {"features": self.features, "class": name} | own)
         return {FILTERS_CSV: rows}
 
     @classmethod
     def from_rows(cls, rows: Sequence[Row]) -> Self:
         """Return the result whose `rows` these are; which images passed is not in the table."""
         whole, *of_class = sorted(rows, key=lambda row: row["class"] != "all")
-        by_class = {
-            field: {row["class"]: row[column] for row in of_class}
-            for field, column in (
-                *(("candidates", "candidates"), ("accepted", "accepted"), ("threshold", "threshold")),
-                ("acceptance_by_class", "acceptance"),
-            )
-        }
+        by_class = {field: {row["class"]: row[column] for row in of_class} for column, field in _BY_CLASS.items()}
         return cls.model_validate(whole | by_class)
 
 
-class ClassifyResult(_OfSubset):
+class ClassifyResult(FileModel):
     """One trained classifier, and what it makes of the test images.
 
     Attributes:
@@ -270,7 +234,9 @@ class ClassifyResult(_OfSubset):
         notes: what was done where a filter left too few images.
     """
 
-    kind: ClassVar[Kind] = "classify"
+    kind: ClassVar[str] = "classify"
+    size: int
+    replicate: int = Field(alias="draw")
     network: str
     arm: str
     gan: str | None = None
@@ -333,23 +299,21 @@ class ClassifyResult(_OfSubset):
 
     def rows(self) -> Rows:
         """Return the rows of this result by table."""
-        row = self.model_dump(
-            by_alias=True, exclude={"probabilities", "labels", "metrics", "confusion", "notes", "unfiltered"}
-        )
-        values = [row | {"metric": name, "value": value} for name, value in self.metrics.items()]
+        left_out = {"probabilities", "labels", "metrics", "confusion", "notes", "unfiltered"}
         protocol = "grouped" if self.kind == "classify" else "naive"
-        whole = row | {
-            "protocol": protocol,
+        row = self.model_dump(by_alias=True, exclude=left_out) | {"protocol": protocol}
+        values = [row | {"metric": name, "value": value} for name, value in self.metrics.items()]
+        lists = {
             "labels": _joined(self.labels) if self.tested_on == "synthetic" else None,
             "predicted": _joined(self.predicted),
             "confusion": _joined(itertools.chain(*self.confusion)),
         }
-        found: Rows = {PREDICTIONS_CSV: [whole]}
+        found: Rows = {PREDICTIONS_CSV: [row | lists]}
         if self.kind == "classify":
             found[F1_CSV] = values
             found[NOTES_CSV] = [row | {"about": "filters", "text": text} for text in self.notes]
         if self.gan is None:
-            found[PROTOCOLS_CSV] = [value | {"protocol": protocol} for value in values]
+            found[PROTOCOLS_CSV] = values
         return found
 
     @classmethod
@@ -367,7 +331,7 @@ class ClassifyResult(_OfSubset):
 class NaiveResult(ClassifyResult):
     """One classifier on the split that ignores groups."""
 
-    kind: ClassVar[Kind] = "naive"
+    kind: ClassVar[str] = "naive"
 
 
 CellResult = TrainResult | ScoreResult | FilterResult | ClassifyResult
@@ -388,32 +352,7 @@ def _split(text: str | None) -> list[int]:
     return [int(value) for value in str(text).split()] if text is not None else []
 
 
-def read_object(path: Path, remedy: str = AGAIN) -> Any:
-    """Return the content of a JSON file. Raises StudyError, with the `remedy`, if it is missing or damaged."""
-    try:
-        if why := unreadable_reason(path, _LARGEST):  # it would be waited for, and never end
-            raise StudyError(f"{path} is {why}; {remedy}")
-        return read_json(path)
-    except FileNotFoundError as error:
-        raise StudyError(f"{path} is missing; {remedy}") from error
-    except ValueError as error:  # no JSON, or no text
-        raise StudyError(f"{path} is damaged ({error}); {remedy}") from error
-
-
-def validated(model: type[BaseModel], values: Any, path: Path) -> Any:
-    """Return `values` as the `model`. Raises StudyError, which names the file and the field."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "missing":
-            raise StudyError(f"{path} lacks the field '{field}'; {AGAIN}") from error
-        what = f"{field}: {problem['msg']}" if field else problem["msg"]
-        raise StudyError(f"{path} is damaged ({what}); {AGAIN}") from error
-
-
-class ResultFile(_Model):
+class ResultFile(FileModel):
     """The file of a finished cell.
 
     Attributes:
@@ -430,31 +369,14 @@ class ResultFile(_Model):
     format: int = 1
     made_on: dict[str, Any] | None = None
 
-    @property
-    def machine(self) -> str:
-        """The machine and its libraries in words."""
-        return machine_in_words(self.made_on)
-
 
 def read_result(path: Path) -> tuple[ResultFile, CellResult]:
     """Read the file of a finished cell, also one of an earlier version. Raises StudyError if it is damaged."""
-    content = read_object(path)
-    if not isinstance(content, dict):
-        raise StudyError(f"{path} is damaged (it is no object with 'result'); {AGAIN}")
+    content = read_mapping(path, "result")
     file: ResultFile = validated(ResultFile, current_result(content), path)
     if file.kind not in RESULTS:
         raise StudyError(f"{path}: unknown kind of cell '{file.kind}'; another version of sonosynth made it")
     return file, validated(RESULTS[file.kind], file.result, path)
-
-
-def machine_in_words(machine: Mapping[str, Any] | None) -> str:
-    """Return what of a machine and its libraries may change a result beyond the last digits."""
-    if machine is None:
-        return UNRECORDED
-    versions = machine.get("versions") or {}
-    parts = [machine.get("device"), machine.get("precision")]
-    parts += [f"{name} {versions[name]}" for name in ("sonosynth", "torch") if name in versions]
-    return ", ".join(str(part) for part in parts if part)
 
 
 def table_rows(results: Iterable[CellResult]) -> Rows:

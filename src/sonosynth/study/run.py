@@ -1,7 +1,8 @@
 """Run a study: prepare once, split, then every cell that has no result yet, here or in worker processes."""
 
+import itertools
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from functools import partial
 from typing import Protocol
@@ -12,7 +13,7 @@ from sonosynth.core.text import agreeing, counted
 from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.study.cells import AnyCell, TrainCell
 from sonosynth.study.config import StudyDesign
-from sonosynth.study.engines.local import Tell, in_workers
+from sonosynth.study.engines.local import in_workers
 from sonosynth.study.prepared import StudyData, prepare_study, read_test_set
 from sonosynth.study.run_cell import do_cell
 from sonosynth.study.splits import SPLIT_JSON, splits_to_dict
@@ -23,7 +24,7 @@ TABLES_SHARE = 0.02  # of the time that may go into writing tables before the st
 
 
 class Monitor(Protocol):
-    """Is told how a study goes on."""
+    """Follows how a study goes on."""
 
     def note(self, text: str) -> None:
         """Something about the images that the user should know."""
@@ -49,7 +50,7 @@ def run_design(
         design: the study.
         text: its study file, kept in the store as it is.
         store: the study directory.
-        monitor: is told how it goes on.
+        monitor: follows how it goes on.
         command: what the user typed, for the record.
         workers: processes that do cells side by side, sharing the GPU or the cores of this machine.
 
@@ -76,24 +77,25 @@ def run_design(
 
 def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, workers: int) -> None:
     store.write_plan(cells)
-    _forget_lost(cells, store, monitor)
-    waiting = store.waiting(cells)
-    done, to_do = 0, {cell.hash for cell in waiting}
-    for cell in cells:
-        if cell.hash not in to_do:
-            done += 1
-            monitor.start(cell, done, len(cells))
-            monitor.finish(cell, None)
+    _remove_results_without_weights(cells, store, monitor)
+    waiting, numbers = store.waiting(cells), itertools.count(1)
+    to_do = {cell.hash for cell in waiting}
+    do = partial(do_cell, data, store)
 
     def start(cell: AnyCell) -> None:
-        nonlocal done
-        done += 1
-        monitor.start(cell, done, len(cells))
+        monitor.start(cell, next(numbers), len(cells))
 
-    if workers > 1 and len(waiting) > 1:
-        finished = in_workers(waiting, partial(do_cell, data, store), start, monitor.progress, workers)
-    else:
-        finished = _one_by_one(waiting, partial(do_cell, data, store), start, monitor.progress)
+    def one_by_one() -> Generator[tuple[AnyCell, float]]:
+        for cell in waiting:
+            start(cell)
+            yield cell, do(cell, monitor.progress)
+
+    for cell in cells:
+        if cell.hash not in to_do:
+            start(cell)
+            monitor.finish(cell, None)
+    side_by_side = workers > 1 and len(waiting) > 1
+    finished = in_workers(waiting, do, start, monitor.progress, workers) if side_by_side else one_by_one()
     due = 0.0
     try:
         with closing(finished):  # whatever happens here ends the workers too
@@ -107,26 +109,18 @@ def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Mon
         store.write_tables(cells)
 
 
-def _forget_lost(cells: list[AnyCell], store: Store, monitor: Monitor) -> None:
-    lost = store.lost(cells)
-    for cell in lost:
-        store.forget(cell)
-    if lost:
-        runs = len([cell for cell in lost if isinstance(cell, TrainCell)])
-        rest = len(lost) - runs
+def _remove_results_without_weights(cells: list[AnyCell], store: Store, monitor: Monitor) -> None:
+    repeated = store.to_repeat(cells)
+    for cell in repeated:
+        store.remove_result(cell)
+    if repeated:
+        runs = len([cell for cell in repeated if isinstance(cell, TrainCell)])
+        rest = len(repeated) - runs
         monitor.note(
             f"{counted(runs, 'generator')} whose weights are not here {agreeing(runs, 'is', 'are')} needed again: "
             f"{agreeing(runs, 'it is', 'they are')} trained anew, and so {agreeing(rest, 'is', 'are')} "
             f"{counted(rest, 'result')} that {agreeing(rest, 'rests', 'rest')} on {agreeing(runs, 'it', 'them')}"
         )
-
-
-def _one_by_one(
-    cells: list[AnyCell], do: Callable[[AnyCell, Tell], float], start: Callable[[AnyCell], None], tell: Tell
-) -> Generator[tuple[AnyCell, float]]:
-    for cell in cells:
-        start(cell)
-        yield cell, do(cell, tell)
 
 
 def _keep_data(design: StudyDesign, data: StudyData, store: Store, command: str) -> None:

@@ -16,8 +16,16 @@ from sonosynth.data.imageset import MANIFEST
 from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.study.cells import AnyCell, FilterCell, NaiveCell, SyntheticSource, format_of, trained_for
 from sonosynth.study.config import StudyDesign
+from sonosynth.study.files import (
+    IMAGES_CSV,
+    PLAN,
+    PROVENANCE,
+    STUDY_FILE,
+    TEST_IMAGES_CSV,
+    machine_in_words,
+    read_mapping,
+)
 from sonosynth.study.results import (
-    AGAIN,
     COLUMNS,
     F1_CSV,
     FILTERS_CSV,
@@ -25,24 +33,18 @@ from sonosynth.study.results import (
     SCORES_CSV,
     CellResult,
     ResultFile,
-    Row,
-    read_object,
     read_result,
     table_rows,
 )
 from sonosynth.study.splits import SPLIT_JSON
 from sonosynth.study.study_file import load_design
 
-STUDY_FILE = "study.yaml"
-PROVENANCE = "provenance.json"
-IMAGES_CSV, TEST_IMAGES_CSV = "images.csv", "test_images.csv"
-"""The manifests of the prepared images, and of a test set of the user's own, kept beside the tables."""
-_FILES = (STUDY_FILE, *COLUMNS, IMAGES_CSV, TEST_IMAGES_CSV, "plan.json", PROVENANCE, SPLIT_JSON)
+_FILES = (STUDY_FILE, *COLUMNS, IMAGES_CSV, TEST_IMAGES_CSV, PLAN, PROVENANCE, SPLIT_JSON)
 _FOLDERS = ("audit", "cells", "data", "features", "galleries", "pretraining", "runs", "test")
 
 
 class Store:
-    """A study directory. Every write is atomic, and results stay, but for those of a generator that is lost."""
+    """A study directory. Every write is atomic, and results stay, but for those of a generator without its weights."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -58,7 +60,7 @@ class Store:
 
     def provenance(self) -> Any:
         """Return where the study began, with which images. Raises StudyError if that is damaged."""
-        return _object(self._provenance, "data", "restore it, or choose another --out")
+        return read_mapping(self._provenance, "data", "restore it, or choose another --out")
 
     def save_provenance(self, record: dict[str, Any]) -> None:
         """Store where the study begins."""
@@ -76,8 +78,7 @@ class Store:
             found = load_design(path)
             for section in ("name", "data", "split"):
                 ours, theirs = getattr(design, section), getattr(found, section)
-                same = ours.tests_like(theirs) if section == "split" else ours == theirs
-                if not same:
+                if not (ours.tests_like(theirs) if section == "split" else ours == theirs):
                     what = "other test or validation images" if section == "split" else f"another '{section}' section"
                     raise StudyError(
                         f"{self.directory} belongs to a study with {what}; choose another --out or another name"
@@ -100,12 +101,9 @@ class Store:
 
     def save(self, cell: AnyCell, result: CellResult) -> None:
         """Store the result of a finished cell, and the machine that made it: a study may have been on several."""
+        plain = result.model_dump(mode="json", by_alias=True)
         content = ResultFile(
-            kind=cell.kind,
-            format=cell.format,
-            cell=cell.settings(),
-            result=result.model_dump(mode="json", by_alias=True),
-            made_on=provenance(),
+            result=plain, cell=cell.settings(), kind=cell.kind, format=cell.format, made_on=provenance()
         )
         write_json(self._path(cell), content.model_dump(), indent=None)
 
@@ -115,40 +113,41 @@ class Store:
         They stay, and what is among `cells` is made anew: the work of such cells, or what is recorded, has changed.
         """
         planned = {self._path(cell).name for cell in cells}
-        others = [path for path in (self.directory / "cells").glob("*.json") if path.name not in planned]
-        found = [(_object(path, "result"), path.name.partition("-")[0]) for path in others]
-        counts = Counter(
-            kind for content, kind in found if content.get("format", 1) < format_of(kind, content.get("cell", {}))
-        )
+        counts: Counter[str] = Counter()
+        for path in (self.directory / "cells").glob("*.json"):
+            if path.name not in planned:
+                content, kind = read_mapping(path, "result"), path.name.partition("-")[0]
+                counts[kind] += content.get("format", 1) < format_of(kind, content.get("cell", {}))
         return [
             f"{counted(count, 'result')} of kind '{kind}' {agreeing(count, 'is', 'are')} of an earlier version of "
             f"sonosynth, which did this work in another way; {agreeing(count, 'it stays', 'they stay')} in cells/, "
             "and what the study asks for is made anew"
             for kind, count in sorted(counts.items())
+            if count
         ]
 
     def waiting(self, cells: Sequence[AnyCell]) -> list[AnyCell]:
-        """Return those of `cells` that are still to be done; `lost` among them."""
-        again = {cell.hash for cell in self.lost(cells)}
+        """Return those of `cells` that are still to be done; those of `to_repeat` among them."""
+        again = {cell.hash for cell in self.to_repeat(cells)}
         return [cell for cell in cells if cell.hash in again or not self._path(cell).is_file()]
 
-    def lost(self, cells: Sequence[AnyCell]) -> list[AnyCell]:
-        """Return the finished ones of `cells` that must be done again, for only results were kept of their generator.
+    def to_repeat(self, cells: Sequence[AnyCell]) -> list[AnyCell]:
+        """Return the finished ones of `cells` that must be done again, as the weights of their generator are not here.
 
         A cell that waits needs more of its images. Trained again on another machine it would make others, so all that
         rests on it is done again: no result is of two generators that go by one name.
         """
+
+        def has_weights(cell: AnyCell) -> bool:  # states are removed when a run has finished
+            files = {path.name for pattern in ("*", "*/*") for path in self.run(cell).glob(pattern)}
+            return GENERATOR in files and STATE not in files
+
         trained = [(cell, trained_for(cell) or cell) for cell in cells]
         wanted = {run.hash for cell, run in trained if run is not cell and not self._path(cell).is_file()}
-        gone = {run.hash for _, run in trained if run.hash in wanted and not self._has_run(run)}
-        return [cell for cell, run in trained if run.hash in gone and self._path(cell).is_file()]
+        missing = {run.hash for _, run in trained if run.hash in wanted and not has_weights(run)}
+        return [cell for cell, run in trained if run.hash in missing and self._path(cell).is_file()]
 
-    def _has_run(self, cell: AnyCell) -> bool:
-        """Return whether the weights of a finished train cell are here; its states are removed when it has finished."""
-        files = {path.name for pattern in ("*", "*/*") for path in self.run(cell).glob(pattern)}
-        return GENERATOR in files and STATE not in files
-
-    def forget(self, cell: AnyCell) -> None:
+    def remove_result(self, cell: AnyCell) -> None:
         """Remove the result of `cell` and its gallery, so that what is half done again never counts as done."""
         remove_file(self._path(cell))
         shutil.rmtree(self.gallery(cell), ignore_errors=True)
@@ -167,7 +166,7 @@ class Store:
 
     def write_plan(self, cells: Sequence[AnyCell]) -> None:
         """Write which cells belong to the study as it stands now; results of earlier versions of it may lie beside."""
-        write_json(self.directory / "plan.json", {"cells": [self._path(cell).stem for cell in cells]})
+        write_json(self.directory / PLAN, {"cells": [self._path(cell).stem for cell in cells]})
 
     def write_tables(self, cells: Sequence[AnyCell]) -> None:
         """Write the tables from the finished ones of `cells`, in their order, and what the record needs beside them.
@@ -184,25 +183,14 @@ class Store:
             wanted = wanted | {name} if kind in planned else wanted - {name}
         for name, rows in tables.items():
             if name in wanted:
-                self._write_table(name, rows)
+                table = pd.DataFrame(rows, columns=list(COLUMNS[name]), dtype=object)
+                with atomic_file(self.directory / name) as beside:
+                    table.to_csv(beside, index=False, lineterminator="\n")
             else:  # the study file may have asked for it before
                 remove_file(self.directory / name)
         for folder, name in ((self.data, IMAGES_CSV), (self.test, TEST_IMAGES_CSV)):
             if (folder / MANIFEST).is_file():
                 write_text(self.directory / name, (folder / MANIFEST).read_text(encoding="utf-8"))
-        machines = Counter(file.machine for file, _ in found)
+        machines = Counter(machine_in_words(file.made_on) for file, _ in found)
         counts = {"planned": len(cells), "finished": len(found), "made_on": dict(machines.most_common())}
         self.save_provenance(self.provenance() | {"cells": counts})
-
-    def _write_table(self, name: str, rows: list[Row]) -> None:
-        table = pd.DataFrame(rows, columns=list(COLUMNS[name]), dtype=object)
-        with atomic_file(self.directory / name) as beside:
-            table.to_csv(beside, index=False, lineterminator="\n")
-
-
-def _object(path: Path, key: str, remedy: str = AGAIN) -> dict[str, Any]:
-    """Return the JSON object with `key` that a store wrote to `path`. Raises StudyError, with the `remedy`."""
-    content = read_object(path, remedy)
-    if not isinstance(content, dict) or key not in content:
-        raise StudyError(f"{path} is damaged (it is no object with '{key}'); {remedy}")
-    return content

@@ -22,10 +22,10 @@ from sonosynth.core.errors import StudyError
 if TYPE_CHECKING:  # a worker should not import all that before it watches its parent
     from sonosynth.study.cells import AnyCell
 
-Tell = Callable[["AnyCell", float, float, str], None]
-"""Called as ``tell(cell, done, total, text)``."""
+CellProgress = Callable[["AnyCell", float, float, str], None]
+"""Called as ``progress(cell, done, total, text)``."""
 
-Do = Callable[["AnyCell", Tell], float]
+Do = Callable[["AnyCell", CellProgress], float]
 """Does a cell and returns the seconds it took."""
 
 POLL_SECONDS = 0.2
@@ -34,7 +34,7 @@ _worker: "_Worker"
 
 
 def in_workers(
-    cells: "Sequence[AnyCell]", do: Do, start: "Callable[[AnyCell], None]", tell: Tell, workers: int
+    cells: "Sequence[AnyCell]", do: Do, start: "Callable[[AnyCell], None]", progress: CellProgress, workers: int
 ) -> "Generator[tuple[AnyCell, float]]":
     """Do `cells` in `workers` processes and yield each with its seconds as it finishes.
 
@@ -44,7 +44,7 @@ def in_workers(
         cells: what is to be done.
         do: does a cell; it travels to the workers, with all that it refers to.
         start: called here when a cell begins.
-        tell: called here with the progress of every cell.
+        progress: called here with the progress of every cell.
         workers: number of processes.
 
     Raises:
@@ -73,9 +73,9 @@ def in_workers(
                         running[pool.submit(_do, entry[0])] = entry[0]
                 finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 under_way = {cell.hash for cell in running.values()}
-                for cell, *progress in _drained(messages):
+                for cell, *state in _drained(messages):
                     if cell.hash in under_way:  # a message may come later than the result
-                        tell(cell, *progress)
+                        progress(cell, *state)
                 for future in finished:
                     seconds, cell = future.result(), running.pop(future)
                     unfinished.discard(cell.hash)
@@ -111,26 +111,26 @@ class _Worker:
     """What a worker process keeps: how to do a cell, where to report, and when to stop."""
 
     def __init__(self, work: Any, messages: Any, stop: Any):
-        self._work, self._messages, self._stop, self._told = work, messages, stop, 0.0
+        self._work, self._messages, self._stop, self._reported = work, messages, stop, 0.0
         self._do: Do | None = None
 
     def do(self, cell: "AnyCell") -> float:
-        self._heed_stop()
+        self._interrupt_if_stopped()
         if self._do is None:
             self._do = self._work.get()
-        return self._do(cell, self.tell)
+        return self._do(cell, self.report)
 
-    def tell(self, cell: "AnyCell", done: float, total: float, text: str) -> None:
-        self._heed_stop()
-        if time.monotonic() - self._told > POLL_SECONDS:
+    def report(self, cell: "AnyCell", done: float, total: float, text: str) -> None:
+        self._interrupt_if_stopped()
+        if time.monotonic() - self._reported > POLL_SECONDS:
             self._messages.put((cell, done, total, text))
-            self._told = time.monotonic()
+            self._reported = time.monotonic()
 
-    def _heed_stop(self) -> None:
+    def _interrupt_if_stopped(self) -> None:
         if self._stop.is_set():
-            heed = signal.getsignal(signal.SIGINT)  # while a generator is trained, that saves its state
-            assert callable(heed)
-            heed(signal.SIGINT, None)
+            handler = signal.getsignal(signal.SIGINT)  # while a generator is trained, that saves its state
+            assert callable(handler)
+            handler(signal.SIGINT, None)
 
 
 def _begin(work: Any, messages: Any, stop: Any, workers: int) -> None:
