@@ -16,7 +16,7 @@ from sonosynth.phantoms.acoustics import simulate_envelope
 from sonosynth.phantoms.birads import DESCRIPTORS, apply_descriptors, describe_lesion
 from sonosynth.phantoms.grid import make_grid
 from sonosynth.phantoms.parameters import Breast, Scan, draw_lesion, draw_parameters
-from sonosynth.phantoms.phantom import phantom, phantom_with_masks, save_masks, simulate
+from sonosynth.phantoms.phantom import phantom, phantom_with_masks, simulate, write_phantoms
 from sonosynth.phantoms.settings import BANDWIDTH_CYCLES, LIMITS, SETTINGS, check_settings, parse_settings
 from sonosynth.phantoms.tissue import Tissue
 
@@ -266,10 +266,9 @@ def test_posterior_features_are_in_order() -> None:
 
 
 def test_masks_are_those_of_the_images(tmp_path: Any) -> None:
-    data, masks = phantom_with_masks(2, SIZE, 3)
+    _, masks = phantom_with_masks(2, SIZE, 3)
     np.testing.assert_array_equal(masks[2], simulate("malignant", 0, SIZE, 3)[1])
-    data.save(tmp_path / "out")
-    save_masks(tmp_path / "out", data, masks)
+    data, _ = write_phantoms(tmp_path / "out", 2, SIZE, 3, masks=True)
     assert len(list((tmp_path / "out").glob("*/*_mask.png"))) == 4
     assert not list((tmp_path / "out" / "normal").glob("*_mask.png"))
     again = ImageSet.load(tmp_path / "out")

@@ -113,20 +113,16 @@ def _path_loss(grid: Grid, tissue: Tissue, scan: Scan) -> Array:
     spent *= np.float32(tissue.attenuation_scale)
     rows = max(1, round(_PENUMBRA_STEP / step_z))
     carried = np.zeros(grid.x.size, dtype=np.float32)
-    soften = _gaussian(0.35 / step_x)
+    sigma = 0.35 / step_x
+    reach = int(2.5 * sigma + 0.5)
+    soften = np.exp(-0.5 / sigma**2 * np.arange(-reach, reach + 1) ** 2)
+    soften /= soften.sum()
     for top in range(0, len(spent), rows):
         spent[top : top + rows] = carried + np.cumsum(spent[top : top + rows], axis=0)
         carried = correlate1d(spent[min(top + rows, len(spent)) - 1], soften)
     relative = np.maximum(grid.z, 0) / np.float32(scan.depth_mm)
     wave = scan.tgc_wave_db * np.sin(2 * np.pi * 1.5 * relative)
     return (mean - spent - scan.tgc_error_db * relative**1.5 + wave).astype(np.float32)
-
-
-def _gaussian(sigma: float) -> Array:
-    """Weights of a Gaussian of `sigma` samples, cut at 2.5 sigma."""
-    reach = int(2.5 * sigma + 0.5)
-    weights = np.exp(-0.5 / sigma**2 * np.arange(-reach, reach + 1) ** 2)
-    return cast(Array, weights / weights.sum())
 
 
 def contact_loss(rng: np.random.Generator, grid: Grid, scan: Scan) -> Array:

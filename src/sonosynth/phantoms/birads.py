@@ -38,24 +38,15 @@ def describe_lesion(lesion: Lesion, breast: Breast) -> dict[str, str]:
     Echo patterns are relative to subcutaneous fat, posterior features to the attenuation of the tissue around.
     """
     excess = lesion.attenuation - _surrounding(breast)
+    is_round = 1 / _ROUND <= lesion.width_mm / lesion.height_mm <= _ROUND
+    is_wide = (lesion.width_mm > lesion.height_mm) == (np.cos(2 * lesion.angle) > 0)  # tilted as it is
     return {
-        "shape": _shape(lesion),
-        "orientation": "parallel" if _is_wide(lesion) else "not parallel",
+        "shape": "irregular" if lesion.lobulation > _IRREGULAR else "round" if is_round else "oval",
+        "orientation": "parallel" if is_wide else "not parallel",
         "margin": _margin(lesion),
         "echo_pattern": _echo_pattern(lesion, breast),
         "posterior_features": "none" if abs(excess) <= _LIKE_TISSUE else "shadowing" if excess > 0 else "enhancement",
     }
-
-
-def _shape(lesion: Lesion) -> str:
-    if lesion.lobulation > _IRREGULAR:
-        return "irregular"
-    return "round" if 1 / _ROUND <= lesion.width_mm / lesion.height_mm <= _ROUND else "oval"
-
-
-def _is_wide(lesion: Lesion) -> bool:
-    """Whether the ellipse of the mass, tilted as it is, is wider than tall."""
-    return bool((lesion.width_mm > lesion.height_mm) == (np.cos(2 * lesion.angle) > 0))
 
 
 def _margin(lesion: Lesion) -> str:
@@ -91,7 +82,7 @@ def apply_descriptors(
     on what else is wanted.
     """
     if wanted.keys() & {"shape", "orientation"}:
-        lesion = _reshape(rng, lesion, breast, wanted)
+        lesion = _reshape(rng("shape"), lesion, breast, wanted)
     if "margin" in wanted:
         lesion = _redraw_margin(rng("margin"), lesion, wanted["margin"])
     if "echo_pattern" in wanted:
@@ -107,13 +98,10 @@ def apply_descriptors(
     return lesion
 
 
-def _reshape(
-    rng: Callable[[str], np.random.Generator], lesion: Lesion, breast: Breast, wanted: Mapping[str, str]
-) -> Lesion:
+def _reshape(random: np.random.Generator, lesion: Lesion, breast: Breast, wanted: Mapping[str, str]) -> Lesion:
     """Change the outline at equal area; the angle is held small enough for the longer side to stay the longer one."""
-    drawn = describe_lesion(lesion, breast)
-    shape, wide = wanted.get("shape", drawn["shape"]), wanted.get("orientation", drawn["orientation"]) == "parallel"
-    random = rng("shape")
+    words = {**describe_lesion(lesion, breast), **wanted}
+    shape, wide = words["shape"], words["orientation"] == "parallel"
     longer = {"round": (1.03, 1.12), "oval": (1.3, 2.0), "irregular": (1.3, 1.8)}[shape]
     lobulation = {"round": (0.0, 0.015), "oval": (0.01, 0.04), "irregular": (0.08, 0.14)}[shape]
     ratio, lobes = random.uniform(*longer), random.uniform(*lobulation)

@@ -98,7 +98,7 @@ def _spline_basis(positions: Array, extent: tuple[float, float], cell: float) ->
     weights = np.stack(
         [(1 - part) ** 3, 4 - 6 * part**2 + 3 * part**3, 4 - 6 * (1 - part) ** 2 + 3 * (1 - part) ** 3, part**3], axis=1
     )
-    basis = np.zeros((len(positions), int((extent[1] - extent[0]) / cell) + 4), dtype=np.float32)
+    basis = np.zeros((len(positions), int(span / cell) + 4), dtype=np.float32)
     columns = knot.astype(np.int64)[:, None] + np.arange(4)
     basis[np.arange(len(positions))[:, None], columns] = weights / np.sqrt((weights**2).sum(1, keepdims=True))
     return basis

@@ -73,17 +73,17 @@ class Lesion:
     angle: float
     lobulation: float
     roughness_mm: float
-    spikes: int
-    spike_height: float
     margin_mm: float
     level_db: float
     texture_db: float
     attenuation: float
-    edge_shadow: float
-    capsule_db: float
-    halo_db: float
-    halo_mm: float
-    calcifications: int
+    edge_shadow: float = 0.0
+    capsule_db: float = -40.0
+    halo_db: float = 0.0
+    halo_mm: float = 1.0
+    calcifications: int = 0
+    spikes: int = 0
+    spike_height: float = 0.0
     spike_width: float = 1.0  # relative
     bumps: int = 0  # small undulations around the outline
     bump_height: float = 0.0
@@ -135,11 +135,7 @@ def _benign_shape(rng: np.random.Generator) -> dict[str, Any]:
         "angle": rng.normal(0, 0.15),
         "lobulation": rng.uniform(0.01, 0.06),
         "roughness_mm": rng.uniform(0, 0.15),
-        "spikes": 0,
-        "spike_height": 0.0,
         "margin_mm": rng.uniform(0.1, 0.3),
-        "halo_db": 0.0,
-        "halo_mm": 1.0,
         "capsule_db": rng.uniform(0, 12) if rng.random() < 0.5 else -40.0,
     }
 
@@ -154,7 +150,6 @@ def _malignant_shape(rng: np.random.Generator) -> dict[str, Any]:
         "margin_mm": rng.uniform(0.2, 0.9),
         "halo_db": rng.uniform(1, 8),
         "halo_mm": rng.uniform(0.8, 2.5),
-        "capsule_db": -40.0,
     }
 
 
@@ -170,7 +165,6 @@ def _benign_echo(rng: np.random.Generator) -> dict[str, Any]:
         "attenuation": attenuation,
         "texture_db": rng.uniform(0.3, 1.5),
         "edge_shadow": rng.uniform(0, 3),
-        "calcifications": 0,
     }
 
 
@@ -179,6 +173,5 @@ def _malignant_echo(rng: np.random.Generator) -> dict[str, Any]:
         "level_db": rng.uniform(-28, -16),
         "attenuation": rng.uniform(0.8, 1.5),
         "texture_db": rng.uniform(2, 5),
-        "edge_shadow": 0.0,
         "calcifications": int(rng.integers(3, 14)) if rng.random() < 0.35 else 0,
     }

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from sonosynth.core.errors import ClassError, SonosynthError
 from sonosynth.core.seeds import numpy_generator
-from sonosynth.core.text import did_you_mean
+from sonosynth.core.text import unknown_name
 from sonosynth.core.types import Array, Progress
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepared_folder import save_once
@@ -82,7 +82,17 @@ def phantom_with_masks(
     Arguments and errors are those of `phantom`.
     """
     names = tuple(classes)
-    _check(per_class, size, names, workers)
+    if not names or len(set(names)) != len(names):
+        raise ClassError(f"classes: {list(names)} must name at least one class, each once; known: {', '.join(CLASSES)}")
+    for name in names:
+        if name not in CLASSES:
+            raise ClassError(f"classes: {unknown_name('phantom class', name, CLASSES)}")
+    if per_class < 1:
+        raise SonosynthError(f"per_class: {per_class} images per class make no set; use 1 or more")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise SonosynthError(f"size: phantoms of {size} px cannot be simulated; use {MIN_SIZE} to {MAX_SIZE}")
+    if workers < 1:
+        raise SonosynthError(f"workers: {workers} processes do nothing; use 1 or more")
     fixed = check_settings(settings or {}, has_masses=names != ("normal",))
     jobs = [(name, i) for name in names for i in range(per_class)]
     made = []
@@ -102,23 +112,9 @@ def phantom_with_masks(
         classes=names,
         groups=np.arange(len(jobs), dtype=np.int64),
         ids=tuple(f"{name}-{i + 1:04d}" for name, i in jobs),
-        extra={
-            "origin": ("phantom",) * len(jobs),
-            **{key: tuple(one[key] for one in values) for key in values[0]},
-        },
+        extra={"origin": ("phantom",) * len(jobs)} | {key: tuple(one[key] for one in values) for key in values[0]},
     )
     return data, np.stack(masks)
-
-
-def save_masks(directory: Path, data: ImageSet, masks: np.ndarray) -> None:
-    """Write the `masks` that are not empty, 0 and 255, beside the images of `data` in `directory`, as BUSI names them.
-
-    That is ``NAME_mask.png`` for ``NAME.png``. The manifest does not list them, and without it they are known as masks
-    by their names.
-    """
-    for path, mask in zip(data.file_names(), masks, strict=True):
-        if mask.any():
-            Image.fromarray(mask.astype(np.uint8) * 255).save(directory / f"{path.removesuffix('.png')}_mask.png")
 
 
 def write_phantoms(
@@ -139,7 +135,8 @@ def write_phantoms(
         size: width and height in pixels.
         seed: seed of all random draws.
         settings: parameters to fix, by name.
-        masks: also write the masks, as `save_masks` does.
+        masks: also write the masks that are not empty, 0 and 255, beside the images as BUSI names them:
+            ``NAME_mask.png`` for ``NAME.png``. The manifest does not list them.
         workers: processes; None: one per core, or one where starting them takes longer than the simulation.
         progress: called with the number of images done and of all images.
 
@@ -158,31 +155,18 @@ def write_phantoms(
     outlines: list[np.ndarray] = []
 
     def build() -> tuple[ImageSet, list[str]]:
-        data, found = phantom_with_masks(per_class, size, seed, progress=progress, settings=given, workers=processes)
-        outlines.extend(found)
+        data, outlines[:] = phantom_with_masks(
+            per_class, size, seed, progress=progress, settings=given, workers=processes
+        )
         return data, []
 
-    def save_more(folder: Path, data: ImageSet) -> None:
-        if masks:
-            save_masks(folder, data, np.stack(outlines))
+    def save_masks(folder: Path, data: ImageSet) -> None:
+        for path, mask in zip(data.file_names(), outlines, strict=True):
+            if mask.any():
+                Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{path.removesuffix('.png')}_mask.png")
 
-    data, _, new = save_once(Path(out), arguments, build, save_more)
+    data, _, new = save_once(Path(out), arguments, build, save_masks if masks else None)
     return data, new
-
-
-def _check(per_class: int, size: int, names: tuple[str, ...], workers: int) -> None:
-    if not names or len(set(names)) != len(names):
-        raise ClassError(f"classes: {list(names)} must name at least one class, each once; known: {', '.join(CLASSES)}")
-    for name in names:
-        if name not in CLASSES:
-            near = did_you_mean(name, CLASSES)
-            raise ClassError(f"classes: no phantom class '{name}'{near}; known: {', '.join(CLASSES)}")
-    if per_class < 1:
-        raise SonosynthError(f"per_class: {per_class} images per class make no set; use 1 or more")
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise SonosynthError(f"size: phantoms of {size} px cannot be simulated; use {MIN_SIZE} to {MAX_SIZE}")
-    if workers < 1:
-        raise SonosynthError(f"workers: {workers} processes do nothing; use 1 or more")
 
 
 def simulate(
@@ -190,8 +174,7 @@ def simulate(
 ) -> tuple[Array, Array]:
     """Return image `index` of class `name`, uint8 ``[size, size]``, and its lesion mask, bool (empty for "normal").
 
-    Raises:
-        PhantomError: a setting is unknown or cannot have that value.
+    Raises PhantomError for a setting that is unknown or cannot have that value.
     """
     return _simulate(name, index, size, seed, check_settings(settings or {}, has_masses=name != "normal"))[:2]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sonosynth.core.errors import PhantomError
-from sonosynth.core.text import did_you_mean
+from sonosynth.core.text import did_you_mean, unknown_name
 from sonosynth.phantoms.birads import DESCRIPTORS
 from sonosynth.phantoms.parameters import Scan
 
@@ -68,9 +68,7 @@ def check_settings(given: Mapping[str, Value], has_masses: bool = True) -> Setti
     """
     for name in given:
         if name not in SETTINGS:
-            raise PhantomError(
-                f"settings: no phantom parameter '{name}'{did_you_mean(name, SETTINGS)}; known: {', '.join(SETTINGS)}"
-            )
+            raise PhantomError(f"settings: {unknown_name('phantom parameter', name, SETTINGS)}")
     if "cycles" in given and "bandwidth" in given:
         raise PhantomError(
             f"settings: cycles and bandwidth are one thing (bandwidth is {BANDWIDTH_CYCLES:.3f} / cycles); "

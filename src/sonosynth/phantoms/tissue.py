@@ -52,7 +52,9 @@ def _interfaces(field: Array, grid: Grid, width_mm: Array | float) -> Array:
 
 def draw_tissue(rng: np.random.Generator, grid: Grid, breast: Breast) -> Tissue:
     """Draw skin, subcutaneous fat, fibroglandular tissue, retromammary fat, pectoral muscle and chest wall."""
-    depth = _layer_depth(rng, grid, breast)
+    wave = breast.wave_mm * (smooth_noise(rng, grid, 9, 14) + 0.25 * smooth_noise(rng, grid, 3, 5))
+    # As the layers see it, depth is flat under the transducer, wavy and tilted further down.
+    depth = grid.z + (wave + breast.tilt * grid.x) * _smooth_step(grid.z - 4, 3)
     along = _warp_along(depth, grid)
     edges = np.cumsum([breast.skin_mm, breast.fat_mm, breast.gland_mm, breast.retromammary_mm, breast.muscle_mm])
     wander = [0.1, 0.8, 1.2, 0.4, 0.6]
@@ -60,12 +62,12 @@ def draw_tissue(rng: np.random.Generator, grid: Grid, breast: Breast) -> Tissue:
     below_skin, below_fat, below_gland, in_muscle, in_chest = (
         _smooth_step(depth - top, soft) for top, soft in zip(tops, [0.15, 0.8, 0.8, 0.4, 1.5], strict=True)
     )
-    gland = _gland_fraction(rng, grid, breast, along) * below_fat * (1 - below_gland)
-    texture = (
-        along(smooth_noise(rng, grid, 0.7, 1.6))
-        + along(smooth_noise(rng, grid, 2.5, 5))
-        + along(smooth_noise(rng, grid, 0.45, 2.5))
-    )
+    lobules = along(smooth_noise(rng, grid, breast.lobule_mm, 2.2 * breast.lobule_mm))
+    ducts = along(smooth_noise(rng, grid, 0.8, 1.6))
+    fraction = _smooth_step(lobules + 0.6 * ducts + breast.density, 0.35)  # fat lobules and ducts are holes in it
+    gland = fraction * below_fat * (1 - below_gland)
+    grains = [along(smooth_noise(rng, grid, *cell)) for cell in ((0.7, 1.6), (2.5, 5), (0.45, 2.5))]
+    texture = grains[0] + grains[1] + grains[2]
     muscle_grain = along(smooth_noise(rng, grid, 0.6, 6))
 
     echo = breast.fat_db * (1 - gland) + breast.texture_db * texture * (0.35 + 0.65 * gland)
@@ -93,12 +95,6 @@ def _blend(below: Array, above: Array | float, weight: Array) -> Array:
     return below + (above - below) * weight
 
 
-def _layer_depth(rng: np.random.Generator, grid: Grid, breast: Breast) -> Array:
-    """Depth as the layers see it: flat under the transducer, wavy and tilted further down."""
-    wave = breast.wave_mm * (smooth_noise(rng, grid, 9, 14) + 0.25 * smooth_noise(rng, grid, 3, 5))
-    return grid.z + (wave + breast.tilt * grid.x) * _smooth_step(grid.z - 4, 3)
-
-
 def _warp_along(depth: Array, grid: Grid) -> Callable[[Array], Array]:
     """Return a function that bends a map along the layers: row lookups at the layer depth, linear in between."""
     position = (depth - grid.z[0, 0]) / np.float32(grid.steps[0])
@@ -112,13 +108,6 @@ def _warp_along(depth: Array, grid: Grid) -> Callable[[Array], Array]:
         return cast(Array, above + (below - above) * part)
 
     return bend
-
-
-def _gland_fraction(rng: np.random.Generator, grid: Grid, breast: Breast, along: Callable[[Array], Array]) -> Array:
-    """Share of fibroglandular tissue, 0 to 1: fat lobules and ducts are holes in it."""
-    lobules = along(smooth_noise(rng, grid, breast.lobule_mm, 2.2 * breast.lobule_mm))
-    ducts = along(smooth_noise(rng, grid, 0.8, 1.6))
-    return _smooth_step(lobules + 0.6 * ducts + breast.density, 0.35)
 
 
 def _septa(rng: np.random.Generator, grid: Grid, breast: Breast, along: Callable[[Array], Array]) -> Array:
@@ -151,11 +140,13 @@ def insert_lesion(rng: np.random.Generator, grid: Grid, tissue: Tissue, lesion: 
     capsule = np.exp(-((outside / 0.15) ** 2)) * np.exp(-((lateral / 0.75) ** 4))
     specular = tissue.specular * (1 - inside) + db_to_amplitude(lesion.capsule_db) * capsule
     specular = specular + _calcifications(rng, grid, lesion)
-    if lesion.cystic:
-        echo = _blend(echo, _FLUID_DB, _cystic_part(rng, grid, lesion, inside) * inside)
-    return replace(
-        tissue, echo_db=echo, attenuation=attenuation + lesion.edge_shadow * tangent, specular=specular
-    ), inside
+    if lesion.cystic:  # a few chambers of the mass are fluid
+        cell = 0.3 * np.sqrt(lesion.width_mm * lesion.height_mm)
+        field = smooth_noise(rng, grid, cell, cell)
+        level = np.quantile(field[inside >= inside.max() / 2], 1 - lesion.cystic)
+        echo = _blend(echo, _FLUID_DB, _smooth_step(field - np.float32(level), 0.1) * inside)
+    attenuation = attenuation + lesion.edge_shadow * tangent
+    return replace(tissue, echo_db=echo, attenuation=attenuation, specular=specular), inside
 
 
 def _outline_distance(rng: np.random.Generator, grid: Grid, lesion: Lesion) -> Array:
@@ -181,14 +172,6 @@ def _outline(rng: np.random.Generator, turn: Array, lesion: Lesion) -> Array:
     if lesion.bumps:
         outline += lesion.bump_height * np.abs(np.sin(0.5 * lesion.bumps * turn + rng.uniform(0, np.pi)))
     return np.maximum(outline, 0.3)
-
-
-def _cystic_part(rng: np.random.Generator, grid: Grid, lesion: Lesion, inside: Array) -> Array:
-    """Which part of a complex mass is fluid, 0 to 1: the share `cystic` of it, in a few chambers."""
-    cell = 0.3 * np.sqrt(lesion.width_mm * lesion.height_mm)
-    field = smooth_noise(rng, grid, cell, cell)
-    level = np.quantile(field[inside >= inside.max() / 2], 1 - lesion.cystic)
-    return _smooth_step(field - np.float32(level), 0.1)
 
 
 def _calcifications(rng: np.random.Generator, grid: Grid, lesion: Lesion) -> Array:
