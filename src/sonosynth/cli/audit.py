@@ -2,22 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sonosynth.cli.options import (
-    AcrossAxis,
-    Bits,
-    ForceDicom,
-    GroupColumn,
-    LabelColumn,
-    PathColumn,
-    SkipUnreadable,
-    Source,
-)
+from sonosynth.cli.options import SkipUnreadable, Source, with_read_options
+
+if TYPE_CHECKING:
+    from sonosynth.data.source import ReadOptions
 
 
+@with_read_options
 def audit(
     source: Source,
     out: Annotated[Path, typer.Option(help="Folder for audit.html, duplicates.csv and groups.csv.")],
@@ -25,12 +20,8 @@ def audit(
         list[int] | None, typer.Option("--size", min=4, help="A data-set size of a planned study; may be repeated.")
     ] = None,
     skip_unreadable: SkipUnreadable = False,
-    path: PathColumn = None,
-    label: LabelColumn = None,
-    group: GroupColumn = None,
-    force_dicom: ForceDicom = False,
-    bits: Bits = None,
-    axis: AcrossAxis = None,
+    *,
+    options: "ReadOptions",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the summary.")] = False,
 ) -> None:
     """Look for what spoils a study: duplicates, conflicting labels, shortcuts, bad images.
@@ -41,9 +32,7 @@ def audit(
     from sonosynth.audit.audit import audit as audit_source
     from sonosynth.cli.progress import progress_bar
     from sonosynth.core.text import one_line
-    from sonosynth.data.source import ReadOptions
 
-    options = ReadOptions(path, label, group, force_dicom, bits, axis)
     with progress_bar("auditing") as progress:
         summary = audit_source(
             source, out, sizes=sizes or (), skip_unreadable=skip_unreadable, options=options, progress=progress

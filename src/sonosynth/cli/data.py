@@ -4,26 +4,18 @@ import json
 import shlex
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from sonosynth.cli.audit import audit
 from sonosynth.cli.fetch import fetch
-from sonosynth.cli.options import (
-    AcrossAxis,
-    Bits,
-    ForceDicom,
-    GroupColumn,
-    LabelColumn,
-    PathColumn,
-    SkipUnreadable,
-    Source,
-)
+from sonosynth.cli.options import SkipUnreadable, Source, with_read_options
 from sonosynth.core.text import one_line
 
 if TYPE_CHECKING:
     from sonosynth.data.imageset import ImageSet
+    from sonosynth.data.source import ReadOptions
 
 
 app = typer.Typer(
@@ -33,36 +25,23 @@ app.command()(audit)
 app.command()(fetch)
 
 
-class Fit(StrEnum):
-    """Ways to make a picture square."""
-
-    STRETCH = "stretch"
-    PAD = "pad"
-    CROP = "crop"
-    MASK = "mask"
-
-
+Fit = StrEnum("Fit", ["STRETCH", "PAD", "CROP", "MASK"])
 Out = Annotated[Path, typer.Option(help="Folder to write; must be empty or not there.")]
 
 
 @app.command()
+@with_read_options
 def info(
     source: Source,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     skip_unreadable: SkipUnreadable = False,
-    path: PathColumn = None,
-    label: LabelColumn = None,
-    group: GroupColumn = None,
-    force_dicom: ForceDicom = False,
-    bits: Bits = None,
-    axis: AcrossAxis = None,
+    *,
+    options: "ReadOptions",
 ) -> None:
     """Say what SOURCE is: layout, classes, sizes, pixel formats, groups, exact copies, and what was left out."""
     from sonosynth.cli.progress import progress_bar
     from sonosynth.data.scan import scan
-    from sonosynth.data.source import ReadOptions
 
-    options = ReadOptions(path, label, group, force_dicom, bits, axis)
     with progress_bar("reading") as progress:
         report = scan(source, skip_unreadable, progress, options)
     if as_json:
@@ -73,6 +52,7 @@ def info(
 
 
 @app.command()
+@with_read_options
 def prepare(
     source: Source,
     out: Out,
@@ -94,29 +74,24 @@ def prepare(
         bool, typer.Option("--mask-overlays", help="Fill burned-in words and calipers from their surroundings.")
     ] = False,
     skip_unreadable: SkipUnreadable = False,
-    path: PathColumn = None,
-    label: LabelColumn = None,
-    group: GroupColumn = None,
-    force_dicom: ForceDicom = False,
-    bits: Bits = None,
-    axis: AcrossAxis = None,
+    *,
+    options: "ReadOptions",
 ) -> None:
     """Bring all images of SOURCE to one size and grey, with a manifest that records how."""
     from sonosynth.cli.progress import progress_bar
     from sonosynth.data.prepared_folder import prepare as prepare_folder
-    from sonosynth.data.source import ReadOptions
 
     with progress_bar("preparing") as progress:
         made = prepare_folder(
             source,
             out,
             size,
-            fit=fit.value,
+            fit=cast(Any, fit.value),
             groups=groups,
             drop_conflicts=drop_conflicts,
             mask_overlays=mask_overlays,
             skip_unreadable=skip_unreadable,
-            options=ReadOptions(path, label, group, force_dicom, bits, axis),
+            options=options,
             progress=progress,
         )
     _print_written(out, made.images, made.notes, made.written)
@@ -168,7 +143,10 @@ def _print_summary(summary: dict[str, Any], arguments: str) -> None:
     rows = {
         "layout": summary["kind"] + (" (synthetic)" if summary["synthetic"] else ""),
         "images": f"{summary['images']} ({classes})",
-        **{name: _range(summary[name], digits) for name, digits in (("width", 0), ("height", 0), ("aspect", 2))},
+        **{
+            name: "{min:.{d}f} to {max:.{d}f}, median {median:.{d}f}".format(d=digits, **summary[name])
+            for name, digits in (("width", 0), ("height", 0), ("aspect", 2))
+        },
         "sizes": f"{summary['sizes']} different" if summary["sizes"] > 1 else "all equal",
         "stored as": modes,
         "groups": summary["groups"] or "none known: each image is its own, apart from exact copies",
@@ -176,11 +154,6 @@ def _print_summary(summary: dict[str, Any], arguments: str) -> None:
     }
     _print_table(rows, summary["notes"])
     typer.echo("ready to use as it is" if ready else one_line(f"next: sonosynth data prepare {arguments}"))
-
-
-def _range(spread: dict[str, float], digits: int) -> str:
-    low, middle, high = (f"{spread[name]:.{digits}f}" for name in ("min", "median", "max"))
-    return f"{low} to {high}, median {middle}"
 
 
 def _print_written(out: Path, data: "ImageSet", notes: list[str], new: bool) -> None:

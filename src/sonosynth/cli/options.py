@@ -1,8 +1,11 @@
 """Options that several commands share: what a user says of a source of images."""
 
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,33 +20,52 @@ Source = Annotated[
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave files that cannot be decoded out, and count them.")
 ]
-PathColumn = Annotated[
-    str | None, typer.Option("--path", metavar="COLUMN", help="Column of the table that names the files.")
-]
-LabelColumn = Annotated[
-    str | None, typer.Option("--label", metavar="COLUMN", help="Column of the table that gives the class.")
-]
-GroupColumn = Annotated[
-    str | None,
-    typer.Option("--group", metavar="COLUMN", help="Column of the table that gives the patient: never divided."),
-]
-ForceDicom = Annotated[bool, typer.Option("--force-dicom", help="Read DICOM files without preamble, as little endian.")]
-Bits = Annotated[
-    int | None,
-    typer.Option(
-        "--bits", min=8, max=16, help="Depth of 16-bit values whose files state none. Default: from the values."
-    ),
-]
+Axis = StrEnum("Axis", ["X", "Y", "Z"])
+_READ_OPTIONS: dict[str, Any] = {  # by the names of `ReadOptions`
+    "path": Annotated[
+        str | None, typer.Option("--path", metavar="COLUMN", help="Column of the table that names the files.")
+    ],
+    "label": Annotated[
+        str | None, typer.Option("--label", metavar="COLUMN", help="Column of the table that gives the class.")
+    ],
+    "group": Annotated[
+        str | None,
+        typer.Option("--group", metavar="COLUMN", help="Column of the table that gives the patient: never divided."),
+    ],
+    "force_dicom": Annotated[
+        bool, typer.Option("--force-dicom", help="Read DICOM files without preamble, as little endian.")
+    ],
+    "bits": Annotated[
+        int | None,
+        typer.Option(
+            "--bits", min=8, max=16, help="Depth of 16-bit values whose files state none. Default: from the values."
+        ),
+    ],
+    "axis": Annotated[
+        Axis | None,
+        typer.Option("--axis", help="Axis across which slices of volumes are taken. Default: z, the last."),
+    ],
+}
 
 
-class Axis(StrEnum):
-    """Axes of a volume, in the order in which they are stored."""
+def with_read_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command`, which takes `options`, as one that takes each of `ReadOptions` in their place."""
+    own = inspect.signature(command)
+    parameters: list[inspect.Parameter] = []
+    for parameter in own.parameters.values():
+        if parameter.name != "options":
+            parameters.append(parameter)
+            continue
+        for name, annotation in _READ_OPTIONS.items():
+            default = False if name == "force_dicom" else None
+            parameters.append(inspect.Parameter(name, parameter.kind, default=default, annotation=annotation))
 
-    X = "x"
-    Y = "y"
-    Z = "z"
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        from sonosynth.data.source import ReadOptions
 
+        command(options=ReadOptions(**{name: given.pop(name) for name in _READ_OPTIONS}), **given)
 
-AcrossAxis = Annotated[
-    Axis | None, typer.Option("--axis", help="Axis across which slices of volumes are taken. Default: z, the last.")
-]
+    with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options

@@ -1,18 +1,10 @@
 """Progress on anything longer than a moment, on standard error so that output can be piped."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-
-class ProgressBar(Protocol):
-    """Moves a bar: called with how much is done, how much there is to do (None while unknown), and a text."""
-
-    def __call__(self, done: float, total: float | None, text: str = "") -> None:
-        """Show `done` of `total`, and `text` behind the bar."""
 
 
 def new_progress() -> Progress:
@@ -31,8 +23,10 @@ def new_progress() -> Progress:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[ProgressBar]:
-    """Show one bar while the block runs, and yield the function that moves it."""
+def progress_bar(description: str) -> Iterator[Callable[..., None]]:
+    """Show one bar while the block runs, and yield what moves it: called with how much is done, how much there is to do
+    (None while unknown), and a text to show behind the bar.
+    """
     with new_progress() as progress:
         task = progress.add_task(description, total=None, text="")
 

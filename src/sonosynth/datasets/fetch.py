@@ -142,6 +142,7 @@ def _make_source(entry: PublicDataset, folder: Path) -> None:
 def _record(entry: PublicDataset, paths: list[Path], sizes: Mapping[str, int]) -> dict[str, Any]:
     import pooch
 
+    stated = ("name", "licence", "weights", "citation", "doi", "data_doi", "page", "source", "layout")
     files = [
         {
             "url": file.url,
@@ -152,19 +153,7 @@ def _record(entry: PublicDataset, paths: list[Path], sizes: Mapping[str, int]) -
         }
         for file, path in zip(entry.files, paths, strict=True)
     ]
-    return {
-        "name": entry.name,
-        "licence": entry.licence,
-        "weights": entry.weights,
-        "citation": entry.citation,
-        "doi": entry.doi,
-        "data_doi": entry.data_doi,
-        "page": entry.page,
-        "source": entry.source,
-        "layout": entry.layout,
-        "downloads": files,
-        "files": dict(sizes),
-    }
+    return {name: getattr(entry, name) for name in stated} | {"downloads": files, "files": dict(sizes)}
 
 
 def _done_before(entry: PublicDataset, out: Path) -> FetchedDataset:
