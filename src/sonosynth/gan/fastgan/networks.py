@@ -15,19 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.gan.base import GeneratorNetwork
-from sonosynth.gan.networks.blocks import (
-    GENERATOR_WIDTHS,
-    GatedConv2d,
-    SkipLayerExcitation,
-    SpectralConv2d,
-    SpectralNorm,
-    UpBlock,
-    batch_norm,
-    gated,
-    noise_maps,
-    powers,
-    scaled,
-)
+from sonosynth.gan.networks import blocks
 from sonosynth.gan.networks.layers import LeakyReLU, leaky_relu
 from sonosynth.gan.recipe import Recipe, setting
 
@@ -58,7 +46,7 @@ class Projection(nn.Module):
     def __init__(self, n_classes: int, features: int):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(n_classes, features))
-        self.norm = SpectralNorm(self.weight)
+        self.norm = blocks.SpectralNorm(self.weight)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """Return ``[N, 1]`` of features ``x [N, C, H, W]``, averaged over positions, and classes ``[N]``."""
@@ -79,22 +67,22 @@ class FastGANGenerator(GeneratorNetwork):
         super().__init__()
         self.size = size
         self.z_dim = z_dim = recipe.z_dim
-        self.resolutions = powers(8, size)
-        widths = scaled(GENERATOR_WIDTHS, recipe.ngf)
+        self.resolutions = blocks.powers(8, size)
+        widths = blocks.scaled(blocks.GENERATOR_WIDTHS, recipe.ngf)
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
         if self.embed is not None:
             # As long as the latents themselves, the class drowns them: all images of a class become one.
             nn.init.normal_(self.embed.weight, std=0.1)
-        self.first = SpectralConv2d(z_dim, 2 * widths[4] * 16, 1)
-        self.first_norm = batch_norm(2 * widths[4])
+        self.first = blocks.SpectralConv2d(z_dim, 2 * widths[4] * 16, 1)
+        self.first_norm = blocks.batch_norm(2 * widths[4])
         self.blocks = nn.ModuleDict(
-            {str(r): UpBlock(widths[r // 2], widths[r], noisy=r in NOISY) for r in self.resolutions}
+            {str(r): blocks.UpBlock(widths[r // 2], widths[r], noisy=r in NOISY) for r in self.resolutions}
         )
         self.excitations = nn.ModuleDict(
-            {str(r): SkipLayerExcitation(widths[r // 16], widths[r]) for r in powers(64, size)}
+            {str(r): blocks.SkipLayerExcitation(widths[r // 16], widths[r]) for r in blocks.powers(64, size)}
         )
-        self.to_small = SpectralConv2d(widths[small_size(size)], 1, 1)
-        self.to_image = SpectralConv2d(widths[size], 1, 3, padding=1)
+        self.to_small = blocks.SpectralConv2d(widths[small_size(size)], 1, 1)
+        self.to_image = blocks.SpectralConv2d(widths[size], 1, 3, padding=1)
 
     @property
     def noise_length(self) -> int:
@@ -109,9 +97,9 @@ class FastGANGenerator(GeneratorNetwork):
             z = z * truncation
         if self.embed is not None:
             z = z + self.embed(labels)
-        maps = noise_maps(noise, (r for r in self.resolutions if r in NOISY))
+        maps = blocks.noise_maps(noise, (r for r in self.resolutions if r in NOISY))
         x = self.first(z[:, :, None, None]).reshape(len(z), -1, 4, 4).contiguous(memory_format=torch.channels_last)
-        x = gated(self.first_norm(x))
+        x = blocks.gated(self.first_norm(x))
         features = {4: x}
         for r in self.resolutions:
             x = self.blocks[str(r)](x, maps.get(r, ()))
@@ -147,8 +135,8 @@ class DownBlock(nn.Module):
 
 
 def _convolution(fan_in: int, fan_out: int, kernel: int, *, stride: int = 1, padding: int = 0) -> list[nn.Module]:
-    convolution = SpectralConv2d(fan_in, fan_out, kernel, stride=stride, padding=padding)
-    return [convolution, batch_norm(fan_out), LeakyReLU()]
+    convolution = blocks.SpectralConv2d(fan_in, fan_out, kernel, stride=stride, padding=padding)
+    return [convolution, blocks.batch_norm(fan_out), LeakyReLU()]
 
 
 class Decoder(nn.Module):
@@ -156,9 +144,9 @@ class Decoder(nn.Module):
 
     def __init__(self, fan_in: int, side: int, width: int):
         super().__init__()
-        widths = [fan_in, *(scaled(DECODER_WIDTHS, width)[r] for r in powers(16, side))]
-        self.layers = nn.ModuleList(GatedConv2d(i, o, up=True) for i, o in pairwise(widths))
-        self.out = SpectralConv2d(widths[-1], 1, 3, padding=1)
+        widths = [fan_in, *(blocks.scaled(DECODER_WIDTHS, width)[r] for r in blocks.powers(16, side))]
+        self.layers = nn.ModuleList(blocks.GatedConv2d(i, o, up=True) for i, o in pairwise(widths))
+        self.out = blocks.SpectralConv2d(widths[-1], 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return float32 images of features `x`."""
@@ -184,23 +172,23 @@ class FastGANDiscriminator(nn.Module):
     def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
         ndf = recipe.ndf
-        widths, small_widths = scaled(DISCRIMINATOR_WIDTHS, ndf), scaled(SMALL_WIDTHS, ndf)
+        widths, small_widths = blocks.scaled(DISCRIMINATOR_WIDTHS, ndf), blocks.scaled(SMALL_WIDTHS, ndf)
         top, side = min(256, size), small_size(size)
         kernel, stride = (3, 1) if size == top else (4, 2)
-        self.stem = SpectralConv2d(1, widths[top], kernel, stride=stride, padding=1)
-        self.resolutions = powers(8, top // 2)[::-1]
+        self.stem = blocks.SpectralConv2d(1, widths[top], kernel, stride=stride, padding=1)
+        self.resolutions = blocks.powers(8, top // 2)[::-1]
         self.blocks = nn.ModuleDict({str(r): DownBlock(widths[2 * r], widths[r]) for r in self.resolutions})
         linked = [r for r in self.resolutions if 8 * r <= top]
-        self.excitations = nn.ModuleDict({str(r): SkipLayerExcitation(widths[8 * r], widths[r]) for r in linked})
+        self.excitations = nn.ModuleDict({str(r): blocks.SkipLayerExcitation(widths[8 * r], widths[r]) for r in linked})
         self.hidden = nn.Sequential(*_convolution(widths[8], 2 * widths[8], 1))
-        self.out = SpectralConv2d(2 * widths[8], 1, 4)
-        self.small_stem = SpectralConv2d(1, small_widths[side // 2], 4, stride=2, padding=1)
+        self.out = blocks.SpectralConv2d(2 * widths[8], 1, 4)
+        self.small_stem = blocks.SpectralConv2d(1, small_widths[side // 2], 4, stride=2, padding=1)
         small_blocks = [
             _convolution(small_widths[2 * r], small_widths[r], 4, stride=2, padding=1)
-            for r in powers(8, side // 4)[::-1]
+            for r in blocks.powers(8, side // 4)[::-1]
         ]
         self.small_blocks = nn.Sequential(*(layer for block in small_blocks for layer in block))
-        self.small_out = SpectralConv2d(small_widths[8], 1, 4)
+        self.small_out = blocks.SpectralConv2d(small_widths[8], 1, 4)
         self.decode_whole = Decoder(widths[8], side, ndf)
         self.decode_small = Decoder(small_widths[8], side, ndf)
         self.decode_part = Decoder(widths[16], side, ndf)

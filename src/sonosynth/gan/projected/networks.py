@@ -16,17 +16,7 @@ from torch import Tensor, nn
 
 from sonosynth.features.efficientnet import STRIDE, load_backbone
 from sonosynth.gan.base import GeneratorNetwork
-from sonosynth.gan.networks.blocks import (
-    GENERATOR_WIDTHS,
-    SkipLayerExcitation,
-    SpectralConv2d,
-    SpectralNorm,
-    UpBlock,
-    gated,
-    noise_maps,
-    powers,
-    scaled,
-)
+from sonosynth.gan.networks import blocks
 from sonosynth.gan.networks.layers import BatchNorm2d, LeakyReLU, full_precision, leaky_relu
 from sonosynth.gan.recipe import Recipe, setting
 
@@ -59,7 +49,7 @@ class SpectralLinear(nn.Linear):
 
     def __init__(self, fan_in: int, fan_out: int):
         super().__init__(fan_in, fan_out)
-        self.norm = SpectralNorm(self.weight)
+        self.norm = blocks.SpectralNorm(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, fan_out]`` of ``x [N, fan_in]``."""
@@ -100,25 +90,27 @@ class ProjectedGenerator(GeneratorNetwork):
         super().__init__()
         self.size = size
         self.z_dim = z_dim = recipe.z_dim
-        self.sides = powers(8, size)
+        self.sides = blocks.powers(8, size)
         self.noisy_sides = [] if recipe.lite else self.sides
-        widths = scaled(GENERATOR_WIDTHS, recipe.ngf)
+        widths = blocks.scaled(blocks.GENERATOR_WIDTHS, recipe.ngf)
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
         self.start = nn.ConvTranspose2d(z_dim, 2 * widths[4], 4, bias=False)
-        self.start_sigma = SpectralNorm(self.start.weight.transpose(0, 1))  # a row an output channel, as elsewhere
+        self.start_sigma = blocks.SpectralNorm(
+            self.start.weight.transpose(0, 1)
+        )  # a row an output channel, as elsewhere
         self.start_norm = BatchNorm2d(2 * widths[4])
         norm = partial(ConditionalNorm, embedding_dim=z_dim if n_classes else 0)
         self.blocks = nn.ModuleList(
-            UpBlock(widths[side // 2], widths[side], noisy=not recipe.lite, norm=norm, initial_std=None)
+            blocks.UpBlock(widths[side // 2], widths[side], noisy=not recipe.lite, norm=norm, initial_std=None)
             for side in self.sides
         )
         self.excitations = nn.ModuleDict(
             {
-                str(side): SkipLayerExcitation(widths[side // 16], widths[side], initial_std=None)
-                for side in powers(64, size)
+                str(side): blocks.SkipLayerExcitation(widths[side // 16], widths[side], initial_std=None)
+                for side in blocks.powers(64, size)
             }
         )
-        self.to_grey = SpectralConv2d(widths[size], 1, 3, padding=1, bias=True, initial_std=None)
+        self.to_grey = blocks.SpectralConv2d(widths[size], 1, 3, padding=1, bias=True, initial_std=None)
 
     @property
     def noise_length(self) -> int:
@@ -127,13 +119,13 @@ class ProjectedGenerator(GeneratorNetwork):
 
     def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
         """Return float32 images; arguments as for `GeneratorNetwork`, `truncation` multiplies the normalised latent."""
-        maps = noise_maps(noise, self.noisy_sides)
+        maps = blocks.noise_maps(noise, self.noisy_sides)
         embedding = None if self.embed is None else self.embed(labels)
         z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8) * truncation
         with full_precision(z):
             # From one pixel a transposed convolution is a matrix product.
             x = (z @ self.start.weight.flatten(1)).reshape(len(z), -1, 4, 4)
-            x = gated(self.start_norm(x / self.start_sigma(self.start.weight.transpose(0, 1))))
+            x = blocks.gated(self.start_norm(x / self.start_sigma(self.start.weight.transpose(0, 1))))
         x = x.contiguous(memory_format=torch.channels_last)
         earlier = {4: x}
         for side, block in zip(self.sides, self.blocks, strict=True):
@@ -211,13 +203,13 @@ class ScaleDiscriminator(nn.Module):
 
     def __init__(self, widths: list[int], kernel: int, n_classes: int):
         super().__init__()
-        blocks: list[nn.Module] = []
+        stages: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            blocks.append(SpectralConv2d(fan_in, fan_out, 4, stride=2, padding=1, initial_std=None))
+            stages.append(blocks.SpectralConv2d(fan_in, fan_out, 4, stride=2, padding=1, initial_std=None))
             # Always by the statistics of the batch: a discriminator has no other use.
-            blocks += [BatchNorm2d(fan_out, track_running_stats=False), LeakyReLU()]
-        self.blocks = nn.Sequential(*blocks)
-        self.out = SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, kernel, initial_std=None)
+            stages += [BatchNorm2d(fan_out, track_running_stats=False), LeakyReLU()]
+        self.blocks = nn.Sequential(*stages)
+        self.out = blocks.SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, kernel, initial_std=None)
         self.embed = nn.Embedding(n_classes, EMBEDDING_DIM) if n_classes else None
         self.project = nn.Linear(EMBEDDING_DIM, CLASS_DIM) if n_classes else None
 

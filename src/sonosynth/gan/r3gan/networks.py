@@ -14,15 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.gan.base import GeneratorNetwork
-from sonosynth.gan.networks.layers import (
-    at_least_float32,
-    downsample,
-    full_precision,
-    leaky_relu,
-    resample_filter,
-    stage_widths,
-    upsample,
-)
+from sonosynth.gan.networks import layers
 from sonosynth.gan.recipe import Recipe, setting
 
 EXPANSION = 2  # feature maps inside a block, as a multiple of those that it is given
@@ -80,9 +72,9 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, width, H, W]`` of ``x [N, width, H, W]``."""
         y = self.expand(x)
-        y = leaky_relu(y + self.bias_expanded.to(y.dtype)[:, None, None])
+        y = layers.leaky_relu(y + self.bias_expanded.to(y.dtype)[:, None, None])
         y = F.conv2d(y, self.grouped_weight, padding=1, groups=self.groups)
-        y = leaky_relu(y + self.bias_grouped.to(y.dtype)[:, None, None])
+        y = layers.leaky_relu(y + self.bias_grouped.to(y.dtype)[:, None, None])
         out: Tensor = x + self.contract(y)
         return out
 
@@ -112,13 +104,13 @@ class Generator(GeneratorNetwork):
         super().__init__()
         self.size = size
         self.z_dim = z_dim = recipe.z_dim
-        widths = stage_widths(size, recipe.channel_base, recipe.channel_max)
+        widths = layers.stage_widths(size, recipe.channel_base, recipe.channel_max)
         self.embed = normal_weight(z_dim, n_classes) if n_classes else None
         self.patterns = nn.Parameter(torch.randn(widths[0], 4, 4))
         self.first = normal_weight(widths[0], z_dim * (2 if n_classes else 1))
         self.stages, self.transitions = _stages(widths, recipe)
         self.to_grey = Pointwise(widths[-1], 1)
-        self.register_buffer("resample_filter", resample_filter(), persistent=False)
+        self.register_buffer("resample_filter", layers.resample_filter(), persistent=False)
 
     @property
     def noise_length(self) -> int:
@@ -128,15 +120,15 @@ class Generator(GeneratorNetwork):
     def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
         """Return float32 images; `truncation` is a factor of the latent, as there are no styles."""
         z = z * truncation
-        with full_precision(z):
+        with layers.full_precision(z):
             if self.embed is not None:
                 z = torch.cat([z, self.embed.t()[labels]], dim=1)
             x = self.patterns * (z @ self.first.t())[:, :, None, None]
         x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
         for transition, stage in zip(self.transitions, list(self.stages)[1:], strict=True):
-            x = stage(upsample(transition(x), self.resample_filter))
-        with full_precision(x):
-            image: Tensor = self.to_grey(at_least_float32(x))
+            x = stage(layers.upsample(transition(x), self.resample_filter))
+        with layers.full_precision(x):
+            image: Tensor = self.to_grey(layers.at_least_float32(x))
         return image
 
 
@@ -150,7 +142,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
-        widths = stage_widths(size, recipe.channel_base, recipe.channel_max)[::-1]
+        widths = layers.stage_widths(size, recipe.channel_base, recipe.channel_max)[::-1]
         last = widths[-1]
         self.from_grey = Pointwise(1, widths[0])
         self.stages, self.transitions = _stages(widths, recipe)
@@ -158,7 +150,7 @@ class Discriminator(nn.Module):
         # The class vectors are as long as the first stage of the authors' discriminator is wide: as the last one here.
         self.out = normal_weight(last if n_classes else 1, last)
         self.embed = normal_weight(last, n_classes, gain=1 / math.sqrt(last)) if n_classes else None
-        self.register_buffer("smoothing", resample_filter(1.0, 2.0, 1.0), persistent=False)
+        self.register_buffer("smoothing", layers.resample_filter(1.0, 2.0, 1.0), persistent=False)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return float32 logits ``[N]`` of images ``[N, 1, size, size]`` of classes ``[N]``."""
@@ -166,9 +158,9 @@ class Discriminator(nn.Module):
         for stage, transition in zip(self.stages, [*self.transitions, None], strict=True):
             x = stage(x)
             if transition is not None:
-                x = transition(downsample(x, self.smoothing))
-        x = at_least_float32(x)
-        with full_precision(x):
+                x = transition(layers.downsample(x, self.smoothing))
+        x = layers.at_least_float32(x)
+        with layers.full_precision(x):
             x = (x * self.patterns).sum(dim=(2, 3)) @ self.out.t()
             if self.embed is not None:
                 x = (x * self.embed.t()[labels]).sum(dim=1, keepdim=True)

@@ -11,19 +11,7 @@ from torch import Tensor, nn
 
 from sonosynth.core import distributed
 from sonosynth.gan.base import GeneratorNetwork
-from sonosynth.gan.networks.layers import (
-    SQRT2,
-    EqualConv2d,
-    EqualLinear,
-    ModulatedConv2d,
-    at_least_float32,
-    full_precision,
-    leaky_relu,
-    minibatch_standard_deviation,
-    resample_filter,
-    stage_widths,
-    upsample,
-)
+from sonosynth.gan.networks import layers
 from sonosynth.gan.recipe import Recipe, setting
 
 
@@ -57,13 +45,13 @@ class MappingNetwork(nn.Module):
 
     w_mean: Tensor
 
-    def __init__(self, z_dim: int, n_classes: int, w_dim: int, layers: int):
+    def __init__(self, z_dim: int, n_classes: int, w_dim: int, n_layers: int):
         super().__init__()
         self.z_dim = z_dim
-        self.embed = EqualLinear(n_classes, w_dim) if n_classes else None
-        widths = [z_dim + (w_dim if n_classes else 0), *[w_dim] * layers]
+        self.embed = layers.EqualLinear(n_classes, w_dim) if n_classes else None
+        widths = [z_dim + (w_dim if n_classes else 0), *[w_dim] * n_layers]
         self.layers = nn.Sequential(
-            *(EqualLinear(i, o, lr_multiplier=0.01, activate=True) for i, o in pairwise(widths))
+            *(layers.EqualLinear(i, o, lr_multiplier=0.01, activate=True) for i, o in pairwise(widths))
         )
         self.register_buffer("w_mean", torch.zeros(w_dim))
 
@@ -95,14 +83,14 @@ class SynthesisLayer(nn.Module):
 
     def __init__(self, fan_in: int, fan_out: int, w_dim: int, *, up: bool = False):
         super().__init__()
-        self.conv = ModulatedConv2d(fan_in, fan_out, 3, w_dim, up=up)
+        self.conv = layers.ModulatedConv2d(fan_in, fan_out, 3, w_dim, up=up)
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(fan_out))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         """Return features of ``x [N, C, H, W]``, style ``w [N, w_dim]`` and noise of the output's size."""
-        x = self.conv(x, w, noise * (self.noise_strength * SQRT2), gain=SQRT2)
-        return leaky_relu(x + (self.bias * SQRT2).to(x.dtype)[:, None, None])
+        x = self.conv(x, w, noise * (self.noise_strength * layers.SQRT2), gain=layers.SQRT2)
+        return layers.leaky_relu(x + (self.bias * layers.SQRT2).to(x.dtype)[:, None, None])
 
 
 class ToGrey(nn.Module):
@@ -113,16 +101,16 @@ class ToGrey(nn.Module):
 
     def __init__(self, fan_in: int, w_dim: int):
         super().__init__()
-        self.affine = EqualLinear(w_dim, fan_in, bias=1.0)
+        self.affine = layers.EqualLinear(w_dim, fan_in, bias=1.0)
         self.weight = nn.Parameter(torch.randn(fan_in))
         self.bias = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Return an image ``[N, 1, H, W]`` of features ``x [N, C, H, W]`` with style ``w [N, w_dim]``."""
         n, channels, height, width = x.shape
-        with full_precision(x):
+        with layers.full_precision(x):
             vector = self.affine(w) * (self.weight / math.sqrt(channels))
-            pixels = at_least_float32(x).permute(0, 2, 3, 1).reshape(n, height * width, channels)
+            pixels = layers.at_least_float32(x).permute(0, 2, 3, 1).reshape(n, height * width, channels)
             grey = pixels @ vector[:, :, None]
         image: Tensor = grey.reshape(n, 1, height, width) + self.bias[:, None, None]
         return image
@@ -139,16 +127,16 @@ class Generator(GeneratorNetwork):
     def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
         self.size, self.z_dim, w_dim = size, recipe.z_dim, recipe.w_dim
-        widths = stage_widths(size, recipe.channel_base, recipe.channel_max)
+        widths = layers.stage_widths(size, recipe.channel_base, recipe.channel_max)
         self.resolutions = [4 << k for k in range(len(widths))]
         self.mapping = MappingNetwork(self.z_dim, n_classes, w_dim, recipe.mapping_layers)
         self.constant = nn.Parameter(torch.randn(widths[0], 4, 4))
-        layers = [SynthesisLayer(widths[0], widths[0], w_dim)]
+        synthesis = [SynthesisLayer(widths[0], widths[0], w_dim)]
         for narrow, wide in zip(widths[1:], widths, strict=False):
-            layers += [SynthesisLayer(wide, narrow, w_dim, up=True), SynthesisLayer(narrow, narrow, w_dim)]
-        self.layers = nn.ModuleList(layers)
+            synthesis += [SynthesisLayer(wide, narrow, w_dim, up=True), SynthesisLayer(narrow, narrow, w_dim)]
+        self.layers = nn.ModuleList(synthesis)
         self.to_grey = nn.ModuleList(ToGrey(width, w_dim) for width in widths)
-        self.register_buffer("resample_filter", resample_filter(), persistent=False)
+        self.register_buffer("resample_filter", layers.resample_filter(), persistent=False)
 
     @property
     def noise_length(self) -> int:
@@ -160,7 +148,7 @@ class Generator(GeneratorNetwork):
 
     def styles(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """Return the styles ``w [N, w_dim]`` of latents ``z [N, z_dim]`` and classes ``[N]``."""
-        with full_precision(z):
+        with layers.full_precision(z):
             w: Tensor = self.mapping(z, labels)
         return w
 
@@ -183,8 +171,8 @@ class Generator(GeneratorNetwork):
             first = 1 + 2 * block
             for layer in (first, first + 1):
                 x = self.layers[layer](x, styles[layer], maps[layer])
-            with full_precision(image):
-                image = upsample(image, self.resample_filter)
+            with layers.full_precision(image):
+                image = layers.upsample(image, self.resample_filter)
             image = image + to_grey(x, styles[first + 2])
         return image
 
@@ -206,14 +194,14 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, fan_in: int, fan_out: int):
         super().__init__()
-        self.conv0 = EqualConv2d(fan_in, fan_in, 3)
-        self.conv1 = EqualConv2d(fan_in, fan_out, 3, down=True)
-        self.skip = EqualConv2d(fan_in, fan_out, 1, bias=False, activate=False, down=True)
+        self.conv0 = layers.EqualConv2d(fan_in, fan_in, 3)
+        self.conv1 = layers.EqualConv2d(fan_in, fan_out, 3, down=True)
+        self.skip = layers.EqualConv2d(fan_in, fan_out, 1, bias=False, activate=False, down=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, fan_out, H/2, W/2]`` of ``x [N, fan_in, H, W]``."""
-        y = self.skip(x, gain=1 / SQRT2)
-        out: Tensor = y + self.conv1(self.conv0(x), gain=1 / SQRT2)
+        y = self.skip(x, gain=1 / layers.SQRT2)
+        out: Tensor = y + self.conv1(self.conv0(x), gain=1 / layers.SQRT2)
         return out
 
 
@@ -225,22 +213,22 @@ class Discriminator(nn.Module):
 
     def __init__(self, size: int, n_classes: int, recipe: NetworkSettings):
         super().__init__()
-        widths = stage_widths(size, recipe.channel_base, recipe.channel_max)[::-1]
-        self.from_grey = EqualConv2d(1, widths[0], 1)
+        widths = layers.stage_widths(size, recipe.channel_base, recipe.channel_max)[::-1]
+        self.from_grey = layers.EqualConv2d(1, widths[0], 1)
         self.blocks = nn.Sequential(*(DiscriminatorBlock(i, o) for i, o in pairwise(widths)))
         last = widths[-1]
         self.group_size = recipe.group_size
-        self.conv = EqualConv2d(last + 1, last, 3)
-        self.hidden = EqualLinear(last * 16, last, activate=True)
+        self.conv = layers.EqualConv2d(last + 1, last, 3)
+        self.hidden = layers.EqualLinear(last * 16, last, activate=True)
         self.mapping = MappingNetwork(0, n_classes, recipe.w_dim, recipe.mapping_layers) if n_classes else None
-        self.out = EqualLinear(last, recipe.w_dim if n_classes else 1)
+        self.out = layers.EqualLinear(last, recipe.w_dim if n_classes else 1)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits ``[N]`` of images ``[N, 1, size, size]`` of classes ``[N]``."""
         x = self.from_grey(images.contiguous(memory_format=torch.channels_last))
-        x = minibatch_standard_deviation(self.blocks(x), self.group_size)
-        x = at_least_float32(self.conv(x))
-        with full_precision(x):
+        x = layers.minibatch_standard_deviation(self.blocks(x), self.group_size)
+        x = layers.at_least_float32(self.conv(x))
+        with layers.full_precision(x):
             x = self.out(self.hidden(x.flatten(1)))
             if self.mapping is not None:
                 x = (x * self.mapping(None, labels)).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
