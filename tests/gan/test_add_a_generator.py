@@ -16,8 +16,8 @@ from sonosynth.core.draws import Draws
 from sonosynth.core.errors import RecipeError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan import registry
-from sonosynth.gan.base import Batch
 from sonosynth.gan.checkpoint import load_generator
+from sonosynth.gan.recipe import Batch
 from sonosynth.gan.registry import families, list_gans, make_recipe, register_gan
 from sonosynth.gan.sample import generate
 from sonosynth.gan.train import train_runs

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
-from sonosynth.gan.base import Batch
 from sonosynth.gan.fastgan.networks import (
     FastGANDiscriminator,
     FastGANGenerator,
@@ -19,7 +18,7 @@ from sonosynth.gan.fastgan.networks import (
 )
 from sonosynth.gan.networks.blocks import GatedConv2d, SkipLayerExcitation, SpectralConv2d, UpBlock, gated
 from sonosynth.gan.networks.layers import convolve_enlarged, enlarging_taps
-from sonosynth.gan.recipe import Objective
+from sonosynth.gan.recipe import Batch, Objective
 from sonosynth.gan.registry import make_recipe
 
 CPU = torch.device("cpu")

@@ -3,8 +3,7 @@ import torch
 from torch import nn
 
 from sonosynth.core.draws import Draws
-from sonosynth.gan.base import Batch
-from sonosynth.gan.recipe import Objective
+from sonosynth.gan.recipe import Batch, Objective
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.stylegan2.networks import Discriminator, Generator
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
 from sonosynth.core.errors import RecipeError
-from sonosynth.gan.base import Batch
 from sonosynth.gan.networks.blocks import SpectralConv2d
 from sonosynth.gan.projected.networks import FeatureProjection, ProjectedDiscriminator
+from sonosynth.gan.recipe import Batch
 from sonosynth.gan.registry import make_recipe
 
 CPU = torch.device("cpu")

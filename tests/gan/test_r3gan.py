@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.core.draws import Draws
-from sonosynth.gan.base import Batch
 from sonosynth.gan.networks.layers import stage_widths
 from sonosynth.gan.r3gan.networks import GAIN, Discriminator, Generator, ResidualBlock
-from sonosynth.gan.recipe import Objective
+from sonosynth.gan.recipe import Batch, Objective
 from sonosynth.gan.registry import make_recipe
 
 CPU = torch.device("cpu")

@@ -20,8 +20,7 @@ from sonosynth.core.strict_yaml import parse_yaml
 from sonosynth.core.text import one_line
 from sonosynth.data.imageset import ImageSet
 from sonosynth.data.resize import OriginalArea, common_original_area
-from sonosynth.gan.base import GeneratorNetwork
-from sonosynth.gan.recipe import Recipe
+from sonosynth.gan.recipe import GeneratorNetwork, Recipe
 from sonosynth.gan.registry import recipe_from_dict
 
 GENERATOR = "generator.safetensors"

@@ -1,7 +1,9 @@
-"""What every family of generators has in common: the base classes of its settings and of its losses."""
+"""The contract between the training loop and a family of generators: its settings, its generator, and its losses."""
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
@@ -10,10 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sonosynth.core.device import autocast
+from sonosynth.core.draws import Draws
 from sonosynth.core.errors import RecipeError
 from sonosynth.core.text import did_you_mean
 from sonosynth.gan.augment.diffaugment import OPERATIONS
-from sonosynth.gan.base import Batch, GeneratorNetwork, Phase
 from sonosynth.gan.lecam import LeCam
 
 COMPILE_KIMG = 30.0  # compiling StyleGAN2 takes three minutes on two cores and saves eleven seconds a kimg
@@ -167,7 +169,7 @@ class Recipe(BaseModel, ABC):
         """Return the recipe with all that depends on the length of a run, `kimg`, written out."""
         return self
 
-    def build_generator(self, size: int, n_classes: int) -> GeneratorNetwork:
+    def build_generator(self, size: int, n_classes: int) -> "GeneratorNetwork":
         """Return a freshly initialised generator; `n_classes` is 0 for an unconditional one."""
         return self.generator_class(size, n_classes, self)  # type: ignore[no-any-return]
 
@@ -175,11 +177,11 @@ class Recipe(BaseModel, ABC):
         """Return a freshly initialised discriminator."""
         return self.discriminator_class(size, n_classes, self)  # type: ignore[no-any-return]
 
-    def build_objective(self, generator: GeneratorNetwork, discriminator: nn.Module) -> "Objective":
+    def build_objective(self, generator: "GeneratorNetwork", discriminator: nn.Module) -> "Objective":
         """Return the losses of both networks."""
         return self.objective_class(self, generator, discriminator)  # type: ignore[no-any-return]
 
-    def build_optimizers(self, generator: GeneratorNetwork, discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
+    def build_optimizers(self, generator: "GeneratorNetwork", discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
         """Return an optimiser for the generator and one for the discriminator: Adam, unless a family overrides it."""
         rate, betas = self.learning_rate, self.adam_betas
         return adam(generator, rate, betas), adam(discriminator, rate, betas)
@@ -195,6 +197,67 @@ def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -
     """Return Adam on the trained parameters of `network`."""
     trained = [p for p in network.parameters() if p.requires_grad]
     return torch.optim.Adam(trained, lr=learning_rate, betas=betas, eps=1e-8, fused=True)
+
+
+class GeneratorNetwork(nn.Module, ABC):
+    """A generator of one-channel images. Everything random is an argument: the same tensors give the same image.
+
+    Attributes:
+        size: image side in pixels.
+        z_dim: length of the latent.
+    """
+
+    size: int
+    z_dim: int
+
+    @property
+    @abstractmethod
+    def noise_length(self) -> int:
+        """Number of noise values an image takes besides its latent; may be 0."""
+
+    @abstractmethod
+    def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
+        """Return float32 images ``[N, 1, size, size]`` in about [-1, 1].
+
+        Args:
+            z: standard normal latents ``[N, z_dim]``.
+            labels: classes, int64 ``[N]``; None for an unconditional generator.
+            noise: standard normal ``[N, noise_length]``.
+            truncation: ψ in [0, 1]; below 1 images are less diverse and more typical.
+        """
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one phase of one step works on: real images, the classes of generated ones, and its random draws.
+
+    `real` is float32 ``[N, 1, H, W]`` in [-1, 1]; labels are int64 ``[N]``, or None for an unconditional GAN.
+    """
+
+    real: Tensor
+    real_labels: Tensor | None
+    fake_labels: Tensor | None
+    draws: Draws
+
+    @property
+    def both_labels(self) -> Tensor | None:
+        """The classes of generated images, then those of real ones, int64 ``[2 N]``."""
+        if self.fake_labels is None or self.real_labels is None:
+            return None
+        return torch.cat([self.fake_labels, self.real_labels])
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimiser step of one network: its loss is minimised every `interval` steps.
+
+    `loss` returns the scalar to minimise and detached statistics to log.
+    """
+
+    name: str
+    network: Literal["generator", "discriminator"]
+    interval: int
+    loss: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Objective(ABC):

@@ -27,8 +27,8 @@ from sonosynth.core.text import did_you_mean
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import SYNTHETIC_NOTICE, ImageSet, synthetic_png_info
 from sonosynth.data.resize import crop_to_original
-from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.checkpoint import Run, RunConfig, Snapshot, generator_files, load_generator
+from sonosynth.gan.recipe import GeneratorNetwork
 
 DRAWING_THREADS = 8
 

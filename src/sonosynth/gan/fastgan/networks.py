@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.networks import blocks
 from sonosynth.gan.networks.layers import LeakyReLU, leaky_relu
-from sonosynth.gan.recipe import Recipe, setting
+from sonosynth.gan.recipe import GeneratorNetwork, Recipe, setting
 
 # Feature maps of the discriminator at a resolution, as multiples of its width setting.
 DISCRIMINATOR_WIDTHS = {8: 8, 16: 4, 32: 2, 64: 1, 128: 0.5, 256: 0.25}

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from sonosynth.core.device import autocast
 from sonosynth.gan.augment.diffaugment import diffaugment
-from sonosynth.gan.base import Batch, Phase
 from sonosynth.gan.fastgan.networks import (
     FastGANDiscriminator,
     FastGANGenerator,
@@ -18,7 +17,7 @@ from sonosynth.gan.fastgan.networks import (
     small_size,
 )
 from sonosynth.gan.fastgan.perceptual import FrozenFeatureDistance, l1_pyramid
-from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Objective, setting
+from sonosynth.gan.recipe import Batch, Decay, DiffAugmentPolicy, Objective, Phase, setting
 from sonosynth.gan.registry import register_gan
 
 

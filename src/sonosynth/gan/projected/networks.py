@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.features.efficientnet import STRIDE, load_backbone
-from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.networks import blocks
 from sonosynth.gan.networks.layers import BatchNorm2d, LeakyReLU, full_precision, leaky_relu
-from sonosynth.gan.recipe import Recipe, setting
+from sonosynth.gan.recipe import GeneratorNetwork, Recipe, setting
 
 LOGIT_SIDE = 4  # logits a side of every small discriminator
 CLASS_DIM = 64  # length of the class vector on which a conditional discriminator projects

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from sonosynth.core.device import autocast
 from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS, diffaugment
-from sonosynth.gan.base import Batch
 from sonosynth.gan.projected.networks import NetworkSettings, ProjectedDiscriminator, ProjectedGenerator
-from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Objective, setting
+from sonosynth.gan.recipe import Batch, Decay, DiffAugmentPolicy, Objective, setting
 from sonosynth.gan.registry import register_gan
 
 

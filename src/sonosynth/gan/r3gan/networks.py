@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.networks import layers
-from sonosynth.gan.recipe import Recipe, setting
+from sonosynth.gan.recipe import GeneratorNetwork, Recipe, setting
 
 EXPANSION = 2  # feature maps inside a block, as a multiple of those that it is given
 GAIN = math.sqrt(2 / (1 + 0.2**2))  # keeps the variance of what a leaky ReLU of slope 0.2 lets through (He et al. 2015)

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS, diffaugment
-from sonosynth.gan.base import Batch
 from sonosynth.gan.r3gan.networks import Discriminator, Generator, NetworkSettings
-from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Objective, setting
+from sonosynth.gan.recipe import Batch, Decay, DiffAugmentPolicy, Objective, setting
 from sonosynth.gan.registry import register_gan
 
 

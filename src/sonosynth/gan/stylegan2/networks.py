@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sonosynth.core import distributed
-from sonosynth.gan.base import GeneratorNetwork
 from sonosynth.gan.networks import layers
-from sonosynth.gan.recipe import Recipe, setting
+from sonosynth.gan.recipe import GeneratorNetwork, Recipe, setting
 
 
 class NetworkSettings(Recipe):

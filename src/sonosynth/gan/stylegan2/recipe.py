@@ -12,8 +12,7 @@ from sonosynth.core import distributed
 from sonosynth.core.device import autocast
 from sonosynth.gan.augment.ada import AdaController, AdaPolicy, ada_augment, scaled_ada_kimg
 from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS, diffaugment
-from sonosynth.gan.base import Batch, GeneratorNetwork, Phase
-from sonosynth.gan.recipe import Decay, DiffAugmentPolicy, Objective, adam, setting
+from sonosynth.gan.recipe import Batch, Decay, DiffAugmentPolicy, GeneratorNetwork, Objective, Phase, adam, setting
 from sonosynth.gan.registry import register_gan
 from sonosynth.gan.stylegan2.networks import Discriminator, Generator, NetworkSettings
 

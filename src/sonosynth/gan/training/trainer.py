@@ -23,8 +23,8 @@ from sonosynth.core.device import (
 from sonosynth.core.draws import Draws, shuffled_indices
 from sonosynth.core.seeds import seed_of
 from sonosynth.data.imageset import ImageSet
-from sonosynth.gan.base import Batch, Phase
 from sonosynth.gan.checkpoint import RunConfig
+from sonosynth.gan.recipe import Batch, Phase
 from sonosynth.gan.training.log_statistics import GRADIENT_NORM
 
 
