@@ -65,17 +65,15 @@ class FeatureExtractor:
         return pixels.contiguous(memory_format=torch.channels_last)
 
 
+_extractor = once(FeatureExtractor)
+
+
 def load_features(name: str, device: torch.device | None = None) -> FeatureExtractor:
     """Return the extractor `name` on `device` (the default device if not given), built once per process.
 
     Raises FeatureError: unknown name, or weights that are missing or damaged.
     """
     return _extractor(name, device or default_device())
-
-
-@once
-def _extractor(name: str, device: torch.device) -> FeatureExtractor:
-    return FeatureExtractor(name, device)
 
 
 def embed(

@@ -323,6 +323,11 @@ class Objective(ABC):
             images: Tensor = self.generator(z, labels, noise)
         return images
 
+    def _generate(self, batch: Batch, labels: Tensor | None) -> Tensor:
+        """Return as many generated images as `batch` has real ones, of the classes `labels`."""
+        z, noise = self._latents(len(batch.real), batch)
+        return self._synthesise(z, labels, noise)
+
     def _regularised(
         self, loss: Tensor, real: Tensor, fake: Tensor, **more: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sonosynth.gan.networks import blocks
 from sonosynth.gan.networks.layers import LeakyReLU, leaky_relu
-from sonosynth.gan.recipe import GeneratorNetwork, Recipe, setting
+from sonosynth.gan.recipe import Recipe, setting
 
 # Feature maps of the discriminator at a resolution, as multiples of its width setting.
 DISCRIMINATOR_WIDTHS = {8: 8, 16: 4, 32: 2, 64: 1, 128: 0.5, 256: 0.25}
@@ -53,7 +53,7 @@ class Projection(nn.Module):
         return (embedded * x.float().mean(dim=(2, 3))).sum(dim=1, keepdim=True)
 
 
-class FastGANGenerator(GeneratorNetwork):
+class FastGANGenerator(blocks.BlockGenerator):
     """Latents ``z [N, z_dim]``, classes ``[N]`` and noise ``[N, noise_length]`` to images.
 
     Of a conditional generator, a learned vector of the class is added to the latent; the paper has no classes.
@@ -66,7 +66,8 @@ class FastGANGenerator(GeneratorNetwork):
         super().__init__()
         self.size = size
         self.z_dim = z_dim = recipe.z_dim
-        self.resolutions = blocks.powers(8, size)
+        sides = blocks.powers(8, size)
+        self.noisy_sides = [side for side in sides if side in NOISY]
         widths = blocks.scaled(blocks.GENERATOR_WIDTHS, recipe.ngf)
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
         if self.embed is not None:
@@ -75,7 +76,7 @@ class FastGANGenerator(GeneratorNetwork):
         self.first = blocks.SpectralConv2d(z_dim, 2 * widths[4] * 16, 1)
         self.first_norm = blocks.batch_norm(2 * widths[4])
         self.blocks = nn.ModuleDict(
-            {str(r): blocks.UpBlock(widths[r // 2], widths[r], noisy=r in NOISY) for r in self.resolutions}
+            {str(side): blocks.UpBlock(widths[side // 2], widths[side], noisy=side in NOISY) for side in sides}
         )
         self.excitations = nn.ModuleDict(
             {str(r): blocks.SkipLayerExcitation(widths[r // 16], widths[r]) for r in blocks.powers(64, size)}
@@ -83,30 +84,17 @@ class FastGANGenerator(GeneratorNetwork):
         self.to_small = blocks.SpectralConv2d(widths[small_size(size)], 1, 1)
         self.to_image = blocks.SpectralConv2d(widths[size], 1, 3, padding=1)
 
-    @property
-    def noise_length(self) -> int:
-        """Number of noise values an image takes: two a pixel at the resolutions `NOISY`."""
-        return sum(2 * r**2 for r in self.resolutions if r in NOISY)
-
     def both_sizes(
         self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Return float32 images ``[N, 1, size, size]`` and the small ones made on the way, as a pair; see `forward`."""
-        if truncation != 1.0:
-            z = z * truncation
+        z = z * truncation
         if self.embed is not None:
             z = z + self.embed(labels)
-        maps = blocks.noise_maps(noise, (r for r in self.resolutions if r in NOISY))
         x = self.first(z[:, :, None, None]).reshape(len(z), -1, 4, 4).contiguous(memory_format=torch.channels_last)
-        x = blocks.gated(self.first_norm(x))
-        features = {4: x}
-        for r in self.resolutions:
-            x = self.blocks[str(r)](x, maps.get(r, ()))
-            if str(r) in self.excitations:
-                x = self.excitations[str(r)](features[r // 16], x)
-            features[r] = x
+        features = self.grow(blocks.gated(self.first_norm(x)), noise)
         small: Tensor = self.to_small(features[small_size(self.size)])
-        image: Tensor = self.to_image(x)
+        image: Tensor = self.to_image(features[self.size])
         return image.float(), small.float()
 
     def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:

@@ -51,7 +51,7 @@ class FastGANObjective(Objective):
         real_small = shrink(real, side)
         quadrant = batch.draws.integers(0, 4, len(real))
         with torch.no_grad():
-            fake, fake_small = self._generate(batch)
+            fake, fake_small = self._generate_pair(batch)
         # One pass each: batch normalisation must not mix real and generated images.
         real_logits, decoded = self._examine(real, real_small, batch.real_labels, quadrant)
         fake_logits = self._discriminate(fake, fake_small, batch.fake_labels)
@@ -64,7 +64,7 @@ class FastGANObjective(Objective):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return ``-D(G(z))``."""
-        fake, fake_small = self._generate(batch)
+        fake, fake_small = self._generate_pair(batch)
         loss = -self._discriminate(fake, fake_small, batch.fake_labels).mean()
         return loss, {"loss_g": loss.detach()}
 
@@ -89,7 +89,7 @@ class FastGANObjective(Objective):
         with autocast(target.device):
             return 3 * self.perceptual(decoded, target)
 
-    def _generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _generate_pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return augmented generated images of both sizes."""
         z, noise = self._latents(len(batch.real), batch)
         image, small = self._both_sizes(z, batch.fake_labels, noise)

@@ -6,13 +6,15 @@ the standard deviation of normal weights, and None stands for PyTorch's own, uni
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sonosynth.gan.networks.layers import BatchNorm2d, convolve, convolve_enlarged, enlarging_taps, full_precision
+from sonosynth.gan.recipe import GeneratorNetwork
 
 GENERATOR_WIDTHS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 0.5, 512: 0.25}
 """Feature maps of a generator at a resolution, as multiples of its width setting."""
@@ -26,13 +28,6 @@ def powers(first: int, last: int) -> list[int]:
 def scaled(multiples: dict[int, float], width: int) -> dict[int, int]:
     """Return feature maps at every resolution, of multiples of `width`."""
     return {resolution: int(multiple * width) for resolution, multiple in multiples.items()}
-
-
-def noise_maps(noise: Tensor, sides: Iterable[int]) -> dict[int, list[Tensor]]:
-    """Cut ``noise [N, Σ 2 · side²]`` into two maps ``[N, 1, side, side]`` for each of `sides`."""
-    sides = list(sides)
-    parts = torch.split(noise, [2 * side**2 for side in sides], dim=1) if sides else ()
-    return {s: list(part.reshape(-1, 2, 1, s, s).unbind(1)) for s, part in zip(sides, parts, strict=True)}
 
 
 class SpectralNorm(nn.Module):
@@ -124,8 +119,14 @@ def batch_norm(channels: int) -> BatchNorm2d:
     return norm
 
 
-Norm = Callable[[int], nn.Module]
-"""Called with a number of channels; returns their normalisation."""
+class Style(NamedTuple):
+    """What the families do differently: how they normalise so many channels, and `initial_std`."""
+
+    norm: Callable[[int], nn.Module] = batch_norm
+    initial_std: float | None = 0.02
+
+
+FASTGAN = Style()
 
 
 def gated(x: Tensor) -> Tensor:
@@ -140,20 +141,11 @@ class GatedConv2d(nn.Module):
     With `up` what comes in is doubled in size first, by repeating pixels.
     """
 
-    def __init__(
-        self,
-        fan_in: int,
-        fan_out: int,
-        *,
-        up: bool = False,
-        noisy: bool = False,
-        norm: Norm = batch_norm,
-        initial_std: float | None = 0.02,
-    ):
+    def __init__(self, fan_in: int, fan_out: int, *, up: bool = False, noisy: bool = False, style: Style = FASTGAN):
         super().__init__()
-        self.conv = SpectralConv2d(fan_in, 2 * fan_out, 3, padding=1, up=up, initial_std=initial_std)
+        self.conv = SpectralConv2d(fan_in, 2 * fan_out, 3, padding=1, up=up, initial_std=style.initial_std)
         self.noise_strength = nn.Parameter(torch.zeros([])) if noisy else None
-        self.norm = norm(2 * fan_out)
+        self.norm = style.norm(2 * fan_out)
 
     def forward(self, x: Tensor, noise: Tensor | None = None, *condition: Tensor | None) -> Tensor:
         """Return ``[N, fan_out, H, W]`` of ``x [N, fan_in, H, W]``, or twice that high and wide.
@@ -170,20 +162,11 @@ class GatedConv2d(nn.Module):
 class UpBlock(nn.Module):
     """Nearest-neighbour upsampling and one gated convolution, or two with noise."""
 
-    def __init__(
-        self,
-        fan_in: int,
-        fan_out: int,
-        *,
-        noisy: bool = False,
-        norm: Norm = batch_norm,
-        initial_std: float | None = 0.02,
-    ):
+    def __init__(self, fan_in: int, fan_out: int, *, noisy: bool = False, style: Style = FASTGAN):
         super().__init__()
         fans = [fan_in, fan_out] if noisy else [fan_in]
         self.layers = nn.ModuleList(
-            GatedConv2d(fan, fan_out, up=not i, noisy=noisy, norm=norm, initial_std=initial_std)
-            for i, fan in enumerate(fans)
+            GatedConv2d(fan, fan_out, up=not i, noisy=noisy, style=style) for i, fan in enumerate(fans)
         )
 
     def forward(self, x: Tensor, noises: Sequence[Tensor] = (), *condition: Tensor | None) -> Tensor:
@@ -208,3 +191,33 @@ class SkipLayerExcitation(nn.Module):
         """Return ``large [N, fan_out, H, W]`` with each channel scaled by a gate from ``small [N, fan_in, h, w]``."""
         pooled = F.avg_pool2d(small, small.shape[2] // 4)
         return large * torch.sigmoid(self.gate(F.silu(self.conv(pooled))))
+
+
+class BlockGenerator(GeneratorNetwork):
+    """What the generators of the two families share: a block per side, late sides gated by early ones."""
+
+    noisy_sides: Sequence[int]
+    blocks: nn.Module
+    excitations: nn.ModuleDict
+
+    @property
+    def noise_length(self) -> int:
+        """Number of noise values an image takes: two a pixel of every noisy side."""
+        return sum(2 * side**2 for side in self.noisy_sides)
+
+    def grow(self, x: Tensor, noise: Tensor, *condition: Tensor | None) -> dict[int, Tensor]:
+        """Return the features at every side, of those at 4 × 4; `condition` is for the normalisation."""
+        sizes = [2 * side**2 for side in self.noisy_sides]
+        parts = torch.split(noise, sizes, dim=1) if sizes else ()
+        features = {4: x}
+        noises = {
+            side: part.reshape(-1, 2, 1, side, side).unbind(1)
+            for side, part in zip(self.noisy_sides, parts, strict=True)
+        }
+        for block in self.blocks.children():
+            side = 2 * max(features)
+            x = block(x, noises.get(side, ()), *condition)
+            if str(side) in self.excitations:
+                x = self.excitations[str(side)](features[side // 16], x)
+            features[side] = x
+        return features

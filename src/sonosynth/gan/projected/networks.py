@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sonosynth.features.efficientnet import STRIDE, load_backbone
 from sonosynth.gan.networks import blocks
 from sonosynth.gan.networks.layers import BatchNorm2d, LeakyReLU, full_precision, leaky_relu
-from sonosynth.gan.recipe import GeneratorNetwork, Recipe, setting
+from sonosynth.gan.recipe import Recipe, setting
 
 LOGIT_SIDE = 4  # logits a side of every small discriminator
 CLASS_DIM = 64  # length of the class vector on which a conditional discriminator projects
@@ -77,7 +77,7 @@ class ConditionalNorm(nn.Module):
         return y
 
 
-class ProjectedGenerator(GeneratorNetwork):
+class ProjectedGenerator(blocks.BlockGenerator):
     """The FastGAN generator of Projected GAN: latents on a sphere, a block a scale, late scales gated by early ones.
 
     Classes enter through conditional batch normalisation. There is no style space: `truncation` shortens the latent.
@@ -89,8 +89,8 @@ class ProjectedGenerator(GeneratorNetwork):
         super().__init__()
         self.size = size
         self.z_dim = z_dim = recipe.z_dim
-        self.sides = blocks.powers(8, size)
-        self.noisy_sides = [] if recipe.lite else self.sides
+        sides = blocks.powers(8, size)
+        self.noisy_sides = [] if recipe.lite else sides
         widths = blocks.scaled(blocks.GENERATOR_WIDTHS, recipe.ngf)
         self.embed = nn.Embedding(n_classes, z_dim) if n_classes else None
         self.start = nn.ConvTranspose2d(z_dim, 2 * widths[4], 4, bias=False)
@@ -98,10 +98,9 @@ class ProjectedGenerator(GeneratorNetwork):
             self.start.weight.transpose(0, 1)
         )  # a row an output channel, as elsewhere
         self.start_norm = BatchNorm2d(2 * widths[4])
-        norm = partial(ConditionalNorm, embedding_dim=z_dim if n_classes else 0)
+        style = blocks.Style(partial(ConditionalNorm, embedding_dim=z_dim if n_classes else 0), initial_std=None)
         self.blocks = nn.ModuleList(
-            blocks.UpBlock(widths[side // 2], widths[side], noisy=not recipe.lite, norm=norm, initial_std=None)
-            for side in self.sides
+            blocks.UpBlock(widths[side // 2], widths[side], noisy=not recipe.lite, style=style) for side in sides
         )
         self.excitations = nn.ModuleDict(
             {
@@ -111,14 +110,8 @@ class ProjectedGenerator(GeneratorNetwork):
         )
         self.to_grey = blocks.SpectralConv2d(widths[size], 1, 3, padding=1, bias=True, initial_std=None)
 
-    @property
-    def noise_length(self) -> int:
-        """Number of noise values an image takes: two a pixel of every scale above the first, none if `lite`."""
-        return sum(2 * side**2 for side in self.noisy_sides)
-
     def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
         """Return float32 images; arguments as for `GeneratorNetwork`, `truncation` multiplies the normalised latent."""
-        maps = blocks.noise_maps(noise, self.noisy_sides)
         embedding = None if self.embed is None else self.embed(labels)
         z = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8) * truncation
         with full_precision(z):
@@ -126,12 +119,7 @@ class ProjectedGenerator(GeneratorNetwork):
             x = (z @ self.start.weight.flatten(1)).reshape(len(z), -1, 4, 4)
             x = blocks.gated(self.start_norm(x / self.start_sigma(self.start.weight.transpose(0, 1))))
         x = x.contiguous(memory_format=torch.channels_last)
-        earlier = {4: x}
-        for side, block in zip(self.sides, self.blocks, strict=True):
-            x = block(x, maps.get(side, ()), embedding)
-            if str(side) in self.excitations:
-                x = self.excitations[str(side)](earlier[side // 16], x)
-            earlier[side] = x
+        x = self.grow(x, noise, embedding)[self.size]
         # The tanh is FastGAN's; Projected GAN's authors leave it out. Without it images of one channel left [-1, 1]:
         # the background was white after 3 kimg of phantoms at 64 px, and the discriminator had won.
         with full_precision(x):

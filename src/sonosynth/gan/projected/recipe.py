@@ -21,13 +21,14 @@ class ProjectedObjective(Objective):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss of the generator, ``-D(G(z))``, averaged over the logits of all scales."""
-        loss = -self.discriminate(self._augmented(self._generate(batch), batch), batch.fake_labels).mean()
+        images = self._augmented(self._generate(batch, batch.fake_labels), batch)
+        loss = -self.discriminate(images, batch.fake_labels).mean()
         return loss, {"loss_g": loss.detach()}
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss ``relu(1 + D(G(z))) + relu(1 - D(x))``, averaged over the logits of all scales."""
         with torch.no_grad():
-            images = self._generate(batch)
+            images = self._generate(batch, batch.fake_labels)
         both = torch.cat([self._augmented(x, batch) for x in (images, batch.real)])
         fake, real = self.discriminate(both, batch.both_labels, sets=2).chunk(2)
         loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
@@ -38,10 +39,6 @@ class ProjectedObjective(Objective):
         with autocast(images.device):
             logits: Tensor = self.discriminator(images, labels, sets)
         return logits
-
-    def _generate(self, batch: Batch) -> Tensor:
-        z, noise = self._latents(len(batch.real), batch)
-        return self._synthesise(z, batch.fake_labels, noise)
 
     def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
         return diffaugment(images, self.recipe.diffaugment, batch.draws)

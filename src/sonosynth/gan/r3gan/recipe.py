@@ -14,14 +14,14 @@ from sonosynth.gan.registry import register_gan
 
 
 class R3GANObjective(Objective):
-    """Every generated image is compared with one real image; gradient penalties on both kinds make that converge."""
+    """Every generated image is compared with one real image of its class; gradient penalties make that converge."""
 
     recipe: "R3GANRecipe"
     compilable = ("discriminate", "_synthesise")  # not `_scores`, which are differentiated twice
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Relativistic pairing loss ``softplus(-(D(G(z)) - D(x)))`` (Jolicoeur-Martineau 2019)."""
-        fake = self.discriminate(self._augmented(self._generate(batch), batch), batch.real_labels)
+        fake = self.discriminate(self._augmented(self._generate(batch, batch.real_labels), batch), batch.real_labels)
         with torch.no_grad():
             real = self.discriminate(self._augmented(batch.real, batch), batch.real_labels)
         loss = F.softplus(real - fake).mean()
@@ -30,7 +30,7 @@ class R3GANObjective(Objective):
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """``softplus(-(D(x) - D(G(z))))`` plus ``γ/2 (‖∇D(x)‖² + ‖∇D(G(z))‖²)``, R1 and R2."""
         with torch.no_grad():
-            images = self._generate(batch)
+            images = self._generate(batch, batch.real_labels)
         images, x = images.requires_grad_(), batch.real.requires_grad_()
         fake = self._scores(self._augmented(images, batch), batch.real_labels)
         real = self._scores(self._augmented(x, batch), batch.real_labels)
@@ -42,11 +42,6 @@ class R3GANObjective(Objective):
     def _scores(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """`discriminate`, never compiled."""
         return super().discriminate(images, labels)
-
-    def _generate(self, batch: Batch) -> Tensor:
-        """Return generated images ``[N, 1, H, W]``, of the classes of the real images that they are compared with."""
-        z, noise = self._latents(len(batch.real), batch)
-        return self._synthesise(z, batch.real_labels, noise)
 
     def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
         return diffaugment(images, self.recipe.diffaugment, batch.draws)

@@ -54,7 +54,7 @@ class StyleGAN2Objective(Objective):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Non-saturating logistic loss ``softplus(-D(G(z)))``."""
-        images, styles = self._generate(batch)
+        images, styles = self._generate_mixed(batch)
         self.generator.mapping.update_mean(styles[:, 0])
         logits = self.discriminate(self._augmented(images, batch), batch.fake_labels)
         loss = F.softplus(-logits).mean()
@@ -81,7 +81,7 @@ class StyleGAN2Objective(Objective):
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Logistic loss ``softplus(D(G(z))) + softplus(-D(x))``, regularised."""
         with torch.no_grad():
-            images, _ = self._generate(batch)
+            images, _ = self._generate_mixed(batch)
         # In one pass; groups of the minibatch standard deviation never hold both kinds.
         both = torch.cat([self._augmented(x, batch) for x in (images, batch.real)])
         fake, real = self.discriminate(both, batch.both_labels).chunk(2)
@@ -142,7 +142,7 @@ class StyleGAN2Objective(Objective):
         early = torch.arange(layers, device=crossover.device) < crossover
         return torch.where(early[:, :, None], first[:, None], second[:, None])
 
-    def _generate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _generate_mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return generated images and their styles."""
         n = len(batch.real)
         styles = self._styles(batch, n, batch.fake_labels)
