@@ -3,7 +3,7 @@
 import numpy as np
 
 from simulated_outcomes import GROUP_SIZES, N_CLASSES, PROPORTIONS, macro_f1
-from sonosynth.statistics import RepeatedSplits
+from sonosynth.statistics.scores import RepeatedSplits
 
 _FEATURES = 6
 _APART = 0.55  # distance of class means a feature, in standard deviations of a group

@@ -32,22 +32,17 @@ from simulated_outcomes import (
     macro_f1,
     predict,
 )
-from sonosynth.statistics import (
-    FixedTestScores,
-    RepeatedSplits,
-    RepeatedSplitScores,
+from sonosynth.statistics.comparisons import clustered_mcnemar, holm, score_difference
+from sonosynth.statistics.f1 import f1_intervals, fixed_test_f1
+from sonosynth.statistics.learning_curves import equivalent_real_images
+from sonosynth.statistics.power import (
     VarianceComponents,
-    clustered_mcnemar,
-    equivalent_real_images,
-    f1_intervals,
     fixed_test_error,
-    fixed_test_f1,
-    holm,
     minimum_detectable_difference,
-    score_difference,
     t_test_power,
     variance_components,
 )
+from sonosynth.statistics.scores import FixedTestScores, RepeatedSplits, RepeatedSplitScores
 
 COLUMNS = (
     ("question", "{:<9}"),

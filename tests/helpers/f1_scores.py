@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from sonosynth.statistics import Difference, FixedTestScores, Interval, fixed_test_f1, score_difference
+from sonosynth.statistics.comparisons import Difference, score_difference
+from sonosynth.statistics.f1 import fixed_test_f1
+from sonosynth.statistics.scores import FixedTestScores, Interval
 
 
 def simulate(random, n_groups, n_draws, n_seeds, skill=0.8, draw_sd=0.4, n_classes=3):

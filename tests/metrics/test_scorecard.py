@@ -17,7 +17,7 @@ from sonosynth.metrics.diversity.alpha_precision import alpha_precision
 from sonosynth.metrics.diversity.precision_recall import prdc
 from sonosynth.metrics.metric import PARTS, list_metrics
 from sonosynth.metrics.scorecard import score
-from sonosynth.metrics.scores import AT_BASELINE, Score, read_scores, write_scores
+from sonosynth.metrics.scores import AT_BASELINE, Score, read_scores
 from sonosynth.metrics.sets import common_classes, compression_note
 
 KEYS = {
@@ -232,10 +232,9 @@ class TestMistakes:
 
 class TestFile:
     def test_written_as_promised_and_read_back(self, fast, tmp_path):
-        scores = distances(image_set(COUNTS, 0), image_set(COUNTS, 1, synthetic=True))
-        path = tmp_path / "score.json"
-        write_scores(path, scores)
-        assert read_scores(path) == scores
+        card = score(image_set(COUNTS, 0), image_set(COUNTS, 1, synthetic=True), parts=("distances",))
+        path = card.to_json(tmp_path / "score.json")
+        assert read_scores(path) == card.scores
         rows = json.loads(path.read_text())
         assert all(set(row) == KEYS for row in rows)
         assert {row["class"] for row in rows} == {"all", "benign", "malignant"}

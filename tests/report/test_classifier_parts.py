@@ -22,14 +22,10 @@ from sonosynth.report.study.classifier_figures import learning_figures
 from sonosynth.report.study.classifier_tables import filter_rows, on_synthetic
 from sonosynth.report.study.page import study_page, write_report
 from sonosynth.report.wording import p_text
-from sonosynth.statistics import (
-    BUSI_COMPONENTS,
-    Interval,
-    equivalent_real_images,
-    fixed_test_error,
-    holm,
-    minimum_detectable_difference,
-)
+from sonosynth.statistics.comparisons import holm
+from sonosynth.statistics.learning_curves import equivalent_real_images
+from sonosynth.statistics.power import BUSI_COMPONENTS, fixed_test_error, minimum_detectable_difference
+from sonosynth.statistics.scores import Interval
 from sonosynth.study.results import Generator
 
 pytestmark = pytest.mark.long

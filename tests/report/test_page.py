@@ -23,7 +23,7 @@ from sonosynth.metrics.scores import Score
 from sonosynth.report import drawing, wording
 from sonosynth.report.study import figures
 from sonosynth.report.study.page import write_report
-from sonosynth.statistics import Interval
+from sonosynth.statistics.scores import Interval
 from sonosynth.study.results import Generator, ScoreRow
 
 pytestmark = pytest.mark.long

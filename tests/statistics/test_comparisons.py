@@ -10,14 +10,8 @@ from statsmodels.stats.multitest import multipletests
 
 from f1_scores import macro_f1_difference, macro_f1_interval, macro_f1_scores, simulate
 from simulated_outcomes import SINGLE_PAIR, draw_images, macro_f1, predict
-from sonosynth.statistics import (
-    FixedTestScores,
-    RepeatedSplits,
-    RepeatedSplitScores,
-    clustered_mcnemar,
-    holm,
-    score_difference,
-)
+from sonosynth.statistics.comparisons import clustered_mcnemar, holm, score_difference
+from sonosynth.statistics.scores import FixedTestScores, RepeatedSplits, RepeatedSplitScores
 
 
 @pytest.fixture

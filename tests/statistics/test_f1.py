@@ -8,11 +8,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from f1_scores import macro_f1_difference, macro_f1_interval, simulate
 from simulated_outcomes import macro_f1
-from sonosynth.statistics import (
-    FixedTestScores,
-    f1_intervals,
-    fixed_test_f1,
-)
+from sonosynth.statistics.f1 import f1_intervals, fixed_test_f1
+from sonosynth.statistics.scores import FixedTestScores
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from statsmodels.stats.anova import anova_lm
 
 from f1_scores import macro_f1_interval, macro_f1_scores, simulate
 from simulated_outcomes import BUSI_LIKE, DRAWS_ALIKE, SKILLS, draw_images, macro_f1, predict
-from sonosynth.statistics import FixedTestScores, f1_intervals, fixed_test_f1
+from sonosynth.statistics.f1 import f1_intervals, fixed_test_f1
+from sonosynth.statistics.scores import FixedTestScores
 
 
 @pytest.fixture

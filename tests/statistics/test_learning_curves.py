@@ -5,14 +5,9 @@ import pytest
 
 from f1_scores import macro_f1_interval, macro_f1_scores
 from simulated_outcomes import SKILLS, draw_images, predict
-from sonosynth.statistics import (
-    EquivalentRealImages,
-    FixedTestScores,
-    Interval,
-    equivalent_real_images,
-    learning_curve,
-    score_difference,
-)
+from sonosynth.statistics.comparisons import score_difference
+from sonosynth.statistics.learning_curves import EquivalentRealImages, equivalent_real_images, learning_curve
+from sonosynth.statistics.scores import FixedTestScores, Interval
 
 SIZES = [25, 50, 100, 200]
 

@@ -6,7 +6,7 @@ from statsmodels.stats.power import TTestPower
 
 from f1_scores import macro_f1_scores
 from simulated_outcomes import SKILLS, draw_images, predict
-from sonosynth.statistics import (
+from sonosynth.statistics.power import (
     BUSI_COMPONENTS,
     VarianceComponents,
     fixed_test_error,

@@ -6,18 +6,11 @@ from scipy import stats
 
 from repeated_splits import split_scores
 from simulated_outcomes import macro_f1
-from sonosynth.statistics import (
-    BUSI_COMPONENTS,
-    RepeatedSplits,
-    RepeatedSplitScores,
-    equivalent_real_images,
-    f1_intervals,
-    learning_curve,
-    minimum_detectable_difference,
-    repeated_splits_error,
-    repeated_splits_f1,
-    score_difference,
-)
+from sonosynth.statistics.comparisons import score_difference
+from sonosynth.statistics.f1 import f1_intervals, repeated_splits_f1
+from sonosynth.statistics.learning_curves import equivalent_real_images, learning_curve
+from sonosynth.statistics.power import BUSI_COMPONENTS, minimum_detectable_difference, repeated_splits_error
+from sonosynth.statistics.scores import RepeatedSplits, RepeatedSplitScores
 
 
 def splits_of(random, n_splits, n=400, n_test=100):

@@ -19,7 +19,7 @@ from sonosynth.core.errors import SplitError, StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.data.imageset import ImageSet
 from sonosynth.report.study.page import write_report
-from sonosynth.statistics import f1_intervals, fixed_test_f1
+from sonosynth.statistics.f1 import f1_intervals, fixed_test_f1
 from sonosynth.study.cells import format_of, needed_by
 from sonosynth.study.plan import design_power
 from sonosynth.study.prepared import prepare_study

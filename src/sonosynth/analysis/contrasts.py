@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sonosynth.analysis.tables import F1Row, Series
-from sonosynth.statistics import Difference, Scores, holm, score_difference
+from sonosynth.statistics.comparisons import Difference, holm, score_difference
+from sonosynth.statistics.scores import Scores
 from sonosynth.study.config import StudyDesign
 
 BASELINE = "real"

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 from sonosynth.analysis.contrasts import ADDED, of_replicates
 from sonosynth.analysis.tables import F1Row, Series, complete_block
-from sonosynth.statistics import EquivalentRealImages, LearningCurve, equivalent_real_images, learning_curve
+from sonosynth.statistics.learning_curves import (
+    EquivalentRealImages,
+    LearningCurve,
+    equivalent_real_images,
+    learning_curve,
+)
 
 
 @dataclass(frozen=True)

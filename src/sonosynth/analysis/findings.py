@@ -11,7 +11,7 @@ from sonosynth.analysis.equivalent_real_images import ImageEquivalence
 from sonosynth.analysis.power import DetectableDifference
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.tables import FRECHET, HELD_OUT, KERNEL, Distance, feature_order
-from sonosynth.statistics import LEVEL, Interval
+from sonosynth.statistics.scores import LEVEL, Interval
 from sonosynth.study.results import Generator
 
 PUBLISHED_FEATURES = "inception"  # the feature network of the published distances

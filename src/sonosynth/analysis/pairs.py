@@ -7,7 +7,7 @@ import numpy as np
 
 from sonosynth.analysis.contrasts import Contrast
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.statistics import McNemar, clustered_mcnemar, holm
+from sonosynth.statistics.comparisons import McNemar, clustered_mcnemar, holm
 
 ALPHA = 0.05
 

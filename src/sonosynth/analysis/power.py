@@ -7,15 +7,15 @@ import numpy as np
 
 from sonosynth.analysis.contrasts import Contrast, of_replicates
 from sonosynth.analysis.record import StudyRecord
-from sonosynth.statistics import (
+from sonosynth.statistics.power import (
     BUSI_COMPONENTS,
-    MIN_DRAWS,
     VarianceComponents,
     fixed_test_error,
     minimum_detectable_difference,
     repeated_splits_error,
     variance_components,
 )
+from sonosynth.statistics.scores import MIN_DRAWS
 
 FEWEST_SPLITS = 5  # for a variance of one's own; of fewer it is hardly known
 WANTED = 0.8  # chance that the test finds a difference of that size

@@ -15,7 +15,7 @@ from sonosynth.core.errors import StudyError
 from sonosynth.core.text import counted, joined, span
 from sonosynth.data.imageset import MANIFEST, read_manifest
 from sonosynth.metrics.scores import current_names
-from sonosynth.statistics import MIN_DRAWS, RepeatedSplits
+from sonosynth.statistics.scores import MIN_DRAWS, RepeatedSplits
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.files import (
     IMAGES_CSV,

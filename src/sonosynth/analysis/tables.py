@@ -13,14 +13,8 @@ from sonosynth.metrics.scores import ALL, PIXELS
 from sonosynth.metrics.scores import AT_BASELINE as AT_BASELINE
 from sonosynth.metrics.scores import HELD_OUT as HELD_OUT
 from sonosynth.metrics.scores import TRAIN as TRAIN
-from sonosynth.statistics import (
-    F1Intervals,
-    Interval,
-    Scores,
-    f1_intervals,
-    fixed_test_f1,
-    repeated_splits_f1,
-)
+from sonosynth.statistics.f1 import F1Intervals, f1_intervals, fixed_test_f1, repeated_splits_f1
+from sonosynth.statistics.scores import Interval, Scores
 from sonosynth.study.results import ClassifyResult, Generator, ScoreRow
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"

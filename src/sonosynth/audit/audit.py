@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -72,18 +71,22 @@ def audit(
     if any(size < 4 for size in sizes):
         raise SonosynthError(f"sizes: {min(sizes)} images make no data set; use 4 or more")
     images = read_source(source, options)
+    command = f"sonosynth data prepare {shlex.quote(str(source))}{options.as_flags()} --out DIR --size 128"
+    skip = " --skip-unreadable" if skip_unreadable else ""
     if out is None:
-        command = _next_command(source, None, options, skip_unreadable)
-        return find_problems(images, skip_unreadable, sizes, progress).summary(command)
+        return find_problems(images, skip_unreadable, sizes, progress).summary(command + skip)
     out = Path(out)
     # A table or a file of arrays says itself what its images are, so what else lies beside it does not matter.
-    inside = Path(os.path.realpath(out)).is_relative_to(images.root.resolve())  # out may be a link to itself
-    if source.is_dir() and inside:
+    real_out = Path(os.path.realpath(out))  # it may be a link to itself
+    if source.is_dir() and real_out.is_relative_to(images.root.resolve()):
         raise OutputError(f"--out {out} lies inside the images; choose a folder outside {images.root}")
-    arguments: dict[str, Any] = {"source": source_fingerprint(images), "sizes": list(sizes)}
-    arguments |= {"skip_unreadable": skip_unreadable}
-    given = (("bits", options.bits), ("axis", options.axis))
-    arguments |= {name: value for name, value in given if value is not None}
+    given = {"bits": options.bits, "axis": options.axis}
+    arguments = {
+        "source": source_fingerprint(images),
+        "sizes": list(sizes),
+        "skip_unreadable": skip_unreadable,
+        **{name: value for name, value in given.items() if value is not None},
+    }
     if (out / AUDIT).is_file():
         return _read_summary(out, arguments)
     check_output(out, directory=True)
@@ -91,19 +94,12 @@ def audit(
     audit_page = import_module("sonosynth.report.audit_page").audit_page
     findings = find_problems(images, skip_unreadable, sizes, progress)
     drop = " --drop-conflicts" if findings.conflicts else ""
-    summary = findings.summary(_next_command(source, out, options, skip_unreadable, drop))
+    summary = findings.summary(f"{command} --groups {shlex.quote(str(out / 'groups.csv'))}{drop}{skip}")
     with atomic_directory(out) as beside:
         write_tables(findings, beside)
         write_text(beside / PAGE, audit_page(findings, summary.next))
         write_json(beside / AUDIT, {"arguments": arguments, "found": summary.model_dump()})
     return summary
-
-
-def _next_command(source: Path, out: Path | None, options: ReadOptions, skip_unreadable: bool, drop: str = "") -> str:
-    groups = f" --groups {shlex.quote(str(out / 'groups.csv'))}" if out else ""
-    skip = " --skip-unreadable" if skip_unreadable else ""
-    start = f"sonosynth data prepare {shlex.quote(str(source))}{options.as_flags()} --out DIR --size 128"
-    return f"{start}{groups}{drop}{skip}"
 
 
 def _read_summary(out: Path, arguments: Mapping[str, Any]) -> AuditSummary:
@@ -115,29 +111,17 @@ def _read_summary(out: Path, arguments: Mapping[str, Any]) -> AuditSummary:
         raise OutputError(f"{out / AUDIT} is damaged ({error}); choose another --out or remove {out}") from error
     if before != arguments:
         other = " and ".join(name for name in arguments if before.get(name) != arguments[name])
-        raise OutputError(
-            f"{out} holds an audit made with other arguments ({other}); choose another --out or remove it first"
-        )
+        how = f"made with other arguments ({other}); choose another --out or remove it first"
+        raise OutputError(f"{out} holds an audit {how}")
     return summary
 
 
 def find_problems(
-    source: Source,
-    skip_unreadable: bool = False,
-    sizes: Sequence[int] = (),
-    progress: StageProgress | None = None,
+    source: Source, skip_unreadable: bool = False, sizes: Sequence[int] = (), progress: StageProgress | None = None
 ) -> Findings:
     """Look for duplicates, conflicting labels, shortcuts and bad images among all images of `source`.
 
-    Args:
-        source: what `read_source` found.
-        skip_unreadable: leave files that cannot be decoded out, and count them.
-        sizes: data-set sizes of a planned study, to compare the classes with.
-        progress: called with how much is done, how much there is to do, and what is being done.
-
-    Raises:
-        UnreadableImageError: a file cannot be decoded and is not to be skipped.
-        SourceError: no file is left.
+    With `skip_unreadable` files that cannot be decoded are left out and counted; `sizes` are those of a planned study.
     """
     tell = progress or (lambda done, total, stage: None)
 
@@ -149,38 +133,31 @@ def find_problems(
         return signature(grey, overlays.mask(grey.shape)), overlays, measure_quality(grey), small, square
 
     report, values = decode_all(source, work, skip_unreadable, lambda done, total: tell(done, total, "looking"))
-    signatures, overlays, quality, pictures, squares = (list(part) for part in zip(*values, strict=True))
+    signatures, overlays, quality, pictures, squares = zip(*values, strict=True)
     exact = [Duplicate(cluster[0], copy, "exact", 1.0) for cluster in report.duplicates for copy in sorted(cluster)[1:]]
     known = {(pair.a, pair.b) for pair in exact}
     similar = [pair for pair in find_duplicates(signatures, progress, _THREADS) if (pair.a, pair.b) not in known]
-    duplicates = tuple(sorted([*exact, *similar], key=lambda pair: (pair.a, pair.b)))
+    duplicates = sorted([*exact, *similar], key=lambda pair: (pair.a, pair.b))
     _, first, own = np.unique(group_numbers(report), return_index=True, return_inverse=True)
     groups = cluster_numbers(len(own), [*enumerate(first[own]), *((pair.a, pair.b) for pair in duplicates)])
     labels = np.array([source.classes.index(image.item.label) for image in report.images])
     stored = encodings([image.item for image in report.images], source.options)
     found, forest = _shortcuts(report, overlays, quality, stored, labels, groups)
-    outlier_scores = _outlier_scores(np.stack(squares), groups, tell)
+    outlier_scores = np.zeros(0)
+    if len(np.unique(groups)) >= 10:
+        from sonosynth.features.extract import load_features  # imports torch
+
+        features = load_features(_FEATURES)
+        embedded = features(np.stack(squares), progress=lambda done, total: tell(done, total, "embedding"))
+        outlier_scores = knn_outlier_scores(embedded, groups)
+    notes = _notes(report, groups, labels, sizes)
     return Findings(
-        report,
-        duplicates,
-        groups,
-        tuple(overlays),
-        tuple(quality),
-        tuple(stored),
-        outlier_scores,
-        tuple(found),
-        forest,
-        tuple(pictures),
-        tuple(_notes(report, groups, labels, sizes)),
+        report, duplicates, groups, overlays, quality, stored, outlier_scores, found, forest, pictures, notes
     )
 
 
 def shared_frames(first: Source, second: Source, progress: StageProgress | None = None) -> list[tuple[str, str]]:
-    """Return the ids of images of `first` and `second` that show one frame: leakage if one of them tests the other.
-
-    Raises:
-        UnreadableImageError: a file cannot be decoded.
-    """
+    """Return the ids of images of `first` and `second` that show one frame: leakage if one of them tests the other."""
     tell = progress or (lambda done, total, stage: None)
 
     def seen(item: SourceItem, picture: DecodedImage) -> tuple[str, Signature]:
@@ -194,15 +171,6 @@ def shared_frames(first: Source, second: Source, progress: StageProgress | None 
     between = len(first.items)
     pairs = find_duplicates(signatures, progress, _THREADS)
     return [(ids[pair.a], ids[pair.b]) for pair in pairs if pair.a < between <= pair.b]
-
-
-def _outlier_scores(squares: Array, groups: Array, tell: StageProgress) -> Array:
-    from sonosynth.features.extract import load_features
-
-    if len(np.unique(groups)) < 10:
-        return np.zeros(0)
-    features = load_features(_FEATURES)(squares, progress=lambda done, total: tell(done, total, "embedding"))
-    return knn_outlier_scores(features, groups)
 
 
 def _shortcuts(
@@ -261,21 +229,16 @@ def _notes(report: SourceReport, groups: Array, labels: Array, sizes: Sequence[i
     if joined:
         more = " (groups.csv has all)" if len(joined) > _NAMED else ""
         notes.append(f"the source's own groups that show one frame, and are joined: {some_of(joined, _NAMED)}{more}")
-    classes = report.source.classes
-    counts = {name: len(np.unique(groups[labels == i])) for i, name in enumerate(classes)}
-    notes += [
-        f"class '{name}' has {counted(count, 'group')}: hardly enough for a test set and training images"
-        for name, count in counts.items()
-        if count < _FEW
-    ]
-    images = Counter(labels.tolist())
+    classes, n = report.source.classes, len(labels)
+    for i, name in enumerate(classes):
+        if (count := len(np.unique(groups[labels == i]))) < _FEW:
+            of_class = f"class '{name}' has {counted(count, 'group')}"
+            notes.append(f"{of_class}: hardly enough for a test set and training images")
     for size in sizes:
-        if size > len(labels):
-            there = f"{counted(len(labels), 'image')} there {agreeing(len(labels), 'is', 'are')}"
-            notes.append(f"size {size} is more than the {there}")
+        if size > n:
+            notes.append(f"size {size} is more than the {counted(n, 'image')} there {agreeing(n, 'is', 'are')}")
             continue
-        short = [f"{c} {images[i] * size / len(labels):.1f}" for i, c in enumerate(classes)
-                 if images[i] * size / len(labels) < 5]  # fmt: skip
-        if short:
+        drawn = {name: int((labels == i).sum()) * size / n for i, name in enumerate(classes)}
+        if short := [f"{name} {count:.1f}" for name, count in drawn.items() if count < 5]:
             notes.append(f"size {size} holds fewer than 5 images of a class: {', '.join(short)}")
     return notes

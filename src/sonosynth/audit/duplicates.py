@@ -13,7 +13,7 @@ from typing import Literal, cast
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from sonosynth.audit.keypoints import SIDE, Keypoints, candidate_pairs, find_keypoints, unit_length
+from sonosynth.audit.keypoints import SIDE, Keypoints, candidate_pairs, find_keypoints, mirror_descriptors, unit_length
 from sonosynth.core.types import Array, StageProgress
 from sonosynth.data.resize import resize_longest_side
 
@@ -36,34 +36,21 @@ _OVERLAP = 0.2  # of the smaller picture
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two images that show one frame.
+    """Two images that show one frame."""
 
-    Attributes:
-        a: index of the first image.
-        b: index of the second; a < b.
-        kind: "exact" (equal pixels), "near" (the same part), "partial" (a crop or zoom), "flipped".
-        similarity: median correlation over tiles, at most 1.
-    """
-
-    a: int
-    b: int
-    kind: Kind
-    similarity: float
+    a: int  # index of the first image
+    b: int  # index of the second; a < b
+    kind: Kind  # "exact" (equal pixels), "near" (the same part), "partial" (a crop or zoom), "flipped"
+    similarity: float  # median correlation over tiles, at most 1
 
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """What the search keeps of an image: its keypoints, and a small picture of its fine structure.
+    """What the search keeps of an image: its keypoints, and a small picture of its fine structure."""
 
-    Attributes:
-        keypoints: of the whole image.
-        detail: float16 ``[h, w]``, grey levels around the local mean, at a longest side of 192 pixels.
-        shown: bool ``[h, w]``, where the picture is not ignored; None if that is everywhere.
-    """
-
-    keypoints: Keypoints
-    detail: Array
-    shown: Array | None
+    keypoints: Keypoints  # of the whole image
+    detail: Array  # float16 [h, w], grey levels around the local mean, at a longest side of 192 pixels
+    shown: Array | None  # bool [h, w], where the picture is not ignored; None if that is everywhere
 
 
 def signature(grey: Array, ignored: Array | None = None) -> Signature:
@@ -81,13 +68,7 @@ def signature(grey: Array, ignored: Array | None = None) -> Signature:
 def find_duplicates(
     signatures: Sequence[Signature], progress: StageProgress | None = None, threads: int = 2
 ) -> list[Duplicate]:
-    """Return the pairs of `signatures` that show one frame, sorted; equal pixels are not looked for.
-
-    Args:
-        signatures: one per image.
-        progress: called with how much is done, how much there is to do, and what is being done.
-        threads: that compare pairs.
-    """
+    """Return the pairs of `signatures` that show one frame, sorted; equal pixels are not looked for."""
     tell = progress or (lambda done, total, stage: None)
     pairs = candidate_pairs([v.keypoints for v in signatures], _CANDIDATES, lambda d, t: tell(d, t, "searching"))
 
@@ -99,9 +80,8 @@ def find_duplicates(
     # The matrix products are small: a library that spreads each over all cores makes them wait for each other.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         for done, result in enumerate(pool.map(one, pairs, chunksize=32), start=1):
-            if result and (
-                (result.a, result.b) not in found or found[result.a, result.b].similarity < result.similarity
-            ):
+            known = found.get((result.a, result.b)) if result else None
+            if result and (known is None or known.similarity < result.similarity):
                 found[result.a, result.b] = result
             if done % 64 == 0 or done == len(pairs):
                 tell(done, len(pairs), "comparing")
@@ -146,7 +126,7 @@ def similarity_threshold(tiles: int) -> float:
 
 def _matches(descriptors: Array, other: Keypoints, flipped: bool) -> Array:
     """Return index pairs ``[M, 2]`` of descriptors that are each other's nearest by a clear margin."""
-    there = other.mirrored if flipped else other.descriptors
+    there = mirror_descriptors(other.descriptors) if flipped else other.descriptors
     if len(descriptors) < 2 or len(there) < 2:
         return np.zeros((0, 2), np.int64)
     alike = unit_length(descriptors) @ unit_length(there).T

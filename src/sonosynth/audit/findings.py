@@ -1,6 +1,7 @@
 """What an audit found: in memory, as a summary that is kept, and as tables that other commands take."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,34 +29,22 @@ _SIGNIFICANT = 0.05  # p-value, after correction
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What an audit found in a source. Lists have one entry per image, in the order of ``report.images``.
+    """What an audit found in a source. Lists have one entry per image, in the order of ``report.images``."""
 
-    Attributes:
-        report: the source as `scan` reports it.
-        duplicates: pairs that show one frame, exact copies among them.
-        groups: int64 ``[N]``: images that belong together, by the source's own groups or as duplicates.
-        overlays: words, calipers and borders.
-        quality: numbers of each image.
-        encodings: how the file of each image stores it; None where a prepared set does not say it.
-        outlier_scores: float ``[N]``: distance to the nearest images of other groups, 1 is ordinary; empty if not
-            measured.
-        associations: what goes with the class, the surest first.
-        shortcut: what a classifier makes of overlays, frames and storage alone; None if there are too few images.
-        pictures: uint8 thumbnails of different shapes.
-        notes: lines to tell the user.
-    """
-
-    report: SourceReport
-    duplicates: tuple[Duplicate, ...]
-    groups: Array
-    overlays: tuple[Overlays, ...]
-    quality: tuple[Quality, ...]
-    encodings: tuple[Encoding | None, ...]
+    report: SourceReport  # the source as `scan` reports it
+    duplicates: Sequence[Duplicate]  # pairs that show one frame, exact copies among them
+    groups: Array  # int64 [N]: images that belong together, by the source's own groups or as duplicates
+    overlays: Sequence[Overlays]  # words, calipers and borders
+    quality: Sequence[Quality]  # numbers of each image
+    # how the file of each image stores it; None where a prepared set does not say it
+    encodings: Sequence[Encoding | None]
+    # float [N]: distance to the nearest images of other groups, 1 is ordinary; empty if not measured
     outlier_scores: Array
-    associations: tuple[Association, ...]
+    associations: Sequence[Association]  # what goes with the class, the surest first
+    # what a classifier makes of overlays, frames and storage alone; None if there are too few images
     shortcut: ShortcutClassifier | None
-    pictures: tuple[Array, ...]
-    notes: tuple[str, ...] = ()
+    pictures: Sequence[Array]  # uint8 thumbnails of different shapes
+    notes: Sequence[str] = ()  # lines to tell the user
 
     @property
     def labels(self) -> Array:

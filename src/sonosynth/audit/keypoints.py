@@ -6,7 +6,7 @@ candidates, which are then verified pixel by pixel.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -36,20 +36,10 @@ _COMMON = 20  # times as many keypoints as a word has on average: what stands on
 
 @dataclass(frozen=True, eq=False)
 class Keypoints:
-    """What is kept of one image.
+    """What is kept of one image."""
 
-    Attributes:
-        points: float32 ``[K, 2]``, x and y in pixels of the image enlarged or reduced so that `SIDE` is its longest.
-        descriptors: uint8 ``[K, 128]``.
-    """
-
-    points: Array
-    descriptors: Array
-
-    @property
-    def mirrored(self) -> Array:
-        """What the descriptors would be in the image flipped left to right, uint8 ``[K, 128]``."""
-        return mirror_descriptors(self.descriptors)
+    points: Array  # float32 [K, 2], x and y in pixels of the image enlarged or reduced so that `SIDE` is its longest
+    descriptors: Array  # uint8 [K, 128]
 
 
 def find_keypoints(grey: Array, ignored: Array | None = None) -> Keypoints:
@@ -93,17 +83,16 @@ def candidate_pairs(
     """Return pairs of images worth a close look: for each, the `each` that share most rare keypoints, seen both ways.
 
     Keypoints are compared where they stand for one word. One that resembles keypoints of many images counts little:
-    burned-in text does.
-
-    Returns:
-        ``(a, b, flipped)`` with a < b, sorted; `flipped` pairs resemble each other when one is mirrored.
+    burned-in text does. Pairs are ``(a, b, flipped)`` with a < b, sorted; `flipped` ones are alike if one is mirrored.
     """
     n, counts = len(images), [len(image.points) for image in images]
     if n < 2 or not any(counts):
         return []
     owner = np.repeat(np.arange(n, dtype=np.int32), counts)
     descriptors = np.concatenate([image.descriptors for image in images])
-    words = _vocabulary(descriptors)
+    count = min(_WORDS, len(descriptors) // 128 + 1)
+    chosen = numpy_generator("audit", "words").choice(len(descriptors), count, replace=False)
+    words = unit_length(descriptors[np.sort(chosen)])
     postings = _inverted_index(_nearest_words(descriptors, words, 1, flipped=False), len(words))
     pairs = set()
     for flipped in (False, True):
@@ -134,13 +123,6 @@ def _count_votes(
             votes = votes + scipy.sparse.coo_array((values, (keys // n, keys % n)), shape=(n, n)).tocsr()
             found, waiting = [], 0
     return votes
-
-
-def _vocabulary(descriptors: Array) -> Array:
-    """Return random descriptors of `descriptors` ``[M, 128]``, unit length ``[V, 128]``."""
-    count = min(_WORDS, len(descriptors) // 128 + 1)
-    chosen = np.sort(numpy_generator("audit", "words").choice(len(descriptors), count, replace=False))
-    return unit_length(descriptors[chosen])
 
 
 def _units(descriptors: Array, chosen: Array | slice, flipped: bool) -> "torch.Tensor":
@@ -186,14 +168,8 @@ def _votes(descriptors: Array, rows: Array, columns: Array, flipped: bool, owner
     return np.concatenate(keys), np.concatenate(weights)
 
 
-def _most_voted(votes: scipy.sparse.csr_array, each: int) -> list[tuple[int, int]]:
-    pairs = []
+def _most_voted(votes: scipy.sparse.csr_array, each: int) -> Iterator[tuple[int, int]]:
     for a, (start, end) in enumerate(itertools.pairwise(votes.indptr)):
         strengths = votes.data[start:end]
         best = np.argpartition(-strengths, each)[:each] if len(strengths) > each else np.arange(len(strengths))
-        pairs += [
-            (a, int(b))
-            for b, strength in zip(votes.indices[start:end][best], strengths[best], strict=True)
-            if strength > 0
-        ]
-    return pairs
+        yield from ((a, int(b)) for b in votes.indices[start:end][best[strengths[best] > 0]])

@@ -13,28 +13,18 @@ _SIDE = 256  # pixels of the longest side at which blur is measured
 
 @dataclass(frozen=True)
 class Quality:
-    """Numbers of one image.
+    """Numbers of one image."""
 
-    Attributes:
-        width: pixels.
-        height: pixels.
-        mean: grey levels, 0 to 255.
-        contrast: grey levels, standard deviation.
-        saturated: share of white pixels (255).
-        black: share of black pixels (at most 2).
-        sharpness: mean size of the Laplacian over the standard deviation, at a longest side of 256 pixels; low is
-            blurred. 0 for an image of one grey level.
-        constant_rows: rows inside the picture that hold a single grey level, as a share of its height.
-    """
-
-    width: int
-    height: int
-    mean: float
-    contrast: float
-    saturated: float
-    black: float
+    width: int  # pixels
+    height: int  # pixels
+    mean: float  # grey levels, 0 to 255
+    contrast: float  # grey levels, standard deviation
+    saturated: float  # share of white pixels (255)
+    black: float  # share of black pixels (at most 2)
+    # mean size of the Laplacian over the standard deviation, at a longest side of 256 pixels; low is blurred. 0 for an
+    # image of one grey level
     sharpness: float
-    constant_rows: float
+    constant_rows: float  # rows inside the picture that hold a single grey level, as a share of its height
 
     @property
     def aspect(self) -> float:
@@ -51,16 +41,9 @@ def measure_quality(grey: Array) -> Quality:
     constant = grey.max(axis=1) == grey.min(axis=1)
     shown = np.flatnonzero(~constant)
     inside = int(constant[shown[0] : shown[-1]].sum()) if len(shown) else 0
-    return Quality(
-        width,
-        height,
-        float(grey.mean()),
-        float(grey.std()),
-        float((grey == 255).mean()),
-        float((grey <= 2).mean()),
-        sharpness,
-        inside / height,
-    )
+    white, black = float((grey == 255).mean()), float((grey <= 2).mean())
+    mean, contrast = float(grey.mean()), float(grey.std())
+    return Quality(width, height, mean, contrast, white, black, sharpness, inside / height)
 
 
 def robust_outliers(values: Array, limit: float = 6.0) -> Array:
@@ -80,8 +63,7 @@ def knn_outlier_scores(features: Array, groups: Array, k: int = 5) -> Array:
         raise ValueError("outliers need images of at least two groups")
     squares = (features.astype(np.float64) ** 2).sum(axis=1)
     found = np.empty(n)
-    for start in range(0, n, 512):
-        part = slice(start, min(start + 512, n))
+    for part in (slice(start, start + 512) for start in range(0, n, 512)):
         distances = squares[part, None] + squares[None] - 2 * features[part].astype(np.float64) @ features.T
         distances[groups[part, None] == groups[None]] = np.inf
         nearest = np.sort(distances, axis=1)[:, :k]

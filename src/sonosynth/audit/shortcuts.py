@@ -14,6 +14,7 @@ import scipy.stats
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.types import Array
 from sonosynth.data.groups import group_members
+from sonosynth.statistics.comparisons import holm
 
 _PERMUTATIONS = 2000
 _FOLDS = 5
@@ -26,72 +27,49 @@ STRONG = 0.5
 
 @dataclass(frozen=True)
 class Association:
-    """How a property of images goes with their class.
+    """How a property of images goes with their class."""
 
-    Attributes:
-        name: of the property.
-        values: for each class with images for which the property is known: the share of images that have it; or its
-            median; or, of a property of several kinds, the share of each kind.
-        effect: Cramér's V for a property that is there or not, or of several kinds, else epsilon squared (Kruskal and
-            Wallis): 0 to 1.
-        p: probability of so strong an association if there were none, after Holm.
-        n: images tested, one per group.
-    """
-
-    name: str
+    name: str  # of the property
+    # for each class with images for which the property is known: the share of images that have it; or its median; or,
+    # of a property of several kinds, the share of each kind
     values: Mapping[str, float | Mapping[str, float]]
+    # Cramér's V for a property that is there or not, or of several kinds, else epsilon squared (Kruskal and Wallis): 0
+    # to 1
     effect: float
-    p: float
-    n: int
-
-    @property
-    def kinds(self) -> list[str]:
-        """The kinds of a property that has several, sorted; none for other properties."""
-        return sorted({kind for value in self.values.values() if isinstance(value, Mapping) for kind in value})
+    p: float  # probability of so strong an association if there were none, after Holm
+    n: int  # images tested, one per group
 
     def sentence(self) -> str:
         """Return in one sentence how a property of several kinds, or a number, differs between the classes."""
         verb = "tells the classes apart" if self.effect >= STRONG else "differs between the classes"
-        if not (kinds := self.kinds):
-            parts = ["median " + ", ".join(f"{value:.3g} in {name}" for name, value in self.values.items())]
-        else:  # of two, the one that the first class has more of; the other is what is left
-            first = next(value for value in self.values.values() if isinstance(value, Mapping))
-            leading = max(kinds, key=lambda kind: first.get(kind, 0))
-            shown = [leading] if len(kinds) == 2 else kinds[:_KINDS_SHOWN]
-            parts = [f"{kind} {self._shares(kind)}" for kind in shown]
-            parts += [f"and {len(kinds) - _KINDS_SHOWN} more"] if len(kinds) > _KINDS_SHOWN else []
-        return f"{self.name} {verb}: {'; '.join(parts)} ({self.measure} {self.effect:.2f}, p {self._p_text()})"
-
-    @property
-    def measure(self) -> str:
-        """The name of `effect`, of a property of several kinds or a number."""
-        return "Cramér's V" if self.kinds else "ε²"
-
-    def _shares(self, kind: str) -> str:
-        rows = ((name, value) for name, value in self.values.items() if isinstance(value, Mapping))
-        return ", ".join(f"{100 * value.get(kind, 0):.0f} % of {name}" for name, value in rows)
-
-    def _p_text(self) -> str:
-        return "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
+        p = "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
+        shares = {name: value for name, value in self.values.items() if isinstance(value, Mapping)}
+        if not shares:
+            medians = ", ".join(f"{value:.3g} in {name}" for name, value in self.values.items())
+            return f"{self.name} {verb}: median {medians} (ε² {self.effect:.2f}, p {p})"
+        kinds = sorted({kind for of_class in shares.values() for kind in of_class})
+        shown = kinds[:_KINDS_SHOWN]
+        if len(kinds) == 2:  # the one that the first class has more of; the other is what is left
+            first = next(iter(shares.values()))
+            shown = [max(kinds, key=lambda kind: first.get(kind, 0))]
+        parts = []
+        for kind in shown:
+            of_classes = (f"{100 * of_class.get(kind, 0):.0f} % of {name}" for name, of_class in shares.items())
+            parts.append(f"{kind} {', '.join(of_classes)}")
+        if len(kinds) > _KINDS_SHOWN:
+            parts.append(f"and {len(kinds) - _KINDS_SHOWN} more")
+        return f"{self.name} {verb}: {'; '.join(parts)} (Cramér's V {self.effect:.2f}, p {p})"
 
 
 @dataclass(frozen=True)
 class ShortcutClassifier:
-    """What a classifier makes of overlays, frames and storage alone.
+    """What a classifier makes of overlays, frames and storage alone."""
 
-    Attributes:
-        f1: macro-F1 over grouped folds.
-        chance: mean macro-F1 of the same with shuffled labels.
-        chance_high: 95th percentile of those.
-        n: images.
-        groups: groups they fall into.
-    """
-
-    f1: float
-    chance: float
-    chance_high: float
-    n: int
-    groups: int
+    f1: float  # macro-F1 over grouped folds
+    chance: float  # mean macro-F1 of the same with shuffled labels
+    chance_high: float  # 95th percentile of those
+    n: int  # images
+    groups: int  # groups they fall into
 
     @property
     def above_chance(self) -> bool:
@@ -104,16 +82,11 @@ def associations(
 ) -> list[Association]:
     """Test every property that differs between images against the label; the smallest p first.
 
-    Images for which a property is not known do not count for it. It is left out where one of several classes is left.
-
-    Args:
-        properties: by name, bool ``[N]`` (there or not), kinds as text ``[N]`` (empty where not known) or numbers
-            ``[N]`` (NaN where not known).
-        labels: int ``[N]``.
-        groups: int ``[N]``.
-        classes: names of the labels.
+    Properties are bool ``[N]`` (there or not), kinds as text (empty where not known) or numbers (NaN where not known).
+    Images for which one is not known do not count for it. It is left out where one of several classes is left.
     """
-    one = _one_of_each(labels, groups)
+    rng = numpy_generator("audit", "one of each group")
+    one = np.array([of[0] if len(set(labels[of])) == 1 else rng.choice(of) for of in group_members(groups)])
     found = []
     for name, values in properties.items():
         known = values != "" if values.dtype.kind == "U" else ~np.isnan(values.astype(float))
@@ -124,7 +97,7 @@ def associations(
                  for i, c in enumerate(classes) if (known & (labels == i)).any()}  # fmt: skip
         effect, p = (_ranked if values.dtype.kind in "if" else _of_kinds)(values[tested], labels[tested])
         found.append((name, shown, effect, p, len(tested)))
-    corrected = _holm([p for *_, p, _ in found])
+    corrected = holm([p for *_, p, _ in found])
     rows = [Association(*row[:3], p=p, n=row[-1]) for row, p in zip(found, corrected, strict=True)]
     return sorted(rows, key=lambda row: (row.p, -row.effect, row.name))
 
@@ -135,11 +108,6 @@ def _summary(values: Array) -> float | dict[str, float]:
         return float((np.mean if values.dtype == bool else np.median)(values))
     kinds, counts = np.unique(values, return_counts=True)
     return {str(kind): int(count) / len(values) for kind, count in zip(kinds, counts, strict=True)}
-
-
-def _one_of_each(labels: Array, groups: Array) -> Array:
-    rng = numpy_generator("audit", "one of each group")
-    return np.array([of[0] if len(set(labels[of])) == 1 else rng.choice(of) for of in group_members(groups)])
 
 
 def _of_kinds(kinds: Array, labels: Array) -> tuple[float, float]:
@@ -170,15 +138,6 @@ def _ranked(values: Array, labels: Array) -> tuple[float, float]:
     return float(np.clip((h - len(parts) + 1) / (len(values) - len(parts)), 0, 1)), float(p)
 
 
-def _holm(p: Sequence[float]) -> list[float]:
-    """Return `p` corrected for their number (Holm 1979)."""
-    order = np.argsort(p)
-    raised = np.maximum.accumulate(np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(raised, 1)
-    return corrected.tolist()
-
-
 def shortcut_classifier(properties: Mapping[str, Array], labels: Array, groups: Array) -> ShortcutClassifier | None:
     """Return how well a random forest tells the classes apart by `properties` alone, in grouped folds.
 
@@ -192,7 +151,10 @@ def shortcut_classifier(properties: Mapping[str, Array], labels: Array, groups: 
     n_groups = [len(np.unique(groups[labels == label])) for label in np.unique(labels)]
     if len(n_groups) < 2 or min(n_groups) < _GROUPS:
         return None
-    table = np.stack([column for values in properties.values() for column in _columns(values)], axis=1)
+    columns = []
+    for values in properties.values():
+        columns += [values == kind for kind in np.unique(values)[1:]] if values.dtype.kind == "U" else [values]
+    table = np.stack([column.astype(float) for column in columns], axis=1)  # a forest divides by NaN too
     folds = list(StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0).split(table, labels, groups))
 
     def score(truth: Array) -> float:
@@ -204,19 +166,8 @@ def shortcut_classifier(properties: Mapping[str, Array], labels: Array, groups: 
 
     rng = numpy_generator("audit", "chance")
     chance = [score(_shuffled(labels, groups, rng)) for _ in range(_CHANCE_RUNS)]
-    return ShortcutClassifier(
-        score(labels),
-        float(np.mean(chance)),
-        float(np.percentile(chance, 95)),
-        len(labels),
-        len(np.unique(groups)),
-    )
-
-
-def _columns(values: Array) -> list[Array]:
-    if values.dtype.kind == "U":
-        return [(values == kind).astype(float) for kind in np.unique(values)[1:]]
-    return [values.astype(float)]  # a forest divides by NaN too
+    high, n_all = float(np.percentile(chance, 95)), len(np.unique(groups))
+    return ShortcutClassifier(score(labels), float(np.mean(chance)), high, len(labels), n_all)
 
 
 def _shuffled(labels: Array, groups: Array, rng: np.random.Generator) -> Array:

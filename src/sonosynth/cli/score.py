@@ -57,7 +57,6 @@ def score(
     from sonosynth.core.files import check_outputs, user_cache
     from sonosynth.metrics.metric import PARTS
     from sonosynth.metrics.scorecard import score as score_images
-    from sonosynth.metrics.scores import as_json
 
     check_outputs(filter(None, (out, page)), filter(None, (real, synthetic, held_out)))
     kept = cache or user_cache() / "features"
@@ -71,7 +70,8 @@ def score(
     if page:
         card.to_html(page, shlex.join(["sonosynth", *sys.argv[1:]]))
     if as_json_list:
-        typer.echo(json.dumps([as_json(row) for row in card.scores], indent=1, sort_keys=True, allow_nan=False))
+        rows = [row.model_dump(by_alias=True) for row in card.scores]
+        typer.echo(json.dumps(rows, indent=1, sort_keys=True, allow_nan=False))
         return
     console = Console(width=max(150, Console().width))
     for table in _tables(card.scores, by_class):

@@ -45,21 +45,14 @@ class _Shared:
 
 @dataclass(eq=False)
 class Space(_Shared):
-    """All images of a scorecard, seen by one feature network or as pixels.
+    """All images of a scorecard, seen by one feature network or as pixels."""
 
-    Attributes:
-        name: of the network, or ``pixels``.
-        features: float64 ``[N, D]``; empty for pixels.
-        groups: int64 ``[N]``, of all images, in the order of `sets`.
-        sets: the images by role, synthetic last; empty where there are features alone.
-        cache: directory in which measures are kept, or None.
-    """
-
-    name: str
-    features: np.ndarray
-    groups: np.ndarray
+    name: str  # of the network, or pixels
+    features: np.ndarray  # float64 [N, D]; empty for pixels
+    groups: np.ndarray  # int64 [N], of all images, in the order of `sets`
+    # the images by role, synthetic last; empty where there are features alone
     sets: Mapping[str, ImageSet] = field(default_factory=dict)
-    cache: Path | None = None
+    cache: Path | None = None  # directory in which measures are kept, or None
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -79,29 +72,17 @@ class Space(_Shared):
 
 @dataclass(eq=False)
 class Comparison(_Shared):
-    """The images of one row, or of one draw of its real baseline, as indices into all images of a space.
+    """The images of one row, or of one draw of its real baseline, as indices into all images of a space."""
 
-    Attributes:
-        space: the images.
-        reference: ``train`` or ``held-out``: the real images compared with.
-        class_: ``all`` or a class.
-        real: indices of the reference images, ascending.
-        synthetic: indices of the synthetic images, or of real ones in their place.
-        held_out: indices of the held-out images, for metrics that compare training images with these.
-        pool: indices of all real images, from which real baselines are drawn.
-        root_seed: the seed of the scorecard.
-        whole: of a draw, the comparison that it is of; of others, itself.
-    """
-
-    space: Space
-    reference: str
-    class_: str
-    real: np.ndarray
-    synthetic: np.ndarray
-    held_out: np.ndarray
-    pool: np.ndarray
-    root_seed: int = 0
-    whole: "Comparison" = field(init=False, repr=False)
+    space: Space  # the images
+    reference: str  # train or held-out: the real images compared with
+    class_: str  # all or a class
+    real: np.ndarray  # indices of the reference images, ascending
+    synthetic: np.ndarray  # indices of the synthetic images, or of real ones in their place
+    held_out: np.ndarray  # indices of the held-out images, for metrics that compare training images with these
+    pool: np.ndarray  # indices of all real images, from which real baselines are drawn
+    root_seed: int = 0  # the seed of the scorecard
+    whole: "Comparison" = field(init=False, repr=False)  # of a draw, the comparison that it is of; of others, itself
 
     def __post_init__(self) -> None:
         self.whole = self
@@ -110,12 +91,7 @@ class Comparison(_Shared):
     def of_features(
         cls, x: np.ndarray, y: np.ndarray, groups_x: np.ndarray | None = None, groups_y: np.ndarray | None = None
     ) -> "Comparison":
-        """Return the comparison of real `x` ``[N, D]`` with `y` ``[M, D]``; without groups each image is one.
-
-        Raises:
-            ClassError: fewer than two rows in either set.
-            ValueError: arrays that are not 2-D, differ in D, or are not finite.
-        """
+        """Return the comparison of real `x` ``[N, D]`` with `y` ``[M, D]``; without groups each image is one."""
         both = np.concatenate(checked_features(x, y))
         real, synthetic = np.split(np.arange(len(both)), [len(x)])
         first = real if groups_x is None else groups_x

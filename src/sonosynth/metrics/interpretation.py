@@ -10,7 +10,7 @@ from math import floor, isfinite, isnan, log10, nan
 
 from sonosynth.metrics.metric import Interpretation, Metric, get_metric
 from sonosynth.metrics.scores import AT_BASELINE, HELD_OUT, TRAIN, Score
-from sonosynth.statistics import Interval
+from sonosynth.statistics.scores import Interval
 
 TOO_FEW = "too few images to say"
 GAP = (0.1, 0.25)
@@ -29,10 +29,6 @@ def interpret(score: Score, at_baseline: Score | None) -> Interpretation:
     Args:
         score: a row of a scorecard.
         at_baseline: the row of the same metric at the size of the baseline; None without. See `with_baseline_rows`.
-
-    Raises:
-        SonosynthError: the metric is unknown.
-        ValueError: `score` is itself a row at the size of a real baseline.
     """
     if score.metric.endswith(AT_BASELINE):
         raise ValueError(f"'{score.metric}' is a row at the size of a real baseline, and says nothing alone")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from sonosynth.core.errors import SonosynthError
 from sonosynth.core.text import did_you_mean
 from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.intervals.subsampling import Interval as Interval
 from sonosynth.metrics.scores import AT_BASELINE, PIXELS, Score
 
 Part = Literal["distances", "diversity", "memorisation", "realism"]
@@ -29,8 +30,6 @@ Direction = Literal["smaller", "larger", "target"]
 State = Literal["similar", "worse", "better", "unclear", "none"]
 """No difference from real images found; worse than real images; better than real images, which may be a bad sign; too
 few images to say; nothing to compare."""
-Interval = tuple[float, float] | None
-"""Low and high; None where there is none."""
 
 _BUILT_IN = (
     "distances.frechet",
@@ -52,32 +51,20 @@ _ENTRY_POINTS = "sonosynth.metrics"
 
 @dataclass(frozen=True)
 class Value:
-    """A value with what to know of it.
+    """A value with what to know of it."""
 
-    Attributes:
-        value: None where it cannot be had; `note` says why.
-        note: for the row; often empty.
-        n_real: real images behind it, where not all of the comparison are.
-        n_synthetic: synthetic images behind it, likewise.
-    """
-
-    value: float | None
-    note: str = ""
-    n_real: int | None = None
-    n_synthetic: int | None = None
+    value: float | None  # None where it cannot be had; `note` says why
+    note: str = ""  # for the row; often empty
+    n_real: int | None = None  # real images behind it, where not all of the comparison are
+    n_synthetic: int | None = None  # synthetic images behind it, likewise
 
 
 @dataclass(frozen=True)
 class Interpretation:
-    """What a score says.
+    """What a score says."""
 
-    Attributes:
-        state: in a word.
-        text: in a sentence without a full stop.
-    """
-
-    state: State
-    text: str
+    state: State  # in a word
+    text: str  # in a sentence without a full stop
 
 
 Found = float | Value | Mapping[str, float | Value]
@@ -203,11 +190,7 @@ def list_metrics(part: Part | None = None) -> tuple[Metric, ...]:
 
 
 def get_metric(name: str, features: str = "") -> Metric:
-    """Return the metric of rows called `name`, also at the size of the baseline; of pixels if `features` is that.
-
-    Raises:
-        SonosynthError: there is none; it names the nearest.
-    """
+    """Return the metric of rows called `name`, also at the size of the baseline; of pixels if `features` is that."""
     name = name.removesuffix(AT_BASELINE)
     found = [metric for metric in list_metrics() if metric.name == name]
     if not found:

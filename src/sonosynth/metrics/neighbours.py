@@ -8,12 +8,7 @@ from sonosynth.core.errors import ClassError
 
 
 def checked_features(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both feature arrays as float64.
-
-    Raises:
-        ClassError: fewer than two rows in either.
-        ValueError: arrays that are not 2-D, differ in their number of columns, or hold NaN or infinity.
-    """
+    """Return both feature arrays as float64."""
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"features must be [N, D] and [M, D], not {list(x.shape)} and {list(y.shape)}")
     if min(len(x), len(y)) < 2:
@@ -29,9 +24,6 @@ def squared_distances(features: np.ndarray) -> np.ndarray:
 
     They come from inner products in float64, right to about 1e-15 of the squared length of the features. Equal rows
     have distance zero and bitwise equal distances to all others, so ties with copies do not depend on rounding.
-
-    Raises:
-        ValueError: features that are not 2-D, or not finite.
     """
     if features.ndim != 2 or not np.isfinite(features).all():
         raise ValueError(f"features must be finite [N, D], not {list(features.shape)} or with NaN or infinity")
@@ -69,11 +61,7 @@ class Neighbours:
         return np.argsort(self.distances, axis=1)
 
     def radii(self, part: np.ndarray, k: int) -> np.ndarray:
-        """Return squared distances of the images `part` to their k-th nearest others in `part`.
-
-        Raises:
-            ValueError: k not from 1 to ``len(part) - 1``.
-        """
+        """Return squared distances of the images `part` to their k-th nearest others in `part`."""
         if not 0 < k < len(part):
             raise ValueError(f"k = {k}: among {len(part)} images it must be from 1 to {len(part) - 1}")
         if len(part) == len(self.distances):  # nothing need be in order

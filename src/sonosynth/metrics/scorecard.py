@@ -11,7 +11,7 @@ import numpy as np
 
 from sonosynth.core.device import provenance
 from sonosynth.core.errors import ClassError, SonosynthError
-from sonosynth.core.files import check_folder
+from sonosynth.core.files import check_folder, write_json
 from sonosynth.core.text import agreeing, counted, did_you_mean
 from sonosynth.core.types import StageProgress
 from sonosynth.data.imageset import ImageSet
@@ -21,7 +21,7 @@ from sonosynth.features.registry import feature_network, require_weights
 from sonosynth.metrics.comparison import Comparison, Space, comparisons
 from sonosynth.metrics.memorisation.near_copies import NearCopies, search
 from sonosynth.metrics.metric import PARTS, Found, Interval, Metric, Value, list_metrics
-from sonosynth.metrics.scores import AT_BASELINE, HELD_OUT, PIXELS, SYNTHETIC, TRAIN, Score, as_json, write_scores
+from sonosynth.metrics.scores import AT_BASELINE, HELD_OUT, PIXELS, SYNTHETIC, TRAIN, Score
 from sonosynth.metrics.sets import check_roles, common_classes, compression_note, exact_copies, of_classes, one_size
 from sonosynth.metrics.threads import single_threaded_blas
 from sonosynth.metrics.ultrasound.measures import UltrasoundMeasures
@@ -70,11 +70,11 @@ class Scorecard:
         """Return the rows as a table, one column for each attribute of `Score` (``class`` for `class_`)."""
         import pandas as pd
 
-        return pd.DataFrame([as_json(score) for score in self.scores])
+        return pd.DataFrame([score.model_dump(by_alias=True) for score in self.scores])
 
     def to_json(self, path: str | Path) -> Path:
         """Write the rows to the file at `path`, from which `read_scores` reads them, and return it."""
-        write_scores(Path(path), self.scores)
+        write_json(Path(path), [score.model_dump(by_alias=True) for score in self.scores])
         return Path(path)
 
     def to_html(self, path: str | Path, command: str = "") -> Path:
@@ -220,16 +220,7 @@ def measure(metrics: Sequence[Metric], found: Sequence[Comparison]) -> list[Scor
                     first.prepare(c)
                 jobs.append((first, wanted, *_usable(first, c)))
     with single_threaded_blas() as pool:
-        running = [
-            (wanted, c, note, pool.submit(_measured, first, c), pool.submit(_baselines, first, c))
-            for first, wanted, c, note in jobs
-        ]
-        rows = [
-            row
-            for wanted, c, note, measured, baselines in running
-            for metric in wanted
-            for row in _rows(metric, c, note, *measured.result(), *baselines.result())
-        ]
+        rows = [row for of_job in pool.map(lambda job: _rows(*job), jobs) for row in of_job]
     order = {metric.name: position for position, metric in enumerate(metrics)}
     return sorted(rows, key=lambda row: order[row.metric.removesuffix(AT_BASELINE)])
 
@@ -274,45 +265,42 @@ def _baselines(metric: Metric, c: Comparison) -> tuple[dict[str, tuple[float | N
     real, synthetic = (
         [values_by_name(metric, metric.value(draw)) for draw in side] for side in zip(*draws, strict=True)
     )
+
+    def mean(found: Sequence[Mapping[str, Value]], name: str) -> float | None:
+        known = [one[name].value for one in found if one[name].value is not None]
+        return float(np.mean(np.array(known, dtype=np.float64))) if known else None
+
     m = len(draws[0][0].synthetic)
-    return {name: (_mean(real, name), m) for name in real[0]}, {name: _mean(synthetic, name) for name in synthetic[0]}
+    return {name: (mean(real, name), m) for name in real[0]}, {name: mean(synthetic, name) for name in synthetic[0]}
 
 
-def _mean(draws: Sequence[Mapping[str, Value]], name: str) -> float | None:
-    known = [draw[name].value for draw in draws if draw[name].value is not None]
-    return float(np.mean(np.array(known, dtype=np.float64))) if known else None
-
-
-def _rows(
-    metric: Metric,
-    c: Comparison,
-    left_out: str,
-    values: Mapping[str, Value],
-    intervals: Mapping[str, Interval],
-    baselines: Mapping[str, tuple[float | None, int]],
-    at_baseline: Mapping[str, float | None],
-) -> list[Score]:
-    """Return the row of `metric`, and the one at the size of its real baseline where there is one."""
-    found = values[metric.name]
-    low, high = intervals.get(metric.name) or (None, None)
-    baseline, m = baselines.get(metric.name, (None, 0)) if found.value is not None else (None, 0)
-    both = metric.compares == "both"
-    row = Score(
-        metric=metric.name,
-        features=c.space.name,
-        reference=c.reference,
-        class_=c.class_,
-        value=found.value,
-        low=low,
-        high=high,
-        real_baseline=baseline,
-        real_baseline_n=None if baseline is None else m,
-        n_real=len(c.real) + both * len(c.held_out) if found.n_real is None else found.n_real,
-        n_synthetic=len(c.synthetic) if found.n_synthetic is None else found.n_synthetic,
-        note=found.note or (left_out if found.value is not None else ""),
-    )
-    there = at_baseline.get(metric.name)
-    if baseline is None or there is None:
-        return [row]
-    changed = {"metric": metric.name + AT_BASELINE, "value": there, "low": None, "high": None, "note": ""}
-    return [row, row.model_copy(update={**changed, "n_real": m + both * len(c.real), "n_synthetic": m})]
+def _rows(first: Metric, wanted: Sequence[Metric], c: Comparison, left_out: str) -> list[Score]:
+    """Return the rows of metrics that share the functions of `first`, also those at the size of their real baseline."""
+    values, intervals = _measured(first, c)
+    baselines, at_baseline = _baselines(first, c)
+    rows = []
+    for metric in wanted:
+        found, both = values[metric.name], metric.compares == "both"
+        low, high = intervals.get(metric.name) or (None, None)
+        baseline, m = baselines.get(metric.name, (None, 0)) if found.value is not None else (None, 0)
+        row = Score(
+            metric=metric.name,
+            features=c.space.name,
+            reference=c.reference,
+            class_=c.class_,
+            value=found.value,
+            low=low,
+            high=high,
+            real_baseline=baseline,
+            real_baseline_n=None if baseline is None else m,
+            n_real=len(c.real) + both * len(c.held_out) if found.n_real is None else found.n_real,
+            n_synthetic=len(c.synthetic) if found.n_synthetic is None else found.n_synthetic,
+            note=found.note or (left_out if found.value is not None else ""),
+        )
+        rows.append(row)
+        there = at_baseline.get(metric.name)
+        if baseline is not None and there is not None:
+            sizes = {"n_real": m + both * len(c.real), "n_synthetic": m}
+            changed = {"metric": metric.name + AT_BASELINE, "value": there, "low": None, "high": None, "note": ""}
+            rows.append(row.model_copy(update=changed | sizes))
+    return rows

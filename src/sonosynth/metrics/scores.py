@@ -1,13 +1,13 @@
 """Rows of a scorecard, and the file that keeps them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sonosynth.core.errors import SourceError
-from sonosynth.core.files import read_json, write_json
+from sonosynth.core.files import read_json
 
 ALL = "all"
 """The class of rows over all images."""
@@ -64,17 +64,8 @@ class Score(BaseModel):
 _ROWS = TypeAdapter(list[Score])
 
 
-def write_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Write `scores` as a JSON list of objects, atomically."""
-    write_json(path, [as_json(score) for score in scores])
-
-
 def read_scores(path: Path) -> list[Score]:
-    """Return what `write_scores` wrote, also in earlier versions of sonosynth.
-
-    Raises:
-        SourceError: the file is missing or is not a list of scores.
-    """
+    """Return what `Scorecard.to_json` wrote, also in earlier versions of sonosynth."""
     try:
         rows = read_json(path)
         if not isinstance(rows, list):
@@ -95,8 +86,3 @@ def current_names(row: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(metric, str):
         named["metric"] = _OLD_NAMES.get(metric, metric.replace("_at_floor_n", AT_BASELINE))
     return named
-
-
-def as_json(score: Score) -> dict[str, Any]:
-    """Return `score` with the keys it has on disk."""
-    return score.model_dump(by_alias=True)

@@ -54,12 +54,7 @@ def common_classes(
 
 
 def check_roles(train: ImageSet, held_out: ImageSet | None, allow_shared: bool = False) -> str:
-    """Return a line that tells of held-out images that are also in `train`, empty if there are none.
-
-    Raises:
-        LeakageError: a set of real images is marked as synthetic, or there are such images and they are not allowed.
-        ClassError: a class is called as the rows over all classes are.
-    """
+    """Return a line that tells of held-out images that are also in `train`, empty if there are none."""
     check_class_names(train.classes)
     check_real(train, "real images")
     if held_out is None:

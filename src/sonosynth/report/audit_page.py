@@ -114,7 +114,7 @@ def _classes(findings: Findings) -> list[dict[str, Any]]:
     rows = []
     for label, name in enumerate(findings.report.source.classes):
         chosen = np.flatnonzero(findings.labels == label)
-        quality = [findings.quality[i] for i in chosen]
+        quality = [findings.quality[i] for i in chosen.tolist()]
         means = np.array([q.mean for q in quality])
         rows.append(
             {

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from sonosynth.core.text import counted
-from sonosynth.statistics import Interval
+from sonosynth.statistics.scores import Interval
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -14,30 +14,22 @@ _FEW = 25  # groups on which two classifiers differ; below, the exact test
 
 @dataclass(frozen=True)
 class Difference:
-    """Score b minus score a of the same draws and test images.
+    """Score b minus score a of the same draws and test images."""
 
-    Attributes:
-        absolute: b minus a, its limits within ±1.
-        relative: that difference divided by a; None where a is not clearly above zero. It is the set of ratios that the
-            data do not contradict (Fieller 1954), from −1 upwards, so it excludes zero where `absolute` does.
-        by_draw: b minus a in each draw, seeds averaged.
-        standardised: mean over standard deviation of `by_draw` (Cohen's d_z), times ``1 - 3 / (4 draws - 5)`` (Hedges
-            1981); None with fewer than three draws or where they do not differ. It counts how many spreads between
-            draws the difference is, on this test set: it grows with the seeds averaged, says nothing of the test set's
-            share of chance, and with five draws is itself known to about ±1. Report it beside, never instead of, the
-            absolute difference, and do not compare it between designs.
-        p_value: two-sided, of no difference; None where `no_p_value_reason` says why.
-        no_p_value_reason: the reason, or an empty string.
-        covers: what the intervals speak of.
-    """
-
-    absolute: Interval
+    absolute: Interval  # b minus a, its limits within ±1
+    # that difference divided by a; None where a is not clearly above zero. It is the set of ratios that the data do not
+    # contradict (Fieller 1954), from −1 upwards, so it excludes zero where `absolute` does
     relative: Interval | None
-    by_draw: tuple[float, ...]
+    by_draw: tuple[float, ...]  # b minus a in each draw, seeds averaged
+    # mean over standard deviation of `by_draw` (Cohen's d_z), times 1 - 3 / (4 draws - 5) (Hedges 1981); None with
+    # fewer than three draws or where they do not differ. It counts how many spreads between draws the difference is, on
+    # this test set: it grows with the seeds averaged, says nothing of the test set's share of chance, and with five
+    # draws is itself known to about ±1. Report it beside, never instead of, the absolute difference, and do not compare
+    # it between designs
     standardised: float | None
-    p_value: float | None
-    no_p_value_reason: str
-    covers: Covers
+    p_value: float | None  # two-sided, of no difference; None where `no_p_value_reason` says why
+    no_p_value_reason: str  # the reason, or an empty string
+    covers: Covers  # what the intervals speak of
 
 
 def score_difference(a: Scores, b: Scores) -> Difference:
@@ -46,9 +38,6 @@ def score_difference(a: Scores, b: Scores) -> Difference:
     The p-value takes draws and test groups for samples of larger populations. Draws of one pool overlap, the more the
     larger the subset; what it says of is other draws of this pool. Over repeated splits it is that of the corrected
     resampled t test (Nadeau and Bengio 2003).
-
-    Raises:
-        ValueError: the two are not of the same draws, test images and shape ``[draws]``.
     """
     if not a.pairs_with(b) or a.whole.ndim != 1:
         raise ValueError(f"scores {a.whole.shape} and {b.whole.shape} are no pairs [draws] on the same test images")
@@ -111,25 +100,15 @@ def _edge(contradiction: Callable[[float], float], value: float, sign: int) -> f
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two classifiers on the same test images.
+    """Two classifiers on the same test images."""
 
-    Attributes:
-        difference: share of images b has right minus that of a.
-        only_a: images that a alone has right.
-        only_b: images that b alone has right.
-        groups: groups on which their numbers of right images differ; the others do not enter.
-        statistic: chi-square with one degree of freedom.
-        exact: whether `p_value` is from the exact test, which stands in with fewer than 25 such groups.
-        p_value: two-sided.
-    """
-
-    difference: float
-    only_a: int
-    only_b: int
-    groups: int
-    statistic: float
-    exact: bool
-    p_value: float
+    difference: float  # share of images b has right minus that of a
+    only_a: int  # images that a alone has right
+    only_b: int  # images that b alone has right
+    groups: int  # groups on which their numbers of right images differ; the others do not enter
+    statistic: float  # chi-square with one degree of freedom
+    exact: bool  # whether `p_value` is from the exact test, which stands in with fewer than 25 such groups
+    p_value: float  # two-sided
 
 
 def clustered_mcnemar(
@@ -143,14 +122,7 @@ def clustered_mcnemar(
     a coin. Both speak of these two networks alone: whether an arm is better, with other training images and seeds, is
     the question of `score_difference`.
 
-    Args:
-        labels: int ``[n_test]``.
-        groups: int ``[n_test]``.
-        predictions_a: int ``[n_test]``, of one network.
-        predictions_b: int ``[n_test]``, of the other.
-
-    Raises:
-        ValueError: shapes differ: several runs are not one classifier.
+    Labels, groups and predictions are int ``[n_test]``.
     """
     labels, groups, a, b = (np.asarray(array) for array in (labels, groups, predictions_a, predictions_b))
     if labels.ndim != 1 or not labels.shape == groups.shape == a.shape == b.shape or not len(labels):
@@ -182,9 +154,6 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     """Return p-values adjusted for their number, in the order given (Holm 1979).
 
     The chance of any false rejection in the family stays at the level, whatever the tests have in common.
-
-    Raises:
-        ValueError: a p-value is not in 0 to 1.
     """
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():

@@ -18,11 +18,7 @@ from sonosynth.statistics.scores import (
 
 @dataclass(frozen=True)
 class F1Intervals:
-    """Macro F1, the F1 of each class and balanced accuracy.
-
-    Means are over the classes with true images; the F1 of a class without any is NaN. `covers` says what the intervals
-    speak of.
-    """
+    """Macro F1, the F1 of each class (NaN without true images) and balanced accuracy, means over the other classes."""
 
     macro_f1: Interval
     class_f1: tuple[Interval, ...]
@@ -43,19 +39,9 @@ def f1_intervals(scores: Scores) -> F1Intervals:
 
 
 def fixed_test_f1(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> FixedTestScores:
-    """Return the F1 of each class, macro F1 and balanced accuracy, also with each test group left out.
+    """Return the F1 of each class, macro F1 ``[-2]`` and balanced accuracy ``[-1]``, also with each group left out.
 
-    Args:
-        labels: int ``[n_test]``, 0 to ``n_classes - 1``.
-        groups: int ``[n_test]``; images of one group are left out together.
-        predictions: int ``[draws, seeds, n_test]``; seeds are averaged.
-        n_classes: number of classes.
-
-    Returns:
-        float ``[draws, n_classes + 2]`` and ``[groups, draws, n_classes + 2]``; macro F1 is ``[-2]``.
-
-    Raises:
-        ValueError: shapes do not fit.
+    Labels and groups are int ``[n_test]``, predictions ``[draws, seeds, n_test]``; seeds are averaged.
     """
     return average_seeds(f1_per_run(labels, groups, predictions, n_classes))
 
@@ -63,20 +49,7 @@ def fixed_test_f1(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarra
 def repeated_splits_f1(
     labels: Sequence[np.ndarray], predictions: Sequence[np.ndarray], n_classes: int, splits: RepeatedSplits
 ) -> RepeatedSplitScores:
-    """Return the F1 of each class, macro F1 and balanced accuracy of each split.
-
-    Args:
-        labels: int ``[n_test]`` of each split.
-        predictions: int ``[seeds, n_test]`` of each split; seeds are averaged.
-        n_classes: number of classes.
-        splits: which images each split tests on.
-
-    Returns:
-        float ``[splits, n_classes + 2]``; macro F1 is ``[-2]``.
-
-    Raises:
-        ValueError: shapes do not fit.
-    """
+    """Return what `fixed_test_f1` does for the one draw of each split, from predictions ``[seeds, n_test]``."""
     by_split = [
         f1_per_run(true, np.zeros(len(true), dtype=np.int64), called[None], n_classes).whole[0].mean(axis=0)
         for true, called in zip(labels, predictions, strict=True)

@@ -16,35 +16,23 @@ _STEPS = 64  # a gap between measured sizes is looked at in so many
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A score at each size, with pointwise intervals.
+    """A score at each size, with pointwise intervals."""
 
-    Attributes:
-        sizes: numbers of real training images, ascending.
-        points: mean over draws and seeds at each size, with its interval.
-        covers: what the intervals speak of.
-    """
-
-    sizes: tuple[float, ...]
-    points: tuple[Interval, ...]
-    covers: Covers
+    sizes: tuple[float, ...]  # numbers of real training images, ascending
+    points: tuple[Interval, ...]  # mean over draws and seeds at each size, with its interval
+    covers: Covers  # what the intervals speak of
 
 
 @dataclass(frozen=True)
 class EquivalentRealImages:
-    """How many real images alone give the score that `n_real` give with synthetic ones.
+    """How many real images alone give the score that `n_real` give with synthetic ones."""
 
-    Attributes:
-        n_real: real training images of the arm with synthetic images.
-        equivalent: real images on the other arm's curve, within its interval; ``-inf`` is below and ``inf`` above all
-            measured sizes: nothing is extrapolated.
-        measured: the smallest and the largest measured size.
-        covers: what the interval speaks of.
-    """
-
-    n_real: float
+    n_real: float  # real training images of the arm with synthetic images
+    # real images on the other arm's curve, within its interval; -inf is below and inf above all measured sizes: nothing
+    # is extrapolated
     equivalent: Interval
-    measured: tuple[float, float]
-    covers: Covers
+    measured: tuple[float, float]  # the smallest and the largest measured size
+    covers: Covers  # what the interval speaks of
 
     @property
     def gain(self) -> Interval:
@@ -62,11 +50,7 @@ class EquivalentRealImages:
 
 
 def learning_curve(sizes: Sequence[float], scores: Sequence[Scores]) -> LearningCurve:
-    """Return the curve of a score between 0 and 1 at ascending `sizes`.
-
-    Raises:
-        ValueError: sizes do not ascend, or scores have unequal draws or test groups.
-    """
+    """Return the curve of a score between 0 and 1 at ascending `sizes`."""
     _check(sizes, scores)
     points = tuple(score.estimate().logit_interval() for score in scores)
     return LearningCurve(tuple(sizes), points, scores[0].covers)
@@ -82,15 +66,6 @@ def equivalent_real_images(
     images whose score the data do not tell from that of the other arm: the paired t test of `score_difference` between
     the two, with the same draws and test groups, turned round (as Fieller's 1954); where the accepted numbers lie in
     pieces, from the first to the last. A limit that the measured sizes do not reach is infinite.
-
-    Args:
-        sizes: numbers of real training images, ascending, two or more.
-        without: the score ``[draws]`` without synthetic images at each size.
-        n_real: real training images of the other arm.
-        with_synthetic: the score ``[draws]`` with synthetic images; the same draws and test images.
-
-    Raises:
-        ValueError: sizes do not ascend or are fewer than two, or scores have unequal draws or test groups.
     """
     _check(sizes, [*without, with_synthetic][: len(sizes)])
     if len(sizes) < 2 or not with_synthetic.pairs_with(without[0]):

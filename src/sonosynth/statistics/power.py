@@ -43,15 +43,7 @@ def variance_components(
 ) -> VarianceComponents:
     """Return the components of a macro-F1 difference in a finished study, from mean squares; negative ones become zero.
 
-    Args:
-        labels: int ``[n_test]``.
-        groups: int ``[n_test]``.
-        predictions_a: int ``[draws, seeds, n_test]``.
-        predictions_b: int ``[draws, seeds, n_test]``.
-        n_classes: number of classes.
-
-    Raises:
-        ValueError: there are fewer than two draws, seeds or groups, or the shapes differ.
+    Labels and groups are int ``[n_test]``, predictions ``[draws, seeds, n_test]``.
     """
     if np.shape(predictions_a) != np.shape(predictions_b):
         raise ValueError(f"a {np.shape(predictions_a)} and b {np.shape(predictions_b)} must have equal shapes")
@@ -82,14 +74,7 @@ def variance_components(
 def t_test_power(difference: float, standard_error: float, degrees_of_freedom: float, comparisons: int = 1) -> float:
     """Return the chance that a two-sided t test finds a true `difference` of 0 or more, with its sign.
 
-    Args:
-        difference: of the score, absolute.
-        standard_error: of the difference, as of `fixed_test_error` or `repeated_splits_error`.
-        degrees_of_freedom: of that standard error.
-        comparisons: tests in the family; each is held to its share of 5 %, as the first of Holm's steps is.
-
-    Raises:
-        ValueError: `comparisons` is below one.
+    Of so many `comparisons` in the family each is held to its share of 5 %, as the first of Holm's steps is.
     """
     if comparisons < 1:
         raise ValueError(f"comparisons must be at least 1 (found {comparisons})")
@@ -104,17 +89,7 @@ def t_test_power(difference: float, standard_error: float, degrees_of_freedom: f
 def minimum_detectable_difference(
     standard_error: float, degrees_of_freedom: float, comparisons: int = 1, power: float = 0.8
 ) -> float:
-    """Return the true difference that a two-sided t test finds with a chance of `power`; see `t_test_power`.
-
-    Args:
-        standard_error: of the difference.
-        degrees_of_freedom: of that standard error.
-        comparisons: tests in the family.
-        power: the chance, 0 to 1.
-
-    Raises:
-        ValueError: `comparisons` is below one, or the standard error is not finite.
-    """
+    """Return the true difference that a two-sided t test finds with a chance of `power`; see `t_test_power`."""
     if not np.isfinite(standard_error):
         raise ValueError(f"the standard error must be finite (found {standard_error})")
 
@@ -137,15 +112,6 @@ def fixed_test_error(
     """Return the expected standard error of the mean difference on one test set, and its degrees of freedom.
 
     None with fewer than three draws: such a design has no test.
-
-    Args:
-        components: what makes a difference vary.
-        n_draws: draws of the training subset.
-        n_seeds: seeds averaged in each draw.
-        n_groups: groups of test images.
-
-    Raises:
-        ValueError: a number is below one, or there is one test group.
     """
     if min(n_draws, n_seeds) < 1 or n_groups < 2:
         raise ValueError(f"{n_draws} draws, {n_seeds} seeds and {n_groups} test groups make no design")
@@ -167,16 +133,6 @@ def repeated_splits_error(
     Every split has a draw and test groups of its own, so all `components` fall on single splits, but for what their
     test groups share: those of two splits of one data set are drawn without replacement. The mean is corrected as
     `RepeatedSplitScores.estimate` does. None with fewer than three splits: such a design has no test.
-
-    Args:
-        components: what makes a difference vary.
-        n_splits: random divisions of the data.
-        n_seeds: seeds averaged in each.
-        n_groups: groups of test images in each.
-        test_ratio: number of test images over that of the training part.
-
-    Raises:
-        ValueError: a number is below one.
     """
     if min(n_splits, n_seeds, n_groups) < 1:
         raise ValueError(f"{n_splits} splits, {n_seeds} seeds and {n_groups} test groups make no design")

@@ -150,21 +150,16 @@ class Scores(ABC):
 
 @dataclass(frozen=True)
 class FixedTestScores(Scores):
-    """A score on all images of one fixed test set, and with each test group left out.
-
-    Attributes:
-        whole: float ``[draws, ...]``, seeds averaged.
-        left_out: float ``[groups, draws, ...]``; NaN where the rest has no score.
-        training: float ``[3, draws, ...]``, what seeds say of the chance of training (`average_seeds`): the variance
-            that it gives `whole`, that variance squared over its degrees of freedom, and the part of the variance
-            between test groups that is such chance. None: nothing, as with one seed.
-    """
+    """A score on all images of one fixed test set, and with each test group left out."""
 
     sampling_unit: ClassVar[str] = "draw of the training subset"
     unknown_spread: ClassVar[str] = "all test images, or all of a class, are of one group"
 
-    whole: np.ndarray
-    left_out: np.ndarray
+    whole: np.ndarray  # float [draws, ...], seeds averaged
+    left_out: np.ndarray  # float [groups, draws, ...]; NaN where the rest has no score
+    # float [3, draws, ...], what seeds say of the chance of training (`average_seeds`): the variance that it gives
+    # `whole`, that variance squared over its degrees of freedom, and the part of the variance between test groups that
+    # is such chance. None: nothing, as with one seed
     training: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -256,15 +251,9 @@ def _mean_square_of_rest(table: np.ndarray, rows: int) -> np.ndarray:
 
 
 def crossed_spread(mean_squares: np.ndarray, n_draws: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the spread of a mean over draws and groups, and its degrees of freedom; both ``[...]``.
+    """Return ``draws * groups`` times the variance of a mean over them, and its degrees of freedom; both ``[...]``.
 
-    Args:
-        mean_squares: ``[3, ...]``, of draws, of groups and of the rest in the two-way table.
-        n_draws: rows of the table, three or more.
-        n_groups: columns of the table, two or more.
-
-    Returns:
-        ``draws * groups`` times the variance of the mean; degrees of freedom.
+    From `mean_squares` ``[3, ...]`` of draws, of groups and of the rest in the two-way table.
     """
     of_draws, of_groups, of_rest = mean_squares
     excess = np.where(np.isnan(of_rest), np.nan, np.maximum(of_groups - of_rest, 0))
@@ -278,18 +267,11 @@ def crossed_spread(mean_squares: np.ndarray, n_draws: int, n_groups: int) -> tup
 
 @dataclass(frozen=True)
 class RepeatedSplits:
-    """Repeated random divisions of one data set into a test part and a training part.
+    """Repeated random divisions of one data set into a test part and a training part."""
 
-    Attributes:
-        tests: the numbers of the test images of each split.
-        n_train: images of the training part, from which training subsets are drawn; of several numbers the smallest.
-            Not the size of a subset, which would overstate how far splits overlap.
-
-    Raises:
-        ValueError: two splits have the same test images, or a part is empty.
-    """
-
-    tests: tuple[tuple[int, ...], ...]
+    tests: tuple[tuple[int, ...], ...]  # the numbers of the test images of each split
+    # images of the training part, from which training subsets are drawn; of several numbers the smallest. Not the size
+    # of a subset, which would overstate how far splits overlap
     n_train: int
 
     def __post_init__(self) -> None:
@@ -310,18 +292,13 @@ class RepeatedSplits:
 
 @dataclass(frozen=True)
 class RepeatedSplitScores(Scores):
-    """A score of each split.
-
-    Attributes:
-        whole: float ``[splits, ...]``, seeds averaged.
-        splits: which images each split tests on.
-    """
+    """A score of each split."""
 
     sampling_unit: ClassVar[str] = "split of the images"
     unknown_spread: ClassVar[str] = "the scores of all splits are alike, which tells nothing of their spread"
 
-    whole: np.ndarray
-    splits: RepeatedSplits
+    whole: np.ndarray  # float [splits, ...], seeds averaged
+    splits: RepeatedSplits  # which images each split tests on
 
     def __post_init__(self) -> None:
         if self.whole.ndim == 0 or 0 in self.whole.shape or len(self.whole) != len(self.splits.tests):

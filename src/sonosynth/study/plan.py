@@ -19,14 +19,13 @@ from sonosynth.gan.checkpoint import run_config
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.gan.training.transfer import pretrainings
 from sonosynth.phantoms.phantom import simulate
-from sonosynth.statistics import (
+from sonosynth.statistics.power import (
     BUSI_COMPONENTS,
-    LEVEL,
-    MIN_DRAWS,
     fixed_test_error,
     minimum_detectable_difference,
     repeated_splits_error,
 )
+from sonosynth.statistics.scores import LEVEL, MIN_DRAWS
 from sonosynth.study.cells import AnyCell, FilterCell, ScoreCell, TrainCell
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.prepared import StudyData, prepare_study

@@ -30,10 +30,6 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
     "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017). The last trace is the sum of the singular values of
     ``X_c Y_c^T / sqrt((N - 1)(M - 1))`` for centred features, an N × M problem that needs no root of a singular matrix
     and no added epsilon. The value is biased upwards at small N and M: compare equal sizes only.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
     x, y = checked_features(x, y)
     mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)

@@ -32,10 +32,6 @@ def gaussian_kernel(gram: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
     estimated from the sets. On that sphere sigma = 10 is wide: the kernel is linear to one part in 100, and the
     discrepancy all but ten times the squared distance between the mean directions. What all features of an image have
     in common as a factor is not seen. Features that are all zero stay at the centre of the sphere.
-
-    Args:
-        gram: float64 ``[N, N]``, inner products of all features.
-        sigma: width of the kernel.
     """
     squares = np.diag(gram)
     scale = 1 / np.sqrt(np.where(squares > 0, squares, 1.0))
@@ -52,10 +48,6 @@ def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
     GANs", ICLR 2018, section 4). It is computed once on the full sets, not as a mean over random subsets: the same
     expectation, less noise, no subset size to choose. Its expectation is zero for equal distributions at any size, so
     single values may be negative.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
     c = Comparison.of_features(x, y)
     return kernel_distance_of(*c.blocks(_polynomial(c.space)))
@@ -66,10 +58,6 @@ def cmmd(x: np.ndarray, y: np.ndarray) -> float:
 
     CMMD's published code sums all pairs, an image with itself too, which biases its value upwards at small N; this is
     the U-statistic instead, as for `kernel_distance`. Single values may be negative.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
     c = Comparison.of_features(x, y)
     return kernel_distance_of(*c.blocks(_gaussian(c.space)))
@@ -80,9 +68,6 @@ def snapshot_distance(data: ImageSet, features: str = SNAPSHOT_FEATURES) -> Call
 
     The function that is returned takes uint8 images ``[N, H, W]`` and gives their kernel distance to `data`, which is
     embedded once. No held-out image takes part, so a choice by this distance leaks nothing into a later score.
-
-    Raises:
-        FeatureError: `features` is unknown.
     """
     from sonosynth.features.extract import embed  # imports torch, which declarations of metrics must not need
 

@@ -30,14 +30,10 @@ _BACKGROUND = 0.9**2  # of the squared distances to the mean, as in the authors'
 
 
 def fit_log_variances(distances: np.ndarray, to_mean: np.ndarray, dimension: int) -> np.ndarray:
-    """Return the log variances, float64 ``[M]``, of M Gaussians under which N images are most likely.
+    """Return the log variances ``[M]`` of Gaussians at squared `distances` ``[N, M]`` that make N images most likely.
 
-    A broad Gaussian around the mean of the images stands beside them, so that no image decides alone.
-
-    Args:
-        distances: ``[N, M]``, squared Euclidean distances of the images to the centres.
-        to_mean: ``[N]``, squared distances of the images to their mean.
-        dimension: of the features.
+    A broad Gaussian around the mean of the images, at `to_mean` ``[N]``, stands beside them, so that no image decides
+    alone.
     """
     m = distances.shape[1]
     log_variances = np.log((distances.min(axis=0) + 1e-3) / dimension)
@@ -63,9 +59,6 @@ def negative_log_likelihoods(train: np.ndarray, centres: np.ndarray, held_out: n
     """Return what each of `held_out` ``[U, D]`` has under Gaussians around `centres` ``[M, D]``, per dimension ``[U]``.
 
     Widths are those under which `train` ``[N, D]`` is most likely.
-
-    Raises:
-        ClassError: no row in a set.
     """
     if min(len(train), len(centres), len(held_out)) < 1:
         raise ClassError("feature likelihood divergence needs training, held-out and synthetic images")

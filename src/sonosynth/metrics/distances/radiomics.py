@@ -98,10 +98,6 @@ def frechet_radiomics_distance(x: np.ndarray, y: np.ndarray) -> float:
     """Return the squared Fréchet distance of radiomic features `y` ``[M, D]`` to the reference `x` ``[N, D]``.
 
     Both are z-normalised by the means and standard deviations of `x`; features that are constant there are left out.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: arrays that are not 2-D, differ in D, or are not finite.
     """
     return frechet_distance(*_normalised(x, y))
 

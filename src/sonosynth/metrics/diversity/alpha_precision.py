@@ -40,15 +40,6 @@ def alpha_precision(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
       0.75 at D = 64.
 
     All are from 0 to 1.
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: arrays that are not 2-D, differ in D, or are not finite.
-
-    Example:
-        >>> real = np.random.default_rng(0).standard_normal((200, 16))
-        >>> alpha_precision(real[:100], real[:100])["authenticity"]
-        0.0
     """
     return _values(Comparison.of_features(x, y))
 
@@ -112,23 +103,20 @@ def _intervals(c: Comparison, _: dict[str, float]) -> dict[str, Interval]:
     return split_half_intervals(lambda a, b: _scores(*near, a, b), _PROPORTIONS, c.groups, rng)
 
 
-def _metric(**words: Any) -> Metric:
-    return Metric(
-        part="diversity",
-        reference="Alaa et al., ICML 2022, without its one-class network",
-        direction="larger",
-        range=(0.0, 1.0),
-        value=_values,
-        interval=_intervals,
-        interval_method="disjoint halves, whole groups",
-        prepare=lambda c: c.space.squared_distances,
-        decimals=3,
-        **words,
-    )
-
-
+_SHARED: dict[str, Any] = {
+    "part": "diversity",
+    "reference": "Alaa et al., ICML 2022, without its one-class network",
+    "direction": "larger",
+    "range": (0.0, 1.0),
+    "value": _values,
+    "interval": _intervals,
+    "interval_method": "disjoint halves, whole groups",
+    "prepare": lambda c: c.space.squared_distances,
+    "decimals": 3,
+}
 METRICS = (
-    _metric(
+    Metric(
+        **_SHARED,
         name="alpha_precision",
         title="α-precision",
         about="Agreement of distances to the centre of the real images: 1 where synthetic and real ones are spread "
@@ -140,7 +128,8 @@ METRICS = (
             "{baseline})",
         ),
     ),
-    _metric(
+    Metric(
+        **_SHARED,
         name="beta_recall",
         title="β-recall",
         about="The same seen from the real images, counting those with a synthetic image nearer than any other real "
@@ -151,7 +140,8 @@ METRICS = (
             "{reference} have synthetic images more often near ({value}) than other real ones ({baseline})",
         ),
     ),
-    _metric(
+    Metric(
+        **_SHARED,
         name="authenticity",
         title="Authenticity",
         about="Share of synthetic images farther from their nearest training image than that one is from its nearest "

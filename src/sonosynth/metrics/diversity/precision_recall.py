@@ -39,15 +39,6 @@ def prdc(x: np.ndarray, y: np.ndarray, k: int = NEIGHBOURS) -> dict[str, float]:
       Fidelity and Diversity Metrics for Generative Models", ICML 2020).
     * coverage: share of `x` whose own ball holds one of `y`, 0 to 1; about ``1 - 2^-k`` for equal distributions and
       N = M (ibid.).
-
-    Raises:
-        ClassError: fewer than two rows in either set.
-        ValueError: arrays that are not 2-D, differ in D, or are not finite.
-
-    Example:
-        >>> real = np.random.default_rng(0).standard_normal((200, 16))
-        >>> prdc(real[:100], real[100:])["coverage"] > 0.9
-        True
     """
     return _scores(*_neighbours(Comparison.of_features(x, y)), np.arange(len(x)), np.arange(len(y)), k)
 
@@ -92,22 +83,22 @@ def _intervals(c: Comparison, _: dict[str, float]) -> dict[str, Interval]:
     return split_half_intervals(lambda a, b: _scores(*near, a, b), _PROPORTIONS, c.groups, rng)
 
 
-def _metric(**words: Any) -> Metric:
-    return Metric(
-        part="diversity",
-        value=_values,
-        interval=_intervals,
-        interval_method="disjoint halves, whole groups",
-        prepare=lambda c: c.space.squared_distances,
-        decimals=3,
-        report_decimals=2,
-        **({"direction": "larger", "range": (0.0, 1.0)} | words),
-    )
-
+_SHARED: dict[str, Any] = {
+    "part": "diversity",
+    "value": _values,
+    "interval": _intervals,
+    "interval_method": "disjoint halves, whole groups",
+    "prepare": lambda c: c.space.squared_distances,
+    "decimals": 3,
+    "report_decimals": 2,
+}
+_SHARE: dict[str, Any] = {"direction": "larger", "range": (0.0, 1.0)}
 
 _KYNKAANNIEMI, _NAEEM = "Kynkäänniemi et al., NeurIPS 2019", "Naeem et al., ICML 2020"
 METRICS = (
-    _metric(
+    Metric(
+        **_SHARED,
+        **_SHARE,
         name="precision",
         title="Precision",
         about="Share of synthetic images that lie among the real ones: nearer to one of them than its fifth neighbour.",
@@ -119,7 +110,9 @@ METRICS = (
             "may lack",
         ),
     ),
-    _metric(
+    Metric(
+        **_SHARED,
+        **_SHARE,
         name="recall",
         title="Recall",
         about="Share of real images that lie among the synthetic ones.",
@@ -131,21 +124,23 @@ METRICS = (
             "more {reference} lie among synthetic images ({value}) than would among other real ones ({baseline})",
         ),
     ),
-    _metric(
+    Metric(
+        **_SHARED,
         name="density",
         title="Density",
         about="How many real neighbourhoods a synthetic image lies in, as a share of five: about 1 for real images, "
         "more where images crowd at what is typical.",
         reference=_NAEEM,
         direction="target",
-        range=(0.0, None),
         sentences=(
             "packed among {reference} as densely as other real images",
             "sparser among {reference} than other real images ({value} against {baseline})",
             "crowded at what is typical of {reference} ({value}, other real images {baseline})",
         ),
     ),
-    _metric(
+    Metric(
+        **_SHARED,
+        **_SHARE,
         name="coverage",
         title="Coverage",
         about="Share of real images with a synthetic image in their neighbourhood.",

@@ -22,14 +22,6 @@ def vendi_score(features: np.ndarray) -> float:
     in the paper, whose experiments on images use cosines too). It grows with N: compare equal numbers only. Features
     of networks are never negative, so their cosines are large and the score is small. Features that are all zero count
     as alike.
-
-    Raises:
-        ClassError: no rows.
-        ValueError: an array that is not 2-D, or not finite.
-
-    Example:
-        >>> round(vendi_score(np.eye(4)), 6)
-        4.0
     """
     if features.ndim != 2 or not np.isfinite(features).all():
         raise ValueError(f"features must be finite [N, D], not {list(features.shape)} or with NaN or infinity")

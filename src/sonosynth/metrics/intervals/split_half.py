@@ -5,14 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.metrics.intervals.subsampling import (
-    MIN_GROUPS,
-    Interval,
-    min_group_count,
-    split_half,
-    t_interval,
-    t_quantile,
-)
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, min_group_count, split_half, t_interval
 
 DRAWS = 100
 """Halvings an interval is made from."""
@@ -25,16 +18,12 @@ Statistics = Callable[[Sequence[Part]], Sequence[float]]
 
 @dataclass(frozen=True)
 class Proportion:
-    """What is known of a statistic that is at least 0.
+    """What is known of a statistic that is at least 0."""
 
-    Attributes:
-        of_first: whether it is a mean over the images of the first set, and not of the second.
-        divergence: whether it is one less a distance between distributions, so that it is largest where they are equal.
-        bounded: whether it is at most 1; where it is not, as a distance, it has the interval of `split_half_interval`.
-    """
-
-    of_first: bool
+    of_first: bool  # whether it is a mean over the images of the first set, and not of the second
+    # whether it is one less a distance between distributions, so that it is largest where they are equal
     divergence: bool = False
+    # whether it is at most 1; where it is not, as a distance, it has the interval of `split_half_interval`
     bounded: bool = True
 
 
@@ -55,14 +44,6 @@ def split_half_interval(
 
     It is the estimate plus and minus Student's t times the standard deviation by `split_half_variance`, with one degree
     of freedom less than the smallest number of groups.
-
-    Args:
-        estimate: the statistic of the whole sets.
-        statistics: of parts of the sets.
-        groups: ``[N]`` for each set; images of one number stay together.
-        rng: where the draws come from.
-        draws: number of halvings.
-        extrapolate: whether the variance falls faster than 1 / n.
     """
     variance = split_half_variance(statistics, groups, rng, draws, extrapolate)
     return None if variance is None else t_interval(estimate, variance**0.5, min_group_count(groups))
@@ -87,8 +68,6 @@ def split_half_variance(
     `extrapolate` is for distances whose variance falls faster, as a / n + b / n^2 (terms of first and of second order):
     with the variances V at a half and a quarter of the size, it is 3/4 V(n / 2) - 1/8 V(n / 4) at full size, and never
     less than the variance of the mean of two halves. With too few groups to quarter them it stays as above.
-
-    Arguments are those of `split_half_interval`.
     """
     if min_group_count(groups) < MIN_GROUPS:
         return None
@@ -132,12 +111,6 @@ def split_half_intervals(
     From the variance follows how many independent images a share of that variance would come from (never more than
     the groups it is a mean over), and from that number Wilson's interval (Journal of the American Statistical
     Association 22:209, 1927) with Student's t, which stays within 0..1 and has a length also at 0 and 1.
-
-    Args:
-        statistics: from index arrays into the first and the second set, all of `proportions` by name, and maybe others.
-        proportions: those wanted.
-        groups: ``[N]`` and ``[M]``; images of one number stay together.
-        rng: where the draws come from.
     """
     n_groups = [len(np.unique(one)) for one in groups]
     if min(n_groups) < MIN_GROUPS:
@@ -158,6 +131,7 @@ def split_half_intervals(
     pooled = of_halves.var(axis=(0, 1), ddof=1) / (excesses / 2 - 1).mean()
     estimates = values(*(np.arange(len(one)) for one in groups))
     centres = of_halves.mean(axis=(0, 1))
+    quantile = t_interval(0.0, 1.0, min(n_groups))[1]
     intervals: dict[str, Interval] = {}
     for s, (name, proportion) in enumerate(proportions.items()):
         if not proportion.bounded:
@@ -167,7 +141,7 @@ def split_half_intervals(
         variance, most = (pooled if proportion.divergence else paired)[s], n_groups[0 if proportion.of_first else 1]
         spread = centres[s] * (1 - centres[s])
         independent = spread / variance if spread < variance * most else most
-        intervals[name] = _wilson(float(estimates[s]), float(independent), t_quantile(min(n_groups)))
+        intervals[name] = _wilson(float(estimates[s]), float(independent), quantile)
     return intervals
 
 

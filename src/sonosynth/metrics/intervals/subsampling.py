@@ -55,14 +55,9 @@ def min_group_count(groups: Sequence[np.ndarray]) -> int:
     return min(len(np.unique(one)) for one in groups)
 
 
-def t_quantile(n_groups: int) -> float:
-    """Return Student's t that 2.5 % exceed, for ``n_groups - 1`` degrees of freedom."""
-    return float(stdtrit(n_groups - 1, (1 + 0.95) / 2))
-
-
 def t_interval(estimate: float, deviation: float, n_groups: int) -> tuple[float, float]:
-    """Return the 95 % interval: `estimate` plus and minus `t_quantile` times `deviation`."""
-    reach = t_quantile(n_groups) * deviation
+    """Return `estimate` plus and minus Student's t at 95 %, with ``n_groups - 1`` of freedom, times `deviation`."""
+    reach = float(stdtrit(n_groups - 1, (1 + 0.95) / 2)) * deviation
     return estimate - reach, estimate + reach
 
 

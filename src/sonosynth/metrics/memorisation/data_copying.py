@@ -25,19 +25,12 @@ COPYING = -3.0
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """Held-out and synthetic images of one cell.
+    """Held-out and synthetic images of one cell."""
 
-    Attributes:
-        held_out: ``[n]``, which held-out images they are.
-        synthetic: ``[m]``, which synthetic images.
-        of_held_out: ``[n]``, share of pairs of each held-out image in which it is nearer to a training image.
-        of_synthetic: ``[m]``, share of pairs of each synthetic image in which the held-out image is nearer.
-    """
-
-    held_out: np.ndarray
-    synthetic: np.ndarray
-    of_held_out: np.ndarray
-    of_synthetic: np.ndarray
+    held_out: np.ndarray  # [n], which held-out images they are
+    synthetic: np.ndarray  # [m], which synthetic images
+    of_held_out: np.ndarray  # [n], share of pairs of each held-out image in which it is nearer to a training image
+    of_synthetic: np.ndarray  # [m], share of pairs of each synthetic image in which the held-out image is nearer
 
     @property
     def scale(self) -> float:
@@ -60,12 +53,7 @@ def usable_cells(
 ) -> list[Cell]:
     """Return the cells that hold `MIN_IMAGES` held-out and as many synthetic images, and a training image.
 
-    Args:
-        held_out: ``[U, T]``, distances of held-out to training images.
-        synthetic: ``[S, T]``, of synthetic to training images.
-        cells_train: ``[T]``, of `assign_cells`.
-        cells_held_out: ``[U]``.
-        cells_synthetic: ``[S]``.
+    From distances to training images, ``[U, T]`` and ``[S, T]``, and the cells of all three by `assign_cells`.
     """
     cells = []
     for cell in np.unique(cells_train):

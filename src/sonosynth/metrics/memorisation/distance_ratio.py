@@ -63,19 +63,12 @@ def distance_ratio_interval(
 
 @dataclass(frozen=True, eq=False)
 class NearestGroups:
-    """Distances of S images to the groups of a set, nearest first; groups that are too far to matter are not kept.
+    """Distances of S images to the groups of a set, nearest first; groups that are too far to matter are not kept."""
 
-    Attributes:
-        distances: ``[S, K]``, to the nearest image of a group, ascending.
-        ranked: int ``[S, K]``, which group that is.
-        kept: bool ``[G]``, groups that count.
-        per_group: images of a group, on average.
-    """
-
-    distances: np.ndarray
-    ranked: np.ndarray
-    kept: np.ndarray
-    per_group: float
+    distances: np.ndarray  # [S, K], to the nearest image of a group, ascending
+    ranked: np.ndarray  # int [S, K], which group that is
+    kept: np.ndarray  # bool [G], groups that count
+    per_group: float  # images of a group, on average
 
     @classmethod
     def of(cls, distances: np.ndarray, groups: np.ndarray, smaller: int) -> "NearestGroups":

@@ -21,9 +21,7 @@ def membership_auc(members: np.ndarray, non_members: np.ndarray) -> float:
     CCS 2020, section 4). 0.5 is chance: the share of pairs in which the training image is the nearer one, ties counting
     half. Both sets are held against the same synthetic images, so their sizes do not move it.
 
-    Args:
-        members: ``[T]``, of each training image the distance to its nearest synthetic image.
-        non_members: ``[U]``, likewise of each held-out image.
+    Members ``[T]`` and non-members ``[U]`` are given by their distance to the nearest synthetic image.
     """
     return float(placements(members, non_members)[0].mean())
 

@@ -28,28 +28,17 @@ _SIGNIFICANT = 0.025
 
 @dataclass(frozen=True, eq=False)
 class NearCopies:
-    """What was found in S synthetic images.
+    """What was found in S synthetic images."""
 
-    Attributes:
-        threshold: similarity above which an image is a near-copy; None where there are too few real images.
-        calibrated_on: real images that it was set on: ``held-out`` against training images, or ``train`` against
-            training images of other groups.
-        copied: bool ``[S]``; all false without a threshold.
-        training: for every synthetic image, its most similar training image.
-        held_out: likewise held-out image; None without any.
-        real: for every image of `calibrated_on`, its most similar training image (of another group).
-        from_training: for every training image, its most similar synthetic image.
-        from_held_out: likewise for every held-out image; None without any.
-    """
-
-    threshold: float | None
+    threshold: float | None  # similarity above which an image is a near-copy; None where there are too few real images
+    # real images that it was set on: held-out against training images, or train against training images of other groups
     calibrated_on: Literal["held-out", "train"]
-    copied: np.ndarray
-    training: "Matches"
-    held_out: "Matches | None"
-    real: "Matches"
-    from_training: "Matches"
-    from_held_out: "Matches | None"
+    copied: np.ndarray  # bool [S]; all false without a threshold
+    training: "Matches"  # for every synthetic image, its most similar training image
+    held_out: "Matches | None"  # likewise held-out image; None without any
+    real: "Matches"  # for every image of `calibrated_on`, its most similar training image (of another group)
+    from_training: "Matches"  # for every training image, its most similar synthetic image
+    from_held_out: "Matches | None"  # likewise for every held-out image; None without any
 
     @property
     def real_share(self) -> float | None:
@@ -68,18 +57,8 @@ def near_copies(
 
     The threshold is set on how similar real images are to their most similar training image: `held_out` ones, or with
     fewer than `MIN_REAL` of these, training images and others of another group. See `copy_threshold`.
-
-    Args:
-        train: uint8 ``[T, H, W]``, images that the generator saw.
-        synthetic: uint8 ``[S, H, W]``, its images.
-        held_out: uint8 ``[U, H, W]``, real images that it did not see.
-        train_groups: int64 ``[T]``; without them each image is a group.
-        cache: directory in which what is found of two sets is kept, under a hash of their images.
-
-    Raises:
-        ClassError: fewer than two training images, or no synthetic image.
-        FeatureError: what is kept is damaged.
-        ValueError: images that are not uint8 ``[N, H, W]``.
+    Images are uint8 ``[N, H, W]``; without groups each is one. What is found of two sets is kept in the directory
+    `cache`, under a hash of their images.
     """
     from sonosynth.metrics.memorisation.similarity import FineStructure, most_similar  # imports torch
 
@@ -146,9 +125,6 @@ def copy_share(copied: np.ndarray, groups: np.ndarray | None = None) -> tuple[fl
     The interval is exact for independent images (Clopper and Pearson, Biometrika 26:404, 1934), as draws of a generator
     are. Where images share `groups` ``[N]``, it is that of as many images as there are groups, at the same share (as in
     Korn and Graubard, Survey Methodology 24:193, 1998).
-
-    Raises:
-        ClassError: no images.
     """
     from scipy.stats import beta  # slow to import, and not needed to print a score
 

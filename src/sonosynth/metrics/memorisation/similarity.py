@@ -36,17 +36,11 @@ _VERSION = 1  # of what is kept: raise it with any change to what is found
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The most similar reference image of every image of a set.
+    """The most similar reference image of every image of a set."""
 
-    Attributes:
-        nearest: int64 ``[N]``, index of the reference image.
-        similarity: float64 ``[N]``, at most 1.
-        mirrored: bool ``[N]``, whether one of the two was mirrored.
-    """
-
-    nearest: np.ndarray
-    similarity: np.ndarray
-    mirrored: np.ndarray
+    nearest: np.ndarray  # int64 [N], index of the reference image
+    similarity: np.ndarray  # float64 [N], at most 1
+    mirrored: np.ndarray  # bool [N], whether one of the two was mirrored
 
     @classmethod
     def from_columns(cls, columns: np.ndarray) -> "Matches":
@@ -106,9 +100,6 @@ def most_similar(
 
     Where `a` is `b` and has `groups`, no two images of one group are compared. With `cache`, a directory, what is found
     is kept there.
-
-    Raises:
-        FeatureError: what is kept is damaged.
     """
 
     excluded = None if groups is None else groups[:, None] == groups[None]

@@ -49,26 +49,19 @@ Blur = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class UltrasoundMeasures:
-    """The measures of N images, float64; those of images without speckle are NaN.
+    """The measures of N images, float64; those of images without speckle are NaN."""
 
-    Attributes:
-        speckle_contrast: ``[N]``, grey levels: standard deviation in small windows, the median over the image. With
-            log-compression it stands for the ratio of standard deviation and mean of the envelope, whatever the gain.
-        nakagami_m: ``[N]``: shape of the Nakagami distribution of the decompressed envelope in small windows, the
-            median over the image; about 1 for fully developed speckle where the assumed dynamic range is the true one.
-        axial_width: ``[N]``, pixels: full width at half maximum of the autocorrelation of speckle, along the beam.
-        lateral_width: ``[N]``, pixels: the same across the beam.
-        power_spectrum: ``[N, 14]``, dB: power density of speckle at `FREQUENCIES`, over that of white noise with the
-            same total power.
-        depth_profile: ``[N, 32]``, grey levels: mean at `DEPTHS` depths less the mean over all depths.
-    """
-
+    # [N], grey levels: standard deviation in small windows, the median over the image. With log-compression it stands
+    # for the ratio of standard deviation and mean of the envelope, whatever the gain
     speckle_contrast: np.ndarray
+    # [N]: shape of the Nakagami distribution of the decompressed envelope in small windows, the median over the image;
+    # about 1 for fully developed speckle where the assumed dynamic range is the true one
     nakagami_m: np.ndarray
-    axial_width: np.ndarray
-    lateral_width: np.ndarray
+    axial_width: np.ndarray  # [N], pixels: full width at half maximum of the autocorrelation of speckle, along the beam
+    lateral_width: np.ndarray  # [N], pixels: the same across the beam
+    # [N, 14], dB: power density of speckle at `FREQUENCIES`, over that of white noise with the same total power
     power_spectrum: np.ndarray
-    depth_profile: np.ndarray
+    depth_profile: np.ndarray  # [N, 32], grey levels: mean at `DEPTHS` depths less the mean over all depths
 
     @property
     def measured(self) -> np.ndarray:
@@ -94,11 +87,6 @@ def ultrasound_measures(
     is given back as for a Gaussian autocorrelation. Widths below 0.8 pixels cannot be told from each other.
 
     With `cache`, a directory, the measures are kept there, and read back the next time.
-
-    Raises:
-        FeatureError: kept measures are damaged.
-        SonosynthError: images smaller than `MIN_SIZE`, or a dynamic range that is not a number above zero.
-        ValueError: `images` is not a uint8 array with three axes, or is empty.
     """
     if images.dtype != np.uint8 or images.ndim != 3 or not len(images):
         raise ValueError(f"images must be uint8 [N, H, W] with N > 0, not {images.dtype} {list(images.shape)}")
@@ -133,10 +121,13 @@ def _measure(images: np.ndarray, dynamic_range_db: float) -> np.ndarray:
     def blur(x: np.ndarray) -> np.ndarray:
         return np.asarray(down @ x @ across.T)
 
+    def less_trend(x: np.ndarray, smooth: Blur) -> np.ndarray:
+        return np.asarray(used * (x - smooth(used * x) / (smooth(used) + _TINY)))
+
     top, bottom, inside = _content(grey)
-    used = _unclipped(grey, inside, blur)
-    detail = _less_trend(grey, used, lambda x: x @ across.T)
-    detail = _less_trend(detail, used, lambda x: down @ x)
+    clipped = (~inside | (grey <= _BLACK) | (grey >= _WHITE)).astype(np.float32)
+    used = (inside & (blur(clipped) <= _MOST_CLIPPED)).astype(np.float32)
+    detail = less_trend(less_trend(grey, lambda x: x @ across.T), lambda x: down @ x)
     deviation = np.sqrt(blur(detail**2) / (blur(used) + _TINY))
     used *= deviation > _FLAT
     detail *= used
@@ -184,17 +175,6 @@ def _content(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _leading(lines: np.ndarray) -> np.ndarray:
     """Return how many are False before the first that is True, ``[N]`` from bool ``[N, n]``."""
     return np.asarray(lines.shape[1] - np.logical_or.accumulate(lines, axis=1).sum(1))
-
-
-def _unclipped(grey: np.ndarray, inside: np.ndarray, blur: Blur) -> np.ndarray:
-    """Return 1 where at most `_MOST_CLIPPED` of the pixels around are black, white or border, else 0."""
-    clipped = ~inside | (grey <= _BLACK) | (grey >= _WHITE)
-    return np.asarray(inside & (blur(clipped.astype(np.float32)) <= _MOST_CLIPPED), dtype=np.float32)
-
-
-def _less_trend(x: np.ndarray, used: np.ndarray, smooth: Blur) -> np.ndarray:
-    """Return `x` less its weighted local mean where `used` is 1, and 0 elsewhere."""
-    return np.asarray(used * (x - smooth(used * x) / (smooth(used) + _TINY)))
 
 
 def _nakagami(detail: np.ndarray, used: np.ndarray, blur: Blur, dynamic_range_db: float) -> np.ndarray:

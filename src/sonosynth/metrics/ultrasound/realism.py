@@ -50,10 +50,6 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray) -> float:
     Exact for any N and M: the area between the two empirical quantile functions, in the unit of the values. Rows with
     NaN, images that have no measures, are left out. The value is biased upwards at small N and M, and never zero for
     two samples of one distribution: compare it with a real baseline at the same sizes.
-
-    Raises:
-        ClassError: fewer than two rows without NaN in either sample.
-        ValueError: arrays that are not 2-D or differ in P.
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"values must be [N, P] and [M, P], not {list(x.shape)} and {list(y.shape)}")

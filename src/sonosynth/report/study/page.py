@@ -26,7 +26,7 @@ from sonosynth.report.study.classifier_tables import filter_rows, network_part, 
 from sonosynth.report.study.distance_tables import distance_part, other_scores, told_notes
 from sonosynth.report.study.scorecard_tables import part_table
 from sonosynth.report.wording import in_a_sentence, listed, or_dash, spent
-from sonosynth.statistics import LEVEL, MIN_DRAWS
+from sonosynth.statistics.scores import LEVEL, MIN_DRAWS
 from sonosynth.study.results import Generator
 
 _SHOWN_VERSIONS = ("sonosynth", "torch", "monai", "scikit-learn", "scipy")
