@@ -20,8 +20,7 @@ from sonosynth.data.overlays import Overlays
 from sonosynth.data.readers.base import Encoding
 from sonosynth.data.scan import SourceReport
 
-STORAGE = ("file format", "compression", "bit depth", "JPEG quality")
-"""Properties of files that say nothing of tissue."""
+STORAGE = ("file format", "compression", "bit depth", "JPEG quality")  # properties of files that say nothing of tissue
 FILE_SIZE = "file size, bytes per pixel"
 _OUTLIER_SCORE = 1.6  # times the ordinary distance to its neighbours makes an outlier
 _SIGNIFICANT = 0.05  # p-value, after correction

@@ -21,8 +21,7 @@ _FOLDS = 5
 _GROUPS = 10  # of every class, below which the forest is not grown
 _CHANCE_RUNS = 20
 _KINDS_SHOWN = 4
-STRONG = 0.5
-"""The effect from which on a property is said to tell the classes apart."""
+STRONG = 0.5  # the effect from which on a property is said to tell the classes apart
 
 
 @dataclass(frozen=True)

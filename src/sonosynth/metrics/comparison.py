@@ -16,12 +16,9 @@ from sonosynth.metrics.intervals.subsampling import sample_n, split_half
 from sonosynth.metrics.neighbours import checked_features, squared_distances
 from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 
-MIN_CLASS = 20
-"""A class is scored on its own if both sets hold at least so many of its images."""
-MIN_BASELINE = 20
-"""No real baseline is given from fewer real images a side."""
-BASELINE_DRAWS = 10
-"""Random halves that a real baseline is the mean of."""
+MIN_CLASS = 20  # a class is scored on its own if both sets hold at least so many of its images
+MIN_BASELINE = 20  # no real baseline is given from fewer real images a side
+BASELINE_DRAWS = 10  # random halves that a real baseline is the mean of
 
 Made = TypeVar("Made")
 

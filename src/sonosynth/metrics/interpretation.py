@@ -16,10 +16,8 @@ TOO_FEW = "too few images to say"
 GAP = (0.1, 0.25)
 """Shares, ratios and areas: how far the worse end of an interval may be from the real baseline before it is mentioned,
 and before nothing else is said; of metrics that are told in multiples of their baseline, in these."""
-_TIMES = (1.5, 3.0)
-"""Distances: the same for the upper end, in multiples of the real baseline."""
-_FEW = 50
-"""Below so many images a side, a distance without a scale that is at its real baseline says little."""
+_TIMES = (1.5, 3.0)  # distances: the same for the upper end, in multiples of the real baseline
+_FEW = 50  # below so many images a side, a distance without a scale that is at its real baseline says little
 _REFERENCES = {TRAIN: "training images", HELD_OUT: "held-out images"}
 
 

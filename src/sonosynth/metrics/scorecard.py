@@ -244,17 +244,6 @@ def values_by_name(metric: Metric, found: Found) -> dict[str, Value]:
     return {name: value if isinstance(value, Value) else Value(value) for name, value in by_name.items()}
 
 
-def _measured(metric: Metric, c: Comparison) -> tuple[dict[str, Value], Mapping[str, Interval]]:
-    """Return the values and intervals of `metric` and of those that share its functions."""
-    found = metric.value(c)
-    values = values_by_name(metric, found)
-    if metric.interval is None or any(value.value is None for value in values.values()):
-        return values, {}
-    plain = {name: value.value for name, value in values.items()}
-    interval = metric.interval(c, plain if isinstance(found, Mapping) else plain[metric.name])
-    return values, interval if isinstance(interval, Mapping) else {metric.name: interval}
-
-
 def _baselines(metric: Metric, c: Comparison) -> tuple[dict[str, tuple[float | None, int]], dict[str, float | None]]:
     """Return by name the real baselines with their numbers of images, and the values of synthetic images at these."""
     if callable(metric.baseline):
@@ -276,7 +265,12 @@ def _baselines(metric: Metric, c: Comparison) -> tuple[dict[str, tuple[float | N
 
 def _rows(first: Metric, wanted: Sequence[Metric], c: Comparison, left_out: str) -> list[Score]:
     """Return the rows of metrics that share the functions of `first`, also those at the size of their real baseline."""
-    values, intervals = _measured(first, c)
+    given = first.value(c)
+    values, intervals = values_by_name(first, given), dict[str, Interval]()
+    if first.interval and all(value.value is not None for value in values.values()):
+        plain = {name: value.value for name, value in values.items()}
+        made = first.interval(c, plain if isinstance(given, Mapping) else plain[first.name])
+        intervals = dict(made) if isinstance(made, Mapping) else {first.name: made}
     baselines, at_baseline = _baselines(first, c)
     rows = []
     for metric in wanted:

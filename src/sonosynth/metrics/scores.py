@@ -9,14 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sonosynth.core.errors import SourceError
 from sonosynth.core.files import read_json
 
-ALL = "all"
-"""The class of rows over all images."""
+ALL = "all"  # the class of rows over all images
 TRAIN, HELD_OUT, SYNTHETIC = "train", "held-out", "synthetic"
 """The sets of images, in their order."""
-PIXELS = "pixels"
-"""Stands for the feature network in rows of metrics that need none."""
-AT_BASELINE = "_at_baseline_n"
-"""Ends the name of a metric whose value is recomputed at the size of its real baseline."""
+PIXELS = "pixels"  # stands for the feature network in rows of metrics that need none
+AT_BASELINE = "_at_baseline_n"  # ends the name of a metric whose value is recomputed at the size of its real baseline
 _OLD_NAMES = {
     "floor": "real_baseline",
     "floor_n": "real_baseline_n",

@@ -13,8 +13,7 @@ from sonosynth.metrics.metric import Interval, Metric
 SIGMA = 10.0
 """Width of the Gaussian kernel on features of unit length, and what its values are multiplied by; both are CMMD's."""
 SCALE = 1000.0
-SNAPSHOT_FEATURES = "efficientnet-lite0"
-"""Five times as fast as Inception; final scores use their own features."""
+SNAPSHOT_FEATURES = "efficientnet-lite0"  # five times as fast as Inception; final scores use their own features
 
 
 def polynomial_kernel(gram: np.ndarray, dimension: int) -> np.ndarray:

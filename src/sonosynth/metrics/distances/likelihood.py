@@ -23,8 +23,7 @@ from sonosynth.metrics.memorisation.membership import group_variance
 from sonosynth.metrics.memorisation.three_sets import without_held_out
 from sonosynth.metrics.metric import Interval, Metric, Value
 
-STEPS = 50
-"""Steps of expectation maximisation."""
+STEPS = 50  # steps of expectation maximisation
 _LOG_VARIANCES = (-40.0, 20.0)  # smallest and largest, as in the authors' code
 _BACKGROUND = 0.9**2  # of the squared distances to the mean, as in the authors' code
 

@@ -25,10 +25,8 @@ from sonosynth.metrics.metric import Interval, Metric
 from sonosynth.metrics.neighbours import checked_features
 from sonosynth.metrics.threads import single_threaded_blas
 
-SIGMAS = (2.0, 3.0, 4.0, 5.0)
-"""Widths of the Laplacians of Gaussians, in pixels."""
-LEVELS = 32
-"""Grey levels of co-occurrence matrices."""
+SIGMAS = (2.0, 3.0, 4.0, 5.0)  # widths of the Laplacians of Gaussians, in pixels
+LEVELS = 32  # grey levels of co-occurrence matrices
 _REACH = 64.0  # grey levels each way that the levels of a filtered image span
 _ANGLES = (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
 _I, _J = (level.ravel().astype(np.float64) for level in np.indices((LEVELS, LEVELS)))
@@ -119,14 +117,13 @@ def _cached(images: np.ndarray, cache: Path | None) -> np.ndarray:
     return cached_array(path, (len(images), _N_FEATURES), np.float64, lambda: radiomic_features(images))
 
 
-def _value(c: Comparison) -> float:
+def _of_sets(c: Comparison) -> tuple[np.ndarray, np.ndarray]:
     features = c.space.shared(_features)
-    return frechet_radiomics_distance(features[c.real], features[c.synthetic])
+    return features[c.real], features[c.synthetic]
 
 
 def _interval(c: Comparison, value: float) -> Interval:
-    features = c.space.shared(_features)
-    scaled = Comparison.of_features(*_normalised(features[c.real], features[c.synthetic]))
+    scaled = Comparison.of_features(*_normalised(*_of_sets(c)))
     return frechet_interval(value, scaled.blocks(scaled.space.gram), c.groups, c.seed)
 
 
@@ -141,7 +138,7 @@ METRICS = (
         reference="Konz et al., arXiv:2412.01496",
         direction="smaller",
         space="pixels",
-        value=_value,
+        value=lambda c: frechet_radiomics_distance(*_of_sets(c)),
         interval=_interval,
         interval_method="disjoint halves and quarters, whole groups",
         prepare=lambda c: c.space.shared(_features),

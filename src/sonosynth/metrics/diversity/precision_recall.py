@@ -10,8 +10,7 @@ from sonosynth.metrics.intervals.split_half import Proportion, split_half_interv
 from sonosynth.metrics.metric import Interval, Metric, Value
 from sonosynth.metrics.neighbours import Neighbours
 
-NEIGHBOURS = 5
-"""The k of k-th nearest neighbour."""
+NEIGHBOURS = 5  # the k of k-th nearest neighbour
 _PROPORTIONS = {
     "precision": Proportion(of_first=False),
     "recall": Proportion(of_first=True),

@@ -7,11 +7,9 @@ import numpy as np
 
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, min_group_count, split_half, t_interval
 
-DRAWS = 100
-"""Halvings an interval is made from."""
+DRAWS = 100  # halvings an interval is made from
 
-Part = tuple[np.ndarray, ...]
-"""An index array into each set."""
+Part = tuple[np.ndarray, ...]  # an index array into each set
 Statistics = Callable[[Sequence[Part]], Sequence[float]]
 """From parts of the sets, of about one size, to the value of each: together, where that is faster (see `of_each`)."""
 

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-Interval = tuple[float, float] | None
-"""Low and high; None where there is none."""
-MIN_GROUPS = 5
-"""Fewer groups than this on either side give no interval."""
+Interval = tuple[float, float] | None  # low and high; None where there is none
+MIN_GROUPS = 5  # fewer groups than this on either side give no interval
 
 
 def sample_groups(groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

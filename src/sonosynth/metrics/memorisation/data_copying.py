@@ -17,10 +17,8 @@ from sonosynth.metrics.scores import Score
 MIN_IMAGES = 20
 """Held-out and synthetic images that a cell needs: from about so many, the rank sum is as good as normal, and -3 is
 within reach without every image being a copy (with 8 of each, the lowest score there is is -3.4)."""
-PER_CELL = 100
-"""Images of the smallest of the three sets there are to a cell, on average."""
-COPYING = -3.0
-"""C_T below tells of copying (Meehan et al. 2020)."""
+PER_CELL = 100  # images of the smallest of the three sets there are to a cell, on average
+COPYING = -3.0  # C_T below tells of copying (Meehan et al. 2020)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,7 @@ from sonosynth.metrics.scores import HELD_OUT, SYNTHETIC, TRAIN, Score
 if TYPE_CHECKING:
     from sonosynth.metrics.memorisation.similarity import Matches
 
-MIN_REAL = 20
-"""No threshold is set from fewer real images."""
+MIN_REAL = 20  # no threshold is set from fewer real images
 FALSE_POSITIVE_RATE = 1e-4
 """Share of real images that the tail fitted to real images puts above the threshold; see `false_positive_rate`."""
 MAX_THRESHOLD = 0.75
@@ -70,17 +69,15 @@ def near_copies(
     training, from_training = most_similar(made, real, cache)
     groups = np.arange(len(train)) if train_groups is None else train_groups
     unseen = None if held_out is None or len(held_out) == 0 else FineStructure(held_out)
-    held_out_matches, from_held_out = (None, None) if unseen is None else most_similar(made, unseen, cache)
-    if unseen is None or len(unseen) < MIN_REAL:
-        between_real, _ = most_similar(real, real, cache, groups)
-        enough = len(np.unique(groups)) >= MIN_REAL
+    held_out_matches, from_held_out = most_similar(made, unseen, cache) if unseen else (None, None)
+    if unseen and len(unseen) >= MIN_REAL:
+        between_real, n_groups = most_similar(unseen, real, cache)[0], len(unseen)
     else:
-        between_real, _ = most_similar(unseen, real, cache)
-        enough = True
-    limit = copy_threshold(between_real.similarity) if enough else None
+        between_real, n_groups = most_similar(real, real, cache, groups)[0], len(np.unique(groups))
+    limit = copy_threshold(between_real.similarity) if n_groups >= MIN_REAL else None
     return NearCopies(
         threshold=limit,
-        calibrated_on="train" if unseen is None or len(unseen) < MIN_REAL else "held-out",
+        calibrated_on="held-out" if unseen and len(unseen) >= MIN_REAL else "train",
         copied=training.similarity > (np.inf if limit is None else limit),
         training=training,
         held_out=held_out_matches,

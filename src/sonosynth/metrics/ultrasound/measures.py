@@ -18,16 +18,11 @@ from sonosynth.core.cache import cache_file, cached_array
 from sonosynth.core.errors import SonosynthError
 from sonosynth.metrics.threads import single_threaded_blas
 
-DYNAMIC_RANGE_DB = 60.0
-"""Assumed between black and white where grey levels are decompressed."""
-MIN_SIZE = 32
-"""Images with fewer rows or columns are refused."""
-MIN_AREA = 0.05
-"""An image with speckle on less than this share of it has no measures."""
-DEPTHS = 32
-"""Positions of a depth profile, from the top to the bottom."""
-BAND = 0.05
-"""Width of a band of the power spectrum, in cycles per pixel."""
+DYNAMIC_RANGE_DB = 60.0  # assumed between black and white where grey levels are decompressed
+MIN_SIZE = 32  # images with fewer rows or columns are refused
+MIN_AREA = 0.05  # an image with speckle on less than this share of it has no measures
+DEPTHS = 32  # positions of a depth profile, from the top to the bottom
+BAND = 0.05  # width of a band of the power spectrum, in cycles per pixel
 FREQUENCIES = (np.arange(14) + 0.5) * BAND
 """Centres of the bands; the last also holds the corner, up to 0.707 cycles per pixel."""
 

@@ -53,7 +53,7 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray) -> float:
     """
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(f"values must be [N, P] and [M, P], not {list(x.shape)} and {list(y.shape)}")
-    x, y = (np.sort(values[_complete(values)], axis=0) for values in (x, y))
+    x, y = (np.sort(values[~np.isnan(values).any(axis=1)], axis=0) for values in (x, y))
     n, m = len(x), len(y)
     if min(n, m) < 2:
         raise ClassError(
@@ -85,10 +85,6 @@ def _quantiles(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the places among n and among m sorted values where both quantile functions are constant, and how long."""
     levels = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)  # in units of 1 / nm
     return levels[:-1] // m, levels[:-1] // n, np.diff(levels) / (n * m)
-
-
-def _complete(values: np.ndarray) -> np.ndarray:
-    return np.asarray(~np.isnan(values).any(axis=1))
 
 
 def measures_of(space: Space) -> UltrasoundMeasures | None:
