@@ -12,8 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 from sonosynth.core.errors import ClassError, ManifestError, UnreadableImageError
 from sonosynth.core.files import atomic_file
-from sonosynth.core.text import agreeing, counted, did_you_mean
-from sonosynth.data.readers.tables import read_table
+from sonosynth.core.text import agreeing, counted
+from sonosynth.data.readers.tables import near_column, read_table
 from sonosynth.data.scan import decode_image
 from sonosynth.data.source import Source, SourceItem, some_of
 
@@ -132,10 +132,8 @@ def _rows(path: Path, marked: bool, places: Container[str]) -> dict[str, tuple[s
         raise ManifestError(f"{path} has the column '{doubled}' more than once; remove or rename one")
     for name in _COLUMNS if marked else _COLUMNS[:2]:
         if name not in header:
-            semicolons = any(";" in column for column in header)
-            near = " (separated by ';'? use ',')" if semicolons else did_you_mean(name, header)
             needs = "path,group,conflict, so that conflicts can be dropped" if marked else "path,group"
-            raise ManifestError(f"{path} lacks the column '{name}'{near}; it must have {needs}")
+            raise ManifestError(f"{path} lacks the column '{name}'{near_column(name, header)}; it must have {needs}")
     rows: dict[str, tuple[str, bool]] = {}
     for line, cells in lines:
         if len(cells) != len(header):

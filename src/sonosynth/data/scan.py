@@ -15,17 +15,10 @@ from sonosynth.core.text import counted, one_line
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import MANIFEST
 from sonosynth.data.readers.base import COLOUR, HOW_TO_SKIP, DecodedImage
-from sonosynth.data.readers.dicom.header import dicom_files, quiet_pydicom
-from sonosynth.data.readers.folder import Folder, images_below, read_folders
+from sonosynth.data.readers.dicom.header import quiet_pydicom
+from sonosynth.data.readers.folder import Folder, read_folders
 from sonosynth.data.readers.frames import THREADS, ImageDecoder
-from sonosynth.data.readers.manifest import (
-    DATASET_JSON,
-    LABELS,
-    dataset_json_labels,
-    lists_images,
-    read_dataset_json,
-    read_manifest,
-)
+from sonosynth.data.readers.manifest import DATASET_JSON, read_dataset_json, read_manifest, read_table_in
 from sonosynth.data.readers.npz import SUFFIX, read_npz
 from sonosynth.data.source import ReadOptions, Source, SourceItem, some_of
 
@@ -53,58 +46,28 @@ def read_source(path: str | Path, options: ReadOptions | None = None) -> Source:
         ManifestError: the manifest lacks columns, names a missing file, one file twice, or a file elsewhere.
     """
     path, options = Path(path), options or ReadOptions()
-    if path.is_file() and path.suffix.lower() == ".csv":
+    is_npz = path.is_file() and path.suffix.lower() == SUFFIX
+    if path.is_dir():
+        manifest = path / MANIFEST
+        # A link to nothing is a mistake to tell, not a folder without a manifest.
+        if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
+            return read_manifest(manifest, options)
+        here = Folder(path, options)
+        if (listed := read_table_in(path, here, options)) is not None:
+            return listed
+    elif path.is_file() and path.suffix.lower() == ".csv":
         return read_manifest(path, options)
-    if path.is_file() and path.name == DATASET_JSON:
+    elif path.is_file() and path.name == DATASET_JSON:
         return read_dataset_json(path, options)
-    if path.is_file() and path.suffix.lower() == SUFFIX:
-        _check_no_columns(path, options)
-        return read_npz(path, options)
-    if not path.is_dir():
+    elif not is_npz:
         what = "is neither a folder nor a manifest.csv nor an .npz file" if path.exists() else "does not exist"
         if not path.exists() and not path.is_absolute():
             what += f" in the current folder {Path.cwd()}"
         raise SourceError(f"{path} {what}; give a folder with one folder per class, a manifest.csv or an .npz file")
-    manifest = path / MANIFEST
-    # A link to nothing is a mistake to tell, not a folder without a manifest.
-    if manifest.is_symlink() or (manifest.exists() and not manifest.is_dir()):
-        return read_manifest(manifest, options)
-    here = Folder(path, options)
-    if (listed := _read_table_in(path, here, options)) is not None:
-        return listed
-    _check_no_columns(path, options)
-    return read_folders(path, here, options)
-
-
-def _read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | None:
-    """Return the images that a table in the folder `root` lists, if there is one that is meant to. Raises SourceError.
-
-    Where there are class folders, a table without columns for files and classes is about something else.
-    """
-    tables = [path for path in here.side if path.suffix.lower() == ".csv"]
-    labels = [path for path in tables if path.name == LABELS]
-    if options.columns and not labels:
-        labels = tables
-        if len(labels) > 1:
-            raise SourceError(
-                f"{root} holds {len(labels)} tables: {some_of((p.name for p in labels), 5)}; give one as SOURCE"
-            )
-    if labels and (
-        here.images or options.columns or dicom_files(root, options.force_dicom) or lists_images(labels[0], options)
-    ):
-        return read_manifest(labels[0], options)
-    labelled = root / DATASET_JSON
-    if labelled.is_file():
-        in_folders = any(any(images_below(folder, options)) for folder in here.folders)
-        if not in_folders or dataset_json_labels(labelled) is not None:
-            return read_dataset_json(labelled, options)
-    return None
-
-
-def _check_no_columns(path: Path, options: ReadOptions) -> None:
     if options.columns:
         asked = " ".join(f"--{name} {column}" for name, column in options.columns.items())
         raise SourceError(f"{path} is no table, so it has no columns for {asked}; give a table (.csv) of its images")
+    return read_npz(path, options) if is_npz else read_folders(path, here, options)
 
 
 @quiet_pydicom()

@@ -5,11 +5,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from sonosynth.core.errors import ManifestError, UnreadableImageError
+from sonosynth.core.errors import ManifestError, SourceError, UnreadableImageError
 from sonosynth.core.files import unreadable_reason
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.masks import MaskSearch, find_masks, in_mask_folder, masks_in_own_folders, nearby_mask_folders
@@ -52,7 +53,21 @@ def read_manifest(path: Path, options: ReadOptions) -> Source:
     """
     header, lines = read_table(path, "check its permissions")
     columns = choose_columns(path, header, options)
-    return _listed(path, columns, header, _rows(path, header, lines), options)
+    doubled = [name for name, count in Counter(filter(None, header)).items() if count > 1]
+    if doubled:
+        raise ManifestError(f"{path} has the column '{doubled[0]}' more than once; rename one")
+    for line, cells in lines:
+        if len(cells) != len(header):
+            raise ManifestError(
+                f"{path}, line {line}: {counted(len(cells), 'field')} where the first line has {len(header)}; "
+                "put values that contain a comma into double quotes"
+            )
+    if not lines:
+        raise ManifestError(f"{path} has no rows; list one image per line")
+    if not set(header) >= _IMAGE_SET_COLUMNS:  # a person typed it
+        lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
+    rows = [(f"line {line}", dict(zip(header, cells, strict=True))) for line, cells in lines]
+    return _listed(path, columns, header, rows, options)
 
 
 def read_dataset_json(path: Path, options: ReadOptions) -> Source:
@@ -60,7 +75,7 @@ def read_dataset_json(path: Path, options: ReadOptions) -> Source:
 
     Classes are called "0", "1", ... Raises ManifestError as `read_manifest` does, or if there are no such labels.
     """
-    labels = dataset_json_labels(path)
+    labels = _dataset_json_labels(path)
     if labels is None:
         raise ManifestError(
             f"{path} holds no labels as StyleGAN writes them, {{'labels': [['FILE', NUMBER], ...]}}; add them, or "
@@ -78,7 +93,7 @@ def read_dataset_json(path: Path, options: ReadOptions) -> Source:
     return _listed(path, choose_columns(path, header, options), header, rows, options)
 
 
-def dataset_json_labels(path: Path) -> list[object] | None:
+def _dataset_json_labels(path: Path) -> list[object] | None:
     """Return the list called "labels" in the JSON object at `path`, None if it has none. Raises ManifestError."""
     try:
         if why := unreadable_reason(path, _LARGEST):
@@ -92,14 +107,36 @@ def dataset_json_labels(path: Path) -> list[object] | None:
     return labels if isinstance(labels, list) else None
 
 
-def lists_images(path: Path, options: ReadOptions) -> bool:
-    """Return whether the table at `path` has columns for files and classes. Raises ManifestError if it is no table."""
-    header, _ = read_table(path, "check its permissions")
-    try:
-        choose_columns(path, header, options)
-    except ManifestError:
-        return False
-    return True
+def read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | None:
+    """Return the images that a table in the folder `root` lists, if there is one that is meant to. Raises SourceError.
+
+    Where there are class folders, a table without columns for files and classes is about something else.
+    """
+    tables = [path for path in here.side if path.suffix.lower() == ".csv"]
+    labels = [path for path in tables if path.name == LABELS]
+    if options.columns and not labels:
+        labels = tables
+        if len(labels) > 1:
+            raise SourceError(
+                f"{root} holds {len(labels)} tables: {some_of(p.name for p in labels)}; give one as SOURCE"
+            )
+    if labels and (here.images or options.columns or dicom_files(root, options.force_dicom) or _has_columns(labels[0])):
+        return read_manifest(labels[0], options)
+    labelled = root / DATASET_JSON
+    if labelled.is_file():
+        in_folders = any(any(images_below(folder, options)) for folder in here.folders)
+        if not in_folders or _dataset_json_labels(labelled) is not None:
+            return read_dataset_json(labelled, options)
+    return None
+
+
+def _has_columns(table: Path) -> bool:
+    """Return whether `table` has columns for files and classes. Raises ManifestError if it is no table."""
+    header, _ = read_table(table, "check its permissions")
+    with suppress(ManifestError):
+        choose_columns(table, header, ReadOptions())
+        return True
+    return False
 
 
 def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, options: ReadOptions) -> Source:
@@ -256,24 +293,6 @@ def _find_by_uid(path: Path, rows: _Rows, force: bool) -> list[str]:
                 f"the file, or remove the line{more}"
             )
     return [found[row[UID]].relative_to(path.parent).as_posix() for _, row in rows]
-
-
-def _rows(path: Path, header: Sequence[str], lines: list[tuple[int, list[str]]]) -> _Rows:
-    """Return the rows by column, with their line numbers; spaces around what a person typed are removed."""
-    doubled = [name for name, count in Counter(filter(None, header)).items() if count > 1]
-    if doubled:
-        raise ManifestError(f"{path} has the column '{doubled[0]}' more than once; rename one")
-    for line, cells in lines:
-        if len(cells) != len(header):
-            raise ManifestError(
-                f"{path}, line {line}: {counted(len(cells), 'field')} where the first line has {len(header)}; "
-                "put values that contain a comma into double quotes"
-            )
-    if not lines:
-        raise ManifestError(f"{path} has no rows; list one image per line")
-    if not set(header) >= _IMAGE_SET_COLUMNS:
-        lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
-    return [(f"line {line}", dict(zip(header, cells, strict=True))) for line, cells in lines]
 
 
 def _place(path: Path, where: str, text: str, files: _Files | None) -> str:

@@ -5,7 +5,6 @@ import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from pydicom.datadict import dictionary_VR, keyword_dict
@@ -46,14 +45,7 @@ _TELLING = re.compile(
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of one table.
-
-    Attributes:
-        path: names the files; None where `UID` names them by their DICOM instances.
-        label: gives the classes.
-        group: gives the patients, if one does.
-        notes: lines to tell the user.
-    """
+    """Which column of a table gives the files (None: `UID` does, by their DICOM instances), classes and patients."""
 
     path: str | None
     label: str
@@ -80,21 +72,23 @@ def choose_columns(table: Path, header: Sequence[str], options: ReadOptions) -> 
             )
     path = options.path or _called(_PATHS, header)
     label = options.label or _called(_LABELS, header)
-    for name, found in (("path", path), ("label", label)):
-        if found is None and not (name == "path" and UID in header):
-            semicolons = any(";" in column for column in header)
-            near = " (separated by ';'? use ',')" if semicolons else did_you_mean(name, [*header])
-            raise ManifestError(
-                f"{table} lacks the column '{name}'{near}; the first line must be path,label or path,label,group, or "
-                f"name the column with --{name}"
-            )
-    assert label is not None
+    if label is None or (path is None and UID not in header):
+        name = "label" if path or UID in header else "path"
+        raise ManifestError(
+            f"{table} lacks the column '{name}'{near_column(name, header)}; the first line must be path,label or "
+            f"path,label,group, or name the column with --{name}"
+        )
     guessed = [f"'{found}' as {name}" for name, found in (("path", path), ("label", label))
                if found not in (None, name, getattr(options, name))]  # fmt: skip
     notes = (f"columns taken: {' and '.join(guessed)}",) if guessed else ()
     if options.path is None and UID in header and "path" not in header:
         path, notes = None, ()
     return Columns(path, label, options.group or ("group" if "group" in header else None), notes)
+
+
+def near_column(name: str, header: Sequence[str]) -> str:
+    """Return what may have become of column `name`, which `header` lacks; an empty string if nothing is near."""
+    return " (separated by ';'? use ',')" if any(";" in column for column in header) else did_you_mean(name, header)
 
 
 def _called(names: Sequence[str], header: Sequence[str]) -> str | None:
@@ -115,12 +109,7 @@ def mask_columns(header: Sequence[str]) -> list[str]:
 
 
 def patient_note(columns: Mapping[str, Sequence[str]], groups: Sequence[str | None]) -> list[str]:
-    """Return a line about a column that seems to say which patient an image is of, and is not used for the groups.
-
-    Args:
-        columns: the values of each column that was kept, by name; one per image.
-        groups: the group of each image; None is a group of its own.
-    """
+    """Return a line about a column that seems to say which patient an image is of, and is not used for the `groups`."""
     for pattern in _PATIENTS:
         for name, values in columns.items():
             if not pattern.fullmatch(re.sub(r"[\W_]", "", name.casefold())):
@@ -139,14 +128,9 @@ def patient_note(columns: Mapping[str, Sequence[str]], groups: Sequence[str | No
 
 def identifying_columns(header: Collection[str]) -> list[str]:
     """Return the columns that may tell who a patient is, by their names."""
+    telling = {word.casefold() for word, tag in keyword_dict.items() if word and dictionary_VR(tag) in _TELLING_VR}
     plain = {name: re.sub(r"[\W_]", "", name.casefold()) for name in header}
-    return [name for name in header if _TELLING.match(plain[name]) or plain[name] in _telling_elements()]
-
-
-@cache
-def _telling_elements() -> frozenset[str]:
-    return frozenset(keyword.casefold() for keyword, tag in keyword_dict.items()
-                     if keyword and dictionary_VR(tag) in _TELLING_VR)  # fmt: skip
+    return [name for name in header if _TELLING.match(plain[name]) or plain[name] in telling]
 
 
 # ---------------------------------------------------------------------------------------------------- reading
