@@ -53,9 +53,8 @@ def read_npz(path: Path, options: ReadOptions | None = None) -> Source:
         raise SourceError(f"{path} holds no images; choose another file")
     ids = Counter(item.id for item in items)
     if len(ids) < len(items):
-        raise SourceError(
-            f"{path}: 'ids' has '{ids.most_common(1)[0][0]}' more than once; give each image its own name"
-        )
+        double = ids.most_common(1)[0][0]
+        raise SourceError(f"{path}: 'ids' has '{double}' more than once; give each image its own name")
     classes = tuple(sorted({item.label for item in items}))
     known = {"images", "labels", "groups", "ids", "classes", "class_names"}
     known |= {f"{part}_{name}" for part in parts for name in ("images", "labels")}
@@ -91,8 +90,7 @@ class _OpenArrays:
             self._arrays = [_loaded(path, name, headers) for name in names]
         except SourceError as error:
             raise unreadable(path, str(error).removeprefix(f"{path} ").removeprefix(f"{path}: ")) from error
-        deep = [array for array in self._arrays if array.dtype.itemsize == 2]
-        largest = max((int(array.max(initial=0)) for array in deep), default=0)
+        largest = max((int(array.max(initial=0)) for array in self._arrays if array.dtype.itemsize == 2), default=0)
         self._depth = BitDepth(bits, lambda significant, certain: largest)
 
     def image(self, frame: int | None) -> DecodedImage:
@@ -204,12 +202,11 @@ def _labels(path: Path, name: str, headers: Mapping[str, _Header], count: int) -
     classes = _column(path, key, headers, None)
     if doubled := next((name for name, times in Counter(classes).items() if times > 1), None):
         raise SourceError(f"{path}: '{key}' has '{doubled}' more than once; give each class its own name")
-    numbers = [int(label) for label in labels]
-    if bad := [number for number in numbers if not 0 <= number < len(classes)]:
+    if bad := [label for label in labels if not 0 <= int(label) < len(classes)]:
         raise SourceError(
             f"{path}: '{name}' has the label {bad[0]}, but '{key}' names {len(classes)} classes, from 0 on"
         )
-    return [classes[number] for number in numbers]
+    return [classes[int(label)] for label in labels]
 
 
 def _column(path: Path, name: str, headers: Mapping[str, _Header], count: int | None) -> list[str]:

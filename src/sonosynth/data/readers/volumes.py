@@ -102,12 +102,11 @@ class VolumeReader(Reader):
 
     def data_files(self, paths: Iterable[Path]) -> set[Path]:
         """Return the files of pixels that headers in files of their own name."""
-        found = set()
-        for path in paths:
-            if _format_of(path) is not None:
-                with suppress(UnreadableImageError):  # it is told when the volume is decoded
-                    found.add(_storage(path).file)
-        return {file for file in found if file is not None}
+        found: set[Path | None] = set()
+        for path in filter(_format_of, paths):
+            with suppress(UnreadableImageError):  # it is told when the volume is decoded
+                found.add(_storage(path).file)
+        return {file for file in found if file}
 
 
 class _Header(NamedTuple):

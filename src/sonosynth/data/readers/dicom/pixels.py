@@ -55,15 +55,17 @@ class DicomFile:
         Raises:
             UnreadableImageError: the frame is missing, damaged, or not of the size that the header gives.
         """
-        where = "" if frame is None else f"frame {frame}"
         if frame is None and self._count > 1:
             raise unreadable(self._path, f"holds {self._count:,} frames, of which none was asked for")
         if frame is not None and not 0 <= frame < self._count:
-            raise unreadable(self._path, f"{where} is not there: the header gives {self._count:,} frames")
-        with _named(self._path, f"{where} " if where else "", self._damaged):
+            raise unreadable(self._path, f"frame {frame} is not there: the header gives {self._count:,} frames")
+        with _named(self._path, "" if frame is None else f"frame {frame} ", self._damaged):
             values = self._frames.values(frame or 0)
-        own = where and "PerFrameFunctionalGroupsSequence" in self._data  # else all frames are refused by one line
-        with _named(self._path, f"{where}: " if own else "", "its header gives tables or windows that are not valid"):
+        # Without groups of their own all frames are refused by one line.
+        own = frame is not None and "PerFrameFunctionalGroupsSequence" in self._data
+        with _named(
+            self._path, f"frame {frame}: " if own else "", "its header gives tables or windows that are not valid"
+        ):
             grey, notes = self._grey(values, frame or 0)
         kind = f"DICOM {self._data.PhotometricInterpretation} {self._data.BitsStored}-bit"
         return DecodedImage(grey, kind, "; ".join([*notes, self._region_note]))

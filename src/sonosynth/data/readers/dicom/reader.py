@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import pydicom
@@ -58,7 +59,13 @@ class DicomReader(Reader):
             size = path.stat().st_size / (rows * columns * frame_count(data)) if rows and columns else None
         except DAMAGE as error:
             raise unreadable(path, "the DICOM header is damaged") from error
-        quality = _first_quality(pixels) if syntax in _JPEG_SYNTAXES else None
+        quality = None
+        if syntax in _JPEG_SYNTAXES:
+            with (
+                suppress(*base.DAMAGE),  # its tables are not at the start, or the frame is none that Pillow knows
+                Image.open(io.BytesIO(pixels[pixels.index(_JPEG_START) :]), formats=("JPEG",)) as frame,
+            ):
+                quality = jpeg_quality(frame)
         name = syntax.name if syntax and not syntax.is_private else "transfer syntax not given"
         return Encoding(f"DICOM {name}", lossy, quality, bits or None, size)
 
@@ -92,12 +99,3 @@ class DicomReader(Reader):
                 "into the pixels: look at the images before you share them"
             )
         return notes
-
-
-def _first_quality(pixels: bytes) -> int | None:
-    """Return the quality of the first JPEG in `pixels`, the start of the pixel data of a DICOM file."""
-    try:
-        with Image.open(io.BytesIO(pixels[pixels.index(_JPEG_START) :]), formats=("JPEG",)) as frame:
-            return jpeg_quality(frame)
-    except base.DAMAGE:
-        return None  # its tables are not at the start, or the frame is none that Pillow knows

@@ -35,13 +35,19 @@ def region_of(data: Dataset) -> Region:
 
 def marked_regions(data: Dataset) -> list[Region]:
     """Return the regions of two-dimensional tissue inside the frame, in the order of the header of `data`."""
-    height, width = int(data.Rows), int(data.Columns)
-    items = [
-        item
-        for item in data.get("SequenceOfUltrasoundRegions") or ()
-        if item.get("RegionSpatialFormat") == _TWO_DIMENSIONAL and item.get("RegionDataType") == _TISSUE
-    ]
-    return [region for item in items if (region := _region(item, width, height))]
+    found = []
+    for item in data.get("SequenceOfUltrasoundRegions") or ():
+        if (item.get("RegionSpatialFormat"), item.get("RegionDataType")) != (_TWO_DIMENSIONAL, _TISSUE):
+            continue
+        corners = [item.get(f"RegionLocation{name}") for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+        if any(corner is None for corner in corners):
+            continue
+        left, top, right, bottom = (int(corner) for corner in corners)
+        right, bottom = min(right, int(data.Columns) - 1), min(bottom, int(data.Rows) - 1)
+        if 0 <= left < right and 0 <= top < bottom:
+            size = right - left + 1, bottom - top + 1
+            found.append(Region(left, top, *size, _spacing(item, "X"), _spacing(item, "Y")))
+    return found
 
 
 def region_note(found: list[Region]) -> str:
@@ -70,17 +76,6 @@ def region_note(found: list[Region]) -> str:
 
 def _largest(regions: list[Region]) -> Region | None:
     return max(regions, key=lambda region: region.width * region.height, default=None)
-
-
-def _region(item: Dataset, width: int, height: int) -> Region | None:
-    corners = [item.get(f"RegionLocation{name}") for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
-    if any(corner is None for corner in corners):
-        return None
-    left, top, right, bottom = (int(corner) for corner in corners)
-    right, bottom = min(right, width - 1), min(bottom, height - 1)
-    if not (0 <= left < right and 0 <= top < bottom):
-        return None
-    return Region(left, top, right - left + 1, bottom - top + 1, _spacing(item, "X"), _spacing(item, "Y"))
 
 
 def _spacing(item: Dataset, axis: str) -> float | None:

@@ -72,16 +72,15 @@ class Frames:
         if not self._syntax.is_encapsulated:
             return pixel_array(self._data, index=index)
         frame = b"".join(self._data.PixelData[piece] for piece in self._pieces[index])
-        stream = None if self._syntax == RLELossless else code_stream(frame)
-        if stream is not None:
-            _check(stream, self._data)
-        elif self._syntax != RLELossless:
-            raise DicomError("has no JPEG header")
         decoder = DECODERS[self._syntax]
-        if self._syntax == JPEGExtended12Bit and stream and {stream.precision, int(self._data.BitsStored)} != {8}:
-            decoder = IMAGECODECS  # for Pillow decodes 8 bits alone
-        if decoder == IMAGECODECS and stream:
-            return _imagecodecs(frame, stream, self._data)
+        if self._syntax != RLELossless:
+            if (stream := code_stream(frame)) is None:
+                raise DicomError("has no JPEG header")
+            _check(stream, self._data)
+            if self._syntax == JPEGExtended12Bit and {stream.precision, int(self._data.BitsStored)} != {8}:
+                decoder = IMAGECODECS  # for Pillow decodes 8 bits alone
+            if decoder == IMAGECODECS:
+                return _imagecodecs(frame, stream, self._data)
         options = as_pixel_options(self._data, number_of_frames=1, pixel_keyword="PixelData")
         options.pop("extended_offsets", None)
         one = encapsulate([frame])
@@ -121,15 +120,14 @@ def _pieces(data: Dataset) -> Iterator[tuple[slice, bool, int]]:
         end = start + int.from_bytes(pixels[start - 4 : start], "little")
         if start == end:
             continue
-        cuts = [] if rle else [match.end() for match in _BETWEEN.finditer(pixels, start, end)]
-        begins = _begins_rle(pixels, start) if rle else pixels.startswith((_JPEG_START, _J2K_START, _JP2_START), start)
-        for one, after in pairwise((start, *cuts, end)):
+        if rle:
+            segments, header = (int.from_bytes(pixels[place : place + 4], "little") for place in (start, start + 4))
+            yield slice(start, end), 1 <= segments <= _RLE_SEGMENTS and header == _RLE_HEADER, at - first
+            continue
+        cuts = (start, *(match.end() for match in _BETWEEN.finditer(pixels, start, end)), end)
+        begins = pixels.startswith((_JPEG_START, _J2K_START, _JP2_START), start)
+        for one, after in pairwise(cuts):
             yield (slice(one, after), begins, at - first) if one == start else (slice(one, after), True, -1)
-
-
-def _begins_rle(pixels: bytes, at: int) -> bool:
-    segments, first = (int.from_bytes(pixels[place : place + 4], "little") for place in (at, at + 4))
-    return 1 <= segments <= _RLE_SEGMENTS and first == _RLE_HEADER
 
 
 def _frames(pieces: Sequence[tuple[slice, bool]]) -> list[list[slice]]:
@@ -148,13 +146,9 @@ def _frames(pieces: Sequence[tuple[slice, bool]]) -> list[list[slice]]:
 class CodeStream:
     """What the header of a JPEG, JPEG-LS or JPEG 2000 code stream says.
 
-    Attributes:
-        height: in pixels, like `width`.
-        components: their number.
-        precision: bits of a value, the most of all components.
-        kind: the second byte of the marker of its frame header, such as 0xC3 for lossless JPEG; 0 for JPEG 2000.
-        sampled: whether components differ in size.
-        ids: one byte per component; empty for JPEG 2000.
+    Height and width are in pixels; `precision` is the bits of a value, the most of all components; `sampled` says that
+    components differ in size. `kind` is the second byte of the marker of the frame header, such as 0xC3 for lossless
+    JPEG, and `ids` has a byte per component: for JPEG 2000 they are 0 and empty.
     """
 
     height: int
@@ -234,9 +228,7 @@ def _imagecodecs(frame: bytes, stream: CodeStream, data: Dataset) -> np.ndarray:
         values = imagecodecs.jpeg8_decode(frame, colorspace="RGB", outcolorspace="RGB")  # the components as they are
     size, spare = int(data.BitsAllocated) // 8, int(data.BitsAllocated) - min(stored, stream.precision)
     kind = "i" if data.PixelRepresentation == 1 else "u"
-    values = (values.astype(f"u{size}") << spare).view(
-        f"{kind}{size}"
-    ) >> spare  # which extends the sign, if there is one
+    values = (values.astype(f"u{size}") << spare).view(f"{kind}{size}") >> spare  # which extends a sign
     if data.PhotometricInterpretation in ("YBR_FULL", "YBR_FULL_422") and stream.ids not in _RGB_IDS:
         return convert_color_space(values, "YBR_FULL", "RGB")
     return np.asarray(values)

@@ -38,10 +38,10 @@ def monochrome(stored: np.ndarray, data: Dataset, frame: int) -> tuple[np.ndarra
         values, bits = table.of(stored), table.bits
         low, high = 0.0, 2.0**bits - 1
     else:
-        slopes, intercepts = _numbers(place, "RescaleSlope", 1), _numbers(place, "RescaleIntercept", 0)
-        if len(slopes + intercepts) != 2 or slopes[0] == 0 or not np.isfinite(slopes + intercepts).all():
+        rescale = [*_numbers(place, "RescaleSlope", 1), *_numbers(place, "RescaleIntercept", 0)]
+        if len(rescale) != 2 or rescale[0] == 0 or not np.isfinite(rescale).all():
             raise DicomError("its rescale slope is 0, or its rescale slope or intercept is no finite number")
-        slope, intercept = slopes[0], intercepts[0]
+        slope, intercept = rescale
         if (slope, intercept) != (1, 0):
             values = stored * slope + intercept
             low, high = sorted((low * slope + intercept, high * slope + intercept))
@@ -53,10 +53,14 @@ def monochrome(stored: np.ndarray, data: Dataset, frame: int) -> tuple[np.ndarra
         grey = _scaled(table.of(np.rint(values)), 0.0, 2.0**depth - 1)
         narrow = ["VOI table entries of 8 bits in fields of 16"] if depth < table.bits else []
         return grey, ["VOI table of the header applied", *narrow]
-    window, ignored = _window(place)
-    if window is not None:
+    function, ignored = place.get("VOILUTFunction"), ""
+    for center, width in zip(_numbers(place, "WindowCenter"), _numbers(place, "WindowWidth"), strict=False):
+        window = _Window(center, width, str(function) if function in _FUNCTIONS else "LINEAR")
+        if reason := window.why_not():
+            ignored = ignored or reason
+            continue
         notes = ["window of the header applied", *([f"{ignored}: next one applied"] if ignored else [])]
-        if place.get("VOILUTFunction") not in (None, "", *_FUNCTIONS):
+        if function not in (None, "", *_FUNCTIONS):
             notes.append("window of an unknown function taken as linear")
         return _scaled(window.of(values), 0.0, 1.0), notes
     whole = [f"{ignored}: full range of {bits} bits"] if ignored else []
@@ -68,8 +72,8 @@ def monochrome(stored: np.ndarray, data: Dataset, frame: int) -> tuple[np.ndarra
 def _place(data: Dataset, frame: int, group: str, keywords: tuple[str, ...]) -> Dataset:
     """Return what holds the values of one kind for `frame`: an item of a functional group, or the data set itself."""
     own, shared = data.get("PerFrameFunctionalGroupsSequence"), data.get("SharedFunctionalGroupsSequence")
-    for groups in (own[frame] if own else None, shared[0] if shared else None):
-        items = groups.get(group) if groups is not None else None
+    for groups in (own[frame] if own else {}, shared[0] if shared else {}):
+        items = groups.get(group)
         if items and any(keyword in items[0] for keyword in keywords):
             item: Dataset = items[0]
             return item
@@ -137,20 +141,6 @@ class _Window:
         return np.asarray((values - (self.center - 0.5)) / (self.width - 1) + 0.5)
 
 
-def _window(place: Dataset) -> tuple[_Window | None, str | None]:
-    """Return the first window of `place` that is one, and why one before it is not."""
-    function = place.get("VOILUTFunction")
-    function = str(function) if function in _FUNCTIONS else "LINEAR"
-    ignored = None
-    for center, width in zip(_numbers(place, "WindowCenter"), _numbers(place, "WindowWidth"), strict=False):
-        window = _Window(center, width, function)
-        reason = window.why_not()
-        if reason is None:
-            return window, ignored
-        ignored = ignored or reason
-    return None, ignored
-
-
 # ---------------------------------------------------------------------------------------------------- lookup tables
 
 
@@ -167,10 +157,7 @@ class _Table:
         return np.asarray(self.entries[(values.astype(np.int64) - self.first).clip(0, len(self.entries) - 1)])
 
     def depth(self) -> int:
-        """Return how many bits the entries have: 8 also where the header states more and all are below 256.
-
-        Many writers put entries of 8 bits into fields of 16, and state 16.
-        """
+        """Return how many bits the entries have: 8 also where they are stored, as many writers do, in fields of 16."""
         return 8 if int(self.entries.max()) < 256 else self.bits
 
 
@@ -203,10 +190,10 @@ def _entries(name: str, content: Any, count: int, bits: int, little_endian: bool
 
 def _packed(name: str, content: Any, little_endian: bool) -> bytes:
     """Return the words in `content`, which pydicom gives as stored bytes or as numbers, in little endian."""
+    if isinstance(content, bytes) and little_endian:
+        return content
     if isinstance(content, bytes):
-        return (
-            content if little_endian else np.frombuffer(content[: len(content) // 2 * 2], ">u2").astype("<u2").tobytes()
-        )
+        return np.frombuffer(content[: len(content) // 2 * 2], ">u2").astype("<u2").tobytes()
     if content is None or isinstance(content, str):
         raise DicomError(f"its {name} has no entries")
     return np.asarray(content, np.int64).astype("<u2").tobytes()
