@@ -41,17 +41,11 @@ _THREADS = 4
 
 @dataclass(frozen=True)
 class MaskSearch:
-    """What `find_masks` found.
+    """What `find_masks` found."""
 
-    Attributes:
-        of: the masks of each image that has some.
-        alone: masks whose image is not there.
-        pictures: files that are named like masks and look like images: they count as images.
-    """
-
-    of: Mapping[Path, tuple[Path, ...]]
-    alone: tuple[Path, ...] = ()
-    pictures: tuple[Path, ...] = ()
+    of: Mapping[Path, tuple[Path, ...]]  # the masks of each image that has some
+    alone: tuple[Path, ...] = ()  # masks whose image is not there
+    pictures: tuple[Path, ...] = ()  # files that are named like masks and look like images: they count as images
 
     @cached_property
     def files(self) -> set[Path]:

@@ -34,21 +34,13 @@ _REACH = _ARMS[-1] + 5  # pixels around a cross that are looked at
 
 @dataclass(frozen=True)
 class Overlays:
-    """What was found on one image; pixels of the image.
+    """What was found on one image; pixels of the image."""
 
-    Attributes:
-        words: texts as read, two signs or more, at least one of them a letter.
-        boxes: left, top, right, bottom of each of `words`.
-        calipers: x, y and length of arm of each cross.
-        lines: dotted lines between two calipers: indices into `calipers`.
-        border: empty columns at the left, rows at the top, columns at the right, rows at the bottom.
-    """
-
-    words: tuple[str, ...]
-    boxes: tuple[Box, ...]
-    calipers: tuple[Cross, ...]
-    lines: tuple[tuple[int, int], ...]
-    border: Box
+    words: tuple[str, ...]  # texts as read, two signs or more, at least one of them a letter
+    boxes: tuple[Box, ...]  # left, top, right, bottom of each of `words`
+    calipers: tuple[Cross, ...]  # x, y and length of arm of each cross
+    lines: tuple[tuple[int, int], ...]  # dotted lines between two calipers: indices into `calipers`
+    border: Box  # empty columns at the left, rows at the top, columns at the right, rows at the bottom
 
     def mask(self, shape: tuple[int, int]) -> Array:
         """Return where words, calipers and their lines lie, bool ``[H, W]`` of `shape`."""

@@ -69,25 +69,15 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class SourceItem:
-    """One image of a source.
+    """One image of a source."""
 
-    Attributes:
-        path: the file it lies in.
-        label: name of its class.
-        group: the patient, clip or other unit it belongs to, if one is known.
-        id: its name, distinct in the source.
-        extra: further columns.
-        frame: which image of the file, counted from 0, if the file is one that holds several.
-        masks: files that mark lesions in it.
-    """
-
-    path: Path
-    label: str
-    group: str | None
-    id: str
-    extra: Mapping[str, str] = field(default_factory=dict)
-    frame: int | None = None
-    masks: tuple[Path, ...] = ()
+    path: Path  # the file it lies in
+    label: str  # name of its class
+    group: str | None  # the patient, clip or other unit it belongs to, if one is known
+    id: str  # its name, distinct in the source
+    extra: Mapping[str, str] = field(default_factory=dict)  # further columns
+    frame: int | None = None  # which image of the file, counted from 0, if the file is one that holds several
+    masks: tuple[Path, ...] = ()  # files that mark lesions in it
 
 
 @dataclass(frozen=True)

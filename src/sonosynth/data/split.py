@@ -208,14 +208,8 @@ def apportion(counts: Sequence[int] | Array, sizes: Sequence[int], least: int, s
     A divisor method, since its shares never fall when the size grows, so that subsets can be nested (Balinski and
     Young, Fair Representation, 1982; the largest remainder does not have this property).
 
-    Args:
-        counts: images of each class, at least ``least + spare``.
-        sizes: totals, from ``least * classes`` to ``sum(counts) - spare * classes``.
-        least: images that each class gets before any other claim.
-        spare: images that each class keeps back.
-
-    Returns:
-        int64 ``[len(sizes), classes]``; rows sum to `sizes`.
+    Each class gets `least` images before any other claim and keeps `spare` back. Returns int64 ``[len(sizes),
+    classes]``, whose rows sum to `sizes`.
     """
     owner = np.repeat(np.arange(len(counts)), counts)
     place = np.concatenate([np.arange(count) for count in counts])

@@ -42,17 +42,11 @@ _ORIENTATIONS: Mapping[int, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True, eq=False)
 class DecodedImage:
-    """One decoded image.
+    """One decoded image."""
 
-    Attributes:
-        grey: uint8 ``[H, W]``, 0 (black) to 255 (white).
-        original_mode: the stored pixel format, by Pillow's name where there is one: "L", "RGB", "I;16".
-        note: what was converted, several things separated by "; "; None for plain 8-bit grey.
-    """
-
-    grey: Array
-    original_mode: str
-    note: str | None
+    grey: Array  # uint8 [H, W], 0 (black) to 255 (white)
+    original_mode: str  # the stored pixel format, by Pillow's name where there is one: "L", "RGB", "I;16"
+    note: str | None  # what was converted, several things separated by "; "; None for plain 8-bit grey
 
 
 @dataclass(frozen=True)
@@ -76,23 +70,16 @@ class Encoding:
 
 @dataclass(frozen=True)
 class FileContents:
-    """What one file holds, by its header.
+    """What one file holds, by its header."""
 
-    Attributes:
-        frames: numbers of the frames to take; ``(None,)`` for a file that is one image; empty for one without images.
-        owner: equal for files of one group, such as a patient; None where nothing is known. Never shown.
-        columns: what the manifest tells of each image.
-        sampled: of a file of which only some frames are taken: what it is, and what its frames are called.
-        remark: for `Reader.notes`.
-        bits: of a stored value, where the header states them and they may differ between files.
-    """
-
-    frames: Sequence[int | None] = (None,)
-    owner: Hashable = field(default=None, repr=False)
-    columns: Mapping[str, str] = field(default_factory=dict)
-    sampled: tuple[str, str] | None = None
-    remark: str | None = None
-    bits: int | None = None
+    frames: Sequence[int | None] = (
+        None,
+    )  # numbers of those to take; (None,) of a file that is one image; may be empty
+    owner: Hashable = field(default=None, repr=False)  # equal for files of one group, such as a patient; never shown
+    columns: Mapping[str, str] = field(default_factory=dict)  # what the manifest tells of each image
+    sampled: tuple[str, str] | None = None  # if only some are taken: what the file is, and what they are called
+    remark: str | None = None  # for `Reader.notes`
+    bits: int | None = None  # of a stored value, where the header states them and they may differ between files
 
 
 class OpenFile(Protocol):

@@ -69,21 +69,13 @@ class BitDepth:
 
 @dataclass(frozen=True, eq=False)
 class HighDepthImage:
-    """One image whose values have more than 8 bits, or another number than formats of 8 bits hold.
+    """One image whose values have more than 8 bits, or another number than formats of 8 bits hold."""
 
-    Attributes:
-        values: uint16, ``[H, W]`` grey or ``[H, W, 3]`` red, green, blue.
-        white: the value of white, if the file states it.
-        significant: number of significant bits, if the file states no more than that; see `Depth.white`.
-        inverted: whether 0 is white.
-        alpha: uint16 ``[H, W]``, 0 (transparent) to 65535, by which `values` are to be multiplied; None if opaque.
-    """
-
-    values: np.ndarray
-    white: int | None = None
-    significant: int | None = None
-    inverted: bool = False
-    alpha: np.ndarray | None = None
+    values: np.ndarray  # uint16, [H, W] grey or [H, W, 3] red, green, blue
+    white: int | None = None  # the value of white, if the file states it
+    significant: int | None = None  # number of significant bits, if it states no more; see `BitDepth.white`
+    inverted: bool = False  # whether 0 is white
+    alpha: np.ndarray | None = None  # uint16 [H, W], 0 (transparent) to 65535, which multiplies `values`; None: opaque
 
     def grey(self, path: Path, depth: BitDepth) -> tuple[np.ndarray, list[str], float]:
         """Return the image as uint8 ``[H, W]``: luma · 255 / white, rounded; transparent pixels are laid over black.

@@ -37,31 +37,21 @@ _NUMBERED = re.compile(r"\d")
 
 
 class Folder:
-    """The entries of one folder, in natural order.
+    """The entries of one folder, and if `nested` of its subfolders, in natural order.
 
-    Attributes:
-        images: pictures, clips, volumes and DICOM files in the folder itself.
-        below: the same of each subfolder, at any depth; subfolders without any are not listed.
-        side: files that are none of these, and do not hold the pixels of a volume.
-        hidden: files and folders that a system or a program keeps for itself (see `source.entries`).
-        folders: subfolders.
-        linked: those of `folders` that are links, which are not looked into.
+    Raises SourceError if a folder cannot be listed, or a name is not text.
     """
 
     def __init__(self, path: Path, options: ReadOptions, nested: bool = False) -> None:
-        """List `path`, and if `nested` its subfolders; `options` say which files are images.
-
-        Raises SourceError if a folder cannot be listed, or a name is not text.
-        """
         shown, self.hidden = list_folder(path)
         self.folders = [entry for entry in shown if entry.is_dir()]
         # A broken link counts as an image, so that it is named as unreadable and not lost.
         files = [entry for entry in shown if not entry.is_dir()]
         self.images = [entry for entry in files if is_image(entry, options)]
         taken = {*self.images, *data_files(self.images)}
-        self.side = [entry for entry in files if entry not in taken]
-        self.below: dict[Path, list[Path]] = {}
-        # A link to a folder above it would be looked into without end.
+        self.side = [entry for entry in files if entry not in taken]  # neither images nor the pixels of a volume
+        self.below: dict[Path, list[Path]] = {}  # the images of each subfolder that has some, at any depth
+        # Links are not looked into; one to a folder above it would be without end.
         above = path.is_symlink() and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(path))
         self.linked = [sub for sub in self.folders if nested and (sub.is_symlink() or above)]
         for sub in self.folders if nested else ():

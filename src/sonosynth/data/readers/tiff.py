@@ -27,13 +27,10 @@ def is_tiff(start: bytes) -> bool:
 
 
 class Tiff:
-    """The pages of an open TIFF file.
+    """The pages of an open TIFF file: `frames` are the numbers of those that are images, of the size of the largest.
 
-    Attributes:
-        frames: the pages that are images, by their numbers in the file: those of the size of the largest page. Pages
-            marked as of reduced resolution or as masks (NewSubfileType 1 and 4, photometric interpretation 4), and
-            pages of 1 bit beside deeper ones, are none.
-        others: whether there are other pages.
+    Pages marked as of reduced resolution or as masks (NewSubfileType 1 and 4, photometric interpretation 4), and pages
+    of 1 bit beside deeper ones, are none; `others` says whether there are any.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

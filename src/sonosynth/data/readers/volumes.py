@@ -186,21 +186,13 @@ def _checked(path: Path, reader: Any, sitk: Any, storage: "_Storage") -> _Header
 
 @dataclass(frozen=True)
 class _Storage:
-    """Where the pixels of a volume lie.
+    """Where the pixels of a volume lie."""
 
-    Attributes:
-        file: the file beside the header; None for the file itself.
-        room: the most bytes that its pixels can have, by the length of the file.
-        text: whether values are written as text, at least two letters each.
-        width: bytes of a stored value, where that is not the width of the values that are read.
-        deflated: of NIfTI and MetaImage files, at which byte a deflated part begins, and how many bytes of it come
-            before the pixels.
-    """
-
-    file: Path | None
-    room: int
-    text: bool = False
-    width: int | None = None
+    file: Path | None  # the file beside the header; None for the file itself
+    room: int  # the most bytes that its pixels can have, by the length of the file
+    text: bool = False  # whether values are written as text, at least two letters each
+    width: int | None = None  # bytes of a stored value, where that is not the width of the values that are read
+    # Of NIfTI and MetaImage files: at which byte a deflated part begins, and how many bytes of it precede the pixels.
     deflated: tuple[int, int] | None = None
 
 

@@ -62,25 +62,15 @@ class DicomError(UnreadableImageError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a reader needs of a DICOM header.
+    """What a reader needs of a DICOM header; `owner` and `uid` are for comparison only."""
 
-    Attributes:
-        frames: number of frames if there are several; None for a single image or pixels that are not read.
-        region: the area taken; None if the header has no size of frames.
-        image: whether the object is of a kind that holds images.
-        depth: number of bits that a stored value has; None if the header has no such number.
-        burned_in: whether the header says that text which identifies the patient is part of the pixels.
-        owner: the patient, or the study where no patient is given, or None. For comparison only.
-        uid: the SOP instance UID. For comparison only.
-    """
-
-    frames: int | None
-    region: Region | None
-    image: bool
-    depth: int | None
-    burned_in: bool
-    owner: tuple[bytes, ...] | None = field(repr=False)
-    uid: str = field(repr=False)
+    frames: int | None  # their number if there are several; None for a single image or pixels that are not read
+    region: Region | None  # the area taken; None if the header has no size of frames
+    image: bool  # whether the object is of a kind that holds images
+    depth: int | None  # number of bits that a stored value has; None if the header has no such number
+    burned_in: bool  # whether it says that text which identifies the patient is part of the pixels
+    owner: tuple[bytes, ...] | None = field(repr=False)  # the patient, or the study where no patient is given, or None
+    uid: str = field(repr=False)  # the SOP instance UID
 
     def columns(self) -> dict[str, str]:
         """Return the manifest columns `region_...` (stored pixels) and, where known, `spacing_..._mm`."""
