@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from sonosynth.core.errors import ClassError, ManifestError, UnreadableImageError
 from sonosynth.core.files import atomic_file
 from sonosynth.core.text import agreeing, counted
-from sonosynth.data.readers.tables import near_column, read_table
+from sonosynth.data.readers.tables import near_column, read_table, rows_by_column
 from sonosynth.data.scan import decode_image
 from sonosynth.data.source import Source, SourceItem, some_of
 
@@ -65,9 +65,7 @@ def with_groups(
             class; other images of such a group stay: a patient may well have two lesions. None: if there are marks.
         skip_unreadable: images that cannot be decoded need no row: an audit that left them out has none for them.
 
-    Raises:
-        ManifestError: the table cannot be read, lacks columns, names an image twice, or misses one of the source.
-        ClassError: with the conflicts a whole class would go.
+    Raises ManifestError if the table cannot be used or misses an image, and ClassError if a whole class would go.
     """
     places = [table_path(item, source.root) for item in source.items]
     rows = _rows(path, bool(drop_conflicts), set(places))
@@ -135,12 +133,8 @@ def _rows(path: Path, marked: bool, places: Container[str]) -> dict[str, tuple[s
             needs = "path,group,conflict, so that conflicts can be dropped" if marked else "path,group"
             raise ManifestError(f"{path} lacks the column '{name}'{near_column(name, header)}; it must have {needs}")
     rows: dict[str, tuple[str, bool]] = {}
-    for line, cells in lines:
-        if len(cells) != len(header):
-            raise ManifestError(
-                f"{path}, line {line}: {counted(len(cells), 'field')} where the first line has {len(header)}"
-            )
-        row = {name: cell if cell in places else cell.strip() for name, cell in zip(header, cells, strict=True)}
+    for line, cells in rows_by_column(path, header, lines):
+        row = {name: cell if cell in places else cell.strip() for name, cell in cells.items()}
         if not row["path"] or not row["group"]:
             raise ManifestError(f"{path}, line {line}: no path or no group; fill it in or remove the line")
         if row["path"] in rows:

@@ -2,12 +2,12 @@
 
 import os
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
 
@@ -102,20 +102,18 @@ class ImageDecoder:
         self._options = options
         self._depth = BitDepth(options.bits, partial(_largest_value, items, options))
         self._lock = threading.Lock()
-        self._files: OrderedDict[Path, _KeptFile] = OrderedDict()
+        self._kept = lru_cache(_KEPT_OPEN)(lambda path: _KeptFile(partial(self._open, path)))
 
     def decode(self, item: SourceItem) -> DecodedImage:
         """Return the image of `item`. Raises UnreadableImageError, and SourceError for values above the bits given."""
-        reader = find_reader(item.path, self._options) or DEFAULT
-        opener = partial(reader.open, item.path, self._options, self._depth)
         if item.frame is None:
-            return opener().image(None)
-        with self._lock:
-            file = self._files.pop(item.path, None) or _KeptFile(opener)
-            self._files[item.path] = file
-            while len(self._files) > _KEPT_OPEN:
-                self._files.popitem(last=False)
+            return self._open(item.path).image(None)
+        with self._lock:  # so that no file is opened twice
+            file = self._kept(item.path)
         return file.image(item.frame)
+
+    def _open(self, path: Path) -> OpenFile:
+        return (find_reader(path, self._options) or DEFAULT).open(path, self._options, self._depth)
 
 
 class _KeptFile:

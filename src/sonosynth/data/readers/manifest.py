@@ -27,6 +27,7 @@ from sonosynth.data.readers.tables import (
     mask_columns,
     patient_note,
     read_table,
+    rows_by_column,
 )
 from sonosynth.data.source import ReadOptions, Source, SourceItem, formulas, links_out, similar_class_names, some_of
 
@@ -56,17 +57,11 @@ def read_manifest(path: Path, options: ReadOptions) -> Source:
     doubled = [name for name, count in Counter(filter(None, header)).items() if count > 1]
     if doubled:
         raise ManifestError(f"{path} has the column '{doubled[0]}' more than once; rename one")
-    for line, cells in lines:
-        if len(cells) != len(header):
-            raise ManifestError(
-                f"{path}, line {line}: {counted(len(cells), 'field')} where the first line has {len(header)}; "
-                "put values that contain a comma into double quotes"
-            )
-    if not lines:
-        raise ManifestError(f"{path} has no rows; list one image per line")
     if not set(header) >= _IMAGE_SET_COLUMNS:  # a person typed it
         lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
-    rows = [(f"line {line}", dict(zip(header, cells, strict=True))) for line, cells in lines]
+    rows = [(f"line {line}", row) for line, row in rows_by_column(path, header, lines)]
+    if not rows:
+        raise ManifestError(f"{path} has no rows; list one image per line")
     return _listed(path, columns, header, rows, options)
 
 

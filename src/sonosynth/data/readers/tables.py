@@ -11,7 +11,7 @@ from pydicom.datadict import dictionary_VR, keyword_dict
 
 from sonosynth.core.errors import ManifestError
 from sonosynth.core.files import unreadable_reason
-from sonosynth.core.text import did_you_mean
+from sonosynth.core.text import counted, did_you_mean
 from sonosynth.data.source import ReadOptions
 
 UID = "sop_instance_uid"
@@ -136,6 +136,19 @@ def identifying_columns(header: Collection[str]) -> list[str]:
 # ---------------------------------------------------------------------------------------------------- reading
 
 _LARGEST = 1 << 28  # bytes
+
+
+def rows_by_column(
+    path: Path, header: Sequence[str], lines: Sequence[tuple[int, list[str]]]
+) -> list[tuple[int, dict[str, str]]]:
+    """Return what `read_table` found as cells by column. Raises ManifestError if a row has another number of cells."""
+    for line, cells in lines:
+        if len(cells) != len(header):
+            raise ManifestError(
+                f"{path}, line {line}: {counted(len(cells), 'field')} where the first line has {len(header)}; "
+                "put values that contain a comma into double quotes"
+            )
+    return [(line, dict(zip(header, cells, strict=True))) for line, cells in lines]
 
 
 def read_table(path: Path, advice: str) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -90,9 +90,7 @@ def is_dicom(path: Path, force: bool = False) -> bool:
     """Return whether `path` has a suffix of DICOM files, or none (or a number) and the mark of one inside.
 
     With `force` a file without suffix also counts if it has no mark, but begins as the data set of a DICOM file does.
-
-    Raises:
-        SourceError: a file without suffix cannot be opened.
+    Raises SourceError if a file without suffix cannot be opened.
     """
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
