@@ -95,9 +95,6 @@ def _scaled(values: tuple[int, ...], factor: float) -> Any:
     return tuple(round(value * factor) for value in values)
 
 
-# ---------------------------------------------------------------------------------------------------- words
-
-
 _readers = threading.local()  # one per thread: readers keep state while they read
 
 
@@ -117,9 +114,6 @@ def _read(grey: Array) -> list[tuple[str, Box]]:
             x, y = np.array(corners, dtype=float).T
             words.append((text, (int(x.min()), int(y.min()), int(np.ceil(x.max())), int(np.ceil(y.max())))))
     return words
-
-
-# ---------------------------------------------------------------------------------------------------- calipers
 
 
 def _crosses(grey: Array) -> list[Cross]:
@@ -196,9 +190,6 @@ def _lines(grey: Array, crosses: list[Cross]) -> Iterator[tuple[int, int]]:
             dots = above[np.rint(y + inner * (v - y)).astype(int), np.rint(x + inner * (u - x)).astype(int)]
             if float((dots > 25).mean()) >= _DOTTED and float((dots > 25)[: len(dots) // 2].mean()) >= _DOTTED / 2:
                 yield i, j
-
-
-# ---------------------------------------------------------------------------------------------------- borders
 
 
 def _border(grey: Array) -> Box:

@@ -139,9 +139,6 @@ def group_numbers(report: SourceReport) -> Array:
     return np.asarray(numbers[first[inverse]])
 
 
-# ---------------------------------------------------------------------------------------------------- the record
-
-
 def _recorded(report: SourceReport, fit: Fit, how: Sequence[Geometry]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """Return the user's columns with the record's, and which of the user's had to be renamed.
 

@@ -107,8 +107,6 @@ def resize_longest_side(grey: Array, side: int) -> Array:
     return np.asarray(cv2.resize(grey, (width, height), interpolation=how))
 
 
-# ---------------------------------------------------------------------------------------------------- and back
-
 _COLUMNS = ("crop_width", "crop_height", "scale_x", "scale_y", "offset_x", "offset_y")
 
 

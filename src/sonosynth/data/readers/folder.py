@@ -82,9 +82,6 @@ def images_below(folder: Path, options: ReadOptions) -> Iterable[Path]:
             yield file
 
 
-# ---------------------------------------------------------------------------------------------------- classes
-
-
 def read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
     """Return the images in the class folders below `root`, whose entries are `here`. Raises SourceError."""
     force = options.force_dicom

@@ -88,9 +88,6 @@ def _sampling_notes(files: Sequence[FileContents]) -> list[str]:
     ]
 
 
-# ---------------------------------------------------------------------------------------------------- decoding
-
-
 class ImageDecoder:
     """Decodes the images of a source, and keeps the last few files with several open: each is read once, not per frame.
 

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import IO, cast
 
@@ -106,14 +105,12 @@ class _StillOrFrames:
     def image(self, frame: int | None) -> DecodedImage:
         if frame is None:
             return decode_image_file(self._path, self._depth)
-        if self._frames is None:
-            self._frames = DecodedFrames(self._path, self._decode())
+        self._frames = self._frames or DecodedFrames(self._path, self._decoded())
         return self._frames.image(frame)
 
-    def _decode(self) -> Iterator[tuple[int, DecodedImage]]:
-        wanted = evenly_spaced(_count_frames(self._path))
+    def _decoded(self) -> Iterator[tuple[int, DecodedImage]]:
         with _open_frames(self._path) as file:
-            for index in wanted:
+            for index in evenly_spaced(file.count):
                 yield index, file.image(index, self._depth)
 
 
@@ -252,6 +249,7 @@ class _TiffFile:
         self._path, self._file = path, file
         self._tiff = Tiff(file)
         self.count = len(self._tiff.frames)
+        self._stored: Image.Image | None = None
 
     def image(self, frame: int, depth: BitDepth) -> DecodedImage:
         index, (height, width) = self._tiff.frames[frame], self._tiff.size
@@ -262,6 +260,9 @@ class _TiffFile:
             raise unreadable(self._path, reason)
         with _one_at_a_time(width, height):
             if not self._tiff.is_high_depth(index):
+                if self._stored is None:
+                    self._file.seek(0)
+                    self._stored = _opened(self._file)
                 self._stored.seek(index)
                 self._stored.load()
                 upright = ImageOps.exif_transpose(self._stored)  # where Pillow has not done so while loading
@@ -273,17 +274,9 @@ class _TiffFile:
             deep, mode = self._tiff.high_depth(index)
         return from_high_depth(self._path, deep, depth, stack + mode, turn, more)
 
-    @cached_property
-    def _stored(self) -> Image.Image:
-        self._file.seek(0)
-        return _opened(self._file)
-
 
 def png_header(file: IO[bytes]) -> dict[bytes, bytes]:
-    """Return the chunks IHDR, sBIT and acTL of a PNG, as far as they stand before its pixels; nothing of other files.
-
-    sBIT is the number of significant bits of each channel, acTL says that it is animated.
-    """
+    """Return the chunks IHDR, sBIT (significant bits) and acTL (if animated) of a PNG; nothing of other files."""
     found: dict[bytes, bytes] = {}
     file.seek(0)
     if file.read(8) != b"\x89PNG\r\n\x1a\n":

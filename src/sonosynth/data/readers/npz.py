@@ -118,9 +118,6 @@ class _OpenArrays:
         return DecodedImage(np.ascontiguousarray(values), mode, "; ".join(notes) or None)
 
 
-# ---------------------------------------------------------------------------------------------------- headers
-
-
 def _headers(path: Path) -> dict[str, _Header]:
     """Return shape and type of each array as the file declares them; nothing is loaded. Raises SourceError."""
     found = {}
@@ -156,9 +153,6 @@ def _loaded(path: Path, name: str, headers: Mapping[str, _Header]) -> np.ndarray
     if (array.shape, array.dtype) != (shape, dtype):
         raise SourceError(f"{path} has the array '{name}' twice; write the file again")
     return array
-
-
-# ---------------------------------------------------------------------------------------------------- one part
 
 
 def _items(path: Path, headers: Mapping[str, _Header], prefix: str, before: int) -> list[SourceItem]:

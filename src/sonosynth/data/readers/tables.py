@@ -133,8 +133,6 @@ def identifying_columns(header: Collection[str]) -> list[str]:
     return [name for name in header if _TELLING.match(plain[name]) or plain[name] in telling]
 
 
-# ---------------------------------------------------------------------------------------------------- reading
-
 _LARGEST = 1 << 28  # bytes
 
 

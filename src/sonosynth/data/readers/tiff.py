@@ -125,8 +125,6 @@ def _marked_as_other(page: object) -> bool:
     return bool(kind & (_REDUCED | _MASK)) or photometric == _TRANSPARENCY
 
 
-# ---------------------------------------------------------------------------------------------------- libtiff
-
 _STANDARD_ERROR = 2
 
 

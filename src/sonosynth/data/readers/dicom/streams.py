@@ -87,9 +87,6 @@ class Frames:
         return get_decoder(self._syntax).as_array(one, index=0, decoding_plugin=decoder, **options)[0]
 
 
-# ---------------------------------------------------------------------------------------------------- numbers of frames
-
-
 def _check_native(data: Dataset, count: int) -> None:
     samples = 2 if data.PhotometricInterpretation == "YBR_FULL_422" else int(data.SamplesPerPixel)
     size = int(data.Rows) * int(data.Columns) * samples * (int(data.BitsAllocated) // 8)
@@ -137,9 +134,6 @@ def _frames(pieces: Sequence[tuple[slice, bool]]) -> list[list[slice]]:
             frames.append([])
         frames[-1].append(piece)
     return frames
-
-
-# ---------------------------------------------------------------------------------------------------- code streams
 
 
 @dataclass(frozen=True)
