@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 from sonosynth.core.errors import SourceError
@@ -117,15 +118,12 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
 
     Raises SourceError if it cannot be listed.
     """
-    shown: list[Path] = []
-    hidden: list[Path] = []
     try:
-        for entry in sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name)):
-            out_of_sight = entry.name.startswith(".") or entry.name.casefold() in _SYSTEM
-            (hidden if out_of_sight else shown).append(entry)
+        found = sorted(folder.iterdir(), key=lambda entry: natural_key(entry.name))
     except OSError as error:
         raise SourceError(f"{folder} cannot be listed ({error.strerror}); check its permissions") from error
-    return shown, hidden
+    hidden = {entry: entry.name.startswith(".") or entry.name.casefold() in _SYSTEM for entry in found}
+    return [entry for entry in found if not hidden[entry]], [entry for entry in found if hidden[entry]]
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -195,15 +193,13 @@ def some_of(names: Iterable[str], limit: int = 5) -> str:
 
 def links_out(root: Path, files: Iterable[Path]) -> list[str]:
     """Return a line if some of `files` lie elsewhere than under `root`, because they or their folders are links."""
-    inside = os.path.join(os.path.realpath(root), "")  # noqa: PTH118  (text: there may be a million files)
-    folders: dict[Path, str] = {}
-    out = []
-    for file in files:
-        if file.parent not in folders:
-            folders[file.parent] = os.path.join(os.path.realpath(file.parent), "")  # noqa: PTH118
-        real = os.path.realpath(file) if file.is_symlink() else folders[file.parent]
-        if not real.startswith(inside):
-            out.append(file)
+    real_folder = cache(lambda folder: os.path.join(os.path.realpath(folder), ""))  # noqa: PTH118  (text: it is quick)
+    inside = real_folder(root)
+    out = [
+        file
+        for file in files
+        if not (os.path.realpath(file) if file.is_symlink() else real_folder(file.parent)).startswith(inside)
+    ]
     if not out:
         return []
     first = out[0].relative_to(root).as_posix()

@@ -11,6 +11,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import counted
 from sonosynth.core.types import Array
 from sonosynth.data.imageset import ImageSet
+from sonosynth.data.source import some_of
 
 MAX_ATTEMPTS = 50  # random orders of the groups
 MIN_PER_CLASS = 2  # images of each class in a training subset
@@ -24,8 +25,8 @@ _Group = tuple[tuple[int, int], ...]
 def shared_images(first: ImageSet, second: ImageSet) -> list[tuple[str, str]]:
     """Return the ids of images that stand, pixel for pixel, in both sets: leakage if one of them tests the other."""
     known = {image.tobytes(): name for image, name in zip(first.images, first.ids, strict=True)}
-    pairs = ((known.get(image.tobytes()), name) for image, name in zip(second.images, second.ids, strict=True))
-    return [(here, there) for here, there in pairs if here is not None]
+    both = zip(second.images, second.ids, strict=True)
+    return [(known[pixels], name) for image, name in both if (pixels := image.tobytes()) in known]
 
 
 def check_real(data: ImageSet, role: str) -> None:
@@ -53,9 +54,8 @@ def check_disjoint(first: ImageSet, second: ImageSet, roles: tuple[str, str], re
 
 def leakage_message(shared: Sequence[tuple[str, str]], roles: tuple[str, str], remedy: str) -> str:
     """Return the line that tells which images of the first of two `roles` stand in the second as well: some of them."""
-    some = ", ".join(f"'{here}'" if here == there else f"'{here}' = '{there}'" for here, there in shared[:5])
-    more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
-    return f"{len(shared)} {roles[1]} are also {roles[0]}: {some}{more}; {remedy}"
+    some = some_of(f"'{here}'" if here == there else f"'{here}' = '{there}'" for here, there in shared)
+    return f"{len(shared)} {roles[1]} are also {roles[0]}: {some}; {remedy}"
 
 
 def split(

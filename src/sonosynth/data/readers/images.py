@@ -6,7 +6,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
@@ -82,10 +82,9 @@ class ImageReader(Reader):
 
     def encoding(self, path: Path) -> Encoding:
         """Give format, compression, JPEG quality and bits."""
-        try:
+        with suppress(UnreadableImageError):  # it is told when the image is decoded
             return _encoding(path)
-        except UnreadableImageError:
-            return super().encoding(path)  # told when it is decoded
+        return super().encoding(path)
 
     def has_unstated_depth(self, path: Path) -> bool:
         """Whether it is a TIFF of more than 8 bits, or a PNG of 16."""

@@ -14,21 +14,11 @@ from sonosynth.core.errors import ManifestError, SourceError, UnreadableImageErr
 from sonosynth.core.files import unreadable_reason
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.masks import MaskSearch, find_masks, in_mask_folder, masks_in_own_folders, nearby_mask_folders
+from sonosynth.data.readers import tables
 from sonosynth.data.readers.base import HOW_TO_SKIP
 from sonosynth.data.readers.dicom.header import dicom_files, is_dicom, quiet_pydicom, read_header
 from sonosynth.data.readers.folder import Folder, images_below
 from sonosynth.data.readers.frames import expand_frames
-from sonosynth.data.readers.tables import (
-    UID,
-    Columns,
-    choose_columns,
-    identifying_columns,
-    is_missing,
-    mask_columns,
-    patient_note,
-    read_table,
-    rows_by_column,
-)
 from sonosynth.data.source import ReadOptions, Source, SourceItem, formulas, links_out, similar_class_names, some_of
 
 LABELS = "labels.csv"
@@ -52,14 +42,14 @@ def read_manifest(path: Path, options: ReadOptions) -> Source:
             missing or says that it is (nan, NA); or a name stands for several files.
         SourceError: two images would have one name, or a folder cannot be listed.
     """
-    header, lines = read_table(path, "check its permissions")
-    columns = choose_columns(path, header, options)
+    header, lines = tables.read_table(path, "check its permissions")
+    columns = tables.choose_columns(path, header, options)
     doubled = [name for name, count in Counter(filter(None, header)).items() if count > 1]
     if doubled:
         raise ManifestError(f"{path} has the column '{doubled[0]}' more than once; rename one")
     if not set(header) >= _IMAGE_SET_COLUMNS:  # a person typed it
         lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
-    rows = [(f"line {line}", row) for line, row in rows_by_column(path, header, lines)]
+    rows = [(f"line {line}", row) for line, row in tables.rows_by_column(path, header, lines)]
     if not rows:
         raise ManifestError(f"{path} has no rows; list one image per line")
     return _listed(path, columns, header, rows, options)
@@ -85,7 +75,7 @@ def read_dataset_json(path: Path, options: ReadOptions) -> Source:
     if not rows:
         raise ManifestError(f"{path} lists no images")
     header = ["path", "label"]
-    return _listed(path, choose_columns(path, header, options), header, rows, options)
+    return _listed(path, tables.choose_columns(path, header, options), header, rows, options)
 
 
 def _dataset_json_labels(path: Path) -> list[object] | None:
@@ -107,14 +97,13 @@ def read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | No
 
     Where there are class folders, a table without columns for files and classes is about something else.
     """
-    tables = [path for path in here.side if path.suffix.lower() == ".csv"]
-    labels = [path for path in tables if path.name == LABELS]
+    csv_files = [path for path in here.side if path.suffix.lower() == ".csv"]
+    labels = [path for path in csv_files if path.name == LABELS]
     if options.columns and not labels:
-        labels = tables
+        labels = csv_files
         if len(labels) > 1:
-            raise SourceError(
-                f"{root} holds {len(labels)} tables: {some_of(p.name for p in labels)}; give one as SOURCE"
-            )
+            names = some_of(table.name for table in labels)
+            raise SourceError(f"{root} holds {len(labels)} tables: {names}; give one as SOURCE")
     if labels and (here.images or options.columns or dicom_files(root, options.force_dicom) or _has_columns(labels[0])):
         return read_manifest(labels[0], options)
     labelled = root / DATASET_JSON
@@ -127,14 +116,14 @@ def read_table_in(root: Path, here: Folder, options: ReadOptions) -> Source | No
 
 def _has_columns(table: Path) -> bool:
     """Return whether `table` has columns for files and classes. Raises ManifestError if it is no table."""
-    header, _ = read_table(table, "check its permissions")
+    header, _ = tables.read_table(table, "check its permissions")
     with suppress(ManifestError):
-        choose_columns(table, header, ReadOptions())
+        tables.choose_columns(table, header, ReadOptions())
         return True
     return False
 
 
-def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, options: ReadOptions) -> Source:
+def _listed(path: Path, columns: tables.Columns, header: list[str], rows: _Rows, options: ReadOptions) -> Source:
     """Return the images of a table at `path`, given its columns and rows. Raises as `read_manifest` does."""
     root = path.parent
     whole = set(header) >= _IMAGE_SET_COLUMNS
@@ -145,14 +134,14 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
         texts = [_place(path, where, row[columns.path], files if columns.searched else None) for where, row in rows]
     _check_places(path, rows, texts)
     for (where, row), text in zip(rows, texts, strict=True):
-        if is_missing(label := row[columns.label]):
+        if tables.is_missing(label := row[columns.label]):
             missing = f"the label of '{text}' is '{label}', as where a value is missing"
             what = missing if label else f"no label for '{text}'"
             raise ManifestError(f"{path}, {where}: {what}; fill it in or remove the line")
     paths = [root / text for text in texts]
     beside_dicom = any(is_dicom(file, options.force_dicom) for file in paths)
-    private = identifying_columns(header) if beside_dicom else []
-    used = {columns.path, columns.label, columns.group, UID, "", "id", "synthetic", *private}
+    private = tables.identifying_columns(header) if beside_dicom else []
+    used = {columns.path, columns.label, columns.group, tables.UID, "", "id", "synthetic", *private}
     # Which columns are kept beside those with a meaning, and what they are called then.
     kept = {name: f"source_{name}" if name in _IMAGE_SET_COLUMNS else name for name in header if name not in used}
     ids = [row.get("id", "") for _, row in rows]
@@ -179,7 +168,7 @@ def _listed(path: Path, columns: Columns, header: list[str], rows: _Rows, option
         raise ManifestError(f"{path}: the column 'synthetic' must be 0 on every line or 1 on every line")
     if options.group is None and (whole or any(item.group is None for item in found)):
         values = {name: [row[name] for _, row in rows] for name in header if name and name != columns.group}
-        notes += patient_note(values, [item.group for item in items])
+        notes += tables.patient_note(values, [item.group for item in items])
     notes += [*more, *similar_class_names(classes), *links_out(root, [path, *(item.path for item in found)])]
     notes += formulas((item.id, item.label, item.group or "", *item.extra.values()) for item in found)
     return Source("image set" if whole else "manifest", root, found, classes, tuple(notes), marks == {"1"}, options)
@@ -191,9 +180,9 @@ def _groups(values: Sequence[str], renumber: bool, whole: bool) -> list[str | No
     An image set has a whole number for every image, so there one without a value gets a number of its own.
     """
     if not renumber:
-        return [None if is_missing(value) else value for value in values]
+        return [None if tables.is_missing(value) else value for value in values]
     numbers: dict[object, str] = {}
-    keys = [(place if whole else None) if is_missing(value) else value for place, value in enumerate(values)]
+    keys = [(place if whole else None) if tables.is_missing(value) else value for place, value in enumerate(values)]
     return [None if key is None else numbers.setdefault(key, str(len(numbers))) for key in keys]
 
 
@@ -212,9 +201,9 @@ def _masks(
         return [root / place for place in files.find(text, masks=True) if root / place not in listed]
 
     of: dict[Path, tuple[Path, ...]] = {}
-    for column in mask_columns(header):
+    for column in tables.mask_columns(header):
         cells = [[text.strip() for text in re.split("[;|&]", row[column])] for _, row in rows]
-        found = [[named(text) for text in cell if not is_missing(text)] for cell in cells]
+        found = [[named(text) for text in cell if not tables.is_missing(text)] for cell in cells]
         if not any(paths for cell in found for paths in cell):
             continue  # of something else; it is kept as it is
         for item, cell, texts, (where, _) in zip(items, found, cells, rows, strict=True):
@@ -281,13 +270,13 @@ def _find_by_uid(path: Path, rows: _Rows, force: bool) -> list[str]:
         if uid:
             found[uid] = file
     for where, row in rows:
-        if row[UID] not in found:
+        if row[tables.UID] not in found:
             more = f"; {len(unread)} of its DICOM files cannot be read, the first: {unread[0]}" if unread else ""
             raise ManifestError(
                 f"{path}, {where}: no DICOM file in {path.parent} has this SOP instance UID; correct it, restore "
                 f"the file, or remove the line{more}"
             )
-    return [found[row[UID]].relative_to(path.parent).as_posix() for _, row in rows]
+    return [found[row[tables.UID]].relative_to(path.parent).as_posix() for _, row in rows]
 
 
 def _place(path: Path, where: str, text: str, files: _Files | None) -> str:
@@ -329,7 +318,7 @@ def _check_places(path: Path, rows: _Rows, places: Sequence[str]) -> None:
 def _manifest_notes(
     path: Path,
     header: Sequence[str],
-    columns: Columns,
+    columns: tables.Columns,
     kept: Mapping[str, str],
     items: Sequence[SourceItem],
     unlisted: Collection[Path],
