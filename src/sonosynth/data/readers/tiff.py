@@ -48,7 +48,11 @@ class Tiff:
             self._pages.append(cast(TiffPage, page))
         if not self._pages:
             raise UnidentifiedImageError("a TIFF without pages")
-        images = [i for i, page in enumerate(self._pages) if not _marked_as_other(page)]
+        images = [
+            i
+            for i, page in enumerate(self._pages)
+            if not (page.subfiletype & (_REDUCED | _MASK) or page.photometric == _TRANSPARENCY)
+        ]
         deepest = max((self._pages[i].bitspersample for i in images), default=1)
         images = [i for i in images if self._pages[i].bitspersample > 1 or deepest == 1] or [0]
         sizes = {i: (self._pages[i].imagelength, self._pages[i].imagewidth) for i in images}
@@ -96,13 +100,11 @@ class Tiff:
         page = self._pages[index]
         bits, extra = int(page.bitspersample), tuple(int(kind) for kind in page.extrasamples)
         if page.compression not in _BOUNDED:
-            raise ValueError(
-                f"compression {int(page.compression)} of {bits} bits is not read; use none, LZW or deflate"
-            )
+            used = f"compression {int(page.compression)} of {bits} bits"
+            raise ValueError(f"{used} is not read; use none, LZW or deflate")
         if page.imagedepth != 1 or page.samplesperpixel > _MOST_SAMPLES:
-            raise ValueError(
-                f"pages of several planes, or of more than {_MOST_SAMPLES} samples per pixel, are not read"
-            )
+            what = f"pages of several planes, or of more than {_MOST_SAMPLES} samples per pixel"
+            raise ValueError(f"{what}, are not read")
         if page.dtype is None or page.dtype.kind == "f":
             raise ValueError(UNKNOWN_RANGE)
         samples = page.shaped[0]
@@ -118,11 +120,6 @@ class Tiff:
             alpha = np.rint(alpha * (65535 / white)).astype(np.uint16)
         name = ("RGB" if colours == 3 else "I") if alpha is None else ("RGBA" if colours == 3 else "LA")
         return HighDepthImage(values, white, None, page.photometric == _WHITE_IS_ZERO, alpha), f"{name};{bits}"
-
-
-def _marked_as_other(page: object) -> bool:
-    kind, photometric = int(getattr(page, "subfiletype", 0)), getattr(page, "photometric", None)
-    return bool(kind & (_REDUCED | _MASK)) or photometric == _TRANSPARENCY
 
 
 _STANDARD_ERROR = 2
