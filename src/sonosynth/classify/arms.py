@@ -24,23 +24,14 @@ class ArmError(SonosynthError):
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train a classifier.
-
-    Attributes:
-        name: as in tables and study files.
-        synthetic: it needs synthetic images.
-        classical: every training image is augmented by `augmentation.classical_augmentation`.
-        oversampled: real images are repeated, as many as synthetic ones would have been added.
-        trains_on: which images it is trained on; "both" are the real ones, and the synthetic ones where it needs them.
-        tests_on: which images its scores are of.
-    """
+    """A way to train a classifier, by its name in tables and study files."""
 
     name: str
-    synthetic: bool = False
-    classical: bool = False
-    oversampled: bool = False
-    trains_on: Literal["both", "real", "synthetic"] = "both"
-    tests_on: Literal["real", "synthetic"] = "real"
+    synthetic: bool = False  # it needs synthetic images
+    classical: bool = False  # every training image is augmented by `augmentation.classical_augmentation`
+    oversampled: bool = False  # real images are repeated, as many as synthetic ones would have been added
+    trains_on: Literal["both", "real", "synthetic"] = "both"  # real images, and the synthetic ones where it needs them
+    tests_on: Literal["real", "synthetic"] = "real"  # the images that its scores are of
 
     @property
     def synthetic_alone(self) -> bool:

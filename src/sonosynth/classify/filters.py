@@ -31,19 +31,12 @@ def find_filter(name: str) -> str:
 
 @dataclass(frozen=True)
 class FilterResult:
-    """What a filter kept.
+    """What a filter kept."""
 
-    Attributes:
-        kept: indices of the synthetic images that stay, int64, ascending.
-        acceptance: share of them, 0 to 1.
-        acceptance_by_class: the same of each class that has synthetic images.
-        threshold: the least confidence or the greatest distance that stays, per class; NaN without synthetic images.
-    """
-
-    kept: np.ndarray
-    acceptance: float
-    acceptance_by_class: dict[str, float]
-    threshold: dict[str, float]
+    kept: np.ndarray  # indices of the synthetic images that stay, int64, ascending
+    acceptance: float  # share of them, 0 to 1
+    acceptance_by_class: dict[str, float]  # the same of each class that has synthetic images
+    threshold: dict[str, float]  # the least confidence or greatest distance that stays; NaN without synthetic images
 
     @property
     def emptied(self) -> list[str]:

@@ -25,20 +25,16 @@ class NetworkError(SonosynthError):
 
 @dataclass(frozen=True)
 class Network:
-    """What is known of one classifier network.
+    """What is known of one classifier network, by its name in tables and study files.
 
-    Attributes:
-        name: as in tables and study files.
-        build: number of classes and dropout -> network from ``[N, 1, H, W]`` to logits ``[N, n_classes]``.
-        learning_rate: peak learning rate unless another is asked for.
-        normalisation: what is subtracted from pixels of 0 to 1, and what divides them then; None for mean and standard
-            deviation of the training images.
+    `build` takes the number of classes and dropout, and returns a network from ``[N, 1, H, W]`` to logits
+    ``[N, n_classes]``.
     """
 
     name: str
     build: Callable[[int, float], nn.Module]
-    learning_rate: float = FROM_SCRATCH
-    normalisation: tuple[float, float] | None = None
+    learning_rate: float = FROM_SCRATCH  # the peak, unless another is asked for
+    normalisation: tuple[float, float] | None = None  # mean and deviation of pixels of 0 to 1; None: of the images
 
 
 def _monai() -> Any:

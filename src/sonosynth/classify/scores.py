@@ -43,11 +43,7 @@ def brier_score(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean over images of the sum over classes of (probability - truth)², 0 to 2.
 
     Brier, Verification of Forecasts Expressed in Terms of Probability, Monthly Weather Review 78, 1950: with two
-    classes it is twice the binary score that is often called by his name.
-
-    Args:
-        probabilities: float ``[N, C]``.
-        labels: int ``[N]``.
+    classes it is twice the binary score that is often called by his name. Probabilities are float ``[N, C]``.
     """
     truth = np.eye(probabilities.shape[1])[labels]
     return float(((probabilities - truth) ** 2).sum(axis=1).mean())
@@ -59,11 +55,6 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3: images are binned by the probability
     of the predicted class into `bins` bins of equal width, each closed above; of each the absolute difference of mean
     probability and accuracy, weighted by its share of the images. With few images it is biased upwards.
-
-    Args:
-        probabilities: float ``[N, C]``.
-        labels: int ``[N]``.
-        bins: number of bins between 0 and 1.
     """
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)

@@ -95,19 +95,12 @@ DEFAULT_TRAINING = TrainingSettings()
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A trained classifier.
-
-    Attributes:
-        model: the network, on `device`.
-        normalisation: mean and standard deviation that it expects of pixels of 0 to 1.
-        device: where it is.
-        step: the step whose weights it has, where a validation set chose it.
-    """
+    """A trained classifier: its network, and what is to be known of it."""
 
     model: nn.Module
-    normalisation: tuple[float, float]
+    normalisation: tuple[float, float]  # mean and standard deviation that it expects of pixels of 0 to 1
     device: torch.device
-    step: int | None = None
+    step: int | None = None  # whose weights it has, where a validation set chose it
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits ``[N, n_classes]`` of float images ``[N, 1, H, W]`` in [0, 1]."""
@@ -128,8 +121,7 @@ class TrainedClassifier:
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities, float64 ``[N, n_classes]``, of uint8 `images` ``[N, H, W]``.
 
-        Raises:
-            DivergenceError: they are not finite, since the training was not.
+        Raises DivergenceError: they are not finite, since the training was not.
         """
         was_training = self.model.training
         self.model.eval()

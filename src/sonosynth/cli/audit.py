@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sonosynth.cli.options import SkipUnreadable, Source, with_read_options
+from sonosynth.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from sonosynth.data.source import ReadOptions
@@ -30,7 +31,6 @@ def audit(
     """
     from sonosynth.audit.audit import PAGE
     from sonosynth.audit.audit import audit as audit_source
-    from sonosynth.cli.progress import progress_bar
     from sonosynth.core.text import one_line
 
     with progress_bar("auditing") as progress:

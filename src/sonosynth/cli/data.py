@@ -11,6 +11,7 @@ import typer
 from sonosynth.cli.audit import audit
 from sonosynth.cli.fetch import fetch
 from sonosynth.cli.options import SkipUnreadable, Source, with_read_options
+from sonosynth.cli.progress import progress_bar
 from sonosynth.core.text import one_line
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ def info(
     options: "ReadOptions",
 ) -> None:
     """Say what SOURCE is: layout, classes, sizes, pixel formats, groups, exact copies, and what was left out."""
-    from sonosynth.cli.progress import progress_bar
     from sonosynth.data.scan import scan
 
     with progress_bar("reading") as progress:
@@ -78,7 +78,6 @@ def prepare(
     options: "ReadOptions",
 ) -> None:
     """Bring all images of SOURCE to one size and grey, with a manifest that records how."""
-    from sonosynth.cli.progress import progress_bar
     from sonosynth.data.prepared_folder import prepare as prepare_folder
 
     with progress_bar("preparing") as progress:
@@ -126,7 +125,6 @@ def phantom(
 
     What each image was made with stands in manifest.csv.
     """
-    from sonosynth.cli.progress import progress_bar
     from sonosynth.phantoms.phantom import write_phantoms
     from sonosynth.phantoms.settings import parse_settings
 

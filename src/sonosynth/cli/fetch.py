@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sonosynth.cli.progress import progress_bar
+
 
 def fetch(
     name: Annotated[
@@ -20,7 +22,6 @@ def fetch(
     Its licence is shown first, with what it says of weights trained on the images. The same command goes on with a
     broken download, and does nothing where all is there.
     """
-    from sonosynth.cli.progress import progress_bar
     from sonosynth.core.text import counted
     from sonosynth.datasets.catalogue import public_dataset
     from sonosynth.datasets.fetch import fetch as fetch_dataset

@@ -36,19 +36,12 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may unpack to.
+    """What an archive may unpack to."""
 
-    Attributes:
-        max_entries: files and folders.
-        max_bytes: of all files together.
-        max_ratio: unpacked bytes per packed byte; images hardly shrink, so a high ratio is a decompression bomb.
-        allowed_bytes: unpacked bytes up to which the ratio does not count.
-    """
-
-    max_entries: int = 200_000
-    max_bytes: int = 20 << 30
-    max_ratio: int = 100
-    allowed_bytes: int = 64 << 20
+    max_entries: int = 200_000  # files and folders
+    max_bytes: int = 20 << 30  # of all files together
+    max_ratio: int = 100  # unpacked bytes per packed byte; images hardly shrink, so more is a decompression bomb
+    allowed_bytes: int = 64 << 20  # unpacked bytes up to which the ratio does not count
 
     def bytes_for(self, packed: int) -> int:
         """Return how many bytes an archive of `packed` bytes may unpack to."""
@@ -56,19 +49,11 @@ class Limits:
 
 
 def unpack(archive: Path, out: Path, limits: Limits | None = None, progress: Progress | None = None) -> dict[str, int]:
-    """Unpack a zip or tar.gz into the folder `out`, which must be there; on an error `out` may hold a part.
+    """Unpack a zip or tar.gz into the folder `out`, which must be there and empty; on an error it may hold a part.
 
     The kind is told by the first bytes, not by the name. Only ordinary files and folders are written, with the
     permissions of new files. Names are checked for every file system, so that what unpacks here unpacks anywhere.
-
-    Args:
-        archive: the file to unpack.
-        out: an empty folder.
-        limits: what it may unpack to.
-        progress: called with the number of packed bytes read and of all packed bytes.
-
-    Returns:
-        The size in bytes of each file, by its path under `out` with slashes.
+    Returns the size in bytes of each file, by its path under `out` with slashes.
 
     Raises:
         ArchiveError: a file would land outside `out`, on another file or on one that differs only in case; there are

@@ -22,14 +22,7 @@ def cache_file(cache: Path, name: str, maker: tuple[object, ...], pixels: Array)
 def cached_array(path: Path | None, shape: tuple[int, int], dtype: Any, compute: Callable[[], Array]) -> Array:
     """Return the array in the file at `path`; where there is none, what `compute` returns, which is then written there.
 
-    Args:
-        path: a file of `cache_file`; None for no cache.
-        shape: of the array.
-        dtype: of the array.
-        compute: called without arguments.
-
-    Raises:
-        FeatureError: the file is damaged or holds something else.
+    Without a path nothing is kept. Raises FeatureError: the file is damaged or holds something else.
     """
     if path is None:
         return compute()

@@ -87,11 +87,8 @@ def launch(devices: int, nodes: int) -> Iterator[torch.device]:
 
     Only the leader is heard, and only the leader goes on after the block. Where nothing outside has started the
     processes of this machine, this command is run again for all but the first; they end with it. Several machines run
-    the same command, with ``MASTER_ADDR``, ``MASTER_PORT`` and ``NODE_RANK`` set, or under torchrun or SLURM.
-
-    Args:
-        devices: GPUs of this machine, or processes on its CPU where it has none.
-        nodes: machines.
+    the same command, with ``MASTER_ADDR``, ``MASTER_PORT`` and ``NODE_RANK`` set, or under torchrun or SLURM. Where a
+    machine has no GPU, `devices` are processes on its CPU.
 
     Raises:
         ProcessError: there are not so many GPUs, or it is not said where the other machines are.

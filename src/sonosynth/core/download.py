@@ -21,42 +21,25 @@ _STEP = 1 << 16
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file to download.
+    """One file to download."""
 
-    Attributes:
-        url: address that needs no account.
-        name: file name to keep it under; an archive is unpacked and not kept.
-        size: bytes, if published.
-        checksum: ``algorithm:hexdigits``, if published.
-        archive: whether it is a zip or tar.gz to unpack.
-    """
-
-    url: str
-    name: str
-    size: int | None = None
-    checksum: str | None = None
-    archive: bool = False
+    url: str  # that needs no account
+    name: str  # to keep it under; an archive is unpacked and not kept
+    size: int | None = None  # bytes, if published
+    checksum: str | None = None  # "algorithm:hexdigits", if published
+    archive: bool = False  # a zip or tar.gz to unpack
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait for a server, and how often to try again; times in seconds.
-
-    Attributes:
-        connect_timeout: for a connection.
-        read_timeout: for the next byte; also how long a download may stay below `min_bytes_per_second`.
-        min_bytes_per_second: a slower download has stalled.
-        max_attempts: in a row without progress before giving up.
-        backoff: pause before the second attempt; doubled before each further one.
-        max_backoff: the longest pause, also where the server asks for more.
-    """
+    """How long to wait for a server, and how often to try again; times in seconds."""
 
     connect_timeout: float = 15.0
-    read_timeout: float = 30.0
-    min_bytes_per_second: int = 256
-    max_attempts: int = 5
-    backoff: float = 1.0
-    max_backoff: float = 30.0
+    read_timeout: float = 30.0  # for the next byte; also how long a download may stay below `min_bytes_per_second`
+    min_bytes_per_second: int = 256  # a slower download has stalled
+    max_attempts: int = 5  # in a row without progress before giving up
+    backoff: float = 1.0  # pause before the second attempt; doubled before each further one
+    max_backoff: float = 30.0  # the longest pause, also where the server asks for more
 
 
 class _TransientError(Exception):
@@ -74,13 +57,8 @@ def download(
 
     A file that is there and has the published checksum, or whose publisher gives none, is taken as it is: one that a
     person put there counts. A broken download is kept as ``NAME.part`` and continued by this or the next call where
-    the server can and the rest is sure to belong to it; otherwise it starts anew.
-
-    Args:
-        file: address, and size and checksum where its publisher gives them.
-        folder: an existing folder that no other process uses.
-        retry: how long to wait for the server, and how often to try.
-        progress: called with the bytes done, the bytes in all (None while unknown) and a text.
+    the server can and the rest is sure to belong to it; otherwise it starts anew. No other process may use `folder`,
+    which must be there. `progress` is called with bytes.
 
     Raises:
         FetchError: the server cannot be reached, refuses, stalls, or sends something else than was published.

@@ -128,8 +128,7 @@ def is_vacant(path: Path) -> bool:
 def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
     """Make `directory` if need be and keep other processes out of this block.
 
-    Raises:
-        OutputError: another process is in it, unless to `wait` for it; or the directory cannot be made.
+    Raises OutputError: another process is in it, unless to `wait` for it; or the directory cannot be made.
     """
     _make_directory(directory)
     try:
@@ -165,11 +164,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     The temporary file is beside `path`, is synced and renamed to it. A link is followed: it stays, and the file that it
     leads to is replaced or made. Into a stream (a device, a pipe, an open descriptor such as ``/dev/stdout``) the
-    content is written at the end; it is neither replaced nor removed.
-
-    Raises:
-        OutputError: the folder of `path` cannot be made, or `path` is a folder, a link that leads to itself, or a
-            stream that cannot be written.
+    content is written at the end; it is neither replaced nor removed. Raises OutputError: the folder of `path` cannot
+    be made, or `path` is a folder, a link that leads to itself, or a stream that cannot be written.
     """
     if special_files.is_stream(path):
         with tempfile.TemporaryDirectory() as elsewhere:
@@ -199,10 +195,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success it becomes `path`, on error it is removed.
 
-    A link is followed: the directory is made where it leads.
-
-    Raises:
-        OutputError: `path` exists and is not an empty directory, or cannot be made; nothing there is touched.
+    A link is followed: the directory is made where it leads. Raises OutputError: `path` exists and is not an empty
+    directory, or cannot be made; nothing there is touched.
     """
     _check_vacant(path)
     path = _followed(path)

@@ -43,9 +43,8 @@ def is_stream(path: Path) -> bool:
 def check(path: Path) -> None:
     """Raise OutputError unless the stream `path` can be written; a named pipe is opened and kept open for `write`.
 
-    Raises:
-        OutputError: a block device or a socket, a descriptor that is not open for writing, a pipe that nobody reads, or
-            a device that cannot be opened.
+    Refused are a block device or a socket, a descriptor that is not open for writing, a pipe that nobody reads, and a
+    device that cannot be opened.
     """
     named_pipe = kind(path) == "pipe" and _descriptor(path) is None
     if named_pipe and _identity(path) in _opened:

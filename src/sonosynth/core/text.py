@@ -7,11 +7,7 @@ from collections.abc import Iterable, Sequence
 def counted(n: int, noun: str, plural: str = "") -> str:
     """Return a number and its noun: ``"1 image"``, ``"0 images"``, ``"3 images"``.
 
-    Args:
-        n: the number.
-        noun: for one; a verb may follow it.
-        plural: for all other numbers; `noun` with an "s" if not given. With a verb, both are needed:
-            ``counted(n, "image has", "images have")``.
+    Without `plural`, `noun` takes an "s". With a verb, both are needed: ``counted(n, "image has", "images have")``.
     """
     return f"{n} {agreeing(n, noun, plural or noun + 's')}"
 

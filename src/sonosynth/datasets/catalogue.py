@@ -18,39 +18,22 @@ from sonosynth.datasets import label_tables
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """One public data set.
+    """One public data set."""
 
-    Attributes:
-        name: what `sonosynth data fetch` calls it.
-        title: what it shows, in a few words.
-        images: number of images, as published.
-        classes: their labels, as published or, where there are none, what stands for them.
-        licence: the terms of use, with where they are stated if that is not plain.
-        weights: what may be done with weights trained on the images, as far as the licence says; no legal advice.
-        citation: the article to cite.
-        doi: of the article.
-        page: where a person finds and downloads the data.
-        data_doi: of the data themselves, if they have one.
-        files: what to download.
-        source: path of the SOURCE under the fetched folder; "." is the folder itself.
-        layout: how labels and groups come about, in a sentence.
-        write_manifest: writes the manifest.csv of a set whose labels stand in a table; raises FetchError.
-    """
-
-    name: str
-    title: str
-    images: int
-    classes: tuple[str, ...]
-    licence: str
-    weights: str
-    citation: str
-    doi: str
-    page: str
-    data_doi: str | None
+    name: str  # what `sonosynth data fetch` calls it
+    title: str  # what it shows, in a few words
+    images: int  # how many, as published
+    classes: tuple[str, ...]  # their labels, as published or, where there are none, what stands for them
+    licence: str  # the terms of use, with where they are stated if that is not plain
+    weights: str  # what may be done with weights trained on the images, as far as the licence says; no legal advice
+    citation: str  # the article to cite
+    doi: str  # of the article
+    page: str  # where a person finds and downloads the data
+    data_doi: str | None  # of the data themselves, if they have one
     files: tuple[RemoteFile, ...]
-    source: str
-    layout: str
-    write_manifest: Callable[[Path], None] | None = None
+    source: str  # path of the SOURCE under the fetched folder; "." is the folder itself
+    layout: str  # how labels and groups come about, in a sentence
+    write_manifest: Callable[[Path], None] | None = None  # of a set whose labels stand in a table; raises FetchError
 
     @property
     def size(self) -> int | None:

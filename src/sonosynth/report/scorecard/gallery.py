@@ -25,21 +25,13 @@ _ROLES = {TRAIN: "training", HELD_OUT: "held-out"}
 
 @dataclass(frozen=True)
 class Gallery:
-    """What the page shows.
-
-    Attributes:
-        columns: headings.
-        order: what the suspicious rows are sorted by.
-        suspicious: rows, the most suspicious first: a synthetic image, and its nearest real ones by the `columns`.
-        random: rows drawn whatever they look like.
-        copies: of every near-copy, the most similar first: synthetic image, training image, similarity, mirrored.
-    """
+    """What the page shows: rows of a synthetic image and its nearest real ones, under headings, the `columns`."""
 
     columns: tuple[str, ...]
-    order: str
-    suspicious: list[dict[str, Any]]
-    random: list[dict[str, Any]]
-    copies: list[tuple[str, str, str, bool]]
+    order: str  # what the suspicious rows are sorted by
+    suspicious: list[dict[str, Any]]  # the most suspicious first
+    random: list[dict[str, Any]]  # drawn whatever they look like
+    copies: list[tuple[str, str, str, bool]]  # of near-copies: synthetic image, training image, similarity, mirrored
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sonosynth.core.text import counted, joined
 from sonosynth.metrics.interpretation import interpret, with_baseline_rows
-from sonosynth.metrics.metric import Interpretation, Metric, Part, State, get_metric
+from sonosynth.metrics.metric import Interpretation, Metric, State, get_metric
 from sonosynth.metrics.scores import ALL, HELD_OUT, PIXELS, TRAIN, Score
 from sonosynth.report.wording import MINUS, in_a_sentence, number
 
@@ -74,29 +74,26 @@ def verdicts(card: "Scorecard", rows: Sequence[Row]) -> list[Verdict]:
     real = "held-out images" if reference == HELD_OUT else "the training images"
     overall = [row for row in rows if row.score.class_ == ALL and row.metric.headline]
 
-    def of_part(part: Part) -> list[Row]:
-        return [row for row in overall if row.metric.part == part and row.score.reference == reference]
-
-    memory = [row for row in overall if row.metric.part == "memorisation"]
-    memory.sort(key=lambda row: row.score.features != PIXELS)
-    found = [
-        _verdict(f"How close to {real}?", of_part("distances"), "distances"),
-        _verdict("How diverse?", of_part("diversity"), "diversity"),
-        _verdict("Are training images remembered?", memory, "memorisation"),
-        _realism(of_part("realism"), real),
-    ]
-    return [one for one in found if one is not None]
-
-
-def _verdict(title: str, rows: Sequence[Row], part: Part) -> Verdict | None:
-    if not rows:
-        return None
-    state = _worst(rows)
-    return Verdict(title, state, _HEADLINES[part][state], tuple(_sentence(row) for row in rows))
-
-
-def _worst(rows: Sequence[Row]) -> State:
-    return min((row.interpretation.state for row in rows), key=_WORST_FIRST.index)
+    titles = {
+        "distances": f"How close to {real}?",
+        "diversity": "How diverse?",
+        "memorisation": "Are training images remembered?",
+        "realism": f"Like {real} as ultrasound?",
+    }
+    found = []
+    for part, title in titles.items():
+        mine = [row for row in overall if row.metric.part == part]
+        if part == "memorisation":  # by pixels first
+            mine.sort(key=lambda row: row.score.features != PIXELS)
+        else:
+            mine = [row for row in mine if row.score.reference == reference]
+        if mine:
+            state = min((row.interpretation.state for row in mine), key=_WORST_FIRST.index)
+            headline, sentences = _HEADLINES[part][state], [_sentence(row) for row in mine]
+            if part == "realism":
+                headline, sentences = _realism(mine, state)
+            found.append(Verdict(title, state, headline, tuple(sentences)))
+    return found
 
 
 def _sentence(row: Row) -> Sentence:
@@ -114,10 +111,9 @@ def _sentence(row: Row) -> Sentence:
     return Sentence(row.interpretation.text, numbers)
 
 
-def _realism(rows: Sequence[Row], real: str) -> Verdict | None:
-    if not rows:
-        return None
-    state, sentences = _worst(rows), []
+def _realism(rows: Sequence[Row], state: State) -> tuple[str, list[Sentence]]:
+    """Return the headline, and sentences that name measures together."""
+    sentences = []
     valued = [row for row in rows if row.score.value is not None]
     for one in _WORST_FIRST:
         names = [_measure(row) for row in valued if row.interpretation.state == one]
@@ -130,7 +126,7 @@ def _realism(rows: Sequence[Row], real: str) -> Verdict | None:
     worse = sum(row.interpretation.state == "worse" for row in rows)
     of_all = f"{worse} of {counted(len(rows), 'measure')} above the real baseline"
     headline = of_all if worse else "No difference found" if state == "similar" else _HEADLINES["realism"][state]
-    return Verdict(f"Like {real} as ultrasound?", state, headline if valued else "Not known", tuple(sentences))
+    return headline if valued else "Not known", sentences
 
 
 def _measure(row: Row) -> str:

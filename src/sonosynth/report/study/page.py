@@ -217,8 +217,6 @@ def _provenance(record: StudyRecord) -> dict[str, Any]:
         "notes": data.get("notes") or [],
         "versions": sorted(versions.items()),
         "machine": [(name, known[name]) for name in sorted(known)],
-        "made_on": list(record.made_on.items()),
-        "alike": not record.made_elsewhere,
         "computing": [
             spent(noun, [run.seconds for run in runs if run.seconds is not None])
             for noun, runs in (("generator", record.trained), ("classifier", record.classifiers))
