@@ -119,7 +119,7 @@ def classify(
 ) -> Classification:
     """Train a classifier on real images, with or without synthetic ones, and test it on other real images.
 
-    Every source is an image set, or a path to images that `load_image_set` reads. All are of one size; test, validation
+    Every source is an image set, or a path to images that `load` reads. All are of one size; test, validation
     and synthetic images are of classes that `train` has too.
 
     Args:
@@ -165,12 +165,12 @@ def classify(
     sets = _loaded({"training": train, "test": test, "validation": validation, "synthetic": synthetic})
     real, tested, added = sets["training"], sets["test"], sets.get("synthetic")
     quantile = filters.DEFAULT_QUANTILE if filter_quantile is None else filter_quantile
+    how: dict[str, Any] = {"network": network, "training": training, "seed": seed, "progress": progress}
     filtered, notes = None, []
     if added is not None:
         n_given = counted(len(added), "synthetic image")
         if filter_by is not None:
-            judges: dict[str, Any] = {"network": network, "training": training, "seed": seed, "progress": progress}
-            filtered = _filter(real, added, filter_by, quantile, **judges)
+            filtered = _filter(real, added, filter_by, quantile, **how)
             added = added.subset(filtered.kept)
             by_class = ", ".join(f"{name} {share:.0%}" for name, share in filtered.acceptance_by_class.items())
             notes.append(f"{len(added)} of {n_given} {agreeing(len(added), 'passes', 'pass')} the filter ({by_class})")
@@ -196,13 +196,10 @@ def classify(
     classifier = train_classifier(
         pool,
         classical=chosen.classical,
-        network=network,
-        training=training,
         normalised_by=pool if chosen.trains_on == "synthetic" else real,
         validation=sets.get("validation"),
-        seed=seed,
         device=device,
-        progress=progress,
+        **how,
     )
     probabilities = classifier.predict(tested.images)
     labels = np.arange(len(real.classes))
@@ -299,14 +296,14 @@ def _check_sets(sets: Mapping[str, ImageSet]) -> None:
             check_disjoint(sets[role], sets["validation"], roles, "choose by images of other patients")
 
 
-def _filter(real: ImageSet, made: ImageSet, name: str, quantile: float, **judges: Any) -> filters.FilterResult:
+def _filter(real: ImageSet, made: ImageSet, name: str, quantile: float, **how: Any) -> filters.FilterResult:
     """Return what the filter keeps of `made`. Raises FilterError if that is nothing of a class."""
     from sonosynth.features.extract import embed
 
     if name == "confidence":
-        filtered = filters.confidence_filter(real, made, quantile=quantile, **judges)
+        filtered = filters.confidence_filter(real, made, quantile=quantile, **how)
     else:
-        features = [embed(images, DISTANCE_FEATURES, progress=judges["progress"]) for images in (real, made)]
+        features = [embed(images, DISTANCE_FEATURES, progress=how["progress"]) for images in (real, made)]
         filtered = filters.distance_filter(real, made, *features, quantile=quantile)
     for class_name in filtered.emptied:
         raise filters.FilterError(

@@ -28,9 +28,8 @@ def audit_page(findings: Findings, next_command: str) -> str:
     apart = [members for members in clusters if members not in conflicts]
     kinds: Counter[str] = Counter(pair.kind for pair in findings.duplicates)
     context = {
+        "findings": findings,
         "source": findings.report.source,
-        "n": len(findings.report.images),
-        "class_counts": findings.report.class_counts,
         "groups": len(np.unique(findings.groups)),
         "in_clusters": sum(len(members) for members in clusters),
         "kinds": {name: kinds[kind] for kind, name in _KINDS.items() if kinds[kind]},
@@ -38,10 +37,7 @@ def audit_page(findings: Findings, next_command: str) -> str:
         "clusters": [_cluster(findings, members) for members in apart[:_CLUSTERS]],
         "n_clusters": len(clusters),
         "not_shown": max(0, len(apart) - _CLUSTERS),
-        "associations": findings.associations,
         "value_text": _value_text,
-        "shortcut": findings.shortcut,
-        "storage": findings.storage_differences,
         "with_words": _outlined(findings, [i for i, o in enumerate(findings.overlays) if o.words]),
         "with_calipers": _outlined(findings, [i for i, o in enumerate(findings.overlays) if o.calipers]),
         "classes": _classes(findings),
@@ -52,7 +48,6 @@ def audit_page(findings: Findings, next_command: str) -> str:
         "outliers": [
             _figure(findings, i, f"{findings.outlier_scores[i]:.2f} times") for i in findings.outliers[:_SHOWN]
         ],
-        "notes": findings.notes,
         "command": next_command,
     }
     return render("audit.html", context)

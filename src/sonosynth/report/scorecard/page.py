@@ -51,6 +51,7 @@ def write_score_page(
     if copies is not None and copies.threshold is not None and copies.calibrated_on == "held-out":
         real_copies = int((copies.real.similarity > copies.threshold).sum())
     context = {
+        "card": card,
         "title": card.sources.get(SYNTHETIC) or "synthetic images",
         "sets": [
             {
@@ -64,16 +65,12 @@ def write_score_page(
         ],
         "px": train.size,
         "networks": list(card.features),
-        "seed": card.seed,
         "phantoms": joined([f"the {_ROLES[r]}" for r, part in card.sets.items() if part.simulated]),
         "real_copies": real_copies,
-        "has_held_out": HELD_OUT in card.sets,
-        "notes": card.notes,
         "verdicts": verdicts(card, rows),
         "gallery": shown,
         "shows_real": shown is not None
         and any(not part.simulated for role, part in card.sets.items() if role != SYNTHETIC),
-        "copies": copies,
         "most_copies": COPIES,
         "overviews": [(name, picture) for name, picture in overviews if picture],
         "curves": score_figures.curves(card),

@@ -14,16 +14,7 @@ from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.tables import AT_BASELINE, FRECHET, HELD_OUT, KERNEL, TRAIN, Distance
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.metrics.metric import get_metric
-from sonosynth.report.drawing import (
-    STYLE,
-    WIDTH,
-    Picture,
-    colour_of,
-    dodge,
-    finish,
-    legend,
-    marker_of,
-)
+from sonosynth.report.drawing import STYLE, WIDTH, Picture, colour_of, dodge, finish, legend, marker_of
 from sonosynth.study.results import Generator, TrainResult
 
 _COLUMNS = 12  # images in a row of a sample grid, at least one a class
