@@ -65,8 +65,7 @@ class EarlyStopping:
 def roll_back(trainer: Trainer, good: dict[str, Any], entry: Entry, wrong: list[str]) -> None:
     """Return `trainer` to the state `good` with new random draws, and note it in `entry`.
 
-    `wrong` names the numbers of `entry` that are not finite, none if a weight is not. Raises DivergenceError: too
-    often.
+    `wrong` names its numbers that are not finite, none if a weight is not. Raises DivergenceError: too often.
     """
     what = f"{wrong[0]} was not finite" if wrong else "a weight was not finite"
     rollbacks, kimg = trainer.rollbacks + 1, trainer.kimg
