@@ -126,39 +126,26 @@ class Findings:
 
 
 class AuditSummary(BaseModel):
-    """What an audit found, in short. Printed, it is one finding per line; ``model_dump()`` gives JSON values.
+    """What an audit found, in short. Printed, it is one finding per line; ``model_dump()`` gives JSON values."""
 
-    Attributes:
-        images: number of images.
-        groups: number of groups of images that belong together.
-        clusters: images (``class/name``) that show one frame, the largest cluster first.
-        known: how many of `clusters` the source keeps within one of its own groups.
-        conflicts: those of `clusters` whose images carry different labels.
-        associations: properties of images tested against the class, the smallest p first: name, values by class,
-            effect (Cramér's V, or epsilon squared of Kruskal and Wallis), p after Holm, n.
-        storage: sentences on how the storage of files differs between the classes.
-        shortcut_f1: macro-F1 of a classifier that sees overlays, frames and storage alone; its mean with shuffled
-            labels (chance), and the 95th percentile of those (high). None where the groups are too few.
-        oddities: images with an unusual shape, saturation, blur and so on, by problem.
-        outliers: images far from all images of other groups, the farthest first.
-        notes: further lines to tell the user.
-        next: the command that prepares the source without what was found.
-        new: whether the audit was made now, and not read from where it was kept.
-    """
-
-    images: int
-    groups: int
-    clusters: list[list[str]]
-    known: int
-    conflicts: list[list[str]]
+    images: int  # number of images
+    groups: int  # number of groups of images that belong together
+    clusters: list[list[str]]  # images (class/name) that show one frame, the largest cluster first
+    known: int  # how many of `clusters` the source keeps within one of its own groups
+    conflicts: list[list[str]]  # those of `clusters` whose images carry different labels
+    # properties of images tested against the class, the smallest p first: name, values by class, effect (Cramér's V, or
+    # epsilon squared of Kruskal and Wallis), p after Holm, n
     associations: list[dict[str, Any]]
+    # sentences on how the storage of files differs between the classes
     storage: list[str] = []  # an audit of an older version has none
+    # macro-F1 of a classifier that sees overlays, frames and storage alone; its mean with shuffled labels (chance), and
+    # the 95th percentile of those (high). None where the groups are too few
     shortcut_f1: dict[str, float] | None
-    oddities: dict[str, list[str]]
-    outliers: list[str]
-    notes: list[str]
-    next: str = ""
-    new: bool = Field(default=True, exclude=True)
+    oddities: dict[str, list[str]]  # images with an unusual shape, saturation, blur and so on, by problem
+    outliers: list[str]  # images far from all images of other groups, the farthest first
+    notes: list[str]  # further lines to tell the user
+    next: str = ""  # the command that prepares the source without what was found
+    new: bool = Field(default=True, exclude=True)  # whether the audit was made now, and not read from where it was kept
 
     def __str__(self) -> str:
         in_clusters = sum(map(len, self.clusters))

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
-from itertools import chain, groupby
+from itertools import chain, groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -192,19 +193,16 @@ def _embedded(
 ) -> dict[str, np.ndarray]:
     """Return the features of all images by each network."""
     total, before = len(networks) * sum(map(len, sets.values())), 0
-    embedded = {}
-    for name in networks:
-        found = []
-        for part in sets.values():
 
-            def tell(done: int, _: int, start: int = before) -> None:
-                if progress:
-                    progress(start + done, total, "embedding")
+    def tell(start: int, done: int, _: int) -> None:
+        if progress:
+            progress(start + done, total, "embedding")
 
-            found.append(embed(part, name, cache, tell))
-            before += len(part)
-        embedded[name] = np.concatenate(found)
-    return embedded
+    embedded: dict[str, list[np.ndarray]] = {name: [] for name in networks}
+    for name, part in product(networks, sets.values()):
+        embedded[name].append(embed(part, name, cache, partial(tell, before)))
+        before += len(part)
+    return {name: np.concatenate(parts) for name, parts in embedded.items()}
 
 
 def measure(metrics: Sequence[Metric], found: Sequence[Comparison]) -> list[Score]:

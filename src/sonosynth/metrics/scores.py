@@ -23,39 +23,25 @@ _OLD_NAMES = {
 
 
 class Score(BaseModel):
-    """One value of one metric: a row of a scorecard, of ``scores.json`` and of a study's ``scores.csv``.
-
-    Attributes:
-        metric: name of a registered metric (see `list_metrics`), or one with ``_at_baseline_n`` behind it: the mean
-            value at the size of the real baseline, to compare with `real_baseline`.
-        features: name of the feature network, or ``pixels``.
-        reference: ``train`` or ``held-out``: the real images compared with. Metrics of memorisation compare with both
-            and stand under ``train``.
-        class_: ``all`` or a class; ``class`` on disk and in tables.
-        value: the value; None where it cannot be had, and `note` says why.
-        low: lower end of the 95 % interval; None where there is none.
-        high: upper end.
-        real_baseline: the same metric of two disjoint sets of real images; None where there are too few.
-        real_baseline_n: images in each of these sets.
-        n_real: real images behind `value`.
-        n_synthetic: synthetic images behind `value`.
-        note: what to know of this value; often empty.
-    """
+    """One value of one metric: a row of a scorecard, of ``scores.json`` and of a study's ``scores.csv``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
+    # name of a registered metric (see `list_metrics`), or one with _at_baseline_n behind it: the mean value at the size
+    # of the real baseline, to compare with `real_baseline`
     metric: str
-    features: str
+    features: str  # name of the feature network, or pixels
+    # train or held-out: the real images compared with. Metrics of memorisation compare with both and stand under train
     reference: str
-    class_: str = Field(alias="class")
-    value: float | None
-    low: float | None
-    high: float | None
-    real_baseline: float | None
-    real_baseline_n: int | None
-    n_real: int
-    n_synthetic: int
-    note: str = ""
+    class_: str = Field(alias="class")  # all or a class; class on disk and in tables
+    value: float | None  # the value; None where it cannot be had, and `note` says why
+    low: float | None  # lower end of the 95 % interval; None where there is none
+    high: float | None  # upper end
+    real_baseline: float | None  # the same metric of two disjoint sets of real images; None where there are too few
+    real_baseline_n: int | None  # images in each of these sets
+    n_real: int  # real images behind `value`
+    n_synthetic: int  # synthetic images behind `value`
+    note: str = ""  # what to know of this value; often empty
 
 
 _ROWS = TypeAdapter(list[Score])

@@ -99,30 +99,25 @@ def data_copying_interval(cells: Sequence[Cell], groups_held_out: np.ndarray, gr
     return t_interval(value, float(np.sqrt(variance)), n_groups)
 
 
-def _cells(c: Comparison) -> list[Cell]:
+def _cells(c: Comparison) -> tuple[list[Cell], str]:
+    """Return the cells that can be used, and how many there are in words."""
     sets, n_cells = c.whole.shared(ThreeSets), cell_count(len(c.real), len(c.held_out), len(c.synthetic))
     cells = c.whole.shared(cells_of, n_cells)
     distances = sets.between(c.held_out, c.real), sets.between(c.synthetic, c.real)
-    return usable_cells(*distances, cells[c.real], cells[c.held_out], cells[c.synthetic])
+    usable = usable_cells(*distances, cells[c.real], cells[c.held_out], cells[c.synthetic])
+    return usable, counted(n_cells, "cell")
 
 
 def _value(c: Comparison) -> Value:
     if missing := without_held_out(c):
         return missing
-    cells = _cells(c)
-    n_cells = counted(cell_count(len(c.real), len(c.held_out), len(c.synthetic)), "cell")
+    cells, of_all = _cells(c)
     if not cells:
-        return Value(
-            None,
-            f"C_T needs {MIN_IMAGES} held-out and {MIN_IMAGES} synthetic images in one of {n_cells}; there are "
-            f"{len(c.held_out)} and {len(c.synthetic)} in all",
-        )
+        needed = f"C_T needs {MIN_IMAGES} held-out and {MIN_IMAGES} synthetic images in one of {of_all}"
+        return Value(None, f"{needed}; there are {len(c.held_out)} and {len(c.synthetic)} in all")
     held_out, synthetic = sum(len(cell.held_out) for cell in cells), sum(len(cell.synthetic) for cell in cells)
-    return Value(
-        data_copying(cells),
-        f"C_T over {len(cells)} of {n_cells}, which hold {held_out} held-out and "
-        f"{counted(synthetic, 'synthetic image')}",
-    )
+    hold = f"hold {held_out} held-out and {counted(synthetic, 'synthetic image')}"
+    return Value(data_copying(cells), f"C_T over {len(cells)} of {of_all}, which {hold}")
 
 
 def _interpret(score: Score) -> Interpretation:
@@ -153,7 +148,7 @@ METRICS = (
         range=(None, None),
         compares="both",
         value=_value,
-        interval=lambda c, _: data_copying_interval(_cells(c), c.space.groups[c.held_out], c.groups[1]),
+        interval=lambda c, _: data_copying_interval(_cells(c)[0], c.space.groups[c.held_out], c.groups[1]),
         interval_method="variance of Mann and Whitney's U, groups as units",
         prepare=ThreeSets.prepare,
         interpret=_interpret,
