@@ -6,7 +6,7 @@ corrected by Holm's method over all properties.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.stats
@@ -92,12 +92,14 @@ def associations(
         tested, several = one[known[one]], min(2, len(np.unique(labels)))
         if len(np.unique(values[known])) < 2 or len(np.unique(labels[known])) < several:
             continue
-        shown = {c: _summary(values[known & (labels == i)])
-                 for i, c in enumerate(classes) if (known & (labels == i)).any()}  # fmt: skip
+        shown = {}
+        for i, class_ in enumerate(classes):
+            if (of_class := known & (labels == i)).any():
+                shown[class_] = _summary(values[of_class])
         effect, p = (_ranked if values.dtype.kind in "if" else _of_kinds)(values[tested], labels[tested])
-        found.append((name, shown, effect, p, len(tested)))
-    corrected = holm([p for *_, p, _ in found])
-    rows = [Association(*row[:3], p=p, n=row[-1]) for row, p in zip(found, corrected, strict=True)]
+        found.append(Association(name, shown, effect, p, len(tested)))
+    corrected = holm([row.p for row in found])
+    rows = [replace(row, p=p) for row, p in zip(found, corrected, strict=True)]
     return sorted(rows, key=lambda row: (row.p, -row.effect, row.name))
 
 

@@ -70,7 +70,9 @@ class Estimate:
 
     def interval(self) -> Interval:
         """Return the t interval of a single value."""
-        value, margin = self._single()
+        if self.value.ndim:
+            raise ValueError(f"an interval is of one value, not of {self.value.shape}; take one of the scores")
+        value, margin = float(self.value), float(self.margin)
         return Interval(value, value - margin, value + margin)
 
     def logit_interval(self) -> Interval:
@@ -79,16 +81,11 @@ class Estimate:
         On few test groups the distribution of an F1 leans away from the nearer end, and so must its interval. Where
         every classifier scores 0, or every one 1, the spread is unknown and the limits are NaN.
         """
-        value, margin = self._single()
+        value, margin = self.interval().value, float(self.margin)
         if not 0 < value < 1:
             return Interval(value, np.nan, np.nan)
         low, high = expit(logit(value) + np.array([-1, 1]) * margin / (value * (1 - value)))
         return Interval(value, float(low), float(high))
-
-    def _single(self) -> tuple[float, float]:
-        if self.value.ndim:
-            raise ValueError(f"an interval is of one value, not of {self.value.shape}; take one of the scores")
-        return float(self.value), float(self.margin)
 
     def p_value(self) -> np.ndarray:
         """Return two-sided p-values of the value being zero; below ``1 - LEVEL`` just where `interval` excludes it."""
@@ -294,6 +291,7 @@ class RepeatedSplits:
 class RepeatedSplitScores(Scores):
     """A score of each split."""
 
+    covers: ClassVar[Covers] = "splits"  # of other samples of such images
     sampling_unit: ClassVar[str] = "split of the images"
     unknown_spread: ClassVar[str] = "the scores of all splits are alike, which tells nothing of their spread"
 
@@ -303,11 +301,6 @@ class RepeatedSplitScores(Scores):
     def __post_init__(self) -> None:
         if self.whole.ndim == 0 or 0 in self.whole.shape or len(self.whole) != len(self.splits.tests):
             raise ValueError(f"scores {self.whole.shape} need one row for each of {len(self.splits.tests)} splits")
-
-    @property
-    def covers(self) -> Covers:
-        """What an interval of `estimate` speaks of: splits of other samples of such images."""
-        return "splits"
 
     def pairs_with(self, other: Scores) -> bool:
         """Whether `other` is of the same splits, and of the same shape."""

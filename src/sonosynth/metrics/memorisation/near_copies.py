@@ -56,6 +56,7 @@ def near_copies(
 
     The threshold is set on how similar real images are to their most similar training image: `held_out` ones, or with
     fewer than `MIN_REAL` of these, training images and others of another group. See `copy_threshold`.
+
     Images are uint8 ``[N, H, W]``; without groups each is one. What is found of two sets is kept in the directory
     `cache`, under a hash of their images.
     """

@@ -14,6 +14,7 @@ hundred images, and returns pairs above fixed limits, not the similarity of ever
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +139,8 @@ def _coarse_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Return the largest correlation over shifts of all pairs, ``[len(a), len(b)]``."""
     reach = _REACH * _COARSE // _FINE
     best = torch.full((len(a), len(b)), -1.0)
-    for down in range(-reach, reach + 1):
-        for right in range(-reach, reach + 1):
-            torch.maximum(best, _overlap(a, down, right) @ _overlap(b, -down, -right).T, out=best)
+    for down, right in product(range(-reach, reach + 1), repeat=2):
+        torch.maximum(best, _overlap(a, down, right) @ _overlap(b, -down, -right).T, out=best)
     return best
 
 
