@@ -53,13 +53,13 @@ def usable_cells(
 
     From distances to training images, ``[U, T]`` and ``[S, T]``, and the cells of all three by `assign_cells`.
     """
-    cells = []
+    usable = []
     for cell in np.unique(cells_train):
         t, u, s = (np.flatnonzero(cells == cell) for cells in (cells_train, cells_held_out, cells_synthetic))
         if min(len(u), len(s)) >= MIN_IMAGES:
             nearest = held_out[np.ix_(u, t)].min(axis=1), synthetic[np.ix_(s, t)].min(axis=1)
-            cells.append(Cell(u, s, *placements(*nearest)))
-    return cells
+            usable.append(Cell(u, s, *placements(*nearest)))
+    return usable
 
 
 def data_copying(cells: Sequence[Cell]) -> float | None:
