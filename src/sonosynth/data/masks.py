@@ -140,8 +140,7 @@ def find_masks(
             alone.append(mask)
         else:
             of.setdefault(image, []).append(mask)
-    order = {path: place for place, path in enumerate(left)}
-    paired = {image: tuple(of[image]) for image in sorted(of, key=order.__getitem__)}
+    paired = {image: tuple(of[image]) for image in left if image in of}
     return MaskSearch(paired, tuple(alone), tuple(like_images))
 
 

@@ -63,11 +63,9 @@ def lesion_crop(masks: Sequence[Path], shape: tuple[int, int]) -> Square | None:
     left, top = np.min(corners, axis=0)[:2]
     right, bottom = np.max(corners, axis=0)[2:]
     side = min(round(_AROUND * max(right - left, bottom - top)), height, width)
-    return (
-        int(np.clip(round((left + right - side) / 2), 0, width - side)),
-        int(np.clip(round((top + bottom - side) / 2), 0, height - side)),
-        int(side),
-    )
+    x = int(np.clip(round((left + right - side) / 2), 0, width - side))
+    y = int(np.clip(round((top + bottom - side) / 2), 0, height - side))
+    return x, y, int(side)
 
 
 def resize_to_square(grey: Array, size: int, fit: Fit, square: Square | None = None) -> tuple[Array, Geometry]:

@@ -144,16 +144,14 @@ class SourceReport:
         """Return lines to tell the user: the source's own, then files left out, conversions, copies, small classes."""
         notes = [*self.source.notes]
         if files := list(dict.fromkeys(self.unreadable)):
-            notes.append(f"{counted(len(files), 'unreadable file')} left out: {some_of(files, _NAMED)}{_more(files)}")
+            notes.append(f"{counted(len(files), 'unreadable file')} left out: {_some_listed(files)}")
         for note, ids in self.conversions().items():
             names = f": {some_of(ids, _NAMED)}" if note == COLOUR or len(ids) <= _NAMED else ""
             notes.append(f"{note}: {len(ids)} of {counted(len(self.images), 'image')}{names}")
         if copies := sum(len(cluster) - 1 for cluster in self.duplicates):
             notes.append(f"exact copies of other images, each in one group with its original: {copies}")
-        if self.conflicts:
-            found = [" = ".join(self._name(i) for i in cluster) for cluster in self.conflicts]
-            listed = f"{some_of(found, _NAMED)}{_more(found)}"
-            notes.append(f"copies with different labels, at least one of them wrong: {listed}")
+        if found := [" = ".join(self._name(i) for i in cluster) for cluster in self.conflicts]:
+            notes.append(f"copies with different labels, at least one of them wrong: {_some_listed(found)}")
         if len(self.source.classes) == 1:
             notes.append(f"only one class: {self.source.classes[0]}")
         notes += [f"class '{name}' has a single image" for name, count in self.class_counts.items() if count == 1]
@@ -183,9 +181,10 @@ class SourceReport:
         }
 
 
-def _more(names: Sequence[str]) -> str:
-    """Return where all of `names` stand, if a note shows only some."""
-    return " ('sonosynth data info SOURCE --json' lists all)" if len(names) > _NAMED else ""
+def _some_listed(names: Sequence[str]) -> str:
+    """Return some of `names`, and where all of them stand."""
+    more = " ('sonosynth data info SOURCE --json' lists all)" if len(names) > _NAMED else ""
+    return some_of(names, _NAMED) + more
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

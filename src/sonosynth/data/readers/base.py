@@ -72,9 +72,8 @@ class Encoding:
 class FileContents:
     """What one file holds, by its header."""
 
-    frames: Sequence[int | None] = (
-        None,
-    )  # numbers of those to take; (None,) of a file that is one image; may be empty
+    # Numbers of the frames to take: (None,) of a single image, none of a file without images.
+    frames: Sequence[int | None] = (None,)
     owner: Hashable = field(default=None, repr=False)  # equal for files of one group, such as a patient; never shown
     columns: Mapping[str, str] = field(default_factory=dict)  # what the manifest tells of each image
     sampled: tuple[str, str] | None = None  # if only some are taken: what the file is, and what they are called

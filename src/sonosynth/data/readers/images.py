@@ -127,10 +127,8 @@ def decode_image_file(path: Path, depth: BitDepth | None = None) -> DecodedImage
     """
     with _open_frames(path) as file:
         image = file.image(0, depth or BitDepth())
-        notes = [image.note] if image.note else []
-        if file.count > 1:
-            notes.append(f"first of {file.count} frames")
-        return replace(image, note="; ".join(notes) or None)
+        more = f"first of {file.count} frames" if file.count > 1 else None
+        return replace(image, note="; ".join(filter(None, (image.note, more))) or None)
 
 
 @contextmanager

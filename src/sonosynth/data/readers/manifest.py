@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -158,7 +158,12 @@ def _listed(path: Path, columns: tables.Columns, header: list[str], rows: _Rows,
     if not whole:
         masks, unlisted = _masks(path, header, rows, items, files, options)
         items = [replace(item, masks=masks.of.get(item.path, ())) for item in items]
-        notes += [*_manifest_notes(path, header, columns, kept, items, unlisted), *masks.notes()]
+        notes += [f"further manifest columns kept: {', '.join(kept.values())}"] if kept else []
+        notes += [] if all(header) else ["columns without a name left out"]
+        if columns.group and (groupless := sum(item.group is None for item in items)):
+            of_all = counted(len(items), "image has", "images have")
+            notes.append(f"{groupless} of {of_all} no group: each is a group of its own")
+        notes += [*_notes_on_files(path, items, unlisted), *masks.notes()]
     if private:
         notes.append(f"columns that may tell who a patient is left out: {', '.join(private)}")
     found, more = expand_frames(root, items, True, options)
@@ -315,23 +320,8 @@ def _check_places(path: Path, rows: _Rows, places: Sequence[str]) -> None:
         )
 
 
-def _manifest_notes(
-    path: Path,
-    header: Sequence[str],
-    columns: tables.Columns,
-    kept: Mapping[str, str],
-    items: Sequence[SourceItem],
-    unlisted: Collection[Path],
-) -> list[str]:
+def _notes_on_files(path: Path, items: Sequence[SourceItem], unlisted: Collection[Path]) -> list[str]:
     notes = []
-    if kept:
-        notes.append(f"further manifest columns kept: {', '.join(kept.values())}")
-    if not all(header):
-        notes.append("columns without a name left out")
-    groupless = sum(item.group is None for item in items)
-    if columns.group and groupless:
-        of_all = counted(len(items), "image has", "images have")
-        notes.append(f"{groupless} of {of_all} no group: each is a group of its own")
     if unlisted:
         files, are = counted(len(unlisted), "image file"), agreeing(len(unlisted), "is", "are")
         notes.append(f"{files} beside the listed ones {are} not in {path.name}: left out")

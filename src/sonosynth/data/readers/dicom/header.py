@@ -77,10 +77,8 @@ class Header:
         if (region := self.region) is None:
             return {}
         columns = {f"region_{name}": str(getattr(region, name)) for name in ("left", "top", "width", "height")}
-        for axis, spacing in (("x", region.spacing_x), ("y", region.spacing_y)):
-            if spacing is not None:
-                columns[f"spacing_{axis}_mm"] = f"{spacing:.10g}"
-        return columns
+        spacings = {"spacing_x_mm": region.spacing_x, "spacing_y_mm": region.spacing_y}
+        return columns | {name: f"{spacing:.10g}" for name, spacing in spacings.items() if spacing is not None}
 
 
 # ---------------------------------------------------------------------------------------------------- files
