@@ -14,7 +14,7 @@ from sonosynth.analysis.equivalent_real_images import curves, image_equivalences
 from sonosynth.analysis.findings import findings, tally
 from sonosynth.analysis.pairs import pairs
 from sonosynth.analysis.power import detectable_differences
-from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.read_record import read_record
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.report.study import page as study_pages
@@ -46,7 +46,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def record(study):
-    return StudyRecord.load(study)
+    return read_record(study)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def page_of(tmp_path, undrawn):
 
 
 def all_contrasts(study):
-    record = StudyRecord.load(study)
+    record = read_record(study)
     return contrasts(tables.f1_rows(record), record.design)
 
 
@@ -215,12 +215,12 @@ def test_worth_in_real_images_is_told_only_where_it_is_settled(record, rows, pag
 
 def test_curves_leave_out_sizes_that_lack_draws(tmp_path):
     study = write_fake_study(tmp_path, draws=3, gans=(), arms=("real",), sizes=(10, 20, 40), seeds=(0,))
-    (whole,) = curves(tables.f1_rows(StudyRecord.load(study)))
+    (whole,) = curves(tables.f1_rows(read_record(study)))
     assert (whole.replicates, whole.curve.sizes, whole.left_out) == ((0, 1, 2), (10, 20, 40), ())
     for path in cells_of(study, "classify"):
         if (cell := read_json(path)["cell"])["size"] == 40 and cell["draw"] > 0:
             path.unlink()
-    (part,) = curves(tables.f1_rows(StudyRecord.load(study)))
+    (part,) = curves(tables.f1_rows(read_record(study)))
     assert (part.replicates, part.curve.sizes, part.left_out) == ((0, 1, 2), (10, 20), (40,))
     assert part.curve.points == whole.curve.points[:2]
 
@@ -240,7 +240,7 @@ def test_power_is_of_the_study_itself(record, rows, page_of):
 
 def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path, page_of):
     study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10,))
-    record = StudyRecord.load(study)
+    record = read_record(study)
     (found,) = detectable_differences(record, contrasts(tables.f1_rows(record), record.design))
     groups = len(np.unique(record.tests[0].groups))
     assert found.alone == pytest.approx(minimum_detectable_difference(*fixed_test_error(BUSI_COMPONENTS, 3, 2, groups)))
@@ -263,12 +263,12 @@ def test_what_intervals_of_one_draw_cover(tmp_path, undrawn, seeds, covered):
 
 def test_seeds_of_generators_are_seeds_too(tmp_path):
     study = write_fake_study(tmp_path, draws=1, gans=("fastgan",), sizes=(10,), seeds=(0,))
-    assert StudyRecord.load(study).beside_replicates == "test groups"
+    assert read_record(study).beside_replicates == "test groups"
     for path in cells_of(study, "classify"):
         content = read_json(path)
         if content["cell"]["gan"]:
             write_cell(study, content["cell"] | {"gan_seed": 1}, content["result"])
-    assert StudyRecord.load(study).beside_replicates == "test groups and seeds"
+    assert read_record(study).beside_replicates == "test groups and seeds"
 
 
 def without(study, unfinished):
@@ -305,7 +305,7 @@ def test_a_size_with_too_few_draws_is_named(tmp_path, undrawn):
 @pytest.mark.long
 def test_draws_that_no_two_arms_share_make_no_test(tmp_path, undrawn):
     study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10, 20))
-    record = StudyRecord.load(without(study, lambda cell: cell["draw"] == 2 and cell["arm"] != "real"))
+    record = read_record(without(study, lambda cell: cell["draw"] == 2 and cell["arm"] != "real"))
     assert (max(record.finished_replicates), record.shared_replicates, record.is_tested) == (3, 2, False)
     _, text = read(write_report(study))
     assert "Two draws of the training subset per size, of some arms more: this supports a description" in text
@@ -330,19 +330,19 @@ def test_arms_with_too_few_draws_are_named_beside_others_that_have_them(tmp_path
     assert "as at size 20, of some arms, intervals cover other test groups and seeds only" in text
     assert "Fewer than three draws have finished at size 20, of some arms: a description" in text
     without(study, lambda cell: cell["size"] == 10 and cell["draw"] > 0)
-    assert StudyRecord.load(study).untested_sizes == "10 and 20, of every or some arms"
+    assert read_record(study).untested_sizes == "10 and 20, of every or some arms"
 
 
 def test_a_draw_that_lacks_seeds_is_not_finished(tmp_path):
     study = write_fake_study(tmp_path, draws=3, gans=("fastgan",), sizes=(10,))
-    assert StudyRecord.load(study).is_tested
-    record = StudyRecord.load(without(study, lambda cell: cell["draw"] == 2 and cell["seed"] == 1))
+    assert read_record(study).is_tested
+    record = read_record(without(study, lambda cell: cell["draw"] == 2 and cell["seed"] == 1))
     assert set(record.finished_replicates) == {2} and not record.is_tested
 
 
 def call_all_one_class(study, size):
     """Let every classifier of one size call every image by the first class."""
-    record = StudyRecord.load(study)
+    record = read_record(study)
     for path in cells_of(study, "classify"):
         content = read_json(path)
         if content["cell"]["size"] == size:
@@ -358,7 +358,7 @@ def call_all_one_class(study, size):
 @pytest.mark.parametrize("several", [{"draws": 3}, {"repeats": 5}])
 def test_arms_that_call_everything_one_class_know_no_variance(tmp_path, several, page_of):
     study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(10, 20), **several)
-    record = StudyRecord.load(call_all_one_class(study, 10))
+    record = read_record(call_all_one_class(study, 10))
     small, large = detectable_differences(record, contrasts(tables.f1_rows(record), record.design))
     assert small.pairs == 0 and large.pairs == 2 and 0.01 < small.alone < 1
     _, text = parse(page_of(record))
@@ -422,7 +422,7 @@ def test_unknown_arms_and_new_factors_do_not_mix_or_break(tmp_path, undrawn):
             {"truncation": 0.7},
         ):
             write_cell(study, content["cell"] | change, content["result"])
-    record = StudyRecord.load(study)
+    record = read_record(study)
     rows = [row for row in tables.f1_rows(record) if row.size == 10]
     assert [
         (row.series.arm, row.series.levels, row.series.generator and row.series.generator.truncation) for row in rows
@@ -441,7 +441,7 @@ def test_unknown_arms_and_new_factors_do_not_mix_or_break(tmp_path, undrawn):
     assert len(learning_figures(curves(rows), "resnet18", tables.generators(record), tmp_path)) == 3
     write_cell(study, usual[0]["cell"] | {"fill": "balanced", "subset": "another"}, usual[0]["result"])
     with pytest.raises(StudyError, match="are the same run under different settings"):
-        StudyRecord.load(study)
+        read_record(study)
 
 
 def test_filters_show_what_they_accept_and_what_it_costs(tmp_path, page_of):
@@ -456,7 +456,7 @@ def test_filters_show_what_they_accept_and_what_it_costs(tmp_path, page_of):
             **{"coverage_accepted": 0.4, "coverage_same_number": 0.5, "lost_coverage": 0.25 if draw else None},
         }
         write_cell(study, cell, result)
-    record = StudyRecord.load(study)
+    record = read_record(study)
     (row,) = filter_rows(record, tables.generators(record))
     assert (row["generator"].gan, row["level"]) == ("fastgan", "distance 0.1")
     assert (row["candidates"], row["draws"], row["seeds"]) == ({60}, {0, 1}, {0})

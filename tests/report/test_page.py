@@ -15,7 +15,7 @@ from made_up_study import cells_of, write_fake_study
 from sonosynth.analysis import tables
 from sonosynth.analysis.findings import Ranking, findings, rankings
 from sonosynth.analysis.limitations import limitations
-from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.read_record import read_record
 from sonosynth.cli.report import report as report_command
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
@@ -144,7 +144,7 @@ def test_findings_are_careful(report):
 
 
 def test_relative_reduction_follows_from_the_distances(study, report):
-    record = StudyRecord.load(study)
+    record = read_record(study)
     found = findings(record, tables.distances(record), [], [], [])
     assert [(r.distance.size, r.distance.generator.gan) for r in found.reductions] == [
         (20, "stylegan2-diffaug"),
@@ -166,7 +166,7 @@ def test_a_reduction_is_against_plain_stylegan2_or_the_first_that_begins_from_it
         study = write_fake_study(tmp_path / names[0], gans=names, sizes=(20,), arms=())
         path = study / "study.yaml"
         path.write_text(path.read_text(encoding="utf-8").replace("stylegan2-diffaug\n  name", "stylegan2\n  name"))
-        record = StudyRecord.load(study)
+        record = read_record(study)
         found = findings(record, tables.distances(record), [], [], [])
         return record.baseline_gan, [(r.baseline.generator.gan, r.distance.generator.gan) for r in found.reductions]
 
@@ -260,7 +260,7 @@ def test_baselines_of_other_numbers_of_images_stand_at_their_own_marks():
 
 
 def test_limitations_follow_from_the_record(study, tmp_path):
-    record = StudyRecord.load(study)
+    record = read_record(study)
     found = limitations(record, 8)
     assert (found.one_generator_seed, found.short_training, found.groups) == (True, True, "nobody")
     assert (found.feature_distances, found.copies_unknown, found.comparisons) == (True, True, 8)
@@ -270,7 +270,7 @@ def test_limitations_follow_from_the_record(study, tmp_path):
     bare = limitations(replace(record, training=(), scores=()), 0)
     assert not any((bare.one_generator_seed, bare.short_training, bare.feature_distances, bare.copies_unknown))
     phantoms = write_fake_study(tmp_path, gans=("stylegan2",), sizes=(20,), origin="phantom", arms=())
-    assert limitations(StudyRecord.load(phantoms), 0).groups is None
+    assert limitations(read_record(phantoms), 0).groups is None
 
 
 def test_phantoms_are_never_called_patients(tmp_path, undrawn):
@@ -444,7 +444,7 @@ def test_runs_that_other_draws_lack_are_left_out(tmp_path):
     study = write_fake_study(tmp_path, draws=3, seeds=(0, 1), gans=(), arms=("real",), sizes=(20,))
     gone = next(p for p in cells_of(study, "classify") if read_json(p)["cell"]["draw"] == 2)
     gone.unlink()
-    (row,) = tables.f1_rows(StudyRecord.load(study))
+    (row,) = tables.f1_rows(read_record(study))
     assert (row.replicates, [len(of_draw) for of_draw in row.predictions], row.left_out) == ((0, 1), [2, 2], 1)
 
 
@@ -454,9 +454,9 @@ def test_results_of_earlier_settings_never_mix_with_present_ones(tmp_path):
     old = path.with_name("0-old.json")
     old.write_bytes(path.read_bytes())
     with pytest.raises(StudyError, match=r"are the same run under different settings"):
-        StudyRecord.load(study)
+        read_record(study)
     write_json(study / "plan.json", {"cells": [path.stem, "not-yet"]})
-    record = StudyRecord.load(study)
+    record = read_record(study)
     assert (len(record.classifiers), record.n_finished, record.n_planned) == (1, 1, 2)
 
 
@@ -468,11 +468,11 @@ def test_a_tie_from_rounding_is_no_damage(tmp_path):
     first, second = np.argsort(row)[::-1][:2]
     row[first] = row[second] = 0.45  # may now fall to the other class than the confusion matrix says
     write_json(path, cell)
-    assert len(StudyRecord.load(study).classifiers) == 1
+    assert len(read_record(study).classifiers) == 1
     row[second] += 0.05
     write_json(path, cell)
     with pytest.raises(StudyError, match="does not follow"):
-        StudyRecord.load(study)
+        read_record(study)
 
 
 def test_no_study(tmp_path):

@@ -14,6 +14,7 @@ from sonosynth.analysis.contrasts import contrasts
 from sonosynth.analysis.equivalent_real_images import curves, image_equivalences
 from sonosynth.analysis.pairs import pairs
 from sonosynth.analysis.power import detectable_differences
+from sonosynth.analysis.read_record import read_record
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
@@ -31,7 +32,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def record(study) -> StudyRecord:
-    return StudyRecord.load(study)
+    return read_record(study)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_page_speaks_of_splits(study, undrawn):
 
 def test_two_splits_are_described(tmp_path, undrawn):
     study = write_fake_study(tmp_path, repeats=2, gans=("fastgan",), sizes=(10,))
-    record = StudyRecord.load(study)
+    record = read_record(study)
     found = contrasts(tables.f1_rows(record), record.design)
     assert {c.difference.p_value for c in found} == {None}
     (power,) = detectable_differences(record, found)
@@ -116,7 +117,7 @@ def test_splits_with_one_test_set_are_damage(tmp_path):
     split["repeats"][1]["test"] = split["repeats"][0]["test"]
     write_json(study / "split.json", split)
     with pytest.raises(StudyError, match="one test set"):
-        StudyRecord.load(study)
+        read_record(study)
 
 
 def test_splits_with_validation_images_of_their_own_are_one_series(tmp_path, undrawn):
@@ -125,7 +126,7 @@ def test_splits_with_validation_images_of_their_own_are_one_series(tmp_path, und
         content = read_json(path)
         content["result"]["n_validation"] = 7
         write_json(path, content)
-    rows = tables.f1_rows(StudyRecord.load(study))
+    rows = tables.f1_rows(read_record(study))
     assert {row.replicates for row in rows} == {(0, 1, 2)} and not any(row.series.levels for row in rows)
 
 

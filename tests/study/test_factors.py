@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from image_sets import blobs
 from monitor import Told
-from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.read_record import read_record
 from sonosynth.classify.filters import _filtered
 from sonosynth.cli.main import app
 from sonosynth.core.errors import SplitError, StudyError
@@ -282,7 +282,7 @@ def test_images_made_elsewhere_are_scored_in_the_proportions_of_the_training_ima
         raw["scores"]["n_synthetic"] = n
         out = tmp_path / f"{made.name}-{n}"
         run(raw, out)
-        record = StudyRecord.load(out)
+        record = read_record(out)
         (n_scored,) = {
             row.n_synthetic for row in record.scores if row.class_ == "all" and row.metric == "frechet_distance"
         }

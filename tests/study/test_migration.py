@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.read_record import read_record
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.metrics.scores import current_names
@@ -34,7 +34,7 @@ def tables_alone(tmp_path) -> Path:
     for name, table in tables_of(OLD).items():
         table.to_csv(folder / name, index=False, lineterminator="\n")
     settings = settings_text(load_design(OLD / "study.yaml"))
-    record = StudyRecord.load(OLD)
+    record = read_record(OLD)
     counts = {"planned": record.n_planned, "finished": record.n_finished, "made_on": record.made_on}
     provenance = read_json(OLD / "provenance.json") | {"settings": settings, "cells": counts}
     write_json(folder / "provenance.json", provenance)
@@ -83,4 +83,4 @@ def test_a_page_is_made_without_torch_generators_or_classifiers(tables_alone, tm
 def test_scores_of_classifiers_without_predictions_are_refused_in_one_line(tables_alone):
     (tables_alone / "f1.csv").write_text(",".join(COLUMNS["f1.csv"]) + "\n" + "," * 18 + "\n")
     with pytest.raises(StudyError, match=r"has no predictions\.csv, from which intervals"):
-        StudyRecord.load(tables_alone)
+        read_record(tables_alone)

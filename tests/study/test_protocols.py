@@ -12,7 +12,7 @@ from PIL import Image
 
 import planting
 from monitor import Told
-from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.read_record import read_record
 from sonosynth.analysis.tables import f1_rows, leakage
 from sonosynth.audit import shortcuts
 from sonosynth.core.errors import LeakageError, StudyError
@@ -106,7 +106,7 @@ def test_both_protocols_stand_side_by_side(finished):
     assert counts.to_dict() == {(p, n): 2 for p in ("grouped", "naive") for n in (8, 12)}
     f1 = pd.read_csv(out / "f1.csv")
     assert len(f1[f1.metric == "macro_f1"]) == 4  # of the study's own split alone
-    record = StudyRecord.load(out)
+    record = read_record(out)
     rows = leakage(record, f1_rows(record))
     assert [(row.arm, row.size, row.runs) for row in rows] == [("real", 8, 2), ("real", 12, 2)]
     own = table[(table.metric == "macro_f1") & (table.protocol == "naive") & (table["size"] == 8)].value.mean()

@@ -15,7 +15,7 @@ from PIL import Image
 from dicom_files import dataset, write, write_unmarked
 from image_sets import blobs
 from monitor import Told
-from sonosynth.analysis.record import StudyRecord
+from sonosynth.analysis.read_record import read_record
 from sonosynth.core.errors import (
     ClassError,
     LeakageError,
@@ -231,7 +231,7 @@ def test_draws_and_sizes_join_and_old_results_stay(source, tmp_path):
     _, monitor = run(plain(source, split={"sizes": [8, 16], "draws": 2}, **how), tmp_path)
     assert len(before) == 1 and monitor.fresh == ["classify"] * 3
     assert all(path.read_bytes() == content for path, content in before.items())
-    record = StudyRecord.load(tmp_path)
+    record = read_record(tmp_path)
     assert [(s.size, s.replicate) for s in record.subsets] == [(8, 0), (8, 1), (16, 0), (16, 1)]
 
 
@@ -263,9 +263,9 @@ def test_a_folder_made_elsewhere_that_differs_in_compression_is_told(tmp_path):
     (note,) = [note for note in scored["notes"] if "compression" in note]
     assert "JPEG in 100 % of the training images (quality about 70), 100 % of the held-out images" in note
     assert note.endswith("0 % of the synthetic images; its marks move every distance")
-    assert [
-        shown.text for shown in StudyRecord.load(tmp_path / "study").score_notes if "compression" in shown.text
-    ] == [note]
+    assert [shown.text for shown in read_record(tmp_path / "study").score_notes if "compression" in shown.text] == [
+        note
+    ]
 
 
 @pytest.mark.long
@@ -277,7 +277,7 @@ def test_a_folder_made_elsewhere_takes_the_place_of_a_generator(source, tmp_path
     scores, f1 = pd.read_csv(tmp_path / "study" / "scores.csv"), pd.read_csv(tmp_path / "study" / "f1.csv")
     assert set(scores["gan"]) == {"theirs"} and scores["mode"].isna().all() and scores["seed"].isna().all()
     assert (f1[f1["arm"] == "real+synthetic"]["n_synthetic"] == 8).all()
-    record = StudyRecord.load(tmp_path / "study")
+    record = read_record(tmp_path / "study")
     assert record.trained == () and [shown.gan for shown in record.training] == ["theirs"]
     gallery = ImageSet.load(record.directory / record.training[0].gallery)
     assert gallery.synthetic and all(5 <= n <= 8 for n in gallery.class_counts.values())
@@ -422,7 +422,7 @@ def test_damaged_files_of_a_study_are_named(source, finished, tmp_path):
     with pytest.raises(OutputError, match=rf"{cell.name} is a pipe where a file is needed"):
         run(raw, directory)
     with pytest.raises(StudyError, match=rf"{cell.name} is not a file but a pipe; remove it and run"):
-        StudyRecord.load(directory)
+        read_record(directory)
     cell.unlink()
     _, monitor = run(raw, directory)
     assert monitor.fresh == ["classify"]

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sonosynth.analysis.tables import F1Row, Series
+from sonosynth.analysis.tables import F1Row
 from sonosynth.statistics.comparisons import Difference, holm, score_difference
 from sonosynth.statistics.scores import Scores
 from sonosynth.study.config import StudyDesign
@@ -16,23 +16,14 @@ ADDED = "+synthetic"
 
 @dataclass(frozen=True)
 class Contrast:
-    """Macro F1 of `row` minus that of `baseline`, paired by draw and test group, or by split.
+    """Macro F1 of `row` minus that of `baseline`, paired by draw and test group, or by split."""
 
-    Attributes:
-        row: the arm in question.
-        baseline: the arm it is compared with.
-        replicates: draws that both have.
-        difference: what `row` gains.
-        family: how many comparisons the study asks for of these two arms, over sizes and generators.
-        adjusted: the p-value by Holm's method among these; None where it has none.
-    """
-
-    row: F1Row
-    baseline: F1Row
-    replicates: tuple[int, ...]
-    difference: Difference
-    family: int = 1
-    adjusted: float | None = None
+    row: F1Row  # the arm in question
+    baseline: F1Row  # the arm it is compared with
+    replicates: tuple[int, ...]  # draws that both have
+    difference: Difference  # what `row` gains
+    family: int = 1  # how many comparisons the study asks for of these two arms, over sizes and generators
+    adjusted: float | None = None  # the p-value by Holm's method among these; None where it has none
 
     @property
     def primary(self) -> bool:
@@ -56,30 +47,21 @@ def contrasts(rows: Sequence[F1Row], design: StudyDesign) -> list[Contrast]:
     found = []
     for _, of_arm in itertools.groupby(rows, lambda row: (row.series.network, row.size, row.series.arm)):
         members = list(of_arm)
-        for arm in _baselines(members[0].series):
-            pairs = [(row, r) for row in members for r in rows if r.series.arm == arm and r.size == row.size]
-            comparable = [(row, r) for row, r in pairs if r.series.generator is None and row.series.contains(r.series)]
-            found += [c for row, r in comparable if (c := _contrast(row, r)) is not None]
+        series = members[0].series
+        arms = [BASELINE, series.arm.removesuffix(ADDED)]
+        if series.generator is not None and series.arm.endswith(ADDED):
+            arms.append(SAME_VOLUME)
+        for arm, row, base in itertools.product(dict.fromkeys(arms), members, rows):
+            shared = tuple(sorted(set(row.replicates) & set(base.replicates)))
+            if arm != series.arm and base.size == row.size and comparable(row, base, arm) and shared:
+                difference = score_difference(of_replicates(base, shared), of_replicates(row, shared))
+                found.append(Contrast(row, base, shared, difference))
     return _adjusted(found, design)
 
 
-def _baselines(series: Series) -> list[str]:
-    arms = [BASELINE, series.arm.removesuffix(ADDED)]
-    if series.generator is not None and series.arm.endswith(ADDED):
-        arms.append(SAME_VOLUME)
-    return [name for name in dict.fromkeys(arms) if name != series.arm]
-
-
-def _contrast(row: F1Row, baseline: F1Row) -> Contrast | None:
-    replicates = tuple(sorted(set(row.replicates) & set(baseline.replicates)))
-    if not replicates:
-        return None
-    return Contrast(
-        row,
-        baseline,
-        replicates,
-        score_difference(of_replicates(baseline, replicates), of_replicates(row, replicates)),
-    )
+def comparable(row: F1Row, base: F1Row, arm: str) -> bool:
+    """Whether `base` is a row of `arm`, without synthetic images, that differs from `row` in nothing else."""
+    return base.series.arm == arm and base.series.generator is None and row.series.contains(base.series)
 
 
 def of_replicates(row: F1Row, replicates: Sequence[int]) -> Scores:
@@ -88,6 +70,10 @@ def of_replicates(row: F1Row, replicates: Sequence[int]) -> Scores:
 
 
 def _adjusted(contrasts: list[Contrast], design: StudyDesign) -> list[Contrast]:
+    """Return `contrasts` with p-values that are adjusted within their families.
+
+    What is not tested, or not finished, counts as if it showed nothing: the bracket on the page holds for all.
+    """
     families: dict[tuple[object, ...], list[int]] = {}
     for i, c in enumerate(contrasts):
         series = c.row.series
@@ -95,12 +81,11 @@ def _adjusted(contrasts: list[Contrast], design: StudyDesign) -> list[Contrast]:
         families.setdefault(key, []).append(i)
     found = list(contrasts)
     for members in families.values():
-        # What is not tested, or not finished, counts as if it showed nothing: the bracket on the page holds for all.
-        known = [contrasts[i].difference.p_value for i in members]
         planned = design.family(contrasts[members[0]].row.series.generator is not None)
-        unfinished = [1.0] * (planned - len(members))
-        adjusted = holm([1.0 if p is None else p for p in known] + unfinished)
-        for i in members:
-            p_value = None if contrasts[i].difference.p_value is None else adjusted[members.index(i)]
-            found[i] = replace(contrasts[i], family=max(planned, len(members)), adjusted=p_value)
+        p_values = [contrasts[i].difference.p_value for i in members]
+        untested = [1.0] * (planned - len(members))
+        adjusted = holm([1.0 if p is None else p for p in p_values] + untested)
+        for i, p, p_adjusted in zip(members, p_values, adjusted, strict=False):
+            family = max(planned, len(members))
+            found[i] = replace(contrasts[i], family=family, adjusted=None if p is None else p_adjusted)
     return found

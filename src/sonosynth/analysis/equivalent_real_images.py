@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sonosynth.analysis.contrasts import ADDED, of_replicates
+from sonosynth.analysis.contrasts import ADDED, comparable, of_replicates
 from sonosynth.analysis.tables import F1Row, Series, complete_block
 from sonosynth.statistics.learning_curves import (
     EquivalentRealImages,
@@ -57,14 +57,8 @@ def image_equivalences(rows: Sequence[F1Row]) -> list[ImageEquivalence]:
         if row.series.generator is None or not row.series.arm.endswith(ADDED):
             continue
         arm = row.series.arm.removesuffix(ADDED)
-        bases = sorted(
-            (
-                r
-                for r in rows
-                if r.series.arm == arm and row.series.contains(r.series) and set(row.replicates) <= set(r.replicates)
-            ),
-            key=lambda r: r.size,
-        )
+        bases = [base for base in rows if comparable(row, base, arm) and set(row.replicates) <= set(base.replicates)]
+        bases.sort(key=lambda base: base.size)
         if len(bases) > 1:
             without = [of_replicates(base, row.replicates) for base in bases]
             worth = equivalent_real_images([b.size for b in bases], without, row.size, row.macro)

@@ -29,17 +29,11 @@ def side_of_zero(interval: Interval) -> Side:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Generators of one size by kernel distance to the held-out images.
+    """Generators of one size by kernel distance to the held-out images."""
 
-    Attributes:
-        size: training images asked for.
-        distances: the nearest first.
-        unsettled: generators whose interval overlaps that of the first, or is unknown.
-    """
-
-    size: int
-    distances: tuple[Distance, ...]
-    unsettled: tuple[Generator, ...]
+    size: int  # training images asked for
+    distances: tuple[Distance, ...]  # the nearest first
+    unsettled: tuple[Generator, ...]  # generators whose interval overlaps that of the first, or is unknown
 
     @property
     def compared(self) -> bool:
@@ -49,25 +43,15 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Tally:
-    """How several paired differences of macro F1 came out.
+    """How several paired differences of macro F1 came out."""
 
-    Attributes:
-        n: comparisons.
-        sides: how many intervals lie on each side of zero.
-        spread: the smallest, median and largest difference.
-        families: numbers of comparisons whose p-values are adjusted together, ascending.
-        tested: comparisons that have a p-value.
-        significant: those of them whose p-value is below 5 % after Holm's adjustment.
-        no_p_value_reasons: why the others have none, each reason once.
-    """
-
-    n: int
-    sides: Mapping[Side, int]
-    spread: tuple[float, float, float]
-    families: tuple[int, ...]
-    tested: int
-    significant: int
-    no_p_value_reasons: tuple[str, ...]
+    n: int  # comparisons
+    sides: Mapping[Side, int]  # how many intervals lie on each side of zero
+    spread: tuple[float, float, float]  # the smallest, median and largest difference
+    families: tuple[int, ...]  # numbers of comparisons whose p-values are adjusted together, ascending
+    tested: int  # comparisons that have a p-value
+    significant: int  # those of them whose p-value is below 5 % after Holm's adjustment
+    no_p_value_reasons: tuple[str, ...]  # why the others have none, each reason once
 
 
 @dataclass(frozen=True)
@@ -81,39 +65,22 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Findings:
-    """The numbers behind the findings of a report. Lists may be empty, and what a study does not hold is None.
+    """The numbers behind the findings of a report. Lists may be empty, and what a study does not hold is None."""
 
-    Attributes:
-        rankings: which generator comes closest, size by size, in the first feature network.
-        primary: comparisons of an arm with synthetic images against the same arm without them.
-        by_size: the same size by size.
-        same_volume: synthetic images against as many copies of real ones.
-        best: the largest difference of `primary`, chosen after the fact; None of fewer than two.
-        equivalences: how many real images the synthetic ones stand for.
-        equivalence_sides: how many of these intervals of the gain lie on each side of zero.
-        settled: those of them whose interval excludes zero.
-        power: the smallest detectable differences of each network.
-        published_features: the feature network in which reductions are given.
-        reductions: of the Fréchet distance against the baseline GAN.
-        largest_reduction: chosen after the fact.
-        small_data: comparisons below 100 real images against real images alone.
-        largest_gain: of `small_data`, the largest relative difference; None where none has one.
-    """
-
-    rankings: tuple[Ranking, ...]
-    primary: Tally | None
-    by_size: Mapping[int, Tally]
-    same_volume: Tally | None
-    best: Contrast | None
-    equivalences: tuple[ImageEquivalence, ...]
-    equivalence_sides: Mapping[Side, int]
-    settled: tuple[ImageEquivalence, ...]
-    power: Mapping[str, list[DetectableDifference]]
-    published_features: str
-    reductions: tuple[Reduction, ...]
-    largest_reduction: Reduction | None
-    small_data: tuple[Contrast, ...]
-    largest_gain: Contrast | None
+    rankings: tuple[Ranking, ...]  # which generator comes closest, size by size, in the first feature network
+    primary: Tally | None  # comparisons of an arm with synthetic images against the same arm without them
+    by_size: Mapping[int, Tally]  # the same size by size
+    same_volume: Tally | None  # synthetic images against as many copies of real ones
+    best: Contrast | None  # the largest difference of `primary`, chosen after the fact; None of fewer than two
+    equivalences: tuple[ImageEquivalence, ...]  # how many real images the synthetic ones stand for
+    equivalence_sides: Mapping[Side, int]  # how many of these intervals of the gain lie on each side of zero
+    settled: tuple[ImageEquivalence, ...]  # those of them whose interval excludes zero
+    power: Mapping[str, list[DetectableDifference]]  # the smallest detectable differences of each network
+    published_features: str  # the feature network in which reductions are given
+    reductions: tuple[Reduction, ...]  # of the Fréchet distance against the baseline GAN
+    largest_reduction: Reduction | None  # chosen after the fact
+    small_data: tuple[Contrast, ...]  # comparisons below 100 real images against real images alone
+    largest_gain: Contrast | None  # of `small_data`, the largest relative difference; None where none has one
 
 
 def findings(
@@ -126,18 +93,18 @@ def findings(
     """Return the findings of a record."""
     features = feature_order(record)
     network = PUBLISHED_FEATURES if PUBLISHED_FEATURES in features else next(iter(features), "")
-    held_out = [
-        d for d in distances if features and (d.metric, d.features, d.reference) == (KERNEL, features[0], HELD_OUT)
-    ]
-    reductions = frechet_reductions(
-        record, [d for d in distances if (d.metric, d.features, d.reference) == (FRECHET, network, HELD_OUT)]
-    )
+    held_out = [d for d in distances if d.reference == HELD_OUT]
+    nearest = [d for d in held_out if d.metric == KERNEL and d.features in features[:1]]
+    reductions = frechet_reductions(record, [d for d in held_out if d.metric == FRECHET and d.features == network])
     primary = [c for c in contrasts if c.primary]
-    small = tuple(c for c in primary if c.baseline.series.arm == BASELINE and _real_images(record, c) < SMALL_DATA)
+    n_real = {size: max(len(s.indices) for s in record.subsets if s.size == size) for size in record.sizes}
+    small = [
+        c for c in primary if c.baseline.series.arm == BASELINE and n_real.get(c.row.size, c.row.size) < SMALL_DATA
+    ]
     gains = [(c.difference.relative.value, c) for c in small if c.difference.relative is not None]
     sides = [side_of_zero(e.worth.gain) for e in equivalences]
     return Findings(
-        rankings=rankings(held_out),
+        rankings=rankings(nearest),
         primary=tally(primary),
         by_size={size: found for size in sorted({c.row.size for c in primary}) if (found := tally(primary, size))},
         same_volume=tally([c for c in contrasts if c.same_volume]),
@@ -149,7 +116,7 @@ def findings(
         published_features=network,
         reductions=reductions,
         largest_reduction=max(reductions, key=lambda r: r.relative.value, default=None),
-        small_data=small,
+        small_data=tuple(small),
         largest_gain=max(gains, key=lambda gain: gain[0])[1] if gains else None,
     )
 
@@ -161,14 +128,10 @@ def rankings(distances: Sequence[Distance]) -> tuple[Ranking, ...]:
     for size in sorted({d.size for d, _ in known}):
         ranked = sorted(((d, i) for d, i in known if d.size == size), key=lambda pair: pair[1].value)
         (_, best), *others = ranked
-        unsettled = tuple(d.generator for d, interval in others if not _apart(best, interval))
-        found.append(Ranking(size, tuple(d for d, _ in ranked), unsettled))
+        # A limit that is NaN settles nothing.
+        unsettled = [d.generator for d, i in others if not (best.high < i.low or i.high < best.low)]
+        found.append(Ranking(size, tuple(d for d, _ in ranked), tuple(unsettled)))
     return tuple(found)
-
-
-def _apart(a: Interval, b: Interval) -> bool:
-    """Whether two intervals share no value; False also where a limit is NaN, for then nothing can be told apart."""
-    return a.high < b.low or b.high < a.low
 
 
 def tally(contrasts: Sequence[Contrast], size: int | None = None) -> Tally | None:
@@ -205,24 +168,20 @@ def frechet_reductions(record: StudyRecord, frechet: Sequence[Distance]) -> tupl
 
     The bounds come from the ends of both intervals; they are NaN where the baseline's interval reaches zero.
     """
+    known = [(d, d.interval) for d in frechet if d.interval is not None]
     baselines = {
-        (d.size, d.generator.mode, d.generator.truncation): d
-        for d in frechet
-        if d.generator.gan == record.baseline_gan and d.interval is not None and d.interval.value > 0
+        (d.size, d.generator.mode, d.generator.truncation): (d, interval)
+        for d, interval in known
+        if d.generator.gan == record.baseline_gan and interval.value > 0
     }
     found = []
-    for d in frechet:
-        baseline = baselines.get((d.size, d.generator.mode, d.generator.truncation))
-        if baseline is None or baseline.generator == d.generator or d.interval is None or baseline.interval is None:
+    for d, ours in known:
+        pair = baselines.get((d.size, d.generator.mode, d.generator.truncation))
+        if pair is None or pair[0].generator == d.generator:
             continue
-        ours, theirs = d.interval, baseline.interval
+        baseline, theirs = pair
         limits = (np.nan, np.nan)
         if theirs.low > 0 and np.isfinite([ours.low, ours.high, theirs.high]).all():
             limits = (1 - ours.high / theirs.low, 1 - max(ours.low, 0) / theirs.high)
         found.append(Reduction(d, baseline, Interval(1 - ours.value / theirs.value, *limits)))
     return tuple(found)
-
-
-def _real_images(record: StudyRecord, contrast: Contrast) -> int:
-    size = contrast.row.size
-    return max((len(s.indices) for s in record.subsets if s.size == size), default=size)

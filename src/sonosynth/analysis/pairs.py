@@ -38,21 +38,19 @@ class Pairs:
 
 def pairs(record: StudyRecord, contrasts: Sequence[Contrast]) -> list[Pairs]:
     """Return the pairs of every contrast that has any: networks of one draw and classifier seed."""
-    found = [Pairs(contrast, tuple(_tests(record, contrast))) for contrast in contrasts]
-    return [one for one in found if one.tests]
-
-
-def _tests(record: StudyRecord, contrast: Contrast) -> list[McNemar]:
-    row, baseline = contrast.row, contrast.baseline
-    like = {seed: place for place, (_, seed) in enumerate(baseline.runs)}
-    return [
-        clustered_mcnemar(
-            record.test_of(replicate).labels,
-            record.test_of(replicate).groups,
-            baseline.predictions[baseline.replicates.index(replicate)][like[seed]],
-            row.predictions[row.replicates.index(replicate)][place],
-        )
-        for replicate in contrast.replicates
-        for place, (_, seed) in enumerate(row.runs)
-        if seed in like
-    ]
+    found = []
+    for contrast in contrasts:
+        row, baseline, tests = contrast.row, contrast.baseline, []
+        places = {seed: place for place, (_, seed) in enumerate(baseline.runs)}
+        for replicate in contrast.replicates:
+            images = record.test_of(replicate)
+            ours = row.predictions[row.replicates.index(replicate)]
+            theirs = baseline.predictions[baseline.replicates.index(replicate)]
+            tests += [
+                clustered_mcnemar(images.labels, images.groups, theirs[places[seed]], predicted)
+                for (_, seed), predicted in zip(row.runs, ours, strict=True)
+                if seed in places
+            ]
+        if tests:
+            found.append(Pairs(contrast, tuple(tests)))
+    return found

@@ -18,7 +18,7 @@ from sonosynth.statistics.scores import Interval, Scores
 from sonosynth.study.results import ClassifyResult, Generator, ScoreRow
 
 FRECHET, KERNEL = "frechet_distance", "kernel_distance"
-_UNTOLD = {"fill": {"proportional"}, "filter": set[str]()}  # levels that go without saying
+_USUAL_LEVELS = {"fill": {"proportional"}, "filter": set[str]()}  # go without saying
 _NEEDS = {"fill": "ratio", "filter": "gan"}  # what a run has if the factor means anything to it
 
 
@@ -51,32 +51,23 @@ class Series:
 
 @dataclass(frozen=True)
 class F1Row:
-    """Scores of one series at one size, over draws and the runs of each draw.
-
-    Attributes:
-        replicates: the draws that entered.
-        runs: runs a draw, as (GAN seed or None, classifier seed).
-        predictions: of each draw, int ``[runs, n_test]``.
-        macro: macro F1 of each draw, runs averaged.
-        confusion: float ``[C, C]``, mean over the runs that entered, rows true.
-        rates: sensitivity and specificity of each class against the rest, float ``[2, C]``, mean over these runs.
-        metrics: the smallest, mean and largest value of each score that all of the runs have.
-        left_out: runs left out because other draws lack their like, in an unfinished study.
-    """
+    """Scores of one series at one size, over draws and the runs of each draw."""
 
     series: Series
     size: int
-    replicates: tuple[int, ...]
-    runs: tuple[tuple[int | None, int], ...]
+    replicates: tuple[int, ...]  # the draws that entered
+    runs: tuple[tuple[int | None, int], ...]  # runs a draw, as (GAN seed or None, classifier seed)
     n_real: str
     n_synthetic: str
-    predictions: tuple[np.ndarray, ...]
-    macro: Scores
-    confusion: np.ndarray
+    predictions: tuple[np.ndarray, ...]  # of each draw, int ``[runs, n_test]``
+    macro: Scores  # macro F1 of each draw, runs averaged
+    confusion: np.ndarray  # float ``[C, C]``, mean over the runs that entered, rows true
+    # sensitivity and specificity of each class against the rest, float ``[2, C]``, mean over these runs
     rates: np.ndarray
     intervals: F1Intervals
+    # the smallest, mean and largest value of each score that all of the runs have
     metrics: Mapping[str, tuple[float, float, float]]
-    left_out: int
+    left_out: int  # runs left out because other draws lack their like, in an unfinished study
 
 
 @dataclass(frozen=True)
@@ -121,10 +112,9 @@ class Distance:
 
 def generators(record: StudyRecord) -> tuple[Generator, ...]:
     """Return all generators of the record, in the order of the study file, others after them by name."""
+    images = (*record.training, *record.scores, *record.filters)
     runs = (*record.classifiers, *record.on_synthetic)
-    seen = {t.generator for t in record.training} | {s.generator for s in record.scores}
-    seen |= {f.generator for f in record.filters}
-    seen |= {run.generator for run in runs if run.generator is not None}
+    seen = {of.generator for of in images} | {run.generator for run in runs if run.generator is not None}
     order = [gan.name for gan in record.design.gans]
     return tuple(sorted(seen, key=lambda g: (order.index(g.gan) if g.gan in order else len(order), g)))
 
@@ -172,11 +162,11 @@ def series_of(record: StudyRecord, runs: Sequence[ClassifyResult]) -> list[tuple
     A factor is named where its level is not the usual one, or where the study has several.
     """
     arms, order = arm_order(record), generators(record)
-    told: dict[str, set[str]] = {}
+    levels: dict[str, set[str]] = {}
     for run in (*record.classifiers, *record.on_synthetic):
         for name, level in run.factors.items():
-            told.setdefault(name, set()).add(level)
-    named = [name for name, levels in told.items() if len(levels) > 1 or levels != _UNTOLD.get(name, levels)]
+            levels.setdefault(name, set()).add(level)
+    named = [name for name, seen in levels.items() if len(seen) > 1 or seen != _USUAL_LEVELS.get(name, seen)]
 
     def pair(run: ClassifyResult) -> tuple[Series, ClassifyResult]:
         applies = [name for name in named if getattr(run, _NEEDS.get(name, "arm")) is not None]
@@ -198,10 +188,9 @@ def _f1_row(record: StudyRecord, series: Series, size: int, members: list[Classi
         by_replicate.setdefault(run.replicate, {})[run.gan_seed, run.seed] = run
     replicates, keys = complete_block(by_replicate)
     keys = sorted(keys, key=lambda k: (-1 if k[0] is None else k[0], k[1]))
-    chosen = [by_replicate[replicate][key] for replicate in replicates for key in keys]
-    predictions = tuple(
-        np.stack([by_replicate[replicate][key].predictions for key in keys]) for replicate in replicates
-    )
+    block = [[by_replicate[replicate][key] for key in keys] for replicate in replicates]
+    chosen = list(itertools.chain.from_iterable(block))
+    predictions = tuple(np.stack([run.predictions for run in runs]) for runs in block)
     scores = _scores(record, replicates, predictions)
     return F1Row(
         series=series,
@@ -252,44 +241,34 @@ def leakage(record: StudyRecord, rows: Sequence[F1Row]) -> list[Leakage]:
 
     Its interval takes single images for the unit, as someone who knows of no groups would.
     """
-    test, found, on_naive = record.naive_test, [], series_of(record, record.naive)
+    test, split, groups = record.naive_test, record.naive_split, record.data.groups
+    if test is None or split is None:
+        return []
+    found, on_naive = [], series_of(record, record.naive)
     for row in rows:
-        series = row.series
-        members = [run for other, run in on_naive if other == series and run.size == row.size]
-        if test is None or series.generator is not None or not members:
-            continue
+        members = [run for series, run in on_naive if series == row.series and run.size == row.size]
         by_key = {(run.replicate, run.gan_seed, run.seed): run for run in members}
-        if not all((replicate, *key) in by_key for replicate in row.replicates for key in row.runs):
-            continue  # not finished
-        predictions = np.stack(
-            [[by_key[replicate, *key].predictions for key in row.runs] for replicate in row.replicates]
-        )
+        wanted = [[(replicate, *key) for key in row.runs] for replicate in row.replicates]
+        if row.series.generator is not None or not all(key in by_key for keys in wanted for key in keys):
+            continue  # not compared, or not finished
+        predictions = np.stack([[by_key[key].predictions for key in keys] for keys in wanted])
         by_image = fixed_test_f1(test.labels, np.arange(len(test)), predictions, len(test.classes))
-        naive = f1_intervals(by_image).macro_f1
-        runs = len(row.replicates) * len(row.runs)
-        trained = span(by_key[replicate, *key].n_train for replicate in row.replicates for key in row.runs)
+        across = [
+            np.isin(groups[list(split.test or ())], groups[list(subset.indices)]).mean()
+            for subset in split.subsets
+            if subset.size == row.size and subset.replicate in row.replicates
+        ]
         found.append(
             Leakage(
-                series.network,
-                series.arm,
-                row.size,
-                runs,
-                row.intervals.macro_f1,
-                naive,
-                (row.n_real, trained),
-                (len(record.tests[0]), len(test)),
-                _across(record, row.size, row.replicates),
+                network=row.series.network,
+                arm=row.series.arm,
+                size=row.size,
+                runs=len(row.replicates) * len(row.runs),
+                grouped=row.intervals.macro_f1,
+                naive=f1_intervals(by_image).macro_f1,
+                n_train=(row.n_real, span(by_key[key].n_train for keys in wanted for key in keys)),
+                n_test=(len(record.tests[0]), len(test)),
+                across=float(np.mean(across)),
             )
         )
     return found
-
-
-def _across(record: StudyRecord, size: int, replicates: Sequence[int]) -> float:
-    assert record.naive_split is not None
-    test, groups = np.asarray(record.naive_split.test), record.data.groups
-    shares = [
-        np.isin(groups[test], groups[np.asarray(subset.indices)]).mean()
-        for subset in record.naive_split.subsets
-        if subset.size == size and subset.replicate in replicates
-    ]
-    return float(np.mean(shares))

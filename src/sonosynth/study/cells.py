@@ -215,18 +215,12 @@ def needed_by(cell: AnyCell) -> list[AnyCell]:
 
 
 def plan_cells(
-    design: StudyDesign,
-    splits: Sequence[StudySplit],
-    folders: dict[str, ImageSet],
-    naive: StudySplit | None = None,
+    design: StudyDesign, splits: Sequence[StudySplit], folders: dict[str, ImageSet], naive: StudySplit | None = None
 ) -> list[AnyCell]:
     """Return all cells in the order in which they run: what a cell needs comes before it.
 
-    Args:
-        design: the study.
-        splits: how the images are divided, once or repeatedly.
-        folders: synthetic images made elsewhere, by GAN name.
-        naive: a split that ignores groups, for the arms without synthetic images.
+    `folders` are synthetic images made elsewhere, by GAN name; `naive` is a split that ignores groups, for the arms
+    without synthetic images.
     """
     cells: list[AnyCell] = []
     sources = list(_sources(design, folders))

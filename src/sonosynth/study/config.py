@@ -122,6 +122,11 @@ class DataSection(Section):
         return self.groups != "source"
 
     @property
+    def groups_table(self) -> str | None:
+        """The user's own table of groups, if there is one."""
+        return None if self.groups in ("source", "audit") else self.groups
+
+    @property
     def drops_conflicts(self) -> bool | None:
         """Whether copies with different labels are left out; None: where the table of groups marks them."""
         return True if self.drop_conflicts is None and self.groups == "audit" else self.drop_conflicts
@@ -189,8 +194,7 @@ class SplitSection(Section):
     def naive_sizes(self, grouped: bool) -> tuple[int, ...]:
         """Return the sizes at which classifiers are also trained on a split that ignores groups.
 
-        Args:
-            grouped: whether more is known of the groups than the source says.
+        `grouped`: more is known of the groups than the source says.
         """
         if self.test_fraction is None or self.repeats is not None:
             return ()

@@ -1,5 +1,6 @@
 """What a study will do, before it runs: its cells, what is done, how long the rest takes, and what it could find."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,7 +40,7 @@ class StudyPlan:
     """The cells of a study, and what they will take.
 
     Attributes:
-        notes: what was told while the images were read.
+        notes: what the user should know of the images.
         cells: all cells, in the order in which they run.
         waiting: those that have no result yet.
         estimates: what the waiting ones will take on this machine.
@@ -105,9 +106,7 @@ def plan_study(study: str | Path, out: str | Path | None = None) -> StudyPlan:
         >>> plan = plan_study("study.yaml")  # doctest: +SKIP
         >>> print(len(plan.waiting), plan.seconds / 3600, "hours")  # doctest: +SKIP
     """
-    design = load_design(Path(study))
-    store = store_of(design, out)
-    store.check(design)
+    design, store = _opened(study, out)
     data = prepare_study(design, store)
     cells = data.cells(design)
     waiting = store.waiting(cells)
@@ -129,9 +128,7 @@ def study_status(study: str | Path, out: str | Path | None = None) -> StudyStatu
         >>> study_status("study.yaml").counts  # doctest: +SKIP
         {'classify': (12, 48), 'train': (2, 4), 'score': (1, 4)}
     """
-    design = load_design(Path(study))
-    store = store_of(design, out)
-    store.check(design)
+    design, store = _opened(study, out)
     if not store.data.is_dir():
         raise StudyError(
             f"{store.directory} holds no data/: this study has not begun, or only its results are here; "
@@ -139,16 +136,16 @@ def study_status(study: str | Path, out: str | Path | None = None) -> StudyStatu
         )
     cells = prepare_study(design, store).cells(design)
     waiting = store.waiting(cells)
-    to_do = {cell.hash for cell in waiting}
-    kinds = dict.fromkeys(cell.kind for cell in cells)
-    counts = {
-        kind: (
-            sum(cell.kind == kind and cell.hash not in to_do for cell in cells),
-            sum(cell.kind == kind for cell in cells),
-        )
-        for kind in kinds
-    }
+    planned, left = (Counter(cell.kind for cell in some) for some in (cells, waiting))
+    counts = {kind: (n - left[kind], n) for kind, n in planned.items()}
     return StudyStatus(counts, waiting[0] if waiting else None)
+
+
+def _opened(study: str | Path, out: str | Path | None) -> tuple[StudyDesign, Store]:
+    design = load_design(Path(study))
+    store = store_of(design, out)
+    store.check(design)
+    return design, store
 
 
 def store_of(design: StudyDesign, out: str | Path | None) -> Store:
@@ -159,8 +156,6 @@ def store_of(design: StudyDesign, out: str | Path | None) -> Store:
 PROBE_IMAGES = 16
 PROBE_STEPS = (1, 5)
 PROBES = 3
-
-
 COMPILED = "runs that are compiled take less than is estimated, which is from steps that are not"
 
 
@@ -199,11 +194,15 @@ def _work(cell: AnyCell) -> str:
 def _measure(cell: AnyCell, alike: int, data: StudyData) -> float:
     images = data.subset_of(cell)
     if isinstance(cell, TrainCell):
-        return _training(cell, images) + _pretraining(cell, images) / alike
+        return _training(cell, images, alike)
     if isinstance(cell, ScoreCell):
-        return sum(_seconds_an_image(name, images) for name in cell.features) * cell.n_synthetic
+        return sum(_seconds_per_image(name, images) for name in cell.features) * cell.n_synthetic
     if isinstance(cell, FilterCell):
-        return _filtering(cell, images)
+        candidates = cell.candidates * max(images.class_counts.values()) * len(_present(images))
+        seconds = candidates * _seconds_per_image(cell.features, images)
+        if cell.network is not None and cell.training is not None:
+            seconds += DEFAULT_FOLDS * _classifying(cell.network, cell.training, images, candidates)
+        return seconds
     return _classifying(cell.network, cell.training, images, len(data.split_of(cell).held_out))
 
 
@@ -211,49 +210,33 @@ def _seconds(work: Callable[[], object]) -> float:
     return median_seconds(work, default_device(), repeats=PROBES, warm_up=1)
 
 
-def _training(cell: TrainCell, images: ImageSet) -> float:
-    generation = cell.generation
-    assert generation.kimg is not None
-    runs = 1 if generation.mode == "conditional" else len(_present(images))
-    return runs * generation.kimg * _seconds_a_kimg(cell, images)
-
-
-def _pretraining(cell: TrainCell, images: ImageSet) -> float:
-    """Return the time of the pretraining that all cells of a recipe share: simulating phantoms, and training."""
-    recipe = recipe_of(cell.generation)
-    if not recipe.pretrain_kimg:
-        return 0.0
-    size = images.size[0]
-    phantom = _seconds(lambda: simulate("malignant", 0, size, 0))
-    plans = pretrainings(_present(images), cell.generation.mode == "conditional")
-    phantoms = sum(len(plan.classes) for plan in plans) * recipe.pretrain_images
-    return phantoms * phantom + len(plans) * recipe.pretrain_kimg * _seconds_a_kimg(cell, images)
-
-
 def _present(images: ImageSet) -> tuple[str, ...]:
     return tuple(name for name, count in images.class_counts.items() if count)
 
 
-def _seconds_a_kimg(cell: TrainCell, images: ImageSet) -> float:
-    generation = cell.generation
-    assert generation.kimg is not None
-    recipe = recipe_of(generation).resolved(generation.kimg)
-    config = run_config(images, recipe, conditional=generation.mode == "conditional", seed=0)
-    trainer = Trainer(images.with_classes(config.classes), config, default_device())
-    return trainer.seconds_per_step(PROBES) * 1000 / recipe.batch
-
-
-def _seconds_an_image(features: str, images: ImageSet) -> float:
+def _seconds_per_image(features: str, images: ImageSet) -> float:
     probe = images.images[:PROBE_IMAGES]
     return _seconds(lambda: load_features(features)(probe)) / len(probe)
 
 
-def _filtering(cell: FilterCell, images: ImageSet) -> float:
-    candidates = cell.candidates * max(images.class_counts.values()) * len(_present(images))
-    judging = 0.0
-    if cell.network is not None and cell.training is not None:
-        judging = DEFAULT_FOLDS * _classifying(cell.network, cell.training, images, candidates)
-    return candidates * _seconds_an_image(cell.features, images) + judging
+def _training(cell: TrainCell, images: ImageSet, alike: int) -> float:
+    """Return the time of all runs of a cell, and its part of the pretraining that `alike` cells of a recipe share.
+
+    Pretraining simulates phantoms and trains on them.
+    """
+    kimg, conditional, recipe = cell.generation.kimg, cell.generation.mode == "conditional", recipe_of(cell.generation)
+    assert kimg is not None
+    config = run_config(images, recipe.resolved(kimg), conditional=conditional, seed=0)
+    trainer = Trainer(images.with_classes(config.classes), config, default_device())
+    per_kimg = trainer.seconds_per_step(PROBES) * 1000 / config.recipe.batch
+    classes = _present(images)
+    seconds = (1 if conditional else len(classes)) * kimg * per_kimg
+    if recipe.pretrain_kimg:
+        plans = pretrainings(classes, conditional)
+        phantoms = sum(len(plan.classes) for plan in plans) * recipe.pretrain_images
+        per_phantom = _seconds(lambda: simulate("malignant", 0, images.size[0], 0))
+        seconds += (phantoms * per_phantom + len(plans) * recipe.pretrain_kimg * per_kimg) / alike
+    return seconds
 
 
 def _classifying(network: str, training: TrainingSettings, images: ImageSet, n_predicted: int) -> float:
@@ -265,8 +248,8 @@ def _classifying(network: str, training: TrainingSettings, images: ImageSet, n_p
     short, long = (_seconds(lambda steps=steps: fitted(steps)) for steps in PROBE_STEPS)  # type: ignore[misc]
     step = max(0.0, long - short) / (PROBE_STEPS[1] - PROBE_STEPS[0])
     building = max(0.0, short - PROBE_STEPS[0] * step)
-    judge, probe = fitted(1), images.images[:PROBE_IMAGES]
-    return building + training.steps * step + n_predicted * _seconds(lambda: judge.predict(probe)) / len(probe)
+    classifier, probe = fitted(1), images.images[:PROBE_IMAGES]
+    return building + training.steps * step + n_predicted * _seconds(lambda: classifier.predict(probe)) / len(probe)
 
 
 POWER = 0.8
@@ -275,40 +258,29 @@ ASSUMED = "of ResNet-18 on BUSI at 64 px, from the records busi-first and busi-p
 
 @dataclass(frozen=True)
 class DesignPower:
-    """The smallest difference that the design can see.
+    """The smallest difference that the design can see."""
 
-    Attributes:
-        replicates: draws of the training subset.
-        seeds: classifier seeds, averaged in each draw.
-        groups: groups of test images.
-        comparisons: sizes times generators, the family that Holm's correction is for; a generator counts once for each
-            truncation.
-        single: of macro F1, absolute, found with a chance of `POWER` by one two-sided test at 5 %; None: no test.
-        corrected: the same where it is the first of `comparisons` tests under Holm's correction; None: no test.
-        repeated: whether every draw is of a split with test images of its own.
-        lone_class: one whose test images are all of one group, so that no interval or test comes out; None without one.
-    """
-
-    replicates: int
-    seeds: int
-    groups: int
+    replicates: int  # draws of the training subset
+    seeds: int  # classifier seeds, averaged in each draw
+    groups: int  # groups of test images
+    # sizes times generators, the family that Holm's correction is for; a generator counts once for each truncation
     comparisons: int
+    # of macro F1, absolute, found with a chance of `POWER` by one two-sided test at 5 %; None: no test
     single: float | None
+    # the same where it is the first of `comparisons` tests under Holm's correction; None: no test
     corrected: float | None
-    repeated: bool = False
+    repeated: bool = False  # whether every draw is of a split with test images of its own
+    # one whose test images are all of one group, so that no interval or test comes out; None without one
     lone_class: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with what was assumed."""
         plain = asdict(self)
-        return (
-            {"draws": plain.pop("replicates")}
-            | plain
-            | {"power": POWER, "level": LEVEL, "components": asdict(BUSI_COMPONENTS)}
-        )
+        assumed = {"power": POWER, "level": LEVEL, "components": asdict(BUSI_COMPONENTS)}
+        return {"draws": plain.pop("replicates")} | plain | assumed
 
     def lines(self) -> list[str]:
-        """Return what is told before the study runs."""
+        """Return sentences for the user, before the study runs."""
         if self.groups < 2 and not self.repeated:
             return ["power: all test images are of one group: a description only, no test; others are needed"]
         if self.lone_class is not None:
@@ -316,14 +288,13 @@ class DesignPower:
                 f"power: all test images of class '{self.lone_class}' are of one group: a description only, neither "
                 "intervals nor a test; others of that class are needed"
             ]
-        unit = "split of the images" if self.repeated else "draw of the training subsets"
-        if self.replicates > 1:
-            unit = unit.replace(" ", "s ", 1)
+        unit = counted(self.replicates, "split" if self.repeated else "draw")
+        unit += " of the images" if self.repeated else " of the training subsets"
         if self.single is None or self.corrected is None:
-            return [f"power: {self.replicates} {unit}: a description only, no test; {MIN_DRAWS} are needed"]
+            return [f"power: {unit}: a description only, no test; {MIN_DRAWS} are needed"]
         assumed = ", ".join(f"{name} {value:g}" for name, value in asdict(BUSI_COMPONENTS).items() if value)
         return [
-            f"power: with {self.replicates} {unit}, {counted(self.seeds, 'seed')} and "
+            f"power: with {unit}, {counted(self.seeds, 'seed')} and "
             f"{counted(self.groups, 'test group')}, a true difference of macro F1 of {self.single:.3f} is found with a "
             f"chance of {POWER:.0%} (two-sided test at {1 - LEVEL:.0%}), of {self.corrected:.3f} after Holm over "
             f"{counted(self.comparisons, 'comparison')} (sizes × generators)",
@@ -334,40 +305,27 @@ class DesignPower:
 def design_power(design: StudyDesign, data: StudyData) -> DesignPower | None:
     """Return what `design` can see on the test images of `data`, under the variances `BUSI_COMPONENTS`.
 
-    None, where it compares no classifiers. Seeds are those of the classifiers: arms without synthetic images have no
-    others.
+    None where no arm has another to be compared with: ``real``, or itself without synthetic images. Seeds are those of
+    the classifiers: arms without synthetic images have no others.
     """
     plan, n_splits = design.classifiers, design.split.repeats
-    comparisons = _comparisons(design)
-    if not plan.trains or not comparisons:
+    tested = {name for name in plan.arms if ARMS[name].tests_on == "real" and (design.gans or not ARMS[name].synthetic)}
+    compared = [name for name in tested if tested & {"real", name.removesuffix("+synthetic")} - {name}]
+    if not plan.trains or not compared:
         return None
+    comparisons = design.family(any(ARMS[name].synthetic for name in compared))
     tests = [split.held_out for split in data.splits]
     n_groups = min(len(np.unique(test.groups)) for test in tests)
     numbers = (n_splits or design.split.draws, len(plan.seeds), n_groups)
-    spread = None
-    lone_class = None
-    if n_splits is None:  # without its only group, a class has no F1
-        lone_class = next((name for name, n in tests[0].group_counts.items() if n == 1), None)
+    spread = lone_class = None
     if n_splits is not None:
         n_test = float(np.mean([len(test) for test in tests]))
         spread = repeated_splits_error(BUSI_COMPONENTS, *numbers, n_test / data.smallest_training_part)
-    elif n_groups >= 2 and lone_class is None:
-        spread = fixed_test_error(BUSI_COMPONENTS, *numbers)
+    else:  # without its only group, a class has no F1
+        lone_class = next((name for name, n in tests[0].group_counts.items() if n == 1), None)
+        if n_groups >= 2 and lone_class is None:
+            spread = fixed_test_error(BUSI_COMPONENTS, *numbers)
     single, corrected = (
         None if spread is None else minimum_detectable_difference(*spread, n, POWER) for n in (1, comparisons)
     )
     return DesignPower(*numbers, comparisons, single, corrected, n_splits is not None, lone_class)
-
-
-def _comparisons(design: StudyDesign) -> int:
-    """Return over how many comparisons of the same two arms Holm's method goes; see `StudyDesign.family`.
-
-    0 where no arm has another to be compared with: ``real``, or itself without synthetic images.
-    """
-    tested = {
-        name
-        for name in design.classifiers.arms
-        if ARMS[name].tests_on == "real" and (design.gans or not ARMS[name].synthetic)
-    }
-    compared = [name for name in tested if tested & {"real", name.removesuffix("+synthetic")} - {name}]
-    return design.family(any(ARMS[name].synthetic for name in compared)) if compared else 0

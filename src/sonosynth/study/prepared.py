@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,34 +34,22 @@ _NAMES_GROUPS = ("manifest", "npz file")  # kinds of sources in which the user g
 
 @dataclass(frozen=True)
 class StudyData:
-    """The images of a study, divided.
+    """The images of a study, divided."""
 
-    Attributes:
-        images: all prepared images, without the user's own test set.
-        splits: into training subsets, test and validation images; several where splits are repeated.
-        folders: synthetic images made elsewhere, by GAN name.
-        notes: what the user should know of reading and preparing.
-        kind: how the source was read.
-        files: fingerprint of the source, with its groups.
-        naive: a split of the same images that ignores groups, apart from exact copies, to compare with.
-        audit: the tables of an audit that was made for the study, by file name.
-    """
-
-    images: ImageSet
+    images: ImageSet  # all prepared images, without the user's own test set
+    # into training subsets, test and validation images; several where splits are repeated
     splits: tuple[StudySplit, ...]
-    folders: dict[str, ImageSet]
-    notes: list[str]
-    kind: str
-    files: str | None = None
+    folders: dict[str, ImageSet]  # synthetic images made elsewhere, by GAN name
+    notes: list[str]  # what the user should know of reading and preparing
+    kind: str  # how the source was read
+    files: str | None = None  # fingerprint of the source, with its groups
+    # a split of the same images that ignores groups, apart from exact copies, to compare with
     naive: StudySplit | None = None
+    # the tables of an audit that was made for the study, by file name
     audit: Mapping[str, bytes] = field(default_factory=dict)
 
     def cells(self, design: StudyDesign) -> list[AnyCell]:
-        """Return the cells of `design` on these images.
-
-        Raises:
-            StudyError: there are too few images, or groups of them, for one of the cells.
-        """
+        """Return the cells of `design`. Raises StudyError if images, or groups of them, are too few for one of them."""
         cells = plan_cells(design, self.splits, self.folders, self.naive)
         check_pool(cells, self.subset_of, self.folders)
         return cells
@@ -111,11 +99,7 @@ class StudyData:
 
 
 def prepare_study(design: StudyDesign, store: Store | None = None) -> StudyData:
-    """Read and prepare the images of `design`, or take them from `store`, and divide them.
-
-    Raises:
-        SonosynthError: the images, or the split asked for, cannot be used; see the readers and `split`.
-    """
+    """Read and prepare the images of `design`, or take them from `store`, and divide them. Raises SonosynthError."""
     images, about = _prepared(design, store)
     if len(images.classes) < 2:
         raise ClassError(f"a study needs at least two classes, {design.data.source} has '{images.classes[0]}' alone")
@@ -141,7 +125,12 @@ def _prepared(design: StudyDesign, store: Store | None) -> tuple[ImageSet, dict[
     if store is not None and store.data.is_dir():
         images = ImageSet.load(store.data)
         kept = store.provenance()["data"]
-        notes = [*kept["notes"], *_check_source_unchanged(design, kept.get("files"), store.data)]
+        notes = list(kept["notes"])
+        if data.groups_table is not None and not expand(data.groups_table).is_file():
+            kept_groups = f"the groups of {data.groups_table} that were used before are kept"
+            notes.append(f"{kept_groups}, for the table is no longer there")
+        else:
+            notes += _check_unchanged(design, None, kept.get("files"), store.data)
         about = {"notes": notes, "kind": kept["kind"], "files": kept.get("files")}
         return images.with_classes(data.classes or images.classes), about
     ours = read_source(expand(data.source), data.options)
@@ -180,9 +169,8 @@ def _check_as_before(store: Store, name: str, images: ImageSet) -> None:
 
 def _grouped(design: StudyDesign, source: Source) -> tuple[Source, list[str]]:
     """Return `source` with the groups of a table if the study names one, and notes on them."""
-    if design.data.groups in ("source", "audit"):
-        return source, []
-    return with_groups(source, expand(design.data.groups), design.data.drops_conflicts)
+    table = design.data.groups_table
+    return with_groups(source, expand(table), design.data.drops_conflicts) if table else (source, [])
 
 
 def _audited(design: StudyDesign, source: Source) -> tuple[Source, list[str], dict[str, bytes]]:
@@ -199,35 +187,19 @@ def _audited(design: StudyDesign, source: Source) -> tuple[Source, list[str], di
     return source, [summary, *(f"audit: {line}" for line in found.storage_differences), *notes], tables
 
 
-def _check_source_unchanged(design: StudyDesign, before: str | None, kept: Path) -> list[str]:
-    """Check that the study's images are still those that were prepared as `kept`; return notes."""
-    groups, source = design.data.groups, design.data.source
-    table = groups if groups not in ("source", "audit") else None
-    if table is not None and not expand(table).is_file():
-        return [f"the groups of {table} that were used before are kept, for the table is no longer there"]
-    named = source if table is None else f"{source}, or {table},"
-    return _check_unchanged(
-        named, lambda: read_source(expand(source), design.data.options), before, kept, lambda s: _grouped(design, s)[0]
-    )
+def _check_unchanged(design: StudyDesign, test_set: str | None, before: str | None, kept: Path) -> list[str]:
+    """Raise StudyError unless ``data.source``, or the test set, is what it was `before`, by its fingerprint.
 
-
-def _check_unchanged(
-    named: str,
-    read: Callable[[], Source],
-    before: str | None,
-    kept: Path,
-    grouped: Callable[[Source], Source] = lambda source: source,
-) -> list[str]:
-    """Check that a source is what it was `before`, by its fingerprint; return a note if it cannot be read again.
-
-    Raises:
-        StudyError: it is not, so that old and new results would rest on different images.
+    Where it cannot be read again, the images that are `kept` are used, which the returned note says.
     """
+    named = test_set or design.data.source
     try:
-        found = read()
+        found = read_test_set(named, design) if test_set else read_source(expand(named), design.data.options)
     except SonosynthError as error:
         return [f"the images prepared before, in {kept}, are used, for the source cannot be read again: {error}"]
-    found = grouped(found)
+    if not test_set:
+        found, _ = _grouped(design, found)
+        named += f", or {design.data.groups_table}," if design.data.groups_table else ""
     if before is not None and source_fingerprint(found) != before:
         raise StudyError(
             f"the images of {named} have changed since this study began, and its results are of those "
@@ -245,11 +217,7 @@ def read_test_set(given: str, design: StudyDesign) -> Source:
 
 
 def _left_out(source: Source, given: str, design: StudyDesign, images: ImageSet) -> list[str]:
-    """Return a note on which images of `source`, read from `given`, are of no class of the study.
-
-    Raises:
-        ClassError: it has images of other classes than the study, and `data.classes` does not say which ones to take.
-    """
+    """Return a note on which images of `source`, read from `given`, are of no class that ``data.classes`` names."""
     others = other_classes(Counter(item.label for item in source.items), images.classes)
     if others and design.data.classes is None:
         raise ClassError(
@@ -263,7 +231,7 @@ def _own_test_set(given: str, design: StudyDesign, images: ImageSet, store: Stor
     """Return the test set of the user's own, with notes, after all checks that it shares nothing with `images`."""
     if store is not None and store.test.is_dir():
         before = store.provenance()["data"].get("test_files")
-        notes = _check_unchanged(given, lambda: read_test_set(given, design), before, store.test)
+        notes = _check_unchanged(design, given, before, store.test)
         return ImageSet.load(store.test).with_classes(images.classes), notes
     source = read_test_set(given, design)
     notes = _left_out(source, given, design, images)
@@ -283,7 +251,7 @@ def _own_test_set(given: str, design: StudyDesign, images: ImageSet, store: Stor
     check_real(test, "images of split.test")
     roles, remedy = ("images of data.source", "images of split.test"), "remove them from one of the two"
     check_disjoint(images, test, roles, remedy)
-    if data.grouped and ours:  # who asks for near copies to be kept together means these as well
+    if data.grouped and ours:  # near copies are to be kept together, and so these as well
         used = set(images.ids)  # copies under two labels may have been left out
         ours = replace(ours, depth_from=source.depth_from)
         near = [pair for pair in shared_frames(ours, source) if pair[0] in used]

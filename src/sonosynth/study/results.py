@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from sonosynth.core.errors import StudyError
 from sonosynth.metrics.scores import Score
-from sonosynth.study.files import FileModel, read_mapping, validated
+from sonosynth.study.files import AGAIN, FileModel, read_object, validated
 from sonosynth.study.migration import current_result
 
 SCORES_CSV = "scores.csv"
@@ -89,26 +89,18 @@ class NoteRow(_OfGenerator):
 
 
 class TrainResult(_OfGenerator):
-    """One trained generator. `mode` and `seed` are None for images that were made elsewhere.
-
-    Attributes:
-        kimg: thousands of images shown to the discriminator.
-        runs: generators that were trained: one, or one per class.
-        seconds: of the whole cell; `training_seconds` leaves out compiling, snapshots and scoring.
-        img_per_s: images shown per second of training.
-        gallery: folder of some synthetic images, relative to the study directory.
-    """
+    """One trained generator. `mode` and `seed` are None for images that were made elsewhere."""
 
     kind: ClassVar[str] = "train"
     seed: int | None = None
-    kimg: float | None = None
-    runs: int | None = None
-    seconds: float | None = None
+    kimg: float | None = None  # thousands of images shown to the discriminator
+    runs: int | None = None  # generators that were trained: one, or one per class
+    seconds: float | None = None  # of the whole cell; `training_seconds` leaves out compiling, snapshots and scoring
     training_seconds: float | None = None
-    img_per_s: float | None = None
+    img_per_s: float | None = None  # images shown per second of training
     parameters_generator: int | None = None
     parameters_discriminator: int | None = None
-    gallery: str | None = None
+    gallery: str | None = None  # folder of some synthetic images, relative to the study directory
 
     def rows(self) -> Rows:
         """Return the rows of this result by table."""
@@ -152,36 +144,27 @@ _BY_CLASS = {name: name for name in ("candidates", "accepted", "threshold")} | {
 
 
 class FilterResult(_OfGenerator):
-    """What one filter of synthetic images kept.
-
-    Attributes:
-        candidates: images that were filtered, by class; `accepted` how many of them passed.
-        kept: which of them passed, by class; not in tables.
-        acceptance: share that passed, 0 to 1; `acceptance_by_class` of each class.
-        threshold: the limit that was passed, by class; None where there was none to set.
-        features: network in whose features coverage was measured.
-        coverage_all: share of training images with a synthetic one near them, of all candidates;
-            `coverage_accepted` of those that passed, `coverage_same_number` of as many that were not filtered; None
-            where too few passed.
-        lost_coverage: `coverage_all` less `coverage_accepted`.
-    """
+    """What one filter of synthetic images kept."""
 
     kind: ClassVar[str] = "filter"
     gan_seed: int | None = None
     truncation: float | None = None
     filter: str
     filter_quantile: float | None = None
-    features: str | None = None
-    candidates: dict[str, int]
-    kept: dict[str, list[int]] = Field(default_factory=dict)
+    features: str | None = None  # network in whose features coverage was measured
+    candidates: dict[str, int]  # images that were filtered, by class; `accepted` how many of them passed
+    kept: dict[str, list[int]] = Field(default_factory=dict)  # which of them passed, by class; not in tables
     accepted: dict[str, int | None] = Field(default_factory=dict, exclude=True)
-    acceptance: float
+    acceptance: float  # share that passed, 0 to 1; `acceptance_by_class` of each class
     acceptance_by_class: dict[str, float | None]
+    # the limit that was passed, by class; None where there was none to set
     threshold: dict[str, float | None] = Field(default_factory=dict)
+    # share of training images with a synthetic one near them, of all candidates; `coverage_accepted` of those that
+    # passed, `coverage_same_number` of as many that were not filtered; None where too few passed
     coverage_all: float | None = None
     coverage_accepted: float | None = None
     coverage_same_number: float | None = None
-    lost_coverage: float | None = None
+    lost_coverage: float | None = None  # `coverage_all` less `coverage_accepted`
     seconds: float | None = None
 
     @model_validator(mode="before")
@@ -218,21 +201,7 @@ class FilterResult(_OfGenerator):
 
 
 class ClassifyResult(FileModel):
-    """One trained classifier, and what it makes of the test images.
-
-    Attributes:
-        seed: of the classifier.
-        ratio: added images per real one; None where nothing is added.
-        labels: int ``[n_test]``, classes of the images that tested it.
-        probabilities: ``[n_test, C]``, with six decimals; not in tables.
-        predicted: int ``[n_test]``, the class of the highest probability.
-        confusion: int ``[C, C]``, rows true.
-        metrics: scores by name; earlier versions stored fewer of them.
-        n_train: real training images; `n_synthetic` synthetic ones; `n_validation` images that chose its weights.
-        tested_on: "real" for the test set of the study, "synthetic" for synthetic images.
-        unfiltered: classes of which no image passed the filter.
-        notes: what was done where a filter left too few images.
-    """
+    """One trained classifier, and what it makes of the test images."""
 
     kind: ClassVar[str] = "classify"
     size: int
@@ -242,26 +211,27 @@ class ClassifyResult(FileModel):
     gan: str | None = None
     mode: str | None = None
     gan_seed: int | None = None
-    ratio: float | None = None
+    ratio: float | None = None  # added images per real one; None where nothing is added
     fill: str | None = None
     filter: str | None = None
     filter_quantile: float | None = None
     truncation: float | None = None
-    seed: int
-    labels: tuple[int, ...] = ()
-    probabilities: tuple[tuple[float, ...], ...] = ()
-    predicted: tuple[int, ...] = Field((), exclude=True)
-    confusion: tuple[tuple[int, ...], ...]
-    metrics: dict[str, float | None]
-    n_train: int
+    seed: int  # of the classifier
+    labels: tuple[int, ...] = ()  # int ``[n_test]``, classes of the images that tested it
+    probabilities: tuple[tuple[float, ...], ...] = ()  # ``[n_test, C]``, with six decimals; not in tables
+    predicted: tuple[int, ...] = Field((), exclude=True)  # int ``[n_test]``, the class of the highest probability
+    confusion: tuple[tuple[int, ...], ...]  # int ``[C, C]``, rows true
+    metrics: dict[str, float | None]  # scores by name; earlier versions stored fewer of them
+    n_train: int  # real training images; `n_synthetic` synthetic ones; `n_validation` images that chose its weights
     n_synthetic: int
     n_test: int = 0
     n_validation: int = 0
+    # "real" for the test set of the study, "synthetic" for synthetic images
     tested_on: Literal["real", "synthetic"] = "real"
     weights_digest: str | None = None
     step: int | None = None
-    unfiltered: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    unfiltered: tuple[str, ...] = ()  # classes of which no image passed the filter
+    notes: tuple[str, ...] = ()  # what was done where a filter left too few images
     seconds: float | None = None
 
     @model_validator(mode="before")
@@ -353,26 +323,20 @@ def _split(text: str | None) -> list[int]:
 
 
 class ResultFile(FileModel):
-    """The file of a finished cell.
+    """The file of a finished cell."""
 
-    Attributes:
-        kind: of the cell.
-        format: number of the way in which the work was done; see `cells.format_of`.
-        cell: all that decides the result, as it is hashed; earlier versions stored less of it.
-        result: the result.
-        made_on: the machine that made it; None in files of earlier versions.
-    """
-
-    result: dict[str, Any]
-    cell: dict[str, Any]
-    kind: str
-    format: int = 1
-    made_on: dict[str, Any] | None = None
+    result: dict[str, Any]  # the result
+    cell: dict[str, Any]  # all that decides the result, as it is hashed; earlier versions stored less of it
+    kind: str  # of the cell
+    format: int = 1  # number of the way in which the work was done; see `cells.format_of`
+    made_on: dict[str, Any] | None = None  # the machine that made it; None in files of earlier versions
 
 
 def read_result(path: Path) -> tuple[ResultFile, CellResult]:
     """Read the file of a finished cell, also one of an earlier version. Raises StudyError if it is damaged."""
-    content = read_mapping(path, "result")
+    content = read_object(path)
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} is damaged (it is no object with 'result'); {AGAIN}")
     file: ResultFile = validated(ResultFile, current_result(content), path)
     if file.kind not in RESULTS:
         raise StudyError(f"{path}: unknown kind of cell '{file.kind}'; another version of sonosynth made it")

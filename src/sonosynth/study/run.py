@@ -44,21 +44,8 @@ def run_design(
 ) -> StudyData:
     """Run every cell of `design` that has no result in `store`, and write the tables as it goes.
 
-    A killed study goes on where it was, to the identical tables.
-
-    Args:
-        design: the study.
-        text: its study file, kept in the store as it is.
-        store: the study directory.
-        monitor: follows how it goes on.
-        command: what the user typed, for the record.
-        workers: processes that do cells side by side, sharing the GPU or the cores of this machine.
-
-    Raises:
-        SonosynthError: see `prepare_study`, `StudyData.cells` and the cells' own work; nothing is written before the
-            images are read.
-        OutputError: another process runs this study.
-        KeyboardInterrupt: after the state of a run in training has been saved.
+    A killed study goes on where it was, to the identical tables. `text` is the study file and `command` what the user
+    typed, both for the record; `workers` processes do cells side by side. Nothing is written before images are read.
     """
     store.check(design)
     data = prepare_study(design, store)

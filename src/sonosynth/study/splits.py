@@ -31,17 +31,12 @@ class Subset(FileModel):
 
 
 class SplitIndices(FileModel):
-    """One division of the images, by their indices.
+    """One division of the images, by their indices."""
 
-    Attributes:
-        test: the test images; None if the test set is the user's own.
-        validation: images that choose the weights of classifiers, in no subset; None where nothing is chosen.
-        subsets: training subsets, by draw and size.
-    """
-
-    test: tuple[int, ...] | None
+    test: tuple[int, ...] | None  # the test images; None if the test set is the user's own
+    # images that choose the weights of classifiers, in no subset; None where nothing is chosen
     validation: tuple[int, ...] | None = None
-    subsets: tuple[Subset, ...]
+    subsets: tuple[Subset, ...]  # training subsets, by draw and size
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, with the number of images of each subset."""

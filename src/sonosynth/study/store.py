@@ -14,32 +14,15 @@ from sonosynth.core.files import atomic_file, check_file_types, is_vacant, remov
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.imageset import MANIFEST
 from sonosynth.gan.checkpoint import GENERATOR, STATE
+from sonosynth.study import files, results
 from sonosynth.study.cells import AnyCell, FilterCell, NaiveCell, SyntheticSource, format_of, trained_for
 from sonosynth.study.config import StudyDesign
-from sonosynth.study.files import (
-    IMAGES_CSV,
-    PLAN,
-    PROVENANCE,
-    STUDY_FILE,
-    TEST_IMAGES_CSV,
-    machine_in_words,
-    read_mapping,
-)
-from sonosynth.study.results import (
-    COLUMNS,
-    F1_CSV,
-    FILTERS_CSV,
-    PROTOCOLS_CSV,
-    SCORES_CSV,
-    CellResult,
-    ResultFile,
-    read_result,
-    table_rows,
-)
+from sonosynth.study.results import CellResult, ResultFile, read_result, table_rows
 from sonosynth.study.splits import SPLIT_JSON
 from sonosynth.study.study_file import load_design
 
-_FILES = (STUDY_FILE, *COLUMNS, IMAGES_CSV, TEST_IMAGES_CSV, PLAN, PROVENANCE, SPLIT_JSON)
+_IMAGES = (files.IMAGES_CSV, files.TEST_IMAGES_CSV)
+_FILES = (files.STUDY_FILE, *results.COLUMNS, *_IMAGES, files.PLAN, files.PROVENANCE, SPLIT_JSON)
 _FOLDERS = ("audit", "cells", "data", "features", "galleries", "pretraining", "runs", "test")
 
 
@@ -51,7 +34,7 @@ class Store:
         self.data = directory / "data"
         self.test = directory / "test"
         self.features = directory / "features"
-        self._provenance = directory / PROVENANCE
+        self._provenance = directory / files.PROVENANCE
 
     @property
     def has_begun(self) -> bool:
@@ -60,7 +43,7 @@ class Store:
 
     def provenance(self) -> Any:
         """Return where the study began, with which images. Raises StudyError if that is damaged."""
-        return read_mapping(self._provenance, "data", "restore it, or choose another --out")
+        return files.read_mapping(self._provenance, "data", "restore it, or choose another --out")
 
     def save_provenance(self, record: dict[str, Any]) -> None:
         """Store where the study begins."""
@@ -71,7 +54,7 @@ class Store:
 
         Sizes, draws, generators, scores and classifiers may differ: cells that are new run, and old results stay.
         """
-        path = self.directory / STUDY_FILE
+        path = self.directory / files.STUDY_FILE
         cells = [f"cells/{cell.name}" for cell in (self.directory / "cells").glob("*.json")]
         check_file_types(self.directory, (*_FILES, *cells), _FOLDERS)
         if path.is_file():
@@ -89,15 +72,14 @@ class Store:
     def claim(self, design: StudyDesign, text: str) -> None:
         """Make the directory the one of the study whose file reads `text`; raises like `check`."""
         self.check(design)
-        write_text(self.directory / STUDY_FILE, text)
+        write_text(self.directory / files.STUDY_FILE, text)
 
     def _path(self, cell: AnyCell) -> Path:
         return self.directory / "cells" / f"{cell.kind}-{cell.hash}.json"
 
     def result(self, cell: AnyCell) -> Any:
-        """Return the result of `cell`, or None if it has not been finished. Raises StudyError if it is damaged."""
-        path = self._path(cell)
-        return read_result(path)[1] if path.is_file() else None
+        """Return the result of a finished `cell`. Raises StudyError if it is missing or damaged."""
+        return read_result(self._path(cell))[1]
 
     def save(self, cell: AnyCell, result: CellResult) -> None:
         """Store the result of a finished cell, and the machine that made it: a study may have been on several."""
@@ -116,7 +98,7 @@ class Store:
         counts: Counter[str] = Counter()
         for path in (self.directory / "cells").glob("*.json"):
             if path.name not in planned:
-                content, kind = read_mapping(path, "result"), path.name.partition("-")[0]
+                content, kind = files.read_mapping(path, "result"), path.name.partition("-")[0]
                 counts[kind] += content.get("format", 1) < format_of(kind, content.get("cell", {}))
         return [
             f"{counted(count, 'result')} of kind '{kind}' {agreeing(count, 'is', 'are')} of an earlier version of "
@@ -166,7 +148,7 @@ class Store:
 
     def write_plan(self, cells: Sequence[AnyCell]) -> None:
         """Write which cells belong to the study as it stands now; results of earlier versions of it may lie beside."""
-        write_json(self.directory / PLAN, {"cells": [self._path(cell).stem for cell in cells]})
+        write_json(self.directory / files.PLAN, {"cells": [self._path(cell).stem for cell in cells]})
 
     def write_tables(self, cells: Sequence[AnyCell]) -> None:
         """Write the tables from the finished ones of `cells`, in their order, and what the record needs beside them.
@@ -178,19 +160,19 @@ class Store:
         found = [read_result(self._path(cell)) for cell in cells if self._path(cell).is_file()]
         tables = table_rows(result for _, result in found)
         planned = {cell.kind for cell in cells}
-        wanted = {name for name, rows in tables.items() if rows} | {SCORES_CSV, F1_CSV}
-        for kind, name in ((FilterCell.kind, FILTERS_CSV), (NaiveCell.kind, PROTOCOLS_CSV)):
+        wanted = {name for name, rows in tables.items() if rows} | {results.SCORES_CSV, results.F1_CSV}
+        for kind, name in ((FilterCell.kind, results.FILTERS_CSV), (NaiveCell.kind, results.PROTOCOLS_CSV)):
             wanted = wanted | {name} if kind in planned else wanted - {name}
         for name, rows in tables.items():
             if name in wanted:
-                table = pd.DataFrame(rows, columns=list(COLUMNS[name]), dtype=object)
+                table = pd.DataFrame(rows, columns=list(results.COLUMNS[name]), dtype=object)
                 with atomic_file(self.directory / name) as beside:
                     table.to_csv(beside, index=False, lineterminator="\n")
             else:  # the study file may have asked for it before
                 remove_file(self.directory / name)
-        for folder, name in ((self.data, IMAGES_CSV), (self.test, TEST_IMAGES_CSV)):
+        for folder, name in ((self.data, files.IMAGES_CSV), (self.test, files.TEST_IMAGES_CSV)):
             if (folder / MANIFEST).is_file():
                 write_text(self.directory / name, (folder / MANIFEST).read_text(encoding="utf-8"))
-        machines = Counter(machine_in_words(file.made_on) for file, _ in found)
+        machines = Counter(files.machine_in_words(file.made_on) for file, _ in found)
         counts = {"planned": len(cells), "finished": len(found), "made_on": dict(machines.most_common())}
         self.save_provenance(self.provenance() | {"cells": counts})

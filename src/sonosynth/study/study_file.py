@@ -21,12 +21,7 @@ _PLAIN = {
 
 
 def load_design(path: Path) -> StudyDesign:
-    """Read a study file.
-
-    Raises:
-        StudyError: the file is missing, is not YAML, or has an unknown key, a key twice or a wrong value; the message
-            names it.
-    """
+    """Read a study file. Raises StudyError, which names what is missing, no YAML, unknown, given twice or wrong."""
     try:
         raw = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -85,11 +80,7 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def expand(source: str) -> Path:
-    """Return the path of a `source`, with environment variables and ``~`` expanded; ``$$`` stands for a dollar sign.
-
-    Raises:
-        StudyError: a variable is not set.
-    """
+    """Return the path of a `source`, with environment variables and ``~`` expanded; ``$$`` stands for a dollar sign."""
     home = os.path.expanduser(source)  # noqa: PTH111 - that of pathlib raises where there is no such user
     parts = [os.path.expandvars(part) for part in home.split("$$")]
     if any("$" in part for part in parts):

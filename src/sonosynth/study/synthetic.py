@@ -136,15 +136,9 @@ def check_pool(
 ) -> None:
     """Check, before anything runs, that folders and training subsets have what the cells will need.
 
-    A cell that fails stops all that come after it, each time the study is run.
-
-    Args:
-        cells: of the study.
-        train_of: takes a cell and returns its training images.
-        folders: synthetic images made elsewhere, by GAN name.
-
-    Raises:
-        StudyError: a folder has too few images for a classifier, or a subset too few groups for a filter.
+    A cell that fails stops all that come after it, each time the study is run. `train_of` returns the training images
+    of a cell, `folders` are synthetic images made elsewhere. Raises StudyError if a folder has too few images for a
+    classifier, or a subset too few groups for a filter.
     """
     filters = {(c.size, c.replicate, c.by, c.generation.seed): c for c in cells if isinstance(c, FilterCell)}
     for cell in filters.values():
@@ -204,9 +198,6 @@ def filter_candidates(
     Coverage (Naeem et al. 2020) is the share of training images with a synthetic one near them: of all candidates, of
     those that pass, and, as fewer images cover less, of as many of each class, unfiltered. None where fewer than two
     pass.
-
-    Raises:
-        FilterError: a class has a single group of training images.
     """
     real, synthetic = (
         embed(images, cell.features, keep, lambda done, total: progress(done, total, "embedding"))

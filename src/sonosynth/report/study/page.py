@@ -15,6 +15,7 @@ from sonosynth.analysis.findings import findings, no_p_value_reasons, side_of_ze
 from sonosynth.analysis.limitations import limitations, unfinished
 from sonosynth.analysis.pairs import pairs
 from sonosynth.analysis.power import WANTED, DetectableDifference, detectable_differences
+from sonosynth.analysis.read_record import read_record
 from sonosynth.analysis.record import StudyRecord, groups_in_words
 from sonosynth.core.files import write_text
 from sonosynth.core.text import joined, span
@@ -58,7 +59,7 @@ def write_report(study_dir: Path, out: Path | None = None) -> Path:
     Raises:
         StudyError: `study_dir` is no study, or a file in it is damaged.
     """
-    record = StudyRecord.load(study_dir)
+    record = read_record(study_dir)
     out = out or study_dir
     path = out / "report.html"
     write_text(path, study_page(record, out / "figures"))

@@ -38,14 +38,8 @@ def in_workers(
 ) -> "Generator[tuple[AnyCell, float]]":
     """Do `cells` in `workers` processes and yield each with its seconds as it finishes.
 
-    A cell that needs the results of others begins when they are there; otherwise their order is kept.
-
-    Args:
-        cells: what is to be done.
-        do: does a cell; it travels to the workers, with all that it refers to.
-        start: called here when a cell begins.
-        progress: called here with the progress of every cell.
-        workers: number of processes.
+    A cell that needs the results of others begins when they are there; otherwise their order is kept. `do` travels to
+    the workers, with all that it refers to; `start` and `progress` are called here.
 
     Raises:
         StudyError: a worker was killed.
