@@ -23,7 +23,7 @@ from pydicom.uid import (
 from dicom_files import LOSSLESS, coded, dataset, encapsulated, jpeg, region, write
 from sonosynth.core.errors import SourceError, UnreadableImageError
 from sonosynth.data.readers.base import COLOUR, DecodedImage
-from sonosynth.data.readers.dicom.pixels import DicomFile
+from sonosynth.data.readers.dicom.reader import DicomFile
 from sonosynth.data.readers.frames import expand_frames
 from sonosynth.data.scan import decode_image
 from sonosynth.data.source import ReadOptions, Source, SourceItem

@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from dicom_files import LOSSLESS, NATIVE, coded, dataset, encapsulated, jpeg, lossless_jpeg, write
 from sonosynth.core.errors import UnreadableImageError
-from sonosynth.data.readers.dicom.pixels import DicomFile
+from sonosynth.data.readers.dicom.reader import DicomFile
 from sonosynth.data.readers.dicom.streams import CodeStream, code_stream
 
 RNG = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from pydicom.uid import (
 from dicom_files import coded, dataset, write
 from sonosynth.core.errors import UnreadableImageError
 from sonosynth.data.readers.base import DecodedImage
-from sonosynth.data.readers.dicom.pixels import DicomFile
+from sonosynth.data.readers.dicom.reader import DicomFile
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (1, 21, 31), dtype=np.uint8)
