@@ -119,11 +119,9 @@ def decode_image_file(path: Path, depth: BitDepth | None = None) -> DecodedImage
     8-bit grey is taken as it is, fewer bits are spread over 0 to 255, inverted where the file says that 0 is white.
     Transparent pixels are laid over black. Colours (RGB, CMYK, palette, ...) become ITU-R 601 luma; equal channels give
     exactly their value. More than 8 bits are scaled by the range that the file states (maxval of PGM and PPM, 9 to 15
-    bits of TIFF); files of 16 bits that state nothing by what `depth` decides.
-
-    Raises:
-        UnreadableImageError: not an image or no plain file, damaged, cut short, too large, or of unknown value range.
-        SourceError: values above the bits that the user gave.
+    bits of TIFF); files of 16 bits that state nothing by what `depth` decides. Raises UnreadableImageError if it is no
+    image or no plain file, damaged, cut short, too large, or of unknown value range, and SourceError for values above
+    the bits that the user gave.
     """
     with _open_frames(path) as file:
         image = file.image(0, depth or BitDepth())

@@ -37,10 +37,9 @@ def read_manifest(path: Path, options: ReadOptions) -> Source:
     files give the masks, several in a cell separated by ";" or "|"; without one, masks are looked for beside the images
     and in folders of masks (see `masks`).
 
-    Raises:
-        ManifestError: the table lacks columns, names a missing file, one file twice, or a file elsewhere; a label is
-            missing or says that it is (nan, NA); or a name stands for several files.
-        SourceError: two images would have one name, or a folder cannot be listed.
+    Raises ManifestError if the table lacks columns, names a missing file, one file twice, or a file elsewhere; if a
+    label is missing or says that it is (nan, NA); or if a name stands for several files. Raises SourceError if two
+    images would have one name, or a folder cannot be listed.
     """
     header, lines = tables.read_table(path, "check its permissions")
     columns = tables.choose_columns(path, header, options)

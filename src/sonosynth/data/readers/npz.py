@@ -36,10 +36,8 @@ def read_npz(path: Path, options: ReadOptions | None = None) -> Source:
     ``[N, 1]`` (whole numbers or text), with ``groups`` ``[N]`` and ``ids`` ``[N]`` if there are any; or as MedMNIST has
     it, ``train_images``, ``train_labels`` and the same for ``val`` and ``test``: the parts are joined and each image
     keeps the name of its part in the column `part`. Classes are called as ``classes`` (or ``class_names``) says, by the
-    number of the label, else by that number itself: "0", "1", ... The column `frame` is the index in the array.
-
-    Raises:
-        SourceError: not such a file, arrays of other shapes or types, of Python objects, or too large.
+    number of the label, else by that number itself: "0", "1", ... The column `frame` is the index in the array. Raises
+    SourceError for other files, and for arrays of other shapes or types, of Python objects, or too large.
     """
     headers = _headers(path)
     parts = [part for part in _PARTS if f"{part}_images" in headers]

@@ -59,10 +59,9 @@ class Columns:
 
 
 def choose_columns(table: Path, header: Sequence[str], options: ReadOptions) -> Columns:
-    """Return which column of `table`, whose columns are called `header`, says what.
+    """Return which of the columns `header` of `table` says what.
 
-    Raises:
-        ManifestError: a column that `options` name, or one for files or classes, is not there.
+    Raises ManifestError if one that `options` name, or one for files or classes, is not there.
     """
     for option, name in options.columns.items():
         if name not in header:
@@ -152,8 +151,8 @@ def rows_by_column(
 def read_table(path: Path, advice: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the column names of the table at `path`, and its rows that are not empty with their line numbers.
 
-    Raises:
-        ManifestError: it is no plain file, too large, or no such table; `advice` ends the line where it cannot be read.
+    Raises ManifestError if it is no plain file, too large, or no such table; `advice` says what to do if it cannot be
+    opened.
     """
     try:
         if why := unreadable_reason(path, _LARGEST):

@@ -119,12 +119,9 @@ class _Header(NamedTuple):
 def _read(path: Path, pixels: bool) -> tuple[_Header, np.ndarray]:
     """Return header and, if asked for, values ``[z, y, x]`` or ``[y, x]`` of the volume at `path`; else no values.
 
-    The header is checked before any memory is taken for pixels.
-
-    Raises:
-        UnreadableImageError: damaged, cut short, larger than the file can hold, of more than 2 GiB, with pixels in
-            several files or in another folder, or neither 2D nor 3D with one number per pixel.
-        SourceError: SimpleITK is not installed.
+    The header is checked before any memory is taken for pixels. Raises UnreadableImageError if the volume is damaged,
+    cut short, larger than the file can hold, of more than 2 GiB, has pixels in several files or in another folder, or
+    is neither 2D nor 3D with one number per pixel, and SourceError if SimpleITK is not installed.
     """
     name = _format_of(path) or ""
     try:

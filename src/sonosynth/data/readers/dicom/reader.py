@@ -144,9 +144,7 @@ class DicomFile:
         One channel: the modality rescale or table is applied, then the first VOI table or window (linear, linear exact
         or sigmoid), scaled to 0 to 255; without one, the full range of the stored bits is. MONOCHROME1 is inverted.
         Palettes and YBR become RGB; colours become ITU-R 601 luma, of more than 8 bits by the full range of their bits.
-
-        Raises:
-            UnreadableImageError: the frame is missing, damaged, or not of the size that the header gives.
+        Raises UnreadableImageError if the frame is missing, damaged, or not of the size that the header gives.
         """
         if frame is None and self._count > 1:
             raise unreadable(self._path, f"holds {self._count:,} frames, of which none was asked for")

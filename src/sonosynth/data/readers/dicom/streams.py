@@ -65,9 +65,7 @@ class Frames:
     def values(self, index: int) -> np.ndarray:
         """Return the stored values of frame `index`, which exists: ``[H, W]``, or ``[H, W, 3]`` with YBR as RGB.
 
-        Raises:
-            DicomError: the code stream says something else than the header.
-            Any exception of `dicom.DAMAGE`: it cannot be decoded.
+        Raises DicomError if the code stream contradicts the header, and one of `DAMAGE` if it cannot be decoded.
         """
         if not self._syntax.is_encapsulated:
             return pixel_array(self._data, index=index)
