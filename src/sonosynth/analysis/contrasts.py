@@ -22,7 +22,7 @@ class Contrast:
     baseline: F1Row  # the arm it is compared with
     replicates: tuple[int, ...]  # draws that both have
     difference: Difference  # what `row` gains
-    family: int = 1  # how many comparisons the study asks for of these two arms, over sizes and generators
+    family: int = 1  # planned comparisons of these two arms, over sizes and generators
     adjusted: float | None = None  # the p-value by Holm's method among these; None where it has none
 
     @property

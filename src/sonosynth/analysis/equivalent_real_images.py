@@ -36,7 +36,7 @@ class ImageEquivalence:
 
 
 def curves(rows: Sequence[F1Row]) -> list[Curve]:
-    """Return the learning curve of every series, sizes as asked for."""
+    """Return the learning curve of every series, at the sizes as planned."""
     found = []
     for series in dict.fromkeys(row.series for row in rows):
         mine = {row.size: row for row in rows if row.series == series}

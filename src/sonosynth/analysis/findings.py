@@ -31,7 +31,7 @@ def side_of_zero(interval: Interval) -> Side:
 class Ranking:
     """Generators of one size by kernel distance to the held-out images."""
 
-    size: int  # training images asked for
+    size: int  # training images, as planned
     distances: tuple[Distance, ...]  # the nearest first
     unsettled: tuple[Generator, ...]  # generators whose interval overlaps that of the first, or is unknown
 

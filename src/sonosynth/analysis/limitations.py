@@ -1,4 +1,4 @@
-"""Which limitations a record has, and what its study file asks for that is not finished."""
+"""Which limitations a record has, and what its study file plans that is not finished."""
 
 import itertools
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ class DetectableDifference:
     """What the comparisons of one network at one size can see."""
 
     network: str  # of the classifiers
-    size: int  # training images asked for
+    size: int  # training images, as planned
     replicates: int  # of the training subset
     seeds: int  # of the classifiers, in each draw
     groups: int  # of test images

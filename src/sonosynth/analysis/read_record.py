@@ -68,6 +68,7 @@ def read_record(study_dir: Path) -> StudyRecord:
         for r in found
         if isinstance(r, results.ScoreResult) and r.gallery is not None
     ]
+    scores = [results.ScoreRow.model_validate(row) for row in tables[results.SCORES_CSV]]
     notes = [results.NoteRow.model_validate(row) for row in tables[results.NOTES_CSV]]
     of_filters = {n for n in notes if n.about == "filters"}  # several classifiers have the same
     filters = [r for r in found if isinstance(r, results.FilterResult)]
@@ -82,9 +83,7 @@ def read_record(study_dir: Path) -> StudyRecord:
         own_test=not repeated and splits[0].test is None,
         subsets=tuple(sorted((s for split in splits for s in split.subsets), key=lambda s: (s.size, s.replicate))),
         training=tuple(sorted(trained, key=_source_order)),
-        scores=tuple(
-            sorted((results.ScoreRow.model_validate(row) for row in tables[results.SCORES_CSV]), key=_source_order)
-        ),
+        scores=tuple(sorted(scores, key=_source_order)),
         score_notes=tuple(sorted((n for n in notes if n.about == "scores"), key=_note_order)),
         classifiers=tuple(r for r in grouped if r.tested_on == "real"),
         on_synthetic=tuple(r for r in grouped if r.tested_on != "real"),
@@ -225,12 +224,11 @@ def _read_tables(study_dir: Path) -> results.Rows:
         if not (study_dir / name).is_file():
             raise StudyError(f"{study_dir} holds neither cells nor {name}: there is nothing to report")
     tables: results.Rows = {name: [] for name in results.COLUMNS}
-    for name in filter(lambda name: (study_dir / name).is_file(), tables):
-        with (study_dir / name).open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                tables[name].append(
-                    {column: value or ("" if column == "note" else None) for column, value in row.items()}
-                )
+    for name, rows in tables.items():
+        if (study_dir / name).is_file():
+            with (study_dir / name).open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):  # an empty cell is None, but an empty note
+                    rows.append({column: value or ("" if column == "note" else None) for column, value in row.items()})
     if tables[results.F1_CSV] and not tables[results.PREDICTIONS_CSV]:
         raise StudyError(
             f"{study_dir} has no {results.PREDICTIONS_CSV}, from which intervals and tests are computed: its cells are "

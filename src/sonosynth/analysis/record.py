@@ -1,6 +1,7 @@
 """All that a report shows, as one value; `read_record` makes it."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -135,17 +136,16 @@ class StudyRecord:
     @cached_property
     def _replicates(self) -> dict[int, dict[Hashable, set[int]]]:
         """The finished draws, or splits, of each size and series (see `tables.Series`); all while no classifier has."""
-        runs: dict[int, dict[Hashable, dict[int, set[Hashable]]]] = {}
+        runs: dict[tuple[int, Hashable], dict[int, set[Hashable]]] = defaultdict(lambda: defaultdict(set))
         for subset in () if self.classifiers else self.subsets:
-            runs.setdefault(subset.size, {}).setdefault(None, {}).setdefault(subset.replicate, set()).add(None)
+            runs[subset.size, None][subset.replicate].add(None)
         for run in self.classifiers:
             series = run.network, run.arm, run.generator, run.ratio, tuple(sorted(run.factors.items()))
-            by_replicate = runs.setdefault(run.size, {}).setdefault(series, {})
-            by_replicate.setdefault(run.replicate, set()).add((run.gan_seed, run.seed))
-        return {
-            size: {series: set(complete_block(by_replicate)[0]) for series, by_replicate in runs[size].items()}
-            for size in sorted(runs)
-        }
+            runs[run.size, series][run.replicate].add((run.gan_seed, run.seed))
+        found: dict[int, dict[Hashable, set[int]]] = {size: {} for size in sorted({size for size, _ in runs})}
+        for (size, one), by_replicate in runs.items():
+            found[size][one] = set(complete_block(by_replicate)[0])
+        return found
 
     @property
     def finished_replicates(self) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from sonosynth.metrics.scores import current_names
 def current_result(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content of the file of a finished cell as this version writes it.
 
-    The first version kept the kind, and what tells one cell of a kind from the others, apart from the result.
+    The first version kept the kind, and what distinguishes cells of a kind, apart from the result.
     """
     cell, result = content.get("cell"), content.get("result")
     if "kind" in content or not isinstance(cell, dict) or not isinstance(result, dict):

@@ -155,7 +155,7 @@ class Store:
 
         `filters.csv` is there where synthetic images are filtered, `protocols.csv` where some cells ignore the groups:
         it has their scores beside those of the arms without synthetic images on the split of the study. Neither stays
-        where the study file asks for it no longer.
+        where the study file plans it no longer.
         """
         found = [read_result(self._path(cell)) for cell in cells if self._path(cell).is_file()]
         tables = table_rows(result for _, result in found)
@@ -168,7 +168,7 @@ class Store:
                 table = pd.DataFrame(rows, columns=list(results.COLUMNS[name]), dtype=object)
                 with atomic_file(self.directory / name) as beside:
                     table.to_csv(beside, index=False, lineterminator="\n")
-            else:  # the study file may have asked for it before
+            else:  # the study file may have planned it before
                 remove_file(self.directory / name)
         for folder, name in ((self.data, files.IMAGES_CSV), (self.test, files.TEST_IMAGES_CSV)):
             if (folder / MANIFEST).is_file():
