@@ -11,7 +11,13 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from sonosynth.core.errors import ClassError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparison import Comparison
-from sonosynth.metrics.distances.frechet import METRICS, _rough_distances, frechet_distance, frechet_infinity
+from sonosynth.metrics.distances.frechet import (
+    METRICS,
+    _rough_distances,
+    frechet_distance,
+    frechet_infinity,
+    frechet_interval,
+)
 
 
 def features(n: int, dimension: int, seed: int, shift: float = 0.0) -> np.ndarray:
@@ -91,8 +97,8 @@ def test_too_few_images_and_wrong_arrays_are_refused():
 
 
 def interval(x, y, groups_x=None, groups_y=None, seed=0):
-    c = replace(Comparison.of_features(x, y, groups_x, groups_y), root_seed=seed)
-    return METRICS[0].interval(c, frechet_distance(x, y))
+    c = Comparison.of_features(x, y, groups_x, groups_y)
+    return frechet_interval(frechet_distance(x, y), c.blocks(c.space.gram), c.groups, seed)
 
 
 def infinity(x, y, groups_x=None, groups_y=None, seed=0):
