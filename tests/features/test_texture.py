@@ -4,8 +4,8 @@ from PIL import Image
 
 from sonosynth.features.extract import load_features
 from sonosynth.features.texture import (
-    _CENTRES,
-    _UNITS,
+    _DEVIATIONS,
+    _MEANS,
     DIRECTIONS,
     DISTANCES,
     PATTERNS,
@@ -25,8 +25,8 @@ def named(image: np.ndarray) -> dict[str, float]:
 
 
 def test_names_and_units_are_as_many_as_features():
-    assert len(NAMES) == len(set(NAMES)) == TextureFeatures.dimension == len(_CENTRES) == len(_UNITS) == 64
-    assert (_UNITS > 0).all()
+    assert len(NAMES) == len(set(NAMES)) == TextureFeatures.dimension == len(_MEANS) == len(_DEVIATIONS) == 64
+    assert (_DEVIATIONS > 0).all()
 
 
 def test_co_occurrence_is_what_its_definitions_give():
@@ -76,7 +76,7 @@ def test_features_are_centred_and_scaled_by_constants_whatever_else_is_in_the_se
     extractor = load_features("texture")
     found = extractor(images)
     np.testing.assert_array_equal(extractor(images[:1])[0], found[0])
-    expected = (texture_statistics(images[0]) - _CENTRES) / _UNITS
+    expected = (texture_statistics(images[0]) - _MEANS) / _DEVIATIONS
     np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5)
     assert np.abs(found).max() < 100
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a single image, as numbers."""
+"""Numbers of what can be wrong with a single image, and which images are outliers of their set."""
 
 from dataclasses import dataclass
 

@@ -33,7 +33,7 @@ STATISTICS = {
 
 # Mean and standard deviation of every feature over the 780 breast images of BUSI at 128 × 128 pixels.
 # fmt: off
-_CENTRES = np.array((
+_MEANS = np.array((
     1.31, 2.35, 2.09, 3.38, 2.95, 3.99,
     0.837, 1.51, 1.37, 2.24, 1.98, 2.77,
     0.659, 0.532, 0.541, 0.435, 0.452, 0.373,
@@ -44,7 +44,7 @@ _CENTRES = np.array((
     0.25, 0.211, 0.193, 0.166, 0.149, 0.151, 0.166, 0.203, 0.238,
     0.212, 0.174, 0.158, 0.156, 0.169, 0.195, 0.212, 0.295, 0.573,
 ))
-_UNITS = np.array((
+_DEVIATIONS = np.array((
     0.216, 0.44, 0.357, 0.642, 0.498, 0.702,
     0.16, 0.34, 0.271, 0.511, 0.393, 0.587,
     0.0517, 0.0709, 0.0626, 0.0768, 0.0689, 0.076,
@@ -73,7 +73,7 @@ class TextureFeatures(nn.Module):
         """Return float32 ``[N, 64]`` of images ``x [N, 1, H, W]`` with grey values of 0 to 255, rounded."""
         pixels = x[:, 0].round().clamp(0, 255).to(torch.uint8).cpu().numpy()
         features = np.array([texture_statistics(image) for image in pixels]).reshape(len(pixels), self.dimension)
-        return torch.from_numpy(((features - _CENTRES) / _UNITS).astype(np.float32))
+        return torch.from_numpy(((features - _MEANS) / _DEVIATIONS).astype(np.float32))
 
 
 def texture_statistics(image: np.ndarray) -> np.ndarray:

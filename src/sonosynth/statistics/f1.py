@@ -51,14 +51,14 @@ def repeated_splits_f1(
 ) -> RepeatedSplitScores:
     """Return what `fixed_test_f1` does for the one draw of each split, from predictions ``[seeds, n_test]``."""
     by_split = [
-        f1_per_run(true, np.zeros(len(true), dtype=np.int64), called[None], n_classes).whole[0].mean(axis=0)
-        for true, called in zip(labels, predictions, strict=True)
+        f1_per_run(true, np.zeros(len(true), dtype=np.int64), predicted[None], n_classes).whole[0].mean(axis=0)
+        for true, predicted in zip(labels, predictions, strict=True)
     ]
     return RepeatedSplitScores(np.stack(by_split), splits)
 
 
 def f1_per_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, n_classes: int) -> FixedTestScores:
-    """Return what `fixed_test_f1` does of each seed: ``[draws, seeds, n_classes + 2]``, and with groups left out."""
+    """Return what `fixed_test_f1` does, with seeds kept apart: scores ``[draws, seeds, n_classes + 2]``."""
     labels, groups, predictions = (np.asarray(array) for array in (labels, groups, predictions))
     if predictions.ndim != 3 or labels.shape != groups.shape or predictions.shape[-1:] != labels.shape:
         raise ValueError(f"labels {labels.shape}, groups {groups.shape} and predictions {predictions.shape} do not fit")
@@ -66,7 +66,7 @@ def f1_per_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, 
         raise ValueError(f"predictions {predictions.shape} hold nothing")
     if min(labels.min(), predictions.min()) < 0 or max(labels.max(), predictions.max()) >= n_classes:
         raise ValueError(f"labels and predictions must be 0 to {n_classes - 1}")
-    # Images by group, run and class: all true ones, those predicted, and those predicted rightly.
+    # Images by group, run and class: all true ones, those predicted, and those predicted correctly.
     members = np.unique(groups, return_inverse=True)[1]
     n_groups, runs = int(members.max()) + 1, predictions.shape[:-1]
     n_runs = int(np.prod(runs))
@@ -74,23 +74,23 @@ def f1_per_run(labels: np.ndarray, groups: np.ndarray, predictions: np.ndarray, 
     cells = members * (n_runs * n_classes) + np.arange(n_runs)[:, None] * n_classes + by_run
     size = n_groups * n_runs * n_classes
     predicted = np.bincount(cells.ravel(), minlength=size).reshape(n_groups, *runs, n_classes)
-    right = np.bincount(cells[by_run == labels], minlength=size).reshape(n_groups, *runs, n_classes)
+    correct = np.bincount(cells[by_run == labels], minlength=size).reshape(n_groups, *runs, n_classes)
     true = np.bincount(members * n_classes + labels, minlength=n_groups * n_classes).reshape(n_groups, 1, 1, n_classes)
-    counts = true, predicted, right
-    there = np.bincount(labels, minlength=n_classes) > 0
+    counts = true, predicted, correct
+    present = np.bincount(labels, minlength=n_classes) > 0
     whole = [part.sum(axis=0) for part in counts]
     left_out = [total - part for total, part in zip(whole, counts, strict=True)]
-    return FixedTestScores(_f1_and_means(whole, there), _f1_and_means(left_out, there))
+    return FixedTestScores(_f1_and_means(whole, present), _f1_and_means(left_out, present))
 
 
-def _f1_and_means(counts: Sequence[np.ndarray], there: np.ndarray) -> np.ndarray:
-    """Return class F1, macro F1 and balanced accuracy ``[..., C + 2]``, means over the classes that are `there`.
+def _f1_and_means(counts: Sequence[np.ndarray], present: np.ndarray) -> np.ndarray:
+    """Return class F1, macro F1 and balanced accuracy ``[..., C + 2]``, means over the classes that are `present`.
 
     A class without true images has NaN.
     """
-    true, predicted, right = counts
-    known = np.broadcast_to(true > 0, right.shape)
-    f1 = np.divide(2 * right, true + predicted, out=np.full(right.shape, np.nan), where=known)
-    recall = np.divide(right, true, out=np.full(right.shape, np.nan), where=known)
-    means = [score[..., there].mean(axis=-1, keepdims=True) for score in (f1, recall)]
+    true, predicted, correct = counts
+    known = np.broadcast_to(true > 0, correct.shape)
+    f1 = np.divide(2 * correct, true + predicted, out=np.full(correct.shape, np.nan), where=known)
+    recall = np.divide(correct, true, out=np.full(correct.shape, np.nan), where=known)
+    means = [score[..., present].mean(axis=-1, keepdims=True) for score in (f1, recall)]
     return np.concatenate([f1, *means], axis=-1)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from sonosynth.statistics.f1 import f1_per_run
-from sonosynth.statistics.scores import LEVEL, MIN_DRAWS, ROUNDING, crossed_spread
+from sonosynth.statistics.scores import LEVEL, MIN_DRAWS, ROUNDING, crossed_variance
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,13 @@ def fixed_test_error(
         raise ValueError(f"{n_draws} draws, {n_seeds} seeds and {n_groups} test groups make no design")
     if n_draws < MIN_DRAWS:
         return None
-    of_rest = components.draw_group + components.seed_group / n_seeds  # expected mean squares, per seed average
-    of_draws = of_rest + n_groups * (components.draw + components.seed / n_seeds)
-    of_groups = of_rest + n_draws * components.group
-    mean_squares = np.array([of_draws, of_groups, of_rest])
-    spread, freedom = crossed_spread(mean_squares, n_draws, n_groups)
-    return float(np.sqrt(spread / (n_draws * n_groups))), float(freedom)
+    # Expected mean squares, per seed average.
+    residual_mean_square = components.draw_group + components.seed_group / n_seeds
+    of_draws = residual_mean_square + n_groups * (components.draw + components.seed / n_seeds)
+    of_groups = residual_mean_square + n_draws * components.group
+    mean_squares = np.array([of_draws, of_groups, residual_mean_square])
+    spread, degrees_of_freedom = crossed_variance(mean_squares, n_draws, n_groups)
+    return float(np.sqrt(spread / (n_draws * n_groups))), float(degrees_of_freedom)
 
 
 def repeated_splits_error(

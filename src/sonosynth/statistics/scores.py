@@ -204,31 +204,33 @@ class FixedTestScores(Scores):
         table = n_groups * self.whole - (n_groups - 1) * self.left_out
         of_groups = n_draws * table.mean(axis=1).var(axis=0, ddof=1)  # mean square
         if self.covers == "test groups":
-            variance, freedom = self._over_seeds(of_groups / (n_draws * n_groups))
-            return Estimate(value, np.sqrt(variance), freedom)
+            variance, degrees_of_freedom = self._over_seeds(of_groups / (n_draws * n_groups))
+            return Estimate(value, np.sqrt(variance), degrees_of_freedom)
         of_draws = n_groups * table.mean(axis=0).var(axis=0, ddof=1)
-        mean_squares = np.stack([of_draws, of_groups, _mean_square_of_rest(table, 1)])
-        spread, freedom = crossed_spread(mean_squares, n_draws, n_groups)
-        return Estimate(value, np.sqrt(spread / (n_draws * n_groups)), freedom)
+        mean_squares = np.stack([of_draws, of_groups, _residual_mean_square(table, 1)])
+        scaled, degrees_of_freedom = crossed_variance(mean_squares, n_draws, n_groups)
+        return Estimate(value, np.sqrt(scaled / (n_draws * n_groups)), degrees_of_freedom)
 
     def _over_seeds(self, of_groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the variance of the mean over these draws, and its degrees of freedom, from that between groups."""
         others = len(self.left_out) - 1
         sums = self._training.sum(axis=1)
-        of_training, uncertain, of_rest = (
+        of_training, uncertain, residual_variance = (
             part / self.n_draws**power for power, part in zip((2, 4, 2), sums, strict=True)
         )
-        excess = np.maximum(of_groups - of_rest, 0)
+        excess = np.maximum(of_groups - residual_variance, 0)
         variance = of_training + excess
         uncertain = uncertain + np.where(excess > 0, of_groups**2 / others, 0)
-        freedom = np.divide(variance**2, uncertain, out=np.full(variance.shape, float(others)), where=uncertain > 0)
-        return variance, np.maximum(freedom, 1.0)
+        degrees_of_freedom = np.divide(
+            variance**2, uncertain, out=np.full(variance.shape, float(others)), where=uncertain > 0
+        )
+        return variance, np.maximum(degrees_of_freedom, 1.0)
 
 
 def average_seeds(per_run: FixedTestScores) -> FixedTestScores:
     """Return the mean over seeds of scores ``[draws, seeds, ...]``, with what the seeds say of the chance of training.
 
-    In the two-way table of one draw's seeds and test groups, seeds are what draws are in that of `crossed_spread`.
+    In the two-way table of one draw's seeds and test groups, seeds are what draws are in that of `crossed_variance`.
     """
     n_groups, n_seeds = len(per_run.left_out), per_run.whole.shape[1]
     whole, left_out = per_run.whole.mean(axis=1), per_run.left_out.mean(axis=2)
@@ -236,30 +238,30 @@ def average_seeds(per_run: FixedTestScores) -> FixedTestScores:
         return FixedTestScores(whole, left_out)
     table = n_groups * per_run.whole - (n_groups - 1) * per_run.left_out
     variance = table.mean(axis=0).var(axis=1, ddof=1) / n_seeds
-    of_rest = _mean_square_of_rest(table, 2) / (n_groups * n_seeds)
-    return FixedTestScores(whole, left_out, np.stack([variance, variance**2 / (n_seeds - 1), of_rest]))
+    residual_variance = _residual_mean_square(table, 2) / (n_groups * n_seeds)
+    return FixedTestScores(whole, left_out, np.stack([variance, variance**2 / (n_seeds - 1), residual_variance]))
 
 
-def _mean_square_of_rest(table: np.ndarray, rows: int) -> np.ndarray:
+def _residual_mean_square(table: np.ndarray, rows: int) -> np.ndarray:
     """Return the mean square of what neither test groups, axis 0, nor the axis `rows` of `table` explain."""
     of_groups, of_rows = table.mean(axis=rows, keepdims=True), table.mean(axis=0, keepdims=True)
     rest = table - of_rows - of_groups + table.mean(axis=(0, rows), keepdims=True)
     return np.asarray((rest**2).sum(axis=(0, rows)) / ((table.shape[rows] - 1) * (len(table) - 1)))
 
 
-def crossed_spread(mean_squares: np.ndarray, n_draws: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+def crossed_variance(mean_squares: np.ndarray, n_draws: int, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
     """Return ``draws * groups`` times the variance of a mean over them, and its degrees of freedom; both ``[...]``.
 
     From `mean_squares` ``[3, ...]`` of draws, of groups and of the rest in the two-way table.
     """
-    of_draws, of_groups, of_rest = mean_squares
-    excess = np.where(np.isnan(of_rest), np.nan, np.maximum(of_groups - of_rest, 0))
-    of_excess = np.where(excess > 0, (of_groups**2 + of_rest**2 / (n_draws - 1)) / (n_groups - 1), 0)
-    spread = of_draws + excess
+    of_draws, of_groups, residual_mean_square = mean_squares
+    excess = np.where(np.isnan(residual_mean_square), np.nan, np.maximum(of_groups - residual_mean_square, 0))
+    of_excess = np.where(excess > 0, (of_groups**2 + residual_mean_square**2 / (n_draws - 1)) / (n_groups - 1), 0)
+    scaled = of_draws + excess
     uncertain = of_draws**2 / (n_draws - 1) + of_excess
-    freedom = np.divide(spread**2, uncertain, out=np.full(spread.shape, n_draws - 1.0), where=uncertain != 0)
+    degrees_of_freedom = np.divide(scaled**2, uncertain, out=np.full(scaled.shape, n_draws - 1.0), where=uncertain != 0)
     # Draws that happen to lie closer together than noise allows leave hardly any freedom, and no interval to speak of.
-    return spread, np.maximum(freedom, n_draws - 1.0)
+    return scaled, np.maximum(degrees_of_freedom, n_draws - 1.0)
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,15 @@ class Store:
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is a record of the images that results rest on; the images themselves may not be there."""
+        """Whether the provenance of a study is here; its prepared images may not be."""
         return self._provenance.is_file()
 
     def provenance(self) -> Any:
-        """Return where the study began, with which images. Raises StudyError if that is damaged."""
+        """Return the provenance: command, machine, versions and images. Raises StudyError if its file is damaged."""
         return files.read_mapping(self._provenance, "data", "restore it, or choose another --out")
 
     def save_provenance(self, record: dict[str, Any]) -> None:
-        """Store where the study begins."""
+        """Write the provenance."""
         write_json(self._provenance, record)
 
     def check(self, design: StudyDesign) -> None:

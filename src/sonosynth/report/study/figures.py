@@ -87,7 +87,7 @@ def gallery_runs(record: StudyRecord, size: int, order: Sequence[Generator]) -> 
 def distance_figure(
     distances: Sequence[Distance], features: str, order: Sequence[Generator], out: Path
 ) -> Picture | None:
-    """Draw distance against size: a row of panels a metric, a column a reference; None without any value."""
+    """Draw distance against size: one row of panels per metric, one column per reference; None without any value."""
     shown = [d for d in distances if d.features == features and d.interval is not None]
     metrics = [m for m in (FRECHET, KERNEL) if any(d.metric == m for d in shown)]
     references = [r for r in _REFERENCES if any(d.reference == r for d in shown)]
