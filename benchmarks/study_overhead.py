@@ -24,7 +24,6 @@ from unittest import mock
 from bench import line, save
 from sonosynth.classify import classify as classifying
 from sonosynth.classify.training import TrainedClassifier
-from sonosynth.cli.demo import PER_CLASS, SIZE, STUDY
 from sonosynth.features.extract import FeatureExtractor
 from sonosynth.gan import sample
 from sonosynth.gan.training import early_stopping as course
@@ -32,6 +31,7 @@ from sonosynth.gan.training.run_writer import RunWriter
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics import scorecard
 from sonosynth.phantoms.phantom import phantom
+from sonosynth.report.study.demo import PER_CLASS, SIZE, demo_study
 from sonosynth.report.study.page import write_report
 from sonosynth.study.run import run_design
 from sonosynth.study.store import Store
@@ -103,7 +103,7 @@ def starting(repeats: int = 3) -> float:
 def measure(kimg: float | None, folder: Path) -> list[dict[str, Any]]:
     """Return the lines of the table."""
     phantom(PER_CLASS, SIZE).save(folder / "phantoms")
-    text = STUDY.replace("PHANTOMS", str(folder / "phantoms"))
+    text = demo_study(folder / "phantoms")
     if kimg is not None:
         text = re.sub(r"kimg: [\d.]+", f"kimg: {kimg:g}", text)
     file = folder / "study.yaml"
