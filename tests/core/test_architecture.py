@@ -28,6 +28,11 @@ ROOMS = (
 )
 APART = {"gan", "metrics", "classify"}  # do not import each other
 MOST_FILES = 14
+# A method that draws a page takes it by name from the room of pages, further down the list.
+BY_NAME = {
+    ("sonosynth.audit.audit", "sonosynth.report.audit_page"),
+    ("sonosynth.metrics.scorecard", "sonosynth.report.scorecard.page"),
+}
 
 
 def name_of(path: Path) -> str:
@@ -50,6 +55,17 @@ def imports_of(path: Path) -> set[str]:
     return found & set(MODULES)
 
 
+def imports_by_name(path: Path) -> set[str]:
+    """Return the modules that a file gives to `import_module`: of an f-string, what stands before its first field."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("import_module", "importlib.import_module"):
+            name = node.args[0].values[0] if isinstance(node.args[0], ast.JoinedStr) else node.args[0]
+            assert isinstance(name, ast.Constant), f"{path}: import_module of a name that no test can see"
+            found.add(name.value)
+    return found
+
+
 def room_of(module: str) -> str | None:
     return module.split(".")[1] if "." in module and module.split(".")[1] in ROOMS else None
 
@@ -67,6 +83,16 @@ def test_a_room_imports_only_rooms_before_it(room):
         if room_of(module) == room:
             wrong = [name for name in imports_of(path) if room_of(name) not in allowed]
             assert not wrong, f"{module} imports {wrong}"
+
+
+def test_imports_by_name_of_rooms_further_down_are_those_that_are_listed():
+    found = {
+        (module, name)
+        for module, path in MODULES.items()
+        for name in imports_by_name(path)
+        if room_of(name) and room_of(name) not in ROOMS[: ROOMS.index(room_of(module)) + 1]
+    }
+    assert found == BY_NAME
 
 
 @pytest.mark.long

@@ -90,7 +90,7 @@ def audit(
     if (out / AUDIT).is_file():
         return _read_summary(out, arguments)
     check_output(out, directory=True)
-    # By name, since pages are drawn by a room above.
+    # By name: the room that draws pages stands below this one (docs/architecture.md).
     audit_page = import_module("sonosynth.report.audit_page").audit_page
     findings = find_problems(images, skip_unreadable, sizes, progress)
     drop = " --drop-conflicts" if findings.conflicts else ""

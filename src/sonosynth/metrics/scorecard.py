@@ -80,7 +80,7 @@ class Scorecard:
 
     def to_html(self, path: str | Path, command: str = "") -> Path:
         """Write the score page, one self-contained file, to `path`, and return it; `command` is what made it."""
-        page = import_module("sonosynth.report.scorecard.page")  # by name, since pages are drawn by a room above
+        page = import_module("sonosynth.report.scorecard.page")  # by name: `report` stands below this room
         written: Path = page.write_score_page(self, Path(path), command, provenance())
         return written
 
