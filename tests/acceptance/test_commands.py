@@ -186,6 +186,7 @@ def test_plan_lists_cells_and_time_and_status_counts(images, tmp_path):
     told = sonosynth("study", "plan", path, "--out", tmp_path / "out")
     assert told.exit_code == 0, told.output
     assert "train stylegan2, n=8" in told.stdout
+    assert "timing 2 of 3: train stylegan2" in told.stderr
     assert "warning: that is long" in told.stderr
     assert "power: 1 draw of the training subsets: a description only, no test" in told.stdout
     planned = json.loads(sonosynth("study", "plan", path, "--out", tmp_path / "out", "--json").stdout)

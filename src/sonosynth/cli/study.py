@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +38,7 @@ def plan(
 
     from sonosynth.study.plan import COMPILED, plan_study
 
-    found = plan_study(study, out)
+    found = plan_study(study, out, tell=partial(typer.echo, err=True))
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
         return

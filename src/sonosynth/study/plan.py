@@ -92,12 +92,17 @@ class StudyStatus:
         return {kind: {"done": done, "planned": n} for kind, (done, n) in self.counts.items()}
 
 
-def plan_study(study: str | Path, out: str | Path | None = None) -> StudyPlan:
+def plan_study(
+    study: str | Path, out: str | Path | None = None, tell: Callable[[str], object] | None = None
+) -> StudyPlan:
     """Return the plan of a study; nothing is written.
+
+    Every kind of work that waits is timed on this machine, which may take minutes.
 
     Args:
         study: the study file.
         out: the study directory; ``runs/NAME``, the name in the study file, if not given.
+        tell: called with a line before each kind of work is timed.
 
     Raises:
         SonosynthError: the study file or the images cannot be used; see `load_design` and `prepare_study`.
@@ -111,7 +116,7 @@ def plan_study(study: str | Path, out: str | Path | None = None) -> StudyPlan:
     cells = data.cells(design)
     waiting = store.waiting(cells)
     notes = [*data.notes, *data.lone_groups, *store.outdated(cells)]
-    return StudyPlan(notes, cells, waiting, estimate(waiting, data), design_power(design, data))
+    return StudyPlan(notes, cells, waiting, estimate(waiting, data, tell), design_power(design, data))
 
 
 def study_status(study: str | Path, out: str | Path | None = None) -> StudyStatus:
@@ -173,12 +178,20 @@ class Estimate:
         return self.cells * self.seconds_each
 
 
-def estimate(cells: list[AnyCell], data: StudyData) -> list[Estimate]:
-    """Measure each kind of work in `cells` on a few steps; cells of one GAN and mode, or one network, are alike."""
+def estimate(cells: list[AnyCell], data: StudyData, tell: Callable[[str], object] | None = None) -> list[Estimate]:
+    """Measure each kind of work in `cells` on a few steps; cells of one GAN and mode, or one network, are alike.
+
+    `tell` is called with a line before each.
+    """
     kinds: dict[str, list[AnyCell]] = {}
     for cell in cells:
         kinds.setdefault(_work(cell), []).append(cell)
-    return [Estimate(work, len(alike), _measure(alike[0], len(alike), data)) for work, alike in kinds.items()]
+    found = []
+    for number, (work, alike) in enumerate(kinds.items(), start=1):
+        if tell:
+            tell(f"timing {number} of {len(kinds)}: {work}")
+        found.append(Estimate(work, len(alike), _measure(alike[0], len(alike), data)))
+    return found
 
 
 def _work(cell: AnyCell) -> str:
