@@ -6,7 +6,10 @@ import numpy as np
 
 
 def seed_of(*parts: int | str) -> int:
-    """Return a 63-bit seed derived from `parts`, e.g. ``(seed, "latent", step)``; any two differing lists differ."""
+    """Return a 63-bit seed derived from `parts`, e.g. ``(seed, "latent", step)``; other parts give another seed.
+
+    Two different lists share a seed with a chance of 2^-63.
+    """
     digest = hashlib.blake2b("\x1f".join(f"{type(p).__name__}:{p}" for p in parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 

@@ -1,4 +1,8 @@
-"""What a run leaves on disk: recipe.yaml, log.jsonl, generator.safetensors and state.pt, never a pickled object."""
+"""What a run leaves on disk: recipe.yaml, log.jsonl, generator.safetensors and state.pt.
+
+None of them can run code when it is read: state.pt is loaded with ``weights_only=True``, which builds tensors and plain
+values alone.
+"""
 
 import hashlib
 import json
@@ -277,7 +281,7 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "")
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors, numbers and lists of them so that `load_state` can read them without unpickling code."""
+    """Write tensors, numbers and lists of them so that `load_state`, which takes nothing else, can read them."""
     with atomic_file(path) as beside, beside.open("wb") as file:
         try:
             torch.save(state, file)

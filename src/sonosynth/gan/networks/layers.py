@@ -1,6 +1,6 @@
 """Building blocks of the generators and discriminators, independent of precision.
 
-Parameters are float32. Under `engine.autocast` convolutions return bfloat16, and every block casts what is small
+Parameters are float32. Under `core.device.autocast` convolutions return bfloat16, and every block casts what is small
 (styles, biases, filters) to the type of its activations, so the same code runs in either precision.
 """
 
