@@ -34,7 +34,7 @@ from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.distances.kernel import kernel_distance, kernel_interval, polynomial_kernel, snapshot_distance
-from sonosynth.metrics.intervals.subsampling import split_half
+from sonosynth.metrics.intervals.subsampling import SamplingUnits, split_half
 from sonosynth.study.study_file import expand
 
 FAMILIES = ("stylegan2", "stylegan2-ada", "stylegan2-diffaug", "fastgan", "projected", "r3gan")
@@ -144,7 +144,7 @@ def baselines(train_set: ImageSet, unseen: ImageSet, spaces: Sequence[str], cach
     for name in spaces:
         features = embed(real, name, cache)
         rng = np.random.default_rng(0)
-        pairs = [split_half(real.groups, rng) for _ in range(10)]
+        pairs = [split_half(SamplingUnits.of(real.groups, real.labels), rng) for _ in range(10)]
         found[name] = float(np.mean([kernel_distance(features[a], features[b]) for a, b in pairs]))
     return found
 

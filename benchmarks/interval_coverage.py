@@ -29,6 +29,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.distances.kernel import SCALE, SIGMA, polynomial_kernel
+from sonosynth.metrics.intervals.subsampling import SamplingUnits
 from sonosynth.metrics.memorisation.data_copying import cell_count, data_copying, data_copying_interval, usable_cells
 from sonosynth.metrics.memorisation.distance_ratio import distance_ratio, distance_ratio_interval, nearest_groups
 from sonosynth.metrics.memorisation.membership import membership_auc, membership_interval
@@ -159,6 +160,7 @@ class Metrics:
     def intervals(self, values: Mapping[str, float | None]) -> dict[str, Interval]:
         """Return the intervals of `values`, those of all images."""
         found: dict[str, Interval] = {}
+        units = SamplingUnits.of(np.arange(self.n))
         groups = np.arange(self.n)
         if self.case != "copies":
             for metric in self.metrics:
@@ -168,9 +170,9 @@ class Metrics:
                     interval = metric.interval(c, values if isinstance(given, Mapping) else values[metric.name])
                     found |= interval if isinstance(interval, Mapping) else {metric.name: interval}
             x, y = self.drawn.train.realism, self.drawn.synthetic.realism
-            found |= realism_intervals({name: (x[name], y[name]) for name in x}, (groups, groups))
+            found |= realism_intervals({name: (x[name], y[name]) for name in x}, (units, units))
         near = nearest_groups(self.to_train, self.to_held_out, groups, groups)
-        found["nearest_distance_ratio"] = distance_ratio_interval(*near, groups)
+        found["nearest_distance_ratio"] = distance_ratio_interval(*near, [units] * 3)
         nearest = self.to_train.min(axis=0), self.to_held_out.min(axis=0)
         found["membership_auc"] = membership_interval(*nearest, groups, groups)
         cells = usable_cells(self.between_real, self.to_train, *self.cells)

@@ -26,7 +26,7 @@ from sonosynth.data.prepare import prepare_images
 from sonosynth.data.scan import read_source
 from sonosynth.features.extract import embed
 from sonosynth.metrics.comparison import Space, comparisons
-from sonosynth.metrics.intervals.subsampling import sample_groups
+from sonosynth.metrics.intervals.subsampling import SamplingUnits, sample_groups
 from sonosynth.metrics.memorisation.near_copies import search
 from sonosynth.metrics.metric import list_metrics
 from sonosynth.metrics.scorecard import measure as measure_metrics
@@ -91,7 +91,8 @@ def load(source: str, groups: Path, size: int, numbers: list[int], seed: int) ->
     data, _ = prepare_images(with_groups(read_source(expand(source)), groups, drop_conflicts=True)[0], size)
     left, parts = np.arange(len(data)), []
     for n in numbers:
-        chosen = left[sample_groups(data.groups[left], n, numpy_generator(seed, "part", n))]
+        units = SamplingUnits.of(data.groups[left])
+        chosen = left[sample_groups(units, n / len(left), numpy_generator(seed, "part", n))]
         parts.append(data.subset(chosen))
         left = np.setdiff1d(left, chosen)
     return parts

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench import line, save
-from sonosynth.metrics.intervals.subsampling import split_half
+from sonosynth.metrics.intervals.subsampling import SamplingUnits, split_half
 from sonosynth.metrics.ultrasound.measures import ultrasound_measures
 from sonosynth.metrics.ultrasound.realism import METRICS, realism_values, wasserstein_distance
 from sonosynth.phantoms.parameters import Scan
@@ -139,7 +139,7 @@ def baselines(pool: Mapping[str, np.ndarray], seed: int) -> dict[str, float]:
     """Return the mean distance of two halves of `pool`."""
     rng = np.random.default_rng(seed)
     n = len(next(iter(pool.values())))
-    sides = [split_half(np.arange(n), rng) for _ in range(DRAWS)]
+    sides = [split_half(SamplingUnits.of(np.arange(n)), rng) for _ in range(DRAWS)]
     return {
         name: float(np.mean([wasserstein_distance(values[a], values[b]) for a, b in sides]))
         for name, values in pool.items()

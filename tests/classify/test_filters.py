@@ -120,3 +120,23 @@ def test_bad_input_is_named():
         distance_filter(one_group, synthetic, flat(train), flat(synthetic))
     with pytest.raises(FilterError, match="do not belong together"):
         distance_filter(train, synthetic, flat(train)[:3], flat(synthetic))
+
+
+def test_one_classifier_decides_on_each_image_real_or_synthetic(monkeypatch):
+    """Classifiers that give noise pass 90 % of either; the mean of three would pass nearly all synthetic images."""
+    rng = np.random.default_rng(0)
+
+    class Noise:
+        def predict(self, images):
+            first = rng.beta(4, 2, len(images))
+            return np.stack([first, 1 - first], axis=1)
+
+    def alike(n):
+        return ImageSet(
+            np.zeros((n, 8, 8), np.uint8), np.zeros(n, int), ("a", "b"), np.arange(n), tuple(map(str, range(n)))
+        )
+
+    monkeypatch.setattr(filters, "train_classifier", lambda *_, **__: Noise())
+    monkeypatch.setattr(filters, "_check", lambda *_: None)
+    made = confidence_filter(alike(900), alike(3000))
+    assert made.acceptance == pytest.approx(0.9, abs=0.03)

@@ -231,7 +231,12 @@ def test_power_is_of_the_study_itself(record, rows, page_of):
     assert small.pairs == 8 and small.tested_replicates == 3  # two arms, two generators, two ratios
     assert 0 < small.alone < small.in_family < 1
     _, text = parse(page_of(record))
-    sizes = f"{small.alone:.3f} (size 10) and {large.alone:.3f} (size 20)"
+    assert small.alone_range[0] < small.alone < small.alone_range[1] and small.generators == 1
+
+    def limits(d):
+        return f"{d.alone:.3f} [{d.alone_range[0]:.3f}, {d.alone_range[1]:.3f}]"
+
+    sizes = f"{limits(small)} (size 10) and {limits(large)} (size 20)"
     assert (
         f"with a power of 80% if it is {sizes} in a single test" in text
         and "This follows from the variances of this study itself." in text
@@ -244,7 +249,7 @@ def test_power_stands_on_busi_where_a_study_knows_no_variance(tmp_path, page_of)
     (found,) = detectable_differences(record, contrasts(tables.f1_rows(record), record.design))
     groups = len(np.unique(record.tests[0].groups))
     assert found.alone == pytest.approx(minimum_detectable_difference(*fixed_test_error(BUSI_COMPONENTS, 3, 2, groups)))
-    assert (found.pairs, found.replicates, found.tested_replicates) == (0, 1, 3)
+    assert (found.pairs, found.replicates, found.tested_replicates, found.alone_range) == (0, 1, 3, None)
     _, text = parse(page_of(record))
     assert "can detect nothing" in text and "Variances are those of ResNet-18 on BUSI" in text
 

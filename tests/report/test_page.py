@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from html_page import read
 from made_up_study import cells_of, write_fake_study
 from sonosynth.analysis import tables
+from sonosynth.analysis.contrasts import contrasts
 from sonosynth.analysis.findings import Ranking, findings, rankings
 from sonosynth.analysis.limitations import limitations
 from sonosynth.analysis.read_record import read_record
@@ -364,7 +365,7 @@ def test_a_value_beside_its_baseline_stands_with_its_own_interval(tmp_path, undr
     authenticity = recall | {"reference": "train", "real_baseline_n": 25, "low": 0.6, "high": 0.8}
     cell["result"]["scores"] += [
         recall | {"value": 0.15, "low": 0.10, "high": 0.22},
-        recall | {"metric": "recall_at_baseline_n", "value": 0.30, "low": None, "high": None, "n_real": 30},
+        recall | {"metric": "recall_at_baseline_n", "value": 0.30, "low": 0.22, "high": 0.41, "n_real": 30},
         *({**authenticity, "metric": name, "value": 0.7} for name in ("authenticity", "authenticity_at_baseline_n")),
         common | copies | {"value": 0.004, "low": 0.0, "high": 0.014, "n_real": 118},
     ]
@@ -374,7 +375,7 @@ def test_a_value_beside_its_baseline_stands_with_its_own_interval(tmp_path, undr
     (values,) = [row for row in page.rows if any(value.startswith("0.30 /") for value in row)]
     found = dict(zip(titles, values, strict=True))
     assert (found["Recall"], found["Near-copies"], found["m"]) == ("0.30 / 0.83", "0.004 / 0.000", "30 / 25")
-    assert "0.30 / 0.83[0.25, 0.37]" in text and "0.004 / 0.000[0.000, 0.014]" in text
+    assert "0.30 / 0.83[0.22, 0.41]" in text and "0.004 / 0.000[0.000, 0.014]" in text
 
 
 def test_images_made_elsewhere_and_an_own_test_set(tmp_path, undrawn):
@@ -531,3 +532,49 @@ def test_percent():
 def test_many_generators_differ_in_colour_or_mark():
     order = [Generator(f"gan-{i}") for i in range(42)]
     assert len({(drawing.colour_of(one, order), drawing.marker_of(one, order)) for one in order}) == 42
+
+
+def test_equal_draws_of_an_earlier_version_count_once(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(10, 20), draws=3)
+    content = read_json(study / "split.json")
+    first = next(s["indices"] for s in content["subsets"] if (s["size"], s["draw"]) == (20, 0))
+    for subset in content["subsets"]:
+        if subset["size"] == 20:
+            subset["indices"] = first
+    write_json(study / "split.json", content)
+    record = read_record(study)
+    assert {(s.size, s.replicate) for s in record.subsets} == {(10, 0), (10, 1), (10, 2), (20, 0)}
+    for rows in (record.classifiers, record.scores, record.training):
+        assert {row.replicate for row in rows if row.size == 20} == {0}
+    _, text = read(write_report(study))
+    assert "At size 20 every draw is the whole pool, so it counts as one draw." in text
+
+
+def test_the_best_difference_is_adjusted_over_all_it_was_chosen_from(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, sizes=(10, 20), draws=3, ratios=(1.0, 2.0))
+    record = read_record(study)
+    found = contrasts(tables.f1_rows(record), record.design)
+    primary = [c for c in found if c.primary]
+    best = max(primary, key=lambda c: c.difference.absolute.value)
+    result = findings(record, [], found, [], [])
+    assert result.n_chosen_from == len(primary) > best.family
+    assert result.best_p_value >= best.adjusted
+    assert result.best_p_value <= min(1.0, best.difference.p_value * len(primary)) + 1e-12
+    _, text = read(write_report(study))
+    assert f"by Holm’s method among all {len(primary)}." in text
+
+
+def test_subsets_with_few_images_per_group_are_told(tmp_path, undrawn):
+    study = write_fake_study(tmp_path, gans=("fastgan",), sizes=(10, 20))
+    content, groups = read_json(study / "split.json"), read_record(study).data.groups
+    pool = sorted(set(range(len(groups))) - set(content["test"]))
+    _, first = np.unique(groups[pool], return_index=True)
+    for subset in content["subsets"]:
+        if subset["size"] == 10:
+            subset["indices"] = [pool[i] for i in first[:10]]
+    write_json(study / "split.json", content)
+    _, text = read(write_report(study))
+    told = (
+        "Large groups seldom fit into small subsets: all images are 2.00 per group, those of the subsets 1.00 (size 10)"
+    )
+    assert told in text

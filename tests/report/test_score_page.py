@@ -199,7 +199,7 @@ class TestVerdicts:
         assert any("worse" in classes and "4 of 24 are near-copies" in text for classes, text in page.verdicts)
 
     def test_copies_are_no_praise_of_diversity(self):
-        train = of_role(blobs(60), "train", 0)
+        train = of_role(blobs(120), "train", 0)
         found = scored((train, of_role(train, "made", 2, True)), parts=("diversity",))
         (verdict,) = verdicts(found, interpreted_rows(found.scores))
         assert (verdict.state, verdict.headline) == ("better", "Above real images")

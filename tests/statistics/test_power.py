@@ -9,6 +9,7 @@ from simulated_outcomes import SKILLS, draw_images, predict
 from sonosynth.statistics.power import (
     BUSI_COMPONENTS,
     VarianceComponents,
+    error_range,
     fixed_test_error,
     minimum_detectable_difference,
     t_test_power,
@@ -114,3 +115,24 @@ def test_power_is_as_predicted_in_simulation():
     predicted = power(float(np.mean(differences)), mean, 4, 2, 148)
     assert 0.5 < predicted < 0.95  # far from where every formula is right
     assert found / n == pytest.approx(predicted, abs=0.08)
+
+
+@pytest.mark.parametrize("freedom", [2, 6, 30])
+def test_the_range_of_an_error_holds_the_true_one_nine_times_in_ten(freedom):
+    estimates = np.sqrt(np.random.default_rng(freedom).chisquare(freedom, 4000) / freedom)
+    limits = np.array([error_range(estimate, freedom) for estimate in estimates])
+    assert np.mean(limits[:, 0] > 1) == pytest.approx(0.05, abs=0.012)
+    assert np.mean(limits[:, 1] < 1) == pytest.approx(0.05, abs=0.012)
+
+
+def test_scores_of_several_generator_seeds_are_averaged():
+    random = np.random.default_rng(0)
+    images = draw_images(random)
+    a, b = predict(random, images, [0.6, 0.6], 50, 3, 3)
+    other = predict(random, images, [0.6, 0.6], 50, 3, 3)[1]
+
+    def components(*of_b):
+        return variance_components(images.labels, images.groups, a, np.stack(of_b), 3)
+
+    assert components(b) == components(b, b) == variance_components(images.labels, images.groups, a, b, 3)
+    assert components(b, other) not in (components(b), components(other))

@@ -3,9 +3,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from image_sets import blobs
 from sonosynth.classify.training import DEFAULT_TRAINING
 from sonosynth.core.errors import StudyError
 from sonosynth.report.study.demo import demo_study
+from sonosynth.study.splits import make_splits
 from sonosynth.study.study_file import expand, load_design, parse_design
 
 ISSUE = """
@@ -172,3 +174,10 @@ def test_a_key_that_stands_twice_is_an_error_and_merge_keys_work(tmp_path):
     shared = "gans: [&tiny {base: stylegan2, batch: 4}, {<<: *tiny, name: other, batch: 8}]\n"
     path.write_text(text + shared)
     assert [gan.recipe.batch for gan in load_design(path).gans] == [4, 8]
+
+
+def test_a_size_that_takes_all_images_is_drawn_once():
+    raw = {"name": "x", "data": {"source": "x", "size": 32}, "split": {"sizes": [8, 30], "draws": 3}}
+    (split,) = make_splits(parse_design(raw, "study.yaml"), blobs(20), None)
+    assert len(split.indices.test) == 10
+    assert sorted((s.size, s.replicate) for s in split.subsets) == [(8, 0), (8, 1), (8, 2), (30, 0)]

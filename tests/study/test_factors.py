@@ -291,7 +291,7 @@ def test_images_made_elsewhere_are_scored_in_the_proportions_of_the_training_ima
         (cell,) = data.cells(design)
         pool = SyntheticPool(Store(out), data.folders, lambda done, total, text: None)
         images = pool.to_score(cell, data.subset_of(cell))
-        assert n_scored == len(images) and cell.format == 3
+        assert n_scored == len(images) and cell.format == 4
         return images.class_counts, [note.text for note in record.score_notes]
 
     assert scored(folder / "made", 30) == ({"dark": 10, "light": 20}, [])  # as 4 and 8 training images stand

@@ -69,6 +69,12 @@ def of_replicates(row: F1Row, replicates: Sequence[int]) -> Scores:
     return row.macro.of_draws([row.replicates.index(replicate) for replicate in replicates])
 
 
+def family_of(contrast: Contrast) -> tuple[object, ...]:
+    """Return what all comparisons that are adjusted together have in common."""
+    series = contrast.row.series
+    return series.network, series.arm, contrast.baseline.series.arm, series.ratio, series.factors
+
+
 def _adjusted(contrasts: list[Contrast], design: StudyDesign) -> list[Contrast]:
     """Return `contrasts` with p-values that are adjusted within their families.
 
@@ -76,9 +82,7 @@ def _adjusted(contrasts: list[Contrast], design: StudyDesign) -> list[Contrast]:
     """
     families: dict[tuple[object, ...], list[int]] = {}
     for i, c in enumerate(contrasts):
-        series = c.row.series
-        key = (series.network, series.arm, c.baseline.series.arm, series.ratio, series.factors)
-        families.setdefault(key, []).append(i)
+        families.setdefault(family_of(c), []).append(i)
     found = list(contrasts)
     for members in families.values():
         planned = design.family(contrasts[members[0]].row.series.generator is not None)

@@ -6,11 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from sonosynth.analysis.contrasts import BASELINE, Contrast
+from sonosynth.analysis.contrasts import BASELINE, Contrast, family_of
 from sonosynth.analysis.equivalent_real_images import ImageEquivalence
 from sonosynth.analysis.power import DetectableDifference
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.tables import FRECHET, HELD_OUT, KERNEL, Distance, feature_order
+from sonosynth.statistics.comparisons import holm
 from sonosynth.statistics.scores import LEVEL, Interval
 from sonosynth.study.results import Generator
 
@@ -72,6 +73,8 @@ class Findings:
     by_size: Mapping[int, Tally]  # the same size by size
     same_volume: Tally | None  # synthetic images against as many copies of real ones
     best: Contrast | None  # the largest difference of `primary`, chosen after the fact; None of fewer than two
+    best_p_value: float | None  # of `best`, by Holm's method among all comparisons it was chosen from
+    n_chosen_from: int  # these, with those that are planned and not finished
     equivalences: tuple[ImageEquivalence, ...]  # how many real images the synthetic ones stand for
     equivalence_sides: Mapping[Side, int]  # how many of these intervals of the gain lie on each side of zero
     settled: tuple[ImageEquivalence, ...]  # those of them whose interval excludes zero
@@ -103,12 +106,16 @@ def findings(
     ]
     gains = [(c.difference.relative.value, c) for c in small if c.difference.relative is not None]
     sides = [side_of_zero(e.worth.gain) for e in equivalences]
+    best = max(primary, key=lambda c: c.difference.absolute.value) if len(primary) > 1 else None
+    best_p_value, n_chosen_from = _adjusted_over_all(primary, best)
     return Findings(
         rankings=rankings(nearest),
         primary=tally(primary),
         by_size={size: found for size in sorted({c.row.size for c in primary}) if (found := tally(primary, size))},
         same_volume=tally([c for c in contrasts if c.same_volume]),
-        best=max(primary, key=lambda c: c.difference.absolute.value) if len(primary) > 1 else None,
+        best=best,
+        best_p_value=best_p_value,
+        n_chosen_from=n_chosen_from,
         equivalences=tuple(equivalences),
         equivalence_sides=_counts(sides),
         settled=tuple(e for e, side in zip(equivalences, sides, strict=True) if side in ("above", "below")),
@@ -119,6 +126,19 @@ def findings(
         small_data=tuple(small),
         largest_gain=max(gains, key=lambda gain: gain[0])[1] if gains else None,
     )
+
+
+def _adjusted_over_all(contrasts: Sequence[Contrast], chosen: Contrast | None) -> tuple[float | None, int]:
+    """Return the p-value of the `chosen` one by Holm's method among all of `contrasts`, and how many these are.
+
+    Its own family alone does not account for a choice over networks, arms and ratios too. What is planned and not
+    finished counts as if it showed nothing.
+    """
+    n = sum({family_of(c): c.family for c in contrasts}.values())
+    if chosen is None or chosen.difference.p_value is None:
+        return None, n
+    known = [1.0 if c.difference.p_value is None else c.difference.p_value for c in contrasts]
+    return holm(known + [1.0] * (n - len(known)))[list(contrasts).index(chosen)], n
 
 
 def rankings(distances: Sequence[Distance]) -> tuple[Ranking, ...]:

@@ -11,6 +11,7 @@ from sonosynth.analysis.tables import F1Row
 from sonosynth.statistics.power import (
     BUSI_COMPONENTS,
     VarianceComponents,
+    error_range,
     fixed_test_error,
     minimum_detectable_difference,
     repeated_splits_error,
@@ -29,11 +30,14 @@ class DetectableDifference:
     network: str  # of the classifiers
     size: int  # training images, as planned
     replicates: int  # of the training subset
+    generators: int  # seeds of the generators
     seeds: int  # of the classifiers, in each draw
     groups: int  # of test images
     pairs: int  # comparisons whose variance components were averaged; 0 where BUSI's stand in
     tested_replicates: int  # draws that the differences are for: `replicates`, or the fewest that allow a test
     alone: float  # the smallest difference that a single test finds
+    # its 5 and 95 % limits, as the variances are estimates; None where BUSI's stand in, whose own error is not known
+    alone_range: tuple[float, float] | None
     family: int  # comparisons that are adjusted together
     in_family: float  # the same as the first of so many tests
 
@@ -57,6 +61,7 @@ def _detectable(record: StudyRecord, network: str, size: int, contrasts: Sequenc
     replicates, family = max(len(c.replicates) for c in chosen), max(c.family for c in chosen)
     tested = max(replicates, MIN_DRAWS)
     seeds, groups = max(len({seed for _, seed in c.row.runs}) for c in chosen), min(record.test_groups)
+    generators = max(len({generator for generator, _ in c.row.runs}) for c in chosen)
     if record.splits is None:
         own = [components for c in chosen if (components := _components(record, c)) is not None]
         components = VarianceComponents(*np.mean([astuple(one) for one in own], axis=0)) if own else BUSI_COMPONENTS
@@ -69,7 +74,13 @@ def _detectable(record: StudyRecord, network: str, size: int, contrasts: Sequenc
             spread = float(np.sqrt(np.mean(np.square(errors)))), tested - 1.0
     assert spread is not None  # there are three draws
     alone, in_family = (minimum_detectable_difference(*spread, n, power=WANTED) for n in (1, family))
-    return DetectableDifference(network, size, replicates, seeds, groups, n_own, tested, alone, family, in_family)
+    limits = None
+    if n_own:  # the difference is a multiple of the standard error
+        low, high = error_range(*spread)
+        limits = (alone * low / spread[0], alone * high / spread[0]) if spread[0] else (0.0, 0.0)
+    return DetectableDifference(
+        network, size, replicates, generators, seeds, groups, n_own, tested, alone, limits, family, in_family
+    )
 
 
 def _errors_of_splits(contrasts: Sequence[Contrast], n_splits: int) -> list[float]:
@@ -84,13 +95,17 @@ def _errors_of_splits(contrasts: Sequence[Contrast], n_splits: int) -> list[floa
 
 
 def _components(record: StudyRecord, contrast: Contrast) -> VarianceComponents | None:
-    """Return the components of one comparison, runs paired by classifier seed.
+    """Return the components of one comparison, runs paired by classifier seed and averaged over generator seeds.
 
     None with one draw or seed, and where nothing varies, as between two arms that call everything one class.
     """
     row, baseline, test = contrast.row, contrast.baseline, record.tests[0]
-    gan_seed = row.runs[0][0]
-    seeds = [seed for gan, seed in row.runs if gan == gan_seed and (None, seed) in baseline.runs]
+    generators = sorted({gan for gan, _ in row.runs}, key=lambda gan: gan or 0)
+    seeds = [
+        seed
+        for gan, seed in row.runs
+        if gan == generators[0] and all((one, seed) in row.runs for one in generators) and (None, seed) in baseline.runs
+    ]
     if min(len(seeds), len(contrast.replicates)) < 2:
         return None
 
@@ -98,6 +113,6 @@ def _components(record: StudyRecord, contrast: Contrast) -> VarianceComponents |
         runs = [of.runs.index((gan, seed)) for seed in seeds]
         return np.stack([of.predictions[of.replicates.index(replicate)][runs] for replicate in contrast.replicates])
 
-    a, b = predictions(baseline, None), predictions(row, gan_seed)
+    a, b = predictions(baseline, None), np.stack([predictions(row, gan) for gan in generators])
     components = variance_components(test.labels, test.groups, a, b, len(test.classes))
     return components if any(astuple(components)) else None

@@ -16,7 +16,7 @@ from sonosynth.metrics.scores import current_names
 from sonosynth.statistics.scores import RepeatedSplits
 from sonosynth.study import files, results
 from sonosynth.study.config import StudyDesign
-from sonosynth.study.splits import SPLIT_JSON, SplitIndices, read_splits
+from sonosynth.study.splits import SPLIT_JSON, SplitIndices, read_splits, repeated_subsets
 from sonosynth.study.study_file import load_design, recorded_design
 
 _KEY = (
@@ -60,6 +60,10 @@ def read_record(study_dir: Path) -> StudyRecord:
         found = list(results.results_of_tables(tables))
         n_planned, n_finished = counts.get("planned"), counts.get("finished", 0)
         made_on = counts.get("made_on") or {}
+    subsets = [subset for split in splits for subset in split.subsets]
+    # Earlier versions drew the same subset several times where a size takes the whole pool.
+    equal = repeated_subsets(subsets)
+    found = [r for r in found if (r.size, r.replicate) not in equal]
     runs = sorted((r for r in found if isinstance(r, results.ClassifyResult)), key=_classifier_order)
     grouped = [r for r in runs if not isinstance(r, results.NaiveResult)]
     trained = [r for r in found if isinstance(r, results.TrainResult)]
@@ -68,8 +72,10 @@ def read_record(study_dir: Path) -> StudyRecord:
         for r in found
         if isinstance(r, results.ScoreResult) and r.gallery is not None
     ]
-    scores = [results.ScoreRow.model_validate(row) for row in tables[results.SCORES_CSV]]
     notes = [results.NoteRow.model_validate(row) for row in tables[results.NOTES_CSV]]
+    notes = [note for note in notes if (note.size, note.replicate) not in equal]
+    scores = [results.ScoreRow.model_validate(row) for row in tables[results.SCORES_CSV]]
+    scores = [score for score in scores if (score.size, score.replicate) not in equal]
     of_filters = {n for n in notes if n.about == "filters"}  # several classifiers have the same
     filters = [r for r in found if isinstance(r, results.FilterResult)]
     return StudyRecord(
@@ -81,7 +87,9 @@ def read_record(study_dir: Path) -> StudyRecord:
         tests=tests,
         splits=repeated_splits,
         own_test=not repeated and splits[0].test is None,
-        subsets=tuple(sorted((s for split in splits for s in split.subsets), key=lambda s: (s.size, s.replicate))),
+        subsets=tuple(
+            sorted((s for s in subsets if (s.size, s.replicate) not in equal), key=lambda s: (s.size, s.replicate))
+        ),
         training=tuple(sorted(trained, key=_source_order)),
         scores=tuple(sorted(scores, key=_source_order)),
         score_notes=tuple(sorted((n for n in notes if n.about == "scores"), key=_note_order)),

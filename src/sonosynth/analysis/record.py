@@ -133,6 +133,13 @@ class StudyRecord:
         """How many draws of the training subset there are, or of repeated splits, each with one draw."""
         return len({subset.replicate for subset in self.subsets})
 
+    @property
+    def whole_pool_sizes(self) -> list[int]:
+        """The sizes at which every draw is the same images, so that there is one."""
+        if self.splits is not None or self.n_replicates == 1:
+            return []
+        return [size for size in self.sizes if sum(subset.size == size for subset in self.subsets) == 1]
+
     @cached_property
     def _replicates(self) -> dict[int, dict[Hashable, set[int]]]:
         """The finished draws, or splits, of each size and series (see `tables.Series`); all while no classifier has."""

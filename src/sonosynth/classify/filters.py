@@ -8,6 +8,7 @@ from scipy.spatial.distance import cdist
 
 from sonosynth.classify.training import DEFAULT_TRAINING, TrainingSettings, train_classifier
 from sonosynth.core.errors import ClassError, SonosynthError
+from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import unknown_name
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
@@ -67,8 +68,9 @@ def confidence_filter(
 
     Cross-fitted: the training images are divided into `folds` of whole groups, and each classifier is trained, with
     classical augmentation, on all folds but one. A real image has the probability that the classifier which has not
-    seen it gives its class, a synthetic image the mean of all classifiers. The threshold of a class is the `quantile`
-    of its real images, the share of them that would be rejected. `progress` counts the steps of all classifiers.
+    seen it gives its class; a synthetic image that of one classifier, in turn and at random. (The mean of all is surer
+    than each, and would pass more synthetic images than real ones.) The threshold of a class is the `quantile` of its
+    real images, the share of them that would be rejected. `progress` counts the steps of all classifiers.
 
     Raises:
         FilterError: a quantile out of range, or as for `group_folds`.
@@ -77,7 +79,10 @@ def confidence_filter(
     """
     _check(train, synthetic, quantile)
     parts = group_folds(train, folds, seed)
-    real, made = np.full(len(train), np.nan), np.zeros(len(synthetic))
+    real, made, turns = np.full(len(train), np.nan), np.zeros(len(synthetic)), np.zeros(len(synthetic), np.int64)
+    for label in np.unique(synthetic.labels):
+        own = numpy_generator(seed, "filter", int(label)).permutation(np.flatnonzero(synthetic.labels == label))
+        turns[own] = np.arange(len(own)) % len(parts)
     for i, (rest, fold) in enumerate(parts):
 
         def tell(step: int, steps: int, i: int = i) -> None:
@@ -88,8 +93,9 @@ def confidence_filter(
             train.subset(rest), classical=True, network=network, training=training, seed=seed, progress=tell
         )
         real[fold] = classifier.predict(train.images[fold])[np.arange(len(fold)), train.labels[fold]]
-        own_class = classifier.predict(synthetic.images)[np.arange(len(synthetic)), synthetic.labels]
-        made += own_class / len(parts)
+        mine = np.flatnonzero(turns == i)
+        if len(mine):
+            made[mine] = classifier.predict(synthetic.images[mine])[np.arange(len(mine)), synthetic.labels[mine]]
     thresholds = _quantiles(train, real, quantile)
     return _filtered(synthetic, made >= thresholds[synthetic.labels], thresholds)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -12,19 +13,19 @@ import numpy as np
 
 from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
-from sonosynth.metrics.intervals.subsampling import sample_n, split_half
+from sonosynth.metrics.intervals.subsampling import SamplingUnits, one_per_group, stratified_counts
 from sonosynth.metrics.neighbours import checked_features, squared_distances
 from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 
 MIN_CLASS = 20  # a class is scored on its own if both sets hold at least so many of its images
 MIN_BASELINE = 20  # no real baseline is given from fewer real images a side
-BASELINE_DRAWS = 10  # random halves that a real baseline is the mean of
+BASELINE_DRAWS = (20, 40)  # that a real baseline is the mean of: at least, at most; as many as hold 2,000 images a side
 
 Made = TypeVar("Made")
 
 
 @dataclass(eq=False)
-class _Shared:
+class Shared:
     """Work that several metrics rest on, done once."""
 
     _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
@@ -41,7 +42,7 @@ class _Shared:
 
 
 @dataclass(eq=False)
-class Space(_Shared):
+class Space(Shared):
     """All images of a scorecard, seen by one feature network or as pixels."""
 
     name: str  # of the network, or pixels
@@ -50,6 +51,11 @@ class Space(_Shared):
     # the images by role, synthetic last; empty where there are features alone
     sets: Mapping[str, ImageSet] = field(default_factory=dict)
     cache: Path | None = None  # directory in which measures are kept, or None
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # [N], classes; without, all are of one
+
+    def __post_init__(self) -> None:
+        if not len(self.labels):
+            self.labels = np.zeros(len(self.groups), np.int64)
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -68,7 +74,7 @@ class Space(_Shared):
 
 
 @dataclass(eq=False)
-class Comparison(_Shared):
+class Comparison(Shared):
     """The images of one row, or of one draw of its real baseline, as indices into all images of a space."""
 
     space: Space  # the images
@@ -107,6 +113,15 @@ class Comparison(_Shared):
         return self.space.groups[self.real], self.space.groups[self.synthetic]
 
     @property
+    def units(self) -> tuple[SamplingUnits, SamplingUnits]:
+        """The groups of the reference images and of the synthetic images, by class: what intervals are drawn from."""
+        return self.units_of(self.real), self.units_of(self.synthetic)
+
+    def units_of(self, images: np.ndarray) -> SamplingUnits:
+        """Return the groups of some images of the space, by class."""
+        return SamplingUnits.of(self.space.groups[images], self.space.labels[images])
+
+    @property
     def features(self) -> tuple[np.ndarray, np.ndarray]:
         """Features of the reference images and of the synthetic images, float64 ``[n, D]`` and ``[m, D]``."""
         return self.space.features[self.real], self.space.features[self.synthetic]
@@ -134,40 +149,104 @@ class Comparison(_Shared):
         drawn.whole = self
         return drawn
 
-    def baseline_draws(self, of_held_out: bool = False) -> "list[tuple[Comparison, Comparison]]":
-        """Return `BASELINE_DRAWS` pairs of draws of one size m: real against other real images, and against synthetic.
+    def baseline_draws(self, of_held_out: bool = False) -> "BaselineDraws | None":
+        """Return the draws of its real baseline, or with `of_held_out` those of metrics that need all training images.
 
-        All real images are halved by whole groups, so that two sets never share one, and m is min(n_real, n_synthetic,
-        the smallest half). With `of_held_out` the held-out images are halved instead: one half stands for the synthetic
-        images, the other for the held-out ones, beside all training images. Empty for m below `MIN_BASELINE`.
+        None below `MIN_BASELINE` images a side.
         """
         return self.shared(_baseline_draws, of_held_out)
 
 
-def _baseline_draws(c: Comparison, of_held_out: bool) -> list[tuple[Comparison, Comparison]]:
-    groups, halved = c.space.groups, c.held_out if of_held_out else c.pool
-    # The names of these draws are older than the term real baseline; another name would be other draws.
-    rng = numpy_generator(c.seed, "memorisation floor" if of_held_out else "floor")
-    sides = [split_half(groups[halved], rng) for _ in range(BASELINE_DRAWS)]
-    sizes = [len(c.synthetic), *(len(side) for pair in sides for side in pair)]
-    m = min(sizes if of_held_out else [len(c.real), *sizes])
-    if m < MIN_BASELINE:
-        return []
+@dataclass(frozen=True, eq=False)
+class BaselineDraw:
+    """Reference images A, other real images B and synthetic images S: m of each, no two real ones of one group.
 
-    def drawn(images: np.ndarray) -> np.ndarray:
-        return np.asarray(images[sample_n(groups[images], m, rng)])
+    Attributes:
+        real: A against B.
+        synthetic: A against S.
+        redealt: A against two sets like B and S, dealt from the images that B and S were drawn from, all together.
+    """
+
+    real: Comparison
+    synthetic: Comparison
+    redealt: tuple[Comparison, Comparison]
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineDraws:
+    """Paired draws of one size: what a metric is between real images, and between real and synthetic ones.
+
+    If synthetic images are like other real images, then B, S and the two sets of `redealt` are alike, given A. So the
+    variance of the metric is half that of the difference of the two, whatever the metric (a permutation test rests on
+    the same exchange).
+
+    Attributes:
+        m: images of each set.
+        draws: of `BASELINE_DRAWS`.
+        overlap: variance of the mean of the differences over all draws, relative to that of one draw. It is more than 1
+            over their number, since draws share images. It is right for a mean over images, and too large for
+            distances, whose variance falls faster with the number of images.
+    """
+
+    m: int
+    draws: tuple[BaselineDraw, ...]
+    overlap: float
+
+
+def _baseline_draws(c: Comparison, of_held_out: bool) -> BaselineDraws | None:
+    groups, labels = c.space.groups, c.space.labels
+    first = c.held_out if of_held_out else c.real  # A comes from these
+    pool = c.held_out if of_held_out else c.pool  # and B from the rest of these
+    rng = numpy_generator(c.seed, "real baseline", int(of_held_out))
+    classes, n_classes = labels, int(labels.max(initial=0)) + 1
+
+    def counts(images: np.ndarray) -> np.ndarray:
+        return np.bincount(classes[images], minlength=n_classes)
+
+    def one_each(images: np.ndarray) -> np.ndarray:
+        return np.asarray(images[one_per_group(groups[images], labels[images], rng)])
+
+    # Synthetic images should have the classes of the training images, so B has these: a difference in S is kept, unless
+    # it is one of rounding.
+    trained = np.setdiff1d(c.pool, c.held_out)
+    of_a, of_b, of_s = first, trained, c.synthetic
+    if np.abs(counts(of_s) - counts(of_b) * len(of_s) / len(of_b)).max() <= max(1, len(of_s) / len(of_b)):
+        of_b = of_s
+    have_a, have_real, have_s = (counts(one_each(images)) for images in (first, pool, c.synthetic))
+    for m in range(min(have_a.sum(), have_s.sum(), have_real.sum() // 2), MIN_BASELINE - 1, -1):
+        n_a, n_b, n_s = (stratified_counts(labels[images], n_classes, m) for images in (of_a, of_b, of_s))
+        if (n_a <= have_a).all() and (n_s <= have_s).all() and (n_a + n_b <= have_real).all():
+            break
+    else:
+        return None
+
+    def dealt(images: np.ndarray, *wanted: np.ndarray) -> list[np.ndarray]:
+        """Return disjoint random sets of `images` with the `wanted` numbers of each class, and what is left."""
+        order = rng.permutation(images)
+        rank = np.empty(len(order), dtype=np.int64)
+        for label in range(n_classes):
+            mine = labels[order] == label
+            rank[mine] = np.arange(mine.sum())
+        ends = np.cumsum([np.zeros(n_classes, np.int64), *wanted], axis=0)[:, labels[order]]
+        sets = [order[(low <= rank) & (rank < high)] for low, high in pairwise(ends)]
+        return [np.sort(one) for one in (*sets, order[rank >= ends[-1]])]
+
+    def of(a: np.ndarray, other: np.ndarray) -> Comparison:
+        return c.draw(c.real, other, a) if of_held_out else c.draw(a, other, c.held_out)
 
     draws = []
-    for a, b in sides:
-        if of_held_out:
-            held_out = drawn(halved[b])
-            first = c.draw(c.real, drawn(halved[a]), held_out)
-            second = c.draw(c.real, drawn(c.synthetic), held_out)
-        else:
-            first = c.draw(drawn(halved[a]), drawn(halved[b]), c.held_out)
-            second = c.draw(drawn(c.real), drawn(c.synthetic), c.held_out)
-        draws.append((first, second))
-    return draws
+    for _ in range(int(np.clip(2000 // m, *BASELINE_DRAWS))):
+        real = one_each(pool)
+        (a, more), synthetic = dealt(real[np.isin(real, first)], n_a), one_each(c.synthetic)
+        rest = np.concatenate([more, real[~np.isin(real, first)]])
+        (b, _), (s, _) = dealt(rest, n_b), dealt(synthetic, n_s)
+        like_b, like_s, _ = dealt(np.concatenate([rest, synthetic]), n_b, n_s)
+        draws.append(BaselineDraw(of(a, b), of(a, s), (of(a, like_b), of(a, like_s))))
+    n_first, n_real = have_a.sum(), have_real.sum()
+    rest = m / (n_real - m)  # the share of the other real images that B takes
+    shared_b = (n_first * ((1 - m / n_first) * rest) ** 2 + (n_real - n_first) * rest**2) / m
+    shared = float(shared_b + m / have_s.sum()) / 2
+    return BaselineDraws(m, tuple(draws), 1 / len(draws) + (1 - 1 / len(draws)) * shared)
 
 
 def comparisons(space: Space, classes: Sequence[str], seed: int = 0) -> list[Comparison]:

@@ -1,8 +1,9 @@
 """What a score says, in plain words, and never more than its interval and its real baseline allow.
 
-A value is compared with its real baseline at the size of the baseline. Only full sets have an interval, so it is moved
-along with the value: its length is that of the full sets, whose images are behind the mean over the draws of that size
-too.
+A value is compared with its real baseline in draws of one size: the same reference images against synthetic images, and
+against other real ones. The row at the size of the baseline has the mean of the first and the interval of the
+difference around it. Where the baseline lies inside, no difference was found, which is not equality: the worse end of
+the interval is told.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,12 @@ from sonosynth.metrics.scores import AT_BASELINE, HELD_OUT, TRAIN, Score
 from sonosynth.statistics.scores import Interval
 
 TOO_FEW = "too few images to say"
-GAP = (0.1, 0.25)
-"""Shares, ratios and areas: how far the worse end of an interval may be from the real baseline before it is mentioned,
-and before nothing else is said; of metrics that are told in multiples of their baseline, in these."""
-_TIMES = (1.5, 3.0)  # distances: the same for the upper end, in multiples of the real baseline
+GAP = 0.25
+"""Shares, ratios and areas: if the worse end of an interval is farther from the real baseline, nothing else is said; of
+metrics that are told in multiples of their baseline, in these."""
+_TIMES = 3.0  # distances: the same for the upper end, in multiples of the real baseline
 _FEW = 50  # below so many images a side, a distance without a scale that is at its real baseline says little
+NO_DIFFERENCE = "no difference from other real images found"
 _REFERENCES = {TRAIN: "training images", HELD_OUT: "held-out images"}
 
 
@@ -39,24 +41,18 @@ def interpret(score: Score, at_baseline: Score | None) -> Interpretation:
         return Interpretation("none", f"no real baseline to compare with: {TOO_FEW}")
     there = at_baseline_size(score, at_baseline)
     if isnan(there.low):
-        return Interpretation("unclear", f"no interval, since there are too few groups of images: {TOO_FEW}")
+        return Interpretation("unclear", "the difference from the real baseline has no interval: score again")
     return (_distance if metric.direction == "smaller" else _share)(metric, score, there, score.real_baseline)
 
 
 def at_baseline_size(score: Score, at_baseline: Score | None) -> Interval:
-    """Return the value at the size of the baseline with the interval of the full sets around it; NaN without one.
+    """Return the value at the size of the baseline with the interval of its difference from the baseline around it.
 
-    Without `at_baseline`, the value of `score` itself. Ends stay within the range of the metric.
+    Without `at_baseline`, value and interval of `score` itself. NaN stands for limits that are not known.
     """
-    value = nan if score.value is None else score.value
-    there = value if at_baseline is None or at_baseline.value is None else at_baseline.value
-    if score.low is None or score.high is None:
-        return Interval(there, nan, nan)
-    low, high = score.low + there - value, score.high + there - value
-    smallest, largest = get_metric(score.metric, score.features).range
-    return Interval(
-        there, low if smallest is None else max(low, smallest), high if largest is None else min(high, largest)
-    )
+    row = score if at_baseline is None or at_baseline.value is None else at_baseline
+    value, low, high = (nan if number is None else number for number in (row.value, row.low, row.high))
+    return Interval(value, low, high)
 
 
 def with_baseline_rows(scores: Sequence[Score]) -> list[tuple[Score, Score | None]]:
@@ -89,30 +85,28 @@ def percent(share: float) -> str:
 
 def _distance(metric: Metric, score: Score, there: Interval, real: float) -> Interpretation:
     """Tell of a distance, of which less is better; in multiples of the baseline, unless that is about 0."""
-    of, what, scaled = _REFERENCES[score.reference], metric.subject, metric.ratio
-    times = _times(there.value / real) if scaled and real > 0 else "many times"
+    of, what, scaled = _REFERENCES[score.reference], metric.subject, metric.ratio and real > 0
     if what:
-        differs, halves = f"{what} differs from {of}", "between two halves of the real data"
-        same, less = f"{differs} no more than {halves}", f"{differs} less than {halves}"
-        more = f"{differs} {times} as much as {halves}"
+        far, subject = "much", f"{what} differs from {of}"
+        more = f"{subject} {{}} as much as that of other real images"
+        less = f"{subject} less than that of other real images"
     else:
-        halves = "two halves of the real data are"
-        copies = "; look for copies" if score.reference == TRAIN else ""
-        same, less = f"as close to {of} as {halves}", f"closer to {of} than {halves} to each other{copies}"
-        more = f"{times} as far from {of} as {halves} from each other" if scaled else f"farther from {of} than {halves}"
+        far = "far"
+        more = f"{{}} as far from {of} as other real images" if scaled else f"farther from {of} than other real images"
+        less = f"closer to {of} than other real images" + ("; look for copies" if score.reference == TRAIN else "")
     if there.low > real:
-        return Interpretation("worse", more)
+        return Interpretation("worse", more.format(_times(there.value / real) if scaled else "many times"))
     if there.high < real:
         return Interpretation("better", less)
-    if not scaled or real <= 0:
+    if not scaled:
         if score.real_baseline_n is not None and score.real_baseline_n < _FEW:
-            return Interpretation("unclear", f"{TOO_FEW}: {score.real_baseline_n} a side")
-        return Interpretation("similar", same)
-    low, high = max(there.low, 0) / real, there.high / real
-    if high > _TIMES[1]:
-        return Interpretation("unclear", f"{TOO_FEW}: {low:.1f} to {high:.1f} times the real baseline")
-    possible = f"; up to {_times(high)} as {'much' if what else 'far'} is possible" if high > _TIMES[0] else ""
-    return Interpretation("similar", same + possible)
+            return Interpretation("unclear", f"{TOO_FEW}: {score.real_baseline_n} images a side")
+        ends = f"up to {format_value(metric, there.high)} is possible (other real images {format_value(metric, real)})"
+        return Interpretation("similar", f"{NO_DIFFERENCE}; {ends}")
+    if there.high / real > _TIMES:
+        low = max(there.low, 0) / real
+        return Interpretation("unclear", f"{TOO_FEW}: {low:.1f} to {there.high / real:.1f} times the real baseline")
+    return Interpretation("similar", f"{NO_DIFFERENCE}; up to {_times(there.high / real)} as {far} is possible")
 
 
 def _share(metric: Metric, score: Score, there: Interval, real: float) -> Interpretation:
@@ -125,7 +119,7 @@ def _share(metric: Metric, score: Score, there: Interval, real: float) -> Interp
         "rest": text_of(1 - there.value),
         "baseline_rest": text_of(1 - real),
     }
-    same, below, above = (text.format(**words) for text in metric.sentences)
+    below, above = (text.format(**words) for text in metric.sentences)
     if there.high < real:
         return Interpretation("worse", below)
     if there.low > real:
@@ -133,11 +127,14 @@ def _share(metric: Metric, score: Score, there: Interval, real: float) -> Interp
             return Interpretation("worse", above)
         copies = "; look for copies" if score.reference == TRAIN and metric.compares == "real" else ""
         return Interpretation("better", above + copies)
-    gap = (real - there.low) / (abs(real) if metric.ratio and real else 1)
-    if gap > GAP[1]:
-        text = f"{TOO_FEW}: {text_of(there.low)} to {text_of(there.high)}, real images {text_of(real)}"
-        return Interpretation("unclear", text)
-    return Interpretation("similar", same + (f"; {text_of(there.low)} is possible" if gap > GAP[0] else ""))
+    ends = f"{text_of(there.low)} to {text_of(there.high)}, other real images {text_of(real)}"
+    reach = max(real - there.low, there.high - real) if metric.direction == "target" else real - there.low
+    if reach > GAP * (abs(real) if metric.ratio and real else 1):
+        return Interpretation("unclear", f"{TOO_FEW}: {ends}")
+    if metric.direction == "target":
+        return Interpretation("similar", f"{NO_DIFFERENCE}; {ends}")
+    possible = f"as little as {text_of(there.low)} is possible (other real images {text_of(real)})"
+    return Interpretation("similar", f"{NO_DIFFERENCE}; {possible}")
 
 
 def _times(ratio: float) -> str:

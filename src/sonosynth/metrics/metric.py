@@ -105,7 +105,7 @@ class Metric:
         report_decimals: shown in the report of a study; None: it has no column there.
         aliases: other titles by feature network, such as ``{"inception": "KID"}``.
         subject: what differs, in a sentence on a distance, such as ``speckle contrast``; empty for images as a whole.
-        sentences: on values at the real baseline, below it, and above it. ``{reference}``, ``{value}``, ``{baseline}``,
+        sentences: on values below the real baseline, and above it. ``{reference}``, ``{value}``, ``{baseline}``,
             ``{rest}`` (1 - value) and ``{baseline_rest}`` are filled in.
         interpret: what a row says, for a metric that is not told by comparison with its real baseline.
     """
@@ -133,10 +133,9 @@ class Metric:
     report_decimals: int | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     subject: str = ""
-    sentences: tuple[str, str, str] = (
-        "as between two halves of the real images",
-        "smaller to {reference} ({value}) than between two halves of the real images ({baseline})",
-        "larger to {reference} ({value}) than between two halves of the real images ({baseline})",
+    sentences: tuple[str, str] = (
+        "smaller to {reference} ({value}) than of other real images ({baseline})",
+        "larger to {reference} ({value}) than of other real images ({baseline})",
     )
     interpret: Callable[[Score], Interpretation] | None = None
 

@@ -19,7 +19,8 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.load import load_together
 from sonosynth.features.extract import embed
 from sonosynth.features.registry import feature_network, require_weights
-from sonosynth.metrics.comparison import Comparison, Space, comparisons
+from sonosynth.metrics.comparison import BaselineDraws, Comparison, Space, comparisons
+from sonosynth.metrics.intervals.subsampling import t_interval
 from sonosynth.metrics.memorisation.near_copies import NearCopies, search
 from sonosynth.metrics.metric import PARTS, Found, Interval, Metric, Value, list_metrics
 from sonosynth.metrics.scores import AT_BASELINE, HELD_OUT, PIXELS, SYNTHETIC, TRAIN, Score
@@ -98,11 +99,12 @@ def score(
 ) -> Scorecard:
     """Measure `synthetic` against `train` and against `held_out`, over all classes and for each.
 
-    A real baseline is the mean of a metric over two disjoint sets of m real images each that share no group, over
-    `BASELINE_DRAWS` random halves of all real images (`train` and `held_out` together), m = min(n_real, n_synthetic,
-    half of all real images as far as whole groups allow); it is None for m below `MIN_BASELINE`. ``_at_baseline_n``
-    rows hold the mean over m synthetic and m reference images, over as many draws. Classes with fewer than `MIN_CLASS`
-    images in either set have no rows of their own. Values at different n_real or n_synthetic must not be compared.
+    A real baseline is the mean of a metric between m reference images and m other real images, over `BASELINE_DRAWS`
+    draws of one image per group in the class proportions of the sets; m is the smallest of the groups of the reference,
+    n_synthetic, and half the groups of all real images (`train` and `held_out` together). It is None for m below
+    `MIN_BASELINE`. ``_at_baseline_n`` rows hold the mean between the same reference images and m synthetic ones, with
+    the 95 % interval of the difference from the baseline around it. Classes with fewer than `MIN_CLASS` images in
+    either set have no rows of their own. Values at different n_real or n_synthetic must not be compared.
 
     Images of another size are brought to that of `train` with an antialiased filter, which a note tells. Sets that
     differ in lossy compression are told too, and every row says so (`sets.compression_note`).
@@ -112,7 +114,7 @@ def score(
         synthetic: the generator's images.
         held_out: real images that the generator did not see. Without them a generator that copies scores best.
         features: names of feature networks; see `list_features`.
-        seed: of the random subsamples and halves.
+        seed: of the random draws and halves.
         cache: directory in which features, measures of speckle and nearest images are kept, so that nothing is made
             twice.
         progress: called with what is done, what there is to do, and a text: bytes of weights, then images embedded.
@@ -154,10 +156,13 @@ def score(
             have = counted(len(part), "image")
             raise ClassError(f"the {role} set has {have} to compare; a distance needs at least 2")
     embedded = _embedded(sets, networks, cache, progress)
-    groups = ImageSet.concatenate(sets.values()).groups  # numbered anew: no two sets share one
+    whole = ImageSet.concatenate(sets.values())  # groups are numbered anew: no two sets share one
     # One space at a time, as their matrices are large.
-    spaces = (Space(name, found.astype(np.float64), groups, sets, cache) for name, found in embedded.items())
-    pixels = Space(PIXELS, np.empty((len(groups), 0)), groups, sets, cache)
+    spaces = (
+        Space(name, found.astype(np.float64), whole.groups, sets, cache, whole.labels)
+        for name, found in embedded.items()
+    )
+    pixels = Space(PIXELS, np.empty((len(whole), 0)), whole.groups, sets, cache, whole.labels)
     scores = []
     for space in chain(spaces, [pixels]):
         kind = "pixels" if space is pixels else "features"
@@ -242,23 +247,45 @@ def values_by_name(metric: Metric, found: Found) -> dict[str, Value]:
     return {name: value if isinstance(value, Value) else Value(value) for name, value in by_name.items()}
 
 
-def _baselines(metric: Metric, c: Comparison) -> tuple[dict[str, tuple[float | None, int]], dict[str, float | None]]:
-    """Return by name the real baselines with their numbers of images, and the values of synthetic images at these."""
+@dataclass(frozen=True)
+class _Baseline:
+    """The real baseline of a metric, and what stands beside it."""
+
+    value: float | None  # the mean between real images
+    n: int  # images of each set
+    synthetic: float | None = None  # the mean between real and synthetic images, in paired draws of this size
+    interval: Interval = None  # of the difference of both, around `synthetic`
+
+
+def _baselines(metric: Metric, c: Comparison) -> dict[str, _Baseline]:
+    """Return by name the real baselines of `metric` and of those that share its functions."""
     if callable(metric.baseline):
-        return {metric.name: metric.baseline(c)}, {}
-    draws = c.baseline_draws(of_held_out=metric.compares == "both") if metric.baseline else []
-    if not draws:
-        return {}, {}
-    real, synthetic = (
-        [values_by_name(metric, metric.value(draw)) for draw in side] for side in zip(*draws, strict=True)
-    )
+        return {metric.name: _Baseline(*metric.baseline(c))}
+    draws = c.baseline_draws(of_held_out=metric.compares == "both") if metric.baseline else None
+    if draws is None:
+        return {}
+    known: dict[bytes, dict[str, Value]] = {}  # draws of all images that there are, are the same
 
-    def mean(found: Sequence[Mapping[str, Value]], name: str) -> float | None:
-        known = [one[name].value for one in found if one[name].value is not None]
-        return float(np.mean(np.array(known, dtype=np.float64))) if known else None
+    def values(drawn: Comparison) -> dict[str, Value]:
+        key = np.concatenate([drawn.real, [-1], drawn.synthetic, [-1], drawn.held_out]).tobytes()
+        if key not in known:
+            known[key] = values_by_name(metric, metric.value(drawn))
+        return known[key]
 
-    m = len(draws[0][0].synthetic)
-    return {name: (mean(real, name), m) for name in real[0]}, {name: mean(synthetic, name) for name in synthetic[0]}
+    found = [[values(one) for one in (draw.real, draw.synthetic, *draw.redealt)] for draw in draws.draws]
+    return {name: _baseline([[one[name].value for one in of] for of in found], draws) for name in found[0][0]}
+
+
+def _baseline(found: Sequence[Sequence[float | None]], draws: BaselineDraws) -> _Baseline:
+    """Return the baseline from the values of each draw: real, synthetic, and both of the sets dealt anew."""
+    known = np.array([of for of in found if None not in of], dtype=np.float64)
+    if len(known) < len(found):  # few images, of which no draw says more than another
+        real = [of[0] for of in found if of[0] is not None]
+        return _Baseline(float(np.mean(real)) if real else None, draws.m)
+    real, synthetic = known[:, :2].mean(axis=0).tolist()
+    variance = (known[:, 2] - known[:, 3]).var(ddof=1) * draws.overlap
+    interval = t_interval(synthetic, float(np.sqrt(variance)), len(known))
+    return _Baseline(real, draws.m, synthetic, interval)
 
 
 def _rows(first: Metric, wanted: Sequence[Metric], c: Comparison, left_out: str) -> list[Score]:
@@ -269,12 +296,12 @@ def _rows(first: Metric, wanted: Sequence[Metric], c: Comparison, left_out: str)
         plain = {name: value.value for name, value in values.items()}
         made = first.interval(c, plain if isinstance(given, Mapping) else plain[first.name])
         intervals = dict(made) if isinstance(made, Mapping) else {first.name: made}
-    baselines, at_baseline = _baselines(first, c)
+    baselines = _baselines(first, c)
     rows = []
     for metric in wanted:
         found, both = values[metric.name], metric.compares == "both"
         low, high = intervals.get(metric.name) or (None, None)
-        baseline, m = baselines.get(metric.name, (None, 0)) if found.value is not None else (None, 0)
+        baseline = (None if found.value is None else baselines.get(metric.name)) or _Baseline(None, 0)
         row = Score(
             metric=metric.name,
             features=c.space.name,
@@ -283,16 +310,27 @@ def _rows(first: Metric, wanted: Sequence[Metric], c: Comparison, left_out: str)
             value=found.value,
             low=low,
             high=high,
-            real_baseline=baseline,
-            real_baseline_n=None if baseline is None else m,
+            real_baseline=baseline.value,
+            real_baseline_n=None if baseline.value is None else baseline.n,
             n_real=len(c.real) + both * len(c.held_out) if found.n_real is None else found.n_real,
             n_synthetic=len(c.synthetic) if found.n_synthetic is None else found.n_synthetic,
             note=found.note or (left_out if found.value is not None else ""),
         )
         rows.append(row)
-        there = at_baseline.get(metric.name)
-        if baseline is not None and there is not None:
-            sizes = {"n_real": m + both * len(c.real), "n_synthetic": m}
-            changed = {"metric": metric.name + AT_BASELINE, "value": there, "low": None, "high": None, "note": ""}
-            rows.append(row.model_copy(update=changed | sizes))
+        if baseline.value is not None and baseline.synthetic is not None:
+            low, high = baseline.interval or (None, None)
+            smallest, largest = metric.range
+            rows.append(
+                row.model_copy(
+                    update={
+                        "metric": metric.name + AT_BASELINE,
+                        "value": baseline.synthetic,
+                        "low": low if low is None or smallest is None else max(low, smallest),
+                        "high": high if high is None or largest is None else min(high, largest),
+                        "n_real": baseline.n + both * len(c.real),
+                        "n_synthetic": baseline.n,
+                        "note": "",
+                    }
+                )
+            )
     return rows

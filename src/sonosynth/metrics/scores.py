@@ -37,7 +37,7 @@ class Score(BaseModel):
     value: float | None  # the value; None where it cannot be had, and `note` says why
     low: float | None  # lower end of the 95 % interval; None where there is none
     high: float | None  # upper end
-    real_baseline: float | None  # the same metric of two disjoint sets of real images; None where there are too few
+    real_baseline: float | None  # the same metric between real images of one size; None where there are too few
     real_baseline_n: int | None  # images in each of these sets
     n_real: int  # real images behind `value`
     n_synthetic: int  # synthetic images behind `value`

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import chdtri, stdtrit
 
 from sonosynth.statistics.f1 import f1_per_run
 from sonosynth.statistics.scores import LEVEL, MIN_DRAWS, ROUNDING, crossed_variance
@@ -43,12 +43,15 @@ def variance_components(
 ) -> VarianceComponents:
     """Return the components of a macro-F1 difference in a finished study, from mean squares; negative ones become zero.
 
-    Labels and groups are int ``[n_test]``, predictions ``[draws, seeds, n_test]``.
+    Labels and groups are int ``[n_test]``, predictions ``[draws, seeds, n_test]``; those of b may be of several
+    generator seeds, ``[generators, draws, seeds, n_test]``, over which scores are averaged.
     """
-    if np.shape(predictions_a) != np.shape(predictions_b):
+    of_b = np.asarray(predictions_b)
+    of_b = of_b[None] if of_b.ndim == 3 else of_b
+    if np.shape(predictions_a) != of_b.shape[1:]:
         raise ValueError(f"a {np.shape(predictions_a)} and b {np.shape(predictions_b)} must have equal shapes")
-    a, b = (f1_per_run(labels, groups, p, n_classes)[-2] for p in (predictions_a, predictions_b))
-    difference = b - a
+    a, *b = (f1_per_run(labels, groups, p, n_classes)[-2] for p in (predictions_a, *of_b))
+    difference = sum(b[1:], start=b[0]) * (1 / len(b)) - a
     n_groups, n_draws, n_seeds = difference.left_out.shape
     if min(n_groups, n_draws, n_seeds) < 2:
         raise ValueError(f"{n_draws} draws, {n_seeds} seeds and {n_groups} test groups; two of each are needed")
@@ -104,6 +107,12 @@ def minimum_detectable_difference(
     from scipy.optimize import brentq
 
     return float(brentq(excess, 0, most))
+
+
+def error_range(standard_error: float, degrees_of_freedom: float) -> tuple[float, float]:
+    """Return the 90 % interval of a standard error that was estimated with so many degrees of freedom (chi-square)."""
+    low, high = (degrees_of_freedom / chdtri(degrees_of_freedom, tail) for tail in (0.05, 0.95))
+    return standard_error * float(np.sqrt(low)), standard_error * float(np.sqrt(high))
 
 
 def fixed_test_error(

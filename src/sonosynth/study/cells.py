@@ -189,11 +189,15 @@ def format_of(kind: str, cell: Mapping[str, Any]) -> int:
     if kind in (ClassifyCell.kind, NaiveCell.kind):
         arm = ARMS.get(cell.get("arm", ""))
         balanced_alone = arm is not None and arm.synthetic_alone and cell.get("fill") == "balanced"
-        if cell.get("filter") is not None:
-            return 4  # 3: in their proportions even where it leaves too few of a class; 4: also where it leaves none
+        if (of := cell.get("filter")) is not None:
+            # 3: in their proportions even where it leaves too few of a class; 4: also where it leaves none; 5: by a
+            # filter of format 2
+            return 5 if (of["by"] if isinstance(of, Mapping) else of.by) == "confidence" else 4
         return 3 if balanced_alone else 2  # 3: balanced among themselves
     if kind == ScoreCell.kind:
-        return 3 if cell.get("truncation") is None else 2  # 3: of a folder, in the proportions of the training images
+        return 4  # 3: of a folder, in the proportions of the training images; 4: beside the baseline in paired draws
+    if kind == FilterCell.kind:
+        return 2 if cell.get("by") == "confidence" else 1  # 2: each synthetic image by one classifier
     return 1
 
 

@@ -30,6 +30,21 @@ class Subset(FileModel):
     indices: tuple[int, ...]
 
 
+def repeated_subsets(subsets: Iterable[Subset]) -> set[tuple[int, int]]:
+    """Return size and number of the draws whose images an earlier draw of that size has already.
+
+    So are all draws but one where a size takes the whole pool. They say nothing of other training images, so they must
+    not count as several.
+    """
+    known, repeated = set[tuple[int, tuple[int, ...]]](), set[tuple[int, int]]()
+    for subset in sorted(subsets, key=lambda one: one.replicate):
+        key = subset.size, tuple(sorted(subset.indices))
+        if key in known:
+            repeated.add((subset.size, subset.replicate))
+        known.add(key)
+    return repeated
+
+
 class SplitIndices(FileModel):
     """One division of the images, by their indices."""
 
@@ -164,6 +179,8 @@ def _make_split(
         for replicate in replicates
         for size, indices in nested_subsets(images, pool, plan.sizes, replicate, seed).items()
     ]
+    repeated = repeated_subsets(subsets)
+    subsets = [subset for subset in subsets if (subset.size, subset.replicate) not in repeated]
     indices = SplitIndices(
         test=None if test is None else tuple(test.tolist()),
         validation=None if validation is None else tuple(validation.tolist()),

@@ -98,7 +98,7 @@ def test_too_few_images_and_wrong_arrays_are_refused():
 
 def interval(x, y, groups_x=None, groups_y=None, seed=0):
     c = Comparison.of_features(x, y, groups_x, groups_y)
-    return frechet_interval(frechet_distance(x, y), c.blocks(c.space.gram), c.groups, seed)
+    return frechet_interval(frechet_distance(x, y), c.blocks(c.space.gram), c.units, seed)
 
 
 def infinity(x, y, groups_x=None, groups_y=None, seed=0):

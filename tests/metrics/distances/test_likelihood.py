@@ -60,7 +60,8 @@ def test_every_fault_lies_above_the_real_baseline():
     copies = np.concatenate([features(100, 0)[:90], features(10, 2)])
     collapsed = np.repeat(features(5, 2), 20, axis=0) + 0.01 * features(100, 3)
     for faulty in (features(100, 2, shift=2), copies, collapsed):
-        assert rows(faulty)[""].value > row.high
+        found = rows(faulty)["_at_baseline_n"]
+        assert found.value > found.real_baseline + 2
 
 
 def test_copies_of_all_training_images_have_a_finite_value():

@@ -12,11 +12,16 @@ from sonosynth.metrics.intervals.split_half import (
     split_half_interval,
     split_half_intervals,
 )
+from sonosynth.metrics.intervals.subsampling import SamplingUnits
+
+
+def units(*groups: np.ndarray) -> tuple[SamplingUnits, ...]:
+    return tuple(map(SamplingUnits.of, groups))
 
 
 def interval(hits: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> tuple[float, float]:
     index = np.arange(len(hits))
-    both = (index if groups is None else groups, index)
+    both = units(index if groups is None else groups, index)
     share = {"share": Proportion(of_first=True)}
     rng = np.random.default_rng(seed)
     return split_half_intervals(lambda i, j: {"share": hits[i].mean()}, share, both, rng)["share"]
@@ -59,7 +64,7 @@ def test_repeats_by_seed():
 def test_none_with_few_groups():
     hits = np.ones(20)
     index = np.arange(20)
-    for groups in ((index % 4, index), (index, index % 4)):
+    for groups in (units(index % 4, index), units(index, index % 4)):
         assert split_half_intervals(lambda i, j: {}, {"share": Proportion(of_first=True)}, groups, None) == {}
     assert interval(hits, index % 5) == pytest.approx((0.39, 1), abs=0.01)
 
@@ -76,7 +81,7 @@ def test_divergence_near_its_bound_is_covered():
             split_half_intervals(
                 lambda i, j, x=x: dict.fromkeys(shares, 1 - abs(x[i].mean())),
                 shares,
-                (index, index),
+                units(index, index),
                 np.random.default_rng(seed),
             )
         )
@@ -92,7 +97,7 @@ class TestOfDistances:
     def test_is_the_textbook_interval_of_a_difference_of_means(self, n, extrapolate):
         rng = np.random.default_rng(n)
         x, y = rng.standard_normal(n), 2 * rng.standard_normal(n) + 1
-        groups = (np.arange(n), np.arange(n))
+        groups = units(np.arange(n), np.arange(n))
         value = x.mean() - y.mean()
         found = split_half_interval(
             value, of_each(lambda i, j: x[i].mean() - y[j].mean()), groups, rng, draws=1500, extrapolate=extrapolate
@@ -103,7 +108,7 @@ class TestOfDistances:
     def test_images_of_one_group_count_as_one(self):
         rng = np.random.default_rng(0)
         x, y = np.repeat(rng.standard_normal(100), 4), rng.standard_normal(300)
-        groups = (np.repeat(np.arange(100), 4), np.arange(300))
+        groups = units(np.repeat(np.arange(100), 4), np.arange(300))
         found = split_half_interval(0.0, of_each(lambda i, j: x[i].mean() - y[j].mean()), groups, rng, draws=1000)
         reach = 1.984 * np.sqrt(x[::4].var(ddof=1) / 100 + y.var(ddof=1) / 300)
         assert found == pytest.approx((-reach, reach), rel=0.06)
@@ -121,7 +126,7 @@ class TestOfDistances:
             x = rng.standard_normal((n, 50))
             x[:, 0] += shift
             lengths = of_each(lambda i: length(x[i]))  # noqa: B023
-            low, high = split_half_interval(0.0, lengths, (np.arange(n),), rng, draws=60, extrapolate=True)
+            low, high = split_half_interval(0.0, lengths, units(np.arange(n)), rng, draws=60, extrapolate=True)
             variances.append(((high - low) / 2 / 1.9905) ** 2)
         # Where only the second term is left, what is kept from falling below it makes the mean larger.
         assert 0.8 < np.mean(variances) / (4 * shift**2 / n + 100 / n**2) < (1.5 if shift == 0 else 1.25)
@@ -136,7 +141,7 @@ class TestOfDistances:
             rng = np.random.default_rng(seed)
             x, y = rng.standard_normal(60), rng.standard_normal(60) + shift
             values.append(distance(x, y))
-            groups = (np.arange(60), np.arange(60))
+            groups = units(np.arange(60), np.arange(60))
             intervals.append(split_half_interval(values[-1], between(distance, x, y), groups, rng, draws=40))
         low, high = np.array(intervals).T
         assert 0.9 <= ((low <= np.mean(values)) & (np.mean(values) <= high)).mean() <= 0.99
@@ -145,9 +150,9 @@ class TestOfDistances:
     def test_none_with_few_groups_or_too_large_ones(self):
         mean = of_each(lambda i, j: 0.0)
         rng = np.random.default_rng(0)
-        assert split_half_interval(0.0, mean, (np.arange(20) % 4, np.arange(20)), rng) is None
-        assert split_half_interval(0.0, mean, (np.arange(20) % 5, np.arange(20)), rng) == (0, 0)
-        assert split_half_interval(0.0, mean, (np.arange(5).clip(max=1), np.arange(20)), rng) is None
+        assert split_half_interval(0.0, mean, units(np.arange(20) % 4, np.arange(20)), rng) is None
+        assert split_half_interval(0.0, mean, units(np.arange(20) % 5, np.arange(20)), rng) == (0, 0)
+        assert split_half_interval(0.0, mean, units(np.arange(5).clip(max=1), np.arange(20)), rng) is None
 
 
 def between(distance: Callable[..., float], x: np.ndarray, y: np.ndarray) -> Statistics:

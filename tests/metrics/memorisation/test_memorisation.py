@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.comparison import Comparison, Space, comparisons
+from sonosynth.metrics.intervals.subsampling import SamplingUnits
 from sonosynth.metrics.memorisation.data_copying import (
     MIN_IMAGES,
     PER_CELL,
@@ -131,7 +132,7 @@ class TestDistanceRatio:
             train, held_out, synthetic = (features(40, 3 * seed + k) for k in range(3))
             near = nearest_groups(distances(synthetic, train), distances(synthetic, held_out), index, index)
             values.append(distance_ratio(*near))
-            intervals.append(distance_ratio_interval(*near, index, seed))
+            intervals.append(distance_ratio_interval(*near, [SamplingUnits.of(index)] * 3, seed))
         low, high = np.transpose(intervals)
         assert ((low < np.mean(values)) & (np.mean(values) < high)).mean() >= 0.93
         assert (high - low).mean() / 2 < 2 * 1.96 * np.std(values)
@@ -141,7 +142,8 @@ class TestDistanceRatio:
         few, many = np.arange(20) % 4, np.arange(20)
         for of_train, of_held_out, of_synthetic in itertools.permutations([few, many, many]):
             near = nearest_groups(to_train, to_held_out, of_train, of_held_out)
-            assert distance_ratio_interval(*near, of_synthetic) is None
+            units = [SamplingUnits.of(groups) for groups in (of_train, of_held_out, of_synthetic)]
+            assert distance_ratio_interval(*near, units) is None
 
 
 class TestMembership:

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from realism import BASES, CHANGES, RESOLVED, measure, unexpected
 from sonosynth.core.errors import ClassError, FeatureError, SonosynthError
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, SamplingUnits
 from sonosynth.metrics.ultrasound import measures
 from sonosynth.metrics.ultrasound.measures import DEPTHS, FREQUENCIES, UltrasoundMeasures, ultrasound_measures
 from sonosynth.metrics.ultrasound.realism import (
@@ -219,7 +219,8 @@ class TestDistance:
 
 
 def realism_interval(x: np.ndarray, y: np.ndarray, groups: tuple[np.ndarray, np.ndarray], seed: int = 0):
-    return realism_intervals({"measure": (x, y)}, groups, seed).get("measure")
+    units = tuple(map(SamplingUnits.of, groups))
+    return realism_intervals({"measure": (x, y)}, units, seed).get("measure")
 
 
 class TestInterval:

@@ -9,7 +9,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.text import counted
 from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.intervals.split_half import Part, split_half_interval
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, sample_groups
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, SamplingUnits, sample_groups
 from sonosynth.metrics.metric import Interpretation, Interval, Metric, Value
 from sonosynth.metrics.neighbours import checked_features
 
@@ -85,7 +85,7 @@ def _moments(gram: np.ndarray, parts: Sequence[np.ndarray]) -> tuple[np.ndarray,
 
 
 def frechet_interval(
-    estimate: float, blocks: tuple[np.ndarray, np.ndarray, np.ndarray], groups: Sequence[np.ndarray], seed: int
+    estimate: float, blocks: tuple[np.ndarray, np.ndarray, np.ndarray], units: Sequence[SamplingUnits], seed: int
 ) -> Interval:
     """Return the interval around a distance `estimate` of sets of which `blocks` are the inner products of features.
 
@@ -94,7 +94,7 @@ def frechet_interval(
     """
     rng = numpy_generator(seed, "frechet interval")
     statistics = partial(_rough_distances, *blocks)
-    interval = split_half_interval(estimate, statistics, groups, rng, DRAWS, extrapolate=True)
+    interval = split_half_interval(estimate, statistics, units, rng, DRAWS, extrapolate=True)
     return interval and (max(interval[0], 0.0), interval[1])
 
 
@@ -107,17 +107,17 @@ def frechet_infinity(c: Comparison) -> Value:
     at each size is returned. Below ``IMAGES_PER_FEATURE * D`` images or groups in either set the bias is no longer so
     simple, and there is no value; the note says so. Near zero the limit may be negative.
     """
-    (x, y), groups = c.features, c.groups
+    (x, y), units = c.features, c.units
     needed = IMAGES_PER_FEATURE * x.shape[1]
     if min(len(x), len(y)) < needed:
         return Value(None, f"{len(x)} and {len(y)} images, but {x.shape[1]} features need {needed} images in each set")
-    few, enough = min_group_count(groups), max(needed, MIN_GROUPS)
+    few, enough = min(map(len, units)), max(needed, MIN_GROUPS)
     if few < enough:
         return Value(None, f"{counted(few, 'group')} of images in a set, but {x.shape[1]} features need {enough}")
     rng = numpy_generator(c.root_seed, "frechet infinity")
     inverse, distances = [1.0], [frechet_distance(x, y)]
     for size in np.linspace(2, 1, SIZES)[:-1]:
-        drawn = [[sample_groups(g, round(len(g) / size), rng) for g in groups] for _ in range(DRAWS_PER_SIZE)]
+        drawn = [[sample_groups(one, 1 / size, rng) for one in units] for _ in range(DRAWS_PER_SIZE)]
         if any(len(part) < 2 for parts in drawn for part in parts):
             return Value(None, "a group of images is too large to draw half of the images without it")
         # Whole groups rarely make up the exact number, so the size is what was drawn.
@@ -142,7 +142,7 @@ METRICS = (
         reference="Heusel et al., NeurIPS 2017",
         direction="smaller",
         value=lambda c: _distance(*c.blocks(c.space.gram)),
-        interval=lambda c, value: frechet_interval(value, c.blocks(c.space.gram), c.groups, c.seed),
+        interval=lambda c, value: frechet_interval(value, c.blocks(c.space.gram), c.units, c.seed),
         interval_method="disjoint halves and quarters, whole groups",
         prepare=lambda c: c.space.gram,
         ratio=True,

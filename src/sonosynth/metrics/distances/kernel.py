@@ -1,14 +1,15 @@
 """Kernel distances between two sets of features, polynomial (KID) and Gaussian (CMMD): unbiased, on the full sets."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.comparison import Comparison, Space
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
-from sonosynth.metrics.metric import Interval, Metric
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, SamplingUnits, t_interval
+from sonosynth.metrics.metric import Interval, Metric, Value
 
 SIGMA = 10.0
 """Width of the Gaussian kernel on features of unit length, and what its values are multiplied by; both are CMMD's."""
@@ -49,7 +50,7 @@ def kernel_distance(x: np.ndarray, y: np.ndarray) -> float:
     single values may be negative.
     """
     c = Comparison.of_features(x, y)
-    return kernel_distance_of(*c.blocks(_polynomial(c.space)))
+    return _discrepancy(c, _polynomial(c.space))
 
 
 def cmmd(x: np.ndarray, y: np.ndarray) -> float:
@@ -59,7 +60,7 @@ def cmmd(x: np.ndarray, y: np.ndarray) -> float:
     the U-statistic instead, as for `kernel_distance`. Single values may be negative.
     """
     c = Comparison.of_features(x, y)
-    return kernel_distance_of(*c.blocks(_gaussian(c.space)))
+    return _discrepancy(c, _gaussian(c.space))
 
 
 def snapshot_distance(data: ImageSet, features: str = SNAPSHOT_FEATURES) -> Callable[[np.ndarray], float]:
@@ -74,50 +75,93 @@ def snapshot_distance(data: ImageSet, features: str = SNAPSHOT_FEATURES) -> Call
     return lambda images: kernel_distance(reference, embed(images, features))
 
 
-def kernel_distance_of(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> float:
-    """Return the unbiased squared discrepancy from the kernel within the sets ``[N, N]`` and ``[M, M]`` and between."""
-    within_x, within_y = xx.sum() - np.trace(xx), yy.sum() - np.trace(yy)
-    return float(_discrepancy(within_x, within_y, xy.sum(), len(xx), len(yy)))
+def kernel_distance_of(c: Comparison, kernel: np.ndarray) -> Value:
+    """Return the unbiased squared discrepancy by `kernel` ``[N, N]``, of all images, over pairs of different groups.
 
-
-def kernel_interval(c: Comparison, kernel: np.ndarray) -> Interval:
-    """Return the interval of the distance by `kernel` ``[N, N]``, of all images; None below `MIN_GROUPS` groups.
-
-    The two-sample jackknife over groups: the variances from leaving out one group of either set add up. Groups of
-    unequal size are weighted (Busing, Meijer, van der Leeden, "Delete-m jackknife for unequal m", Statistics and
-    Computing 9:3, 1999). The interval is the estimate plus and minus Student's t times the standard error. Where the
-    two distributions are nearly equal it is too wide.
+    Images of one group are alike. Pairs of them would be counted within a set and not between the sets, so that even
+    images of the same distribution would seem apart. There is no value where all images of a set are of one group.
     """
-    n_groups = min_group_count(c.groups)
-    if n_groups < MIN_GROUPS:
+    if min(map(len, c.units)) < 2:
+        return Value(None, "all images of a set are of one group; a kernel distance needs two")
+    return Value(_discrepancy(c, kernel))
+
+
+def kernel_interval(c: Comparison, kernel: np.ndarray, value: float) -> Interval:
+    """Return the interval around `value`, the `kernel_distance_of` a comparison; None below `MIN_GROUPS` groups.
+
+    `value` plus and minus Student's t times the standard error. Its square has a part of first order, from what single
+    groups add to the distance, and a part of second order, from pairs of groups, which alone is left where the
+    distributions are equal. A jackknife over groups counts the second part twice (Efron and Stein, Annals of Statistics
+    9:586, 1981), so it is taken off once. Numbers of images per class are taken as given.
+    """
+    if min(map(len, c.units)) < MIN_GROUPS:
         return None
-    (xx, yy, xy), (groups_x, groups_y) = c.blocks(kernel), c.groups
-    variance = _jackknife_variance(xx, yy, xy, groups_x) + _jackknife_variance(yy, xx, xy.T, groups_y)
-    return t_interval(kernel_distance_of(xx, yy, xy), float(np.sqrt(variance)), n_groups)
+    (xx, yy, xy), (x, y) = c.blocks(kernel), map(_Weights.of, c.units)
+    within, between = [x.within(xx), y.within(yy)], x.member @ xy @ y.member.T
+    jackknife = x.variance(within[0].sum(axis=1) - between.sum(axis=1))
+    jackknife += y.variance(within[1].sum(axis=1) - between.sum(axis=0))
+    pairs = 2 * x.squares(within[0], x) + 2 * y.squares(within[1], y) + 4 * x.squares(between, y)
+    return t_interval(value, float(np.sqrt(max(4 * jackknife - pairs, pairs))), min(map(len, c.units)))
 
 
-def _jackknife_variance(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, groups: np.ndarray) -> float:
-    """Return the variance that comes from the first set, from sums over its groups instead of recomputation."""
-    n, m = xy.shape
-    _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    off_diagonal = xx - np.diag(np.diag(xx))
-    member = (number[:, None] == np.arange(len(sizes))).astype(np.float64)
-    touching = member.T @ off_diagonal.sum(axis=1)
-    inside = np.einsum("ng,ng->g", member, off_diagonal @ member)
-    within_x = off_diagonal.sum() - 2 * touching + inside
-    within_y = yy.sum() - np.trace(yy)
-    without = _discrepancy(within_x, within_y, xy.sum() - member.T @ xy.sum(axis=1), n - sizes, m)
-    whole = _discrepancy(off_diagonal.sum(), within_y, xy.sum(), n, m)
-    centre = len(sizes) * whole - ((1 - sizes / n) * without).sum()
-    ratio = n / sizes
-    pseudo_values = ratio * whole - (ratio - 1) * without
-    return float(((pseudo_values - centre) ** 2 / (ratio - 1)).mean())
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """The shares of groups of images in a mean over a set, and variances of sums over groups."""
+
+    member: np.ndarray  # [G, N]: one over the number of images, for each image of a group
+    strata: np.ndarray  # [G], the class of each group; those that are alone in theirs are taken together
+    pairs: float  # share of the pairs of images that are of two groups
+
+    @classmethod
+    def of(cls, units: SamplingUnits) -> "_Weights":
+        n, alone = len(units.number), np.bincount(units.strata)[units.strata] == 1
+        member = (np.arange(len(units))[:, None] == units.number) / n
+        return cls(member, np.where(alone, -1, units.strata), 1 - float((units.sizes**2).sum()) / n**2)
+
+    @property
+    def correction(self) -> float:
+        """What makes a mean square about the means of classes unbiased."""
+        return len(self.strata) / max(len(self.strata) - len(np.unique(self.strata)), 1)
+
+    def within(self, kernel: np.ndarray) -> np.ndarray:
+        """Return the part of each pair of groups in the mean over such pairs, less the mean, ``[G, G]``."""
+        parts = np.asarray(self.member @ kernel @ self.member.T)
+        np.fill_diagonal(parts, 0)
+        sizes = self.member.sum(axis=1)
+        parts -= parts.sum() / self.pairs * np.outer(sizes, sizes)
+        np.fill_diagonal(parts, 0)
+        return parts / self.pairs
+
+    def centre(self, parts: np.ndarray) -> np.ndarray:
+        """Return `parts` ``[G, ...]`` less the share of their sum over the class that a group has by its size."""
+        centred, sizes = parts.copy(), self.member.sum(axis=1)
+        for stratum in np.unique(self.strata):
+            mine = self.strata == stratum
+            centred[mine] -= np.multiply.outer(sizes[mine] / sizes[mine].sum(), parts[mine].sum(axis=0))
+        return centred
+
+    def variance(self, parts: np.ndarray) -> float:
+        """Return the variance of the sum of `parts` ``[G]`` of independent groups."""
+        return float((self.centre(parts) ** 2).sum()) * self.correction
+
+    def squares(self, parts: np.ndarray, others: "_Weights") -> float:
+        """Return the sum of squares of what only pairs of groups explain of their `parts`, ``[G, H]``."""
+        if others is self:  # a group makes no pair with itself: there the mean of its others stands
+            same = self.strata[:, None] == self.strata
+            np.fill_diagonal(parts := parts.copy(), (parts * same).sum(axis=1) / np.maximum(same.sum(axis=1) - 1, 1))
+        centred = others.centre(self.centre(parts).T)
+        if others is self:
+            np.fill_diagonal(centred, 0)
+        return float((centred**2).sum()) * self.correction * others.correction
 
 
-def _discrepancy(
-    within_x: np.ndarray, within_y: np.ndarray, between: np.ndarray, n: int | np.ndarray, m: int
-) -> np.ndarray:
-    return np.asarray(within_x / (n * (n - 1.0)) + within_y / (m * (m - 1.0)) - 2 * between / (n * m))
+def _discrepancy(c: Comparison, kernel: np.ndarray) -> float:
+    """Return the means of `kernel` over pairs of different groups within the sets, less twice that between the sets."""
+    total = 0.0
+    for groups, within in zip(c.groups, c.blocks(kernel)[:2], strict=True):
+        apart = groups[:, None] != groups
+        total += float((within * apart).sum() / apart.sum())
+    return total - 2 * float(c.blocks(kernel)[2].mean())
 
 
 def _polynomial(space: Space) -> np.ndarray:
@@ -134,9 +178,9 @@ def _kernel_metric(kernel_of: Callable[[Space], np.ndarray], **words: Any) -> Me
         part="distances",
         direction="smaller",
         range=(None, None),
-        value=lambda c: kernel_distance_of(*c.blocks(c.space.shared(kernel_of))),
-        interval=lambda c, _: kernel_interval(c, c.space.shared(kernel_of)),
-        interval_method="two-sample jackknife over groups",
+        value=lambda c: kernel_distance_of(c, c.space.shared(kernel_of)),
+        interval=lambda c, value: kernel_interval(c, c.space.shared(kernel_of), value),
+        interval_method="parts of first and second order, groups as units",
         prepare=lambda c: c.space.shared(kernel_of),
         **words,
     )
@@ -149,8 +193,8 @@ METRICS = (
         title="Kernel distance",
         aliases={"inception": "KID"},
         about="Squared maximum mean discrepancy of features with a cubic polynomial kernel; in Inception features this "
-        "is the KID. Unbiased at any number of images, about 0 for equal distributions, so single values may be "
-        "negative.",
+        "is the KID. Pairs of images of one group are left out. Unbiased at any number of images, about 0 for equal "
+        "distributions, so single values may be negative.",
         reference="Bińkowski et al., ICLR 2018",
         headline=True,
     ),

@@ -18,11 +18,12 @@ from scipy.special import logsumexp
 from sonosynth.core.errors import ClassError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparison import Comparison
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, sample_n, split_half, t_interval
-from sonosynth.metrics.memorisation.membership import group_variance
+from sonosynth.metrics.intervals.split_half import of_each, split_half_interval
+from sonosynth.metrics.intervals.subsampling import min_group_count, sample_groups, split_half
 from sonosynth.metrics.memorisation.three_sets import without_held_out
 from sonosynth.metrics.metric import Interval, Metric, Value
 
+_DRAWS = 10  # halves an interval is made from: fewer than elsewhere, as each takes four fits
 STEPS = 50  # steps of expectation maximisation
 _LOG_VARIANCES = (-40.0, 20.0)  # smallest and largest, as in the authors' code
 _BACKGROUND = 0.9**2  # of the squared distances to the mean, as in the authors' code
@@ -41,10 +42,11 @@ def fit_log_variances(distances: np.ndarray, to_mean: np.ndarray, dimension: int
     log_weights = np.append(np.full(m, -np.log(m)), 0.0)
     for _ in range(STEPS):
         joint = _log_densities(squares, log_variances, dimension) + log_weights
-        shares = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+        shares = np.exp(joint - joint.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
         total = shares.sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.log((shares * squares).sum(axis=0) / (dimension * total))
+            found = np.log(np.einsum("nm,nm->m", shares, squares) / (dimension * total))
         # A Gaussian that no image belongs to stays as it is.
         log_variances = np.where(total > 1e-300, np.clip(found, *_LOG_VARIANCES), log_variances)
     return np.asarray(log_variances[:-1])
@@ -72,20 +74,35 @@ def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0.0))
 
 
-def _differences(c: Comparison) -> np.ndarray:
-    """Return by how much each held-out image is less likely than under real images, times 100, ``[U]``."""
-    held_out = c.space.features[c.held_out]
-    deviation = held_out.std(axis=0, ddof=1)
-    varying = deviation > 0
-    train, unseen, synthetic = (
-        (c.space.features[part][:, varying] - held_out[:, varying].mean(axis=0)) / deviation[varying]
-        for part in (c.real, c.held_out, c.synthetic)
+def _likelihood_divergence(c: Comparison) -> float:
+    """Return by how much held-out images are less likely than under real images, on average, times 100."""
+    train, synthetic, held_out = _normalised(c.whole, c.held_out, c.real, c.synthetic, c.held_out)
+    of_synthetic = negative_log_likelihoods(train, synthetic, held_out).mean()
+    return float(
+        100 * (of_synthetic - c.whole.shared(_of_real, c.real.tobytes(), c.held_out.tobytes(), len(synthetic)))
     )
-    rng = numpy_generator(c.seed, "feature likelihood baseline")
-    first, second = split_half(c.space.groups[c.real], rng)
-    centres = first[sample_n(c.space.groups[c.real][first], min(len(c.synthetic), len(first)), rng)]
-    real = negative_log_likelihoods(train[second], train[centres], unseen)
-    return np.asarray(100 * (negative_log_likelihoods(train, synthetic, unseen) - real))
+
+
+def _normalised(c: Comparison, held_out: np.ndarray, *sets: np.ndarray) -> list[np.ndarray]:
+    """Return the features of `sets` of images, with mean 0 and standard deviation 1 over held-out images."""
+    features = c.space.features[held_out]
+    deviation = features.std(axis=0, ddof=1)
+    varying = deviation > 0
+    mean = features[:, varying].mean(axis=0)
+    return [(c.space.features[images][:, varying] - mean) / deviation[varying] for images in sets]
+
+
+def _of_real(c: Comparison, real: bytes, held_out: bytes, most: int) -> float:
+    """Return the mean under a density of at most so many images of one half of the training images, fitted to the rest.
+
+    Images are given by the bytes of their indices, so that draws with the same ones share what is found.
+    """
+    train, unseen = (np.frombuffer(images, dtype=c.real.dtype) for images in (real, held_out))
+    rng, units = numpy_generator(c.seed, "feature likelihood baseline"), c.units_of(train)
+    first, second = split_half(units, rng)
+    centres = first[sample_groups(units.part(first), min(most / len(first), 1), rng)]
+    sets = _normalised(c, unseen, train[second], train[centres], unseen)
+    return float(negative_log_likelihoods(*sets).mean())
 
 
 def _value(c: Comparison) -> Value:
@@ -93,16 +110,17 @@ def _value(c: Comparison) -> Value:
         return missing
     if min_group_count([c.space.groups[c.real]]) < 2:
         return Value(None, "needs training images of at least 2 groups")
-    return Value(float(_differences(c).mean()))
+    return Value(_likelihood_divergence(c))
 
 
 def _interval(c: Comparison, value: float) -> Interval:
-    groups = c.space.groups[c.held_out]
-    n_groups = min_group_count([groups])
-    if n_groups < MIN_GROUPS:
-        return None
-    variance = group_variance((_differences(c) - value) / len(groups), groups)
-    return t_interval(value, variance**0.5, n_groups)
+    sets = (c.real, c.synthetic, c.held_out)
+
+    def divergence(*parts: np.ndarray) -> float:
+        return _likelihood_divergence(c.draw(*(images[part] for images, part in zip(sets, parts, strict=True))))
+
+    units, rng = [c.units_of(images) for images in sets], numpy_generator(c.seed, "feature likelihood interval")
+    return split_half_interval(value, of_each(divergence), units, rng, _DRAWS)
 
 
 METRICS = (
@@ -119,6 +137,6 @@ METRICS = (
         compares="both",
         value=_value,
         interval=_interval,
-        interval_method="variance over held-out images, groups as units, for given training and synthetic images",
+        interval_method="disjoint halves of all three sets, whole groups",
     ),
 )

@@ -100,7 +100,7 @@ def _intervals(c: Comparison, _: dict[str, float]) -> dict[str, Interval]:
     at 400 (equal and shifted). At about 45 images that of alpha-precision held it in 0.90.
     """
     near, rng = _neighbours(c), numpy_generator(c.seed, "alpha-precision interval")
-    return split_half_intervals(lambda a, b: _scores(*near, a, b), _PROPORTIONS, c.groups, rng)
+    return split_half_intervals(lambda a, b: _scores(*near, a, b), _PROPORTIONS, c.units, rng)
 
 
 _SHARED: dict[str, Any] = {
@@ -122,7 +122,6 @@ METRICS = (
         about="Agreement of distances to the centre of the real images: 1 where synthetic and real ones are spread "
         "alike.",
         sentences=(
-            "spread around the centre of {reference} as other real images are",
             "spread around the centre of {reference} otherwise than real images are ({value} against {baseline})",
             "spread around the centre of {reference} more evenly than other real images are ({value} against "
             "{baseline})",
@@ -135,7 +134,6 @@ METRICS = (
         about="The same seen from the real images, counting those with a synthetic image nearer than any other real "
         "one: about 0.5 for real images.",
         sentences=(
-            "{reference} have synthetic images as near as other real ones",
             "{reference} have synthetic images less often near ({value}) than other real ones ({baseline})",
             "{reference} have synthetic images more often near ({value}) than other real ones ({baseline})",
         ),
@@ -149,7 +147,6 @@ METRICS = (
         compares="train",
         report_decimals=2,
         sentences=(
-            "no more images lie too near to {reference} than other real images do",
             "more images lie too near to {reference} ({rest}) than other real images do ({baseline_rest}): look for "
             "copies",
             "fewer images lie too near to {reference} ({rest}) than other real images do ({baseline_rest})",

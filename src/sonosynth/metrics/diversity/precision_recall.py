@@ -79,7 +79,7 @@ def _intervals(c: Comparison, _: dict[str, float]) -> dict[str, Interval]:
     at 400 (equal and shifted). Where a share is near 1 they are long: at an expected 0.996, 1.8 times the ideal length.
     """
     near, rng = _neighbours(c), numpy_generator(c.seed, "manifold interval")
-    return split_half_intervals(lambda a, b: _scores(*near, a, b), _PROPORTIONS, c.groups, rng)
+    return split_half_intervals(lambda a, b: _scores(*near, a, b), _PROPORTIONS, c.units, rng)
 
 
 _SHARED: dict[str, Any] = {
@@ -103,7 +103,6 @@ METRICS = (
         about="Share of synthetic images that lie among the real ones: nearer to one of them than its fifth neighbour.",
         reference=_KYNKAANNIEMI,
         sentences=(
-            "synthetic images lie among {reference} as often as other real images do",
             "fewer synthetic images lie among {reference} ({value}) than other real images do ({baseline})",
             "more synthetic images lie among {reference} ({value}) than other real images do ({baseline}): rare ones "
             "may lack",
@@ -118,7 +117,6 @@ METRICS = (
         reference=_KYNKAANNIEMI,
         headline=True,
         sentences=(
-            "synthetic images reach as much of the variety of {reference} as other real images do",
             "part of the variety of {reference} is missing: {value} of it is reached, by other real images {baseline}",
             "more {reference} lie among synthetic images ({value}) than would among other real ones ({baseline})",
         ),
@@ -132,7 +130,6 @@ METRICS = (
         reference=_NAEEM,
         direction="target",
         sentences=(
-            "packed among {reference} as densely as other real images",
             "sparser among {reference} than other real images ({value} against {baseline})",
             "crowded at what is typical of {reference} ({value}, other real images {baseline})",
         ),
@@ -146,7 +143,6 @@ METRICS = (
         reference=_NAEEM,
         headline=True,
         sentences=(
-            "as many {reference} have a synthetic image near as would have another real one",
             "fewer {reference} have a synthetic image near ({value}) than would have another real one ({baseline})",
             "more {reference} have a synthetic image near ({value}) than would have another real one ({baseline})",
         ),

@@ -47,7 +47,7 @@ def _interval(c: Comparison, value: float) -> Interval:
     gram = c.space.gram[np.ix_(c.synthetic, c.synthetic)]
     rng = numpy_generator(c.seed, "vendi interval")
     statistics = of_each(lambda part: _entropy(gram[np.ix_(part, part)]))
-    found = split_half_interval(float(np.log(value)), statistics, [c.groups[1]], rng, _DRAWS)
+    found = split_half_interval(float(np.log(value)), statistics, [c.units[1]], rng, _DRAWS)
     return found and (max(float(np.exp(found[0])), 1.0), float(np.exp(found[1])))
 
 
@@ -68,7 +68,6 @@ METRICS = (
         prepare=lambda c: c.space.gram,
         ratio=True,
         sentences=(
-            "as many distinct images in effect as among other real images",
             "fewer distinct images in effect ({value}) than among as many real ones ({baseline})",
             "more distinct images in effect ({value}) than among as many real ones ({baseline})",
         ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, min_group_count, split_half, t_interval
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, SamplingUnits, split_half, t_interval
 
 DRAWS = 100  # halvings an interval is made from
 
@@ -33,7 +33,7 @@ def of_each(statistic: Callable[..., float]) -> Statistics:
 def split_half_interval(
     estimate: float,
     statistics: Statistics,
-    groups: Sequence[np.ndarray],
+    units: Sequence[SamplingUnits],
     rng: np.random.Generator,
     draws: int = DRAWS,
     extrapolate: bool = False,
@@ -43,13 +43,13 @@ def split_half_interval(
     It is the estimate plus and minus Student's t times the standard deviation by `split_half_variance`, with one degree
     of freedom less than the smallest number of groups.
     """
-    variance = split_half_variance(statistics, groups, rng, draws, extrapolate)
-    return None if variance is None else t_interval(estimate, variance**0.5, min_group_count(groups))
+    variance = split_half_variance(statistics, units, rng, draws, extrapolate)
+    return None if variance is None else t_interval(estimate, variance**0.5, min(map(len, units)))
 
 
 def split_half_variance(
     statistics: Statistics,
-    groups: Sequence[np.ndarray],
+    units: Sequence[SamplingUnits],
     rng: np.random.Generator,
     draws: int = DRAWS,
     extrapolate: bool = False,
@@ -67,15 +67,15 @@ def split_half_variance(
     with the variances V at a half and a quarter of the size, it is 3/4 V(n / 2) - 1/8 V(n / 4) at full size, and never
     less than the variance of the mean of two halves. With too few groups to quarter them it stays as above.
     """
-    if min_group_count(groups) < MIN_GROUPS:
+    if min(map(len, units)) < MIN_GROUPS:
         return None
-    extrapolate = extrapolate and min_group_count(groups) >= 4 * MIN_GROUPS
+    extrapolate = extrapolate and min(map(len, units)) >= 4 * MIN_GROUPS
     of_halves, excesses, of_quarters = np.empty((draws, 2)), np.empty(draws), np.empty((draws, 4))
     for draw in range(draws):
-        sides = [split_half(one, rng) for one in groups]
+        sides = [split_half(one, rng) for one in units]
         quarters = [
-            [side[part] for side in pair for part in split_half(one[side], rng)]
-            for one, pair in zip(groups, sides, strict=True)
+            [side[part] for side in pair for part in split_half(one.part(side), rng)]
+            for one, pair in zip(units, sides, strict=True)
             if extrapolate
         ]
         if min(len(part) for of_set in (*sides, *quarters) for part in of_set) < 2:
@@ -92,7 +92,7 @@ def split_half_variance(
 def split_half_intervals(
     statistics: Callable[[np.ndarray, np.ndarray], Mapping[str, float]],
     proportions: Mapping[str, Proportion],
-    groups: tuple[np.ndarray, np.ndarray],
+    units: tuple[SamplingUnits, SamplingUnits],
     rng: np.random.Generator,
 ) -> dict[str, Interval]:
     """Return intervals for the expectations of statistics of two sets of these sizes; none below `MIN_GROUPS` groups.
@@ -110,7 +110,7 @@ def split_half_intervals(
     the groups it is a mean over), and from that number Wilson's interval (Journal of the American Statistical
     Association 22:209, 1927) with Student's t, which stays within 0..1 and has a length also at 0 and 1.
     """
-    n_groups = [len(np.unique(one)) for one in groups]
+    n_groups = [len(one) for one in units]
     if min(n_groups) < MIN_GROUPS:
         return {}
 
@@ -120,14 +120,14 @@ def split_half_intervals(
 
     of_halves, excesses = np.empty((DRAWS, 2, len(proportions))), np.empty(DRAWS)
     for draw in range(DRAWS):
-        sides = [split_half(one, rng) for one in groups]
+        sides = [split_half(one, rng) for one in units]
         if min(len(side) for pair in sides for side in pair) < 2:
             return {}
         of_halves[draw] = [values(i, j) for i, j in zip(*sides, strict=True)]
         excesses[draw] = _excess(sides)
     paired, of_means = _paired(of_halves, excesses)
     pooled = of_halves.var(axis=(0, 1), ddof=1) / (excesses / 2 - 1).mean()
-    estimates = values(*(np.arange(len(one)) for one in groups))
+    estimates = values(*(np.arange(len(one.number)) for one in units))
     centres = of_halves.mean(axis=(0, 1))
     quantile = t_interval(0.0, 1.0, min(n_groups))[1]
     intervals: dict[str, Interval] = {}

@@ -132,8 +132,8 @@ def _interpret(score: Score) -> Interpretation:
     if abs(value) > -COPYING:
         ends = f"{low:.1f} to {high:.1f}".replace("-", "\N{MINUS SIGN}")
         return Interpretation("unclear", f"{TOO_FEW}: {ends}, and 0 is no copying")
-    possible = "; below −3 is possible" if low < COPYING else ""
-    return Interpretation("similar", f"no sign of copying (C_T above −3){possible}")
+    lowest = f"{low:.1f}".replace("-", "\N{MINUS SIGN}")
+    return Interpretation("similar", f"no copying found (C_T above −3); as low as {lowest} is possible")
 
 
 METRICS = (

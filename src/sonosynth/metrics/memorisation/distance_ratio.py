@@ -1,5 +1,6 @@
 """How much nearer synthetic images lie to training images than to real images that the generator never saw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log, log1p
 
@@ -9,7 +10,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.interpretation import GAP, TOO_FEW, percent
 from sonosynth.metrics.intervals.split_half import of_each, split_half_variance
-from sonosynth.metrics.intervals.subsampling import min_group_count, t_interval
+from sonosynth.metrics.intervals.subsampling import SamplingUnits, t_interval
 from sonosynth.metrics.memorisation.three_sets import ThreeSets, baseline_caution, without_held_out
 from sonosynth.metrics.metric import Interpretation, Interval, Metric, Value
 from sonosynth.metrics.scores import Score
@@ -38,25 +39,31 @@ def distance_ratio(train: "NearestGroups", held_out: "NearestGroups") -> float:
 
 
 def distance_ratio_interval(
-    train: "NearestGroups", held_out: "NearestGroups", groups_synthetic: np.ndarray, seed: int = 0
+    train: "NearestGroups", held_out: "NearestGroups", units: Sequence[SamplingUnits], seed: int = 0
 ) -> Interval:
     """Return the interval of `distance_ratio`, never below zero; None below `MIN_GROUPS` groups in any of the sets.
 
     The variances that synthetic and real images bring add up. Each is from halves (`split_half_variance`), while the
     others stay whole: if all were halved together, half of the copies would lose the image that they copy.
+
+    Args:
+        train: distances of the synthetic images to the training images.
+        held_out: to the held-out images.
+        units: of the training, the held-out and the synthetic images.
+        seed: of the halves.
     """
-    groups = (np.arange(train.n_groups), np.arange(held_out.n_groups), groups_synthetic)
-    everyone = np.arange(len(groups_synthetic))
+    of_groups = [SamplingUnits(np.arange(len(one)), np.ones(len(one), np.int64), one.strata) for one in units[:2]]
+    groups, everyone = [one.number for one in of_groups], np.arange(len(units[2].number))
 
     def ratio(t: np.ndarray, u: np.ndarray, s: np.ndarray) -> float:
         return distance_ratio(train.part(s, t), held_out.part(s, u))
 
     rng = numpy_generator(seed, "distance ratio interval")
-    of_real = split_half_variance(of_each(lambda t, u: ratio(t, u, everyone)), groups[:2], rng)
-    of_synthetic = split_half_variance(of_each(lambda s: ratio(*groups[:2], s)), groups[2:], rng)
+    of_real = split_half_variance(of_each(lambda t, u: ratio(t, u, everyone)), of_groups, rng)
+    of_synthetic = split_half_variance(of_each(lambda s: ratio(groups[0], groups[1], s)), units[2:], rng)
     if of_real is None or of_synthetic is None:
         return None
-    value, n_groups = distance_ratio(train, held_out), min_group_count(groups)
+    value, n_groups = distance_ratio(train, held_out), min(map(len, units))
     low, high = t_interval(value, (of_real + of_synthetic) ** 0.5, n_groups)
     return (max(low, 0.0), high) if np.isfinite((low, high)).all() else None
 
@@ -132,6 +139,11 @@ def _value(c: Comparison) -> Value:
     return Value(value, f"both means for as many real images as {min(len(c.real), len(c.held_out))}")
 
 
+def _interval(c: Comparison, _: float) -> Interval:
+    units = [c.units_of(images) for images in (c.real, c.held_out, c.synthetic)]
+    return distance_ratio_interval(*_nearest_groups(c), units, c.seed)
+
+
 def _interpret(score: Score) -> Interpretation:
     assert score.value is not None
     if score.low is None or score.high is None:
@@ -143,11 +155,11 @@ def _interpret(score: Score) -> Interpretation:
     if score.low > 1:
         text = "nearer to held-out images than to training images: no sign of memorisation"
         return Interpretation("similar", text + baseline_caution(score, 1, 0.05))
-    if score.low < 1 - GAP[1]:
+    if score.low < 1 - GAP:
         text = f"{TOO_FEW}: {score.low:.2f} to {score.high:.2f}, and 1 is nothing remembered"
         return Interpretation("unclear", text)
-    possible = f"; {percent(1 - score.low)} nearer is possible" if score.low < 1 - GAP[0] else ""
-    return Interpretation("similar", "no nearer to training images than to held-out ones" + possible)
+    text = f"not found nearer to training images than to held-out ones; {percent(1 - score.low)} nearer is possible"
+    return Interpretation("similar", text)
 
 
 METRICS = (
@@ -160,7 +172,7 @@ METRICS = (
         direction="target",
         compares="both",
         value=_value,
-        interval=lambda c, _: distance_ratio_interval(*_nearest_groups(c), c.groups[1], c.seed),
+        interval=_interval,
         interval_method="disjoint halves of the real and of the synthetic images, whole groups",
         prepare=ThreeSets.prepare,
         null_value=1.0,

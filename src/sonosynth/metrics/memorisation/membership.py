@@ -99,10 +99,10 @@ def _interpret(score: Score) -> Interpretation:
     if score.high < 0.5:
         text = "training images are less near to synthetic ones than others are: no sign of memorisation"
         return Interpretation("similar", text + baseline_caution(score, 0.5, 0.1))
-    if score.high > 0.5 + GAP[1]:
+    if score.high > 0.5 + GAP:
         return Interpretation("unclear", f"{TOO_FEW}: {score.low:.2f} to {score.high:.2f}, and 0.5 is chance")
-    possible = f"; {percent(score.high)} of pairs right is possible" if score.high > 0.5 + GAP[0] else ""
-    return Interpretation("similar", "an attacker cannot tell training images from others" + possible)
+    text = f"no attack better than chance found; right in up to {percent(score.high)} of pairs is possible"
+    return Interpretation("similar", text)
 
 
 _BY_FEATURES = Metric(

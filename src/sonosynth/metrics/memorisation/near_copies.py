@@ -10,7 +10,7 @@ import numpy as np
 from sonosynth.core.errors import ClassError
 from sonosynth.core.text import counted
 from sonosynth.metrics.comparison import Comparison, Space
-from sonosynth.metrics.interpretation import GAP, TOO_FEW, percent
+from sonosynth.metrics.interpretation import TOO_FEW, percent
 from sonosynth.metrics.metric import Interpretation, Metric, State, Value
 from sonosynth.metrics.scores import HELD_OUT, SYNTHETIC, TRAIN, Score
 
@@ -23,6 +23,7 @@ FALSE_POSITIVE_RATE = 1e-4
 MAX_THRESHOLD = 0.75
 """The threshold is never above: copies stay clear of it, even where the real images hold copies unknown to anyone."""
 _SIGNIFICANT = 0.025
+_MANY = 0.1  # share of copies: if more are possible, finding none says little
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +171,7 @@ def _interpret(score: Score) -> Interpretation:
     copies = round(score.value * n)
     if copies == 0:
         limit = "" if score.high is None else f"; up to {percent(score.high)} is possible"
-        state: State = "unclear" if score.high is None or score.high > GAP[0] else "similar"
+        state: State = "unclear" if score.high is None or score.high > _MANY else "similar"
         return Interpretation(state, f"no near-copy of a training image among {n}{limit}")
     verb = "is a near-copy of a training image" if copies == 1 else "are near-copies of training images"
     text = f"{copies} of {n} {verb}"

@@ -9,6 +9,7 @@ from sonosynth.core.errors import ClassError
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.intervals.split_half import Proportion, split_half_intervals
+from sonosynth.metrics.intervals.subsampling import SamplingUnits
 from sonosynth.metrics.metric import Interval, Metric, Value
 from sonosynth.metrics.scores import TRAIN
 from sonosynth.metrics.ultrasound.measures import MIN_SIZE, UltrasoundMeasures, ultrasound_measures
@@ -65,19 +66,19 @@ def wasserstein_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def realism_intervals(
-    sets: Mapping[str, tuple[np.ndarray, np.ndarray]], groups: tuple[np.ndarray, np.ndarray], seed: int = 0
+    sets: Mapping[str, tuple[np.ndarray, np.ndarray]], units: tuple[SamplingUnits, SamplingUnits], seed: int = 0
 ) -> dict[str, Interval]:
     """Return the interval of `wasserstein_distance` for each of `sets`, two samples by name; none with too few groups.
 
     Each is meant to hold the expected distance of two such sets of these sizes, small-sample bias included. See
-    `split_half_intervals`; none is below zero.
+    `split_half_intervals`; none is below zero. `units` are those of both samples.
     """
 
     def distances(i: np.ndarray, j: np.ndarray) -> dict[str, float]:
         return {name: wasserstein_distance(x[i], y[j]) for name, (x, y) in sets.items()}
 
     proportions = dict.fromkeys(sets, Proportion(of_first=False, bounded=False))
-    return split_half_intervals(distances, proportions, groups, numpy_generator(seed, "realism interval"))
+    return split_half_intervals(distances, proportions, units, numpy_generator(seed, "realism interval"))
 
 
 @lru_cache(maxsize=8)
@@ -118,7 +119,7 @@ def _intervals(c: Comparison, _: Mapping[str, float]) -> Mapping[str, Interval]:
     measures = c.space.shared(measures_of)
     assert measures is not None  # or there would be no values
     sets = {name: (v[c.real], v[c.synthetic]) for name, v in realism_values(measures).items()}
-    return realism_intervals(sets, c.groups, c.seed)
+    return realism_intervals(sets, c.units, c.seed)
 
 
 METRICS = tuple(

@@ -147,8 +147,11 @@ def value_text(row: Row) -> str:
 
 
 def at_baseline_text(row: Row) -> str:
-    """Return the value at the size of the real baseline, with as many decimals as the value has."""
-    return "–" if row.at_baseline is None else _number(row, row.at_baseline.value)
+    """Return the value at the size of the real baseline with its interval, with as many decimals as the value has."""
+    if row.at_baseline is None:
+        return "–"
+    text, low, high = (_number(row, end) for end in (row.at_baseline.value, row.at_baseline.low, row.at_baseline.high))
+    return text if row.at_baseline.low is None else f"{text} [{low}, {high}]"
 
 
 def baseline_text(row: Row) -> str:

@@ -139,6 +139,7 @@ def _reviewer(
     """Return what the answers to a reviewer's first questions rest on."""
     adjusted, known = [c for c in differences if c.adjusted is not None], record.provenance
     versions, alone = known.get("versions") or {}, [d.alone for d in power]
+    ranges = [d.alone_range for d in power if d.alone_range]
     return {
         "validated": any("validation" in run.factors for run in record.classifiers),
         "dropped": [note for note in (known.get("data") or {}).get("notes") or [] if " dropped" in note],
@@ -147,6 +148,7 @@ def _reviewer(
         "untestable": all(d.tested_replicates > d.replicates for d in power),
         "some_untestable": any(d.tested_replicates > d.replicates for d in power),
         "detectable": sorted({min(alone), max(alone)}) if alone else [],
+        "detectable_range": (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None,
         "borrowed": not all(d.pairs for d in power),
         "versions": [f"{name} {versions[name]}" for name in _SHOWN_VERSIONS if name in versions]
         + ([str(known["device"])] if known.get("device") else []),
@@ -177,7 +179,16 @@ def _real(record: StudyRecord) -> dict[str, Any]:
         (f"training, size {s.size}, {record.unit} {s.replicate}", record.data.subset(s.indices)) for s in record.subsets
     ]
     groups, of_group = np.unique(record.data.groups, return_counts=True)
+    per_group: dict[int, list[float]] = {}
+    for subset in record.subsets:
+        of_subset = record.data.groups[list(subset.indices)]
+        per_group.setdefault(subset.size, []).append(len(of_subset) / len(np.unique(of_subset)))
     return {
+        # groups are drawn whole, so that large ones seldom fit into small subsets
+        "per_group": of_group.mean(),
+        "few_per_group": [
+            (size, np.mean(means)) for size, means in per_group.items() if np.mean(means) < 0.8 * of_group.mean()
+        ],
         "rows": [(name, len(part), len(np.unique(part.groups)), part.class_counts.values()) for name, part in parts],
         "test_counts": {name: span(test.class_counts[name] for test in record.tests) for name in record.data.classes},
         "n_test": span(len(test) for test in record.tests),

@@ -1,6 +1,7 @@
 """The report's tables of fidelity, diversity, memorisation and ultrasound realism, one row a generator run."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from sonosynth.analysis.record import StudyRecord
@@ -52,10 +53,11 @@ def _cell(scores: dict[tuple[str, str, str], ScoreRow], metric: Metric, features
         return {"value": "–", "interval": "", "real_baseline": "", "m": None}
     small = scores.get((metric.name + AT_BASELINE, reference, where))
     there, places = at_baseline_size(full, small), metric.report_decimals or 0
-    known = full.low is not None and full.high is not None
     return {
         "value": number(there.value, places),
-        "interval": f"[{number(there.low, places)}, {number(there.high, places)}]" if known else "",
+        "interval": f"[{number(there.low, places)}, {number(there.high, places)}]"
+        if isfinite(there.high - there.low)
+        else "",
         "real_baseline": number(full.real_baseline, places),
         "m": None if small is None else small.real_baseline_n,
     }
