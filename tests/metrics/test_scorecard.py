@@ -479,3 +479,9 @@ def test_chance_differences_in_compression_are_not_told(fast):
 def test_sets_without_record_are_not_judged(fast):
     train = stored(image_set(COUNTS, 0), [JPEG])
     assert not any("compression" in note for note in score(train, image_set(COUNTS, 2)).notes)
+
+
+def test_images_are_not_embedded_for_measures_of_pixels_alone(monkeypatch):
+    monkeypatch.setattr(module, "embed", lambda *_: pytest.fail("embedded"))
+    card = score(image_set({"a": 30}, 0, px=32), image_set({"a": 30}, 1, px=32), parts=("realism",))
+    assert {row.features for row in card.scores} == {"pixels"} and not card.features

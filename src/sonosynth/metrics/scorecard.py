@@ -141,9 +141,10 @@ def score(
             raise SonosynthError(f"no part '{name}' of a scorecard{near}; known: {', '.join(PARTS)}")
     if cache is not None:
         check_folder(cache, "cache (--cache, or SONOSYNTH_CACHE)")
-    networks = tuple(dict.fromkeys(features))
-    for name in networks:
+    for name in features:
         feature_network(name)
+    needed = any(metric.space == "features" and metric.part in parts for metric in list_metrics())
+    networks = tuple(dict.fromkeys(features)) if needed else ()
     sets, sources = _loaded({TRAIN: train, SYNTHETIC: synthetic, HELD_OUT: held_out})
     require_weights([name for name in networks if name not in _ready], progress)
     _ready.update(networks)
