@@ -182,3 +182,9 @@ def test_classes_and_ids_never_take_the_place_of_the_tables(tmp_path: Path) -> N
     data.save(tmp_path / "set")
     assert_equal(ImageSet.load(tmp_path / "set"), data)
     assert len({name.lower() for name in data.file_names()}) == 4
+
+
+def test_a_folder_may_be_given_as_text(tmp_path):
+    images = image_set([0, 1])
+    images.save(str(tmp_path / "images"))
+    assert_equal(ImageSet.load(str(tmp_path / "images")), images)

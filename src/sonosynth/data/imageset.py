@@ -132,13 +132,13 @@ class ImageSet:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: str | Path) -> None:
         """Write one folder per class of PNG files and `manifest.csv`, atomically; synthetic images say so in the PNG.
 
         Raises:
             OutputError: `directory` exists and is not empty.
         """
-        with atomic_directory(directory) as beside:
+        with atomic_directory(Path(directory)) as beside:
             paths = self.file_names()
             marks = synthetic_png_info() if self.synthetic else None
             for image, path in zip(self.images, paths, strict=True):
@@ -171,7 +171,7 @@ class ImageSet:
         return names
 
     @staticmethod
-    def load(directory: Path) -> "ImageSet":
+    def load(directory: str | Path) -> "ImageSet":
         """Read what `save` wrote. Classes are the labels present, sorted by name.
 
         Raises:
@@ -179,6 +179,7 @@ class ImageSet:
             MixedSizesError: the images are not of one size.
             UnreadableImageError: an image is missing or damaged.
         """
+        directory = Path(directory)
         table = read_manifest(directory)
         classes = tuple(sorted(set(table["label"])))
         pictures = [_read_png(directory / path) for path in table["path"]]

@@ -77,7 +77,10 @@ def load_features(name: str, device: torch.device | None = None) -> FeatureExtra
 
 
 def embed(
-    images: ImageSet | np.ndarray, name: str = "inception", cache: Path | None = None, progress: Progress | None = None
+    images: ImageSet | np.ndarray,
+    name: str = "inception",
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Return the features, float32 ``[N, D]``, of a set or of uint8 ``[N, H, W]``.
 
@@ -89,7 +92,7 @@ def embed(
     """
     network = feature_network(name)
     pixels = images.images if isinstance(images, ImageSet) else images
-    path = cache_file(cache, name, (network.name, network.version, network.sha256), pixels) if cache else None
+    path = cache_file(Path(cache), name, (network.name, network.version, network.sha256), pixels) if cache else None
     if progress and path and path.is_file():
         progress(len(pixels), len(pixels))
 

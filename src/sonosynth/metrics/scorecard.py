@@ -92,7 +92,7 @@ def score(
     held_out: ImageSet | str | Path | None = None,
     features: Sequence[str] = ("inception",),
     seed: int = 0,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     progress: StageProgress | None = None,
     parts: Sequence[str] = tuple(PARTS),
     allow_shared: bool = False,
@@ -139,6 +139,7 @@ def score(
         if name not in PARTS:
             near = did_you_mean(name, tuple(PARTS))
             raise SonosynthError(f"no part '{name}' of a scorecard{near}; known: {', '.join(PARTS)}")
+    cache = None if cache is None else Path(cache)
     if cache is not None:
         check_folder(cache, "cache (--cache, or SONOSYNTH_CACHE)")
     for name in features:

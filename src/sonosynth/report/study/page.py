@@ -49,7 +49,7 @@ _ARM_TEXT = {
 }
 
 
-def write_report(study_dir: Path, out: Path | None = None) -> Path:
+def write_report(study_dir: str | Path, out: str | Path | None = None) -> Path:
     """Write ``report.html`` and ``figures/`` for a finished or half-finished study and return the page's path.
 
     Args:
@@ -59,10 +59,9 @@ def write_report(study_dir: Path, out: Path | None = None) -> Path:
     Raises:
         StudyError: `study_dir` is no study, or a file in it is damaged.
     """
-    record = read_record(study_dir)
-    out = out or study_dir
-    path = out / "report.html"
-    write_text(path, study_page(record, out / "figures"))
+    record, folder = read_record(Path(study_dir)), Path(out or study_dir)
+    path = folder / "report.html"
+    write_text(path, study_page(record, folder / "figures"))
     return path
 
 
