@@ -254,7 +254,8 @@ def main() -> None:
         for row in rows:
             print(line(COLUMNS, row))
         if arguments.out:
-            save(arguments.out, rows, KEY)
+            known = [{k: None if v != v else v for k, v in row.items()} for row in rows]  # NaN is not JSON
+            save(arguments.out, known, KEY)
 
 
 if __name__ == "__main__":

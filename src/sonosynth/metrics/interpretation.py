@@ -19,7 +19,7 @@ GAP = 0.25
 metrics that are told in multiples of their baseline, in these."""
 _TIMES = 3.0  # distances: the same for the upper end, in multiples of the real baseline
 _FEW = 50  # below so many images a side, a distance without a scale that is at its real baseline says little
-NO_DIFFERENCE = "no difference from other real images found"
+NO_DIFFERENCE = "no difference found"
 _REFERENCES = {TRAIN: "training images", HELD_OUT: "held-out images"}
 
 

@@ -21,8 +21,8 @@ _HEADLINES: Mapping[str, Mapping[State, str]] = {
     for part, *texts in (
         ("distances", "Farther than real images", "Closer than real images", _TOO_FEW, "No difference found"),
         ("diversity", "Less diverse than real images", "Above real images", _TOO_FEW, "No loss of diversity found"),
-        ("memorisation", "Signs of memorisation", "No sign of it", "Not settled", "No sign of it"),
-        ("realism", "Above the real baseline", "Below the real baseline", _TOO_FEW, "At the real baseline"),
+        ("memorisation", "Signs of memorisation", "No sign found", "Not settled", "No sign found"),
+        ("realism", "Above the real baseline", "Below the real baseline", _TOO_FEW, "No difference found"),
     )
 }
 
