@@ -76,7 +76,7 @@ def score(
     console = Console(width=max(150, Console().width))
     for table in _tables(card.scores, by_class):
         console.print(table)
-    typer.echo("real baseline: the same between m reference and m other real images; at m: with m synthetic images; n: real/synthetic")
+    typer.echo("real baseline: the same between m reference and m other real images; at m: with m synthetic ones")
     for path in filter(None, (out, page)):
         typer.echo(str(path))
 
