@@ -19,7 +19,7 @@ from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 
 MIN_CLASS = 20  # a class is scored on its own if both sets hold at least so many of its images
 MIN_BASELINE = 20  # no real baseline is given from fewer real images a side
-BASELINE_DRAWS = (20, 40)  # that a real baseline is the mean of: at least, at most; as many as hold 2,000 images a side
+BASELINE_DRAWS = 20  # random draws that a real baseline is the mean of
 
 Made = TypeVar("Made")
 
@@ -183,14 +183,20 @@ class BaselineDraws:
     Attributes:
         m: images of each set.
         draws: of `BASELINE_DRAWS`.
-        overlap: variance of the mean of the differences over all draws, relative to that of one draw. It is more than 1
-            over their number, since draws share images. It is right for a mean over images, and too large for
-            distances, whose variance falls faster with the number of images.
+        overlap: share of the images that two draws have in common, the mean of B and of S.
     """
 
     m: int
     draws: tuple[BaselineDraw, ...]
     overlap: float
+
+    def share(self, n: int) -> float:
+        """Return the variance of the mean of the differences of n draws, relative to that of one draw.
+
+        It is more than 1 / n, since draws share images. It is right for a mean over images, and too large for
+        distances, whose variance falls faster with the number of images.
+        """
+        return 1 / n + (1 - 1 / n) * self.overlap
 
 
 def _baseline_draws(c: Comparison, of_held_out: bool) -> BaselineDraws | None:
@@ -235,7 +241,7 @@ def _baseline_draws(c: Comparison, of_held_out: bool) -> BaselineDraws | None:
         return c.draw(c.real, other, a) if of_held_out else c.draw(a, other, c.held_out)
 
     draws = []
-    for _ in range(int(np.clip(2000 // m, *BASELINE_DRAWS))):
+    for _ in range(BASELINE_DRAWS):
         real = one_each(pool)
         (a, more), synthetic = dealt(real[np.isin(real, first)], n_a), one_each(c.synthetic)
         rest = np.concatenate([more, real[~np.isin(real, first)]])
@@ -245,8 +251,7 @@ def _baseline_draws(c: Comparison, of_held_out: bool) -> BaselineDraws | None:
     n_first, n_real = have_a.sum(), have_real.sum()
     rest = m / (n_real - m)  # the share of the other real images that B takes
     shared_b = (n_first * ((1 - m / n_first) * rest) ** 2 + (n_real - n_first) * rest**2) / m
-    shared = float(shared_b + m / have_s.sum()) / 2
-    return BaselineDraws(m, tuple(draws), 1 / len(draws) + (1 - 1 / len(draws)) * shared)
+    return BaselineDraws(m, tuple(draws), float(shared_b + m / have_s.sum()) / 2)
 
 
 def comparisons(space: Space, classes: Sequence[str], seed: int = 0) -> list[Comparison]:

@@ -95,6 +95,7 @@ class Metric:
             turn; ``train``, training images alone; ``both``, training images against held-out ones.
         baseline: whether it has a real baseline: the mean over random halves of the real images (with ``both``, of the
             held-out images). A function gives a baseline of the metric's own, with its number of images.
+        most_draws: that the real baseline is the mean of, for a slow metric; None: as many as there are.
         prepare: work that uses all cores (networks, products of large matrices), done before the threads start.
         usable: bool ``[N]``, which images can be measured; others are left out, and a note says ``N of M images have
             no ...``. The second of the pair is what they lack.
@@ -124,6 +125,7 @@ class Metric:
     space: Literal["features", "pixels"] = "features"
     compares: Literal["real", "train", "both"] = "real"
     baseline: bool | Callable[[Comparison], tuple[float | None, int]] = True
+    most_draws: int | None = None
     prepare: Callable[[Comparison], object] | None = None
     usable: tuple[Callable[[Comparison], Any], str] | None = None
     null_value: float | None = None

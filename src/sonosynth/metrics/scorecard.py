@@ -274,7 +274,8 @@ def _baselines(metric: Metric, c: Comparison) -> dict[str, _Baseline]:
             known[key] = values_by_name(metric, metric.value(drawn))
         return known[key]
 
-    found = [[values(one) for one in (draw.real, draw.synthetic, *draw.redealt)] for draw in draws.draws]
+    chosen = draws.draws[: metric.most_draws]
+    found = [[values(one) for one in (draw.real, draw.synthetic, *draw.redealt)] for draw in chosen]
     return {name: _baseline([[one[name].value for one in of] for of in found], draws) for name in found[0][0]}
 
 
@@ -285,7 +286,7 @@ def _baseline(found: Sequence[Sequence[float | None]], draws: BaselineDraws) -> 
         real = [of[0] for of in found if of[0] is not None]
         return _Baseline(float(np.mean(real)) if real else None, draws.m)
     real, synthetic = known[:, :2].mean(axis=0).tolist()
-    variance = (known[:, 2] - known[:, 3]).var(ddof=1) * draws.overlap
+    variance = (known[:, 2] - known[:, 3]).var(ddof=1) * draws.share(len(known))
     interval = t_interval(synthetic, float(np.sqrt(variance)), len(known))
     return _Baseline(real, draws.m, synthetic, interval)
 

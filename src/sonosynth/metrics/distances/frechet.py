@@ -16,7 +16,7 @@ from sonosynth.metrics.neighbours import checked_features
 IMAGES_PER_FEATURE = 2  # below so many images, and groups of them, per feature in either set, nothing is extrapolated
 SIZES = 5  # sizes, from half the images to all, that an extrapolation rests on
 DRAWS_PER_SIZE = 5  # subsamples of each size but the whole
-DRAWS = 50  # random halves an interval is made from: fewer than elsewhere, as each takes six matrices apart
+DRAWS = 40  # random halves an interval is made from: fewer than elsewhere, as each takes six matrices apart
 
 
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:

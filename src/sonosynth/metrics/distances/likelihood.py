@@ -138,5 +138,6 @@ METRICS = (
         value=_value,
         interval=_interval,
         interval_method="disjoint halves of all three sets, whole groups",
+        most_draws=10,
     ),
 )

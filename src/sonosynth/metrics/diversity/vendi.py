@@ -12,7 +12,7 @@ from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.intervals.split_half import of_each, split_half_interval
 from sonosynth.metrics.metric import Interval, Metric
 
-_DRAWS = 50  # halves an interval is made from: each takes two matrices apart
+_DRAWS = 40  # halves an interval is made from: each takes two matrices apart
 
 
 def vendi_score(features: np.ndarray) -> float:
@@ -65,6 +65,7 @@ METRICS = (
         value=lambda c: float(np.exp(_entropy(c.space.gram[np.ix_(c.synthetic, c.synthetic)]))),
         interval=_interval,
         interval_method="disjoint halves of the synthetic images, whole groups, on the entropy",
+        most_draws=10,
         prepare=lambda c: c.space.gram,
         ratio=True,
         sentences=(

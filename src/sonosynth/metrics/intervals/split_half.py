@@ -7,7 +7,7 @@ import numpy as np
 
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, Interval, SamplingUnits, split_half, t_interval
 
-DRAWS = 100  # halvings an interval is made from
+DRAWS = 80  # halvings an interval is made from
 
 Part = tuple[np.ndarray, ...]  # an index array into each set
 Statistics = Callable[[Sequence[Part]], Sequence[float]]
