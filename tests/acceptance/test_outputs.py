@@ -170,7 +170,7 @@ def test_what_a_shell_opens_receives_the_file(script, expected, folder, tmp_path
     assert done.returncode == 0 and not done.stderr.count("error"), done.stderr
     text = (tmp_path / expected).read_text()
     assert json.loads(text[text.index("[\n {") : text.index("\n]\n") + 3])[0]["metric"]
-    assert "real baseline: the same between two sets" in (tmp_path / "printed").read_text()
+    assert "real baseline: the same between m reference" in (tmp_path / "printed").read_text()
     assert text.startswith("first") == ("first" in script)
 
 
