@@ -233,8 +233,11 @@ def test_power_is_of_the_study_itself(record, rows, page_of):
     _, text = parse(page_of(record))
     assert small.alone_range[0] < small.alone < small.alone_range[1] and small.generators == 1
 
+    assert small.alone_range[1] > 1  # no difference of F1 is
+
     def limits(d):
-        return f"{d.alone:.3f} [{d.alone_range[0]:.3f}, {d.alone_range[1]:.3f}]"
+        low, high = (f"{end:.3f}" if end < 1 else "more than 1" for end in d.alone_range)
+        return f"{d.alone:.3f} [{low}, {high}]"
 
     sizes = f"{limits(small)} (size 10) and {limits(large)} (size 20)"
     assert (
