@@ -8,7 +8,7 @@ import numpy as np
 
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.comparison import Comparison, Space
-from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, SamplingUnits, t_interval
+from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, SamplingUnits, min_group_count, t_interval
 from sonosynth.metrics.metric import Interval, Metric, Value
 
 SIGMA = 10.0
@@ -81,7 +81,7 @@ def kernel_distance_of(c: Comparison, kernel: np.ndarray) -> Value:
     Images of one group are alike. Pairs of them would be counted within a set and not between the sets, so that even
     images of the same distribution would seem apart. There is no value where all images of a set are of one group.
     """
-    if min(map(len, c.units)) < 2:
+    if min_group_count(c.groups) < 2:
         return Value(None, "all images of a set are of one group; a kernel distance needs two")
     return Value(_discrepancy(c, kernel))
 
@@ -94,14 +94,15 @@ def kernel_interval(c: Comparison, kernel: np.ndarray, value: float) -> Interval
     distributions are equal. A jackknife over groups counts the second part twice (Efron and Stein, Annals of Statistics
     9:586, 1981), so it is taken off once. Numbers of images per class are taken as given.
     """
-    if min(map(len, c.units)) < MIN_GROUPS:
+    n_groups = min_group_count(c.groups)
+    if n_groups < MIN_GROUPS:
         return None
     (xx, yy, xy), (x, y) = c.blocks(kernel), map(_Weights.of, c.units)
     within, between = [x.within(xx), y.within(yy)], x.member @ xy @ y.member.T
     jackknife = x.variance(within[0].sum(axis=1) - between.sum(axis=1))
     jackknife += y.variance(within[1].sum(axis=1) - between.sum(axis=0))
     pairs = 2 * x.squares(within[0], x) + 2 * y.squares(within[1], y) + 4 * x.squares(between, y)
-    return t_interval(value, float(np.sqrt(max(4 * jackknife - pairs, pairs))), min(map(len, c.units)))
+    return t_interval(value, float(np.sqrt(max(4 * jackknife - pairs, pairs))), n_groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +158,12 @@ class _Weights:
 
 def _discrepancy(c: Comparison, kernel: np.ndarray) -> float:
     """Return the means of `kernel` over pairs of different groups within the sets, less twice that between the sets."""
-    total = 0.0
-    for groups, within in zip(c.groups, c.blocks(kernel)[:2], strict=True):
+    *within, between = c.blocks(kernel)
+    total = -2 * float(between.mean())
+    for groups, block in zip(c.groups, within, strict=True):
         apart = groups[:, None] != groups
-        total += float((within * apart).sum() / apart.sum())
-    return total - 2 * float(c.blocks(kernel)[2].mean())
+        total += float((block * apart).sum() / apart.sum())
+    return total
 
 
 def _polynomial(space: Space) -> np.ndarray:
