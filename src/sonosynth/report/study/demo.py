@@ -43,7 +43,7 @@ def write_demo(out: Path, tell: Callable[[str], object]) -> Path:
     """
     phantoms, study = out / "phantoms", out / "study.yaml"
     check_output(study)
-    tell(f"simulating {PER_CLASS} images a class in {phantoms}")
+    tell(f"simulating {PER_CLASS} images per class in {phantoms}")
     write_phantoms(phantoms, PER_CLASS, SIZE)
     write_text(study, demo_study(phantoms))
     return study
