@@ -485,3 +485,11 @@ def test_images_are_not_embedded_for_measures_of_pixels_alone(monkeypatch):
     monkeypatch.setattr(module, "embed", lambda *_: pytest.fail("embedded"))
     card = score(image_set({"a": 30}, 0, px=32), image_set({"a": 30}, 1, px=32), parts=("realism",))
     assert {row.features for row in card.scores} == {"pixels"} and not card.features
+
+
+def test_held_out_images_have_a_baseline_where_no_training_image_can_be_measured():
+    train, held_out = image_set({"a": 30}, 0), image_set({"a": 60}, 1)
+    space, found, _ = draws_of(train, image_set({"a": 40}, 2, synthetic=True), held_out)
+    usable = np.arange(len(space.groups)) >= len(train)
+    of_train, of_held_out = (c.restricted(usable).baseline_draws() for c in found)
+    assert of_train is None and of_held_out is not None and of_held_out.m == 30

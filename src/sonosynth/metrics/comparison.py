@@ -25,7 +25,7 @@ Made = TypeVar("Made")
 
 
 @dataclass(eq=False)
-class Shared:
+class _Shared:
     """Work that several metrics rest on, done once."""
 
     _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
@@ -42,7 +42,7 @@ class Shared:
 
 
 @dataclass(eq=False)
-class Space(Shared):
+class Space(_Shared):
     """All images of a scorecard, seen by one feature network or as pixels."""
 
     name: str  # of the network, or pixels
@@ -74,7 +74,7 @@ class Space(Shared):
 
 
 @dataclass(eq=False)
-class Comparison(Shared):
+class Comparison(_Shared):
     """The images of one row, or of one draw of its real baseline, as indices into all images of a space."""
 
     space: Space  # the images
@@ -204,22 +204,23 @@ def _baseline_draws(c: Comparison, of_held_out: bool) -> BaselineDraws | None:
     first = c.held_out if of_held_out else c.real  # A comes from these
     pool = c.held_out if of_held_out else c.pool  # and B from the rest of these
     rng = numpy_generator(c.seed, "real baseline", int(of_held_out))
-    classes, n_classes = labels, int(labels.max(initial=0)) + 1
+    n_classes = int(labels.max(initial=0)) + 1
 
     def counts(images: np.ndarray) -> np.ndarray:
-        return np.bincount(classes[images], minlength=n_classes)
+        return np.bincount(labels[images], minlength=n_classes)
 
     def one_each(images: np.ndarray) -> np.ndarray:
         return np.asarray(images[one_per_group(groups[images], labels[images], rng)])
 
-    # Synthetic images should have the classes of the training images, so B has these: a difference in S is kept, unless
-    # it is one of rounding.
-    trained = np.setdiff1d(c.pool, c.held_out)
-    of_a, of_b, of_s = first, trained, c.synthetic
-    if np.abs(counts(of_s) - counts(of_b) * len(of_s) / len(of_b)).max() <= max(1, len(of_s) / len(of_b)):
-        of_b = of_s
     have_a, have_real, have_s = (counts(one_each(images)) for images in (first, pool, c.synthetic))
-    for m in range(min(have_a.sum(), have_s.sum(), have_real.sum() // 2), MIN_BASELINE - 1, -1):
+    most = min(have_a.sum(), have_s.sum(), have_real.sum() // 2)
+    # Synthetic images should have the classes of the training images, so B has these: a difference in S is kept, unless
+    # it is one of rounding. Where no training image is left, those of A stand in.
+    trained = np.setdiff1d(c.pool, c.held_out)
+    of_a, of_b, of_s = first, trained if len(trained) else first, c.synthetic
+    if most and np.abs(counts(of_s) - counts(of_b) * len(of_s) / len(of_b)).max() <= max(1, len(of_s) / len(of_b)):
+        of_b = of_s
+    for m in range(most, MIN_BASELINE - 1, -1):
         n_a, n_b, n_s = (stratified_counts(labels[images], n_classes, m) for images in (of_a, of_b, of_s))
         if (n_a <= have_a).all() and (n_s <= have_s).all() and (n_a + n_b <= have_real).all():
             break
