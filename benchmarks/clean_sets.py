@@ -220,12 +220,11 @@ def summary(setting: Setting, found: Sequence[Sequence[Mapping[str, Any]]]) -> l
 
 
 def settings_of(features: str, quick: bool) -> list[Setting]:
-    """Return the settings: two strongly and three weakly different classes, groups of one and four, all sizes."""
+    """Return the settings: two and three classes, strongly and weakly different, groups of one and four, all sizes."""
     if quick:
         return [Setting(features, 2, True, group, (60, 60, 60)) for group in (1, 2)]
     kinds = [(2, True), (3, False), (2, False), (3, True)]
-    chosen = kinds if features == "texture" else kinds[:2]
-    clean = [Setting(features, *kind, group, sizes) for kind in chosen for group in (1, 4) for sizes in SIZES]
+    clean = [Setting(features, *kind, group, sizes) for kind in kinds for group in (1, 4) for sizes in SIZES]
     # Power at equal numbers of groups: 45 of one image, and 45 of four.
     shifted = [
         Setting(features, 2, True, group, (45 * group, 45 * group, 180), shift)

@@ -23,7 +23,7 @@ from sonosynth.metrics.intervals.subsampling import min_group_count, sample_grou
 from sonosynth.metrics.memorisation.three_sets import without_held_out
 from sonosynth.metrics.metric import Interval, Metric, Value
 
-_DRAWS = 10  # halves an interval is made from: fewer than elsewhere, as each takes four fits
+_DRAWS = 10  # halves an interval is made from: fewer than elsewhere, as each takes several fits
 STEPS = 50  # steps of expectation maximisation
 _LOG_VARIANCES = (-40.0, 20.0)  # smallest and largest, as in the authors' code
 _BACKGROUND = 0.9**2  # of the squared distances to the mean, as in the authors' code
@@ -120,7 +120,7 @@ def _interval(c: Comparison, value: float) -> Interval:
         return _likelihood_divergence(c.draw(*(images[part] for images, part in zip(sets, parts, strict=True))))
 
     units, rng = [c.units_of(images) for images in sets], numpy_generator(c.seed, "feature likelihood interval")
-    return split_half_interval(value, of_each(divergence), units, rng, _DRAWS)
+    return split_half_interval(value, of_each(divergence), units, rng, _DRAWS, extrapolate=True)
 
 
 METRICS = (

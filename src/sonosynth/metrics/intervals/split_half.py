@@ -106,9 +106,10 @@ def split_half_intervals(
     A `divergence` has its bound where the distributions are equal. There the deviations of two halves from the whole
     are opposite and their distances alike, so the variance is taken over all halves about their mean instead.
 
-    From the variance follows how many independent images a share of that variance would come from (never more than
-    the groups it is a mean over), and from that number Wilson's interval (Journal of the American Statistical
-    Association 22:209, 1927) with Student's t, which stays within 0..1 and has a length also at 0 and 1.
+    From the variance follows how many independent images a share of that variance would come from: never more than the
+    images it is a mean over, or than their groups if no half differs from another. From that number follows Wilson's
+    interval (Journal of the American Statistical Association 22:209, 1927) with Student's t, which stays within 0..1
+    and has a length also at 0 and 1.
     """
     n_groups = [len(one) for one in units]
     if min(n_groups) < MIN_GROUPS:
@@ -136,8 +137,9 @@ def split_half_intervals(
             low, high = t_interval(float(estimates[s]), float(paired[s] + of_means[s] / 2) ** 0.5, min(n_groups))
             intervals[name] = max(low, 0.0), high
             continue
-        variance, most = (pooled if proportion.divergence else paired)[s], n_groups[0 if proportion.of_first else 1]
+        variance, unit = (pooled if proportion.divergence else paired)[s], units[0 if proportion.of_first else 1]
         spread = centres[s] * (1 - centres[s])
+        most = len(unit.number) if variance else len(unit)
         independent = spread / variance if spread < variance * most else most
         intervals[name] = _wilson(float(estimates[s]), float(independent), quantile)
     return intervals
