@@ -99,6 +99,32 @@ class TestIntervals:
             spread = np.std([value[name] for value in values])
             assert (limits[:, 1] - limits[:, 0]).mean() < 2 * 1.96 * spread * 1.5
 
+    @pytest.mark.long
+    def test_of_density_hold_with_few_images_per_class(self):
+        """Halves of 12 or 13 images of each class have six: five neighbours would reach through all of a class."""
+
+        def drawn(n: int, seed: int) -> np.ndarray:
+            return features(n, 8, seed) + 20 * (np.arange(n) < n / 2)[:, None]
+
+        pairs = [(drawn(25, 2 * s), drawn(100, 2 * s + 1)) for s in range(100)]
+        expected = np.mean([prdc(x, y)["density"] for x, y in pairs])
+        limits = np.array([intervals(x, y, seed=s)["density"] for s, (x, y) in enumerate(pairs)])
+        assert ((limits[:, 0] <= expected) & (expected <= limits[:, 1])).mean() >= 0.85
+
+    @pytest.mark.long
+    def test_of_recall_are_as_short_as_the_images_of_groups_allow(self):
+        """Images of one group have half of their variance in common, and say more than one image."""
+
+        def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
+            x = features(100, 8, 3 * seed)[np.arange(100) // 4] + features(100, 8, 3 * seed + 1)
+            return x, np.sqrt(2) * features(100, 8, 3 * seed + 2)
+
+        pairs = [drawn(seed) for seed in range(60)]
+        values = np.array([prdc(x, y)["recall"] for x, y in pairs])
+        limits = np.array([intervals(x, y, np.arange(100) // 4, seed=s)["recall"] for s, (x, y) in enumerate(pairs)])
+        assert ((limits[:, 0] <= values.mean()) & (values.mean() <= limits[:, 1])).mean() >= 0.88
+        assert np.diff(limits).mean() < 1.6 * 2 * 1.96 * values.std(ddof=1)
+
     def test_repeat_by_seed(self):
         x, y = features(40, 6, 0), features(30, 6, 1)
         found = intervals(x, y, seed=3)

@@ -47,6 +47,18 @@ def test_images_of_one_group_count_as_one(many):
     assert found == pytest.approx((expected.low, expected.high), abs=0.02)
 
 
+def test_images_that_differ_within_their_groups_count_as_many(many):
+    """Groups whose images have nothing in common are worth as many images as there are, not as many as groups."""
+    hits = (np.random.default_rng(0).random(200) < 0.7).astype(float)
+    expected = binomtest(int(hits.sum()), 200).proportion_ci(method="wilson")
+    assert interval(hits, np.arange(200) // 4) == pytest.approx((expected.low, expected.high), abs=0.02)
+
+
+def test_images_that_are_all_alike_count_as_groups():
+    expected = binomtest(25, 25).proportion_ci(method="wilson")
+    assert interval(np.ones(100), np.arange(100) // 4) == pytest.approx((expected.low, expected.high), abs=0.02)
+
+
 def test_groups_of_unequal_size_are_weighed():
     rng = np.random.default_rng(0)
     sizes = np.array([40, 30] + [1] * 130)

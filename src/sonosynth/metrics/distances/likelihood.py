@@ -40,13 +40,17 @@ def fit_log_variances(distances: np.ndarray, to_mean: np.ndarray, dimension: int
     squares = np.column_stack([distances, _BACKGROUND * to_mean])
     log_variances = np.append(log_variances, 0.0)
     log_weights = np.append(np.full(m, -np.log(m)), 0.0)
+    joint = np.empty_like(squares)
     for _ in range(STEPS):
-        joint = _log_densities(squares, log_variances, dimension) + log_weights
-        shares = np.exp(joint - joint.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        total = shares.sum(axis=0)
+        np.multiply(squares, -0.5 * np.exp(-log_variances), out=joint)
+        joint += log_weights - 0.5 * dimension * log_variances
+        joint -= joint.max(axis=1, keepdims=True)
+        np.exp(joint, out=joint)
+        one_over_sums = 1 / joint.sum(axis=1)
+        total = one_over_sums @ joint
+        joint *= squares
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.log(np.einsum("nm,nm->m", shares, squares) / (dimension * total))
+            found = np.log(one_over_sums @ joint / (dimension * total))
         # A Gaussian that no image belongs to stays as it is.
         log_variances = np.where(total > 1e-300, np.clip(found, *_LOG_VARIANCES), log_variances)
     return np.asarray(log_variances[:-1])
