@@ -62,7 +62,7 @@ def measure(sources: list[str], n: int, seed: int) -> dict[str, Any]:
         folder.mkdir()
         written = plant(sources, n, folder, seed)
         began = time.perf_counter()
-        command = [Path(sys.executable).parent / "sonosynth", "data", "audit", folder, "--out", out]
+        command = [str(Path(sys.executable).parent / "sonosynth"), "data", "audit", str(folder), "--out", str(out)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         took = time.perf_counter() - began
         with (out / "groups.csv").open(encoding="utf-8", newline="") as file:

@@ -76,7 +76,7 @@ def stepper(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Step:
             logits = forward(x)
         loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step

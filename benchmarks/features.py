@@ -8,6 +8,7 @@ faster mode is worth having where that is below 0.1 %.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ def measure(name: str, images: np.ndarray, repeats: int) -> dict[str, Any]:
             return extractor(pixels)
 
     took, took_reduced = (
-        median_seconds(lambda f=f: f(images[:64]), device, repeats, warm_up=1) for f in (extractor, reduced)
-    )  # type: ignore[misc]
+        median_seconds(partial(f, images[:64]), device, repeats, warm_up=1) for f in (extractor, reduced)
+    )
     features = {"fp32": [extractor(x) for x in (images, changed)], "bf16": [reduced(x) for x in (images, changed)]}
     rng = np.random.default_rng(1)
     moves: dict[str, list[float]] = {"frechet": [], "kernel": []}

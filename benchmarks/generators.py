@@ -67,11 +67,12 @@ def measure(
             known = embed(real, name, cache)
             c = Comparison.of_features(known, made, real.groups, images.groups)
             kernel = polynomial_kernel(c.space.gram, known.shape[1])
-            low, high = kernel_interval(c, kernel) or (None, None)
+            value = kernel_distance(known, made)
+            low, high = kernel_interval(c, kernel, value) or (None, None)
             rows.append({
                 "features": name,
                 "reference": reference,
-                "kernel_distance": kernel_distance(known, made),
+                "kernel_distance": value,
                 "low": low,
                 "high": high,
                 "n_real": len(real),

@@ -153,8 +153,7 @@ class Metrics:
 
     def near_copies(self) -> tuple[float | None, Interval]:
         """Return the share of near copies and its interval."""
-        parts = (self.drawn.train, self.drawn.synthetic, self.drawn.held_out)
-        copies = near_copies(*(part.images for part in parts))
+        copies = near_copies(self.drawn.train.images, self.drawn.synthetic.images, self.drawn.held_out.images)
         return (None, None) if copies.threshold is None else copy_share(copies.copied)
 
     def intervals(self, values: Mapping[str, float | None]) -> dict[str, Interval]:

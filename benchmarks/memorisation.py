@@ -9,7 +9,7 @@ that remembers nothing. Some of them are replaced by training images, changed in
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,10 @@ def noise(grey: Array, rng: np.random.Generator) -> Array:
 
 def blur(grey: Array, rng: np.random.Generator) -> Array:
     """Blur with a width of a hundredth of the side."""
-    return gaussian_filter(grey, len(grey) / 100)
+    return np.asarray(gaussian_filter(grey, len(grey) / 100))
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Array, np.random.Generator], Array]] = {
     "copy": lambda grey, rng: grey,
     "flip": flip,
     "shift": shift,

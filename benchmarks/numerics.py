@@ -73,7 +73,8 @@ def measure(
     found = embed(made)
     c = Comparison.of_features(known, found, unseen.groups)
     kernel = polynomial_kernel(c.space.gram, known.shape[1])
-    low, high = kernel_interval(c, kernel) or (float("nan"), float("nan"))
+    value = kernel_distance(known, found)
+    low, high = kernel_interval(c, kernel, value) or (float("nan"), float("nan"))
     return {
         "gan": name,
         "mode": mode,
@@ -83,7 +84,7 @@ def measure(
         **{key: statistics.mean(values) for key, values in losses.items()},
         "pixel_mean": float(made.mean()),
         "pixel_std": float(made.std()),
-        "kernel_distance": kernel_distance(known, found),
+        "kernel_distance": value,
         "low": low,
         "high": high,
         "n_real": len(unseen),

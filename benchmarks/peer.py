@@ -86,8 +86,8 @@ def theirs(folder: Path, inception: Path, metrics: list[str]) -> None:
         v1=types.SimpleNamespace(Session=lambda config: "not used", ConfigProto=lambda **_: None)
     )
     sys.modules["tensorflow"] = tensorflow
-    import sim_toolkit  # type: ignore[import-not-found]
-    from sim_toolkit.metrics import metric_utils  # type: ignore[import-not-found]
+    import sim_toolkit
+    from sim_toolkit.metrics import metric_utils
 
     network = torch.jit.load(str(inception)).eval()  # type: ignore[no-untyped-call]
     known: dict[bytes, Any] = {}

@@ -27,7 +27,7 @@ def zoom(grey: Array, rng: np.random.Generator) -> Array:
 
 
 def gain(grey: Array, rng: np.random.Generator) -> Array:
-    return np.clip(grey * rng.choice([0.85, 1.15]), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(grey * rng.choice([0.85, 1.15]), 0, 255), dtype=np.uint8)
 
 
 def jpeg(grey: Array, rng: np.random.Generator) -> Array:

@@ -39,4 +39,4 @@ def split_scores(
 
 def _shares() -> np.ndarray:
     counts = np.array(list(GROUP_SIZES.values()))
-    return counts / counts.sum()
+    return np.asarray(counts / counts.sum())

@@ -110,7 +110,7 @@ def predict(
     values = noise(chance.seed_image, arms, D, S, N, C)
     values += (view[:, :, images.groups] + images.look)[:, :, None]
     values += bias[..., None, :] + skill[..., None, None] * np.eye(C)[images.labels]
-    return values.argmax(axis=-1)
+    return np.asarray(values.argmax(axis=-1))
 
 
 def macro_f1(labels: np.ndarray, predictions: np.ndarray, n_classes: int = N_CLASSES) -> np.ndarray:

@@ -76,7 +76,7 @@ def cases_of(arguments: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
 def some_images(n: int, size: int) -> ImageSet:
     """Return `n` images of noise in three classes: no step of training looks at what is in an image."""
     pixels = np.random.default_rng(0).integers(0, 256, (n, size, size), dtype=np.uint8)
-    return ImageSet(pixels, np.arange(n) % 3, ("a", "b", "c"), np.arange(n), [str(i) for i in range(n)], False)
+    return ImageSet(pixels, np.arange(n) % 3, ("a", "b", "c"), np.arange(n), tuple(str(i) for i in range(n)), False)
 
 
 def matmul_rate(device: torch.device, side: int = 2048) -> float:
@@ -85,7 +85,7 @@ def matmul_rate(device: torch.device, side: int = 2048) -> float:
     return 2 * side**3 / median_seconds(lambda: a @ a, device, repeats=20, warm_up=5)
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the multiplications and additions of convolutions and matrix products, on the way back too."""
 
     total = 0
@@ -102,7 +102,7 @@ def operations(trainer: Trainer) -> float:
     """Return the counted operations of a step an image; of what is not done in every step, its share."""
     total = 0.0
     for phase in trainer.phases:
-        with Operations() as counted:
+        with Operations() as counted:  # type: ignore[no-untyped-call]
             trainer.run_phase(phase)
         total += counted.total / phase.interval
     return total / trainer.batch_size
