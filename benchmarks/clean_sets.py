@@ -45,6 +45,21 @@ POOL = "efficientnet-lite0"  # the features that are kept with the phantoms
 APART = 3.0  # distance of class means that are separated, in standard deviations of an image
 SIZES = ((25, 190, 500), (60, 60, 60), (100, 100, 100), (180, 180, 180))
 ALARMS = ("worse", "better")
+OVERVIEW = (
+    ("metric", "{:<30}"),
+    ("reference", "{:<9}"),
+    ("settings", "{:>8}"),
+    ("worse", "{:>6.3f}"),
+    ("worse_most", "{:>10.3f}"),
+    ("better", "{:>6.3f}"),
+    ("better_most", "{:>11.3f}"),
+    ("bias_least", "{:>10.1f}"),
+    ("bias_most", "{:>9.1f}"),
+    ("coverage_least", "{:>14.3f}"),
+    ("coverage_most", "{:>13.3f}"),
+    ("length", "{:>6.2f}"),
+    ("length_most", "{:>11.2f}"),
+)
 KEY = ("features", "classes", "separated", "group", "sizes", "shift", "metric", "reference")
 COLUMNS = (
     ("metric", "{:<30}"),
@@ -219,6 +234,34 @@ def summary(setting: Setting, found: Sequence[Sequence[Mapping[str, Any]]]) -> l
     return rows
 
 
+def overview(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a line for every metric and reference over all clean sets of `rows`, without the shifted ones."""
+    clean = [row for row in rows if not row["shift"]]
+    found = []
+    for metric, reference in dict.fromkeys((row["metric"], row["reference"]) for row in clean):
+        mine = [row for row in clean if (row["metric"], row["reference"]) == (metric, reference)]
+        known = {
+            key: [row[key] for row in mine if row[key] is not None and (row["read"] or key not in ALARMS)]
+            for key in (*ALARMS, "bias", "coverage", "length")
+        }
+        if not all(known.values()):
+            continue  # a metric that has no interval
+        found.append({
+            "metric": metric,
+            "reference": reference,
+            "settings": len(mine),
+            **{key: float(np.mean(known[key])) for key in ALARMS},
+            **{f"{key}_most": max(known[key]) for key in ALARMS},
+            "bias_least": min(known["bias"]),
+            "bias_most": max(known["bias"]),
+            "coverage_least": min(known["coverage"]),
+            "coverage_most": max(known["coverage"]),
+            "length": float(np.median(known["length"])),
+            "length_most": max(known["length"]),
+        })  # fmt: skip
+    return found
+
+
 def settings_of(features: str, quick: bool) -> list[Setting]:
     """Return the settings: two and three classes, strongly and weakly different, groups of one and four, all sizes."""
     if quick:
@@ -242,7 +285,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two settings alone")
     parser.add_argument("--runs", type=Path, default=Path("runs/clean-sets"))
     parser.add_argument("--out", type=Path, help="a JSON file; other lines stay in it")
+    parser.add_argument("--overview", action="store_true", help="print a line per metric over all of --out, and end")
     arguments = parser.parse_args()
+    if arguments.overview:
+        print(line(OVERVIEW))
+        for row in overview(json.loads(arguments.out.read_text(encoding="utf-8"))["rows"]):
+            print(line(OVERVIEW, row))
+        return
     size, n = (64, 500) if arguments.quick else (128, 1500)
     phantoms = pool(arguments.runs.parent / "scorecard" / f"real-{size}", n, size, 11, POOL, CLASSES)
     for setting in settings_of(arguments.features, arguments.quick):

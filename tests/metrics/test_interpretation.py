@@ -161,12 +161,12 @@ class TestMemorisation:
     def test_copies_are_counted_and_held_against_real_images(self):
         assert self.copies(10) == (
             "worse",
-            "10 of 200 are near-copies of training images; of real images, 0 of 100 would be",
+            "10 of 200 are near-copies of training images; of 100 real images, 0 are: look at them",
         )
         # A threshold set on a hundred images may let one in a thousand through.
         assert self.copies(1) == (
             "unclear",
-            "1 of 200 is a near-copy of a training image; of real images, 0 of 100 would be: look at it",
+            "1 of 200 is a near-copy of a training image; of 100 real images, 0 are: look at it",
         )
         assert self.copies(2)[0] == "worse"
         assert (self.copies(3, n=1000)[0], self.copies(4, n=1000)[0]) == ("unclear", "worse")
@@ -223,11 +223,14 @@ class TestMemorisation:
 
         assert c_t(-4.0, -5.0, -2.5)[0] == "worse"
         found = "no copying found (C_T above −3); as low as −4.9 is possible"
-        assert c_t(-2.9, -4.9, -0.9) == ("similar", found)
+        assert c_t(-2.9, -4.9, -0.9) == ("unclear", found)
+        assert c_t(-0.9, -2.9, 1.1)[0] == "similar"
         assert c_t(4.0, 2.0, 6.0)[0] == "better"
         assert c_t(-3.4, -8.0, 1.2) == ("unclear", "too few images to say: −8.0 to 1.2, and 0 is no copying")
         assert c_t(3.4, -1.2, 8.0)[0] == "unclear"
-        assert (c_t(-3.4, None, None)[0], c_t(3.4, None, None)[0]) == ("worse", "better")
+        assert (
+            c_t(-3.4, None, None) == c_t(3.4, None, None) == ("unclear", "too few images to say: C_T has no interval")
+        )
 
 
 class TestNothingToSay:

@@ -15,10 +15,12 @@ from sonosynth.metrics.distances.frechet import frechet_distance, frechet_infini
 from sonosynth.metrics.distances.kernel import cmmd, kernel_distance, kernel_interval, polynomial_kernel
 from sonosynth.metrics.diversity.alpha_precision import alpha_precision
 from sonosynth.metrics.diversity.precision_recall import prdc
+from sonosynth.metrics.interpretation import interpret, with_baseline_rows
 from sonosynth.metrics.metric import PARTS, list_metrics
 from sonosynth.metrics.scorecard import score
 from sonosynth.metrics.scores import AT_BASELINE, Score, read_scores
 from sonosynth.metrics.sets import common_classes, compression_note
+from sonosynth.phantoms.phantom import phantom
 
 KEYS = {
     "metric", "features", "reference", "class", "value", "low", "high", "real_baseline", "real_baseline_n", "n_real",
@@ -225,8 +227,8 @@ class TestClasses:
         synthetic = replace(image_set({"malignant": 30, "odd": 30}, 1), synthetic=True)
         classes, notes = common_classes(train, synthetic)
         assert classes == ("malignant",)
-        assert "real images have classes that not all sets have, left out: benign" in notes[0]
-        assert "left out: odd" in notes[1]
+        assert "real images have classes that not all sets have, left out: benign (40 images)" in notes[0]
+        assert "left out: odd (30 images)" in notes[1]
         rows = rows_by_key(distances(train, synthetic))
         assert {row.class_ for row in rows.values()} == {"all", "malignant"}
         assert all(row.n_synthetic == 30 for key, row in rows.items() if "baseline" not in key[0])
@@ -329,6 +331,19 @@ def test_the_parts_make_up_the_whole_in_one_order(fast):
     assert order == sorted(order)
     assert set(rows) == set(names)
     assert {row.reference for row in whole if row.metric == "authenticity"} == {"train"}
+
+
+def test_a_generator_that_repeats_a_few_images_is_not_acquitted(fast):
+    """Equal images of a folder are one group, as are those of a patient; here they are the fault to be found."""
+    train, held_out, few = phantom(30, 32, seed=1), phantom(30, 32, seed=2), phantom(4, 32, seed=3)
+    copies = [replace(few, ids=tuple(f"{k}-{name}" for name in few.ids)) for k in range(10)]
+    repeated = replace(ImageSet.concatenate(copies), groups=np.resize(few.groups, 120))
+    card = score(train, repeated, held_out, ["random-conv"], parts=["diversity"])
+    assert "of 120 synthetic images, 12 are distinct; others repeat them exactly" in card.notes
+    states = {
+        (row.metric, row.reference): interpret(row, there).state for row, there in with_baseline_rows(card.scores)
+    }
+    assert states["recall", "train"] == states["recall", "held-out"] == "worse"
 
 
 def test_copies_of_training_images_are_found(fast):

@@ -76,7 +76,10 @@ def score(
     console = Console(width=max(150, Console().width))
     for table in _tables(card.scores, by_class):
         console.print(table)
-    typer.echo("real baseline: the same between m reference and m other real images; at m: with m synthetic ones")
+    typer.echo(
+        "real baseline: the same between m reference and m other real images; at m: with m synthetic ones; the "
+        f"interpretation compares these two; seed {seed}"
+    )
     for path in filter(None, (out, page)):
         typer.echo(str(path))
 

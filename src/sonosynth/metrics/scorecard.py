@@ -1,7 +1,7 @@
 """The scorecard: what synthetic images are worth, every metric with its interval, its real baseline and the sizes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from itertools import chain, groupby, product
@@ -106,8 +106,9 @@ def score(
     the 95 % interval of the difference from the baseline around it. Classes with fewer than `MIN_CLASS` images in
     either set have no rows of their own. Values at different n_real or n_synthetic must not be compared.
 
-    Images of another size are brought to that of `train` with an antialiased filter, which a note tells. Sets that
-    differ in lossy compression are told too, and every row says so (`sets.compression_note`).
+    Every synthetic image is taken as a draw of its own, in whatever groups it came. Images of another size are brought
+    to that of `train` with an antialiased filter, which a note tells. Sets that differ in lossy compression are told
+    too, and every row says so (`sets.compression_note`).
 
     Args:
         train: the images that the generator saw: an image set, or where images lie, as for `load`.
@@ -153,6 +154,9 @@ def score(
     classes, notes = common_classes(sets[TRAIN], sets[SYNTHETIC], sets.get(HELD_OUT))
     sets, resized = one_size(sets)
     sets = {role: of_classes(part, classes) for role, part in sets.items()}
+    sets[SYNTHETIC] = replace(
+        sets[SYNTHETIC], groups=np.arange(len(sets[SYNTHETIC]))
+    )  # also of one that repeats itself
     for role, part in sets.items():
         if len(part) < 2:
             have = counted(len(part), "image")

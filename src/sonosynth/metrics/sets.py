@@ -38,7 +38,8 @@ def common_classes(
     notes = []
     for name, present in counts.items():
         if others := sorted(present.keys() - common):
-            notes.append(f"{name} have classes that not all sets have, left out: {', '.join(others)}")
+            left = ", ".join(f"{c} ({counted(present[c], 'image')})" for c in others)
+            notes.append(f"{name} have classes that not all sets have, left out: {left}")
     shares, texts = {}, {}
     for name, present in counts.items():
         of_classes = np.array([present[c] for c in common])
@@ -92,11 +93,17 @@ def one_size(sets: Mapping[str, ImageSet]) -> tuple[dict[str, ImageSet], list[st
 
 
 def exact_copies(sets: Mapping[str, ImageSet]) -> list[str]:
-    """Return lines that tell how many synthetic images are real ones, pixel for pixel."""
+    """Return lines that tell how many synthetic images repeat others of them, or are real ones, pixel for pixel."""
     synthetic, told = sets[SYNTHETIC], []
+    distinct = len({image.tobytes() for image in synthetic.images})
+    if distinct < len(synthetic):
+        told.append(
+            f"of {counted(len(synthetic), 'synthetic image')}, {distinct} are distinct; others repeat them exactly"
+        )
     for name in (TRAIN, HELD_OUT):
         copies = len(shared_images(sets[name], synthetic)) if name in sets else 0
-        whole = ": this is the distance of a set to itself" if copies == len(synthetic) else ""
+        itself = name in sets and copies == len(synthetic) == len(sets[name])
+        whole = ": this is the distance of a set to itself" if itself else ""
         if copies:
             of_all = counted(len(synthetic), "synthetic image")
             are = agreeing(copies, "is an exact copy of a", "are exact copies of")

@@ -11,7 +11,7 @@ from sonosynth.metrics.interpretation import TOO_FEW
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count, t_interval
 from sonosynth.metrics.memorisation.membership import group_variance, placements
 from sonosynth.metrics.memorisation.three_sets import ThreeSets, cells_of, without_held_out
-from sonosynth.metrics.metric import Interpretation, Interval, Metric, Value
+from sonosynth.metrics.metric import Interpretation, Interval, Metric, State, Value
 from sonosynth.metrics.scores import Score
 
 MIN_IMAGES = 20
@@ -123,7 +123,9 @@ def _value(c: Comparison) -> Value:
 def _interpret(score: Score) -> Interpretation:
     value = score.value
     assert value is not None
-    low, high = (value if end is None else end for end in (score.low, score.high))
+    if score.low is None or score.high is None:
+        return Interpretation("unclear", f"{TOO_FEW}: C_T has no interval")
+    low, high = score.low, score.high
     if value < COPYING and high < 0:
         return Interpretation("worse", "nearer to training images than new real images are (C_T below −3): copies")
     if value > -COPYING and low > 0:
@@ -133,7 +135,8 @@ def _interpret(score: Score) -> Interpretation:
         ends = f"{low:.1f} to {high:.1f}".replace("-", "\N{MINUS SIGN}")
         return Interpretation("unclear", f"{TOO_FEW}: {ends}, and 0 is no copying")
     lowest = f"{low:.1f}".replace("-", "\N{MINUS SIGN}")
-    return Interpretation("similar", f"no copying found (C_T above −3); as low as {lowest} is possible")
+    state: State = "unclear" if low < COPYING else "similar"
+    return Interpretation(state, f"no copying found (C_T above −3); as low as {lowest} is possible")
 
 
 METRICS = (

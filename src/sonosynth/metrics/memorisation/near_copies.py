@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sonosynth.core.errors import ClassError
-from sonosynth.core.text import counted
+from sonosynth.core.text import agreeing, counted
 from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.interpretation import TOO_FEW, percent
 from sonosynth.metrics.metric import Interpretation, Metric, State, Value
@@ -179,7 +179,8 @@ def _interpret(score: Score) -> Interpretation:
         return Interpretation("unclear", f"{text}; {TOO_FEW} how many real images would be")
     n_real = score.real_baseline_n
     real = round(score.real_baseline * n_real)
-    text += f"; of real images, {real} of {n_real} would be"
+    are = agreeing(real, "is", "are")
+    text += f"; of {counted(n_real, 'real image')}, {real} {are}: look at {'it' if copies == 1 else 'them'}"
     table = [[copies, n - copies], [real, n_real - real]]
     from scipy.stats import binomtest, fisher_exact
 
@@ -188,7 +189,7 @@ def _interpret(score: Score) -> Interpretation:
         return Interpretation("worse", text)
     if score.value <= score.real_baseline:
         return Interpretation("similar", text)
-    return Interpretation("unclear", f"{text}: look at {'it' if copies == 1 else 'them'}")
+    return Interpretation("unclear", text)
 
 
 METRICS = (
