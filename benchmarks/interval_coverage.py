@@ -144,7 +144,7 @@ class Metrics:
             x, y = self.drawn.train.realism, self.drawn.synthetic.realism
             found |= {name: wasserstein_distance(x[name][t], y[name][s]) for name in x}
         to_train, to_held_out = self.to_train[np.ix_(s, t)], self.to_held_out[np.ix_(s, u)]
-        one_each = np.arange(self.n)
+        one_each = SamplingUnits.of(np.arange(self.n))
         found["nearest_distance_ratio"] = distance_ratio(*nearest_groups(to_train, to_held_out, one_each, one_each))
         found["membership_auc"] = membership_auc(to_train.min(axis=0), to_held_out.min(axis=0))
         cells = (part[i] for part, i in zip(self.cells, (t, u, s), strict=True))
@@ -170,7 +170,7 @@ class Metrics:
                     found |= interval if isinstance(interval, Mapping) else {metric.name: interval}
             x, y = self.drawn.train.realism, self.drawn.synthetic.realism
             found |= realism_intervals({name: (x[name], y[name]) for name in x}, (units, units))
-        near = nearest_groups(self.to_train, self.to_held_out, groups, groups)
+        near = nearest_groups(self.to_train, self.to_held_out, units, units)
         found["nearest_distance_ratio"] = distance_ratio_interval(*near, [units] * 3)
         nearest = self.to_train.min(axis=0), self.to_held_out.min(axis=0)
         found["membership_auc"] = membership_interval(*nearest, groups, groups)

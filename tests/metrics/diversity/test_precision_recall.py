@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prdc import compute_prdc
 
 from sonosynth.core.errors import ClassError
-from sonosynth.metrics.comparison import Comparison
+from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.diversity.precision_recall import METRICS, adapted_k, prdc
 
 NAMES = ("precision", "recall", "density", "coverage")
@@ -110,6 +110,23 @@ class TestIntervals:
         expected = np.mean([prdc(x, y)["density"] for x, y in pairs])
         limits = np.array([intervals(x, y, seed=s)["density"] for s, (x, y) in enumerate(pairs)])
         assert ((limits[:, 0] <= expected) & (expected <= limits[:, 1])).mean() >= 0.85
+
+    @pytest.mark.long
+    def test_of_precision_hold_with_few_images_of_classes_that_are_far_apart(self):
+        def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+            labels = np.arange(n) % 3
+            return features(n, 8, seed) + 40 * labels[:, None], labels
+
+        values, limits = [], []
+        for s in range(60):
+            (x, of_x), (y, of_y) = drawn(24, 2 * s), drawn(90, 2 * s + 1)
+            space = Space("f", np.concatenate([x, y]), np.arange(114), labels=np.concatenate([of_x, of_y]))
+            real, synthetic = np.split(np.arange(114), [24])
+            c = Comparison(space, "train", "all", real, synthetic, real[:0], real, s)
+            values.append(prdc(x, y)["precision"])
+            limits.append(METRICS[0].interval(c, {})["precision"])
+        low, high = np.array(limits).T
+        assert ((low <= np.mean(values)) & (np.mean(values) <= high)).mean() >= 0.85
 
     @pytest.mark.long
     def test_of_recall_are_as_short_as_the_images_of_groups_allow(self):

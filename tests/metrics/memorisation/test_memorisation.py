@@ -73,14 +73,16 @@ def test_distances_are_euclidean_and_nothing_for_equal_rows():
     assert (np.argwhere(distances(x.astype(float), y.astype(float)) == 0) == [[2, 4], [3, 5], [4, 6]]).all()
 
 
+def in_units(to_train: np.ndarray, to_held_out: np.ndarray, *groups: np.ndarray):
+    return nearest_groups(to_train, to_held_out, *map(SamplingUnits.of, groups))
+
+
 class TestDistanceRatio:
     def test_of_equally_many_images_is_the_ratio_of_means(self):
         train, held_out, synthetic = (features(20, seed) for seed in range(3))
         nearest = [np.mean([min(np.linalg.norm(s - r) for r in real) for s in synthetic]) for real in (train, held_out)]
         index = np.arange(20)
-        value = distance_ratio(
-            *nearest_groups(distances(synthetic, train), distances(synthetic, held_out), index, index)
-        )
+        value = distance_ratio(*in_units(distances(synthetic, train), distances(synthetic, held_out), index, index))
         assert value == pytest.approx(nearest[0] / nearest[1])
 
     def test_is_the_mean_over_all_parts_of_the_larger_set(self):
@@ -88,7 +90,7 @@ class TestDistanceRatio:
         to_train, to_held_out = distances(synthetic, train), distances(synthetic, held_out)
         parts = [to_train[:, part].min(axis=1).mean() for part in itertools.combinations(range(8), 3)]
         assert len(parts) == comb(8, 3)
-        value = distance_ratio(*nearest_groups(to_train, to_held_out, np.arange(8), np.arange(3)))
+        value = distance_ratio(*in_units(to_train, to_held_out, np.arange(8), np.arange(3)))
         assert value == pytest.approx(np.mean(parts) / to_held_out.min(axis=1).mean())
 
     def test_draws_whole_groups(self):
@@ -97,8 +99,37 @@ class TestDistanceRatio:
         groups = np.array([5, 9, 5, 3, 3, 9, 1, 1, 0, 0, 7, 7])
         names = np.unique(groups)
         parts = [to_train[:, np.isin(groups, part)].min(axis=1).mean() for part in itertools.combinations(names, 3)]
-        value = distance_ratio(*nearest_groups(to_train, to_held_out, groups, np.repeat(np.arange(3), 2)))
+        value = distance_ratio(*in_units(to_train, to_held_out, groups, np.repeat(np.arange(3), 2)))
         assert value == pytest.approx(np.mean(parts) / to_held_out.min(axis=1).mean())
+
+    def test_is_the_mean_over_all_parts_with_as_many_of_each_class(self):
+        train, held_out, synthetic = features(9, 0), features(4, 1), features(5, 2)
+        labels, few = np.array([2] * 4 + [5] * 5), np.array([2, 2, 2, 5])
+        to_train, to_held_out = distances(synthetic, train), distances(synthetic, held_out)
+        parts = [
+            to_train[:, [*first, last]].min(axis=1).mean()
+            for first in itertools.combinations(range(4), 3)
+            for last in range(4, 9)
+        ]
+        units = SamplingUnits.of(np.arange(9), labels), SamplingUnits.of(np.arange(4), few)
+        value = distance_ratio(*nearest_groups(to_train, to_held_out, *units))
+        assert value == pytest.approx(np.mean(parts) / to_held_out.min(axis=1).mean())
+
+    def test_few_groups_of_several_classes_are_no_sign_of_memorisation(self):
+        """Seven training groups hold all three classes; of 48 held-out ones, random seven may lack one."""
+        values = []
+        for seed in range(30):
+            rng = np.random.default_rng(seed)
+            sets = []
+            for per_class, size in ((8, 4), (64, 4), (60, 1)):
+                labels = np.repeat(np.arange(3), per_class)
+                groups = np.arange(len(labels)) // size
+                x = rng.standard_normal((len(labels), 8))[groups] + rng.standard_normal((len(labels), 8))
+                sets.append((x + 40 * labels[:, None], SamplingUnits.of(groups, labels)))
+            (train, of_train), (held_out, of_held_out), (synthetic, _) = sets
+            to_train, to_held_out = distances(synthetic, train), distances(synthetic, held_out)
+            values.append(distance_ratio(*nearest_groups(to_train, to_held_out, of_train, of_held_out)))
+        assert abs(np.mean(values) - 1) < 3 * np.std(values) / np.sqrt(30) < 0.05
 
     @pytest.mark.parametrize("n_train", [60, 240])
     def test_unequal_sizes_do_not_move_it(self, n_train):
@@ -110,7 +141,7 @@ class TestDistanceRatio:
                 features(60, 3 * seed + 2),
             )
             to_train, to_held_out = distances(synthetic, train), distances(synthetic, held_out)
-            values.append(distance_ratio(*nearest_groups(to_train, to_held_out, np.arange(n_train), np.arange(60))))
+            values.append(distance_ratio(*in_units(to_train, to_held_out, np.arange(n_train), np.arange(60))))
         assert abs(np.mean(values) - 1) < 3 * np.std(values) / np.sqrt(40) < 0.03
 
     def test_copies_make_it_smaller_by_their_share(self):
@@ -118,7 +149,7 @@ class TestDistanceRatio:
 
         def value(share: float) -> float:
             copied = with_copies(synthetic, train, share)
-            return distance_ratio(*nearest_groups(distances(copied, train), distances(copied, held_out), index, index))
+            return distance_ratio(*in_units(distances(copied, train), distances(copied, held_out), index, index))
 
         index = np.arange(100)
         assert value(0.2) / value(0) == pytest.approx(0.8, abs=0.04)
@@ -130,7 +161,7 @@ class TestDistanceRatio:
         index = np.arange(40)
         for seed in range(40):
             train, held_out, synthetic = (features(40, 3 * seed + k) for k in range(3))
-            near = nearest_groups(distances(synthetic, train), distances(synthetic, held_out), index, index)
+            near = in_units(distances(synthetic, train), distances(synthetic, held_out), index, index)
             values.append(distance_ratio(*near))
             intervals.append(distance_ratio_interval(*near, [SamplingUnits.of(index)] * 3, seed))
         low, high = np.transpose(intervals)
@@ -141,7 +172,7 @@ class TestDistanceRatio:
         to_train, to_held_out = np.random.default_rng(0).random((2, 20, 20))
         few, many = np.arange(20) % 4, np.arange(20)
         for of_train, of_held_out, of_synthetic in itertools.permutations([few, many, many]):
-            near = nearest_groups(to_train, to_held_out, of_train, of_held_out)
+            near = in_units(to_train, to_held_out, of_train, of_held_out)
             units = [SamplingUnits.of(groups) for groups in (of_train, of_held_out, of_synthetic)]
             assert distance_ratio_interval(*near, units) is None
 

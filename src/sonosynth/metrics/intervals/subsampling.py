@@ -23,7 +23,7 @@ class SamplingUnits:
     Attributes:
         number: int ``[N]``, the group of each image, 0 to G - 1.
         sizes: int ``[G]``, images of each group.
-        strata: int ``[G]``, the class of each group; of several the one with most images.
+        strata: int ``[G]``, the class of each group, its label; of several the one with most images.
     """
 
     number: np.ndarray
@@ -39,7 +39,7 @@ class SamplingUnits:
         classes, place = np.unique(labels, return_inverse=True)
         counts = np.zeros((len(sizes), len(classes)), dtype=np.int64)
         np.add.at(counts, (number, place), 1)
-        return cls(number, sizes, counts.argmax(axis=1))
+        return cls(number, sizes, classes[counts.argmax(axis=1)])
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -90,8 +90,7 @@ def sample_groups(units: SamplingUnits, share: float, rng: np.random.Generator) 
 def one_per_group(groups: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return sorted indices of one image of every group, at random among those of the class most of its images have."""
     units = SamplingUnits.of(groups, labels)
-    _, place = np.unique(labels, return_inverse=True)
-    order = rng.permutation(np.flatnonzero(place == units.strata[units.number]))
+    order = rng.permutation(np.flatnonzero(labels == units.strata[units.number]))
     _, first = np.unique(units.number[order], return_index=True)
     return np.sort(order[first])
 

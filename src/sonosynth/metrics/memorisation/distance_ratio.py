@@ -25,16 +25,15 @@ def distance_ratio(train: "NearestGroups", held_out: "NearestGroups") -> float:
     of held-out images. Means, not the median of ratios, so that few copies count: a share p of exact copies among
     otherwise new images gives about 1 - p.
 
-    A larger set holds nearer neighbours by chance. So both means are for equally many real images: of the larger set,
-    the distance to the nearest is the expectation over all ways to draw as many whole groups as hold on average the
-    number of images in the smaller set, which needs no random draws (`NearestGroups.mean`). A copy then counts only
-    where the image that it copies is among those drawn: with r times as many training as held-out images, about a share
-    p / r of the distance is missed. `near_copies` and C_T use all training images.
+    A larger set holds nearer neighbours by chance, and so does one with more classes. So both means are for equally
+    many real images of each class: of the larger set, the distance to the nearest is the expectation over all ways to
+    draw as many whole groups of the class as hold on average the number of its images in the smaller set, which needs
+    no random draws (`NearestGroups.mean`). A copy then counts only where the image that it copies is among those drawn:
+    with r times as many training as held-out images, about a share p / r of the distance is missed. `near_copies` and
+    C_T use all training images. NaN too where the sets have no class in common.
     """
-    if min(train.n_groups, held_out.n_groups) == 0:
-        return float("nan")
-    size = min(train.n_groups * train.per_group, held_out.n_groups * held_out.per_group)
-    below = held_out.mean(size)
+    size = np.minimum(train.images_of_classes, held_out.images_of_classes)
+    below = held_out.mean(size) if size.any() else 0.0
     return train.mean(size) / below if below > 0 else float("nan")
 
 
@@ -75,25 +74,26 @@ class NearestGroups:
     distances: np.ndarray  # [S, K], to the nearest image of a group, ascending
     ranked: np.ndarray  # int [S, K], which group that is
     kept: np.ndarray  # bool [G], groups that count
-    per_group: float  # images of a group, on average
+    sizes: np.ndarray  # int [G], images of each group
+    classes: np.ndarray  # bool [C, G], the groups of each class
 
     @classmethod
-    def of(cls, distances: np.ndarray, groups: np.ndarray, smaller: int) -> "NearestGroups":
-        """Return those of `distances` ``[S, N]`` to images of `groups` ``[N]``; `smaller` of both sets has so many."""
-        order = np.argsort(groups, kind="stable")
-        starts = np.flatnonzero(np.diff(groups[order], prepend=groups[order[0]] - 1))
+    def of(cls, distances: np.ndarray, units: SamplingUnits, n_classes: int, share: float) -> "NearestGroups":
+        """Return those of `distances` ``[S, N]`` to images with `units`; the smaller set has this `share` of them."""
+        order = np.argsort(units.number, kind="stable")
+        starts = np.flatnonzero(np.diff(units.number[order], prepend=-1))
         nearest = np.minimum.reduceat(distances[:, order], starts, axis=1)
         # Among half of the groups, one counts with this probability, times a half as one side may be the smaller.
-        rate = 0.5 * 0.5 * smaller / len(groups)
+        rate = 0.5 * 0.5 * share
         depth = min(len(starts), 1 + ceil(log(_NEGLIGIBLE) / log1p(-rate)))
         ranked = np.argsort(nearest, axis=1, kind="stable")[:, :depth]
-        kept = np.ones(len(starts), dtype=bool)
-        return cls(np.take_along_axis(nearest, ranked, axis=1), ranked, kept, len(groups) / len(starts))
+        kept, classes = np.ones(len(starts), dtype=bool), np.arange(n_classes)[:, None] == units.strata
+        return cls(np.take_along_axis(nearest, ranked, axis=1), ranked, kept, units.sizes, classes)
 
     @property
-    def n_groups(self) -> int:
-        """Groups that count."""
-        return int(self.kept.sum())
+    def images_of_classes(self) -> np.ndarray:
+        """Images of each class in groups that count, ``[C]``."""
+        return np.asarray((self.classes & self.kept) @ self.sizes)
 
     def part(self, rows: np.ndarray, groups: np.ndarray) -> "NearestGroups":
         """Return the same of some of the images, to some of the groups."""
@@ -101,33 +101,50 @@ class NearestGroups:
         kept[groups] = True
         return replace(self, distances=self.distances[rows], ranked=self.ranked[rows], kept=kept)
 
-    def mean(self, n_images: float) -> float:
-        """Return the mean distance to the nearest of that many images, over all ways to draw whole groups of them.
+    def mean(self, n_images: np.ndarray) -> float:
+        """Return the mean distance to the nearest of `n_images` ``[C]``, over all ways to draw whole groups of them.
 
-        If q of G groups are drawn, the k-th nearest group (k = 0, 1, ...) is the nearest drawn one with probability
-        C(G - 1 - k, q - 1) / C(G, q).
+        If q of the G groups of a class are drawn, none of its j nearest is with probability C(G - j, q) / C(G, q); q
+        between two whole numbers stands for a mixture of both. The product over classes is the probability that the
+        nearest drawn group is farther than those j.
         """
-        groups, drawn = self.n_groups, max(1, round(n_images / self.per_group))
-        k = np.arange(1, groups)
-        steps = np.maximum(groups - drawn - k + 1, 0) / (groups - k)
-        probability = drawn / groups * np.concatenate([[1.0], np.cumprod(steps)])
-        there = self.kept[self.ranked]
-        weights = np.where(there, probability[np.maximum(there.cumsum(axis=1) - 1, 0)], 0.0)
+        farther = np.ones((1, 1))
+        for mine, n in zip(self.classes & self.kept, n_images.tolist(), strict=True):
+            groups = int(mine.sum())
+            if n and groups:
+                drawn = max(1.0, n / (mine @ self.sizes) * groups)
+                whole = [_none_drawn(groups, q) for q in (int(drawn), min(int(drawn) + 1, groups))]
+                none = whole[0] + (drawn - int(drawn)) * (whole[1] - whole[0])
+                farther = farther * none[mine[self.ranked].cumsum(axis=1)]
+        weights = -np.diff(farther, axis=1, prepend=1.0)
         return float((weights * self.distances).sum() / weights.sum())
 
 
+def _none_drawn(groups: int, drawn: int) -> np.ndarray:
+    """Return the probability, ``[groups + 1]``, that none of the first 0, 1, ... of `groups` is among those `drawn`."""
+    j = np.arange(groups)
+    return np.concatenate([[1.0], np.cumprod(np.maximum(groups - drawn - j, 0) / (groups - j))])
+
+
 def nearest_groups(
-    to_train: np.ndarray, to_held_out: np.ndarray, groups_train: np.ndarray, groups_held_out: np.ndarray
+    to_train: np.ndarray, to_held_out: np.ndarray, train: SamplingUnits, held_out: SamplingUnits
 ) -> tuple[NearestGroups, NearestGroups]:
-    """Return what `distance_ratio` takes, from distances ``[S, T]`` to training and ``[S, U]`` to held-out images."""
-    smaller = min(len(groups_train), len(groups_held_out))
-    return NearestGroups.of(to_train, groups_train, smaller), NearestGroups.of(to_held_out, groups_held_out, smaller)
+    """Return what `distance_ratio` takes, from distances ``[S, T]`` to training and ``[S, U]`` to held-out images.
+
+    Strata of the units are classes, numbered alike in both.
+    """
+    n_classes = 1 + int(max(train.strata.max(), held_out.strata.max()))
+    images = [np.bincount(units.strata, units.sizes, n_classes) for units in (train, held_out)]
+    smaller = np.minimum(*images)
+    shares = [(smaller / np.maximum(of, 1))[smaller > 0].min(initial=1.0) for of in images]
+    of_train, of_held_out = (to_train, train, n_classes, shares[0]), (to_held_out, held_out, n_classes, shares[1])
+    return NearestGroups.of(*of_train), NearestGroups.of(*of_held_out)
 
 
 def _nearest_groups(c: Comparison) -> tuple[NearestGroups, NearestGroups]:
-    sets, groups = c.whole.shared(ThreeSets), c.space.groups
+    sets = c.whole.shared(ThreeSets)
     distances = sets.between(c.synthetic, c.real), sets.between(c.synthetic, c.held_out)
-    return nearest_groups(*distances, groups[c.real], groups[c.held_out])
+    return nearest_groups(*distances, c.units_of(c.real), c.units_of(c.held_out))
 
 
 def _value(c: Comparison) -> Value:
@@ -135,7 +152,7 @@ def _value(c: Comparison) -> Value:
         return missing
     value = distance_ratio(*_nearest_groups(c))
     if np.isnan(value):
-        return Value(None, "every synthetic image is a copy of a held-out image")
+        return Value(None, "every synthetic image is a copy of a held-out image, or no class is in both real sets")
     return Value(value, f"both means for as many real images as {min(len(c.real), len(c.held_out))}")
 
 
