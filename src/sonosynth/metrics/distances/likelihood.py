@@ -141,7 +141,7 @@ METRICS = (
         compares="both",
         value=_value,
         interval=_interval,
-        interval_method="disjoint halves of all three sets, whole groups",
+        interval_method="disjoint halves and quarters of all three sets, whole groups",
         most_draws=10,
     ),
 )
