@@ -93,7 +93,7 @@ class Metric:
         space: whether it compares ``features``, once for each feature network, or ``pixels``.
         compares: the real images that synthetic ones are compared with: ``real``, training and held-out images in
             turn; ``train``, training images alone; ``both``, training images against held-out ones.
-        baseline: whether it has a real baseline: the mean over random halves of the real images (with ``both``, of the
+        baseline: whether it has a real baseline: the mean over random draws of the real images (with ``both``, of the
             held-out images). A function gives a baseline of the metric's own, with its number of images.
         most_draws: that the real baseline is the mean of, for a slow metric; None: as many as there are.
         prepare: work that uses all cores (networks, products of large matrices), done before the threads start.

@@ -154,9 +154,8 @@ def score(
     classes, notes = common_classes(sets[TRAIN], sets[SYNTHETIC], sets.get(HELD_OUT))
     sets, resized = one_size(sets)
     sets = {role: of_classes(part, classes) for role, part in sets.items()}
-    sets[SYNTHETIC] = replace(
-        sets[SYNTHETIC], groups=np.arange(len(sets[SYNTHETIC]))
-    )  # also of one that repeats itself
+    # Each synthetic image is a group of its own, also where equal files had been made one.
+    sets[SYNTHETIC] = replace(sets[SYNTHETIC], groups=np.arange(len(sets[SYNTHETIC])))
     for role, part in sets.items():
         if len(part) < 2:
             have = counted(len(part), "image")

@@ -102,9 +102,9 @@ def exact_copies(sets: Mapping[str, ImageSet]) -> list[str]:
         )
     for name in (TRAIN, HELD_OUT):
         copies = len(shared_images(sets[name], synthetic)) if name in sets else 0
-        itself = name in sets and copies == len(synthetic) == len(sets[name])
-        whole = ": this is the distance of a set to itself" if itself else ""
         if copies:
+            itself = copies == len(synthetic) == len(sets[name])
+            whole = ": this is the distance of a set to itself" if itself else ""
             of_all = counted(len(synthetic), "synthetic image")
             are = agreeing(copies, "is an exact copy of a", "are exact copies of")
             noun = agreeing(copies, "image", "images")

@@ -110,8 +110,8 @@ class NearestGroups:
         """
         farther = np.ones((1, 1))
         for mine, n in zip(self.classes & self.kept, n_images.tolist(), strict=True):
-            groups = int(mine.sum())
-            if n and groups:
+            if n:
+                groups = int(mine.sum())
                 drawn = max(1.0, n / (mine @ self.sizes) * groups)
                 whole = [_none_drawn(groups, q) for q in (int(drawn), min(int(drawn) + 1, groups))]
                 none = whole[0] + (drawn - int(drawn)) * (whole[1] - whole[0])
@@ -135,10 +135,12 @@ def nearest_groups(
     """
     n_classes = 1 + int(max(train.strata.max(), held_out.strata.max()))
     images = [np.bincount(units.strata, units.sizes, n_classes) for units in (train, held_out)]
-    smaller = np.minimum(*images)
-    shares = [(smaller / np.maximum(of, 1))[smaller > 0].min(initial=1.0) for of in images]
-    of_train, of_held_out = (to_train, train, n_classes, shares[0]), (to_held_out, held_out, n_classes, shares[1])
-    return NearestGroups.of(*of_train), NearestGroups.of(*of_held_out)
+    common = np.minimum(*images) > 0
+    of_train, of_held_out = ((np.minimum(*images)[common] / of[common]).min(initial=1.0) for of in images)
+    return (
+        NearestGroups.of(to_train, train, n_classes, of_train),
+        NearestGroups.of(to_held_out, held_out, n_classes, of_held_out),
+    )
 
 
 def _nearest_groups(c: Comparison) -> tuple[NearestGroups, NearestGroups]:
