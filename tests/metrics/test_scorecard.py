@@ -114,7 +114,7 @@ def test_rows_sizes_and_values_are_those_of_the_metrics(fast):
     matrix = polynomial_kernel(c.space.gram, x.shape[1])
     assert (kernel.low, kernel.high) == pytest.approx(kernel_interval(c, matrix, kernel.value), rel=0.4)
     frechet = found["frechet_distance", "train", "benign"]
-    width = np.diff(frechet_interval(frechet.value, c.blocks(c.space.gram), c.units, 0))[0]
+    width = np.diff(frechet_interval(frechet.value, c, c.units, 0))[0]
     assert frechet.high - frechet.low == pytest.approx(width, rel=0.4)
 
 

@@ -13,6 +13,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.distances.frechet import (
     METRICS,
+    _distances,
     _rough_distances,
     frechet_distance,
     frechet_infinity,
@@ -98,7 +99,7 @@ def test_too_few_images_and_wrong_arrays_are_refused():
 
 def interval(x, y, groups_x=None, groups_y=None, seed=0):
     c = Comparison.of_features(x, y, groups_x, groups_y)
-    return frechet_interval(frechet_distance(x, y), c.blocks(c.space.gram), c.units, seed)
+    return frechet_interval(frechet_distance(x, y), c, c.units, seed)
 
 
 def infinity(x, y, groups_x=None, groups_y=None, seed=0):
@@ -129,6 +130,13 @@ class TestInterval:
         parts = [(np.arange(17), np.arange(5, 33)), (np.arange(17, 40), np.arange(5))]
         found = _rough_distances(x @ x.T, y @ y.T, x @ y.T, parts)
         assert found == pytest.approx([frechet_distance(x[i], y[j]) for i, j in parts], rel=1e-6)
+
+    def test_few_features_and_many_give_the_same_distances(self):
+        parts = [(np.arange(25), np.arange(30)), (np.arange(20, 40), np.arange(10, 33))]
+        for n_features in (12, 60):
+            c = Comparison.of_features(features(40, n_features, 0), features(33, n_features, 1, 0.5))
+            wanted = [frechet_distance(c.features[0][i], c.features[1][j]) for i, j in parts]
+            assert _distances(c, parts) == pytest.approx(wanted, rel=1e-6)
 
     def test_images_of_one_group_count_as_one(self):
         def lengths(seed: int) -> tuple[float, float]:

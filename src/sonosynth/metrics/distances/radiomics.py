@@ -124,7 +124,7 @@ def _of_sets(c: Comparison) -> tuple[np.ndarray, np.ndarray]:
 
 def _interval(c: Comparison, value: float) -> Interval:
     scaled = Comparison.of_features(*_normalised(*_of_sets(c)))
-    return frechet_interval(value, scaled.blocks(scaled.space.gram), c.units, c.seed)
+    return frechet_interval(value, scaled, c.units, c.seed)
 
 
 METRICS = (
