@@ -33,14 +33,22 @@ DEPARTURES = """\
 
 Beyond what the tables say, published figures stand for other settings or code than these:
 
-- `stylegan2-diffaug` has the settings of `stylegan2`. The few-shot runs of Zhao 2020 have γ = 10 at 256 px, no
-  path-length regularisation and mirrored images: `--set r1_gamma=10 --set path_length_weight=0
-  --set mirror=true`.
-- The class of a conditional `stylegan2` reaches the discriminator through `mapping_layers` layers; in the authors' code
-  there are 8, whatever the generator has.
-- `fastgan` has the hinge loss of the paper; the authors' code draws its margins between 0.8 and 1.
-- `projected` mixes scales as the paper says, by a 3×3 convolution before doubling the size; in the authors' code it is
-  a 1×1 convolution after it.
+- Every family mirrors images: few images become twice as many, and a mirrored B-mode image is one that could have been
+  taken. Of the authors, Liu 2021 and the few-shot runs of Zhao 2020 mirror.
+- `stylegan2` and `stylegan2-ada` draw the layer at which styles change for every image, the authors' code for a batch.
+- Several of Adam's phases of `stylegan2` are in full precision, which on a GPU means TF32 for convolutions (10 bits of
+  mantissa); the authors' code switches TF32 off.
+- A run that starts from another (`--from`, pretraining) begins the ramp of the moving average anew, where the authors'
+  code of Karras 2020b has none: an average of 5 kimg would hardly leave the first weights in a run of 1 kimg.
+- Of generators with batch normalisation (`fastgan`, `projected`), the moving average has the statistics of images that
+  it makes itself. The authors' code samples FastGAN by the statistics of each batch, so that an image depends on those
+  beside it, and Projected GAN by those of the live network.
+- `fastgan` has the hinge loss of the paper; the authors' code draws its margins between 0.8 and 1
+  (`--set smallest_margin=0.8`). Its decoders have the authors' widths at `ndf` = 64 and narrow with the discriminator;
+  theirs are always of that width. EfficientNet-Lite0 stands for LPIPS.
+- `projected` below 128 px is ours: its generator ends earlier, and everything else is as at 128 px. The two noise
+  strengths of a block of its larger generator (`--set lite=false`) are trained apart; the authors' conditional one has
+  one for both.
 - `r3gan` keeps the learning rate, γ and Adam's second decay at the values with which its authors' schedules begin, and
   augments by DiffAugment, where they have the transforms of ADA. Its last discriminator stage, not a fixed number of
   feature maps, gives the length of the class vectors; that is the same in the published widths.

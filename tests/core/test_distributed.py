@@ -80,10 +80,12 @@ def test_two_processes_compute_what_one_does(name, tmp_path):
         if key in counts and not key.startswith("0 "):
             continue  # signs of outputs near zero
         scale = float(value.abs().max())
-        # Rounding takes single values across the kinks of ReLU6, and with them their gradients; after the first step
-        # Adam has turned it, where gradients are near zero, into whole steps of some weights.
+        # Rounding takes single values across the kinks of ReLU6, and with them their gradients; Adam turns it, where
+        # gradients are near zero, into whole steps of some weights: before `logit_fake` those of the generator, after
+        # the first step of all. Means of logits may be near zero themselves.
         tolerance = 0.02 if not key.startswith("0 ") else 5e-3 if "gradient_norm" in key else 1e-4
-        assert float((value - first[key]).abs().max()) <= tolerance * scale + 1e-4, key
+        absolute = 1e-4 if key.startswith("0 ") and key != "0 logit_fake" and key != "0 loss_d" else 2e-3
+        assert float((value - first[key]).abs().max()) <= tolerance * scale + absolute, key
         assert torch.equal(first[key], second[key]), key
 
 

@@ -36,6 +36,11 @@ def test_cutout_zeroes_at_most_a_quarter_and_never_nothing():
     assert removed.min() >= 16
 
 
+def test_the_square_that_cutout_hides_has_the_side_that_is_asked_for():
+    cut = diffaugment(torch.ones(64, 1, 16, 16), ("cutout",), draws(), cutout_ratio=0.2)
+    assert (cut == 0).sum(dim=(1, 2, 3)).max() == 3 * 3
+
+
 @pytest.mark.parametrize("name", list(OPERATIONS))
 def test_gradients_are_right_and_exist_twice(name):
     x = torch.rand(2, 1, 8, 8, dtype=torch.float64, requires_grad=True)

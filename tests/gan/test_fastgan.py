@@ -291,6 +291,13 @@ def test_losses_of_given_logits():
     assert float(game.generator_loss(batch())[0]) == pytest.approx(1.5 / 4)
 
 
+def test_margins_of_the_hinge_loss_may_be_drawn():
+    fixed = _Fixed(real=[2.0, 0.5, -1.0, 1.0], fake=[-2.0, -0.5, 1.0, 0.0])
+    loss = objective(fixed, fixed, diffaugment=(), smallest_margin=0.8).discriminator_loss(batch())[1]["loss_d"]
+    least, most = (0 + 0.3 + 1.8 + 0 + 0 + 0.3 + 1.8 + 0.8) / 4, (0 + 0.5 + 2 + 0 + 0 + 0.5 + 2 + 1) / 4
+    assert least < float(loss) < most
+
+
 def test_phases_train_one_player_each_and_repeat_under_equal_draws():
     generator, discriminator = make_networks(n_classes=2)
     phases = objective(generator, discriminator).phases()

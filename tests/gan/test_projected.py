@@ -10,7 +10,7 @@ from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
 from sonosynth.core.errors import RecipeError
 from sonosynth.gan.networks.blocks import SpectralConv2d
-from sonosynth.gan.projected.networks import FeatureProjection, ProjectedDiscriminator
+from sonosynth.gan.projected.networks import ConditionalNorm, FeatureProjection, ProjectedDiscriminator
 from sonosynth.gan.recipe import Batch
 from sonosynth.gan.registry import make_recipe
 
@@ -51,7 +51,7 @@ def test_players_fit_every_size_and_all_that_is_trained_gets_a_gradient(size, n_
     images = generator(torch.randn(2, 16), labels, torch.zeros(2, generator.noise_length))
     assert images.shape == (2, 1, size, size)
     logits = discriminator(images, labels)
-    assert logits.shape == (2, 4 * 16 if size < 256 else 4 * 25)
+    assert logits.shape == (2, 4 if size < 256 else 4 * 25)
     assert images.dtype == logits.dtype == torch.float32
     logits.square().mean().backward()
     for network in (generator, discriminator):
@@ -81,13 +81,13 @@ def test_the_discriminator_has_only_trained_parameters_wherever_it_is_built():
 
 
 @pytest.mark.parametrize("feature_px", [128, 160, 224])
-def test_every_scale_ends_at_four_logits_a_side(feature_px):
+def test_every_scale_ends_at_stride_32_and_a_convolution_of_four_pixels(feature_px):
     discriminator = narrow(ndf=4, feature_px=feature_px).build_discriminator(32, 0)
     with torch.no_grad():
         maps = discriminator.features(torch.zeros(1, 1, feature_px, feature_px))
         logits = [judge(x, None) for judge, x in zip(discriminator.scales, maps, strict=True)]
     assert [x.shape[2] for x in maps] == [feature_px // stride for stride in (2, 4, 8, 16)]
-    assert [x.shape for x in logits] == [(1, 16)] * 4
+    assert [x.shape for x in logits] == [(1, (feature_px // 32 - 3) ** 2)] * 4
 
 
 @pytest.mark.parametrize(("feature_px", "wanted"), [(96, "greater than or equal to 128"), (200, "a multiple of 32")])
@@ -121,6 +121,39 @@ def test_each_map_reaches_its_own_scale_and_all_finer_ones():
         after = projection(torch.zeros(1, 1, 64, 64))
         differs = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
         assert differs == [scale <= changed for scale in range(4)]
+
+
+def test_maps_are_mixed_after_they_are_enlarged_to_their_corners():
+    torch.manual_seed(0)
+    projection = FeatureProjection(4)
+    maps = [torch.randn(1, c, s, s) for c, s in zip((24, 40, 112, 320), (16, 8, 4, 2), strict=True)]
+    projection.backbone = Given(maps)
+    found = projection(torch.zeros(1, 1, 64, 64))
+    x = torch.zeros([])
+    for scale in (3, 2, 1, 0):
+        x = x + projection.across_channels[scale](maps[scale])
+        x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+        mixing = projection.across_scales[scale]
+        x = torch.einsum("oi,nihw->nohw", mixing.weight[:, :, 0, 0], x) + mixing.bias[:, None, None]
+        torch.testing.assert_close(found[scale], x)
+
+
+def test_gain_and_bias_of_a_class_are_normalised_apart():
+    torch.manual_seed(0)
+    norm = ConditionalNorm(6, 5).eval()
+    embedding, x = torch.randn(2, 5), torch.randn(2, 6, 3, 3)
+    gain, bias = (embedding @ (of.weight / torch.linalg.matrix_norm(of.weight, 2)).t() + of.bias for of in norm.affine)
+    expected = norm.norm(x) * (1 + gain)[:, :, None, None] + bias[:, :, None, None]
+    torch.testing.assert_close(norm(x, embedding), expected, atol=0.05, rtol=0.05)  # after 15 steps of power iteration
+
+
+@pytest.mark.parametrize("tanh", [False, True])
+def test_images_are_bounded_where_that_is_asked_for(tanh):
+    torch.manual_seed(0)
+    generator = narrow(tanh=tanh).build_generator(32, 0)
+    with torch.no_grad():
+        generator.to_grey.bias += 5
+    assert bool((generator(torch.randn(4, generator.z_dim), None, torch.zeros(4, 0)).abs() <= 1).all()) == tanh
 
 
 def test_the_backbone_sees_pixels_normalised_as_it_was_trained():

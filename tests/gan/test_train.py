@@ -1,3 +1,4 @@
+import copy
 import json
 import signal
 from collections import Counter
@@ -12,8 +13,9 @@ from sonosynth.core.errors import ClassError, DivergenceError, OutputError, Reci
 from sonosynth.core.files import locked
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.checkpoint import kept_settings, load_generator, run_config, run_of_class, save_generator
+from sonosynth.gan.networks.layers import BatchNorm2d
 from sonosynth.gan.registry import list_gans, make_recipe
-from sonosynth.gan.sample import class_sequence, generate, image_grid, interpolate
+from sonosynth.gan.sample import class_sequence, generate, image_grid, interpolate, synthesise
 from sonosynth.gan.train import train_runs
 from sonosynth.gan.training import loop as train_module
 from sonosynth.gan.training import run_writer
@@ -156,7 +158,7 @@ def test_log_has_the_contract_keys_and_a_cut_line_does_not_hinder(small_set, tmp
 
 def test_run_of_another_recipe_or_data_is_refused_and_named(small_set, tmp_path):
     run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.004, conditional=True)
-    with pytest.raises(RunError, match=r"recipe\.learning_rate is 0\.0025, asked for 0\.001"):
+    with pytest.raises(RunError, match=r"recipe\.learning_rate is 0\.002, asked for 0\.001"):
         train_run(small_set, tiny(learning_rate=0.001), run, kimg=0.004, conditional=True)
     with pytest.raises(RunError, match="its data is"):
         train_run(blobs(10, seed=1), tiny(), run, kimg=0.004, conditional=True)
@@ -285,6 +287,62 @@ def test_what_is_not_finite_is_not_kept_between_log_lines(small_set, tmp_path, m
     weights, _ = load_generator(run / "generator.safetensors", CPU)
     assert all(p.isfinite().all() for p in weights.parameters())
     assert sum("rolled back" in line for line in (run / "log.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.long
+def test_a_run_that_began_with_earlier_defaults_keeps_them(small_set, tmp_path):
+    earlier = {"class_layers": 2, "mirror": False, "path_length_weight": 2.0, "r1_gamma_256": None}
+    earlier |= {"learning_rate": 0.0025, "ema_halflife_kimg": 5.0}
+    run = train_run(small_set, tiny(**earlier), tmp_path / "run", kimg=0.02, conditional=True)
+    begun = yaml.safe_load((run / "recipe.yaml").read_text())
+    begun["recipe"] |= {"path_length_weight": 2.0, "learning_rate": 0.0025, "ema_halflife_kimg": 5.0}
+    for name in ("class_layers", "cutout_ratio", "r1_gamma_256"):  # not recorded by versions where it was not to be set
+        del begun["recipe"][name]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(begun))
+    assert kept_settings(tiny(), 0.04, [run]) == [
+        f"{name} = {kept} is kept, with which this run began; a new run of 0.04 kimg would have {fresh}"
+        for name, kept, fresh in (
+            ("mirror", "false", "true"),
+            ("ema_halflife_kimg", "5", "10"),
+            ("learning_rate", "0.0025", "0.002"),
+            ("class_layers", "2", "8"),
+            ("r1_gamma_256", "null", "10"),
+            ("path_length_weight", "2", "0"),
+        )
+    ]
+    train_run(small_set, tiny(), run, kimg=0.04, conditional=True)
+    uncut = train_run(small_set, tiny(**earlier), tmp_path / "uncut", kimg=0.04, conditional=True)
+    np.testing.assert_array_equal(generate(run, 2).images, generate(uncut, 2).images)
+    with pytest.raises(RunError, match=r"its recipe\.mirror is False, asked for True"):
+        train_run(small_set, tiny(mirror=True), run, kimg=0.06, conditional=True)
+
+
+def averaged(name: str, data: ImageSet) -> Trainer:
+    """Return the trainer of a few steps."""
+    trainer = Trainer(data, run_config(data, tiny(name), conditional=True, seed=0), CPU)
+    for _ in range(3):
+        trainer.step()
+    return trainer
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["fastgan", "projected"])
+def test_the_averaged_generator_has_batch_statistics_of_its_own(name, small_set):
+    trainer = averaged(name, small_set)
+    trainer.recompute_statistics()
+    assert not any(module.training for module in trainer.ema.modules())
+    norms = {key: norm for key, norm in trainer.ema.named_modules() if isinstance(norm, BatchNorm2d)}
+    seen: dict[str, list[torch.Tensor]] = {key: [] for key in norms}
+    for key, norm in norms.items():
+        norm.register_forward_pre_hook(lambda _, given, key=key: seen[key].append(given[0].float()))
+    labels = np.arange(256) % 2
+    synthesise(trainer.ema, labels, conditional=True, seed=3)
+    for key, norm in norms.items():
+        values = torch.cat(seen[key])
+        torch.testing.assert_close(norm.running_mean, values.mean(dim=(0, 2, 3)), atol=0.1, rtol=0.2)
+    before = copy.deepcopy(trainer.ema.state_dict())
+    trainer.recompute_statistics()
+    assert all(torch.equal(before[key], tensor) or "batches" in key for key, tensor in trainer.ema.state_dict().items())
 
 
 def test_every_class_is_checked_before_the_first_is_trained(small_set, tmp_path):
@@ -455,7 +513,7 @@ def test_transfer_takes_what_fits_and_lists_the_rest(small_set, tmp_path):
 def test_balanced_classes_are_shown_equally_often():
     data = blobs(12).subset([*range(0, 24, 2), 1])  # twelve dark, one light
     for balanced, light in ((False, 4), (True, 26)):
-        config = run_config(data, tiny(balanced_classes=balanced), conditional=True, seed=0)
+        config = run_config(data, tiny(balanced_classes=balanced, mirror=False), conditional=True, seed=0)
         images = TrainingImages(data, config, CPU)
         batches = [images.batch(0, "generator", step, 4) for step in range(13)]
         assert sum(int(batch.real_labels.sum()) for batch in batches) == light

@@ -224,28 +224,40 @@ def recorded(directory: Path) -> dict[str, Any]:
 
 
 def resolved_recipe(recipe: Recipe, kimg: float, out: Path) -> Recipe:
-    """Return `recipe` with what follows from its length written out, as the run in `out` has it if it has begun."""
-    resolved, begun = recipe.resolved(kimg), recorded(out)
-    derived = [name for name in type(recipe).model_fields if getattr(resolved, name) != getattr(recipe, name)]
-    kept = begun.get("recipe", {}) if isinstance(begun.get("recipe"), dict) else {}
-    return resolved.model_copy(update={name: kept[name] for name in derived if isinstance(kept.get(name), float)})
+    """Return `recipe` with what follows from its length written out, as the run in `out` has it if it has begun.
+
+    A run that began with defaults of an earlier version keeps them, unless the setting was given.
+    """
+    resolved, begun = recipe.resolved(kimg), recorded(out).get("recipe")
+    if not isinstance(begun, dict) or (begun.get("name"), begun.get("family")) != (recipe.name, recipe.family):
+        return resolved
+    before = type(recipe).defaults_before()
+    kept = {}
+    for name, field in type(recipe).model_fields.items():
+        found = begun.get(name, before.get(name))
+        derived = getattr(resolved, name) != getattr(recipe, name) and isinstance(found, float)
+        earlier = name not in recipe.given and name in begun | before and found in (field.default, before.get(name))
+        if derived or earlier:
+            kept[name] = found
+    return recipe_from_dict(resolved.model_dump() | kept)
 
 
 def kept_settings(recipe: Recipe, kimg: float, runs: Iterable[Path]) -> list[str]:
-    """Return a line for every setting that follows from the length of a run and that one of `runs` has otherwise.
-
-    Such a run began with another length than `kimg`, and goes on with the value of its beginning.
-    """
+    """Return a line for every setting that one of `runs` keeps as it began: see `resolved_recipe`."""
     fresh, lines = recipe.resolved(kimg), list[str]()
     for run in runs:
         kept = resolved_recipe(recipe, kimg, run)
         lines += [
-            f"{name} = {getattr(kept, name):g} is kept, with which this run began; a new run of {kimg:g} kimg would "
-            f"have {getattr(fresh, name):g}"
+            f"{name} = {_plain(getattr(kept, name))} is kept, with which this run began; a new run of {kimg:g} kimg "
+            f"would have {_plain(getattr(fresh, name))}"
             for name in type(recipe).model_fields
             if getattr(kept, name) != getattr(fresh, name)
         ]
     return list(dict.fromkeys(lines))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
 def check_run(directory: Path, config: RunConfig) -> None:
@@ -260,6 +272,8 @@ def check_run(directory: Path, config: RunConfig) -> None:
             raise RunError(f"{directory} is not empty and holds no run; choose another --out")
         return
     found, wanted = recorded(directory), config.to_dict()
+    if isinstance(found.get("recipe"), dict):  # earlier versions had fewer settings
+        found["recipe"] = type(config.recipe).defaults_before() | found["recipe"]
     if found != wanted:
         raise RunError(f"{directory} belongs to another run ({_difference(found, wanted)}); choose another --out")
 

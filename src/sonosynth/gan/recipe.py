@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -15,20 +15,21 @@ from sonosynth.core.device import autocast
 from sonosynth.core.draws import Draws
 from sonosynth.core.errors import RecipeError
 from sonosynth.core.text import did_you_mean
-from sonosynth.gan.augment.diffaugment import OPERATIONS
+from sonosynth.gan.augment.diffaugment import OPERATIONS, diffaugment
 from sonosynth.gan.lecam import LeCam
 
 COMPILE_KIMG = 30.0  # compiling StyleGAN2 takes three minutes on two cores and saves eleven seconds a kimg
 
 
-def setting(default: Any, source: str, meaning: str | None = None, **limits: Any) -> Any:
+def setting(default: Any, source: str, meaning: str | None = None, before: Any = ..., **limits: Any) -> Any:
     """Return the pydantic field of a setting with its default in the family.
 
     `source` says where that comes from: the short name of one of the `papers` and where in it, or "ours" and why.
-    `meaning` is what the setting does; one that `Recipe` declares keeps the meaning given there. `limits` are
-    pydantic's.
+    `meaning` is what the setting does; one that `Recipe` declares keeps the meaning given there. `before` is what runs
+    of earlier versions did, if their default was another or there was no such setting. `limits` are pydantic's.
     """
-    return Field(default, description=meaning, json_schema_extra={"source": source}, **limits)
+    extra = {"source": source} | ({} if before is ... else {"before": before})
+    return Field(default, description=meaning, json_schema_extra=extra, **limits)
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -48,6 +49,7 @@ def _known_operations(policy: tuple[str, ...]) -> tuple[str, ...]:
 
 DiffAugmentPolicy = Annotated[tuple[str, ...], AfterValidator(_known_operations)]
 """Operations of DiffAugment, in the order in which they are applied."""
+CUTOUT_RATIO_MEANING = "side of the square that cutout hides, as a share of the image"
 
 
 class Recipe(BaseModel, ABC):
@@ -90,7 +92,12 @@ class Recipe(BaseModel, ABC):
     batch: int = setting(
         16, "Karras 2020b, authors' `auto` at 256 px on one GPU", "real images per step", ge=2, multiple_of=2
     )
-    mirror: bool = setting(False, "Karras 2020b, authors' default", "flip half of the real images left to right")
+    mirror: bool = setting(
+        True,
+        "Karras 2020b: doubles small data sets; off there by default",
+        "flip half of the real images left to right; false where left and right are anatomy",
+        before=False,
+    )
     balanced_classes: bool = setting(
         False,
         "ours: a generator makes what it was shown",
@@ -130,6 +137,25 @@ class Recipe(BaseModel, ABC):
     lecam_decay: float = setting(
         0.99, "Tseng 2021, authors' StyleGAN2", "what LeCam's averages of logits keep in a step", ge=0, lt=1
     )
+
+    _given: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def __eq__(self, other: object) -> bool:
+        """Recipes are equal whose settings are, whether given or defaults."""
+        return type(self) is type(other) and dict(self) == dict(other)
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The settings that were given to `make_recipe`; all others are the recipe's own."""
+        return self._given
+
+    @classmethod
+    def defaults_before(cls) -> dict[str, Any]:
+        """Return the settings whose defaults were others in earlier versions, or not to be set, as they were."""
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return {
+            name: extra["before"] for name, extra in extras.items() if isinstance(extra, dict) and "before" in extra
+        }
 
     def compiles(self, kimg: float) -> bool:
         """Return whether a run of `kimg` compiles its networks; nothing else decides, so that resuming is exact."""
@@ -304,6 +330,11 @@ class Objective(ABC):
         with autocast(images.device):
             logits: Tensor = self.discriminator(images, labels)
         return logits
+
+    def diffaugmented(self, images: Tensor, batch: Batch) -> Tensor:
+        """Return `images` after the operations of a recipe that has `diffaugment` and `cutout_ratio`."""
+        recipe: Any = self.recipe
+        return diffaugment(images, recipe.diffaugment, batch.draws, recipe.cutout_ratio)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what a resumed run needs besides the networks."""

@@ -93,11 +93,16 @@ def make_recipe(base: str | Recipe, /, **settings: Any) -> Recipe:
         if name not in (*known, "name"):
             suggestion = did_you_mean(name, known)
             raise RecipeError(f"GAN '{recipe.name}' has no setting '{name}'{suggestion}; known: {', '.join(known)}")
-    return recipe_from_dict(recipe.model_dump() | settings)
+    made = recipe_from_dict(recipe.model_dump() | settings)
+    made._given = recipe.given | settings.keys() - {"name"}
+    return made
 
 
 def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
-    """Return the recipe with these fields of `model_dump`. Raises RecipeError: unknown family or value out of range."""
+    """Return the recipe with these fields of `model_dump`; what earlier versions had no setting for is as it was then.
+
+    Raises RecipeError: unknown family or value out of range.
+    """
     known = families()
     if fields.get("family") not in known:
         raise RecipeError(
@@ -105,7 +110,8 @@ def recipe_from_dict(fields: dict[str, Any]) -> Recipe:
             f"known: {', '.join(known)}; install the package that has it"
         )
     try:
-        return known[fields["family"]].model_validate(fields)
+        family = known[fields["family"]]
+        return family.model_validate(family.defaults_before() | fields)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -34,6 +34,8 @@ from sonosynth.gan.training.loop import Progress, train_run
 from sonosynth.gan.training.tensorboard import TensorBoard, Tracker
 from sonosynth.gan.training.transfer import describe_pretraining
 
+MIRRORED = "half of the real images are mirrored; --set mirror=false where left and right differ, as of the heart"
+
 
 def train(
     data: ImageSet | str | Path,
@@ -166,6 +168,7 @@ def _plan(
         *describe_pretraining(recipe, classes, mode == "conditional"),
         f"{recipe.name} on {counted(len(images), 'image')} ({counts}), {kimg:g} kimg"
         f"{' per class' if mode == 'per_class' else ''}, batch {recipe.batch}, seed {seed}, mode {mode}",
+        *([MIRRORED] if all(resolved_recipe(recipe, kimg, run).mirror for run in runs or [out]) else []),
         recipe.compile_plan(kimg),
         *(f"note: {line}" for line in kept_settings(recipe, kimg, runs)),
     ]

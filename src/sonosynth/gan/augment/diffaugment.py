@@ -11,7 +11,7 @@ from sonosynth.core.draws import Draws
 from sonosynth.gan.networks.layers import full_precision
 
 TRANSLATION_RATIO = 1 / 8
-CUTOUT_RATIO = 1 / 2
+CUTOUT_RATIO = 0.5  # of Zhao et al.
 
 
 def brightness(x: Tensor, draws: Draws) -> Tensor:
@@ -44,16 +44,16 @@ def _shift_matrix(draws: Draws, n: int, side: int) -> Tensor:
     return (position[:, None] + shift == position).float()
 
 
-def cutout(x: Tensor, draws: Draws) -> Tensor:
-    """Set a square of half the side, at a random place that may reach over the border, to zero in each image."""
+def cutout(x: Tensor, draws: Draws, ratio: float = CUTOUT_RATIO) -> Tensor:
+    """Set a square of `ratio` of the side, at a random place that may reach over the border, to zero in each image."""
     n, _, height, width = x.shape
-    inside_rows = _window(draws, n, height)[:, None, :, None]
-    inside_columns = _window(draws, n, width)[:, None, None, :]
+    inside_rows = _window(draws, n, height, ratio)[:, None, :, None]
+    inside_columns = _window(draws, n, width, ratio)[:, None, None, :]
     return x * (1 - inside_rows * inside_columns).to(x.dtype)
 
 
-def _window(draws: Draws, n: int, side: int) -> Tensor:
-    length = int(side * CUTOUT_RATIO + 0.5)
+def _window(draws: Draws, n: int, side: int, ratio: float) -> Tensor:
+    length = int(side * ratio + 0.5)
     start = draws.integers(0, side + (1 - length % 2), n, 1) - length // 2
     position = torch.arange(side, device=start.device)
     return ((position >= start) & (position < start + length)).float()
@@ -69,8 +69,11 @@ ALL_OPERATIONS = tuple(OPERATIONS)
 """The policy of Zhao et al.: colour (here brightness and contrast), translation and cutout."""
 
 
-def diffaugment(x: Tensor, policy: tuple[str, ...], draws: Draws) -> Tensor:
-    """Apply the operations of `policy` in order to images ``[N, 1, H, W]`` in [-1, 1], each with draws of its own."""
+def diffaugment(x: Tensor, policy: tuple[str, ...], draws: Draws, cutout_ratio: float = CUTOUT_RATIO) -> Tensor:
+    """Apply the operations of `policy` in order to images ``[N, 1, H, W]`` in [-1, 1], each with draws of its own.
+
+    `cutout_ratio` is the side of the square that cutout hides, as a share of the image.
+    """
     for name in policy:
-        x = OPERATIONS[name](x, draws)
+        x = cutout(x, draws, cutout_ratio) if name == "cutout" else OPERATIONS[name](x, draws)
     return x

@@ -13,14 +13,16 @@ class FrozenFeatureDistance:
 
     It compares features of the frozen network at strides 4, 8 and 16 as LPIPS does (Zhang et al. 2018), without weights
     learned from people's judgements: each position's features are scaled to unit length, and squared differences are
-    summed over channels and averaged over positions and strides. It is not the network of the Fréchet distance.
+    summed over channels and averaged over positions and strides. Images with a side of less than `px` pixels are
+    enlarged to it. It is not the network of the Fréchet distance.
 
     Raises:
         FeatureError: weights that are missing or damaged.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, px: int = 32):
         network, backbone = load_backbone()
+        self._px = px
         self._mean, self._std = network.mean[0], network.std[0]
         self._backbone = backbone.to(device).eval()
 
@@ -34,8 +36,8 @@ class FrozenFeatureDistance:
 
     def _features(self, images: Tensor) -> list[Tensor]:
         pixels = (images.float() * 127.5 + (127.5 - self._mean)) / self._std
-        if pixels.shape[2] < 32:  # the smallest that the network takes
-            pixels = F.interpolate(pixels, size=(32, 32), mode="bilinear")
+        if pixels.shape[2] < self._px:
+            pixels = F.interpolate(pixels, size=(self._px,) * 2, mode="bilinear")
         pixels = pixels.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         with full_precision(pixels):  # as in Projected GAN; of phantoms, bfloat16 gives other gradients (cosine 0.78)
             maps = self._backbone(pixels, scales=3)

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sonosynth.core.device import autocast
-from sonosynth.gan.augment.diffaugment import diffaugment
 from sonosynth.gan.fastgan.networks import (
     FastGANDiscriminator,
     FastGANGenerator,
@@ -17,7 +16,7 @@ from sonosynth.gan.fastgan.networks import (
     small_size,
 )
 from sonosynth.gan.fastgan.perceptual import FrozenFeatureDistance, l1_pyramid
-from sonosynth.gan.recipe import Batch, Decay, DiffAugmentPolicy, Objective, Phase, setting
+from sonosynth.gan.recipe import CUTOUT_RATIO_MEANING, Batch, Decay, DiffAugmentPolicy, Objective, Phase, setting
 from sonosynth.gan.registry import register_gan
 
 
@@ -34,7 +33,8 @@ class FastGANObjective(Objective):
 
     def __init__(self, recipe: "FastGANRecipe", generator: FastGANGenerator, discriminator: FastGANDiscriminator):
         super().__init__(recipe, generator, discriminator)
-        self.perceptual = l1_pyramid if recipe.perceptual == "l1" else FrozenFeatureDistance(self.device)
+        l1 = recipe.perceptual == "l1"
+        self.perceptual = l1_pyramid if l1 else FrozenFeatureDistance(self.device, recipe.perceptual_px)
 
     def phases(self) -> list[Phase]:
         """Return the phases of a step, in the order in which they run."""
@@ -45,9 +45,12 @@ class FastGANObjective(Objective):
         return self._discriminate(images, shrink(images, small_size(self.generator.size)), labels)
 
     def discriminator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Hinge loss ``relu(1 - D(x)) + relu(1 + D(G(z)))`` plus the reconstruction of augmented real images."""
+        """Hinge loss ``relu(m - D(x)) + relu(m + D(G(z)))`` plus the reconstruction of augmented real images.
+
+        The margin m is 1, or drawn for every logit.
+        """
         side = small_size(self.generator.size)
-        real = diffaugment(batch.real, self.recipe.diffaugment, batch.draws)
+        real = self.diffaugmented(batch.real, batch)
         real_small = shrink(real, side)
         quadrant = batch.draws.integers(0, 4, len(real))
         with torch.no_grad():
@@ -57,7 +60,8 @@ class FastGANObjective(Objective):
         fake_logits = self._discriminate(fake, fake_small, batch.fake_labels)
         target = torch.cat([real_small, real_small, shrink(cut_quadrant(real, quadrant), side)])
         reconstruction = self._reconstruction(decoded, target)
-        loss = F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+        loss = F.relu(self._margin(real_logits, batch) - real_logits).mean()
+        loss = loss + F.relu(self._margin(fake_logits, batch) + fake_logits).mean()
         loss, statistics = self._regularised(loss, real_logits, fake_logits)
         statistics["reconstruction"] = reconstruction.detach()
         return loss + self.recipe.reconstruction_weight * reconstruction, statistics
@@ -89,12 +93,15 @@ class FastGANObjective(Objective):
         with autocast(target.device):
             return 3 * self.perceptual(decoded, target)
 
+    def _margin(self, logits: Tensor, batch: Batch) -> Tensor | float:
+        smallest = self.recipe.smallest_margin
+        return 1.0 if smallest == 1 else smallest + (1 - smallest) * batch.draws.uniform(*logits.shape)
+
     def _generate_pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return augmented generated images of both sizes."""
         z, noise = self._latents(len(batch.real), batch)
         image, small = self._both_sizes(z, batch.fake_labels, noise)
-        policy = self.recipe.diffaugment
-        return diffaugment(image, policy, batch.draws), diffaugment(small, policy, batch.draws)
+        return self.diffaugmented(image, batch), self.diffaugmented(small, batch)
 
 
 class FastGANRecipe(NetworkSettings):
@@ -122,14 +129,31 @@ class FastGANRecipe(NetworkSettings):
         "ours: in place of LPIPS with VGG of Liu 2021",
         "distance of the discriminator's reconstructions; `l1` needs no network",
     )
+    perceptual_px: int = setting(
+        128,
+        "Liu 2021: reconstructions have 128 px, above 128 px images",
+        "side to which smaller reconstructions are enlarged for that network",
+        before=32,
+        ge=32,
+        multiple_of=32,
+    )
     reconstruction_weight: float = setting(
         8.0, "Liu 2021, authors' default: sums over batches of 8", "weight of the reconstructions", ge=0
+    )
+    smallest_margin: float = setting(
+        1.0,
+        "Liu 2021, equation 3; authors' code: 0.8",
+        "margins of the hinge loss are drawn between this and 1 for every logit",
+        before=1.0,
+        gt=0,
+        le=1,
     )
     diffaugment: DiffAugmentPolicy = setting(
         ("brightness", "contrast", "translation"),
         "Liu 2021, authors' default: colour and translation",
         "operations of DiffAugment on all images that the discriminator sees",
     )
+    cutout_ratio: float = setting(0.5, "Zhao 2020, authors' code", CUTOUT_RATIO_MEANING, before=0.5, gt=0, le=1)
 
 
 register_gan(FastGANRecipe(name="fastgan"))

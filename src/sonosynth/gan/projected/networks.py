@@ -14,12 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sonosynth.features.efficientnet import STRIDE, load_backbone
+from sonosynth.features.efficientnet import load_backbone
 from sonosynth.gan.networks import blocks
 from sonosynth.gan.networks.layers import BatchNorm2d, LeakyReLU, full_precision, leaky_relu
 from sonosynth.gan.recipe import Recipe, setting
 
-LOGIT_SIDE = 4  # logits a side of every small discriminator
 CLASS_DIM = 64  # length of the class vector on which a conditional discriminator projects
 EMBEDDING_DIM = 128
 
@@ -31,6 +30,9 @@ class NetworkSettings(Recipe):
     ngf: int = setting(128, "Sauer 2021, authors' default", "width of the generator", ge=4, multiple_of=4)
     lite: bool = setting(
         True, "Sauer 2021, authors' `fastgan_lite`", "the generator with one convolution a block instead of two"
+    )
+    tanh: bool = setting(
+        False, "Sauer 2021, authors' code has none", "keep images in (-1, 1) by a hyperbolic tangent", before=True
     )
     ndf: int = setting(64, "Sauer 2021, authors' default", "width of the four discriminators", ge=4)
     feature_px: int = setting(
@@ -64,15 +66,16 @@ class ConditionalNorm(nn.Module):
     def __init__(self, channels: int, embedding_dim: int):
         super().__init__()
         self.norm = BatchNorm2d(channels, affine=not embedding_dim)
-        self.affine = SpectralLinear(embedding_dim, 2 * channels) if embedding_dim else None
+        gain_and_bias = (SpectralLinear(embedding_dim, channels) for _ in range(2 if embedding_dim else 0))
+        self.affine = nn.ModuleList(gain_and_bias)
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         """Return ``x [N, channels, H, W]`` normalised, for classes embedded as ``[N, embedding_dim]``."""
         y: Tensor = self.norm(x)
-        if self.affine is None:
+        if not len(self.affine):
             return y
         with full_precision(x):
-            gain, bias = self.affine(embedding)[:, :, None, None].chunk(2, dim=1)
+            gain, bias = (of(embedding)[:, :, None, None] for of in self.affine)
         y = y * (1 + gain).to(y.dtype) + bias.to(y.dtype)
         return y
 
@@ -109,6 +112,7 @@ class ProjectedGenerator(blocks.BlockGenerator):
             }
         )
         self.to_grey = blocks.SpectralConv2d(widths[size], 1, 3, padding=1, bias=True, initial_std=None)
+        self.tanh = recipe.tanh
 
     def forward(self, z: Tensor, labels: Tensor | None, noise: Tensor, truncation: float = 1.0) -> Tensor:
         """Return float32 images; arguments as for `GeneratorNetwork`, `truncation` multiplies the normalised latent."""
@@ -120,36 +124,35 @@ class ProjectedGenerator(blocks.BlockGenerator):
             x = blocks.gated(self.start_norm(x / self.start_sigma(self.start.weight.transpose(0, 1))))
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.grow(x, noise, embedding)[self.size]
-        # The tanh is FastGAN's; Projected GAN's authors leave it out. Without it images of one channel left [-1, 1]:
-        # the background was white after 3 kimg of phantoms at 64 px, and the discriminator had won.
         with full_precision(x):
             image: Tensor = self.to_grey(x.float())
-            return image.tanh()
+        return image.tanh() if self.tanh else image
 
 
 class FixedConv2d(nn.Module):
-    """Convolution with random weights that are never trained: buffers, drawn as `nn.Conv2d` draws (He et al. 2015)."""
+    """1×1 convolution with weights that are never trained: buffers, drawn as `nn.Conv2d` draws (He et al. 2015)."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, fan_in: int, fan_out: int, kernel: int):
+    def __init__(self, fan_in: int, fan_out: int):
         super().__init__()
-        drawn = nn.Conv2d(fan_in, fan_out, kernel)
+        drawn = nn.Conv2d(fan_in, fan_out, 1)
         assert drawn.bias is not None
         self.register_buffer("weight", drawn.weight.detach())
         self.register_buffer("bias", drawn.bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution of ``x [N, fan_in, H, W]``, of the same sides."""
-        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[2] // 2)
+        return F.conv2d(x, self.weight, self.bias)
 
 
 class FeatureProjection(nn.Module):
     """Images to four maps of frozen features, mixed at random (Sauer et al. 2021, section 3.2); nothing is trained.
 
     Cross-channel mixing is a 1×1 convolution of each map. Cross-scale mixing runs from the coarsest map to the finest:
-    a 3×3 convolution, bilinear upsampling, and the sum with the next map.
+    the sum with the map before, bilinear upsampling, and a 1×1 convolution, as in the authors' code; the paper has a
+    3×3 convolution before upsampling.
     """
 
     def __init__(self, width: int):
@@ -159,10 +162,10 @@ class FeatureProjection(nn.Module):
         mixed = [width * 2**i for i in range(4)]
         self.channels = [width, *mixed[:3]]
         self.across_channels = nn.ModuleList(
-            FixedConv2d(fan_in, fan_out, 1) for fan_in, fan_out in zip(self.backbone.channels, mixed, strict=True)
+            FixedConv2d(fan_in, fan_out) for fan_in, fan_out in zip(self.backbone.channels, mixed, strict=True)
         )
         self.across_scales = nn.ModuleList(
-            FixedConv2d(fan_in, fan_out, 3) for fan_in, fan_out in zip(mixed, self.channels, strict=True)
+            FixedConv2d(fan_in, fan_out) for fan_in, fan_out in zip(mixed, self.channels, strict=True)
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -177,7 +180,8 @@ class FeatureProjection(nn.Module):
         projected: list[Tensor] = []
         x = torch.zeros_like(mixed[-1])
         for lateral, mix in zip(reversed(mixed), reversed(self.across_scales), strict=True):
-            x = F.interpolate(mix(x + lateral), scale_factor=2, mode="bilinear", align_corners=False)
+            # Mixed before it is enlarged, which gives the same: weights of an interpolation add up to 1.
+            x = F.interpolate(mix(x + lateral), scale_factor=2, mode="bilinear", align_corners=True)
             projected.insert(0, x)
         return projected
 
@@ -188,7 +192,7 @@ class ScaleDiscriminator(nn.Module):
     A conditional one projects its output on a vector of the class (Miyato & Koyama 2018), as Karras et al. 2020b do.
     """
 
-    def __init__(self, widths: list[int], kernel: int, n_classes: int):
+    def __init__(self, widths: list[int], n_classes: int):
         super().__init__()
         stages: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
@@ -196,7 +200,7 @@ class ScaleDiscriminator(nn.Module):
             # Always by the statistics of the batch: a discriminator has no other use.
             stages += [BatchNorm2d(fan_out, track_running_stats=False), LeakyReLU()]
         self.blocks = nn.Sequential(*stages)
-        self.out = blocks.SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, kernel, initial_std=None)
+        self.out = blocks.SpectralConv2d(widths[-1], CLASS_DIM if n_classes else 1, 4, initial_std=None)
         self.embed = nn.Embedding(n_classes, EMBEDDING_DIM) if n_classes else None
         self.project = nn.Linear(EMBEDDING_DIM, CLASS_DIM) if n_classes else None
 
@@ -226,12 +230,10 @@ class ProjectedDiscriminator(nn.Module):
         super().__init__()
         self.feature_px, ndf = max(size, recipe.feature_px), recipe.ndf
         self.features = FeatureProjection(ndf)
-        # Every scale ends at stride 32. There 224 pixels leave 7, which a 4×4 convolution takes to 4 logits a side, as
-        # published; fewer pixels keep 4 logits with a smaller kernel.
-        kernel = min(4, self.feature_px // STRIDE + 1 - LOGIT_SIDE)
+        # Every scale ends at stride 32. There 224 pixels leave 7, which a 4×4 convolution takes to 4 logits a side.
         widths = [ndf, ndf, 2 * ndf, 4 * ndf, 8 * ndf]
         self.scales = nn.ModuleList(
-            ScaleDiscriminator([channels, *widths[i + 1 :]], kernel, n_classes)
+            ScaleDiscriminator([channels, *widths[i + 1 :]], n_classes)
             for i, channels in enumerate(self.features.channels)
         )
 

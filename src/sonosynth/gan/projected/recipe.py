@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sonosynth.core.device import autocast
-from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS, diffaugment
+from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS
 from sonosynth.gan.projected.networks import NetworkSettings, ProjectedDiscriminator, ProjectedGenerator
-from sonosynth.gan.recipe import Batch, Decay, DiffAugmentPolicy, Objective, setting
+from sonosynth.gan.recipe import CUTOUT_RATIO_MEANING, Batch, Decay, DiffAugmentPolicy, Objective, setting
 from sonosynth.gan.registry import register_gan
 
 
@@ -21,7 +21,7 @@ class ProjectedObjective(Objective):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Hinge loss of the generator, ``-D(G(z))``, averaged over the logits of all scales."""
-        images = self._augmented(self._generate(batch, batch.fake_labels), batch)
+        images = self.diffaugmented(self._generate(batch, batch.fake_labels), batch)
         loss = -self.discriminate(images, batch.fake_labels).mean()
         return loss, {"loss_g": loss.detach()}
 
@@ -29,7 +29,7 @@ class ProjectedObjective(Objective):
         """Hinge loss ``relu(1 + D(G(z))) + relu(1 - D(x))``, averaged over the logits of all scales."""
         with torch.no_grad():
             images = self._generate(batch, batch.fake_labels)
-        both = torch.cat([self._augmented(x, batch) for x in (images, batch.real)])
+        both = torch.cat([self.diffaugmented(x, batch) for x in (images, batch.real)])
         fake, real = self.discriminate(both, batch.both_labels, sets=2).chunk(2)
         loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
         return self._regularised(loss, real, fake)
@@ -39,9 +39,6 @@ class ProjectedObjective(Objective):
         with autocast(images.device):
             logits: Tensor = self.discriminator(images, labels, sets)
         return logits
-
-    def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
-        return diffaugment(images, self.recipe.diffaugment, batch.draws)
 
 
 class ProjectedRecipe(NetworkSettings):
@@ -57,7 +54,6 @@ class ProjectedRecipe(NetworkSettings):
 
     family: Literal["projected"] = "projected"
     batch: int = setting(16, "ours: as stylegan2; Sauer 2021 has 64", ge=2, multiple_of=2)
-    mirror: bool = setting(False, "Sauer 2021, authors' default")
     ema_halflife_kimg: float = setting(5.0, "Sauer 2021, authors' default: batch · 10 / 32", gt=0)
     ema_rampup: float = setting(0.05, "Sauer 2021, authors' default", gt=0)
     learning_rate: float = setting(2e-4, "Sauer 2021", gt=0)
@@ -67,6 +63,7 @@ class ProjectedRecipe(NetworkSettings):
         "Sauer 2021: colour, translation, cutout (Zhao 2020)",
         "operations of DiffAugment on all images that the discriminator sees",
     )
+    cutout_ratio: float = setting(0.2, "Sauer 2021, authors' code", CUTOUT_RATIO_MEANING, before=0.5, gt=0, le=1)
 
 
 register_gan(ProjectedRecipe(name="projected"))

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS, diffaugment
+from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS
 from sonosynth.gan.r3gan.networks import Discriminator, Generator, NetworkSettings
-from sonosynth.gan.recipe import Batch, Decay, DiffAugmentPolicy, Objective, setting
+from sonosynth.gan.recipe import CUTOUT_RATIO_MEANING, Batch, Decay, DiffAugmentPolicy, Objective, setting
 from sonosynth.gan.registry import register_gan
 
 
@@ -21,9 +21,9 @@ class R3GANObjective(Objective):
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Relativistic pairing loss ``softplus(-(D(G(z)) - D(x)))`` (Jolicoeur-Martineau 2019)."""
-        fake = self.discriminate(self._augmented(self._generate(batch, batch.real_labels), batch), batch.real_labels)
+        fake = self.discriminate(self.diffaugmented(self._generate(batch, batch.real_labels), batch), batch.real_labels)
         with torch.no_grad():
-            real = self.discriminate(self._augmented(batch.real, batch), batch.real_labels)
+            real = self.discriminate(self.diffaugmented(batch.real, batch), batch.real_labels)
         loss = F.softplus(real - fake).mean()
         return loss, {"loss_g": loss.detach()}
 
@@ -32,8 +32,8 @@ class R3GANObjective(Objective):
         with torch.no_grad():
             images = self._generate(batch, batch.real_labels)
         images, x = images.requires_grad_(), batch.real.requires_grad_()
-        fake = self._scores(self._augmented(images, batch), batch.real_labels)
-        real = self._scores(self._augmented(x, batch), batch.real_labels)
+        fake = self._scores(self.diffaugmented(images, batch), batch.real_labels)
+        real = self._scores(self.diffaugmented(x, batch), batch.real_labels)
         r1, r2 = _gradient_penalty(real, x), _gradient_penalty(fake, images)
         loss = F.softplus(fake - real).mean()
         loss, statistics = self._regularised(loss, real, fake, r1=r1.detach(), r2=r2.detach())
@@ -42,9 +42,6 @@ class R3GANObjective(Objective):
     def _scores(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """`discriminate`, never compiled."""
         return super().discriminate(images, labels)
-
-    def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
-        return diffaugment(images, self.recipe.diffaugment, batch.draws)
 
 
 def _gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
@@ -88,6 +85,7 @@ class R3GANRecipe(NetworkSettings):
         "probability that rises from 0 to 0.3 over 20,000 kimg",
         "operations of DiffAugment on all images that the discriminator sees",
     )
+    cutout_ratio: float = setting(0.5, "Zhao 2020, authors' code", CUTOUT_RATIO_MEANING, before=0.5, gt=0, le=1)
 
     def gamma_at(self, size: int) -> float:
         """Return `gamma`, or the default for images of `size` pixels."""

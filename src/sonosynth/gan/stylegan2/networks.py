@@ -22,6 +22,13 @@ class NetworkSettings(Recipe):
     mapping_layers: int = setting(
         2, "Karras 2020b, authors' `auto`; Karras 2020 has 8", "fully connected layers from z to w", ge=1
     )
+    class_layers: int = setting(
+        8,
+        "Karras 2020b, authors' code",
+        "fully connected layers through which a conditional discriminator sees the class",
+        before=2,
+        ge=1,
+    )
     channel_base: int = setting(
         16384, "Karras 2020b: half of Karras 2020 below 512 px", "feature maps times resolution", ge=512
     )
@@ -219,8 +226,8 @@ class Discriminator(nn.Module):
         self.group_size = recipe.group_size
         self.conv = layers.EqualConv2d(last + 1, last, 3)
         self.hidden = layers.EqualLinear(last * 16, last, activate=True)
-        self.mapping = MappingNetwork(0, n_classes, recipe.w_dim, recipe.mapping_layers) if n_classes else None
-        self.out = layers.EqualLinear(last, recipe.w_dim if n_classes else 1)
+        self.mapping = MappingNetwork(0, n_classes, last, recipe.class_layers) if n_classes else None
+        self.out = layers.EqualLinear(last, last if n_classes else 1)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits ``[N]`` of images ``[N, 1, size, size]`` of classes ``[N]``."""

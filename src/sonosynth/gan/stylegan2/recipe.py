@@ -1,7 +1,7 @@
 """StyleGAN2: its loss, logistic with lazy R1 and path-length regularisation (Karras et al. 2020), and its settings."""
 
 import math
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,18 @@ from torch.optim import Optimizer
 from sonosynth.core import distributed
 from sonosynth.core.device import autocast
 from sonosynth.gan.augment.ada import AdaController, AdaPolicy, ada_augment, scaled_ada_kimg
-from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS, diffaugment
-from sonosynth.gan.recipe import Batch, Decay, DiffAugmentPolicy, GeneratorNetwork, Objective, Phase, adam, setting
+from sonosynth.gan.augment.diffaugment import ALL_OPERATIONS
+from sonosynth.gan.recipe import (
+    CUTOUT_RATIO_MEANING,
+    Batch,
+    Decay,
+    DiffAugmentPolicy,
+    GeneratorNetwork,
+    Objective,
+    Phase,
+    adam,
+    setting,
+)
 from sonosynth.gan.registry import register_gan
 from sonosynth.gan.stylegan2.networks import Discriminator, Generator, NetworkSettings
 
@@ -112,7 +122,7 @@ class StyleGAN2Objective(Objective):
     def _augmented(self, images: Tensor, batch: Batch) -> Tensor:
         policy = self.recipe.ada_policy
         if policy is None or self.ada is None:
-            return diffaugment(images, self.recipe.diffaugment, batch.draws)
+            return self.diffaugmented(images, batch)
         return ada_augment(images, self.ada.p, policy, batch.draws)
 
     def _from_styles(self, styles: Tensor, noise: Tensor) -> Tensor:
@@ -153,7 +163,8 @@ class StyleGAN2Objective(Objective):
 class StyleGAN2Recipe(NetworkSettings):
     """StyleGAN2 (Karras 2020), with ADA (Karras 2020b) or DiffAugment (Zhao 2020) where a policy is given.
 
-    Defaults are those of the ``auto`` configuration of the authors of Karras 2020b for sizes below 512 px.
+    Defaults are those that the ``auto`` configuration of the authors of Karras 2020b has for 256 px on one GPU, with
+    half of their feature maps below 512 px; for smaller images it has other batches, averages and γ.
     """
 
     papers: ClassVar[dict[str, str]] = {
@@ -175,6 +186,13 @@ class StyleGAN2Recipe(NetworkSettings):
     r1_gamma: float | None = setting(
         None, "Karras 2020b, authors' `auto`: 0.0002 · size² / batch", "weight γ of the R1 penalty", ge=0
     )
+    r1_gamma_256: float | None = setting(
+        None,
+        "Zhao 2020, few-shot runs: 10, and that at 256 px alone; the square of the size is from Karras 2020b",
+        "γ at 256 px, from which that of another size follows by its square; `r1_gamma` goes before",
+        before=None,
+        ge=0,
+    )
     r1_interval: int = setting(16, "Karras 2020, lazy regularisation", "steps from one R1 penalty to the next", ge=1)
     path_length_weight: float = setting(
         2.0, "Karras 2020, authors' default", "weight of path-length regularisation; 0: none", ge=0
@@ -188,6 +206,7 @@ class StyleGAN2Recipe(NetworkSettings):
         "Zhao 2020: colour, translation, cutout; of colour, one channel has brightness and contrast",
         "operations of DiffAugment on all images that the discriminator sees",
     )
+    cutout_ratio: float = setting(0.5, "Zhao 2020, authors' code", CUTOUT_RATIO_MEANING, before=0.5, gt=0, le=1)
 
     ada_policy: AdaPolicy | None = setting(
         None,
@@ -212,8 +231,10 @@ class StyleGAN2Recipe(NetworkSettings):
         return self.model_copy(update={"ada_kimg": scaled_ada_kimg(kimg)})
 
     def r1_gamma_at(self, size: int) -> float:
-        """Return `r1_gamma`, or the heuristic of Karras 2020b for images of `size` pixels."""
-        return self.r1_gamma if self.r1_gamma is not None else 0.0002 * size**2 / self.batch
+        """Return γ for images of `size` pixels: `r1_gamma`, by `r1_gamma_256`, or by the heuristic of Karras 2020b."""
+        if self.r1_gamma is not None:
+            return self.r1_gamma
+        return 0.0002 * size**2 / self.batch if self.r1_gamma_256 is None else self.r1_gamma_256 * (size / 256) ** 2
 
     @property
     def process_batch_multiple(self) -> int:
@@ -232,7 +253,18 @@ class StyleGAN2Recipe(NetworkSettings):
         return adam(network, self.learning_rate * share, (self.adam_betas[0] ** share, self.adam_betas[1] ** share))
 
 
+# Of the few-shot runs of Zhao 2020.
+FEW_SHOT: dict[str, Any] = {
+    "path_length_weight": 0.0,
+    "r1_gamma_256": 10.0,
+    "learning_rate": 0.002,
+    "ema_halflife_kimg": 10.0,
+}
+
 register_gan(StyleGAN2Recipe(name="stylegan2"))
 register_gan(StyleGAN2Recipe(name="stylegan2-ada", ada_policy=AdaPolicy()))
-register_gan(StyleGAN2Recipe(name="stylegan2-diffaug", diffaugment=ALL_OPERATIONS))
-register_gan(StyleGAN2Recipe(name="stylegan2-diffaug+phantom", diffaugment=ALL_OPERATIONS, pretrain_kimg=300.0))
+register_gan(StyleGAN2Recipe(name="stylegan2-fewshot", **FEW_SHOT))
+register_gan(StyleGAN2Recipe(name="stylegan2-diffaug", diffaugment=ALL_OPERATIONS, **FEW_SHOT))
+register_gan(
+    StyleGAN2Recipe(name="stylegan2-diffaug+phantom", diffaugment=ALL_OPERATIONS, pretrain_kimg=300.0, **FEW_SHOT)
+)

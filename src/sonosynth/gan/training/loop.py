@@ -146,6 +146,7 @@ def _advance(
             with statistics.pause():
                 wrong = [name for name, value in entry.items() if isinstance(value, float) and not math.isfinite(value)]
                 if not wrong and trainer.is_finite():
+                    trainer.recompute_statistics()
                     stopping.update(trainer, writer, entry)
                     good, good_sums = copy.deepcopy(trainer.state_dict()), statistics.state_dict()
                 else:
@@ -162,6 +163,8 @@ def _advance(
             due = done >= steps or stopping.ended or stop or time.monotonic() - saved > SAVE_SECONDS
             # What a rollback is to undo is not kept, and several processes bring their sums together at log lines only.
             if due and (closing or (alone and trainer.is_finite())):
+                if not closing:
+                    trainer.recompute_statistics()
                 writer.state(stopping.state_dict() | {"seconds": statistics.seconds}, statistics.state_dict())
                 saved = time.monotonic()
 

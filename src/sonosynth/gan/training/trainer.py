@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sonosynth.core import distributed
 from sonosynth.core.device import (
+    autocast,
     compile_function,
     is_asynchronous,
     keep_freed_memory,
@@ -24,8 +25,12 @@ from sonosynth.core.draws import Draws, shuffled_indices
 from sonosynth.core.seeds import seed_of
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.checkpoint import RunConfig
+from sonosynth.gan.networks.layers import BatchNorm2d
 from sonosynth.gan.recipe import Batch, Phase
+from sonosynth.gan.sample import class_sequence
 from sonosynth.gan.training.log_statistics import GRADIENT_NORM
+
+STATISTICS_BATCHES, STATISTICS_BATCH = 8, 16  # images from which `recompute_statistics` has its statistics
 
 
 class TrainingImages:
@@ -178,6 +183,33 @@ class Trainer:
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.generator.parameters()), 1 - decay)
         for averaged, current in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
             averaged.copy_(current)
+
+    @torch.no_grad()
+    def recompute_statistics(self) -> None:
+        """Give batch normalisation of the averaged generator the statistics of images that it makes itself.
+
+        Otherwise they would be those of the live network, until its next step. The latents are the same every time.
+        """
+        norms = [
+            module
+            for module in self.ema.modules()
+            if isinstance(module, BatchNorm2d) and module.running_mean is not None
+        ]
+        if not norms:
+            return
+        momenta, config = [norm.momentum for norm in norms], self.config
+        labels = torch.from_numpy(class_sequence(config.class_counts, STATISTICS_BATCHES * STATISTICS_BATCH))
+        for k, of_class in enumerate(torch.split(labels.to(self.device), STATISTICS_BATCH)):
+            draws = Draws(seed_of("statistics"), "averaged generator", k, self.device)
+            z, noise = (draws.normal(STATISTICS_BATCH, length) for length in (self.ema.z_dim, self.ema.noise_length))
+            for norm in norms:
+                norm.train()
+                norm.momentum = 1 / (k + 1)  # so that all batches count alike
+            with autocast(self.device):
+                self.ema(z, of_class if config.conditional else None, noise)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.eval()
+            norm.momentum = momentum
 
     def is_finite(self) -> bool:
         """Return whether all parameters are finite; waits for the device."""
