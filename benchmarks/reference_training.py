@@ -329,7 +329,7 @@ def main() -> None:
             minutes = (time.perf_counter() - began) / 60
             made, now = (embed(sample(labels), arguments.features) for sample in (averaged, live))
             weights = averaged.network.named_parameters()  # type: ignore[attr-defined]
-            strengths = [float(weight.abs()) for name, weight in weights if "noise_strength" in name]
+            strengths = [float(weight.detach().abs()) for name, weight in weights if "noise_strength" in name]
             row = key | {
                 **{name: kernel_distance(images, made) for name, images in real.items()},
                 "live_held_out": kernel_distance(real["held_out"], now),
