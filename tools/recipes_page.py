@@ -45,7 +45,9 @@ Beyond what the tables say, published figures stand for other settings or code t
   beside it, and Projected GAN by those of the live network.
 - `fastgan` has the hinge loss of the paper; the authors' code draws its margins between 0.8 and 1
   (`--set smallest_margin=0.8`). Its decoders have the authors' widths at `ndf` = 64 and narrow with the discriminator;
-  theirs are always of that width. EfficientNet-Lite0 stands for LPIPS.
+  theirs are always of that width. EfficientNet-Lite0 stands for LPIPS. Images below 256 px have reconstructions of
+  fewer than the authors' 128 px: at 64 px, enlarging 32 to 64 before the frozen network gave distances as small as
+  enlarging to 128 ([record](../../results/2026-12-recipe-settings/README.md)), which takes 1.6 times as long.
 - `projected` below 128 px is ours: its generator ends earlier, and everything else is as at 128 px. The two noise
   strengths of a block of its larger generator (`--set lite=false`) are trained apart; the authors' conditional one has
   one for both.
