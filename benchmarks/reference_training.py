@@ -135,11 +135,9 @@ def reference_run(data: ImageSet, parts: str, seed: int, kimg: float, settings: 
     phases = list(_phases(both, recipe))
     labels = torch.nn.functional.one_hot(torch.from_numpy(data.labels.copy()), n_classes).float()
     images = torch.from_numpy(data.images.copy())[:, None].float() / 127.5 - 1
-    order: list[int] = []
-    for step in range(-(-round(1000 * kimg) // recipe.batch)):
-        while len(order) < recipe.batch:
-            order += torch.randperm(len(images)).tolist()
-        index, order = order[: recipe.batch], order[recipe.batch :]
+    for step, index in zip(
+        range(-(-round(1000 * kimg) // recipe.batch)), _batches(len(images), recipe.batch), strict=False
+    ):
         for name, network, optimizer, interval in phases:
             z = torch.randn(recipe.batch, recipe.z_dim)
             c = labels[torch.randint(len(labels), (recipe.batch,))]
@@ -153,12 +151,7 @@ def reference_run(data: ImageSet, parts: str, seed: int, kimg: float, settings: 
             network.requires_grad_(False)
             optimizer.step()
         halflife = min(1000 * recipe.ema_halflife_kimg, step * recipe.batch * recipe.ema_rampup)
-        decay = 0.5 ** (recipe.batch / max(halflife, 1e-8))
-        with torch.no_grad():
-            for slow, fast in zip(averaged.parameters(), generator.parameters(), strict=True):
-                slow.copy_(fast.lerp(slow, decay))
-            for slow, fast in zip(averaged.buffers(), generator.buffers(), strict=True):
-                slow.copy_(fast)
+        _average(averaged, generator, 0.5 ** (recipe.batch / max(halflife, 1e-8)))
     ours = isinstance(generator, GeneratorNetwork)
     return tuple(_sampler(network, recipe.z_dim, n_classes, ours) for network in (averaged, generator.eval()))
 
@@ -182,7 +175,6 @@ def authors_loop(data: ImageSet, gan: str, seed: int, kimg: float, settings: dic
     )
     labels = torch.from_numpy(data.labels.copy())
     images = torch.from_numpy(data.images.copy())[:, None].float() / 127.5 - 1
-    order: list[int] = []
 
     def made(draws: Draws, classes: Tensor) -> list[Tensor]:
         z, noise = draws.normal(batch, recipe.z_dim), draws.normal(batch, generator.noise_length)
@@ -213,10 +205,7 @@ def authors_loop(data: ImageSet, gan: str, seed: int, kimg: float, settings: dic
         loss: Tensor = hinge(discriminator.logits(features, classes)) + recipe.reconstruction_weight * lost
         return loss
 
-    for step in range(-(-round(1000 * kimg) // batch)):
-        while len(order) < batch:
-            order += torch.randperm(len(images)).tolist()
-        index, order = order[:batch], order[batch:]
+    for step, index in zip(range(-(-round(1000 * kimg) // batch)), _batches(len(images), batch), strict=False):
         flipped = torch.rand(batch, 1, 1, 1) < 0.5 if recipe.mirror else torch.zeros(batch, 1, 1, 1, dtype=torch.bool)
         real = torch.where(flipped, images[index].flip(3), images[index])
         draws = Draws(seed, "authors' loop", step, torch.device("cpu"))
@@ -235,15 +224,29 @@ def authors_loop(data: ImageSet, gan: str, seed: int, kimg: float, settings: dic
             _descend(of_generator, -logits(fake, classes).mean())
         shown = step * batch * (torch.inf if gan == "fastgan" else recipe.ema_rampup)
         halflife = min(1000 * recipe.ema_halflife_kimg, shown) if step else 1e-8
-        with torch.no_grad():
-            for slow, fast in zip(averaged.parameters(), generator.parameters(), strict=True):
-                slow.copy_(fast.lerp(slow, 0.5 ** (batch / halflife)))
-            for slow, fast in zip(averaged.buffers(), generator.buffers(), strict=True):
-                slow.copy_(fast)
+        _average(averaged, generator, 0.5 ** (batch / halflife))
     networks = (averaged, generator.eval())
     for network in networks:
         network.train(gan == "fastgan")
     return tuple(_sampler(network, recipe.z_dim, n_classes, ours=True) for network in networks)
+
+
+def _batches(n: int, batch: int) -> Iterator[list[int]]:
+    """Yield indices of `batch` images at a time, in shuffled epochs over `n`."""
+    order: list[int] = []
+    while True:
+        while len(order) < batch:
+            order += torch.randperm(n).tolist()
+        index, order = order[:batch], order[batch:]
+        yield index
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, generator: nn.Module, decay: float) -> None:
+    for slow, fast in zip(averaged.parameters(), generator.parameters(), strict=True):
+        slow.copy_(fast.lerp(slow, decay))
+    for kept, current in zip(averaged.buffers(), generator.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -131,7 +131,7 @@ class FastGANRecipe(NetworkSettings):
     )
     perceptual_px: int = setting(
         64,
-        "ours: as good as 128 at half the cost; reconstructions of Liu 2021 have 128 px, images 256 or more",
+        "ours: as good as 128 and faster; reconstructions of Liu 2021 have 128 px, images 256 or more",
         "side to which smaller reconstructions are enlarged for that network",
         before=32,
         ge=32,
