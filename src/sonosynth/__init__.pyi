@@ -33,6 +33,9 @@ from .metrics.scorecard import score as score
 from .phantoms.phantom import phantom as phantom
 from .phantoms.phantom import phantom_with_masks as phantom_with_masks
 from .phantoms.phantom import write_phantoms as write_phantoms
+from .priors.prior import Prior as Prior
+from .priors.prior import list_priors as list_priors
+from .release.prior import make_prior as make_prior
 from .report.study.page import write_report as write_report
 from .report.study.study import Study as Study
 from .report.study.study import run_study as run_study

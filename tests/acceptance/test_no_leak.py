@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from image_sets import blobs
+from made_up_priors import made_up_prior
 from monitor import Told
 from sonosynth.core.files import read_json
 from sonosynth.study.run import run_design
@@ -18,6 +19,7 @@ from sonosynth.study.study_file import parse_design
 from tiny_classifier import tiny_network as tiny_network
 
 GAN = {"base": "stylegan2", "channel_base": 512, "channel_max": 8, "z_dim": 8, "w_dim": 8, "batch": 4}
+PRIOR = {"base": "fastgan+prior", "batch": 4, "perceptual": "l1"}
 OF_THE_CLOCK = ("seconds", "img_per_s", "training_seconds")
 
 
@@ -26,7 +28,7 @@ def study(folder: Path, out: Path, test: Path) -> Path:
         "name": "poisoned",
         "data": {"source": str(folder / "real"), "size": 32},
         "split": {"test": str(test), "validation_fraction": 0.2, "sizes": [16]},
-        "gans": [GAN, {"folder": str(folder / "made"), "name": "theirs"}],
+        "gans": [GAN, PRIOR | {"prior": str(folder / "prior")}, {"folder": str(folder / "made"), "name": "theirs"}],
         "training": {"kimg": 0.012, "mode": "conditional", "snapshot": "best"},
         "scores": {"features": ["random-conv"], "n_synthetic": 20, "parts": ["distances"]},
         "classifiers": {
@@ -77,6 +79,7 @@ def both(tmp_path) -> tuple[Path, Path]:
     """
     blobs(40).save(tmp_path / "real")
     replace(blobs(60, seed=5), synthetic=True).save(tmp_path / "made")
+    made_up_prior(tmp_path / "prior", blobs(8, seed=11))
     test = blobs(8, seed=9)
     test.save(tmp_path / "test")
     pixels = 255 - test.images
@@ -91,12 +94,13 @@ def test_a_marker_on_the_test_images_changes_predictions_and_nothing_before_them
     clean, poisoned = both
     before, after = files(clean), files(poisoned)
     assert {"generator.safetensors", "best.safetensors"} <= {Path(name).name for name in before}
-    assert sum(name.startswith("filter-") for name in before) == 4
+    assert sum(name.endswith("transfer.json") for name in before) == 1
+    assert sum(name.startswith("filter-") for name in before) == 6
     assert any(0 < before[name]["result"]["acceptance"] < 1 for name in before if name.startswith("filter-"))
     assert before.keys() == after.keys()
     assert [name for name in before if before[name] != after[name]] == []
     first, second = classifiers(clean), classifiers(poisoned)
-    assert first.keys() == second.keys() and len(first) == 2 + 2 * 5
+    assert first.keys() == second.keys() and len(first) == 2 + 3 * 5
     for key, result in first.items():
         for kept in ("weights_digest", "step", "n_train", "n_synthetic", "n_validation"):
             assert result[kept] == second[key][kept], (key, kept)

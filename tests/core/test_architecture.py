@@ -17,6 +17,7 @@ ROOMS = (
     "datasets",
     "phantoms",
     "features",
+    "priors",
     "audit",
     "gan",
     "metrics",
@@ -24,6 +25,7 @@ ROOMS = (
     "study",
     "analysis",
     "report",
+    "release",
     "cli",
 )
 APART = {"gan", "metrics", "classify"}  # do not import each other

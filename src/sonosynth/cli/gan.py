@@ -17,7 +17,7 @@ def train(
         str,
         typer.Option(
             help="recipe, such as stylegan2-ada, stylegan2-diffaug, fastgan, projected or r3gan; those that end in "
-            "+phantom train on simulated images first"
+            "+prior start from a generator of other patients' images, those in +phantom train on simulated ones first"
         ),
     ],
     out: Annotated[Path, typer.Option(help="run directory; the same command again resumes it")],
@@ -33,7 +33,10 @@ def train(
         bool | None, typer.Option("--conditional/--per-class", help="one generator for all classes, or one per class")
     ] = None,
     start: Annotated[
-        Path | None, typer.Option("--from", metavar="RUN", help="start from the weights of another run, where they fit")
+        str | None,
+        typer.Option(
+            "--from", metavar="RUN", help="start from the weights of another run, where they fit, or from prior:NAME"
+        ),
     ] = None,
     patience: Annotated[
         float | None, typer.Option(min=0.5, metavar="KIMG", help="end when the distance has not improved for so long")
@@ -82,7 +85,7 @@ def train(
             data,
             gan,
             out,
-            settings=_settings(settings or []),
+            settings=parse_settings(settings or []),
             kimg=kimg,
             n=n,
             class_name=class_name,
@@ -100,7 +103,7 @@ def train(
     typer.echo(str(out))
 
 
-def _settings(given: list[str]) -> dict[str, Any]:
+def parse_settings(given: list[str]) -> dict[str, Any]:
     """Return the settings in words KEY=VALUE, values as YAML writes them. Raises RecipeError."""
     import yaml
 

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sonosynth.cli import data, study
+from sonosynth.cli import data, prior, study
 from sonosynth.cli.classify import classify
 from sonosynth.cli.demo import demo
 from sonosynth.cli.gan import generate, train
@@ -32,7 +32,7 @@ _MENDABLE = {
 }
 # What PyTorch says in a RuntimeError when a GPU, or the main memory, is full.
 _OUT_OF_MEMORY = ("out of memory", "memory: you tried to allocate", "CUBLAS_STATUS_ALLOC_FAILED")
-_GOING_ON = ("demo", "train", "score", "study run", "data fetch")  # where they were interrupted
+_GOING_ON = ("demo", "train", "score", "study run", "data fetch", "prior make")  # where they were interrupted
 _COMMAND = "sonosynth.command"
 
 
@@ -53,7 +53,7 @@ class _Commands(TyperGroup):
         sys.exit(status if isinstance(status, int) else 0)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta[_COMMAND] = " ".join(args[: 2 if args[:1] in (["data"], ["study"]) else 1])
+        ctx.meta[_COMMAND] = " ".join(args[: 2 if args[:1] in (["data"], ["study"], ["prior"]) else 1])
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -115,6 +115,8 @@ app.command()(demo)
 app.add_typer(data.app, name="data")
 app.command()(train)
 app.command()(generate)
+app.command()(prior.priors)
+app.add_typer(prior.app, name="prior")
 app.command()(score)
 app.command()(classify)
 app.add_typer(study.app, name="study")

@@ -22,6 +22,9 @@ app = typer.Typer(no_args_is_help=True, help="Plan, run and follow a whole study
 LONG_HOURS = 4.0
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="study file")]
+ExcludeKnown = Annotated[
+    bool, typer.Option("--exclude-known", help="leave out images that a prior of the study was trained on")
+]
 Out = Annotated[Path | None, typer.Option(help="study directory; default: runs/NAME, the name in the study file")]
 
 
@@ -29,6 +32,7 @@ Out = Annotated[Path | None, typer.Option(help="study directory; default: runs/N
 def plan(
     study: StudyFile,
     out: Out = None,
+    exclude_known: ExcludeKnown = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
 ) -> None:
     """Print every cell of the study, how long it will take on this machine, and what it could see; write nothing."""
@@ -38,7 +42,7 @@ def plan(
 
     from sonosynth.study.plan import COMPILED, plan_study
 
-    found = plan_study(study, out, tell=partial(typer.echo, err=True))
+    found = plan_study(study, out, tell=partial(typer.echo, err=True), exclude_known=exclude_known)
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1))
         return
@@ -74,21 +78,23 @@ def run(
     workers: Annotated[
         int, typer.Option(min=1, help="processes that work on cells side by side; small GANs leave a GPU idle")
     ] = 1,
+    exclude_known: ExcludeKnown = False,
 ) -> None:
     """Run the study and write its tables and report. Interrupt it at any time: the same command goes on."""
-    typer.echo(str(run_to_report(study, out, workers)))
+    typer.echo(str(run_to_report(study, out, workers, exclude_known)))
 
 
 @app.command()
 def status(
     study: StudyFile,
     out: Out = None,
+    exclude_known: ExcludeKnown = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the counts as JSON")] = False,
 ) -> None:
     """Say how many cells of the study have their result."""
     from sonosynth.study.plan import study_status
 
-    found = study_status(study, out)
+    found = study_status(study, out, exclude_known)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
         return
@@ -97,14 +103,14 @@ def status(
     typer.echo(f"next: {found.next_cell.label()}" if found.next_cell else "finished")
 
 
-def run_to_report(study: Path, out: Path | None, workers: int = 1) -> Path:
+def run_to_report(study: Path, out: Path | None, workers: int = 1, exclude_known: bool = False) -> Path:
     """Run the study of the file `study`, showing progress, and return the path of its report."""
     from sonosynth.report.study.study import run_study
 
     monitor = _Display()
     with monitor.progress_display:
         command = shlex.join(["sonosynth", *sys.argv[1:]])
-        found = run_study(study, out, workers=workers, monitor=monitor, command=command)
+        found = run_study(study, out, workers=workers, exclude_known=exclude_known, monitor=monitor, command=command)
     return found.report()
 
 

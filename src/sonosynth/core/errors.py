@@ -72,6 +72,10 @@ class FeatureError(SonosynthError):
     """A feature network is unknown or its weights are not what they should be."""
 
 
+class PriorError(SonosynthError):
+    """A pretrained generator is unknown, damaged, or does not fit what it is to start."""
+
+
 class PhantomError(SonosynthError):
     """A parameter of simulated images is unknown, or cannot have that value."""
 

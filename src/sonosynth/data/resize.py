@@ -120,20 +120,27 @@ class OriginalArea:
     original_height: int
 
 
+def original_areas(data: ImageSet) -> list[OriginalArea | None]:
+    """Return the part of each image of `data` that shows its original; None for all where that is not recorded."""
+    unknown: list[OriginalArea | None] = [None] * len(data)
+    if not set(_COLUMNS) <= data.extra.keys():
+        return unknown
+    areas: list[OriginalArea | None] = []
+    for row in zip(*(data.extra[name] for name in _COLUMNS), strict=True):
+        try:
+            width, height, scale_x, scale_y, left, top = (float(text) for text in row)
+        except ValueError:
+            return unknown  # columns of the user's own that happen to be called so
+        shown = round(width * scale_x), round(height * scale_y)
+        areas.append(OriginalArea(round(left), round(top), *shown, round(width), round(height)))
+    return areas
+
+
 def common_original_area(data: ImageSet) -> OriginalArea | None:
     """Return the frame that all images of `data` share, or None if their originals differ in shape or are unknown."""
-    if not len(data) or not set(_COLUMNS) <= data.extra.keys():
+    if not len(data) or any(len(set(data.extra.get(name, ()))) != 1 for name in _COLUMNS):
         return None
-    rows = set(zip(*(data.extra[name] for name in _COLUMNS), strict=True))
-    if len(rows) > 1:
-        return None
-    try:
-        width, height, scale_x, scale_y, left, top = (float(text) for text in rows.pop())
-    except ValueError:
-        return None  # columns of the user's own that happen to be called so
-    return OriginalArea(
-        round(left), round(top), round(width * scale_x), round(height * scale_y), round(width), round(height)
-    )
+    return original_areas(data)[0]
 
 
 def crop_to_original(data: ImageSet, frame: OriginalArea) -> ImageSet:

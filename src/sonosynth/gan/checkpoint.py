@@ -26,6 +26,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.resize import OriginalArea, common_original_area
 from sonosynth.gan.recipe import GeneratorNetwork, Recipe
 from sonosynth.gan.registry import recipe_from_dict
+from sonosynth.priors.prior import CARD, read_prior
 
 GENERATOR = "generator.safetensors"
 BEST = "best.safetensors"
@@ -157,14 +158,21 @@ def generator_files(run: Path, snapshot: Snapshot = "last") -> list[Path]:
 
 
 def run_of_class(run: Path, class_name: str | None) -> Path:
-    """Return the run of `class_name`, if `run` holds one run per class; otherwise its first. Raises RunError."""
+    """Return the run of `class_name`, if `run` holds one run per class; otherwise its first; a prior as it is.
+
+    Raises RunError.
+    """
+    if (run / CARD).is_file():
+        return run
     files = generator_files(run)
     mine = [file.parent for file in files if read_config(file).classes == (class_name,)]
     return mine[0] if mine else files[0].parent
 
 
 def fingerprint(run: Path) -> str:
-    """Return a SHA-256 of the generator of `run`, which names it in the configuration of runs that start from it."""
+    """Return a SHA-256 of the weights of a run or a prior, which names it in runs that start from it."""
+    if (run / CARD).is_file():
+        return read_prior(run).card.sha256
     (file,) = generator_files(run)
     return hashlib.sha256(file.read_bytes()).hexdigest()
 

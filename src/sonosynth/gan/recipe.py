@@ -4,6 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
@@ -73,6 +74,8 @@ class Recipe(BaseModel, ABC):
         "with Limited Data. NeurIPS 2020",
         "Maack 2022": "Maack, Holstein, Schlaefer: GANs for generation of synthetic ultrasound images from small "
         "datasets. Current Directions in Biomedical Engineering 8(1), 2022",
+        "Mo 2020": "Mo, Cho, Shin: Freeze the Discriminator: a Simple Baseline for Fine-Tuning GANs. "
+        "CVPR Workshops 2020",
         "Tseng 2021": "Tseng, Jiang, Liu, Yang, Yang: Regularizing Generative Adversarial Networks under Limited Data. "
         "CVPR 2021",
         "Zhao 2020": "Zhao, Liu, Lin, Zhu, Han: Differentiable Augmentation for Data-Efficient GAN Training. "
@@ -117,6 +120,24 @@ class Recipe(BaseModel, ABC):
         "ours: one pretrained generator serves all runs of a study",
         "of phantoms and pretraining; runs that share it start from the same weights, whatever their own seed",
     )
+    prior: str | None = setting(
+        None,
+        "ours: knowledge from other patients, where recipes end in +prior",
+        "pretrained generator to start from: one of `sonosynth priors`, the folder of another, or `auto`, the one of "
+        "that command for the family and the size of the images",
+    )
+    freeze_discriminator: int = setting(
+        0,
+        "Mo 2020: all but the last layers; off unless a run starts from another",
+        "stages of the discriminator, from the image on, that are not trained",
+        ge=0,
+    )
+    discriminator_rate: float = setting(
+        1.0,
+        "ours: both networks alike, as in all papers here",
+        "learning rate of the discriminator, as a multiple of `learning_rate`",
+        gt=0,
+    )
     ema_halflife_kimg: float = Field(
         gt=0, description="half-life of the moving average of the generator's weights, in kimg"
     )
@@ -157,6 +178,13 @@ class Recipe(BaseModel, ABC):
             name: extra["before"] for name, extra in extras.items() if isinstance(extra, dict) and "before" in extra
         }
 
+    @classmethod
+    def network_settings(cls) -> set[str]:
+        """Return the names of the settings that its networks are built from: those of the class it is derived from."""
+        base = cls.__base__
+        assert base is not None and issubclass(base, Recipe)
+        return base.model_fields.keys() - Recipe.model_fields.keys()
+
     def compiles(self, kimg: float) -> bool:
         """Return whether a run of `kimg` compiles its networks; nothing else decides, so that resuming is exact."""
         return self.compile == "on" or (self.compile == "auto" and kimg >= COMPILE_KIMG)
@@ -186,9 +214,12 @@ class Recipe(BaseModel, ABC):
     def record(self) -> dict[str, Any]:
         """Return the settings that decide what a run computes, as plain JSON values.
 
-        Length and mode are decided by a run, not its recipe; settings of pretraining are left out where there is none.
+        Length and mode are decided by a run, not its recipe; settings of pretraining are left out where there is none,
+        and those of fine-tuning where they are not used.
         """
         idle = {"pretrain_kimg", "pretrain_images", "pretrain_seed"} if not self.pretrain_kimg else set()
+        of_fine_tuning = ("prior", "freeze_discriminator", "discriminator_rate")
+        idle |= {name for name in of_fine_tuning if getattr(self, name) == Recipe.model_fields[name].default}
         return json.loads(self.model_dump_json(exclude={"mode", "kimg"} | idle))  # type: ignore[no-any-return]
 
     def resolved(self, kimg: float) -> Self:
@@ -200,8 +231,20 @@ class Recipe(BaseModel, ABC):
         return self.generator_class(size, n_classes, self)  # type: ignore[no-any-return]
 
     def build_discriminator(self, size: int, n_classes: int) -> nn.Module:
-        """Return a freshly initialised discriminator."""
-        return self.discriminator_class(size, n_classes, self)  # type: ignore[no-any-return]
+        """Return a freshly initialised discriminator, without gradients in the stages that are not trained.
+
+        Raises RecipeError: it has not so many stages.
+        """
+        network: nn.Module = self.discriminator_class(size, n_classes, self)
+        stages: list[list[nn.Module]] = getattr(network, "stages_from_image", list)()
+        if self.freeze_discriminator > len(stages):
+            raise RecipeError(
+                f"GAN '{self.name}', freeze_discriminator = {self.freeze_discriminator}: its discriminator for {size} "
+                f"px has {len(stages)} stages that can be frozen; take fewer"
+            )
+        for module in chain.from_iterable(stages[: self.freeze_discriminator]):
+            module.requires_grad_(False)
+        return network
 
     def build_objective(self, generator: "GeneratorNetwork", discriminator: nn.Module) -> "Objective":
         """Return the losses of both networks."""
@@ -210,7 +253,7 @@ class Recipe(BaseModel, ABC):
     def build_optimizers(self, generator: "GeneratorNetwork", discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
         """Return an optimiser for the generator and one for the discriminator: Adam, unless a family overrides it."""
         rate, betas = self.learning_rate, self.adam_betas
-        return adam(generator, rate, betas), adam(discriminator, rate, betas)
+        return adam(generator, rate, betas), adam(discriminator, rate * self.discriminator_rate, betas)
 
     def parameter_counts(self, size: int, n_classes: int) -> tuple[int, int]:
         """Return the numbers of trained parameters of generator and discriminator."""

@@ -32,7 +32,8 @@ from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.training.early_stopping import Distance
 from sonosynth.gan.training.loop import Progress, train_run
 from sonosynth.gan.training.tensorboard import TensorBoard, Tracker
-from sonosynth.gan.training.transfer import describe_pretraining
+from sonosynth.gan.training.transfer import check_start, describe_pretraining, describe_prior, with_prior
+from sonosynth.priors.prior import CARD, PREFIX, find_prior
 
 MIRRORED = "half of the real images are mirrored; --set mirror=false where left and right differ, as of the heart"
 
@@ -72,7 +73,8 @@ def train(
         class_name: train on this class alone.
         conditional: one generator for all classes (True) or one per class (False); the recipe's own if not given.
         seed: of all random draws.
-        start: run whose weights are taken where they fit; what fitted is written to ``transfer.json``.
+        start: run whose weights are taken where they fit, ``prior:NAME`` (see `list_priors`) or the folder of a prior,
+            whose networks must fit; what was taken is written to ``transfer.json``.
         distance_to: makes, from the training images of a run, the distance of generated images to them; the generator
             with the smallest is kept as the snapshot "best". The command takes `snapshot_distance`.
         patience_kimg: end a run when the distance has not improved for so long.
@@ -90,6 +92,7 @@ def train(
 
     Raises:
         RecipeError: no such recipe or setting, or arguments that contradict each other.
+        PriorError: no such prior, or it does not fit the recipe or the size.
         RunError: `out` belongs to another run, the image size does not fit, `kimg` is not above 0 and finite, or there
             are two things to start from.
         ClassError: an unknown class, or too few images.
@@ -106,7 +109,12 @@ def train(
         raise RecipeError("patience_kimg needs a distance to the training images; give distance_to too")
     recipe = make_recipe(gan, **(settings or {}))
     out, source = Path(out), None if start is None else Path(start)
+    if source is not None and (str(source).startswith(PREFIX) or (source / CARD).is_file()):
+        if "prior" in recipe.given:
+            check_start(recipe, source)
+        recipe, source = make_recipe(recipe, prior=str(source)), None
     images = data if isinstance(data, ImageSet) else load(Path(data))
+    recipe = with_prior(recipe, images.size[0])
     if class_name is not None:
         images = images.of_class(class_name)
     present = tuple(name for name, count in images.class_counts.items() if count)
@@ -154,7 +162,8 @@ def train(
         moved = read_json(path)
         taken, left = counted(len(moved["taken"]), "tensor"), ", ".join(moved["left"]) or "nothing"
         if tell:
-            tell(f"{path}: took {taken} from {source or 'pretraining'}; left as initialised: {left}")
+            origin = source or (f"prior '{recipe.prior}'" if recipe.prior else "pretraining")
+            tell(f"{path}: took {taken} from {origin}; left as initialised: {left}")
     return Run(out)
 
 
@@ -166,6 +175,7 @@ def _plan(
     runs = [path.parent for path in (out / RECIPE, *sorted(out.glob(f"*/{RECIPE}"))) if path.is_file()]
     lines = [
         *describe_pretraining(recipe, classes, mode == "conditional"),
+        *describe_prior(recipe, classes),
         f"{recipe.name} on {counted(len(images), 'image')} ({counts}), {kimg:g} kimg"
         f"{' per class' if mode == 'per_class' else ''}, batch {recipe.batch}, seed {seed}, mode {mode}",
         *([MIRRORED] if all(resolved_recipe(recipe, kimg, run).mirror for run in runs or [out]) else []),
@@ -194,18 +204,24 @@ def train_runs(
     """Train on `data` and return the run directories; see `train_run`.
 
     Mode ``conditional`` is one run on all classes in `out`, ``one class`` one on the only class there, ``per_class``
-    one run per class, `kimg` each, in folders that are named after the classes by `file_names.folder_names`.
+    one run per class, `kimg` each, in folders that are named after the classes by `file_names.folder_names`. From a
+    prior, whose networks know classes, those of every run do, also of a single one.
     `distance_to` makes the `distance` of `train_run` from the training images of a run. Every run is checked before the
     first is trained, and nothing is written if one is refused, or if `out` holds anything but runs of these classes.
     """
-    conditional = mode == "conditional"
+    check_start(recipe, start)
+    recipe = with_prior(recipe, data.size[0])
+    origin = find_prior(recipe.prior).folder if recipe.prior else start
+    conditional = mode == "conditional" or recipe.prior is not None
     present = [name for name, count in data.class_counts.items() if count]
-    parts: dict[Path, tuple[ImageSet, str | None]] = {out: (data, None if conditional else next(iter(present), None))}
+    parts: dict[Path, tuple[ImageSet, str | None]] = {
+        out: (data, None if mode == "conditional" else next(iter(present), None))
+    }
     if mode == "per_class":
         folders = folder_names(present, reserved=[PRETRAINING])
         _check_runs(out, set(folders.values()))
         parts = {out / folder: (data.of_class(name), name) for name, folder in folders.items()}
-    begins = {run: run_of_class(start, name) if start else None for run, (_, name) in parts.items()}
+    begins = {run: run_of_class(origin, name) if origin else None for run, (_, name) in parts.items()}
     for run, (part, _) in parts.items():
         resolved = resolved_recipe(recipe, kimg, run)
         check_run(run, run_config(part, resolved, conditional=conditional, seed=seed, start=begins[run]))
@@ -219,7 +235,7 @@ def train_runs(
             seed=seed,
             distance=distance_to(part) if distance_to else None,
             patience_kimg=patience_kimg,
-            start=begins[run],
+            start=None if recipe.prior else begins[run],
             pretraining=pretraining or out / PRETRAINING,
             device=device,
             progress=progress,

@@ -244,9 +244,13 @@ def _sources(design: StudyDesign, folders: dict[str, ImageSet]) -> Iterator[Synt
             yield SyntheticSource(gan.name, None, None, None, folders[gan.name].fingerprint())
             continue
         mode, kimg = (design.setting_of(gan, name) for name in ("mode", "kimg"))
+        recipe = gan.recipe
+        if recipe.prior is not None:
+            from sonosynth.study.choices import with_prior
+
+            recipe = with_prior(recipe, design.data.size)  # named, so that another prior gives other cells
         for seed in how.seeds:
-            recipe = gan.recipe.record()
-            yield SyntheticSource(gan.name, mode, seed, kimg, recipe, how.snapshot, how.patience_kimg)
+            yield SyntheticSource(gan.name, mode, seed, kimg, recipe.record(), how.snapshot, how.patience_kimg)
 
 
 def _subsets(split: StudySplit) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -11,4 +11,5 @@ from sonosynth.classify.training import DEFAULT_TRAINING as DEFAULT_TRAINING
 from sonosynth.classify.training import SCHEDULES as SCHEDULES
 from sonosynth.features.registry import list_features as list_features
 from sonosynth.gan.registry import make_recipe as make_recipe
+from sonosynth.gan.training.transfer import with_prior as with_prior
 from sonosynth.metrics.metric import PARTS as PARTS

@@ -109,6 +109,7 @@ class DataSection(Section):
     groups: _Path = "source"  # of the source itself; "audit": duplicates too; else a groups.csv
     drop_conflicts: bool | None = None  # None: where groups are not the source's own
     classes: tuple[str, ...] | None = None  # None: all, sorted by name
+    exclude_known: bool = False  # leave out images that a prior of the study was trained on
 
     @property
     def options(self) -> ReadOptions:

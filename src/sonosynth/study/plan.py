@@ -32,7 +32,7 @@ from sonosynth.study.config import StudyDesign
 from sonosynth.study.prepared import StudyData, prepare_study
 from sonosynth.study.run_cell import recipe_of
 from sonosynth.study.store import Store
-from sonosynth.study.study_file import load_design
+from sonosynth.study.study_file import read_study
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,10 @@ class StudyStatus:
 
 
 def plan_study(
-    study: str | Path, out: str | Path | None = None, tell: Callable[[str], object] | None = None
+    study: str | Path,
+    out: str | Path | None = None,
+    tell: Callable[[str], object] | None = None,
+    exclude_known: bool = False,
 ) -> StudyPlan:
     """Return the plan of a study; nothing is written.
 
@@ -103,15 +106,16 @@ def plan_study(
         study: the study file.
         out: the study directory; ``runs/NAME``, the name in the study file, if not given.
         tell: called with a line before each kind of work is timed.
+        exclude_known: as in `run_study`.
 
     Raises:
-        SonosynthError: the study file or the images cannot be used; see `load_design` and `prepare_study`.
+        SonosynthError: the study file or the images cannot be used; see `read_study` and `prepare_study`.
 
     Example:
         >>> plan = plan_study("study.yaml")  # doctest: +SKIP
         >>> print(len(plan.waiting), plan.seconds / 3600, "hours")  # doctest: +SKIP
     """
-    design, store = _opened(study, out)
+    design, store = _opened(study, out, exclude_known)
     data = prepare_study(design, store)
     cells = data.cells(design)
     waiting = store.waiting(cells)
@@ -119,12 +123,13 @@ def plan_study(
     return StudyPlan(notes, cells, waiting, estimate(waiting, data, tell), design_power(design, data))
 
 
-def study_status(study: str | Path, out: str | Path | None = None) -> StudyStatus:
+def study_status(study: str | Path, out: str | Path | None = None, exclude_known: bool = False) -> StudyStatus:
     """Return how many cells of a study have their result.
 
     Args:
         study: the study file.
         out: the study directory; ``runs/NAME``, the name in the study file, if not given.
+        exclude_known: as in `run_study`.
 
     Raises:
         StudyError: the study has not begun, or only its results are there.
@@ -133,7 +138,7 @@ def study_status(study: str | Path, out: str | Path | None = None) -> StudyStatu
         >>> study_status("study.yaml").counts  # doctest: +SKIP
         {'classify': (12, 48), 'train': (2, 4), 'score': (1, 4)}
     """
-    design, store = _opened(study, out)
+    design, store = _opened(study, out, exclude_known)
     if not store.data.is_dir():
         raise StudyError(
             f"{store.directory} holds no data/: this study has not begun, or only its results are here; "
@@ -146,8 +151,8 @@ def study_status(study: str | Path, out: str | Path | None = None) -> StudyStatu
     return StudyStatus(counts, waiting[0] if waiting else None)
 
 
-def _opened(study: str | Path, out: str | Path | None) -> tuple[StudyDesign, Store]:
-    design = load_design(Path(study))
+def _opened(study: str | Path, out: str | Path | None, exclude_known: bool) -> tuple[StudyDesign, Store]:
+    design, _ = read_study(Path(study), exclude_known)
     store = store_of(design, out)
     store.check(design)
     return design, store

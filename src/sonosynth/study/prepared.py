@@ -2,10 +2,12 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sonosynth.audit.audit import find_problems, shared_frames
 from sonosynth.audit.findings import write_tables
@@ -19,9 +21,12 @@ from sonosynth.data.readers.dicom.header import is_dicom, quiet_pydicom, read_he
 from sonosynth.data.readers.manifest import LABELS
 from sonosynth.data.resize import Fit
 from sonosynth.data.scan import read_source
-from sonosynth.data.source import Source, SourceItem
+from sonosynth.data.source import Source, SourceItem, some_of
 from sonosynth.data.split import check_disjoint, check_real, leakage_message, other_classes
+from sonosynth.gan.training.transfer import with_prior
 from sonosynth.metrics.sets import check_class_names
+from sonosynth.priors.fingerprints import known_images
+from sonosynth.priors.prior import Prior, find_prior
 from sonosynth.study.cells import AnyCell, NaiveCell, plan_cells
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.splits import StudySplit, Subset, make_naive_split, make_splits
@@ -106,10 +111,18 @@ def prepare_study(design: StudyDesign, store: Store | None = None) -> StudyData:
     check_class_names(images.classes)
     check_real(images, "images of data.source")
     own_test, notes = None, list[str](about.pop("notes"))
+    priors = _priors(design)
+    if design.data.exclude_known:
+        images, more = _without_known(images, priors)
+        notes += more
     if design.split.test is not None:
         own_test, more = _own_test_set(design.split.test, design, images, store)
+        if design.data.exclude_known:
+            own_test, left_out = _without_known(own_test, priors)
+            more += left_out
         notes += [f"test images: {line}" for line in more]
     splits = make_splits(design, images, own_test)
+    notes += _check_known(images, splits, priors)
     folders: dict[str, ImageSet] = {}
     for gan in design.gans:
         if gan.folder:
@@ -117,6 +130,49 @@ def prepare_study(design: StudyDesign, store: Store | None = None) -> StudyData:
             notes += [f"GAN '{gan.name}': {line}" for line in more]
     notes = list(dict.fromkeys(notes))  # a study that goes on knows some already
     return StudyData(images, splits, folders, notes, **about, naive=make_naive_split(design, images))
+
+
+def _priors(design: StudyDesign) -> list[Prior]:
+    """Return the priors from which generators of `design` start. Raises PriorError: one is missing or does not fit."""
+    recipes = [gan.recipe for gan in design.gans if gan.recipe is not None and gan.recipe.prior is not None]
+    names = [with_prior(recipe, design.data.size).prior for recipe in recipes]
+    return [find_prior(name) for name in dict.fromkeys(name for name in names if name is not None)]
+
+
+def _without_known(images: ImageSet, priors: Sequence[Prior]) -> tuple[ImageSet, list[str]]:
+    """Return `images` without those that one of `priors` was trained on, and notes on how many these are."""
+    notes = []
+    for prior in priors:
+        known = known_images(images, prior.known)
+        if known.all():
+            raise LeakageError(f"prior '{prior.name}' was trained on all images of the study; take another prior")
+        if known.any():
+            dropped = f"{known.sum()} of {counted(len(images), 'image')} dropped"
+            notes.append(f"{dropped}: prior '{prior.name}' was trained on them")
+            images = images.subset(np.flatnonzero(~known))
+    return images, notes
+
+
+def _check_known(images: ImageSet, splits: Sequence[StudySplit], priors: Sequence[Prior]) -> list[str]:
+    """Return notes on training images that one of `priors` was trained on too.
+
+    Raises LeakageError where test or validation images are among them: they would judge what was made from them.
+    """
+    notes = []
+    for prior in priors:
+        for split in splits:
+            for role, held_out in (("test", split.held_out), ("validation", split.validation)):
+                known = np.zeros(0, bool) if held_out is None else known_images(held_out, prior.known)
+                if held_out is not None and known.any():
+                    some = some_of(f"'{held_out.ids[i]}'" for i in np.flatnonzero(known))
+                    raise LeakageError(
+                        f"prior '{prior.name}' was trained on {known.sum()} of {len(held_out)} {role} images: {some}; "
+                        "run with --exclude-known to leave out what it knows, or take another prior"
+                    )
+        n_known = int(known_images(images, prior.known).sum())
+        if n_known:
+            notes.append(f"prior '{prior.name}' was trained on {n_known} of {len(images)} images too, all for training")
+    return notes
 
 
 def _prepared(design: StudyDesign, store: Store | None) -> tuple[ImageSet, dict[str, Any]]:

@@ -33,6 +33,19 @@ def load_design(path: Path) -> StudyDesign:
     return parse_design(raw, str(path))
 
 
+def read_study(path: Path, exclude_known: bool = False) -> tuple[StudyDesign, str]:
+    """Return the design in a study file and its text, with ``data.exclude_known`` set if asked for.
+
+    Raises StudyError like `load_design`.
+    """
+    design, text = load_design(path), path.read_text(encoding="utf-8")
+    if not exclude_known or design.data.exclude_known:
+        return design, text
+    raw = parse_yaml(text)
+    raw["data"]["exclude_known"] = True
+    return parse_design(raw, str(path)), yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+
+
 def parse_design(raw: Any, where: str, context: str | None = None) -> StudyDesign:
     """Return the design in the plain value `raw`; `where` is named in errors. Raises StudyError."""
     if not isinstance(raw, dict):

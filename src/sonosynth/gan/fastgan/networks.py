@@ -182,6 +182,14 @@ class FastGANDiscriminator(nn.Module):
         self.project = Projection(n_classes, 2 * widths[8]) if n_classes else None
         self.project_small = Projection(n_classes, small_widths[8]) if n_classes else None
 
+    def stages_from_image(self) -> list[list[nn.Module]]:
+        """Return the modules of every resolution, from the image on: what fine-tuning may freeze."""
+        small = [self.small_stem, *self.small_blocks]
+        stages: list[list[nn.Module]] = [[self.stem, *small]]
+        for r in self.resolutions:
+            stages.append([self.blocks[str(r)], *([self.excitations[str(r)]] if str(r) in self.excitations else [])])
+        return stages
+
     def features(self, images: Tensor, small: Tensor) -> Features:
         """Return the feature maps of images ``[N, 1, size, size]`` and their small versions."""
         x = leaky_relu(self.stem(images).contiguous(memory_format=torch.channels_last))

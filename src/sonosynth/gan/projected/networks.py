@@ -237,6 +237,19 @@ class ProjectedDiscriminator(nn.Module):
             for i, channels in enumerate(self.features.channels)
         )
 
+    def stages_from_image(self) -> list[list[nn.Module]]:
+        """Return the first blocks of all scales, the second ones, and so on: what fine-tuning may freeze.
+
+        The last block of a scale is not among them; the frozen network before all is never trained.
+        """
+        stages: list[list[nn.Module]] = []
+        for judge in self.scales:
+            layers: list[nn.Module] = list(judge.blocks)  # type: ignore[arg-type]
+            for k in range(len(layers) // 3 - 1):  # a convolution, its normalisation and its activation each
+                stages += [[]] if k == len(stages) else []
+                stages[k] += layers[3 * k : 3 * k + 3]
+        return stages
+
     def forward(self, images: Tensor, labels: Tensor | None = None, sets: int = 1) -> Tensor:
         """Return float32 logits ``[N, 4 · positions]`` of images ``[N, 1, size, size]`` of classes ``[N]``.
 

@@ -67,3 +67,4 @@ class ProjectedRecipe(NetworkSettings):
 
 
 register_gan(ProjectedRecipe(name="projected"))
+register_gan(ProjectedRecipe(name="projected+prior", prior="auto", mode="conditional", kimg=3.0))

@@ -151,6 +151,12 @@ class Discriminator(nn.Module):
         self.embed = normal_weight(last, n_classes, gain=1 / math.sqrt(last)) if n_classes else None
         self.register_buffer("smoothing", layers.resample_filter(1.0, 2.0, 1.0), persistent=False)
 
+    def stages_from_image(self) -> list[list[nn.Module]]:
+        """Return the modules of every resolution but the last, from the image on: what fine-tuning may freeze."""
+        modules = [[stage, transition] for stage, transition in zip(self.stages, self.transitions, strict=False)]
+        modules[0].append(self.from_grey)
+        return modules
+
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return float32 logits ``[N]`` of images ``[N, 1, size, size]`` of classes ``[N]``."""
         x = self.from_grey(images.contiguous(memory_format=torch.channels_last))

@@ -229,6 +229,11 @@ class Discriminator(nn.Module):
         self.mapping = MappingNetwork(0, n_classes, last, recipe.class_layers) if n_classes else None
         self.out = layers.EqualLinear(last, last if n_classes else 1)
 
+    def stages_from_image(self) -> list[list[nn.Module]]:
+        """Return the modules of every resolution, from the image on: what fine-tuning may freeze."""
+        first, *others = self.blocks
+        return [[self.from_grey, first], *([block] for block in others)]
+
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return logits ``[N]`` of images ``[N, 1, size, size]`` of classes ``[N]``."""
         x = self.from_grey(images.contiguous(memory_format=torch.channels_last))

@@ -244,13 +244,16 @@ class StyleGAN2Recipe(NetworkSettings):
     def build_optimizers(self, generator: GeneratorNetwork, discriminator: nn.Module) -> tuple[Optimizer, Optimizer]:
         """Return one Adam per network, corrected for lazy regularisation (Karras 2020, appendix B)."""
         return (
-            self._adam(generator, self.path_length_interval if self.path_length_weight else None),
-            self._adam(discriminator, self.r1_interval if self.r1_gamma_at(generator.size) else None),
+            self._adam(generator, 1.0, self.path_length_interval if self.path_length_weight else None),
+            self._adam(
+                discriminator, self.discriminator_rate, self.r1_interval if self.r1_gamma_at(generator.size) else None
+            ),
         )
 
-    def _adam(self, network: nn.Module, interval: int | None) -> Optimizer:
+    def _adam(self, network: nn.Module, factor: float, interval: int | None) -> Optimizer:
         share = interval / (interval + 1) if interval else 1.0
-        return adam(network, self.learning_rate * share, (self.adam_betas[0] ** share, self.adam_betas[1] ** share))
+        rate = self.learning_rate * factor * share
+        return adam(network, rate, (self.adam_betas[0] ** share, self.adam_betas[1] ** share))
 
 
 # Of the few-shot runs of Zhao 2020.

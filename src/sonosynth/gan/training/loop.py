@@ -33,7 +33,8 @@ from sonosynth.gan.training.log_statistics import StatisticsCollector
 from sonosynth.gan.training.run_writer import RunWriter
 from sonosynth.gan.training.tensorboard import Tracker
 from sonosynth.gan.training.trainer import Trainer
-from sonosynth.gan.training.transfer import pretraining_for, transfer
+from sonosynth.gan.training.transfer import check_start, pretraining_for, transfer, with_prior
+from sonosynth.priors.prior import find_prior
 
 TICK_KIMG = 0.5  # a log line, and a distance to the training images
 SAVE_SECONDS = 60.0  # between saved states; resuming is exact from any of them, unless the rest of that tick diverges
@@ -76,11 +77,9 @@ def train_run(
     """
     if not 0 < kimg < math.inf:
         raise RunError(f"kimg must be a number above 0, not {kimg}")
-    if start is not None and recipe.pretrain_kimg:
-        raise RunError(
-            f"GAN '{recipe.name}' starts from its own pretraining, so it cannot start from {start} too; "
-            "leave one of them out (--from, or --set pretrain_kimg=0)"
-        )
+    check_start(recipe, start)
+    recipe = with_prior(recipe, data.size[0])
+    start = find_prior(recipe.prior).folder if recipe.prior else start
     device = device or default_device()
     if recipe.compiles(kimg) and not can_compile(device):
         raise RecipeError(

@@ -11,7 +11,7 @@ from sonosynth.report.study.page import write_report
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.plan import store_of
 from sonosynth.study.run import Monitor, run_design
-from sonosynth.study.study_file import load_design, parse_design
+from sonosynth.study.study_file import parse_design, read_study
 
 
 class _Quiet:
@@ -47,6 +47,7 @@ def run_study(
     out: str | Path | None = None,
     *,
     workers: int = 1,
+    exclude_known: bool = False,
     monitor: Monitor | None = None,
     command: str = "sonosynth.run_study",
 ) -> Study:
@@ -58,6 +59,8 @@ def run_study(
         study: a study file, or what would stand in it, as a mapping.
         out: the study directory; ``runs/NAME``, the name in the study file, if not given.
         workers: processes that do cells side by side, sharing the GPU or the cores of this machine.
+        exclude_known: leave out the images that a prior of the study was trained on, as if ``data.exclude_known`` stood
+            in the study file.
         monitor: is told how the study goes on; nobody is if not given.
         command: what is recorded as the origin of the study.
 
@@ -73,9 +76,10 @@ def run_study(
         PosixPath('runs/my-study/report.html')
     """
     if isinstance(study, Mapping):
-        design, text = parse_design(dict(study), "the study"), yaml.safe_dump(dict(study), sort_keys=False)
+        raw = dict(study) | ({"data": {**study.get("data", {}), "exclude_known": True}} if exclude_known else {})
+        design, text = parse_design(raw, "the study"), yaml.safe_dump(raw, sort_keys=False)
     else:
-        design, text = load_design(Path(study)), Path(study).read_text(encoding="utf-8")
+        design, text = read_study(Path(study), exclude_known)
     store = store_of(design, out)
     data = run_design(design, text, store, _Quiet() if monitor is None else monitor, command, workers)
     return Study(design, store.directory, tuple(data.notes))

@@ -1,0 +1,1 @@
+"""What leaves the house: pretrained generators with a card and an audit."""
