@@ -71,7 +71,7 @@ def make_prior(
     notice: str | Path | None = None,
     groups: str | Path | None = None,
     options: ReadOptions | None = None,
-    features: Sequence[str] = FEATURES,
+    features: Sequence[str] | None = None,
     progress: Progress | None = None,
     scoring: StageProgress | None = None,
     tell: Callable[[str], None] | None = None,
@@ -103,7 +103,7 @@ def make_prior(
         notice: a text file that has to go along, such as the licence of the images.
         groups: a table of the images that belong together, as for `prepare`.
         options: what the files do not say themselves.
-        features: networks of the scorecard.
+        features: networks of the scorecard; Inception and EfficientNet-Lite0 if not given.
         progress: as for `train`.
         scoring: as for `score`.
         tell: called with lines for the user.
@@ -117,7 +117,8 @@ def make_prior(
     _check(called, notice)
     check_output(out, directory=True)
     work = Path(work) if work else out.with_name(f"{out.name}-work")
-    require_weights(features)
+    networks = FEATURES if features is None else features
+    require_weights(networks)
     made = prepare(source, work / "images", size, fit=fit, groups=groups, options=options)
     parts = divide(made.images, seed)
     if tell:
@@ -139,7 +140,7 @@ def make_prior(
     )
     directory = run.directory
     synthetic = generate(run, max(SCORED, len(parts["test"])), seed=seed_of(seed, "prior"))
-    card = score(parts["train"], synthetic, parts["test"], features, seed, work / "cache", scoring)
+    card = score(parts["train"], synthetic, parts["test"], networks, seed, work / "cache", scoring)
     audit, copies = memorisation(card)
     if copies:
         raise PriorError(
