@@ -42,7 +42,7 @@ def make(
     source: Source,
     out: Annotated[Path, typer.Option(help="folder of the prior to write; the same command again goes on")],
     gan: Annotated[
-        str, typer.Option(help="recipe; networks of a quarter of the published width: --set ngf=16 ndf=16")
+        str, typer.Option(help="recipe; networks of a quarter of the published width: --set ngf=16 --set ndf=16")
     ] = ("fastgan"),
     name: Annotated[str | None, typer.Option(help="of the prior; default: that of --out")] = None,
     size: Annotated[int, typer.Option(help="side of the images in pixels: 32, 64, 128, 256 or 512")] = 64,
