@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from image_sets import blobs
 from made_up_priors import TINY, made_up_prior
-from sonosynth.core.errors import PriorError, RecipeError, RunError
+from sonosynth.core.errors import MixedSizesError, PriorError, RecipeError, RunError
 from sonosynth.gan.checkpoint import run_config
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import make_recipe
@@ -156,3 +157,19 @@ def test_settings_of_fine_tuning_are_recorded_where_they_are_used(prior):
     assert not names & narrow("fastgan").record().keys()
     used = with_prior(narrow("fastgan", prior=str(prior), freeze_discriminator=1, discriminator_rate=0.5), 32)
     assert names <= used.record().keys()
+
+
+def test_images_of_any_size_are_brought_to_that_of_the_prior(prior, tmp_path):
+    for i, side in enumerate((40, 48, 50, 50)):
+        folder = tmp_path / "images" / ("dark" if i % 2 else "light")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(blobs(1, size=side).images[0]).save(folder / f"{i}.png")
+    lines = list[str]()
+    how = {"kimg": 0.004, "settings": {"perceptual": "l1"}}
+    train(tmp_path / "images", "fastgan+prior", tmp_path / "run", start=prior, tell=lines.append, **how)
+    assert "on 4 images of 32 px" in lines[0]
+    with pytest.raises(MixedSizesError, match=r"or bring it to one size here \(--size 64\)"):
+        train(tmp_path / "images", "fastgan", tmp_path / "other", **how)
+    train(tmp_path / "images", "fastgan", tmp_path / "sized", size=32, kimg=0.004, settings=TINY)
+    with pytest.raises(PriorError, match="for 32 px, not 'fastgan' for 64 px"):
+        train(tmp_path / "images", "fastgan+prior", tmp_path / "other", start=prior, size=64, **how)

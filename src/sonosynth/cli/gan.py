@@ -12,7 +12,9 @@ from sonosynth.cli.progress import progress_bar
 
 
 def train(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="prepared images: 'data prepare' makes them")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="images: what 'data prepare' wrote, or any source with --size")
+    ],
     gan: Annotated[
         str,
         typer.Option(
@@ -21,6 +23,9 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(help="run directory; the same command again resumes it")],
+    size: Annotated[
+        int | None, typer.Option(help="side of the images in pixels: 32, 64, 128, 256 or 512; default: theirs")
+    ] = None,
     n: Annotated[
         int | None, typer.Option("-n", "--n", min=4, help="train on a random, class-stratified subset")
     ] = None,
@@ -87,6 +92,7 @@ def train(
             out,
             settings=parse_settings(settings or []),
             kimg=kimg,
+            size=size,
             n=n,
             class_name=class_name,
             conditional=conditional,

@@ -9,7 +9,7 @@ import torch
 
 from sonosynth.core import distributed
 from sonosynth.core.device import precision
-from sonosynth.core.errors import RecipeError, RunError
+from sonosynth.core.errors import MixedSizesError, RecipeError, RunError
 from sonosynth.core.file_names import folder_names
 from sonosynth.core.files import check_file_types, is_vacant, read_json
 from sonosynth.core.text import counted
@@ -32,7 +32,13 @@ from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.training.early_stopping import Distance
 from sonosynth.gan.training.loop import Progress, train_run
 from sonosynth.gan.training.tensorboard import TensorBoard, Tracker
-from sonosynth.gan.training.transfer import check_start, describe_pretraining, describe_prior, with_prior
+from sonosynth.gan.training.transfer import (
+    check_start,
+    describe_pretraining,
+    describe_prior,
+    sizes_of_priors,
+    with_prior,
+)
 from sonosynth.priors.prior import CARD, PREFIX, find_prior
 
 MIRRORED = "half of the real images are mirrored; --set mirror=false where left and right differ, as of the heart"
@@ -45,6 +51,7 @@ def train(
     *,
     settings: Mapping[str, Any] | None = None,
     kimg: float | None = None,
+    size: int | None = None,
     n: int | None = None,
     class_name: str | None = None,
     conditional: bool | None = None,
@@ -64,11 +71,14 @@ def train(
     to rounding), and does nothing where the run is done; a larger `kimg` continues a finished one.
 
     Args:
-        data: square images with a side of 32, 64, 128, 256 or 512 pixels, or the folder that `prepare` wrote them to.
+        data: square images with a side of 32, 64, 128, 256 or 512 pixels, the folder that `prepare` wrote them to, or
+            any source that `load` reads.
         gan: a recipe, or its name: one of `list_gans`.
         out: run directory.
         settings: settings of the recipe to change; docs/reference/recipes.md lists them.
         kimg: thousands of real images to show, per run; the recipe's own if not given.
+        size: bring the images to this side. If not given they stay as they are, and images of several sizes are brought
+            to that of the prior, where the run starts from one.
         n: train on a random, class-stratified subset of so many images.
         class_name: train on this class alone.
         conditional: one generator for all classes (True) or one per class (False); the recipe's own if not given.
@@ -113,7 +123,7 @@ def train(
         if "prior" in recipe.given:
             check_start(recipe, source)
         recipe, source = make_recipe(recipe, prior=str(source)), None
-    images = data if isinstance(data, ImageSet) else load(Path(data))
+    images = _read(data, size, recipe)
     recipe = with_prior(recipe, images.size[0])
     if class_name is not None:
         images = images.of_class(class_name)
@@ -167,6 +177,19 @@ def train(
     return Run(out)
 
 
+def _read(data: ImageSet | str | Path, size: int | None, recipe: Recipe) -> ImageSet:
+    """Return the images to train on, at `size` or, without one, at the size that they have or a prior needs."""
+    if isinstance(data, ImageSet):
+        return data if size is None else data.resized(size)
+    try:
+        return load(Path(data), size)
+    except MixedSizesError as error:
+        of_prior = sizes_of_priors(recipe)
+        if not of_prior:
+            raise MixedSizesError(f"{error}, or bring it to one size here (--size 64)") from error
+        return load(Path(data), of_prior[0])
+
+
 def _plan(
     images: ImageSet, recipe: Recipe, out: Path, kimg: float, mode: str, seed: int, classes: tuple[str, ...]
 ) -> str:
@@ -176,7 +199,7 @@ def _plan(
     lines = [
         *describe_pretraining(recipe, classes, mode == "conditional"),
         *describe_prior(recipe, classes),
-        f"{recipe.name} on {counted(len(images), 'image')} ({counts}), {kimg:g} kimg"
+        f"{recipe.name} on {counted(len(images), 'image')} of {images.size[0]} px ({counts}), {kimg:g} kimg"
         f"{' per class' if mode == 'per_class' else ''}, batch {recipe.batch}, seed {seed}, mode {mode}",
         *([MIRRORED] if all(resolved_recipe(recipe, kimg, run).mirror for run in runs or [out]) else []),
         recipe.compile_plan(kimg),

@@ -15,7 +15,7 @@ from sonosynth.gan.checkpoint import STATE, RunConfig, fingerprint, generator_fi
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.phantoms.phantom import CLASSES, phantom
-from sonosynth.priors.prior import CARD, find_prior, fitting_prior, read_prior
+from sonosynth.priors.prior import CARD, find_prior, fitting_prior, read_prior, shipped_priors
 
 AUTO = "auto"  # the prior of this package for the family and the size
 
@@ -42,6 +42,15 @@ def with_prior(recipe: Recipe, size: int) -> Recipe:
                 "setting out, or take another prior"
             )
     return recipe.model_copy(update=networks | {"prior": prior.name if prior.shipped else str(prior.folder)})
+
+
+def sizes_of_priors(recipe: Recipe) -> list[int]:
+    """Return the image sides for which `recipe` has a prior, ascending; none for a recipe without one."""
+    if recipe.prior is None:
+        return []
+    if recipe.prior != AUTO:
+        return [find_prior(recipe.prior).card.size]
+    return [prior.card.size for prior in shipped_priors() if prior.card.family == recipe.family]
 
 
 def check_start(recipe: Recipe, start: Path | None) -> None:
