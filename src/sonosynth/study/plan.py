@@ -244,7 +244,8 @@ def _training(cell: TrainCell, images: ImageSet, alike: int) -> float:
     """
     kimg, conditional, recipe = cell.generation.kimg, cell.generation.mode == "conditional", recipe_of(cell.generation)
     assert kimg is not None
-    config = run_config(images, recipe.resolved(kimg), conditional=conditional, seed=0)
+    sees_classes = conditional or recipe.prior is not None
+    config = run_config(images, recipe.resolved(kimg), conditional=sees_classes, seed=0)
     trainer = Trainer(images.with_classes(config.classes), config, default_device())
     per_kimg = trainer.seconds_per_step(PROBES) * 1000 / config.recipe.batch
     classes = _present(images)
