@@ -145,7 +145,7 @@ def test_pretraining_by_recipe_is_told_and_started_from(images, run, tmp_path):
     assert told.exit_code == 0, told.output
     assert "first 0.008 kimg on phantoms, 2 of each of benign, malignant, normal, without labels" in told.stderr
     assert "tensors from pretraining; left as initialised: generator.mapping.embed.weight" in told.stderr
-    assert "leave one of them out" in refused("train", images, *gan, "--out", tmp_path / "x", "--from", run)
+    assert "leave out all but one" in refused("train", images, *gan, "--out", tmp_path / "x", "--from", run)
     assert not (tmp_path / "x").exists()
 
 
@@ -246,8 +246,8 @@ def test_an_interrupt_says_whether_the_command_goes_on(images, run, tmp_path, mo
         "gan.train.train_runs",
         "gan.sample.generate",
         "data.prepared_folder.save_once",
-        "study.plan.load_design",
-        "report.study.study.load_design",
+        "study.plan.read_study",
+        "report.study.study.read_study",
     ):
         monkeypatch.setattr(f"sonosynth.{place}", pressed)
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)

@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from image_sets import blobs
+from made_up_priors import made_up_prior
 from sonosynth.core.errors import ClassError, DivergenceError, OutputError, RecipeError, RunError
 from sonosynth.core.files import locked
 from sonosynth.data.imageset import ImageSet
@@ -49,6 +50,9 @@ def test_every_recipe_resumes_exactly(name, conditional, small_set, tmp_path):
     data = small_set if conditional else small_set.of_class("dark")
     with_lecam = conditional and name in ("stylegan2-ada", "fastgan", "projected", "r3gan")
     recipe = tiny(name, **(LECAM if with_lecam else {}))
+    if recipe.prior:
+        folder = made_up_prior(tmp_path / "prior", small_set, recipe.model_copy(update={"prior": None}))
+        recipe = tiny(name, prior=str(folder))
     # A resumed StyleGAN2 meets R1 in its step 17, and path lengths in every fourth; other steps are all alike.
     cut, whole = (0.028, 0.072) if recipe.family == "stylegan2" else (0.012, 0.032)
     straight = train_run(data, recipe, tmp_path / "straight", kimg=whole, conditional=conditional)

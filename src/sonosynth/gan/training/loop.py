@@ -79,7 +79,8 @@ def train_run(
         raise RunError(f"kimg must be a number above 0, not {kimg}")
     check_start(recipe, start)
     recipe = with_prior(recipe, data.size[0])
-    start = find_prior(recipe.prior).folder if recipe.prior else start
+    if recipe.prior:
+        start, conditional = find_prior(recipe.prior).folder, True  # its networks know classes
     device = device or default_device()
     if recipe.compiles(kimg) and not can_compile(device):
         raise RecipeError(
