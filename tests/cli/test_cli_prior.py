@@ -31,6 +31,12 @@ def test_priors_of_the_package_are_listed_and_their_cards_printed(tmp_path, monk
     )
 
 
+def test_a_package_without_priors_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(priors, "SHIPPED", tmp_path)
+    result = sonosynth("priors")
+    assert result.exit_code == 0 and "no prior comes with this version; 'sonosynth prior make'" in result.stderr
+
+
 @pytest.mark.long
 def test_a_prior_is_made_and_a_run_starts_from_it(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(release, "SCORED", 40)

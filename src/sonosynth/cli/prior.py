@@ -27,7 +27,10 @@ def priors(
     if name is not None:
         typer.echo((find_prior(name).folder / README).read_text(encoding="utf-8"), nl=False)
         return
-    for prior in shipped_priors():
+    found = shipped_priors()
+    if not found:
+        typer.echo("no prior comes with this version; 'sonosynth prior make' makes one", err=True)
+    for prior in found:
         card = prior.card
         n = sum(card.data.images["train"].values())
         typer.echo(

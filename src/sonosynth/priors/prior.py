@@ -120,8 +120,8 @@ def list_priors() -> tuple[str, ...]:
 
     Example:
         >>> import sonosynth as ss
-        >>> ss.list_priors()  # doctest: +SKIP
-        ('bus-bra-fastgan-64', 'bus-bra-fastgan-128', 'bus-bra-projected-64')
+        >>> isinstance(ss.list_priors(), tuple)
+        True
     """
     return tuple(prior.name for prior in shipped_priors())
 
