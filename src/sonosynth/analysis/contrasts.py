@@ -10,6 +10,7 @@ from sonosynth.statistics.scores import Scores
 from sonosynth.study.config import StudyDesign
 
 BASELINE = "real"
+CLASSICAL = "real+classical"
 SAME_VOLUME = "oversampled"
 ADDED = "+synthetic"
 

@@ -48,19 +48,24 @@ def curves(rows: Sequence[F1Row]) -> list[Curve]:
 
 
 def image_equivalences(rows: Sequence[F1Row]) -> list[ImageEquivalence]:
-    """Return the worth of every arm with synthetic images at every size, in images of the same arm without them.
+    """Return the worth of every arm with synthetic images at every size, in images of the same arm without them."""
+    found = [
+        image_equivalence(row, rows, row.series.arm.removesuffix(ADDED))
+        for row in rows
+        if row.series.generator is not None and row.series.arm.endswith(ADDED)
+    ]
+    return [one for one in found if one is not None]
 
-    The curve without synthetic images is read at the sizes that have all draws of the arm with them; there must be two.
+
+def image_equivalence(row: F1Row, rows: Sequence[F1Row], arm: str) -> ImageEquivalence | None:
+    """Return the worth of `row` in images of `arm`, which has no synthetic ones.
+
+    The curve of `arm` is read at the sizes that have all draws of `row`; there must be two, or there is None.
     """
-    found = []
-    for row in rows:
-        if row.series.generator is None or not row.series.arm.endswith(ADDED):
-            continue
-        arm = row.series.arm.removesuffix(ADDED)
-        bases = [base for base in rows if comparable(row, base, arm) and set(row.replicates) <= set(base.replicates)]
-        bases.sort(key=lambda base: base.size)
-        if len(bases) > 1:
-            without = [of_replicates(base, row.replicates) for base in bases]
-            worth = equivalent_real_images([b.size for b in bases], without, row.size, row.macro)
-            found.append(ImageEquivalence(row, bases[0].series, worth))
-    return found
+    bases = [base for base in rows if comparable(row, base, arm) and set(row.replicates) <= set(base.replicates)]
+    bases.sort(key=lambda base: base.size)
+    if len(bases) < 2:
+        return None
+    without = [of_replicates(base, row.replicates) for base in bases]
+    worth = equivalent_real_images([b.size for b in bases], without, row.size, row.macro)
+    return ImageEquivalence(row, bases[0].series, worth)

@@ -107,14 +107,14 @@ def findings(
     gains = [(c.difference.relative.value, c) for c in small if c.difference.relative is not None]
     sides = [side_of_zero(e.worth.gain) for e in equivalences]
     best = max(primary, key=lambda c: c.difference.absolute.value) if len(primary) > 1 else None
-    best_p_value, n_chosen_from = _adjusted_over_all(primary, best)
+    p_values, n_chosen_from = adjusted_over_all(primary)
     return Findings(
         rankings=rankings(nearest),
         primary=tally(primary),
         by_size={size: found for size in sorted({c.row.size for c in primary}) if (found := tally(primary, size))},
         same_volume=tally([c for c in contrasts if c.same_volume]),
         best=best,
-        best_p_value=best_p_value,
+        best_p_value=None if best is None else p_values[primary.index(best)],
         n_chosen_from=n_chosen_from,
         equivalences=tuple(equivalences),
         equivalence_sides=_counts(sides),
@@ -128,17 +128,16 @@ def findings(
     )
 
 
-def _adjusted_over_all(contrasts: Sequence[Contrast], chosen: Contrast | None) -> tuple[float | None, int]:
-    """Return the p-value of the `chosen` one by Holm's method among all of `contrasts`, and how many these are.
+def adjusted_over_all(contrasts: Sequence[Contrast]) -> tuple[list[float | None], int]:
+    """Return p-values by Holm's method among all of `contrasts`, None where there is no test, and how many these are.
 
-    Its own family alone does not account for a choice over networks, arms and ratios too. What is planned and not
-    finished counts as if it showed nothing.
+    One family alone does not account for a choice over networks, arms and ratios too. What is planned and not finished
+    counts as if it showed nothing.
     """
     n = sum({family_of(c): c.family for c in contrasts}.values())
-    if chosen is None or chosen.difference.p_value is None:
-        return None, n
-    known = [1.0 if c.difference.p_value is None else c.difference.p_value for c in contrasts]
-    return holm(known + [1.0] * (n - len(known)))[list(contrasts).index(chosen)], n
+    p_values = [c.difference.p_value for c in contrasts]
+    adjusted = holm([1.0 if p is None else p for p in p_values] + [1.0] * (n - len(p_values)))
+    return [None if p is None else q for p, q in zip(p_values, adjusted, strict=False)], n
 
 
 def rankings(distances: Sequence[Distance]) -> tuple[Ranking, ...]:

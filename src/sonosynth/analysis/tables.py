@@ -109,6 +109,12 @@ class Distance:
         highs = [np.nan if s.high is None else s.high for s in filled]
         return Interval(float(np.mean([s.value for s in filled])), float(np.min(lows)), float(np.max(highs)))
 
+    @property
+    def real_baseline(self) -> float | None:
+        """Mean real baseline of the runs; None if no run has one."""
+        known = [s.real_baseline for s in self.scores if s.real_baseline is not None]
+        return float(np.mean(known)) if known else None
+
 
 def generators(record: StudyRecord) -> tuple[Generator, ...]:
     """Return all generators of the record, in the order of the study file, others after them by name."""
