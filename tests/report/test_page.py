@@ -81,7 +81,7 @@ def test_provenance_says_how_many_runs_an_hour(report):
 def test_figures_stand_on_disk_too(report):
     names = {path.name for path in (report.parent / "figures").iterdir()}
     stems = {"samples-20", "samples-40", "distance-inception", "learning-resnet18"}
-    stems |= {"confusion-resnet18-20", "confusion-resnet18-40"}
+    stems |= {"confusion-resnet18-20", "confusion-resnet18-40", "first-distance", "first-f1"}
     assert names == {f"{stem}.{ending}" for stem in stems for ending in ("png", "pdf")}
 
 
@@ -233,10 +233,14 @@ def test_the_order_of_generators_is_settled_only_where_intervals_lie_apart(tmp_p
     first = "Size 20: stylegan2 has a KID of 0.0250 [0.0200, 0.0300], the smallest of 2 generators; next is"
     apart = sentence(stylegan2=(0.02, 0.03), fastgan=(0.04, 0.06))
     assert f"{first} fastgan with 0.0500 [0.0400, 0.0600]. Its interval does not overlap that of any other." in apart
-    assert "Verdict. Closest to the held-out images by KID: stylegan2 at size 20. " in apart
+    assert (
+        "with a KID of 0.0250 [0.0200, 0.0300], where other real images are at 0.0040; of the 2 generators no" in apart
+    )
+    assert "Closest: stylegan2. All distances" in apart
     touching = sentence(stylegan2=(0.02, 0.03), fastgan=(0.03, 0.07))
     assert "Its interval overlaps that of fastgan: their order is not settled." in touching
-    assert "by KID: stylegan2 at size 20; not settled at size 20. " in touching
+    assert "of the 2 generators, fastgan may be as close." in touching
+    assert "Closest: stylegan2; not settled at n = 20. " in touching
 
 
 def test_baselines_of_other_numbers_of_images_stand_at_their_own_marks():
@@ -250,7 +254,7 @@ def test_baselines_of_other_numbers_of_images_stand_at_their_own_marks():
             found.append(tables.Distance(Generator(gan), 20, "f", "held-out", "kernel_distance", (score,)))
         panel = Figure().subplots()
         figures._distance_panel(panel, found, "kernel_distance", [20], [d.generator for d in found])
-        lines = [line.get_segments()[0] for line in panel.collections if line.get_label() == "real baseline at m"]
+        lines = [line.get_segments()[0] for line in panel.collections if line.get_label() == "real baseline"]
         return [(left.round(3), right.round(3), y.round(4)) for (left, y), (right, _) in lines]
 
     assert baselines(("a", 0.02, 50), ("b", 0.03, 50)) == [(-0.36, 0.36, 0.025)]
@@ -512,9 +516,9 @@ def test_command_prints_the_path_last(tmp_path, undrawn):
 def test_embedded_charts_are_vector_and_samples_grey(report):
     page, _ = read(report)
     kinds = [image["src"].partition(";")[0] for image in page.images]
-    assert kinds.count("data:image/png") == 2 and kinds.count("data:image/svg+xml") == 4
-    png = base64.b64decode(next(i["src"] for i in page.images if "png;" in i["src"]).partition(",")[2])
-    assert png[25] == 0  # colour type of the PNG header: greyscale
+    assert kinds.count("data:image/png") == 3 + 2 and kinds.count("data:image/svg+xml") == 2 + 4
+    pngs = [base64.b64decode(i["src"].partition(",")[2]) for i in page.images if "png;" in i["src"]]
+    assert [png[25] for png in pngs] == [4, 4, 4, 0, 0]  # colour type of the PNG header: greyscale, strips with alpha
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sonosynth.metrics.interpretation import at_baseline_size
 from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 from sonosynth.metrics.ultrasound.measures import FREQUENCIES
-from sonosynth.report.drawing import STYLE, WIDTH, Picture, legend, vector
+from sonosynth.report.drawing import INK, STYLE, WIDTH, Picture, legend, vector
 from sonosynth.report.scorecard.verdicts import Row
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _forest(panel: Any, rows: Sequence[Row]) -> None:
         panel.plot([there.low / one, there.high / one], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
         marker = _MARKERS[score.reference]
         panel.plot(there.value / one, y, marker, color=colour, ms=5.5, label=f"to the {label} images", zorder=4)
-        panel.vlines(baseline / one, y - 0.17, y + 0.17, colors="#111111", lw=2.2, zorder=3, label="real baseline")
+        panel.vlines(baseline / one, y - 0.17, y + 0.17, colors=INK, lw=2.2, zorder=3, label="real baseline")
     panel.set_yticks(range(len(titles)), titles)
     panel.set_ylim(len(titles) - 0.45, -0.55)
     panel.tick_params(axis="y", length=0)
@@ -183,7 +183,7 @@ def similarity(card: "Scorecard") -> Picture | None:
         panel.yaxis.set_major_formatter("{x:g}")
         if copies.threshold is not None:
             label = f"threshold of a near-copy, {copies.threshold:.2f}"
-            panel.axvline(copies.threshold, color="#111111", lw=1.3, ls=":", label=label)
+            panel.axvline(copies.threshold, color=INK, lw=1.3, ls=":", label=label)
         panel.set(xlabel="similarity to the most similar training image", ylabel="share of images above it")
         legend(figure, columns=4)
     return Picture("similarity", "Similarity of synthetic and of real images to training images.", vector(figure))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,24 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sonosynth.analysis.contrasts import BASELINE, CLASSICAL, Contrast
 from sonosynth.analysis.equivalent_real_images import Curve
 from sonosynth.analysis.tables import F1Row, Series
-from sonosynth.report.drawing import STYLE, WIDTH, Picture, colour_of, finish
+from sonosynth.report.drawing import (
+    INK,
+    PAPER,
+    SMALL,
+    STYLE,
+    WIDTH,
+    Dot,
+    Picture,
+    colour_of,
+    dot_figure,
+    finish,
+    legend,
+    marker_of,
+)
+from sonosynth.report.wording import interval_text, number
 from sonosynth.study.results import Generator
 
 _ARMS = {  # marker, line
@@ -79,7 +95,7 @@ def _learning_figure(
         keys, grey = [], "#444444"
         for arm in arms:
             marker, line = _ARMS.get(arm, _UNKNOWN_ARM)
-            face = grey if arm in synthetic else "white"
+            face = grey if arm in synthetic else PAPER
             keys.append(Line2D([], [], c=grey, marker=marker, mec=grey, mfc=face, ms=5, ls=line, lw=1.3, label=arm))
         figure.legend(handles=keys, loc="outside lower center", ncols=min(4, len(arms)))
     shown = ", ".join(str(int(size)) for size in sizes)
@@ -108,7 +124,7 @@ def _panels(curves: Sequence[Curve], order: Sequence[Generator]) -> list[list[tu
 def _learning_panel(panel: Any, curves: Sequence[Curve], sizes: Sequence[float], order: Sequence[Generator]) -> None:
     for k, c in enumerate(curves):
         marker, line = _ARMS.get(c.series.arm, _UNKNOWN_ARM)
-        plain = c.series.arm in ("real", "real+classical")
+        plain = c.series.arm in (BASELINE, CLASSICAL)
         colour = colour_of(c.series.generator, order) if c.series.generator or plain else _GREY
         xs = [size * 1.04 ** (k - (len(curves) - 1) / 2) if len(sizes) == 1 else size for size in c.curve.sizes]
         lows, highs = [p.low for p in c.curve.points], [p.high for p in c.curve.points]
@@ -116,13 +132,98 @@ def _learning_panel(panel: Any, curves: Sequence[Curve], sizes: Sequence[float],
             panel.fill_between(xs, lows, highs, color=colour, alpha=0.16, lw=0)
         else:
             panel.vlines(xs, lows, highs, color=colour, lw=1.4)
-        face = colour if c.series.generator else "white"
+        face = colour if c.series.generator else PAPER
         values = [p.value for p in c.curve.points]
         panel.plot(xs, values, color=colour, marker=marker, ms=5, mec=colour, mfc=face, ls=line, lw=1.3, zorder=3)
+    _size_axis(panel, sizes)
+
+
+def _size_axis(panel: Any, sizes: Sequence[float]) -> None:
     panel.set_xscale("log", base=2)
     panel.set_xticks(sizes, [f"{size:g}" for size in sizes])
     panel.minorticks_off()
     panel.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
+
+
+@dataclass(frozen=True)
+class F1Summary:
+    """Macro F1 on the first screen: one panel, of one network."""
+
+    picture: Picture
+    curves: tuple[Curve, ...]  # all that are drawn
+    banded: tuple[Curve, ...]  # those with a band
+
+    @property
+    def sizes(self) -> list[int]:
+        """Training sizes, ascending."""
+        return sorted({int(size) for c in self.curves for size in c.curve.sizes})
+
+
+def f1_summary(
+    curves: Sequence[Curve], network: str, compared: Contrast | None, order: Sequence[Generator], out: Path
+) -> F1Summary | None:
+    """Draw macro F1 against size, for the arm of `compared` with the images of every generator, its baseline, and the
+    arms `real` and `real+classical`; without `compared` for all arms that have no synthetic images, None without any.
+
+    Bands are of `compared` and its baseline alone, as many hide each other. Arms of a single size have a row each.
+    """
+    shown = [c for c in curves if c.series.network == network and c.series.generator is None]
+    banded = shown
+    if compared is not None:
+        like, plain = compared.row.series, compared.baseline.series
+        shown = [c for c in shown if like.contains(c.series) and c.series.arm in (BASELINE, CLASSICAL, plain.arm)]
+        shown += [c for c in curves if c.series.generator and replace(c.series, generator=like.generator) == like]
+        banded = [c for c in shown if c.series in (like, plain)]
+    if not shown:
+        return None
+    sizes = sorted({size for c in shown for size in c.curve.sizes})
+    if len(sizes) == 1:
+        banded = shown
+        dots = [Dot(_added(c.series, order), c.curve.points[0], *_look(c.series, order)) for c in shown]
+        figure = dot_figure(dots, f"macro F1, {sizes[0]:g} training images")
+    else:
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(SMALL, 0.9 * SMALL), layout="constrained")
+            panel = figure.subplots()
+            for c in shown:
+                colour, marker, hollow = _look(c.series, order)
+                if c in banded:
+                    lows, highs = [p.low for p in c.curve.points], [p.high for p in c.curve.points]
+                    panel.fill_between(c.curve.sizes, lows, highs, color=colour, alpha=0.2, lw=0)
+                panel.plot(
+                    c.curve.sizes,
+                    [p.value for p in c.curve.points],
+                    color=colour,
+                    marker=marker,
+                    ms=5,
+                    mfc=PAPER if hollow else colour,
+                    ls="-" if c in banded else "--",
+                    lw=1.8 if c in banded else 1,
+                    label=_added(c.series, order),
+                    zorder=4 if c in banded else 3,
+                )
+            _size_axis(panel, sizes)
+            panel.set(xlabel="training images", ylabel="macro F1 on the test set")
+            legend(figure, columns=2)
+    told = []
+    for c in shown:
+        points = [interval_text(p, 3) if c in banded else number(p.value, 3) for p in c.curve.points]
+        values = ", ".join(f"{point} at {size:g}" for point, size in zip(points, c.curve.sizes, strict=True))
+        told.append(f"{series_label(c.series, order, ratio=False)}: {values}")
+    alt = f"Macro F1 of {network} on the test set by number of training images. {'; '.join(told)}."
+    return F1Summary(finish(figure, "first-f1", alt, out), tuple(shown), tuple(banded))
+
+
+def _added(series: Series, order: Sequence[Generator]) -> str:
+    return f"+ {series.generator.label(order)}" if series.generator else series.arm
+
+
+def _look(series: Series, order: Sequence[Generator]) -> tuple[str, str, bool]:
+    """Return colour, mark and whether it is hollow, as in the figures of distances."""
+    if series.generator:
+        return colour_of(series.generator, order), marker_of(series.generator, order), False
+    colour = INK if series.arm in (BASELINE, CLASSICAL) else _GREY
+    return colour, _ARMS.get(series.arm, _UNKNOWN_ARM)[0], True
 
 
 def confusion_figure(rows: Sequence[F1Row], classes: Sequence[str], order: Sequence[Generator], out: Path) -> Picture:
@@ -153,10 +254,11 @@ def _confusion_panel(panel: Any, confusion: np.ndarray, classes: Sequence[str], 
     total = confusion.sum(axis=1, keepdims=True)
     share = np.divide(confusion, total, out=np.zeros_like(confusion), where=total > 0)
     panel.imshow(share, cmap="Blues", vmin=0, vmax=1.15)
+    panel.set(xticks=[], yticks=[])
     panel.set_axis_off()
     if len(classes) <= 6:
         for i, j in np.ndindex(confusion.shape):
-            colour = "white" if share[i, j] > 0.62 else "#1a1a1a"
+            colour = "#fefefe" if share[i, j] > 0.62 else "#1a1a1a"  # on dark pages too, where INK and PAPER turn
             text = f"{confusion[i, j]:.1f}\n{share[i, j]:.0%}"
             panel.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
     n, turned = len(classes), {"rotation": 30, "ha": "right"} if len(classes) > 2 else {"ha": "center"}

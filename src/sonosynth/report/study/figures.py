@@ -2,52 +2,115 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sonosynth.analysis.record import StudyRecord
 from sonosynth.analysis.tables import AT_BASELINE, FRECHET, HELD_OUT, KERNEL, TRAIN, Distance
 from sonosynth.data.imageset import MANIFEST, ImageSet
 from sonosynth.metrics.metric import get_metric
-from sonosynth.report.drawing import STYLE, WIDTH, Picture, colour_of, dodge, finish, legend, marker_of
+from sonosynth.report.drawing import (
+    PAPER,
+    SMALL,
+    STYLE,
+    WIDTH,
+    Dot,
+    Picture,
+    colour_of,
+    dodge,
+    dot_figure,
+    finish,
+    legend,
+    marker_of,
+)
+from sonosynth.report.render import picture_uri
+from sonosynth.report.wording import decimals_for, interval_text, number, or_dash
 from sonosynth.study.results import Generator, TrainResult
 
-_COLUMNS = 12  # images in a row of a sample grid, at least one a class
+_COLUMNS = 12  # images in a row of a sample grid, at least one per class
+_STRIP = 6  # images in a row on the first screen, at least one per class
+BASELINE_LABEL = "real baseline"
 _REFERENCES = {HELD_OUT: "to the held-out images", TRAIN: "to the training subset"}
 
 
-def sample_grid(record: StudyRecord, size: int, order: Sequence[Generator], out: Path) -> Picture | None:
-    """Draw real images of the first training subset of `size` above images of each generator trained on it.
+@dataclass(frozen=True)
+class SampleRow:
+    """Images of one source, real or a generator, with all classes of the record."""
 
-    Images of one class stand together; all are enlarged alike. None if no generator of that size has a gallery.
+    label: str
+    images: ImageSet
+    source: str  # which of its runs, in words
+
+
+def sample_rows(record: StudyRecord, order: Sequence[Generator]) -> dict[int, list[SampleRow]]:
+    """Return, size by size, real images of the first training subset and images of each generator trained on it.
+
+    Sizes without a generator that has a gallery are left out, and so are all where a record of tables has no pictures.
     """
-    subset = next((s for s in record.subsets if s.size == size), None)
-    runs = gallery_runs(record, size, order)
-    pictures = record.directory / "data"
-    if subset is None or not runs or not (pictures / MANIFEST).is_file():  # a record of tables alone has no pictures
-        return None
-    kind = "simulated" if record.simulated else "real"
-    real = _of_classes(ImageSet.load(pictures), record.data.classes).subset(subset.indices)
-    rows = [(f"{kind} images\ntraining subset", real)]
-    for generator, run in runs.items():
-        shown = _of_classes(ImageSet.load(record.directory / str(run.gallery)), record.data.classes)
-        rows.append((f"{generator.label(order)}\nsynthetic", shown.resized(record.data.size[0])))
-    classes, px = record.data.classes, record.data.size[0]
-    each = max(1, _COLUMNS // len(classes))
+    folder, classes = record.directory / "data", record.data.classes
+    runs = {size: gallery_runs(record, size, order) for size in record.sizes}
+    if not any(runs.values()) or not (folder / MANIFEST).is_file():
+        return {}
+    real, kind = _of_classes(ImageSet.load(folder), classes), "simulated" if record.simulated else "real"
+    found = {}
+    for size, of_size in runs.items():
+        if of_size:
+            subset = next(s for s in record.subsets if s.size == size)
+            source = f"training subset, {record.unit} {subset.replicate}"
+            rows = [SampleRow(f"{kind} images", real.subset(subset.indices), source)]
+            for generator, run in of_size.items():
+                images = _of_classes(ImageSet.load(record.directory / str(run.gallery)), classes)
+                source = f"{record.unit} {run.replicate}, seed {or_dash(run.seed)}"
+                rows.append(SampleRow(generator.label(order), images.resized(record.data.size[0]), source))
+            found[size] = rows
+    return found
+
+
+def sample_strips(rows: Sequence[SampleRow]) -> dict[str, Any]:
+    """Return one strip of images for each row, small, and the gap between its classes as a share of its width."""
+    classes = rows[0].images.classes
+    each = max(1, _STRIP // len(classes))
+    strips = []
+    for row in rows:
+        canvas, there, gap = _mosaic([row.images], each)
+        counts = np.minimum(np.bincount(row.images.labels, minlength=len(classes)), each)
+        told = ", ".join(f"{count} {name}" for count, name in zip(counts, classes, strict=True))
+        grey = Image.fromarray(canvas)
+        grey.putalpha(Image.fromarray(there))
+        alt = f"{row.label}: {told} ({row.source})"
+        strips.append({"label": row.label, "alt": alt, "uri": picture_uri(grey, "png", optimize=True)})
+    return {"classes": classes, "gap": gap / canvas.shape[1], "strips": strips, "each": each}
+
+
+def _mosaic(rows: Sequence[ImageSet], each: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return a white canvas with `each` images of every class in every row, where they are, and the gap of classes.
+
+    Both arrays are uint8 ``[H, W]``; the second is 255 on images.
+    """
+    px, n_classes = rows[0].images.shape[1], len(rows[0].classes)
     gap, wide = max(1, px // 32), max(3, px // 8)
     class_width = each * (px + gap) - gap
-    height, width = len(rows) * (px + wide) - wide, len(classes) * (class_width + wide) - wide
-    canvas = np.full((height, width), 255, dtype=np.uint8)
-    for i, (_, images) in enumerate(rows):
-        for c in range(len(classes)):
-            for k, index in enumerate(np.flatnonzero(images.labels == c)[:each]):
-                y, x = i * (px + wide), c * (class_width + wide) + k * (px + gap)
-                canvas[y : y + px, x : x + px] = images.images[index]
+    shape = len(rows) * (px + wide) - wide, n_classes * (class_width + wide) - wide
+    canvas, there = np.full(shape, 255, dtype=np.uint8), np.zeros(shape, dtype=np.uint8)
+    for (i, images), c in itertools.product(enumerate(rows), range(n_classes)):
+        for k, index in enumerate(np.flatnonzero(images.labels == c)[:each]):
+            y, x = i * (px + wide), c * (class_width + wide) + k * (px + gap)
+            canvas[y : y + px, x : x + px] = images.images[index]
+            there[y : y + px, x : x + px] = 255
+    return canvas, there, wide
+
+
+def sample_grid(rows: Sequence[SampleRow], size: int, out: Path) -> Picture:
+    """Draw real images above those of each generator. Images of one class stand together; all are enlarged alike."""
+    classes, px = rows[0].images.classes, rows[0].images.images.shape[1]
+    canvas, _, wide = _mosaic([row.images for row in rows], max(1, _COLUMNS // len(classes)))
+    height, width = canvas.shape
     left, top = 1.55, 0.3
     scale = (WIDTH - left) / width
     with matplotlib.rc_context(STYLE):
@@ -57,11 +120,12 @@ def sample_grid(record: StudyRecord, size: int, order: Sequence[Generator], out:
         axes.imshow(canvas, cmap="gray", vmin=0, vmax=255, interpolation="bicubic", aspect="auto")
         axes.set_axis_off()
         for c, name in enumerate(classes):
-            centre = c * (class_width + wide) + class_width / 2
+            centre = (c + 0.5) * (width + wide) / len(classes) - wide / 2
             axes.text(centre, -0.08 / scale, name, ha="center", va="bottom", fontweight="bold")
-        for i, (label, _) in enumerate(rows):
+        labels = [f"{row.label}\n{'synthetic' if i else 'training subset'}" for i, row in enumerate(rows)]
+        for i, label in enumerate(labels):
             axes.text(-0.12 / scale, i * (px + wide) + px / 2, label, ha="right", va="center", linespacing=1.4)
-    names = "; ".join(label.replace("\n", " ") for label, _ in rows)
+    names = "; ".join(label.replace("\n", " ") for label in labels)
     alt = f"Ultrasound images at size {size}, grouped by class ({', '.join(classes)}). Rows: {names}."
     return finish(figure, f"samples-{size}", alt, out, photographic=True)
 
@@ -114,6 +178,46 @@ def distance_figure(
     return finish(figure, f"distance-{features}", alt, out)
 
 
+def distance_summary(
+    distances: Sequence[Distance], features: str, order: Sequence[Generator], out: Path
+) -> tuple[Picture, list[Distance]] | None:
+    """Draw one distance to the held-out images against size, and return it with what it shows; None without any value.
+
+    It is the kernel distance, which is unbiased at any number of images, where there is one. Generators of a single
+    size have a row each.
+    """
+    of_held_out = [d for d in distances if (d.features, d.reference) == (features, HELD_OUT)]
+    known = [(d, d.interval) for d in of_held_out if d.interval is not None]
+    metric = KERNEL if any(d.metric == KERNEL for d, _ in known) else FRECHET
+    shown = [(d, interval) for d, interval in known if d.metric == metric]
+    if not shown:
+        return None
+    sizes, title = sorted({d.size for d, _ in shown}), get_metric(metric).title_for(features)
+    if len(sizes) == 1:
+        dots = []
+        for d, interval in shown:
+            look = colour_of(d.generator, order), marker_of(d.generator, order)
+            dots.append(Dot(d.generator.label(order), interval, *look, reference=d.real_baseline))
+        figure = dot_figure(dots, f"{title} (smaller is closer)", BASELINE_LABEL)
+        figure.axes[0].set_xlim(left=min(0.0, figure.axes[0].get_xlim()[0]))
+    else:
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(figsize=(SMALL, 0.9 * SMALL), layout="constrained")
+            panel = figure.subplots()
+            _distance_panel(panel, [d for d, _ in shown], metric, sizes, order)
+            panel.set(xlabel="training images", ylabel=f"{title} (smaller is closer)")
+            legend(figure, columns=2)
+    places = decimals_for([interval.value for _, interval in shown])
+    told = []
+    for generator in dict.fromkeys(d.generator for d, _ in shown):
+        values = [f"{interval_text(i, places)} at {d.size}" for d, i in shown if d.generator == generator]
+        told.append(f"{generator.label(order)}: {', '.join(values)}")
+    baselines = [f"{number(d.real_baseline, places)} at {d.size}" for d, _ in shown if d.real_baseline is not None]
+    told += [f"{BASELINE_LABEL}: {', '.join(dict.fromkeys(baselines))}"] if baselines else []
+    alt = f"{title} to the held-out images by number of training images. {'; '.join(told)}."
+    return finish(figure, "first-distance", alt, out), [d for d, _ in shown]
+
+
 def _distance_panel(
     panel: Any, distances: Sequence[Distance], metric: str, sizes: Sequence[int], order: Sequence[Generator]
 ) -> None:
@@ -123,7 +227,7 @@ def _distance_panel(
         aside = dodge(k, len(present))
         look = {"color": colour, "mec": colour, "marker": marker, "zorder": 3}
         filled = look | {"mfc": colour, "ms": 6, "lw": 1, "label": generator.label(order)}
-        hollow = look | {"mfc": "white", "ms": 4.5, "lw": 0, "ls": ":", "label": "_nolegend_"}
+        hollow = look | {"mfc": PAPER, "ms": 4.5, "lw": 0, "ls": ":", "label": "_nolegend_"}
         mine = [d for d in distances if d.generator == generator]
         for suffix, marks, opacity, shift in (("", filled, 1, aside), (AT_BASELINE, hollow, 0.6, aside + 0.05)):
             found = [(d, d.interval) for d in mine if d.metric == metric + suffix and d.interval is not None]
@@ -133,7 +237,7 @@ def _distance_panel(
                     panel.vlines(x, interval.low, interval.high, colors=colour, lw=1.4, alpha=opacity)
             panel.plot([sizes.index(d.size) + shift for d, _ in found], [i.value for _, i in found], **marks)
     if any(d.metric == metric + AT_BASELINE for d in distances):
-        panel.plot([], [], marker="o", ms=4.5, mec="#555555", mfc="white", lw=0, label="hollow: recomputed at m")
+        panel.plot([], [], marker="o", ms=4.5, mec="#555555", mfc=PAPER, lw=0, label="hollow: recomputed at m")
     for i, size in enumerate(sizes):
         _baselines(panel, [d for d in distances if (d.metric, d.size) == (metric, size)], i, present)
         panel.axvspan(i - 0.38, i + 0.38, color="#f4f6f8", zorder=0, lw=0)
@@ -157,4 +261,4 @@ def _baselines(panel: Any, distances: Sequence[Distance], at: int, present: Sequ
     for pairs, left, right in spans:
         if pairs:
             baseline = np.mean([baseline for _, baseline in pairs])
-            panel.hlines(baseline, left, right, colors="#555555", linestyles="--", lw=1.3, label="real baseline at m")
+            panel.hlines(baseline, left, right, colors="#555555", linestyles="--", lw=1.3, label=BASELINE_LABEL)

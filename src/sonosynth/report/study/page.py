@@ -1,7 +1,7 @@
 """The report: one self-contained HTML page made from a study directory, with its figures beside it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,26 @@ import yaml
 
 from sonosynth.analysis import tables
 from sonosynth.analysis.contrasts import Contrast, contrasts
-from sonosynth.analysis.equivalent_real_images import curves, image_equivalences
+from sonosynth.analysis.equivalent_real_images import Curve, curves, image_equivalences
 from sonosynth.analysis.findings import findings, no_p_value_reasons, side_of_zero
 from sonosynth.analysis.limitations import limitations, unfinished
 from sonosynth.analysis.pairs import pairs
 from sonosynth.analysis.power import WANTED, DetectableDifference, detectable_differences
 from sonosynth.analysis.read_record import read_record
 from sonosynth.analysis.record import StudyRecord, groups_in_words
+from sonosynth.analysis.tables import Distance, F1Row
+from sonosynth.analysis.verdict import Verdict, verdict
 from sonosynth.core.files import write_text
 from sonosynth.core.text import joined, span
 from sonosynth.metrics.metric import get_metric
 from sonosynth.metrics.scores import PIXELS
 from sonosynth.report.render import render
 from sonosynth.report.study import figures
+from sonosynth.report.study.classifier_figures import f1_summary
 from sonosynth.report.study.classifier_tables import filter_rows, network_part, on_synthetic, real_n
 from sonosynth.report.study.distance_tables import distance_part, other_scores, told_notes
 from sonosynth.report.study.scorecard_tables import part_table
-from sonosynth.report.wording import in_a_sentence, listed, or_dash, spent
+from sonosynth.report.wording import in_a_sentence, listed, spent
 from sonosynth.statistics.scores import LEVEL, MIN_DRAWS
 from sonosynth.study.results import Generator
 
@@ -72,6 +75,7 @@ def study_page(record: StudyRecord, figure_dir: Path) -> str:
     power = detectable_differences(record, differences)
     features, found_curves = tables.feature_order(record), curves(rows)
     networks = list(dict.fromkeys(row.series.network for row in rows))
+    samples, judged = figures.sample_rows(record, order), verdict(rows, differences)
     ratios = sorted({r.ratio for r in record.classifiers if r.ratio is not None})
     context = {
         "record": record,
@@ -84,7 +88,13 @@ def study_page(record: StudyRecord, figure_dir: Path) -> str:
         "design": _design(record),
         "resolved": _settings(record),
         "real": _real(record),
-        "samples": _samples(record, order, figure_dir),
+        "verdict": judged,
+        "first": {
+            "samples": _first_samples(record, samples, judged),
+            "distance": _first_distance(record, distances, order, figure_dir),
+            "f1": _first_f1(rows, found_curves, judged, order, figure_dir),
+        },
+        "samples": _samples(record, samples, figure_dir),
         "level": f"{LEVEL:.0%}",
         "min_draws": MIN_DRAWS,
         "infinity": math.inf,
@@ -197,17 +207,66 @@ def _real(record: StudyRecord) -> dict[str, Any]:
     }
 
 
-def _samples(record: StudyRecord, order: Sequence[Generator], out: Path) -> list[dict[str, Any]]:
-    shown = []
-    for size in sorted({s.size for s in record.subsets}):
-        picture = figures.sample_grid(record, size, order, out)
-        if picture is not None:
-            sources = [
-                f"{generator.label(order)}: {record.unit} {run.replicate}, seed {or_dash(run.seed)}"
-                for generator, run in figures.gallery_runs(record, size, order).items()
-            ]
-            shown.append({"size": size, "n": real_n(record, size), "picture": picture, "sources": "; ".join(sources)})
-    return shown
+def _first_samples(
+    record: StudyRecord, rows: Mapping[int, Sequence[figures.SampleRow]], judged: Verdict | None
+) -> dict[str, Any] | None:
+    """Return strips of images for the first screen, of the size that the verdict names or else of the largest."""
+    if not rows:
+        return None
+    size = judged.named.contrast.row.size if judged else max(rows)
+    size = size if size in rows else max(rows)
+    return figures.sample_strips(rows[size]) | {"size": size, "n": real_n(record, size)}
+
+
+def _first_distance(
+    record: StudyRecord, distances: Sequence[Distance], order: Sequence[Generator], out: Path
+) -> dict[str, Any] | None:
+    features = next(iter(tables.feature_order(record)), "")
+    found = figures.distance_summary(distances, features, order, out)
+    if found is None:
+        return None
+    picture, shown = found
+    scores = [score for d in shown for score in d.scores]
+    return {
+        "picture": picture,
+        "title": get_metric(shown[0].metric).title_for(features),
+        "runs": span(len(d.scores) for d in shown),
+        "n_real": span(score.n_real for score in scores),
+        "n_synthetic": span(score.n_synthetic for score in scores),
+        "baseline": any(score.real_baseline is not None for score in scores),
+    }
+
+
+def _first_f1(
+    rows: Sequence[F1Row], found: Sequence[Curve], judged: Verdict | None, order: Sequence[Generator], out: Path
+) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    compared = judged.named.contrast if judged else None
+    network = compared.row.series.network if compared else rows[0].series.network
+    summary = f1_summary(found, network, compared, order, out)
+    if summary is None:
+        return None
+    shown = {c.series for c in summary.curves}
+    return {
+        "summary": summary,
+        "series": compared.row.series if compared else None,
+        "intervals": any(np.isfinite([p.low, p.high]).all() for c in summary.banded for p in c.curve.points),
+        "replicates": span(len(c.replicates) for c in summary.curves),
+        "seeds": span(len({seed for _, seed in row.runs}) for row in rows if row.series in shown),
+    }
+
+
+def _samples(record: StudyRecord, rows: Mapping[int, Sequence[figures.SampleRow]], out: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "size": size,
+            "n": real_n(record, size),
+            "picture": figures.sample_grid(of_size, size, out),
+            "sources": "; ".join(f"{row.label}: {row.source}" for row in of_size[1:]),
+        }
+        for size, of_size in rows.items()
+    ]
 
 
 def _settings(record: StudyRecord) -> str:
