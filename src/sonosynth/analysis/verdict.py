@@ -39,9 +39,8 @@ class Verdict:
     """Whether synthetic images help, by all comparisons of an arm with them against the same arm without them."""
 
     outcome: Outcome
-    named: (
-        Compared  # the best of the gains that hold; the worst of the losses if these alone hold; else the best of all
-    )
+    # the best of the gains that hold; the worst of the losses if these alone hold; else the best of all
+    named: Compared
     worst: Compared | None  # the worst of the losses that hold, where gains hold too
     classical: Compared | None  # classical augmentation alone, at the size of `named`; None if it was not tried
     n: int  # comparisons that have finished

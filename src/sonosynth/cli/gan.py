@@ -1,14 +1,12 @@
 """``sonosynth train`` and ``sonosynth generate``."""
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sonosynth.cli.progress import progress_bar
+from sonosynth.cli.progress import progress_bar, training_bar
 
 
 def train(
@@ -76,16 +74,7 @@ def train(
     from sonosynth.gan.train import train as train_gan
     from sonosynth.metrics.distances.kernel import snapshot_distance
 
-    with ExitStack() as stack:
-        bar: Callable[..., None] | None = None
-
-        def progress(done: float, total: float, latest: Mapping[str, Any]) -> None:
-            nonlocal bar
-            bar = bar or stack.enter_context(progress_bar("training"))
-            shown = {"img/s": "img_per_s", "p": "augment_p", "distance": "kid_train"}
-            values = [f"{label} {latest[name]:.3g}" for label, name in shown.items() if latest.get(name) is not None]
-            bar(done, total, "  ".join([f"{done:.2f} of {total:g} kimg", *values]))
-
+    with training_bar() as progress:
         train_gan(
             data,
             gan,

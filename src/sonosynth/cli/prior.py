@@ -1,16 +1,14 @@
 """``sonosynth priors`` and ``sonosynth prior make``."""
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sonosynth.cli.gan import parse_settings
 from sonosynth.cli.options import Source, with_read_options
-from sonosynth.cli.progress import progress_bar
+from sonosynth.cli.progress import later_bar, training_bar
 
 if TYPE_CHECKING:
     from sonosynth.data.source import ReadOptions
@@ -80,20 +78,7 @@ def make(
     """
     from sonosynth.release.prior import make_prior
 
-    with ExitStack() as stack:
-        training: Callable[..., None] | None = None
-        scoring: Callable[..., None] | None = None
-
-        def train_progress(done: float, total: float, latest: Mapping[str, Any]) -> None:
-            nonlocal training
-            training = training or stack.enter_context(progress_bar("training"))
-            training(done, total, f"{done:.2f} of {total:g} kimg  img/s {latest.get('img_per_s') or 0:.3g}")
-
-        def score_progress(done: int, total: int | None, stage: str) -> None:
-            nonlocal scoring
-            scoring = scoring or stack.enter_context(progress_bar("scoring"))
-            scoring(done, total, stage)
-
+    with training_bar() as training, later_bar("scoring") as scoring:
         made = make_prior(
             source,
             out,
@@ -111,8 +96,8 @@ def make(
             notice=notice,
             groups=groups,
             options=options,
-            progress=train_progress,
-            scoring=score_progress,
+            progress=training,
+            scoring=scoring,
             tell=partial(typer.echo, err=True),
         )
     for line in made.card.audit:

@@ -26,7 +26,7 @@ from sonosynth.data.imageset import ImageSet
 from sonosynth.data.resize import OriginalArea, common_original_area
 from sonosynth.gan.recipe import GeneratorNetwork, Recipe
 from sonosynth.gan.registry import recipe_from_dict
-from sonosynth.priors.prior import CARD, read_prior
+from sonosynth.priors.prior import is_prior, read_prior
 
 GENERATOR = "generator.safetensors"
 BEST = "best.safetensors"
@@ -162,7 +162,7 @@ def run_of_class(run: Path, class_name: str | None) -> Path:
 
     Raises RunError.
     """
-    if (run / CARD).is_file():
+    if is_prior(run):
         return run
     files = generator_files(run)
     mine = [file.parent for file in files if read_config(file).classes == (class_name,)]
@@ -171,7 +171,7 @@ def run_of_class(run: Path, class_name: str | None) -> Path:
 
 def fingerprint(run: Path) -> str:
     """Return a SHA-256 of the weights of a run or a prior, which names it in runs that start from it."""
-    if (run / CARD).is_file():
+    if is_prior(run):
         return read_prior(run).card.sha256
     (file,) = generator_files(run)
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -36,10 +36,11 @@ from sonosynth.gan.training.transfer import (
     check_start,
     describe_pretraining,
     describe_prior,
+    settle_start,
     sizes_of_priors,
     with_prior,
 )
-from sonosynth.priors.prior import CARD, PREFIX, find_prior
+from sonosynth.priors.prior import PREFIX, is_prior
 
 MIRRORED = "half of the real images are mirrored; --set mirror=false where left and right differ, as of the heart"
 
@@ -119,7 +120,7 @@ def train(
         raise RecipeError("patience_kimg needs a distance to the training images; give distance_to too")
     recipe = make_recipe(gan, **(settings or {}))
     out, source = Path(out), None if start is None else Path(start)
-    if source is not None and (str(source).startswith(PREFIX) or (source / CARD).is_file()):
+    if source is not None and (str(source).startswith(PREFIX) or is_prior(source)):
         if "prior" in recipe.given:
             check_start(recipe, source)
         recipe, source = make_recipe(recipe, prior=str(source)), None
@@ -232,9 +233,7 @@ def train_runs(
     `distance_to` makes the `distance` of `train_run` from the training images of a run. Every run is checked before the
     first is trained, and nothing is written if one is refused, or if `out` holds anything but runs of these classes.
     """
-    check_start(recipe, start)
-    recipe = with_prior(recipe, data.size[0])
-    origin = find_prior(recipe.prior).folder if recipe.prior else start
+    recipe, origin = settle_start(recipe, start, data.size[0])
     conditional = mode == "conditional" or recipe.prior is not None
     present = [name for name, count in data.class_counts.items() if count]
     parts: dict[Path, tuple[ImageSet, str | None]] = {

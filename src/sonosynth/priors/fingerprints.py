@@ -37,11 +37,11 @@ def known_images(data: ImageSet, known: Array) -> Array:
 
     `known` is what `fingerprints` returned.
     """
-    pictures = _pictures(data)
+    pictures, of_known = _pictures(data), _signs(known).T
     found = np.zeros(len(data), bool)
     for hashes in (_hashes(pictures), _hashes([picture[:, ::-1] for picture in pictures])):
         # Of vectors of ± 1, the product is the number of equal bits less that of unequal ones.
-        alike = _signs(hashes) @ _signs(known).T
+        alike = _signs(hashes) @ of_known
         found |= ((8 * HASH_BYTES - alike) / 2 <= MOST_BITS).any(axis=1)
     return found
 

@@ -28,6 +28,7 @@ FINGERPRINTS = "fingerprints"
 SHIPPED = Path(__file__).parent
 PREFIX = "prior:"
 """What stands before the name of a prior where a run could be named too."""
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 
 
 class PriorData(BaseModel):
@@ -48,7 +49,7 @@ class PriorCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     family: str  # of generators
     recipe: dict[str, Any]  # settings of the run, as it records them
     size: int  # image side in pixels
@@ -115,6 +116,11 @@ class Prior:
         return found
 
 
+def is_prior(folder: Path) -> bool:
+    """Return whether `folder` claims to hold a prior, by its card."""
+    return (folder / CARD).is_file()
+
+
 def list_priors() -> tuple[str, ...]:
     """Return the names of the priors that come with this package.
 
@@ -135,7 +141,7 @@ def shipped_priors() -> list[Prior]:
 def find_prior(prior: str | Path) -> Prior:
     """Return the prior of that name, with or without ``prior:`` before it, or in that folder. Raises PriorError."""
     name = str(prior).removeprefix(PREFIX)
-    if (SHIPPED / name / CARD).is_file():
+    if is_prior(SHIPPED / name):
         return read_prior(SHIPPED / name)
     if Path(name).is_dir():
         return read_prior(Path(name))
@@ -162,7 +168,7 @@ def fitting_prior(family: str, size: int) -> Prior:
 def read_prior(folder: Path) -> Prior:
     """Return the prior in `folder`, whose weights are read when they are needed. Raises PriorError: there is none."""
     path = folder / CARD
-    if not path.is_file():
+    if not is_prior(folder):
         raise PriorError(
             f"{folder} holds no prior ({CARD} is missing); give the folder that 'sonosynth prior make' wrote"
         )

@@ -36,6 +36,7 @@ from sonosynth.priors.fingerprints import fingerprints
 from sonosynth.priors.prior import (
     CARD,
     FINGERPRINTS,
+    NAME_PATTERN,
     NOTICE,
     README,
     SAMPLES,
@@ -185,7 +186,7 @@ def make_prior(
 
 def _check(name: str, notice: str | Path | None) -> None:
     """Raise PriorError unless `name` can be that of a prior and `notice` is a text file, before anything is trained."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+    if not re.fullmatch(NAME_PATTERN, name):
         raise PriorError(f"'{name}' cannot name a prior: use letters, digits, dots, dashes and underscores (--name)")
     if notice is None:
         return

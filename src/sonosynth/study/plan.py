@@ -152,7 +152,7 @@ def study_status(study: str | Path, out: str | Path | None = None, exclude_known
 
 
 def _opened(study: str | Path, out: str | Path | None, exclude_known: bool) -> tuple[StudyDesign, Store]:
-    design, _ = read_study(Path(study), exclude_known)
+    design, _ = read_study(study, exclude_known)
     store = store_of(design, out)
     store.check(design)
     return design, store

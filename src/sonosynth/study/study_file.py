@@ -1,6 +1,7 @@
 """Reading a study file, and saying what is wrong with it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +34,22 @@ def load_design(path: Path) -> StudyDesign:
     return parse_design(raw, str(path))
 
 
-def read_study(path: Path, exclude_known: bool = False) -> tuple[StudyDesign, str]:
-    """Return the design in a study file and its text, with ``data.exclude_known`` set if asked for.
+def read_study(study: str | Path | Mapping[str, Any], exclude_known: bool = False) -> tuple[StudyDesign, str]:
+    """Return the design in a study file, or in a mapping as it stands in one, and its text.
 
-    Raises StudyError like `load_design`.
+    With `exclude_known`, ``data.exclude_known`` is set in both. Raises StudyError like `load_design`.
     """
-    design, text = load_design(path), path.read_text(encoding="utf-8")
+    if isinstance(study, Mapping):
+        raw, where = dict(study), "the study"
+        design, text = parse_design(raw, where), yaml.safe_dump(raw, sort_keys=False)
+    else:
+        path, where = Path(study), str(study)
+        design, text = load_design(path), path.read_text(encoding="utf-8")
+        raw = parse_yaml(text)
     if not exclude_known or design.data.exclude_known:
         return design, text
-    raw = parse_yaml(text)
-    raw["data"]["exclude_known"] = True
-    return parse_design(raw, str(path)), yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+    raw |= {"data": raw["data"] | {"exclude_known": True}}
+    return parse_design(raw, where), yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
 
 
 def parse_design(raw: Any, where: str, context: str | None = None) -> StudyDesign:

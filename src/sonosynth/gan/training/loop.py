@@ -33,8 +33,7 @@ from sonosynth.gan.training.log_statistics import StatisticsCollector
 from sonosynth.gan.training.run_writer import RunWriter
 from sonosynth.gan.training.tensorboard import Tracker
 from sonosynth.gan.training.trainer import Trainer
-from sonosynth.gan.training.transfer import check_start, pretraining_for, transfer, with_prior
-from sonosynth.priors.prior import find_prior
+from sonosynth.gan.training.transfer import pretraining_for, settle_start, transfer
 
 TICK_KIMG = 0.5  # a log line, and a distance to the training images
 SAVE_SECONDS = 60.0  # between saved states; resuming is exact from any of them, unless the rest of that tick diverges
@@ -77,10 +76,8 @@ def train_run(
     """
     if not 0 < kimg < math.inf:
         raise RunError(f"kimg must be a number above 0, not {kimg}")
-    check_start(recipe, start)
-    recipe = with_prior(recipe, data.size[0])
-    if recipe.prior:
-        start, conditional = find_prior(recipe.prior).folder, True  # its networks know classes
+    recipe, start = settle_start(recipe, start, data.size[0])
+    conditional = conditional or recipe.prior is not None  # whose networks know classes
     device = device or default_device()
     if recipe.compiles(kimg) and not can_compile(device):
         raise RecipeError(

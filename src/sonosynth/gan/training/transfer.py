@@ -15,7 +15,7 @@ from sonosynth.gan.checkpoint import STATE, RunConfig, fingerprint, generator_fi
 from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.phantoms.phantom import CLASSES, phantom
-from sonosynth.priors.prior import CARD, find_prior, fitting_prior, read_prior, shipped_priors
+from sonosynth.priors.prior import find_prior, fitting_prior, is_prior, read_prior, shipped_priors
 
 AUTO = "auto"  # the prior of this package for the family and the size
 
@@ -42,6 +42,16 @@ def with_prior(recipe: Recipe, size: int) -> Recipe:
                 "setting out, or take another prior"
             )
     return recipe.model_copy(update=networks | {"prior": prior.name if prior.shipped else str(prior.folder)})
+
+
+def settle_start(recipe: Recipe, start: Path | None, size: int) -> tuple[Recipe, Path | None]:
+    """Return `recipe` as `with_prior` does, and what a run of it starts from: the folder of its prior, or `start`.
+
+    Raises RunError like `check_start`, and PriorError like `with_prior`.
+    """
+    check_start(recipe, start)
+    recipe = with_prior(recipe, size)
+    return recipe, start if recipe.prior is None else find_prior(recipe.prior).folder
 
 
 def sizes_of_priors(recipe: Recipe) -> list[int]:
@@ -77,7 +87,7 @@ def transfer(trainer: Trainer, start: Path) -> dict[str, Any]:
 
     Raises RunError: no generator, or another file in the place of the state; PriorError: the prior does not fit.
     """
-    config, of_prior = trainer.config, (start / CARD).is_file()
+    config = trainer.config
     old, sources = _weights_of(start, trainer.device)
     new = config.classes if config.conditional else ()
     origins = {name: [i for i, was in enumerate(old) if was.lower() == name.lower()] for name in new if old}
@@ -97,7 +107,7 @@ def transfer(trainer: Trainer, start: Path) -> dict[str, Any]:
             if fits:
                 tensor.copy_(found)
             (taken if fits else left).append(key)
-    if of_prior and left:
+    if left and is_prior(start):
         raise PriorError(
             f"the prior in {start} does not fit: its networks have no {left[0]} of the shape that is needed; take a "
             "prior that this version of sonosynth made"
@@ -109,7 +119,7 @@ def transfer(trainer: Trainer, start: Path) -> dict[str, Any]:
 
 def _weights_of(start: Path, device: torch.device) -> tuple[tuple[str, ...], dict[str, dict[str, Tensor]]]:
     """Return the classes that the networks of a run or a prior know, and the tensors of both by name."""
-    if (start / CARD).is_file():
+    if is_prior(start):
         prior = read_prior(start)
         networks = prior.weights()
         moved = {network: {name: t.to(device) for name, t in tensors.items()} for network, tensors in networks.items()}

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sonosynth.report.study.page import write_report
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.plan import store_of
 from sonosynth.study.run import Monitor, run_design
-from sonosynth.study.study_file import parse_design, read_study
+from sonosynth.study.study_file import read_study
 
 
 class _Quiet:
@@ -75,11 +73,7 @@ def run_study(
         >>> study.report()  # doctest: +SKIP
         PosixPath('runs/my-study/report.html')
     """
-    if isinstance(study, Mapping):
-        raw = dict(study) | ({"data": {**study.get("data", {}), "exclude_known": True}} if exclude_known else {})
-        design, text = parse_design(raw, "the study"), yaml.safe_dump(raw, sort_keys=False)
-    else:
-        design, text = read_study(Path(study), exclude_known)
+    design, text = read_study(study, exclude_known)
     store = store_of(design, out)
     data = run_design(design, text, store, _Quiet() if monitor is None else monitor, command, workers)
     return Study(design, store.directory, tuple(data.notes))
