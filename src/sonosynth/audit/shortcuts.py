@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.stats
 
 from sonosynth.core.seeds import numpy_generator
 from sonosynth.core.types import Array
@@ -135,6 +134,8 @@ def _ranked(values: Array, labels: Array) -> tuple[float, float]:
     parts = [values[labels == label] for label in np.unique(labels)]
     if len(parts) < 2 or np.ptp(values) == 0 or len(values) <= len(parts):
         return 0.0, 1.0
+    import scipy.stats  # slow to import, for a study that has its audit
+
     h, p = scipy.stats.kruskal(*parts)
     return float(np.clip((h - len(parts) + 1) / (len(values) - len(parts)), 0, 1)), float(p)
 

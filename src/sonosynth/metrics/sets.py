@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
-import scipy.stats
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.text import agreeing, counted
@@ -140,14 +139,17 @@ def compression_note(sets: Mapping[str, ImageSet]) -> str:
 def _differ(a: Sequence[Encoding], b: Sequence[Encoding]) -> bool:
     lossy, sizes = np.array([sum(e.lossy for e in found) for found in (a, b)]), np.array([len(a), len(b)])
     shares = lossy / sizes
-    if abs(shares[0] - shares[1]) > 0.05 and (
-        set(shares) == {0, 1} or scipy.stats.fisher_exact([lossy, sizes - lossy]).pvalue < _SURE
-    ):
-        return True
+    if abs(shares[0] - shares[1]) > 0.05:
+        from scipy.stats import fisher_exact  # slow to import, and seldom needed
+
+        if set(shares) == {0, 1} or fisher_exact([lossy, sizes - lossy]).pvalue < _SURE:
+            return True
     qualities = [[e.quality for e in found if e.quality] for found in (a, b)]
     if not all(qualities) or abs(np.median(qualities[0]) - np.median(qualities[1])) < _QUALITY_STEP:
         return False
-    return bool(scipy.stats.mannwhitneyu(*qualities).pvalue < _SURE)
+    from scipy.stats import mannwhitneyu
+
+    return bool(mannwhitneyu(*qualities).pvalue < _SURE)
 
 
 def of_classes(part: ImageSet, classes: Sequence[str]) -> ImageSet:

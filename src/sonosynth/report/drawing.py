@@ -160,10 +160,14 @@ def vector(figure: Any) -> str:
 
 
 def _lay_out(figure: Any) -> None:
-    """Lay a figure out once for all formats. The solver's last digits vary, and names inside SVG are made of them."""
-    if figure.get_layout_engine() is None:
+    """Lay a figure out once for all formats. The solver's last digits vary, and names inside SVG are made of them.
+
+    A figure that keeps its engine, or one that stands in for it, is drawn twice for every format.
+    """
+    engine = figure.get_layout_engine()
+    if engine is None:
         return
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    engine.execute(figure)
+    figure.set_layout_engine(None)
     for axes in figure.axes:
         axes.set_position([round(float(side), 6) for side in axes.get_position().bounds])

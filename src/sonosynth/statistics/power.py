@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtri, stdtrit
+from scipy.special import chdtri, nctdtr, stdtrit
 
 from sonosynth.statistics.f1 import f1_per_run
 from sonosynth.statistics.scores import LEVEL, MIN_DRAWS, ROUNDING, crossed_variance
@@ -83,10 +83,8 @@ def t_test_power(difference: float, standard_error: float, degrees_of_freedom: f
         raise ValueError(f"comparisons must be at least 1 (found {comparisons})")
     if standard_error <= ROUNDING:
         return float(difference > 0)
-    from scipy.stats import nct  # takes a second to import, which a page without power need not wait for
-
     critical = -stdtrit(degrees_of_freedom, (1 - LEVEL) / comparisons / 2)
-    return float(nct.sf(critical, degrees_of_freedom, difference / standard_error))
+    return float(1 - nctdtr(degrees_of_freedom, difference / standard_error, critical))
 
 
 def minimum_detectable_difference(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.special import betaincinv
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.text import agreeing, counted
@@ -125,15 +126,13 @@ def copy_share(copied: np.ndarray, groups: np.ndarray | None = None) -> tuple[fl
     are. Where images share `groups` ``[N]``, it is that of as many images as there are groups, at the same share (as in
     Korn and Graubard, Survey Methodology 24:193, 1998).
     """
-    from scipy.stats import beta  # slow to import, and not needed to print a score
-
     if len(copied) == 0:
         raise ClassError("no images: the share of near-copies needs at least 1")
     n = len(copied) if groups is None else len(np.unique(groups))
     value, tail = float(copied.mean()), (1 - 0.95) / 2
     k = value * n
-    low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
-    high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
+    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
+    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
     return value, (low, high)
 
 
@@ -182,7 +181,7 @@ def _interpret(score: Score) -> Interpretation:
     are = agreeing(real, "is", "are")
     text += f"; of {counted(n_real, 'real image')}, {real} {are}: look at {'it' if copies == 1 else 'them'}"
     table = [[copies, n - copies], [real, n_real - real]]
-    from scipy.stats import binomtest, fisher_exact
+    from scipy.stats import binomtest, fisher_exact  # slow to import, and seldom needed
 
     test = fisher_exact(table, "greater") if real else binomtest(copies, n, false_positive_rate(n_real), "greater")
     if test.pvalue < _SIGNIFICANT:

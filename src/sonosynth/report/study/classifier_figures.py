@@ -256,6 +256,8 @@ def _confusion_panel(panel: Any, confusion: np.ndarray, classes: Sequence[str], 
     panel.imshow(share, cmap="Blues", vmin=0, vmax=1.15)
     panel.set(xticks=[], yticks=[])
     panel.set_axis_off()
+    for axis in (panel.xaxis, panel.yaxis):  # else each drawing lays out ticks that nobody sees, to place the title
+        axis.set_visible(False)
     if len(classes) <= 6:
         for i, j in np.ndindex(confusion.shape):
             colour = "#fefefe" if share[i, j] > 0.62 else "#1a1a1a"  # on dark pages too, where INK and PAPER turn
