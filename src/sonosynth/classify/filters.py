@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from sonosynth.classify.training import DEFAULT_TRAINING, TrainingSettings, train_classifier
 from sonosynth.core.errors import ClassError, SonosynthError
@@ -158,6 +157,8 @@ def distance_filter(
     if shapes != (len(train_features), len(synthetic_features), synthetic_features.shape[1:]):
         raise FilterError("features and images do not belong together; give one vector per image, of one network")
     check_groups(train)
+    from scipy.spatial.distance import cdist  # slow to import, and needed only here
+
     real, made = np.full(len(train), np.nan), np.full(len(synthetic), np.nan)
     for label in np.unique(train.labels):
         own, other = np.flatnonzero(train.labels == label), np.flatnonzero(synthetic.labels == label)

@@ -92,26 +92,43 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="print the counts as JSON")] = False,
 ) -> None:
     """Say how many cells of the study have their result."""
-    from sonosynth.study.plan import study_status
+    from sonosynth.report.study.finished import find_finished
 
-    found = study_status(study, out, exclude_known)
+    if finished := find_finished(study, out, exclude_known):
+        counts, next_cell = {kind: (n, n) for kind, n in finished[0].cells.items()}, None
+    else:
+        from sonosynth.study.plan import study_status
+
+        found = study_status(study, out, exclude_known)
+        counts, next_cell = found.counts, found.next_cell
     if as_json:
-        typer.echo(json.dumps(found.to_dict()))
+        typer.echo(json.dumps({kind: {"done": done, "planned": n} for kind, (done, n) in counts.items()}))
         return
-    for kind, (done, n) in found.counts.items():
+    for kind, (done, n) in counts.items():
         typer.echo(f"{kind:<9} {done:4d} of {n}")
-    typer.echo(f"next: {found.next_cell.label()}" if found.next_cell else "finished")
+    typer.echo(f"next: {next_cell.label()}" if next_cell else "finished")
 
 
 def run_to_report(study: Path, out: Path | None, workers: int = 1, exclude_known: bool = False) -> Path:
     """Run the study of the file `study`, showing progress, and return the path of its report."""
-    from sonosynth.report.study.study import run_study
+    from sonosynth.report.study.finished import find_finished, look_at, remember
 
     monitor = _Display()
+    if found_before := find_finished(study, out, exclude_known):
+        finished, report = found_before
+        done = counted(sum(finished.cells.values()), "cell is", "cells are")
+        for line in (*finished.notes, f"all {done} finished, and neither images nor settings nor results have changed"):
+            monitor.note(line)
+        return report
+    from sonosynth.report.study.study import run_study
+
+    before = look_at(study, exclude_known)
     with monitor.progress_display:
         command = shlex.join(["sonosynth", *sys.argv[1:]])
         found = run_study(study, out, workers=workers, exclude_known=exclude_known, monitor=monitor, command=command)
-    return found.report()
+    report = found.report()
+    remember(before, study, exclude_known, found.directory, monitor.notes)
+    return report
 
 
 class _Display:
@@ -122,8 +139,10 @@ class _Display:
         self._study = self.progress_display.add_task("study", total=None, text="")
         self._bars: dict[str, TaskID] = {}  # by the hash of the cell
         self._done = self._total = 0
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
+        self.notes.append(text)
         self.progress_display.console.print(f"note: {text}", markup=False, highlight=False)
 
     def start(self, cell: "AnyCell", number: int, total: int) -> None:

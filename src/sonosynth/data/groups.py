@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from sonosynth.core.errors import ClassError, ManifestError, UnreadableImageError
 from sonosynth.core.files import atomic_file
@@ -25,6 +23,9 @@ def cluster_numbers(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
 
     Clusters are numbered in order of first appearance.
     """
+    from scipy.sparse import coo_array  # slow to import, for a command that reads no groups
+    from scipy.sparse.csgraph import connected_components
+
     a, b = np.array([*pairs], dtype=np.int64).reshape(-1, 2).T
     _, found = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)
     return renumbered(found)

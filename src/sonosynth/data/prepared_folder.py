@@ -116,13 +116,18 @@ def source_fingerprint(source: Source, masks: bool = False) -> str:
                         return hashlib.file_digest(file, "sha256").digest()
         return b""
 
+    return digest_of(source, content, masks)
+
+
+def digest_of(source: Source, known_by: Callable[[Path], bytes], masks: bool = False) -> str:
+    """Return a SHA-256 over the labels, groups, names and columns of `source`, and what each file is `known_by`."""
     digest = hashlib.sha256(b"synthetic" if source.synthetic else b"")
     beside = cache(lambda path: sorted(data_files([path])))
     for item in source.items:
         path = item.path.relative_to(source.root).as_posix()
         digest.update(repr((path, item.label, item.group, item.id, sorted(item.extra.items()))).encode())
         for file in (item.path, *beside(item.path), *(item.masks if masks else ())):
-            digest.update(content(file))
+            digest.update(known_by(file))
     return digest.hexdigest()
 
 

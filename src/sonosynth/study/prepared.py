@@ -14,11 +14,10 @@ from sonosynth.audit.findings import write_tables
 from sonosynth.core.errors import ClassError, LeakageError, SonosynthError, StudyError
 from sonosynth.core.text import counted
 from sonosynth.data.groups import with_groups
-from sonosynth.data.imageset import MANIFEST, ImageSet
+from sonosynth.data.imageset import ImageSet
 from sonosynth.data.prepare import prepare_images
 from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.data.readers.dicom.header import is_dicom, quiet_pydicom, read_header
-from sonosynth.data.readers.manifest import LABELS
 from sonosynth.data.resize import Fit
 from sonosynth.data.scan import read_source
 from sonosynth.data.source import Source, SourceItem, some_of
@@ -31,7 +30,7 @@ from sonosynth.study.cells import AnyCell, NaiveCell, plan_cells
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.splits import StudySplit, Subset, make_naive_split, make_splits
 from sonosynth.study.store import Store
-from sonosynth.study.study_file import expand
+from sonosynth.study.study_file import expand, read_test_set
 from sonosynth.study.synthetic import check_pool
 
 _NAMES_GROUPS = ("manifest", "npz file")  # kinds of sources in which the user gives the groups
@@ -262,14 +261,6 @@ def _check_unchanged(design: StudyDesign, test_set: str | None, before: str | No
             f"kept in {kept}; restore them, or choose another --out"
         )
     return []
-
-
-def read_test_set(given: str, design: StudyDesign) -> Source:
-    """Read `given`, a test set of the user's own, as `data.source` is read; `data.columns` are those of a table."""
-    path, options = expand(given), design.data.options
-    if path.suffix.lower() == ".csv" or any((path / name).is_file() for name in (MANIFEST, LABELS)):
-        return read_source(path, options)
-    return read_source(path, replace(options, path=None, label=None, group=None))
 
 
 def _left_out(source: Source, given: str, design: StudyDesign, images: ImageSet) -> list[str]:

@@ -14,11 +14,11 @@ from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.study.cells import AnyCell, TrainCell
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.engines.local import in_workers
-from sonosynth.study.prepared import StudyData, prepare_study, read_test_set
+from sonosynth.study.prepared import StudyData, prepare_study
 from sonosynth.study.run_cell import do_cell
 from sonosynth.study.splits import SPLIT_JSON, splits_to_dict
 from sonosynth.study.store import Store
-from sonosynth.study.study_file import settings_text
+from sonosynth.study.study_file import read_test_set, settings_text
 
 TABLES_SHARE = 0.02  # of the time that may go into writing tables before the study has ended
 

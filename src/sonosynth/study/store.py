@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from sonosynth.core.device import provenance
 from sonosynth.core.errors import OutputError, StudyError
 from sonosynth.core.files import atomic_file, check_file_types, is_vacant, remove_file, write_json, write_text
@@ -157,6 +155,8 @@ class Store:
         it has their scores beside those of the arms without synthetic images on the split of the study. Neither stays
         where the study file plans it no longer.
         """
+        import pandas as pd  # slow to import, for a command that writes no table
+
         found = [read_result(self._path(cell)) for cell in cells if self._path(cell).is_file()]
         tables = table_rows(result for _, result in found)
         planned = {cell.kind for cell in cells}

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -12,6 +13,9 @@ from sonosynth.core.errors import SonosynthError, StudyError
 from sonosynth.core.strict_yaml import DuplicateKeyError, parse_yaml
 from sonosynth.core.text import did_you_mean
 from sonosynth.study.config import RECORDED, StudyDesign
+
+if TYPE_CHECKING:
+    from sonosynth.data.source import Source
 
 _PLAIN = {
     "tuple_type": "should be a list, such as [a, b]",
@@ -105,3 +109,15 @@ def expand(source: str) -> Path:
     if any("$" in part for part in parts):
         raise StudyError(f"source '{source}': the environment variable in it is not set; a dollar sign is written $$")
     return Path("$".join(parts))
+
+
+def read_test_set(given: str, design: StudyDesign) -> "Source":
+    """Read `given`, a test set of the user's own, as `data.source` is read; `data.columns` are those of a table."""
+    from sonosynth.data.imageset import MANIFEST  # readers take a moment to import, which a page need not wait for
+    from sonosynth.data.readers.manifest import LABELS
+    from sonosynth.data.scan import read_source
+
+    path, options = expand(given), design.data.options
+    if path.suffix.lower() == ".csv" or any((path / name).is_file() for name in (MANIFEST, LABELS)):
+        return read_source(path, options)
+    return read_source(path, replace(options, path=None, label=None, group=None))
