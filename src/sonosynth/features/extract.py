@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sonosynth.core.cache import cache_file, cached_array
-from sonosynth.core.device import default_device
+from sonosynth.core.device import default_device, keep_freed_memory
 from sonosynth.core.errors import FeatureError
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import ImageSet
@@ -42,6 +42,8 @@ class FeatureExtractor:
         """
         if images.ndim != 3 or images.dtype not in (np.uint8, torch.uint8):
             raise ValueError(f"images must be uint8 [N, H, W], not {images.dtype} {list(images.shape)}")
+        if self.device.type == "cpu":
+            keep_freed_memory()
         features = np.empty((len(images), self.dimension), dtype=np.float32)
         exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
         with torch.inference_mode(), exact if self.device.type == "cuda" else nullcontext():

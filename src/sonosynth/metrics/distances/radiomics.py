@@ -15,7 +15,7 @@ Values may therefore not be compared with published ones, only with the real bas
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import gaussian_laplace
+from scipy.ndimage import gaussian_filter
 from skimage.feature import graycomatrix
 
 from sonosynth.core.cache import cache_file, cached_array
@@ -29,10 +29,12 @@ SIGMAS = (2.0, 3.0, 4.0, 5.0)  # widths of the Laplacians of Gaussians, in pixel
 LEVELS = 32  # grey levels of co-occurrence matrices
 _REACH = 64.0  # grey levels each way that the levels of a filtered image span
 _ANGLES = (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
+_QUANTILES = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)
 _I, _J = (level.ravel().astype(np.float64) for level in np.indices((LEVELS, LEVELS)))
 _PAIRS = np.stack([(_I - _J) ** 2, np.abs(_I - _J), 1 / (1 + (_I - _J) ** 2)])  # of contrast and its fellows
 _OF_LEVELS = np.stack([_I, _I**2, _I * _J])
 _N_FEATURES = 22 * (1 + len(SIGMAS))
+_CHUNK = 2**16  # pixels worked on at once, which a cache holds
 _VERSION = 1  # of the features: raise it with any change to them
 
 
@@ -45,51 +47,68 @@ def radiomic_features(images: np.ndarray) -> np.ndarray:
     co-occurrence. Values that are not defined, such as the skewness of one grey, are 0.
     """
 
-    def of_image(image: np.ndarray) -> list[float]:
-        grey = image.astype(np.float64)
-        found = _statistics(grey, (image // (256 // LEVELS)).astype(np.uint8))
-        for sigma in SIGMAS:
-            filtered = sigma**2 * gaussian_laplace(grey, sigma, mode="nearest")
-            level = np.clip((filtered + _REACH) / (2 * _REACH) * LEVELS, 0, LEVELS - 1)
-            found += _statistics(filtered, level.astype(np.uint8))
-        return found
-
+    step = max(1, _CHUNK // max(1, images[0].size)) if len(images) else 1
     with single_threaded_blas() as pool:
-        return np.array(list(pool.map(of_image, images)), dtype=np.float64).reshape(len(images), _N_FEATURES)
+        found = pool.map(_of_images, (images[start : start + step] for start in range(0, len(images), step)))
+        return np.concatenate([np.empty((0, _N_FEATURES)), *found])
 
 
-def _statistics(values: np.ndarray, levels: np.ndarray) -> list[float]:
-    mean, deviation = values.mean(), values.std()
-    z = (values - mean) / deviation if deviation > 1e-9 else np.zeros_like(values)
-    share = np.bincount(levels.ravel(), minlength=LEVELS) / levels.size
-    joint = graycomatrix(levels, [1], _ANGLES, LEVELS, symmetric=True, normed=True)[:, :, 0].reshape(-1, len(_ANGLES))
-    contrast, dissimilarity, homogeneity = (_PAIRS @ joint).mean(axis=1)
-    spread = _OF_LEVELS[1] @ joint - (_OF_LEVELS[0] @ joint) ** 2  # rows and columns are alike
-    shared = _OF_LEVELS[2] @ joint - (_OF_LEVELS[0] @ joint) ** 2
-    correlation = np.where(spread > 1e-15, shared / np.maximum(spread, 1e-15), 1.0).mean()
-    return [
+def _of_images(images: np.ndarray) -> np.ndarray:
+    grey = images.astype(np.float64)
+    found = [_statistics(grey, (images // (256 // LEVELS)).astype(np.uint8))]
+    for sigma in SIGMAS:
+        around = (0, sigma, sigma)
+        filtered = gaussian_filter(grey, around, order=(0, 2, 0), mode="nearest")
+        filtered += gaussian_filter(grey, around, order=(0, 0, 2), mode="nearest")
+        filtered *= sigma**2
+        level = np.clip((filtered + _REACH) / (2 * _REACH) * LEVELS, 0, LEVELS - 1)
+        found.append(_statistics(filtered, level.astype(np.uint8)))
+    return np.concatenate(found, axis=1)
+
+
+def _statistics(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return the 22 statistics ``[N, 22]`` of float64 `values` and uint8 `levels`, both ``[N, H, W]``."""
+    flat = values.reshape(len(values), -1)
+    mean, deviation = flat.mean(axis=1), flat.std(axis=1)
+    centred, varies = flat - mean[:, None], deviation > 1e-9
+    z = np.divide(centred, deviation[:, None], out=np.zeros_like(flat), where=varies[:, None])
+    square = z * z
+    bins = levels.reshape(len(levels), -1) + LEVELS * np.arange(len(levels))[:, None]
+    share = np.bincount(bins.ravel(), minlength=LEVELS * len(levels)).reshape(-1, LEVELS) / levels[0].size
+    joint = _co_occurrence(levels)
+    contrast, dissimilarity, homogeneity = (_PAIRS @ joint).mean(axis=2).T
+    of_level, of_square, of_product = (_OF_LEVELS @ joint).swapaxes(0, 1)
+    spread, shared = of_square - of_level**2, of_product - of_level**2  # rows and columns are alike
+    correlation = np.where(spread > 1e-15, shared / np.maximum(spread, 1e-15), 1.0).mean(axis=1)
+    return np.column_stack([
         mean,
         deviation,
-        (z**3).mean(),
-        (z**4).mean() - 3 if deviation > 1e-9 else 0.0,
-        *np.quantile(values, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1]),
-        np.abs(values - mean).mean(),
-        np.sqrt((values**2).mean()),
+        (square * z).mean(axis=1),
+        np.where(varies, (square * square).mean(axis=1) - 3, 0.0),
+        np.quantile(np.sort(flat, axis=1), _QUANTILES, axis=1).T,
+        np.abs(centred).mean(axis=1),
+        np.sqrt((flat * flat).mean(axis=1)),
         _entropy(share),
-        (share**2).sum(),
+        (share**2).sum(axis=1),
         contrast,
         dissimilarity,
         homogeneity,
-        np.sqrt((joint**2).sum(axis=0)).mean(),
+        np.sqrt((joint**2).sum(axis=1)).mean(axis=1),
         correlation,
-        _entropy(joint) / len(_ANGLES),
-        joint.max(axis=0).mean(),
-    ]
+        _entropy(joint.reshape(len(joint), -1)) / len(_ANGLES),
+        joint.max(axis=1).mean(axis=1),
+    ])  # fmt: skip
 
 
-def _entropy(shares: np.ndarray) -> float:
-    positive = shares[shares > 0]
-    return float(-(positive * np.log2(positive)).sum())
+def _co_occurrence(levels: np.ndarray) -> np.ndarray:
+    """Return how often two levels of uint8 ``[N, H, W]`` are neighbours, as shares ``[N, LEVELS**2, 4]``."""
+    found = [graycomatrix(one, [1], _ANGLES, LEVELS, symmetric=True, normed=True)[:, :, 0] for one in levels]
+    return np.stack(found).reshape(len(levels), -1, len(_ANGLES))
+
+
+def _entropy(shares: np.ndarray) -> np.ndarray:
+    """Return the entropies of the last axis, in bits."""
+    return np.asarray(-(shares * np.log2(shares, where=shares > 0, out=np.zeros_like(shares))).sum(axis=-1))
 
 
 def frechet_radiomics_distance(x: np.ndarray, y: np.ndarray) -> float:
