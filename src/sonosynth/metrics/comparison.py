@@ -14,7 +14,7 @@ import numpy as np
 from sonosynth.core.seeds import numpy_generator, seed_of
 from sonosynth.data.imageset import ImageSet
 from sonosynth.metrics.intervals.subsampling import SamplingUnits, one_per_group, stratified_counts
-from sonosynth.metrics.neighbours import checked_features, squared_distances
+from sonosynth.metrics.neighbours import block, checked_features, squared_distances
 from sonosynth.metrics.scores import ALL, HELD_OUT, SYNTHETIC, TRAIN
 
 MIN_CLASS = 20  # a class is scored on its own if both sets hold at least so many of its images
@@ -134,7 +134,7 @@ class Comparison(_Shared):
     def blocks(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the parts of a `matrix` ``[N, N]`` within either set, ``[n, n]`` and ``[m, m]``, and between them."""
         i, j = self.real, self.synthetic
-        return matrix[np.ix_(i, i)], matrix[np.ix_(j, j)], matrix[np.ix_(i, j)]
+        return block(matrix, i, i), block(matrix, j, j), block(matrix, i, j)
 
     def restricted(self, usable: np.ndarray) -> "Comparison":
         """Return the comparison of those images alone that are `usable`, bool, of all images."""

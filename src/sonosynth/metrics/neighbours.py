@@ -19,6 +19,11 @@ def checked_features(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return x, y
 
 
+def block(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the `rows` and `columns` of `matrix`, as ``matrix[np.ix_(rows, columns)]`` does in twice the time."""
+    return np.asarray(matrix.take(rows, axis=0).take(columns, axis=1))
+
+
 def squared_distances(features: np.ndarray) -> np.ndarray:
     """Return squared Euclidean distances between the rows of `features` ``[N, D]``: float64 ``[N, N]``, at least zero.
 
@@ -36,7 +41,7 @@ def squared_distances(features: np.ndarray) -> np.ndarray:
     np.fill_diagonal(distances, 0)
     first: dict[bytes, int] = {}
     same = [first.setdefault(row.tobytes(), n) for n, row in enumerate(rows + 0.0)]  # of -0 and 0 only 0 is left
-    return distances if len(first) == len(rows) else np.asarray(distances[np.ix_(same, same)])
+    return distances if len(first) == len(rows) else block(distances, np.array(same), np.array(same))
 
 
 def euclidean_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.intervals.split_half import Part, split_half_interval
 from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, SamplingUnits, sample_groups
 from sonosynth.metrics.metric import Interpretation, Interval, Metric, Value
-from sonosynth.metrics.neighbours import checked_features
+from sonosynth.metrics.neighbours import block, checked_features
 
 IMAGES_PER_FEATURE = 2  # below so many images, and groups of them, per feature in either set, nothing is extrapolated
 SIZES = 5  # sizes, from half the images to all, that an extrapolation rests on
@@ -74,7 +74,7 @@ def _terms(
     means_y, spreads_y = _moments(yy, of_y)
     means, crosses = np.empty(len(parts)), []
     for part, (i, j) in enumerate(parts):
-        cross = xy[np.ix_(i, j)]
+        cross = block(xy, i, j)
         means[part] = cross.mean()
         cross -= cross.mean(axis=0)
         cross -= cross.mean(axis=1, keepdims=True)

@@ -75,7 +75,8 @@ def negative_log_likelihoods(train: np.ndarray, centres: np.ndarray, held_out: n
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0.0))
+    lengths_x, lengths_y = (np.einsum("nd,nd->n", rows, rows) for rows in (x, y))
+    return np.asarray(np.maximum(lengths_x[:, None] + lengths_y - 2 * (x @ y.T), 0.0))
 
 
 def _likelihood_divergence(c: Comparison) -> float:
@@ -92,8 +93,9 @@ def _normalised(c: Comparison, held_out: np.ndarray, *sets: np.ndarray) -> list[
     features = c.space.features[held_out]
     deviation = features.std(axis=0, ddof=1)
     varying = deviation > 0
-    mean = features[:, varying].mean(axis=0)
-    return [(c.space.features[images][:, varying] - mean) / deviation[varying] for images in sets]
+    kept = slice(None) if varying.all() else varying  # a slice copies nothing
+    mean = features[:, kept].mean(axis=0)
+    return [(c.space.features[images][:, kept] - mean) / deviation[kept] for images in sets]
 
 
 def _of_real(c: Comparison, real: bytes, held_out: bytes, most: int) -> float:

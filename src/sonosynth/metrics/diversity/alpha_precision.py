@@ -14,7 +14,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.intervals.split_half import Proportion, split_half_intervals
 from sonosynth.metrics.metric import Interval, Metric
-from sonosynth.metrics.neighbours import Neighbours
+from sonosynth.metrics.neighbours import Neighbours, block
 
 _PROPORTIONS = {
     "alpha_precision": Proportion(of_first=False, divergence=True),
@@ -54,7 +54,7 @@ def _scores(x: Neighbours, yy: np.ndarray, xy: np.ndarray, a: np.ndarray, b: np.
     centre_x, centre_y = of_a @ to_mean_x / 2, of_b @ to_mean_y / 2
     real = np.sqrt(np.maximum(to_mean_x[a] - centre_x, 0))
     synthetic = np.sqrt(np.maximum((of_a @ xy)[b] - centre_x, 0))
-    between, alone = xy[np.ix_(a, b)], x.radii(a, 1)
+    between, alone = block(xy, a, b), x.radii(a, 1)
     nearest_y, nearest_x = between.argmin(axis=1), between.argmin(axis=0)
     support = np.maximum(to_mean_y[b] - centre_y, 0)[nearest_y]
     recalled = between[np.arange(len(a)), nearest_y] <= alone

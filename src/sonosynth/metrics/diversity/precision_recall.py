@@ -8,7 +8,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.intervals.split_half import Proportion, split_half_intervals
 from sonosynth.metrics.metric import Interval, Metric, Value
-from sonosynth.metrics.neighbours import Neighbours
+from sonosynth.metrics.neighbours import Neighbours, block
 
 NEIGHBOURS = 5  # the k of k-th nearest neighbour
 _PROPORTIONS = {
@@ -56,7 +56,7 @@ def _scores(
     """
     k, density_k = (adapted_k(len(a), len(b), of) for of in (k, density_k or k))
     radii_x, radii_y = x.radii(a, k), y.radii(b, k)
-    between = xy[np.ix_(a, b)]
+    between = block(xy, a, b)
     inside = between < radii_x[:, None]
     dense = inside if density_k == k else between < x.radii(a, density_k)[:, None]
     return {

@@ -11,6 +11,7 @@ from sonosynth.core.seeds import numpy_generator
 from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.intervals.split_half import of_each, split_half_interval
 from sonosynth.metrics.metric import Interval, Metric
+from sonosynth.metrics.neighbours import block
 
 _DRAWS = 40  # halves an interval is made from: each takes two matrices apart
 
@@ -44,9 +45,9 @@ def _entropy(gram: np.ndarray) -> float:
 
 
 def _interval(c: Comparison, value: float) -> Interval:
-    gram = c.space.gram[np.ix_(c.synthetic, c.synthetic)]
+    gram = block(c.space.gram, c.synthetic, c.synthetic)
     rng = numpy_generator(c.seed, "vendi interval")
-    statistics = of_each(lambda part: _entropy(gram[np.ix_(part, part)]))
+    statistics = of_each(lambda part: _entropy(block(gram, part, part)))
     found = split_half_interval(float(np.log(value)), statistics, [c.units[1]], rng, _DRAWS)
     return found and (max(float(np.exp(found[0])), 1.0), float(np.exp(found[1])))
 
@@ -62,7 +63,7 @@ METRICS = (
         direction="larger",
         range=(1.0, None),
         compares="train",
-        value=lambda c: float(np.exp(_entropy(c.space.gram[np.ix_(c.synthetic, c.synthetic)]))),
+        value=lambda c: float(np.exp(_entropy(block(c.space.gram, c.synthetic, c.synthetic)))),
         interval=_interval,
         interval_method="disjoint halves of the synthetic images, whole groups, on the entropy",
         most_draws=10,

@@ -8,6 +8,7 @@ these numbers would be taken for chance in the images.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import stdtrit
@@ -49,9 +50,14 @@ class SamplingUnits:
         groups, number = np.unique(self.number[images], return_inverse=True)
         return SamplingUnits(number, self.sizes[groups], self.strata[groups])
 
+    @cached_property
+    def of_classes(self) -> tuple[np.ndarray, ...]:
+        """The groups of each class."""
+        return tuple(np.flatnonzero(self.strata == stratum) for stratum in np.unique(self.strata))
+
     def shuffled(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Return the groups of each class in random order."""
-        return [rng.permutation(np.flatnonzero(self.strata == stratum)) for stratum in np.unique(self.strata)]
+        return [rng.permutation(groups) for groups in self.of_classes]
 
 
 def split_half(units: SamplingUnits, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

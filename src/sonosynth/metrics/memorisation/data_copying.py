@@ -12,6 +12,7 @@ from sonosynth.metrics.intervals.subsampling import MIN_GROUPS, min_group_count,
 from sonosynth.metrics.memorisation.membership import group_variance, placements
 from sonosynth.metrics.memorisation.three_sets import ThreeSets, cells_of, without_held_out
 from sonosynth.metrics.metric import Interpretation, Interval, Metric, State, Value
+from sonosynth.metrics.neighbours import block
 from sonosynth.metrics.scores import Score
 
 MIN_IMAGES = 20
@@ -57,7 +58,7 @@ def usable_cells(
     for cell in np.unique(cells_train):
         t, u, s = (np.flatnonzero(cells == cell) for cells in (cells_train, cells_held_out, cells_synthetic))
         if min(len(u), len(s)) >= MIN_IMAGES:
-            nearest = held_out[np.ix_(u, t)].min(axis=1), synthetic[np.ix_(s, t)].min(axis=1)
+            nearest = block(held_out, u, t).min(axis=1), block(synthetic, s, t).min(axis=1)
             usable.append(Cell(u, s, *placements(*nearest)))
     return usable
 

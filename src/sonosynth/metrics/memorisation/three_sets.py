@@ -5,7 +5,7 @@ import numpy as np
 from sonosynth.core.seeds import seed_of
 from sonosynth.metrics.comparison import Comparison
 from sonosynth.metrics.metric import Value
-from sonosynth.metrics.neighbours import euclidean_distances
+from sonosynth.metrics.neighbours import block, euclidean_distances
 from sonosynth.metrics.scores import Score
 
 NO_HELD_OUT = "needs held-out images: real ones that the generator did not see"
@@ -32,7 +32,7 @@ class ThreeSets:
     def between(self, images: np.ndarray, real: np.ndarray) -> np.ndarray:
         """Return distances ``[len(images), len(real)]`` of held-out or synthetic images to real ones."""
         rows, columns = (np.searchsorted(self._order, part) for part in (images, real))
-        return np.asarray(self._distances[np.ix_(rows - self._n_train, columns)])
+        return block(self._distances, rows - self._n_train, columns)
 
 
 def cells_of(whole: Comparison, n_cells: int) -> np.ndarray:
