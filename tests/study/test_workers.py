@@ -137,3 +137,13 @@ def test_a_study_that_is_cut_leaves_no_worker_behind_and_goes_on(how, tmp_path):
     design = parse_design(raw, "study.yaml")
     assert len(pd.read_csv(cut / "f1.csv")) > 0
     assert len(ended.finished) == len(prepare_study(design, Store(cut)).cells(design))
+
+
+@pytest.mark.long
+def test_a_study_starts_no_more_workers_than_have_room_and_says_so(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("sonosynth.study.engines.memory.available_memory", lambda: 1 << 30)
+    monkeypatch.setattr(Log, "note", lambda _, text: told.append(text))
+    monkeypatch.setattr("sonosynth.study.run.in_workers", lambda *_: pytest.fail("workers were started"))
+    log = run(design_of(tmp_path), tmp_path / "out", 3)
+    assert log.most == 1 and sum("1 worker of 3, for want of memory" in line for line in told) == 1

@@ -30,7 +30,7 @@ from sonosynth.statistics.scores import LEVEL, MIN_DRAWS
 from sonosynth.study.cells import AnyCell, FilterCell, ScoreCell, TrainCell
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.prepared import StudyData, prepare_study
-from sonosynth.study.run_cell import recipe_of
+from sonosynth.study.run_cell import kind_of_work, recipe_of
 from sonosynth.study.store import Store
 from sonosynth.study.study_file import read_study
 
@@ -190,23 +190,13 @@ def estimate(cells: list[AnyCell], data: StudyData, tell: Callable[[str], object
     """
     kinds: dict[str, list[AnyCell]] = {}
     for cell in cells:
-        kinds.setdefault(_work(cell), []).append(cell)
+        kinds.setdefault(kind_of_work(cell), []).append(cell)
     found = []
     for number, (work, alike) in enumerate(kinds.items(), start=1):
         if tell:
             tell(f"timing {number} of {len(kinds)}: {work}")
         found.append(Estimate(work, len(alike), _measure(alike[0], len(alike), data)))
     return found
-
-
-def _work(cell: AnyCell) -> str:
-    if isinstance(cell, TrainCell):
-        return f"train {cell.generation.gan} ({cell.generation.mode}, {cell.generation.kimg:g} kimg)"
-    if isinstance(cell, ScoreCell):
-        return f"score {counted(cell.n_synthetic, 'image')} ({', '.join(cell.features)})"
-    if isinstance(cell, FilterCell):
-        return f"filter by {cell.by} ({cell.features})"
-    return f"classify with {cell.network} ({counted(cell.training.steps, 'step')})"
 
 
 def _measure(cell: AnyCell, alike: int, data: StudyData) -> float:

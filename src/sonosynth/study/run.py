@@ -81,6 +81,12 @@ def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Mon
         if cell.hash not in to_do:
             start(cell)
             monitor.finish(cell, None)
+    if workers > 1 and len(waiting) > 1:
+        from sonosynth.study.engines.memory import workers_that_fit
+
+        workers, fewer = workers_that_fit(workers, waiting, data)
+        if fewer:
+            monitor.note(fewer)
     side_by_side = workers > 1 and len(waiting) > 1
     finished = in_workers(waiting, do, start, monitor.progress, workers) if side_by_side else one_by_one()
     due = 0.0

@@ -151,6 +151,17 @@ def recipe_of(generation: SyntheticSource) -> Recipe:
     return recipe_from_dict(generation.source)
 
 
+def kind_of_work(cell: AnyCell) -> str:
+    """Return in words what `cell` does: cells of one GAN and mode, or one network, are alike."""
+    if isinstance(cell, TrainCell):
+        return f"train {cell.generation.gan} ({cell.generation.mode}, {cell.generation.kimg:g} kimg)"
+    if isinstance(cell, ScoreCell):
+        return f"score {counted(cell.n_synthetic, 'image')} ({', '.join(cell.features)})"
+    if isinstance(cell, FilterCell):
+        return f"filter by {cell.by} ({cell.features})"
+    return f"classify with {cell.network} ({counted(cell.training.steps, 'step')})"
+
+
 def _training_record(runs: list[Path]) -> dict[str, Any]:
     """Return the cost of training over all runs of a train cell, and the sizes of the networks of one."""
     ends = [json.loads((run / LOG).read_text(encoding="utf-8").splitlines()[-1]) for run in runs]
