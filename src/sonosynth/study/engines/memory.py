@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _PROCESS = 700 << 20  # bytes: Python, PyTorch and this package
 _GPU_PROCESS = 3 << 30  # with the libraries of a GPU, and buffers in main memory that it copies from
+_COMPILER = 400 << 20
 _OVERHEAD = 2.0  # memory of a process beyond `_PROCESS`, over that of its tensors
 _EMBEDDING = 400 << 20  # a frozen network at work on its batch
 _MATRICES = 8 * 8  # bytes per pair of images: what a scorecard keeps of them at once
@@ -167,7 +168,8 @@ def _training(cell: TrainCell, images: ImageSet) -> float:
 
     (generator, discriminator), peak = with_peak(steps)
     weights = _WEIGHT * (3 * (generator + discriminator) + generator + max(generator, discriminator))
-    return _OVERHEAD * (weights + max(0, peak - weights) * recipe.batch / few)
+    compiler = _COMPILER if recipe.compiles(generation.kimg) else 0
+    return compiler + _OVERHEAD * (weights + max(0, peak - weights) * recipe.batch / few)
 
 
 def _classifying(network: str, training: TrainingSettings, images: ImageSet) -> float:
