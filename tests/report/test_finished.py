@@ -146,6 +146,16 @@ def test_a_damaged_record_is_no_error(remembered):
     assert "[2/2]" in study_run(remembered)
 
 
+def test_a_study_file_that_goes_while_the_study_runs_is_no_error(remembered):
+    path, record = remembered / "study.yaml", remembered / "out" / RECORD
+    before, text = look_at(path), path.read_text(encoding="utf-8")
+    record.unlink()
+    path.write_text("name: [", encoding="utf-8")
+    remember(before, path, False, remembered / "out", [])
+    path.write_text(text, encoding="utf-8")
+    assert not record.exists()
+
+
 def test_nothing_is_kept_of_images_that_changed_just_now_or_meanwhile(study, monkeypatch):
     record, path = study / "out" / RECORD, study / "study.yaml"
     record.unlink(missing_ok=True)
@@ -160,9 +170,9 @@ def test_nothing_is_kept_of_images_that_changed_just_now_or_meanwhile(study, mon
     edited(study / "real" / "dark" / "image-0.png")
 
 
-def test_nothing_is_kept_where_another_package_adds_recipes(study, monkeypatch):
+def test_nothing_is_kept_or_believed_where_another_package_adds_recipes(remembered, monkeypatch):
     class EntryPoints:
         groups = ("console_scripts", "sonosynth.gans")
 
     monkeypatch.setattr(finished, "entry_points", EntryPoints)
-    assert look_at(study / "study.yaml") is None
+    assert look_at(remembered / "study.yaml") is None and known(remembered) is None

@@ -15,7 +15,7 @@ What it may not conclude: that anything differs. Folders that were copied have o
 cannot be read, everything is checked by content, as in the first run.
 
 Recipes, networks and metrics of other packages may change without a trace in these files. Where such a package is
-installed, nothing is recorded.
+installed, nothing is recorded or believed.
 """
 
 import hashlib
@@ -77,7 +77,7 @@ def find_finished(
     """
     try:
         directory = _directory(study, out)
-        if not (directory / RECORD).is_file():
+        if _is_extended() or not (directory / RECORD).is_file():
             return None
         kept: FinishedStudy = files.validated(FinishedStudy, files.read_object(directory / RECORD), directory / RECORD)
         if (kept.study, kept.program) != (_study(study, exclude_known), _program()):
@@ -97,7 +97,7 @@ def look_at(study: Path, exclude_known: bool = False) -> Inputs | None:
     Raises StudyError like `read_study`.
     """
     design, taken = read_study(study, exclude_known)[0], time.time_ns()
-    if any(group.startswith("sonosynth.") for group in entry_points().groups):
+    if _is_extended():
         return None
     try:
         sources, newest = _sources(design)
@@ -108,14 +108,19 @@ def look_at(study: Path, exclude_known: bool = False) -> Inputs | None:
 
 def remember(before: Inputs | None, study: Path, exclude_known: bool, directory: Path, notes: Iterable[str]) -> None:
     """Keep that the study in `directory` is finished, unless what decides it has changed since `before` it ran."""
-    now = look_at(study, exclude_known)
-    if before is None or now != before or before.newest > before.taken - _SETTLED:
+    if before is None or before.newest > before.taken - _SETTLED:
+        return
+    try:
+        now = look_at(study, exclude_known)
+    except StudyError:  # the study file was edited or removed meanwhile
+        return
+    if now != before:
         return
     plan = files.read_mapping(directory / files.PLAN, "cells")["cells"]
     kept = FinishedStudy(
-        study=now.study,
-        program=now.program,
-        sources=now.sources,
+        study=before.study,
+        program=before.program,
+        sources=before.sources,
         files=_files(directory),
         notes=tuple(notes),
         cells=Counter(name.partition("-")[0] for name in plan),
@@ -130,6 +135,11 @@ def _directory(study: Path, out: Path | None) -> Path:
     if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
         raise StudyError(f"{study} has no name")
     return Path("runs", raw["name"])
+
+
+def _is_extended() -> bool:
+    """Return whether another package adds recipes, networks or metrics."""
+    return any(group.startswith("sonosynth.") for group in entry_points().groups)
 
 
 def _study(study: Path, exclude_known: bool) -> str:
