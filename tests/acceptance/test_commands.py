@@ -73,7 +73,7 @@ def test_from_a_folder_of_photographs_to_scores_and_a_classifier(tmp_path):
     assert "next: sonosynth data prepare" in sonosynth("data", "info", tmp_path / "mine").output
     assert sonosynth("data", "prepare", tmp_path / "mine", "--out", prepared, "--size", 32).exit_code == 0
     train = ("train", prepared, "--gan", "stylegan2-diffaug", "--out", run, "--kimg", 0.01, "--conditional", "-n", 24)
-    assert sonosynth(*train, "--no-tensorboard", *TINY).exit_code == 0
+    assert sonosynth(*train, "--track", "none", *TINY).exit_code == 0
     assert not (run / "tensorboard").exists()
     assert sonosynth("generate", run, "--out", made, "-n", 24).exit_code == 0
     assert ImageSet.load(made).synthetic
@@ -99,6 +99,10 @@ def test_from_a_folder_of_photographs_to_scores_and_a_classifier(tmp_path):
 
 def test_train_and_generate_say_what_is_wrong(images, run, tmp_path):
     assert "did you mean 'stylegan2'" in refused("train", images, "--gan", "stylgan2", "--out", tmp_path / "x")
+    track = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "x", "--track")
+    assert "'foo' is not one of 'tensorboard', 'csv', 'mlflow', 'wandb', 'none'" in refused(*track, "foo")
+    assert "--track none is for no tracker" in refused(*track, "none", "--track", "csv")
+    assert "no such option: --no-tensorboard; see 'sonosynth train --help'" in refused(*track[:-1], "--no-tensorboard")
     assert "KEY=VALUE" in refused("train", images, "--gan", "stylegan2", "--out", tmp_path / "x", "--set", "batch")
     assert "belongs to another run" in refused("train", images, "--gan", "stylegan2", "--out", run, "--conditional")
     assert "known: dark, light" in refused("generate", run, "--out", tmp_path / "x", "-n", 4, "--class", "drak")
@@ -125,7 +129,7 @@ def test_one_class_starts_from_the_run_of_that_class(images, tmp_path):
 def test_one_generator_per_class_is_checked_at_once_and_says_what_it_keeps(tmp_path):
     images = blobs(6)
     images.subset([*range(0, 12, 2), 1]).save(tmp_path / "few")
-    train = ("train", "--gan", "stylegan2-ada", "--no-tensorboard", "--per-class", *TINY, "--out", tmp_path / "run")
+    train = ("train", "--gan", "stylegan2-ada", "--track", "none", "--per-class", *TINY, "--out", tmp_path / "run")
     assert "there is 1 of class 'light'" in refused(*train, tmp_path / "few", "--kimg", 0.004)
     study = {"name": "few", "data": {"source": str(tmp_path / "few"), "size": 32}, "split": {"sizes": [4]}}
     study |= {"gans": ["stylegan2"], "training": {"mode": "per_class"}}

@@ -119,7 +119,7 @@ def test_a_folder_is_never_made_in_the_place_of_a_special_file(command, tmp_path
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        ("train", ["recipe.yaml", "log.jsonl", "state.pt", "generator.safetensors", "samples", "tensorboard"]),
+        ("train", ["recipe.yaml", "log.jsonl", "state.pt", "generator.safetensors", "samples", "tensorboard", "csv"]),
         ("per class", ["dark/log.jsonl", "light/state.pt"]),
         ("study", ["study.yaml", "f1.csv", "plan.json", "cells"]),
     ],

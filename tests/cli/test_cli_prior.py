@@ -49,7 +49,7 @@ def test_a_prior_is_made_and_a_run_starts_from_it(tmp_path: Path, monkeypatch):
     assert made.stdout.splitlines()[-1] == str(out) and "near-copy" in made.stderr
     again = sonosynth("prior", "make", tmp_path / "images", "--out", out, "--size", 32, "--kimg", 0.02, *tiny)
     assert again.exit_code == 2 and again.stderr.count("error: ") == 1
-    how = ["--gan", "fastgan+prior", "--kimg", 0.004, "--set", "perceptual=l1", "--no-tensorboard"]
+    how = ["--gan", "fastgan+prior", "--kimg", 0.004, "--set", "perceptual=l1", "--track", "none"]
     blobs(6).save(tmp_path / "ours")
     run = sonosynth("train", tmp_path / "ours", "--from", out, "--out", tmp_path / "run", *how)
     assert run.exit_code == 0, run.output

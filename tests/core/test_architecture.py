@@ -12,6 +12,7 @@ ROOT = Path(sonosynth.__file__).parent
 # A room imports from rooms that stand before it. docs/architecture.md says what is in each.
 ROOMS = (
     "core",
+    "tracking",
     "statistics",
     "data",
     "datasets",

@@ -125,7 +125,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(batch, count):
 
 
 SETTINGS = [word for key, value in RECIPES["fastgan"].items() for word in ("--set", f"{key}={value}")]
-WORDS = ["train", "--gan", "fastgan", "--no-tensorboard", *SETTINGS]
+WORDS = ["train", "--gan", "fastgan", "--track", "none", *SETTINGS]
 CODE = "from sonosynth.cli.main import app; app()"
 
 

@@ -26,8 +26,10 @@ class Task:
     generation: None = None  # needs no run
 
 
-def do(task: Task, tell) -> float:
-    return task.work(task, tell)
+def do(task: Task, tell, note) -> float:
+    seconds = task.work(task, tell)
+    note(f"{task.hash} is done")
+    return seconds
 
 
 def tells_after_its_end(task, tell):
@@ -43,17 +45,18 @@ def takes_a_while(task, tell):
 
 
 @pytest.mark.long
-def test_a_message_that_comes_after_the_result_is_not_passed_on():
+def test_a_message_that_comes_after_the_result_is_not_passed_on_but_every_note_is():
     tasks = [Task("early", tells_after_its_end), Task("long", takes_a_while)]
-    under_way, told = set(), []
+    under_way, told, notes = set(), [], []
 
     def tell(task, done, total, text):
         assert task.hash in under_way
         told.append(task.hash)
 
-    for task, _ in in_workers(tasks, do, lambda task: under_way.add(task.hash), tell, 2):
+    for task, _ in in_workers(tasks, do, lambda task: under_way.add(task.hash), tell, notes.append, 2):
         under_way.remove(task.hash)
-    assert set(told) == {"long"} and not under_way
+        assert notes[-1] == f"{task.hash} is done"
+    assert set(told) == {"long"} and not under_way and len(notes) == 2
 
 
 def ends_at_once(task, tell):
@@ -69,7 +72,7 @@ def tells_much(task, tell):
 def leave_in_the_middle(outcome) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what it runs in the background
     tasks = [Task("talking", tells_much), Task("short", ends_at_once)]
-    with closing(in_workers(tasks, do, lambda task: None, lambda *message: None, 2)) as finished:
+    with closing(in_workers(tasks, do, lambda task: None, lambda *message: None, print, 2)) as finished:
         next(finished)
         time.sleep(20 * POLL_SECONDS)  # nobody reads meanwhile
     outcome.put("ended")
@@ -99,12 +102,12 @@ def test_a_worker_that_is_ready_after_the_stop_begins_nothing():
     stop, work = threading.Event(), queue.SimpleQueue()
     stop.set()
     with pytest.raises(KeyboardInterrupt):
-        workers._Worker(work, queue.SimpleQueue(), stop).do(Task("late", ends_at_once))
+        workers._Worker(work, queue.SimpleQueue(), queue.SimpleQueue(), stop).do(Task("late", ends_at_once))
 
 
 def interrupt_while_working(outcome) -> None:
     tasks = [Task("talking", tells_much), Task("short", ends_at_once)]
-    with closing(in_workers(tasks, do, lambda task: None, lambda *message: None, 2)) as finished:
+    with closing(in_workers(tasks, do, lambda task: None, lambda *message: None, print, 2)) as finished:
         next(finished)
         children = [process.pid for process in multiprocessing.active_children()]
         for child in children:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sonosynth.cli.options import TrackerName, chosen_trackers
 from sonosynth.cli.progress import progress_bar, training_bar
 
 
@@ -57,14 +58,14 @@ def train(
             help="machines; run this command on each, with MASTER_ADDR, MASTER_PORT and NODE_RANK set, or by torchrun",
         ),
     ] = 1,
-    tensorboard: Annotated[
-        bool,
+    track: Annotated[
+        list[TrackerName] | None,
         typer.Option(
-            "--tensorboard/--no-tensorboard",
-            help="write losses, augmentation, speed and sample grids to OUT/tensorboard while training; "
-            "see them with 'tensorboard --logdir OUT'",
+            "--track",
+            help="show losses, augmentation, speed and sample grids while training, in as many of these as are named; "
+            "default: tensorboard, for 'tensorboard --logdir OUT'",
         ),
-    ] = True,
+    ] = None,
 ) -> None:
     """Train a generator on DATA, or one per class.
 
@@ -89,7 +90,7 @@ def train(
             start=start,
             distance_to=snapshot_distance,
             patience_kimg=patience,
-            tensorboard=tensorboard,
+            track=chosen_trackers(track or [TrackerName.TENSORBOARD]),
             devices=devices,
             nodes=nodes,
             progress=progress,

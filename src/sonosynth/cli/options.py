@@ -1,4 +1,4 @@
-"""Options that several commands share: what a user says of a source of images."""
+"""Options that several commands share: what a user says of a source of images, and of trackers."""
 
 import inspect
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from sonosynth.core.errors import TrackingError
 
 Source = Annotated[
     Path,
@@ -46,6 +48,23 @@ _READ_OPTIONS: dict[str, Any] = {  # by the names of `ReadOptions`
         typer.Option("--axis", help="Axis across which slices of volumes are taken. Default: z, the last."),
     ],
 }
+
+
+class TrackerName(StrEnum):
+    """What ``--track`` takes: the names of `trackers.TRACKERS`, or none."""
+
+    TENSORBOARD = "tensorboard"
+    CSV = "csv"
+    MLFLOW = "mlflow"
+    WANDB = "wandb"
+    NONE = "none"
+
+
+def chosen_trackers(given: list[TrackerName]) -> list[str]:
+    """Return the names of the trackers that were given, none for "none". Raises TrackingError."""
+    if TrackerName.NONE in given and len(set(given)) > 1:
+        raise TrackingError("--track none is for no tracker; leave it out, or leave the others out")
+    return [name.value for name in given if name != TrackerName.NONE]
 
 
 def with_read_options(command: Callable[..., None]) -> Callable[..., None]:

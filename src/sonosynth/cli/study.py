@@ -3,12 +3,14 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sonosynth.cli.options import TrackerName, chosen_trackers
 from sonosynth.cli.progress import new_progress
 from sonosynth.core.text import counted
 
@@ -79,9 +81,17 @@ def run(
         int, typer.Option(min=1, help="processes that work on cells side by side; small GANs leave a GPU idle")
     ] = 1,
     exclude_known: ExcludeKnown = False,
+    track: Annotated[
+        list[TrackerName] | None,
+        typer.Option(
+            "--track",
+            help="show a run per generator, and the results of scores and classifiers, in as many of these as are "
+            "named; default: none",
+        ),
+    ] = None,
 ) -> None:
     """Run the study and write its tables and report. Interrupt it at any time: the same command goes on."""
-    typer.echo(str(run_to_report(study, out, workers, exclude_known)))
+    typer.echo(str(run_to_report(study, out, workers, exclude_known, chosen_trackers(track or []))))
 
 
 @app.command()
@@ -109,12 +119,15 @@ def status(
     typer.echo(f"next: {next_cell.label()}" if next_cell else "finished")
 
 
-def run_to_report(study: Path, out: Path | None, workers: int = 1, exclude_known: bool = False) -> Path:
+def run_to_report(
+    study: Path, out: Path | None, workers: int = 1, exclude_known: bool = False, track: Sequence[str] = ()
+) -> Path:
     """Run the study of the file `study`, showing progress, and return the path of its report."""
     from sonosynth.report.study.finished import find_finished, look_at, remember
 
     monitor = _Display()
-    if found_before := find_finished(study, out, exclude_known):
+    found_before = None if track else find_finished(study, out, exclude_known)  # trackers are shown what is finished
+    if found_before:
         finished, report = found_before
         done = counted(sum(finished.cells.values()), "cell is", "cells are")
         for line in (*finished.notes, f"all {done} finished, and neither images nor settings nor results have changed"):
@@ -125,7 +138,9 @@ def run_to_report(study: Path, out: Path | None, workers: int = 1, exclude_known
     before = look_at(study, exclude_known)
     with monitor.progress_display:
         command = shlex.join(["sonosynth", *sys.argv[1:]])
-        found = run_study(study, out, workers=workers, exclude_known=exclude_known, monitor=monitor, command=command)
+        found = run_study(
+            study, out, workers=workers, exclude_known=exclude_known, track=track, monitor=monitor, command=command
+        )
     report = found.report()
     remember(before, study, exclude_known, found.directory, monitor.notes)
     return report

@@ -27,6 +27,7 @@ from sonosynth.data.resize import OriginalArea, common_original_area
 from sonosynth.gan.recipe import GeneratorNetwork, Recipe
 from sonosynth.gan.registry import recipe_from_dict
 from sonosynth.priors.prior import is_prior, read_prior
+from sonosynth.tracking.trackers import ID_FILE, TRACKERS
 
 GENERATOR = "generator.safetensors"
 BEST = "best.safetensors"
@@ -36,7 +37,6 @@ LOG = "log.jsonl"
 SAMPLES = "samples"
 TRANSFER = "transfer.json"
 PRETRAINING = "pretraining"
-EVENTS = "tensorboard"
 
 Snapshot = Literal["last", "best"]
 """Which weights of a run: those of its end, or those that came nearest to its training images."""
@@ -274,7 +274,8 @@ def check_run(directory: Path, config: RunConfig) -> None:
     Raises RunError: it holds another run, or files that are not a run's; OutputError: it is no folder, or a file or
     folder of the run is a device, a pipe or a socket.
     """
-    check_file_types(directory, (RECIPE, STATE, LOG, GENERATOR, BEST, TRANSFER), (SAMPLES, EVENTS, PRETRAINING))
+    files = (RECIPE, STATE, LOG, GENERATOR, BEST, TRANSFER, ID_FILE)
+    check_file_types(directory, files, (SAMPLES, PRETRAINING, *TRACKERS))
     if not (directory / RECIPE).is_file():
         if not is_vacant(directory):
             raise RunError(f"{directory} is not empty and holds no run; choose another --out")

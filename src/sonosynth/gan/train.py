@@ -1,7 +1,6 @@
 """Training as a user asks for it: one generator for all classes, or one per class, each in a run of its own."""
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.training.early_stopping import Distance
 from sonosynth.gan.training.loop import Progress, train_run
-from sonosynth.gan.training.tensorboard import TensorBoard, Tracker
 from sonosynth.gan.training.transfer import (
     check_start,
     describe_pretraining,
@@ -41,6 +39,7 @@ from sonosynth.gan.training.transfer import (
     with_prior,
 )
 from sonosynth.priors.prior import PREFIX, is_prior
+from sonosynth.tracking.trackers import TRACKERS, Trackers
 
 MIRRORED = "half of the real images are mirrored; --set mirror=false where left and right differ, as of the heart"
 
@@ -60,7 +59,7 @@ def train(
     start: str | Path | Run | None = None,
     distance_to: Callable[[ImageSet], Distance] | None = None,
     patience_kimg: float | None = None,
-    tensorboard: bool = False,
+    track: Sequence[str] = (),
     devices: int = 1,
     nodes: int = 1,
     progress: Progress | None = None,
@@ -89,7 +88,8 @@ def train(
         distance_to: makes, from the training images of a run, the distance of generated images to them; the generator
             with the smallest is kept as the snapshot "best". The command takes `snapshot_distance`.
         patience_kimg: end a run when the distance has not improved for so long.
-        tensorboard: mirror the log and sample grids in ``out/tensorboard``.
+        track: trackers that mirror the log and sample grids: ``tensorboard``, ``csv``, ``mlflow``, ``wandb``. One that
+            fails while the run is trained is given up with a warning.
         devices: GPUs of this machine, or processes where it has none, that share every batch.
         nodes: machines; see `distributed.launch`. Of several processes only the main one returns.
         progress: called before the first and after every step.
@@ -108,6 +108,7 @@ def train(
             are two things to start from.
         ClassError: an unknown class, or too few images.
         OutputError: another process is training there.
+        TrackingError: no such tracker, its client is not installed, or its server does not answer.
         DivergenceError: the run became non-finite too often.
         KeyboardInterrupt: after saving the state.
     """
@@ -138,6 +139,9 @@ def train(
     length = recipe.kimg if kimg is None else kimg
     plan = _plan(images, recipe, out, length, mode, seed, present)
     recipe.check_processes(devices * nodes)
+    trackers = Trackers.of(track, out) if track else None
+    if trackers is not None and tell is not None:
+        trackers = trackers.telling(lambda line: tell(f"warning: {line}"))
     begun = False
 
     def report(done: float, total: float, latest: Mapping[str, Any]) -> None:
@@ -148,10 +152,9 @@ def train(
         if progress:
             progress(done, total, latest)
 
-    with (
-        distributed.launch(devices, nodes) as device,
-        TensorBoard() if tensorboard and distributed.is_main_process() else nullcontext() as track,
-    ):
+    with distributed.launch(devices, nodes) as device:
+        if trackers is not None and distributed.is_main_process():
+            trackers.check()
         train_runs(
             images,
             recipe,
@@ -164,7 +167,7 @@ def train(
             start=source,
             device=device,
             progress=report if distributed.is_main_process() else None,
-            track=track,
+            track=trackers,
         )
     if tell and not begun:
         done = f"{out} is already trained for {length:g} kimg, or ended by --patience"
@@ -223,7 +226,7 @@ def train_runs(
     pretraining: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
-    track: Tracker | None = None,
+    track: Trackers | None = None,
 ) -> list[Path]:
     """Train on `data` and return the run directories; see `train_run`.
 
@@ -240,7 +243,7 @@ def train_runs(
         out: (data, None if mode == "conditional" else next(iter(present), None))
     }
     if mode == "per_class":
-        folders = folder_names(present, reserved=[PRETRAINING])
+        folders = folder_names(present, reserved=[PRETRAINING, *TRACKERS])
         _check_runs(out, set(folders.values()))
         parts = {out / folder: (data.of_class(name), name) for name, folder in folders.items()}
     begins = {run: run_of_class(origin, name) if origin else None for run, (_, name) in parts.items()}
@@ -272,10 +275,11 @@ def _check_runs(out: Path, folders: set[str]) -> None:
     if is_vacant(out):
         return
     if not out.is_file():  # a file is told below
-        check_file_types(out, (RECIPE,), (PRETRAINING,))
+        check_file_types(out, (RECIPE,), (PRETRAINING, *TRACKERS))
     if (out / RECIPE).is_file():
         raise RunError(f"{out} is not empty and holds a single run, not one per class; choose another --out")
-    for name in sorted({path.name for path in out.iterdir()} - {PRETRAINING}) if out.is_dir() else [out.name]:
+    found = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    for name in sorted(found - {PRETRAINING, *TRACKERS}):
         if name not in folders or not ((out / name / RECIPE).is_file() or is_vacant(out / name)):
             raise RunError(
                 f"{out} is not empty and holds '{name}', which is not a run of one of these classes; "

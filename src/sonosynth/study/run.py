@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Protocol
@@ -15,10 +15,11 @@ from sonosynth.study.cells import AnyCell, TrainCell
 from sonosynth.study.config import StudyDesign
 from sonosynth.study.engines.local import in_workers
 from sonosynth.study.prepared import StudyData, prepare_study
-from sonosynth.study.run_cell import do_cell
+from sonosynth.study.run_cell import do_cell, show_finished, show_result
 from sonosynth.study.splits import SPLIT_JSON, splits_to_dict
 from sonosynth.study.store import Store
 from sonosynth.study.study_file import read_test_set, settings_text
+from sonosynth.tracking.trackers import Trackers
 
 TABLES_SHARE = 0.02  # of the time that may go into writing tables before the study has ended
 
@@ -40,14 +41,24 @@ class Monitor(Protocol):
 
 
 def run_design(
-    design: StudyDesign, text: str, store: Store, monitor: Monitor, command: str, workers: int = 1
+    design: StudyDesign,
+    text: str,
+    store: Store,
+    monitor: Monitor,
+    command: str,
+    workers: int = 1,
+    track: Sequence[str] = (),
 ) -> StudyData:
     """Run every cell of `design` that has no result in `store`, and write the tables as it goes.
 
     A killed study goes on where it was, to the identical tables. `text` is the study file and `command` what the user
-    typed, both for the record; `workers` processes do cells side by side. Nothing is written before images are read.
+    typed, both for the record; `workers` processes do cells side by side; `track` names trackers. Nothing is written
+    before images are read.
     """
     store.check(design)
+    trackers = Trackers.of(track, store.directory, design.name) if track else None
+    if trackers is not None:
+        trackers.check()
     data = prepare_study(design, store)
     cells = data.cells(design)
     with locked(store.directory):
@@ -58,16 +69,24 @@ def run_design(
         _keep_data(design, data, store, command)
         for line in store.outdated(cells):
             monitor.note(line)
-        _run_cells(cells, data, store, monitor, workers)
+        _run_cells(cells, data, store, monitor, workers, trackers)
     return data
 
 
-def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, workers: int) -> None:
+def _run_cells(
+    cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, workers: int, track: Trackers | None
+) -> None:
     store.write_plan(cells)
     _remove_results_without_weights(cells, store, monitor)
     waiting, numbers = store.waiting(cells), itertools.count(1)
     to_do = {cell.hash for cell in waiting}
-    do = partial(do_cell, data, store)
+    do = partial(do_cell, data, store, track)
+    told = set[str]()
+
+    def note(text: str) -> None:
+        if text not in told:  # by another worker
+            told.add(text)
+            monitor.note(text)
 
     def start(cell: AnyCell) -> None:
         monitor.start(cell, next(numbers), len(cells))
@@ -75,24 +94,29 @@ def _run_cells(cells: list[AnyCell], data: StudyData, store: Store, monitor: Mon
     def one_by_one() -> Generator[tuple[AnyCell, float]]:
         for cell in waiting:
             start(cell)
-            yield cell, do(cell, monitor.progress)
+            yield cell, do(cell, monitor.progress, note)
 
     for cell in cells:
         if cell.hash not in to_do:
             start(cell)
             monitor.finish(cell, None)
+    here = track and track.telling(note)
+    if here is not None:
+        show_finished([cell for cell in cells if cell.hash not in to_do], store, here)
     if workers > 1 and len(waiting) > 1:
         from sonosynth.study.engines.memory import workers_that_fit
 
         workers, fewer = workers_that_fit(workers, waiting, data)
         if fewer:
-            monitor.note(fewer)
+            note(fewer)
     side_by_side = workers > 1 and len(waiting) > 1
-    finished = in_workers(waiting, do, start, monitor.progress, workers) if side_by_side else one_by_one()
+    finished = in_workers(waiting, do, start, monitor.progress, note, workers) if side_by_side else one_by_one()
     due = 0.0
     try:
         with closing(finished):  # whatever happens here ends the workers too
             for cell, seconds in finished:
+                if here is not None:
+                    show_result(cell, store, here)
                 began = time.monotonic()
                 if began >= due:
                     store.write_tables(cells)

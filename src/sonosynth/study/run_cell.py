@@ -1,13 +1,14 @@
-"""The work of one cell of a study: train, score, filter or classify."""
+"""The work of one cell of a study, train, score, filter or classify, and what trackers are told of it."""
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sonosynth.classify.classify import classify
+from sonosynth.core.file_names import safe_name
 from sonosynth.core.files import remove_file
 from sonosynth.core.seeds import seed_of
 from sonosynth.core.text import counted
@@ -17,22 +18,28 @@ from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.registry import recipe_from_dict
 from sonosynth.gan.sample import Sampler
 from sonosynth.gan.train import train_runs
+from sonosynth.gan.training.run_writer import mirrors_of
 from sonosynth.metrics.distances.kernel import snapshot_distance
 from sonosynth.metrics.scorecard import score
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, NaiveCell, ScoreCell, SyntheticSource, TrainCell
-from sonosynth.study.engines.local import CellProgress
+from sonosynth.study.engines.local import CellProgress, Note
 from sonosynth.study.prepared import StudyData
 from sonosynth.study.results import CellResult, ClassifyResult, NaiveResult, ScoreResult, TrainResult
 from sonosynth.study.store import Store
 from sonosynth.study.synthetic import SyntheticPool, WorkProgress, filter_candidates, first_of_each_class, seed_for
+from sonosynth.tracking.tracker import Params
+from sonosynth.tracking.trackers import CellPlace, Trackers
 
 GALLERY_PER_CLASS = 8
+_WHOLE = 2**62  # real images shown: of a finished run every log line is there to stay
 
 
-def do_cell(data: StudyData, store: Store, cell: AnyCell, progress: CellProgress) -> float:
-    """Do the work of `cell`, store its result and return the seconds it took."""
+def do_cell(
+    data: StudyData, store: Store, track: Trackers | None, cell: AnyCell, progress: CellProgress, note: Note
+) -> float:
+    """Do the work of `cell`, store its result and return the seconds it took; a run that is trained is tracked."""
     started = time.perf_counter()
-    result = _Work(data, store, partial(progress, cell)).do(cell)
+    result = _Work(data, store, track and track.telling(note), partial(progress, cell)).do(cell)
     seconds = time.perf_counter() - started
     store.save(cell, result.model_copy(update={"seconds": round(seconds, 3)}))
     if isinstance(cell, TrainCell):  # only an unfinished run needs its state, ten times the size of the generator
@@ -45,8 +52,8 @@ def do_cell(data: StudyData, store: Store, cell: AnyCell, progress: CellProgress
 class _Work:
     """Does one cell."""
 
-    def __init__(self, data: StudyData, store: Store, progress: WorkProgress):
-        self.data, self.store, self.progress = data, store, progress
+    def __init__(self, data: StudyData, store: Store, track: Trackers | None, progress: WorkProgress):
+        self.data, self.store, self.track, self.progress = data, store, track, progress
         self.pool = SyntheticPool(store, data.folders, progress)
 
     def do(self, cell: AnyCell) -> CellResult:
@@ -78,6 +85,7 @@ class _Work:
             progress=lambda done, total, latest: self.progress(
                 done, total, f"{done:.2f} of {total:.2f} kimg, {latest.get('img_per_s', 0):.1f} img/s"
             ),
+            track=self.track and self.track.of_cell(place_of(cell, self.store)),
         )
 
         def samples() -> ImageSet:
@@ -176,3 +184,55 @@ def _training_record(runs: list[Path]) -> dict[str, Any]:
         "parameters_generator": generator,
         "parameters_discriminator": discriminator,
     }
+
+
+def place_of(cell: AnyCell, store: Store) -> CellPlace:
+    """Return what a cell is called in trackers; its folder there has its hash, as another cell may share its name."""
+    named = {name: value for name, value in cell.identity().items() if value is not None}
+    gan = named.pop("gan", None)
+    subset = f"n={named.pop('size')}, draw {named.pop('draw')}"
+    named.pop("mode", None)
+    if isinstance(cell, TrainCell):
+        name = f"{gan}, {subset}, seed {named['seed']}"
+    else:
+        arm, network = named.pop("arm", None), named.pop("network", None)
+        what = ", ".join(filter(None, (arm, network, gan)))
+        rest = "".join(f", {name.replace('_', ' ')} {value}" for name, value in named.items())
+        name = f"{cell.kind} {what}, {subset}{rest}"
+    short = safe_name(name.replace(", ", " ").replace("=", "")).encode()[:150].decode(errors="ignore")
+    return CellPlace(name, f"{short} {cell.hash[:8]}", store.run(cell))
+
+
+def show_finished(cells: Iterable[AnyCell], store: Store, track: Trackers) -> None:
+    """Show those of `cells`, all of which have results, that a tracker lacks."""
+    for cell in cells:
+        if not isinstance(cell, TrainCell):
+            show_result(cell, store, track, again=False)
+            continue
+        run = store.run(cell)
+        for log in (run / LOG, *sorted(run.glob(f"*/{LOG}"))):
+            if (log.parent / GENERATOR).is_file():  # it may have been left behind
+                config = read_config(log.parent / GENERATOR)
+                mirrors = mirrors_of(log.parent, config, track.of_cell(place_of(cell, store)))
+                mirrors.catch_up(_WHOLE)
+                mirrors.close(True)
+
+
+def show_result(cell: AnyCell, store: Store, track: Trackers, *, again: bool = True) -> None:
+    """Show the metrics of a finished scorecard or classifier, of no other `cell`; `again` also where they are shown."""
+    if not isinstance(cell, ScoreCell | ClassifyCell):
+        return
+    result = store.result(cell)
+    if isinstance(result, ScoreResult):
+        of_score = {
+            "/".join((score.metric, score.features, score.reference, score.class_)): score.value
+            for score in result.scores
+        }
+        metrics = {name: value for name, value in of_score.items() if value is not None}
+        params: Params = cell.identity()
+    else:
+        assert isinstance(result, ClassifyResult)
+        metrics = {name: value for name, value in result.metrics.items() if value is not None}
+        counts = {name: getattr(result, name) for name in ("n_train", "n_synthetic", "n_validation", "n_test")}
+        params = cell.identity() | counts
+    track.summarise(place_of(cell, store), cell.kind, cell.hash, params, metrics, again=again)

@@ -18,10 +18,11 @@ from sonosynth.study.config import StudyDesign
 from sonosynth.study.results import CellResult, ResultFile, read_result, table_rows
 from sonosynth.study.splits import SPLIT_JSON
 from sonosynth.study.study_file import load_design
+from sonosynth.tracking.trackers import ID_FILE, TRACKERS
 
 _IMAGES = (files.IMAGES_CSV, files.TEST_IMAGES_CSV)
-_FILES = (files.STUDY_FILE, *results.COLUMNS, *_IMAGES, files.PLAN, files.PROVENANCE, SPLIT_JSON)
-_FOLDERS = ("audit", "cells", "data", "features", "galleries", "pretraining", "runs", "test")
+_FILES = (files.STUDY_FILE, *results.COLUMNS, *_IMAGES, files.PLAN, files.PROVENANCE, SPLIT_JSON, ID_FILE)
+_FOLDERS = ("audit", "cells", "data", "features", "galleries", "pretraining", "runs", "test", *TRACKERS)
 
 
 class Store:

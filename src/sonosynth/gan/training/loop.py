@@ -31,9 +31,9 @@ from sonosynth.gan.recipe import Recipe
 from sonosynth.gan.training.early_stopping import Distance, EarlyStopping, roll_back
 from sonosynth.gan.training.log_statistics import StatisticsCollector
 from sonosynth.gan.training.run_writer import RunWriter
-from sonosynth.gan.training.tensorboard import Tracker
 from sonosynth.gan.training.trainer import Trainer
 from sonosynth.gan.training.transfer import pretraining_for, settle_start, transfer
+from sonosynth.tracking.trackers import Trackers
 
 TICK_KIMG = 0.5  # a log line, and a distance to the training images
 SAVE_SECONDS = 60.0  # between saved states; resuming is exact from any of them, unless the rest of that tick diverges
@@ -57,7 +57,7 @@ def train_run(
     pretraining: Path | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
-    track: Tracker | None = None,
+    track: Trackers | None = None,
 ) -> Path:
     """Train one generator on all of `data` and return its run directory `out`; arguments and errors as in `gan.train`.
 
@@ -72,7 +72,7 @@ def train_run(
         pretraining: directory of pretraining runs, which runs of one recipe may share; ``out/pretraining`` by default.
         device: where to train; the first GPU if there is one. Inside `distributed.launch` the device it yields.
         progress: called before the first and after every step, of pretraining too; not at all where nothing is to do.
-        track: called with `out` after every log line, e.g. a `TensorBoard`.
+        track: the trackers that mirror the log and the sample grids.
     """
     if not 0 < kimg < math.inf:
         raise RunError(f"kimg must be a number above 0, not {kimg}")
@@ -97,8 +97,8 @@ def train_run(
         trainer = Trainer(data.with_classes(config.classes), config, device)
         stopping = EarlyStopping(distance, patience_kimg)
         statistics = _restore(trainer, stopping, out, start)
-        writer = RunWriter(out, trainer, track)
-        _advance(trainer, stopping, statistics, writer, kimg, interrupted, progress)
+        with RunWriter(out, trainer, track) as writer:
+            _advance(trainer, stopping, statistics, writer, kimg, interrupted, progress)
     return out
 
 
@@ -155,8 +155,6 @@ def _advance(
         with statistics.pause():
             if done in grid_steps:
                 writer.grid()
-            if closing:
-                writer.show()
             due = done >= steps or stopping.ended or stop or time.monotonic() - saved > SAVE_SECONDS
             # What a rollback is to undo is not kept, and several processes bring their sums together at log lines only.
             if due and (closing or (alone and trainer.is_finite())):
@@ -164,6 +162,8 @@ def _advance(
                     trainer.recompute_statistics()
                 writer.state(stopping.state_dict() | {"seconds": statistics.seconds}, statistics.state_dict())
                 saved = time.monotonic()
+            if closing:
+                writer.show()
 
         # Done
         if progress:
@@ -178,7 +178,7 @@ def _pretrain(
     directory: Path,
     device: torch.device | None,
     progress: Progress | None,
-    track: Tracker | None,
+    track: Trackers | None,
 ) -> Path:
     """Train on the phantoms that fit `config`, or go on with it, and return that run under `directory`."""
     plan = pretraining_for(config.classes, config.conditional)
@@ -196,7 +196,7 @@ def _pretrain(
         seed=recipe.pretrain_seed,
         device=device,
         progress=progress,
-        track=track,
+        track=track and track.of_pretraining(),
     )
 
 

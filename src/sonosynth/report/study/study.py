@@ -1,6 +1,6 @@
 """A whole study from Python: run it, and write its report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ def run_study(
     *,
     workers: int = 1,
     exclude_known: bool = False,
+    track: Sequence[str] = (),
     monitor: Monitor | None = None,
     command: str = "sonosynth.run_study",
 ) -> Study:
@@ -59,6 +60,8 @@ def run_study(
         workers: processes that do cells side by side, sharing the GPU or the cores of this machine.
         exclude_known: leave out the images that a prior of the study was trained on, as if ``data.exclude_known`` stood
             in the study file.
+        track: trackers that mirror the runs and the results while the study goes on: ``tensorboard``, ``csv``,
+            ``mlflow``, ``wandb``. One that fails is given up with a note.
         monitor: is told how the study goes on; nobody is if not given.
         command: what is recorded as the origin of the study.
 
@@ -75,5 +78,5 @@ def run_study(
     """
     design, text = read_study(study, exclude_known)
     store = store_of(design, out)
-    data = run_design(design, text, store, _Quiet() if monitor is None else monitor, command, workers)
+    data = run_design(design, text, store, _Quiet() if monitor is None else monitor, command, workers, track)
     return Study(design, store.directory, tuple(data.notes))

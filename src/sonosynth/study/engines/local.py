@@ -25,7 +25,10 @@ if TYPE_CHECKING:  # a worker should not import all that before it watches its p
 CellProgress = Callable[["AnyCell", float, float, str], None]
 """Called as ``progress(cell, done, total, text)``."""
 
-Do = Callable[["AnyCell", CellProgress], float]
+Note = Callable[[str], None]
+"""Called with what the user should know."""
+
+Do = Callable[["AnyCell", CellProgress, Note], float]
 """Does a cell and returns the seconds it took."""
 
 POLL_SECONDS = 0.2
@@ -34,12 +37,17 @@ _worker: "_Worker"
 
 
 def in_workers(
-    cells: "Sequence[AnyCell]", do: Do, start: "Callable[[AnyCell], None]", progress: CellProgress, workers: int
+    cells: "Sequence[AnyCell]",
+    do: Do,
+    start: "Callable[[AnyCell], None]",
+    progress: CellProgress,
+    note: Note,
+    workers: int,
 ) -> "Generator[tuple[AnyCell, float]]":
     """Do `cells` in `workers` processes and yield each with its seconds as it finishes.
 
     A cell that needs the results of others begins when they are there; otherwise their order is kept. `do` travels to
-    the workers, with all that it refers to; `start` and `progress` are called here.
+    the workers, with all that it refers to; `start`, `progress` and `note` are called here.
 
     Raises:
         StudyError: a worker was killed.
@@ -49,13 +57,14 @@ def in_workers(
 
     context = multiprocessing.get_context("spawn")
     messages, stop, work = context.Queue(), context.Event(), context.Queue()
+    notes = context.SimpleQueue()  # in which a note is before the result of its cell
     for _ in range(workers):
         work.put(do)  # it may hold all images, and a process that is started with so much holds up the next one
     waiting = [(cell, {needed.hash for needed in needed_by(cell)}) for cell in cells]
     unfinished = {cell.hash for cell in cells}
     running: dict[Future[float], AnyCell] = {}
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(work, messages, stop, workers)
+        workers, mp_context=context, initializer=_begin, initargs=(work, messages, notes, stop, workers)
     ) as pool:
         try:
             while waiting or running:
@@ -70,6 +79,8 @@ def in_workers(
                 for cell, *state in _drained(messages):
                     if cell.hash in under_way:  # a message may come later than the result
                         progress(cell, *state)
+                while not notes.empty():
+                    note(notes.get())
                 for future in finished:
                     seconds, cell = future.result(), running.pop(future)
                     unfinished.discard(cell.hash)
@@ -104,15 +115,15 @@ def _drained(messages: Any) -> Iterator[Any]:
 class _Worker:
     """What a worker process keeps: how to do a cell, where to report, and when to stop."""
 
-    def __init__(self, work: Any, messages: Any, stop: Any):
-        self._work, self._messages, self._stop, self._reported = work, messages, stop, 0.0
+    def __init__(self, work: Any, messages: Any, notes: Any, stop: Any):
+        self._work, self._messages, self._notes, self._stop, self._reported = work, messages, notes, stop, 0.0
         self._do: Do | None = None
 
     def do(self, cell: "AnyCell") -> float:
         self._interrupt_if_stopped()
         if self._do is None:
             self._do = self._work.get()
-        return self._do(cell, self.report)
+        return self._do(cell, self.report, self._notes.put)
 
     def report(self, cell: "AnyCell", done: float, total: float, text: str) -> None:
         self._interrupt_if_stopped()
@@ -127,12 +138,12 @@ class _Worker:
             handler(signal.SIGINT, None)
 
 
-def _begin(work: Any, messages: Any, stop: Any, workers: int) -> None:
+def _begin(work: Any, messages: Any, notes: Any, stop: Any, workers: int) -> None:
     global _worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without
     messages.cancel_join_thread()  # at the end nobody reads, and whoever waits for that never ends
-    _worker = _Worker(work, messages, stop)
+    _worker = _Worker(work, messages, notes, stop)
     from sonosynth.core.device import limit_threads
 
     limit_threads(workers)

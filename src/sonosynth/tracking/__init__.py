@@ -1,0 +1,1 @@
+"""Following runs in other programs: TensorBoard, CSV, MLflow, Weights & Biases."""
