@@ -5,6 +5,7 @@ import json
 import resource
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -16,6 +17,7 @@ from sonosynth.cli.main import app
 from sonosynth.data.imageset import ImageSet
 from sonosynth.gan.registry import make_recipe
 from sonosynth.gan.train import train_runs
+from sonosynth.study.study_file import load_design
 from tiny_classifier import QUICK
 from tiny_classifier import tiny_network as tiny_network
 
@@ -124,6 +126,33 @@ def test_one_class_starts_from_the_run_of_that_class(images, tmp_path):
     told = sonosynth(*train, "--class", "dark", "--from", tmp_path / "each", "--out", tmp_path / "dark")
     assert told.exit_code == 0, told.output
     assert "left as initialised: nothing" in told.stderr
+
+
+def test_a_first_study_file_is_written_for_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blobs(30).save(Path("My images (2)"))
+    told = sonosynth("study", "new", "My images (2)", "--size", 32)
+    assert told.exit_code == 0 and "next: sonosynth study plan study.yaml" in told.stdout
+    design = load_design(Path("study.yaml"))
+    assert (design.name, design.data.size, design.split.sizes) == ("My images _2_", 32, (20, 40))
+    assert "is there already" in refused("study", "new", "My images (2)")
+    blobs(8).save(Path("few"))
+    assert "has 16 images of 2 classes; with fewer than 30" in refused("study", "new", "few", "--out", "few.yaml")
+    assert "data.size" in refused("study", "new", "My images (2)", "--size", 63, "--out", "odd.yaml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["My images (2)", "few", "study.yaml"]
+
+
+def test_a_first_study_file_reads_a_table_as_it_was_told(tmp_path):
+    images = blobs(30)
+    images.save(tmp_path / "images")
+    table = pd.read_csv(tmp_path / "images" / "manifest.csv").rename(columns={"label": "Pathology"})
+    table.to_csv(tmp_path / "images" / "table.csv", index=False)
+    told = sonosynth(
+        "study", "new", tmp_path / "images" / "table.csv", "--label", "Pathology", "--out", tmp_path / "study.yaml"
+    )
+    assert told.exit_code == 0, told.output
+    design = load_design(tmp_path / "study.yaml")
+    assert (design.name, design.data.columns.label) == ("images", "Pathology")
 
 
 def test_one_generator_per_class_is_checked_at_once_and_says_what_it_keeps(tmp_path):
@@ -251,7 +280,7 @@ def test_an_interrupt_says_whether_the_command_goes_on(images, run, tmp_path, mo
         "gan.sample.generate",
         "data.prepared_folder.save_once",
         "study.plan.read_study",
-        "report.study.study.read_study",
+        "report.study.finished.read_study",
     ):
         monkeypatch.setattr(f"sonosynth.{place}", pressed)
     train = ("train", images, "--gan", "stylegan2", "--out", tmp_path / "run", "--kimg", 0.01, "--conditional", *TINY)

@@ -1,4 +1,4 @@
-"""``sonosynth study plan | run | status``."""
+"""``sonosynth study new | plan | run | status``."""
 
 import json
 import shlex
@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import yaml
 
-from sonosynth.cli.options import TrackerName, chosen_trackers
+from sonosynth.cli.options import Source, TrackerName, chosen_trackers, with_read_options
 from sonosynth.cli.progress import new_progress
 from sonosynth.core.text import counted
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from sonosynth.data.source import ReadOptions
     from sonosynth.study.cells import AnyCell
 
-app = typer.Typer(no_args_is_help=True, help="Plan, run and follow a whole study from one file.")
+app = typer.Typer(no_args_is_help=True, help="Write, plan, run and follow a whole study from one file.")
 
 LONG_HOURS = 4.0
 
@@ -28,6 +30,31 @@ ExcludeKnown = Annotated[
     bool, typer.Option("--exclude-known", help="leave out images that a prior of the study was trained on")
 ]
 Out = Annotated[Path | None, typer.Option(help="study directory; default: runs/NAME, the name in the study file")]
+
+
+@app.command()
+@with_read_options
+def new(
+    source: Source,
+    out: Annotated[
+        Path, typer.Option(metavar="STUDY.yaml", help="study file to write, which must not be there")
+    ] = Path("study.yaml"),
+    size: Annotated[int, typer.Option(help="image side in pixels: 32, 64, 128, 256 or 512")] = 64,
+    *,
+    options: "ReadOptions",
+) -> None:
+    """Write a first study file for the images of SOURCE, to be changed and run."""
+    from sonosynth.core.errors import OutputError
+    from sonosynth.core.files import check_output, write_text
+    from sonosynth.study.study_file import first_study, parse_design
+
+    check_output(out)
+    if out.exists():
+        raise OutputError(f"{out} is there already; choose another --out")
+    text = first_study(source, options, size)
+    parse_design(yaml.safe_load(text), str(out))
+    write_text(out, text)
+    typer.echo(f"wrote {out}; next: sonosynth study plan {shlex.quote(str(out))}")
 
 
 @app.command()

@@ -1,6 +1,9 @@
-"""Reading a study file, and saying what is wrong with it."""
+"""Study files: reading one, saying what is wrong with it, and writing a first one for a folder of images."""
 
+import json
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from sonosynth.core.errors import SonosynthError, StudyError
 from sonosynth.core.strict_yaml import DuplicateKeyError, parse_yaml
-from sonosynth.core.text import did_you_mean
+from sonosynth.core.text import counted, did_you_mean
 from sonosynth.study.config import RECORDED, StudyDesign
 
 if TYPE_CHECKING:
-    from sonosynth.data.source import Source
+    from sonosynth.data.source import ReadOptions, Source
 
 _PLAIN = {
     "tuple_type": "should be a list, such as [a, b]",
@@ -23,6 +26,33 @@ _PLAIN = {
     "string_pattern_mismatch": "use letters, digits, spaces, dots, dashes and underscores, and begin with one of the "
     "first two",
 }
+
+_TEST_FRACTION = 0.25
+_FEWEST = 10  # training images of the smaller size of a first study
+_FIRST = """\
+# {n} images: {classes}. What every key means: docs/reference/study-file.md
+name: {name}
+data:
+  source: {source}
+{read}  size: {size}  # every image becomes {size} x {size} pixels
+  fit: stretch  # width and height are scaled separately; crop and pad keep the proportions
+  groups: audit  # {groups}
+split:
+  test_fraction: {test_fraction}  # the test set: nothing is tuned on it, no patient is on both sides
+  sizes: {sizes}  # numbers of training images; each set is part of the next
+  draws: 1  # how often these are drawn; from three draws on, differences are tested
+  seed: 0
+gans:  # narrowed for a CPU: on a GPU leave ngf and ndf out, and show 100 kimg
+{gans}
+training: {{mode: conditional, seeds: [0]}}  # one generator for all classes
+scores: {{features: [efficientnet-lite0], n_synthetic: 500}}
+classifiers:
+  networks: [resnet18]
+  arms: [real, real+classical, real+synthetic, real+classical+synthetic, oversampled]
+  ratios: [1]  # synthetic images per real image
+  seeds: [0, 1]
+  steps: 150
+"""
 
 
 def load_design(path: Path) -> StudyDesign:
@@ -121,3 +151,52 @@ def read_test_set(given: str, design: StudyDesign) -> "Source":
     if path.suffix.lower() == ".csv" or any((path / name).is_file() for name in (MANIFEST, LABELS)):
         return read_source(path, options)
     return read_source(path, replace(options, path=None, label=None, group=None))
+
+
+def first_study(given: str | Path, options: "ReadOptions", size: int = 64) -> str:
+    """Return the text of a study file to begin with, for the source `given` and images of `size` pixels.
+
+    Two sizes of training sets that it has enough images for, FastGAN, and FastGAN from a prior where one comes with
+    this package for that size. Raises SourceError like `read_source`; StudyError: fewer than two classes, or images.
+    """
+    from sonosynth.data.scan import read_source
+    from sonosynth.priors.prior import shipped_priors
+
+    source = read_source(Path(given).expanduser(), options)
+    counts = Counter(item.label for item in source.items)
+    few = f"{given} has {counted(len(source.items), 'image')} of {counted(len(counts), 'class', 'classes')}"
+    if source.synthetic:
+        raise StudyError(f"{given} has synthetic images; a study begins with real ones")
+    if len(counts) < 2:
+        raise StudyError(f"{few}; a study with classifiers needs two classes: one folder of images for each")
+    pool = int(len(source.items) * (1 - _TEST_FRACTION) * 0.9)  # some are left out as copies with different labels
+    largest = min(200, pool // 5 * 5)
+    smallest = largest // (4 if largest >= 100 else 2) // 5 * 5
+    if smallest < _FEWEST:
+        raise StudyError(f"{few}; with fewer than {_FEWEST * 2 / 0.9 / (1 - _TEST_FRACTION):.0f} nothing can be learnt")
+    gans = ["  - {base: fastgan, ngf: 16, ndf: 16, kimg: 10}  # kimg: thousands of training images shown"]
+    if any((prior.card.family, prior.card.size) == ("fastgan", size) for prior in shipped_priors()):
+        gans.append("  - fastgan+prior  # begins with what it has learnt from other patients")
+    read = {"columns": options.columns} if options.columns else {}
+    read |= {name: value for name in ("force_dicom", "bits", "axis") if (value := getattr(options, name))}
+    groups = {item.group for item in source.items} - {None}
+    folder = Path(given).expanduser().resolve()
+    folder = folder.parent if folder.is_file() else folder
+    return _FIRST.format(
+        n=len(source.items),
+        classes=", ".join(f"{label} {n}" for label, n in sorted(counts.items())),
+        name=_as_yaml(re.sub(r"[^\w .-]", "_", folder.name).lstrip(" .-") or "study"),
+        source=_as_yaml(str(given).replace("$", "$$")),
+        read="".join(f"  {name}: {_as_yaml(value)}\n" for name, value in read.items()),
+        size=size,
+        groups="the patients of the source, and copies that an audit finds first, stay on one side of the split"
+        if len(groups) < len(source.items) and groups
+        else "copies, which an audit finds first, stay on one side of the split; patients are not known here",
+        test_fraction=_TEST_FRACTION,
+        sizes=_as_yaml([smallest, largest]),
+        gans="\n".join(gans),
+    )
+
+
+def _as_yaml(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)  # of which YAML is a superset
