@@ -40,10 +40,8 @@ release: $(INSTALLED)
 	rm -rf dist build
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
-	$(PYTHON) -m venv dist/.try
-	dist/.try/bin/python -m pip install --quiet --no-compile --constraint constraints.txt dist/*.whl
-	cd dist && .try/bin/sonosynth --help > /dev/null && .try/bin/python -c "import sonosynth; [getattr(sonosynth, name) for name in sonosynth.__all__]"
-	rm -rf dist/.try build
+	$(PYTHON) tools/try_wheel.py dist/*.whl
+	rm -rf build
 
 # Not compiled: Python does that itself with what is imported, a part of all that is installed.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -87,7 +87,7 @@ def plan(
         table.add_row(Text(cost.work), str(cost.cells), f"{cost.seconds_each:.0f}", f"{cost.seconds / 60:.1f}")
     Console().print(table)
     cells = counted(len(found.cells), "cell")
-    typer.echo(f"{len(found.waiting)} of {cells} to do, about {_duration(found.seconds)}")
+    typer.echo(f"{len(found.waiting)} of {cells} to do, about {in_words(found.seconds)}")
     for line in found.power.lines() if found.power else ():
         typer.echo(line)
     if found.compiles:
@@ -196,14 +196,15 @@ class _Display:
         self.progress_display.update(self._bars[cell.hash], completed=done, total=total, text=text)
 
     def finish(self, cell: "AnyCell", seconds: float | None) -> None:
-        took = "done before" if seconds is None else _duration(seconds)
+        took = "done before" if seconds is None else in_words(seconds)
         self._done += 1
         self.progress_display.update(self._study, completed=self._done)
         self.progress_display.remove_task(self._bars.pop(cell.hash))
         self.progress_display.console.print(f"[{self._done}/{self._total}] {cell.label()}: {took}", markup=False)
 
 
-def _duration(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """Return a duration for people to read."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -8,16 +8,16 @@ import yaml
 from sonosynth.core.files import check_output, write_text
 from sonosynth.phantoms.phantom import write_phantoms
 
-PER_CLASS, SIZE = 80, 64
+PER_CLASS, SIZE = 60, 64
 STUDY = """\
 name: demo
 data: {source: PHANTOMS, size: 64}
-split: {test_fraction: 0.25, sizes: [30, 120], draws: 1, seed: 0}
+split: {test_fraction: 0.25, sizes: [30, 120], draws: 1, seed: 0, naive: false}
 gans:
-  - {base: stylegan2, channel_base: 1024, batch: 8}
-  - {base: fastgan, ngf: 16, ndf: 16}
-training: {kimg: 5, mode: conditional, seeds: [0]}
-scores: {features: [inception], n_synthetic: 150}
+  - {base: fastgan, ngf: 16, ndf: 16, kimg: 3}
+  - {base: fastgan+prior, kimg: 0.5}
+training: {mode: conditional, seeds: [0]}
+scores: {features: [efficientnet-lite0], n_synthetic: 150}
 classifiers:
   networks: [resnet18]
   arms: [real, real+classical, real+synthetic, real+classical+synthetic]
