@@ -1,8 +1,10 @@
 """The reference page of recipes, made from the recipes themselves."""
 
+import csv
 import re
 from collections.abc import Iterable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from sonosynth.gan.augment.ada import PUBLISHED, AdaPolicy
@@ -64,11 +66,36 @@ SOURCES = """\
 """
 
 
+MEASURED = """\
+## What the settings are worth
+
+Settings of this page ("now") beside those of earlier versions ("before"): one conditional generator on 100 images of BUSI,
+64 px, 20 kimg, narrow networks, two seeds ([record](../../results/2026-12-recipe-settings/README.md)). Distances and recall
+of 500 images, for either seed, by Inception / by EfficientNet-Lite0. Distances are better small, recall large.
+"""
+RECORD = Path(__file__).parents[1] / "results" / "2026-12-recipe-settings" / "scores.csv"
+COMPARED = {
+    "stylegan2 before": "`stylegan2` before: no mirroring, class through 2 layers",
+    "stylegan2": "`stylegan2` now: mirroring, 8 layers",
+    "stylegan2-fewshot": "`stylegan2-fewshot`",
+    "stylegan2-diffaug before": "`stylegan2-diffaug` before: no mirroring, 2 layers, other settings of `stylegan2`",
+    "stylegan2-diffaug weak R1": "the same with mirroring and 8 layers",
+    "stylegan2-diffaug": "`stylegan2-diffaug` now: few-shot settings too",
+    "fastgan before": "`fastgan` before: `perceptual_px=32`",
+    "fastgan 64": "`fastgan` now: `perceptual_px=64`",
+    "fastgan": "`perceptual_px=128`",
+    "projected before": "`projected` before: tanh, half of the side cut out, no mirroring",
+    "projected": "`projected` now: none of these",
+}
+SPACES = ("inception", "efficientnet-lite0")
+MEASURES = (("kernel_distance", "held-out"), ("kernel_distance", "train"), ("recall", "held-out"))
+
+
 def page() -> str:
     """Return the whole page as Markdown."""
     sections = [_family(name, family) for name, family in families().items()]
     papers = "\n".join(f"- {short}: {paper}." for short, paper in sorted(all_papers().items()))
-    return "\n".join([OPENING, _networks(), *sections, _ada(), DEPARTURES, SOURCES, papers, ""])
+    return "\n".join([OPENING, _networks(), *sections, _ada(), _measured(), DEPARTURES, SOURCES, papers, ""])
 
 
 def all_papers() -> dict[str, str]:
@@ -96,6 +123,22 @@ def _family(name: str, family: type[Recipe]) -> str:
     rows = [[f"`{key}`", _defaults(recipes, key), meaning_of(family, key), source_of(family, key)] for key in keys]
     about = re.sub(r"\s+", " ", (family.__doc__ or "").replace("``", "`")).strip()
     return f"## Family {name}\n\n{about}\n\n{_table(['setting', 'default', 'meaning', 'source'], rows)}"
+
+
+def _measured() -> str:
+    """Return the table of old and new settings, from the scores of the record."""
+    with RECORD.open(encoding="utf-8", newline="") as file:
+        known = [row for row in csv.DictReader(file) if row["class"] == "all"]
+    rows = []
+    for gan in dict.fromkeys(row["gan"] for row in known):
+        cells = [COMPARED[gan]]
+        for metric, reference in MEASURES:
+            found = [row for row in known if (row["gan"], row["metric"], row["reference"]) == (gan, metric, reference)]
+            values = {space: [float(row["value"]) for row in found if row["features"] == space] for space in SPACES}
+            cells.append(" / ".join(", ".join(f"{value:.3f}" for value in values[space]) for space in SPACES))
+        rows.append(cells)
+    headings = ["recipe", "kernel distance, held-out", "kernel distance, training", "recall, held-out"]
+    return f"{MEASURED}\n{_table(headings, rows)}"
 
 
 def meaning_of(family: type[Recipe], setting: str) -> str:
