@@ -79,11 +79,11 @@ COMPARED = {
     "stylegan2": "`stylegan2` now: mirroring, 8 layers",
     "stylegan2-fewshot": "`stylegan2-fewshot`",
     "stylegan2-diffaug before": "`stylegan2-diffaug` before: no mirroring, 2 layers, other settings of `stylegan2`",
-    "stylegan2-diffaug weak R1": "the same with mirroring and 8 layers",
+    "stylegan2-diffaug weak R1": "`stylegan2-diffaug` before, but with mirroring and 8 layers",
     "stylegan2-diffaug": "`stylegan2-diffaug` now: few-shot settings too",
     "fastgan before": "`fastgan` before: `perceptual_px=32`",
     "fastgan 64": "`fastgan` now: `perceptual_px=64`",
-    "fastgan": "`perceptual_px=128`",
+    "fastgan": "`fastgan` with `perceptual_px=128`",
     "projected before": "`projected` before: tanh, half of the side cut out, no mirroring",
     "projected": "`projected` now: none of these",
 }
