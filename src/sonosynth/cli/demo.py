@@ -27,7 +27,7 @@ def demo(
     waiting = plan_study(study, out / "study")
     if waiting.waiting:
         tell(
-            f"about {in_words(waiting.seconds / workers)} on this machine, if it is idle; synthetic images appear "
-            f"meanwhile in {out}/study/runs, in the folders called samples"
+            f"about {in_words(waiting.seconds / workers)} if this machine stays as busy as it is now; synthetic images "
+            f"appear meanwhile in {out}/study/runs, in the folders called samples"
         )
     typer.echo(str(run_to_report(study, out / "study", workers)))
