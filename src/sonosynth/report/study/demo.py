@@ -15,7 +15,7 @@ data: {source: PHANTOMS, size: 64}
 split: {test_fraction: 0.25, sizes: [30, 120], draws: 1, seed: 0, naive: false}
 gans:
   - {base: fastgan, ngf: 16, ndf: 16, kimg: 3}
-  - {base: fastgan+prior, kimg: 0.5}
+  - {base: fastgan+prior, kimg: 1}
 training: {mode: conditional, seeds: [0]}
 scores: {features: [efficientnet-lite0], n_synthetic: 150}
 classifiers:
