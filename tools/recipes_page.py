@@ -69,9 +69,10 @@ SOURCES = """\
 MEASURED = """\
 ## What the settings are worth
 
-Settings of this page ("now") beside those of earlier versions ("before"): one conditional generator on 100 images of BUSI,
-64 px, 20 kimg, narrow networks, two seeds ([record](../../results/2026-12-recipe-settings/README.md)). Distances and recall
-of 500 images, for either seed, by Inception / by EfficientNet-Lite0. Distances are better small, recall large.
+Settings of this page ("now") beside those of earlier versions ("before"): one conditional generator on 100 images of
+BUSI, 64 px, 20 kimg, narrow networks, two seeds ([record](../../results/2026-12-recipe-settings/README.md)). Distances
+and recall of 500 images, for either seed, by Inception / by EfficientNet-Lite0. Distances are better small, recall
+large.
 """
 RECORD = Path(__file__).parents[1] / "results" / "2026-12-recipe-settings" / "scores.csv"
 COMPARED = {

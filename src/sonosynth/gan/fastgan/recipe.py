@@ -158,4 +158,4 @@ class FastGANRecipe(NetworkSettings):
 
 register_gan(FastGANRecipe(name="fastgan"))
 register_gan(FastGANRecipe(name="fastgan+phantom", pretrain_kimg=300.0))
-register_gan(FastGANRecipe(name="fastgan+prior", prior="auto", mode="conditional", kimg=3.0))
+register_gan(FastGANRecipe(name="fastgan+prior", prior="auto", mode="conditional", kimg=3.0, discriminator_rate=0.5))
