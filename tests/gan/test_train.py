@@ -23,6 +23,7 @@ from sonosynth.gan.training import run_writer
 from sonosynth.gan.training.early_stopping import DISTANCE_IMAGES
 from sonosynth.gan.training.loop import train_run
 from sonosynth.gan.training.trainer import Trainer, TrainingImages
+from spoiled_steps import spoil_once
 
 CPU = torch.device("cpu")
 TINY = {
@@ -231,16 +232,7 @@ def test_a_run_that_stays_non_finite_is_rolled_back_and_ends_with_what_to_change
 def test_one_bad_gradient_is_rolled_back_with_new_draws(small_set, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "TICK_KIMG", 0.02)
     clean = train_run(small_set, tiny(), tmp_path / "clean", kimg=0.08, conditional=True)
-    original = Trainer.step
-
-    def spoil_once(self, gradient_norms=False):
-        statistics = original(self, gradient_norms)
-        if self.step_count == 8 and not self.rollbacks:
-            with torch.no_grad():
-                next(self.discriminator.parameters()).fill_(torch.nan)
-        return statistics
-
-    monkeypatch.setattr(Trainer, "step", spoil_once)
+    spoil_once(monkeypatch)
     run = train_run(small_set, tiny(), tmp_path / "run", kimg=0.08, conditional=True)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["kimg"] for line in lines] == [0.02, 0.02, 0.04, 0.06, 0.08]

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sonosynth.gan.train import train_runs
 from sonosynth.gan.training.loop import train_run
-from sonosynth.gan.training.trainer import Trainer
+from spoiled_steps import spoil_once
 from tracked_runs import kill_at_84, logged, points, resume, tiny, tracked
 from tracked_runs import short_ticks as short_ticks
 
@@ -87,16 +86,7 @@ def test_finished_run_keeps_its_event_file(small_set, tmp_path):
 
 @pytest.mark.long
 def test_steps_that_were_rolled_back_are_no_points(small_set, tmp_path, monkeypatch):
-    original = Trainer.step
-
-    def spoil_once(self, gradient_norms=False):
-        statistics = original(self, gradient_norms)
-        if self.step_count == 8 and not self.rollbacks:
-            with torch.no_grad():
-                next(self.discriminator.parameters()).fill_(torch.nan)
-        return statistics
-
-    monkeypatch.setattr(Trainer, "step", spoil_once)
+    spoil_once(monkeypatch)
     run = resume(small_set, tmp_path / "run", TRACK, kimg=0.08)
     undone = logged(run)[1]
     assert "rolled back" in undone["event"]

@@ -19,15 +19,17 @@ def demo(
     """
     from sonosynth.cli.study import in_words, run_to_report
     from sonosynth.report.study.demo import write_demo
-    from sonosynth.study.plan import plan_study
+    from sonosynth.report.study.finished import find_finished
 
     tell = partial(typer.echo, err=True)
     study, workers = write_demo(out, tell), min(2, os.cpu_count() or 1)
-    tell("timing a few steps of each kind of work")
-    waiting = plan_study(study, out / "study")
-    if waiting.waiting:
-        tell(
-            f"about {in_words(waiting.seconds / workers)} if this machine stays as busy as it is now; synthetic images "
-            f"appear meanwhile in {out}/study/runs, in the folders called samples"
-        )
+    if not find_finished(study, out / "study"):
+        from sonosynth.study.plan import plan_study
+
+        tell("timing a few steps of each kind of work")
+        if seconds := plan_study(study, out / "study").seconds:
+            tell(
+                f"about {in_words(seconds / workers)} if this machine stays as busy as it is now; synthetic images "
+                f"appear meanwhile in {out}/study/runs, in the folders called samples"
+            )
     typer.echo(str(run_to_report(study, out / "study", workers)))

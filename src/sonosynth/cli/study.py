@@ -132,18 +132,17 @@ def status(
     from sonosynth.report.study.finished import find_finished
 
     if finished := find_finished(study, out, exclude_known):
-        counts, next_cell = {kind: (n, n) for kind, n in finished[0].cells.items()}, None
+        found = finished[0].status
     else:
         from sonosynth.study.plan import study_status
 
         found = study_status(study, out, exclude_known)
-        counts, next_cell = found.counts, found.next_cell
     if as_json:
-        typer.echo(json.dumps({kind: {"done": done, "planned": n} for kind, (done, n) in counts.items()}))
+        typer.echo(json.dumps(found.to_dict()))
         return
-    for kind, (done, n) in counts.items():
+    for kind, (done, n) in found.counts.items():
         typer.echo(f"{kind:<9} {done:4d} of {n}")
-    typer.echo(f"next: {next_cell.label()}" if next_cell else "finished")
+    typer.echo(f"next: {found.next_cell.label()}" if found.next_cell else "finished")
 
 
 def run_to_report(

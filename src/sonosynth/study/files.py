@@ -17,6 +17,11 @@ UNRECORDED = "an earlier version, which did not record it"
 _LARGEST = 1 << 30  # bytes
 
 
+def study_directory(name: str, out: str | Path | None) -> Path:
+    """Return the directory of the study of that `name`: `out`, or ``runs/NAME``."""
+    return Path("runs", name) if out is None else Path(out)
+
+
 class FileModel(BaseModel):
     """What files of a study hold; keys that are unknown belong to other versions."""
 

@@ -29,7 +29,9 @@ from sonosynth.statistics.power import (
 from sonosynth.statistics.scores import LEVEL, MIN_DRAWS
 from sonosynth.study.cells import AnyCell, FilterCell, ScoreCell, TrainCell
 from sonosynth.study.config import StudyDesign
+from sonosynth.study.files import study_directory
 from sonosynth.study.prepared import StudyData, prepare_study
+from sonosynth.study.results import StudyStatus
 from sonosynth.study.run_cell import kind_of_work, recipe_of
 from sonosynth.study.store import Store
 from sonosynth.study.study_file import read_study
@@ -78,18 +80,6 @@ class StudyPlan:
             "seconds": round(self.seconds, 1),
             "power": self.power and self.power.to_dict(),
         }
-
-
-@dataclass(frozen=True)
-class StudyStatus:
-    """How far a study is: of each kind of cell how many are done and planned, and the cell that comes next, if any."""
-
-    counts: dict[str, tuple[int, int]]
-    next_cell: AnyCell | None
-
-    def to_dict(self) -> dict[str, dict[str, int]]:
-        """Return plain JSON values."""
-        return {kind: {"done": done, "planned": n} for kind, (done, n) in self.counts.items()}
 
 
 def plan_study(
@@ -160,7 +150,7 @@ def _opened(study: str | Path, out: str | Path | None, exclude_known: bool) -> t
 
 def store_of(design: StudyDesign, out: str | Path | None) -> Store:
     """Return the study directory of `design`: `out`, or ``runs/NAME``."""
-    return Store(Path("runs") / design.name if out is None else Path(out))
+    return Store(study_directory(design.name, out))
 
 
 PROBE_IMAGES = 16

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import ConfigDict, Field, model_validator
@@ -17,6 +17,9 @@ from sonosynth.core.errors import StudyError
 from sonosynth.metrics.scores import Score
 from sonosynth.study.files import AGAIN, FileModel, read_object, validated
 from sonosynth.study.migration import current_result
+
+if TYPE_CHECKING:
+    from sonosynth.study.cells import AnyCell
 
 SCORES_CSV = "scores.csv"
 F1_CSV = "f1.csv"
@@ -366,3 +369,15 @@ def results_of_tables(tables: Rows) -> Iterator[CellResult]:
     for row in tables[PREDICTIONS_CSV]:
         of_row = {} if row["protocol"] == "naive" else metrics.get(tuple(row[name] for name in key), {})
         yield ClassifyResult.from_row(row, of_row)
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """How far a study is: of each kind of cell how many are done and planned, and the cell that comes next, if any."""
+
+    counts: dict[str, tuple[int, int]]
+    next_cell: "AnyCell | None"
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        """Return plain JSON values."""
+        return {kind: {"done": done, "planned": n} for kind, (done, n) in self.counts.items()}

@@ -38,6 +38,7 @@ from sonosynth.data.scan import read_source
 from sonosynth.priors.prior import PREFIX
 from sonosynth.study import files
 from sonosynth.study.config import StudyDesign
+from sonosynth.study.results import StudyStatus
 from sonosynth.study.study_file import expand, read_study, read_test_set, recorded_design
 
 RECORD = "finished.json"
@@ -55,6 +56,11 @@ class FinishedStudy(files.FileModel):
     files: str  # of the study directory
     notes: tuple[str, ...]  # what was told of the images
     cells: dict[str, int]  # how many there are of each kind
+
+    @property
+    def status(self) -> StudyStatus:
+        """How far the study is: every cell is done."""
+        return StudyStatus({kind: (n, n) for kind, n in self.cells.items()}, None)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def _directory(study: Path, out: Path | None) -> Path:
     raw = parse_yaml(study.read_text(encoding="utf-8"))
     if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
         raise StudyError(f"{study} has no name")
-    return Path("runs", raw["name"])
+    return files.study_directory(raw["name"], out)
 
 
 def _is_extended() -> bool:
