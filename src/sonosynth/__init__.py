@@ -5,9 +5,13 @@ used, so that ``import sonosynth`` costs nothing. `audit` and `classify` are fun
 same names; ``from sonosynth.audit import ...`` reaches into the folder.
 """
 
+import os
 from importlib.metadata import version
 
 import lazy_loader
+
+# OpenMP reads it when PyTorch is loaded: threads without work sleep, and do not keep cores from those that have some.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = version("sonosynth")
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

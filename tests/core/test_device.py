@@ -1,5 +1,7 @@
 """Tests of the precision a processor gets."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -39,3 +41,59 @@ def test_the_precision_can_be_chosen_for_a_block(monkeypatch):
             assert product_type() == torch.bfloat16
         assert product_type() == torch.float32
     assert product_type() == torch.bfloat16
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Yield a list of (clock, all cores, this process) in seconds, of which `ThreadAdjuster` reads the last."""
+    moments = [(0.0, 0.0, 0.0)]
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(engine, "_shares_cores", False)
+    monkeypatch.setattr(engine.ThreadAdjuster, "_now", lambda self: moments[-1])
+    monkeypatch.setattr(engine, "psutil", SimpleNamespace(cpu_count=lambda: 2))
+    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: moments[-1][0]))
+    torch.set_num_threads(2)
+    yield moments
+    torch.set_num_threads(before)
+
+
+def test_training_leaves_cores_to_other_programs_and_takes_them_back(measured):
+    threads = engine.ThreadAdjuster(torch.device("cpu"))
+    measured.append((4.0, 8.0, 4.0))
+    assert threads.adjust() is None, "measured before its time"
+    measured.append((6.0, 12.0, 6.0))  # others took one of two cores
+    assert threads.adjust() == "1 instead of 2 threads: other programs leave 1.0 of 2 cores"
+    assert torch.get_num_threads() == 1
+    measured.append((20.0, 40.0, 11.0))
+    assert threads.adjust() is None, "14 seconds are too few"
+    measured.append((22.0, 28.0, 22.0))  # nobody else
+    assert threads.adjust() == "2 instead of 1 threads: other programs leave 2.0 of 2 cores"
+
+
+def test_little_use_by_others_changes_no_threads(measured):
+    threads = engine.ThreadAdjuster(torch.device("cpu"))
+    measured.append((10.0, 20.0, 16.0))
+    assert threads.adjust() is None
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("asked", ["environment", "study", "gpu"])
+def test_threads_that_were_asked_for_stay(asked, measured, monkeypatch):
+    if asked == "environment":
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    if asked == "study":
+        engine.limit_threads(1)
+    threads = engine.ThreadAdjuster(torch.device("cuda" if asked == "gpu" else "cpu"))
+    measured.append((10.0, 20.0, 5.0))
+    assert threads.adjust() is None
+    threads.take(1)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_resumed_run_goes_on_with_its_threads_as_far_as_there_are_cores(measured):
+    threads = engine.ThreadAdjuster(torch.device("cpu"))
+    threads.take(1)
+    assert torch.get_num_threads() == 1
+    threads.take(8)
+    assert torch.get_num_threads() == 2

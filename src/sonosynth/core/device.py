@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 _bfloat16: bool | None = None  # None: where the processor has it
 _records_graphs = False  # whether compiled functions are CUDA graphs
+_shares_cores = False  # whether `limit_threads` has set how many threads this process has
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -89,8 +91,52 @@ def _c_function(name: str) -> Callable[..., int] | None:
 
 
 def limit_threads(workers: int) -> None:
-    """Let this process use its part of the cores, where `workers` processes share them."""
+    """Let this process use its part of the cores, where `workers` processes share them, to the end."""
+    global _shares_cores
+    _shares_cores = True
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
+
+
+class ThreadAdjuster:
+    """Gives this process as many threads as other programs leave it cores: one that waits for a core holds up the rest.
+
+    The number of threads changes the last bits of sums. It stays as it is where it was asked for (``OMP_NUM_THREADS``,
+    `limit_threads`), where work is for another `device`, and where other programs take less than half of a core.
+    """
+
+    FIRST_SECONDS, SECONDS = 5.0, 15.0  # over which the use of the cores is measured: at first, and later
+
+    def __init__(self, device: torch.device):
+        asked_for = _shares_cores or bool(os.environ.get("OMP_NUM_THREADS"))
+        self.most = 1 if asked_for or device.type != "cpu" else torch.get_num_threads()
+        self._window, self._last = self.FIRST_SECONDS, self._now()
+
+    def take(self, threads: int) -> None:
+        """Go on with the number that an interrupted run had, as far as there are cores."""
+        if self.most > 1:
+            torch.set_num_threads(max(1, min(threads, self.most)))
+
+    def adjust(self) -> str | None:
+        """Measure, where it is time to, and return in words what has changed."""
+        if self.most == 1 or time.perf_counter() - self._last[0] < self._window:
+            return None
+        now, cores = self._now(), psutil.cpu_count() or 1
+        seconds, all_busy, own = (new - old for new, old in zip(now, self._last, strict=True))
+        self._window, self._last = self.SECONDS, now
+        left = cores - max(0.0, all_busy - own) / seconds
+        before, threads = torch.get_num_threads(), max(1, min(self.most, round(left)))
+        if threads == before:
+            return None
+        torch.set_num_threads(threads)
+        return f"{threads} instead of {before} threads: other programs leave {left:.1f} of {cores} cores"
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Return seconds: of the clock, of all cores at work, and of this process."""
+        times = psutil.cpu_times()._asdict()
+        at_rest = {"idle", "iowait", "guest", "guest_nice"}  # guests are in the time of users already
+        busy = sum(seconds for name, seconds in times.items() if name not in at_rest)
+        return time.perf_counter(), busy, time.process_time()
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 1, warm_up: int = 0) -> float:

@@ -7,7 +7,7 @@ from contextlib import closing
 from functools import partial
 from typing import Protocol
 
-from sonosynth.core.device import provenance
+from sonosynth.core.device import limit_threads, provenance
 from sonosynth.core.files import atomic_file, locked, remove_temporary_files, write_json
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.prepared_folder import source_fingerprint
@@ -92,6 +92,7 @@ def _run_cells(
         monitor.start(cell, next(numbers), len(cells))
 
     def one_by_one() -> Generator[tuple[AnyCell, float]]:
+        limit_threads(1)  # a busy machine changes no bit of a study
         for cell in waiting:
             start(cell)
             yield cell, do(cell, monitor.progress, note)

@@ -70,7 +70,12 @@ class StatisticsCollector:
         self._images, self._opening = 0, seconds
         if regular:
             self._sums = {}
-        self.latest = {"kimg": round(kimg, 6), "seconds": seconds, "img_per_s": rate}
+        self.latest = {
+            "kimg": round(kimg, 6),
+            "seconds": seconds,
+            "img_per_s": rate,
+            "threads": torch.get_num_threads(),
+        }
         self.latest |= dict.fromkeys(("r1", "augment_p", "kid_train", "event"))
         self.latest |= means
         return self.latest

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sonosynth.core import distributed
-from sonosynth.core.device import can_compile, default_device
+from sonosynth.core.device import ThreadAdjuster, can_compile, default_device
 from sonosynth.core.errors import RecipeError, RunError
 from sonosynth.core.files import locked, write_json
 from sonosynth.data.imageset import ImageSet
@@ -96,9 +96,10 @@ def train_run(
                 start = _pretrain(recipe, config, shared, device, progress, track)
         trainer = Trainer(data.with_classes(config.classes), config, device)
         stopping = EarlyStopping(distance, patience_kimg)
-        statistics = _restore(trainer, stopping, out, start)
+        threads = ThreadAdjuster(device)
+        statistics = _restore(trainer, stopping, threads, out, start)
         with RunWriter(out, trainer, track) as writer:
-            _advance(trainer, stopping, statistics, writer, kimg, interrupted, progress)
+            _advance(trainer, stopping, statistics, threads, writer, kimg, interrupted, progress)
     return out
 
 
@@ -106,6 +107,7 @@ def _advance(
     trainer: Trainer,
     stopping: EarlyStopping,
     statistics: StatisticsCollector,
+    threads: ThreadAdjuster,
     writer: RunWriter,
     kimg: float,
     interrupted: Callable[[], bool],
@@ -120,26 +122,27 @@ def _advance(
     grid_steps = {max(1, round(steps * k / GRIDS)) for k in range(1, GRIDS + 1)}
     good, good_sums = copy.deepcopy(trainer.state_dict()), statistics.state_dict()
     saved = time.monotonic()
-    event: str | None = None
+    events: list[str] = []
     if progress:
         progress(trainer.kimg, steps * recipe.batch / 1000, statistics.latest)
     if recipe.compiles(kimg):
         with statistics.pause():
             began = time.perf_counter()
             trainer.compile()
-            event = f"compiled in {time.perf_counter() - began:.0f} s"
+            events.append(f"compiled in {time.perf_counter() - began:.0f} s")
     while trainer.step_count < steps and not stopping.ended:
         regular = (trainer.step_count + 1) % tick_steps == 0
         closing = regular or trainer.step_count + 1 == steps
         statistics.add(trainer.step(gradient_norms=closing))
         done = trainer.step_count
+        if alone and not recipe.compiles(kimg) and (changed := threads.adjust()):  # what is compiled has its own number
+            events.append(changed)
         # Several processes settle it at log lines, in order to stop together.
         stop = (alone or closing) and distributed.any_process(interrupted(), trainer.device)
 
         # Report
         if closing:
             entry = statistics.close(trainer.kimg, regular=regular)
-            entry["event"], event = event, None
             with statistics.pause():
                 wrong = [name for name, value in entry.items() if isinstance(value, float) and not math.isfinite(value)]
                 if not wrong and trainer.is_finite():
@@ -149,6 +152,8 @@ def _advance(
                 else:
                     roll_back(trainer, good, entry, wrong)
                     statistics.load_state_dict(good_sums)
+                entry["event"] = "; ".join([*events, *([str(entry["event"])] if entry["event"] else [])]) or None
+                events.clear()
                 writer.line(entry)
 
         # Save
@@ -160,7 +165,8 @@ def _advance(
             if due and (closing or (alone and trainer.is_finite())):
                 if not closing:
                     trainer.recompute_statistics()
-                writer.state(stopping.state_dict() | {"seconds": statistics.seconds}, statistics.state_dict())
+                course = stopping.state_dict() | {"seconds": statistics.seconds, "threads": torch.get_num_threads()}
+                writer.state(course, statistics.state_dict())
                 saved = time.monotonic()
             if closing:
                 writer.show()
@@ -200,7 +206,9 @@ def _pretrain(
     )
 
 
-def _restore(trainer: Trainer, stopping: EarlyStopping, out: Path, start: Path | None) -> StatisticsCollector:
+def _restore(
+    trainer: Trainer, stopping: EarlyStopping, threads: ThreadAdjuster, out: Path, start: Path | None
+) -> StatisticsCollector:
     """Load the saved state if there is one; otherwise take what fits from the run `start`.
 
     Return the statistics of the log line to come; states of earlier versions have none.
@@ -217,6 +225,7 @@ def _restore(trainer: Trainer, stopping: EarlyStopping, out: Path, start: Path |
         stopping.load_state_dict(state["course"], trainer.kimg)
         statistics = StatisticsCollector(trainer.batch_size, state["course"]["seconds"])
         statistics.load_state_dict(state.get("interval", {}))
+        threads.take(state["course"].get("threads", threads.most))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{out / STATE} is no state of this run, or of another version; remove it to start this run again"
