@@ -56,9 +56,9 @@ def write_cards(made: Record, card: Scorecard | None, notice: bool, folder: Path
         "reference": f"{made.held_out} images that the generator has not seen" if made.held_out else "training images",
         "failures": min(_SHOWN, made.n) if card is not None and card.features else 0,
     }
-    write_text(folder / README, _tidy(render("release/README.md", shown)))
-    write_text(folder / SEVEN_CS, render("release/seven-cs.md", {"r": made} | _seven(made, rows)))
-    write_text(folder / CHECKLIST, render("release/checklist.md", {"r": made}))
+    write_text(folder / README, _tidy(render("release/README.md.jinja", shown)))
+    write_text(folder / SEVEN_CS, render("release/seven-cs.md.jinja", {"r": made} | _seven(made, rows)))
+    write_text(folder / CHECKLIST, render("release/checklist.md.jinja", {"r": made}))
 
 
 def _header(made: Record) -> dict[str, Any]:

@@ -23,6 +23,7 @@ CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -64,9 +65,8 @@ def write_croissant(made: Record, images: ImageSet, folder: Path) -> None:
             "@type": "sc:Dataset",
             "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
             "name": made.name,
-            "description": f"{made.n} synthetic ultrasound images ({', '.join(made.classes)}), made by a generator that "
-            f"was trained on {about}. No image is of a patient.",
-            "url": f"https://example.org/{made.name}",
+            "description": f"{made.n} synthetic ultrasound images ({', '.join(made.classes)}), made by a generator "
+            f"that was trained on {about}. No image is of a patient.",
             "license": made.licence or "not stated",
             "version": "1.0.0",
             "citeAs": training.citation or "not stated",

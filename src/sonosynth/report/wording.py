@@ -45,7 +45,7 @@ def short_number(value: float | None) -> str:
 
 def markdown_cell(text: str) -> str:
     """Return `text` as a cell of a table in Markdown: on one line, without the sign that ends a cell."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.splitlines()).replace("|", "\\|")
 
 
 def p_text(p: float | None, relation: bool = False) -> str:
