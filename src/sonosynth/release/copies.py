@@ -3,7 +3,8 @@
 What is compared are means and deviations of the maps of a frozen network, whitened on the training images as copy
 detectors are (Pizzi et al., A Self-Supervised Descriptor for Image Copy Detection, CVPR 2022, section 4.4), so that
 what all images of an organ share counts little. Each image is looked at in four orientations, each training image
-whole, mirrored, and as its middle. How many planted copies it finds stands in results/2026-12-copy-detector.
+whole, mirrored, turned a little either way, and as its middle. How many planted copies it finds stands in
+results/2026-12-copy-detector.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from sonosynth.metrics.memorisation.near_copies import FALSE_POSITIVE_RATE, MIN_
 INPUT_PX = 128
 MIDDLE = 0.75  # side of the middle of a training image, as a share of the whole
 _BATCH = 64
-_SCALES = slice(1, 4)  # maps at strides 8, 16 and 32
-_SHRINKAGE = 1.0  # of the covariance towards a multiple of the identity, in mean variances: few images know few of them
+TURNED = 12.0  # degrees, either way
+_SCALES = 3  # maps, at strides 4, 8 and 16; that at 32 knows what is shown, not which image it is
+_SHRINKAGE = 0.1  # of the covariance towards a multiple of the identity, in mean variances: few images know few of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,8 @@ class CopyDetector:
         cut = [round(side * (1 - MIDDLE) / 2) for side in size]
         middle = train[:, cut[0] : size[0] - cut[0], cut[1] : size[1] - cut[1]]
         whole = self._features(train)
-        others = [self._features(part) for part in (train[:, :, ::-1], middle)]
+        views = (train[:, :, ::-1], middle, _turned(train, TURNED), _turned(train, -TURNED))
+        others = [self._features(view) for view in views]
         self._mean = whole.mean(axis=0)
         _, values, directions = np.linalg.svd((whole - self._mean) / len(train) ** 0.5, full_matrices=False)
         variances = values**2
@@ -91,7 +94,7 @@ class CopyDetector:
             mean, deviation = x.mean(dim=(2, 3), keepdim=True), x.std(dim=(2, 3), keepdim=True).clamp_min(1.0)
             x = ((x - mean) / deviation * 50 + 80).clamp(0, 255)
             x = (x - self._network.mean[0]) / self._network.std[0]
-            maps = self._backbone(x.expand(-1, 3, -1, -1))[_SCALES]
+            maps = self._backbone(x.expand(-1, 3, -1, -1), _SCALES)
             parts = [part for one in maps for part in (one.mean(dim=(2, 3)), one.std(dim=(2, 3)))]
             found.append(torch.cat([F.normalize(part, dim=1) for part in parts], dim=1))
         return np.asarray(torch.cat(found).double().numpy())
@@ -101,6 +104,19 @@ class CopyDetector:
         centred = features - self._mean
         white = (centred @ directions.T * gain) @ directions + rest * centred
         return np.asarray(white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-12))
+
+
+def _turned(images: Array, degrees: float) -> Array:
+    """Return uint8 `images` ``[N, H, W]`` turned around their middle; what is missing at the corners is mirrored."""
+    angle = np.deg2rad(degrees)
+    turn = [[np.cos(angle), -np.sin(angle), 0.0], [np.sin(angle), np.cos(angle), 0.0]]
+    turned = []
+    for batch in torch.split(torch.from_numpy(images.copy()), _BATCH):
+        x = batch[:, None].float()
+        grid = F.affine_grid(torch.tensor(turn).float().expand(len(x), -1, -1), list(x.shape), align_corners=False)
+        x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        turned.append(x[:, 0].round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(turned).numpy()
 
 
 def _tail(similarity: Array) -> float:
