@@ -1,8 +1,8 @@
 """sonosynth: synthetic ultrasound from small data sets.
 
 The public names stand in ``__init__.pyi``, each with the file that it comes from. They are imported when they are first
-used, so that ``import sonosynth`` costs nothing. `audit` and `classify` are functions here, although folders have the
-same names; ``from sonosynth.audit import ...`` reaches into the folder.
+used, so that ``import sonosynth`` costs nothing. `audit`, `classify` and `release` are functions here, although folders
+have the same names; ``from sonosynth.audit import ...`` reaches into the folder.
 """
 
 import os

@@ -19,6 +19,7 @@ from .features.extract import embed as embed
 from .features.registry import list_features as list_features
 from .features.registry import register_features as register_features
 from .gan.checkpoint import Run as Run
+from .gan.checkpoint import load_run as load_run
 from .gan.recipe import Recipe as Recipe
 from .gan.registry import list_gans as list_gans
 from .gan.registry import make_recipe as make_recipe
@@ -36,6 +37,10 @@ from .phantoms.phantom import write_phantoms as write_phantoms
 from .priors.prior import Prior as Prior
 from .priors.prior import list_priors as list_priors
 from .release.prior import make_prior as make_prior
+from .release.release import Release as Release
+from .release.release import release as release
+from .release.verify import Verification as Verification
+from .release.verify import verify as verify
 from .report.study.page import write_report as write_report
 from .report.study.study import Study as Study
 from .report.study.study import run_study as run_study

@@ -14,6 +14,7 @@ from sonosynth.cli import data, prior, study
 from sonosynth.cli.classify import classify
 from sonosynth.cli.demo import demo
 from sonosynth.cli.gan import generate, train
+from sonosynth.cli.release import release, verify
 from sonosynth.cli.report import report
 from sonosynth.cli.score import score
 from sonosynth.core.errors import SonosynthError
@@ -117,6 +118,8 @@ app.command()(train)
 app.command()(generate)
 app.command()(prior.priors)
 app.add_typer(prior.app, name="prior")
+app.command()(release)
+app.command()(verify)
 app.command()(score)
 app.command()(classify)
 app.add_typer(study.app, name="study")

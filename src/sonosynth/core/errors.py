@@ -92,5 +92,13 @@ class ArchiveError(FetchError):
     """An archive is damaged, or not safe to unpack."""
 
 
+class ReleaseError(SonosynthError):
+    """A release cannot be made as asked, or is not what its own records say."""
+
+
+class PrivacyError(ReleaseError):
+    """Images are not released, since they may give away images that the generator was trained on."""
+
+
 class OutputError(SonosynthError):
     """The output cannot be written where it was asked for."""

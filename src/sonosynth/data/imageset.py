@@ -21,6 +21,14 @@ _OWN_COLUMNS = ("path", "label", "group", "id", "synthetic")
 _PREPARE_IT = "run 'sonosynth data prepare' on it"
 SYNTHETIC_NOTICE = "synthetic ultrasound image made by sonosynth; not a patient's"
 """What is written into files of synthetic images."""
+XMP_KEY = "XML:com.adobe.xmp"  # of the iTXt chunk that holds XMP in a PNG (XMP specification part 3, section 1.1.5)
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""The IPTC term for media that a trained model made."""
+_XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ Iptc4xmpExt:DigitalSourceType="{DIGITAL_SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,9 +230,13 @@ class ImageSet:
 
 
 def synthetic_png_info() -> PngImagePlugin.PngInfo:
-    """Return what a PNG of synthetic images says of itself: a text called "Source"."""
+    """Return what a PNG of synthetic images says of itself: a text called "Source", and the IPTC digital source type.
+
+    The latter stands in XMP, where viewers and registries look for it.
+    """
     marks = PngImagePlugin.PngInfo()
     marks.add_text("Source", SYNTHETIC_NOTICE)
+    marks.add_itxt(XMP_KEY, _XMP)
     return marks
 
 

@@ -143,6 +143,8 @@ class SourceReport:
     def notes(self) -> list[str]:
         """Return lines to tell the user: the source's own, then files left out, conversions, copies, small classes."""
         notes = [*self.source.notes]
+        if self.source.synthetic:
+            notes.append("all images are marked as synthetic: they are refused as test, held-out or validation images")
         if files := list(dict.fromkeys(self.unreadable)):
             notes.append(f"{counted(len(files), 'unreadable file')} left out: {_some_listed(files)}")
         for note, ids in self.conversions().items():

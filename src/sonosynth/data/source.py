@@ -78,6 +78,7 @@ class SourceItem:
     id: str  # its name, distinct in the source
     extra: Mapping[str, str] = field(default_factory=dict)  # further columns
     frame: int | None = None  # which image of the file, counted from 0, if the file is one that holds several
+    synthetic: bool = False  # whether the file itself says that a generator made it
     masks: tuple[Path, ...] = ()  # files that mark lesions in it
 
 
@@ -92,7 +93,7 @@ class Source:
             the same `extra` columns.
         classes: names of the classes, sorted.
         notes: lines to tell the user: what was left out and why, what was kept beyond the contract.
-        synthetic: whether a manifest says that the images were generated.
+        synthetic: whether a manifest, or every DICOM file, says that the images were generated.
         options: how it was read, and how its files are to be decoded.
         depth_from: images of other sources with which `items` share the decision on the depth of 16-bit values.
     """

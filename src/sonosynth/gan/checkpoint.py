@@ -211,10 +211,28 @@ class Run:
         """
         lines: list[dict[str, Any]] = []
         for file in generator_files(self.directory):
+            if not (file.parent / LOG).is_file():
+                raise RunError(f"{file.parent} has no {LOG}: it holds a generator alone, as a release does")
             folder = {} if file.parent == self.directory else {"run": file.parent.name}
             text = (file.parent / LOG).read_text(encoding="utf-8")
             lines += [json.loads(line) | folder for line in text.splitlines()]
         return lines
+
+
+def load_run(directory: str | os.PathLike[str]) -> Run:
+    """Return the run, or the generator of the release, in `directory`, ready for `generate`.
+
+    Example:
+        >>> run = load_run("release")
+        >>> synthetic = generate(run, 100, seed=1)
+
+    Raises:
+        RunError: there is no generator, or it is damaged.
+    """
+    run = Run(directory)
+    for file in generator_files(run.directory):
+        read_config(file)
+    return run
 
 
 def recorded(directory: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sonosynth.core.text import agreeing, counted, joined, span
 from sonosynth.report import wording
 
 _FILTERS = {  # how templates write numbers and lists; see the functions
+    "cell": wording.markdown_cell,
     "dash": wording.or_dash,
     "decimals": wording.decimals_for,
     "interval": wording.interval_text,
@@ -19,6 +20,7 @@ _FILTERS = {  # how templates write numbers and lists; see the functions
     "number": wording.number,
     "p_value": wording.p_text,
     "percent": wording.percent,
+    "short": wording.short_number,
     "span": span,
 }
 
@@ -26,11 +28,13 @@ _FILTERS = {  # how templates write numbers and lists; see the functions
 def render(template: str, context: dict[str, Any]) -> str:
     """Return the page that `template`, a file under ``templates/``, makes of `context`; a missing value is an error.
 
+    Values are escaped in pages of HTML, and stand as they are in Markdown.
+
     Templates may use `_FILTERS`, and call `counted` and `agreeing` of `core.text`.
     """
     environment = Environment(
         loader=PackageLoader("sonosynth.report", "templates"),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

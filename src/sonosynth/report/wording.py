@@ -38,6 +38,16 @@ def percent(interval: Interval | None, sign: bool = True) -> str:
     return text if value == "–" else " ".join(part for part in (f"{value}\N{NO-BREAK SPACE}%", limits) if part)
 
 
+def short_number(value: float | None) -> str:
+    """Return `value` with three digits and a true minus; empty for None."""
+    return "" if value is None else f"{value:.3g}".replace("-", MINUS)
+
+
+def markdown_cell(text: str) -> str:
+    """Return `text` as a cell of a table in Markdown: on one line, without the sign that ends a cell."""
+    return " ".join(text.splitlines()).replace("|", "\\|")
+
+
 def p_text(p: float | None, relation: bool = False) -> str:
     """Return a p-value with three decimals, or that it is below 0.001; with `relation` as ``"= 0.012"``."""
     if p is None:

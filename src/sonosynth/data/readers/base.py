@@ -79,6 +79,7 @@ class FileContents:
     sampled: tuple[str, str] | None = None  # if only some are taken: what the file is, and what they are called
     remark: str | None = None  # for `Reader.notes`
     bits: int | None = None  # of a stored value, where the header states them and they may differ between files
+    synthetic: bool = False  # whether the header says that a generator made the image
 
 
 class OpenFile(Protocol):

@@ -11,7 +11,7 @@ from sonosynth.core.text import counted
 from sonosynth.data.imageset import MANIFEST
 from sonosynth.data.masks import find_masks, is_images_folder, masks_in_own_folders
 from sonosynth.data.readers.dicom.header import is_dicom
-from sonosynth.data.readers.frames import expand_frames
+from sonosynth.data.readers.frames import all_synthetic, expand_frames
 from sonosynth.data.readers.registry import data_files, is_image
 from sonosynth.data.source import (
     ReadOptions,
@@ -138,7 +138,7 @@ def read_folders(root: Path, here: Folder, options: ReadOptions) -> Source:
     notes += [*more, *similar_class_names(classes), *formulas((item.id, item.label) for item in items)]
     all_dicom = subfolders.keys().isdisjoint(item.path for item in files)
     kind = "DICOM folder" if all_dicom else "BUSI layout" if beside else "image folder"
-    return Source(kind, root, items, classes, tuple(notes), options=options)
+    return Source(kind, root, items, classes, tuple(notes), all_synthetic(root, items), options)
 
 
 def _check_parts(root: Path, holding: Mapping[str, Folder], masks: set[Path]) -> None:

@@ -54,7 +54,8 @@ def expand_frames(
         own = {(f"source_{name}" if name in taken else name): value for name, value in item.extra.items()}
         for frame in contents.frames or ((None,) if listed else ()):
             at = {} if frame is None else {"frame": str(frame)}
-            items.append(replace(item, group=group, extra={**own, **at, **contents.columns}, frame=frame))
+            extra, made = {**own, **at, **contents.columns}, contents.synthetic
+            items.append(replace(item, group=group, extra=extra, frame=frame, synthetic=made))
     columns = dict.fromkeys(name for item in items for name in item.extra)
     named_items = tuple(
         replace(item, id=name, extra={column: item.extra.get(column, "") for column in columns})
@@ -66,6 +67,18 @@ def expand_frames(
     if taken:
         notes.append(f"columns of yours that the frames need now begin with 'source_': {', '.join(taken)}")
     return named_items, notes
+
+
+def all_synthetic(root: Path, items: Sequence[SourceItem]) -> bool:
+    """Return whether all files of `items` say that a generator made them. Raises SourceError if only some do."""
+    marked = [item.synthetic for item in items]
+    if any(marked) and not all(marked):
+        first = items[marked.index(True)].path
+        raise SourceError(
+            f"{root}: {first.name} is marked as synthetic (0008,001C) and other files are not; keep them in separate "
+            "folders"
+        )
+    return all(marked)
 
 
 def _ids(root: Path, items: Sequence[SourceItem]) -> list[str]:

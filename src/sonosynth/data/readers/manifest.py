@@ -18,7 +18,7 @@ from sonosynth.data.readers import tables
 from sonosynth.data.readers.base import HOW_TO_SKIP
 from sonosynth.data.readers.dicom.header import dicom_files, is_dicom, quiet_pydicom, read_header
 from sonosynth.data.readers.folder import Folder, images_below
-from sonosynth.data.readers.frames import expand_frames
+from sonosynth.data.readers.frames import all_synthetic, expand_frames
 from sonosynth.data.source import ReadOptions, Source, SourceItem, formulas, links_out, similar_class_names, some_of
 
 LABELS = "labels.csv"
@@ -175,7 +175,8 @@ def _listed(path: Path, columns: tables.Columns, header: list[str], rows: _Rows,
         notes += tables.patient_note(values, [item.group for item in items])
     notes += [*more, *similar_class_names(classes), *links_out(root, [path, *(item.path for item in found)])]
     notes += formulas((item.id, item.label, item.group or "", *item.extra.values()) for item in found)
-    return Source("image set" if whole else "manifest", root, found, classes, tuple(notes), marks == {"1"}, options)
+    synthetic = marks == {"1"} or all_synthetic(root, found)
+    return Source("image set" if whole else "manifest", root, found, classes, tuple(notes), synthetic, options)
 
 
 def _groups(values: Sequence[str], renumber: bool, whole: bool) -> list[str | None]:

@@ -41,6 +41,7 @@ DAMAGE = (
     MemoryError, AssertionError, SyntaxError, struct.error, InvalidDicomError, BytesLengthException,
 )  # fmt: skip
 _SOP_INSTANCE, _PATIENT, _ISSUER, _STUDY = 0x00080018, 0x00100020, 0x00100021, 0x0020000D
+_SYNTHETIC_DATA = 0x0008001C
 # What decodes the pixels of each transfer syntax: the plugin of pydicom that is asked, "" for uncompressed pixels, or
 # imagecodecs, called by `dicom_streams`. Named, so that no plugin that happens to be installed moves a value.
 IMAGECODECS = "imagecodecs"
@@ -68,6 +69,7 @@ class Header:
     region: Region | None  # the area taken; None if the header has no size of frames
     image: bool  # whether the object is of a kind that holds images
     depth: int | None  # number of bits that a stored value has; None if the header has no such number
+    synthetic: bool  # whether it says that a generator made the image: Synthetic Data (0008,001C)
     burned_in: bool  # whether it says that text which identifies the patient is part of the pixels
     owner: tuple[bytes, ...] | None = field(repr=False)  # the patient, or the study where no patient is given, or None
     uid: str = field(repr=False)  # the SOP instance UID
@@ -207,6 +209,7 @@ def read_header(path: Path, force: bool = False) -> Header:
             region=region_of(data) if rows and columns else None,
             image=rows is not None or may_hold_images(data),
             depth=None if data.get("BitsStored") is None else int(data.BitsStored),
+            synthetic=_raw(data, _SYNTHETIC_DATA).upper() == b"YES",
             burned_in=data.get("BurnedInAnnotation") == "YES",
             owner=(b"patient", _raw(data, _ISSUER), patient) if patient else (b"study", study) if study else None,
             uid=_raw(data, _SOP_INSTANCE).decode("ascii", "replace"),

@@ -60,7 +60,14 @@ class DicomReader(Reader):
             return FileContents((), remark=DIRECTORY if path.name.upper() == DIRECTORY else _REPORT)
         frames = range(header.frames) if header.frames else (None,)
         remark = _BURNED_IN if header.burned_in else None
-        return FileContents(frames, header.owner or path, header.columns(), remark=remark, bits=header.depth)
+        return FileContents(
+            frames,
+            header.owner or path,
+            header.columns(),
+            remark=remark,
+            bits=header.depth,
+            synthetic=header.synthetic,
+        )
 
     def open(self, path: Path, options: ReadOptions, depth: BitDepth) -> "DicomFile":
         """Read the file once; its header states the depth, so that of other files does not matter."""
