@@ -242,7 +242,7 @@ def queue(directory: Path) -> dict[str, str]:
         return {}
     form = "--format=%F_%K %T"
     lines = _slurm(["squeue", "--noheader", "--array", "--states=all", f"--name={_name(directory)}", form]).splitlines()
-    return dict(line.split() for line in lines)  # type: ignore[arg-type]
+    return dict(line.split() for line in lines)
 
 
 def queue_in_words(directory: Path) -> str | None:
