@@ -92,4 +92,8 @@ def slurm_cluster(at: Path, cpus: int = 2) -> Iterator[dict[str, str]]:
         for daemon in reversed(daemons):
             daemon.terminate()
         for daemon in daemons:
-            daemon.wait(60)
+            try:
+                daemon.wait(60)
+            except subprocess.TimeoutExpired:  # slurmd waits for a job that does not end
+                daemon.kill()
+                daemon.wait()
