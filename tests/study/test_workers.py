@@ -144,6 +144,6 @@ def test_a_study_starts_no_more_workers_than_have_room_and_says_so(tmp_path, mon
     told = []
     monkeypatch.setattr("sonosynth.study.engines.memory.available_memory", lambda: 1 << 30)
     monkeypatch.setattr(Log, "note", lambda _, text: told.append(text))
-    monkeypatch.setattr("sonosynth.study.run.in_workers", lambda *_: pytest.fail("workers were started"))
+    monkeypatch.setattr("sonosynth.study.engines.local.in_workers", lambda *_: pytest.fail("workers were started"))
     log = run(design_of(tmp_path), tmp_path / "out", 3)
     assert log.most == 1 and sum("1 worker of 3, for want of memory" in line for line in told) == 1

@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from sonosynth.data.source import ReadOptions
     from sonosynth.study.cells import AnyCell
+    from sonosynth.study.engines.engine import Engine
 
 app = typer.Typer(no_args_is_help=True, help="Write, plan, run and follow a whole study from one file.")
 
@@ -30,6 +32,14 @@ ExcludeKnown = Annotated[
     bool, typer.Option("--exclude-known", help="leave out images that a prior of the study was trained on")
 ]
 Out = Annotated[Path | None, typer.Option(help="study directory; default: runs/NAME, the name in the study file")]
+
+
+class EngineName(StrEnum):
+    """Where the cells of a study are done."""
+
+    local = "local"
+    ray = "ray"
+    slurm = "slurm"
 
 
 @app.command()
@@ -116,9 +126,57 @@ def run(
             "named; default: none",
         ),
     ] = None,
+    engine: Annotated[
+        EngineName, typer.Option(help="where cells are done: on this machine, on a Ray cluster, or in jobs of Slurm")
+    ] = EngineName.local,
+    cpus: Annotated[
+        int, typer.Option("--cpus-per-task", min=1, help="ray, slurm: cores, and threads, of a cell or task")
+    ] = 1,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus-per-task", min=0, help="ray, slurm: GPUs of a cell or task; with ray also a part, as 0.25"
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-per-task", help="ray, slurm: main memory, as 8G; default: measured (ray), the cluster's (slurm)"
+        ),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="ray: the cluster's head, HOST:PORT; default: a cluster of this machine alone")
+    ] = None,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="ray: all nodes see the study directory, and read runs there")
+    ] = False,
+    timeout: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=SECONDS", help="ray: a cell of that kind that takes longer is begun anew"),
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="slurm: partition; default: the cluster's")] = None,
+    time_limit: Annotated[str | None, typer.Option("--time", help="slurm: time limit of a task, as 4:00:00")] = None,
+    cells_per_task: Annotated[
+        int, typer.Option(min=1, help="slurm: cells that a task does one after another; it takes seconds to begin")
+    ] = 8,
+    sbatch: Annotated[
+        list[str] | None, typer.Option("--sbatch", metavar="OPTION", help="slurm: another option of sbatch")
+    ] = None,
 ) -> None:
     """Run the study and write its tables and report. Interrupt it at any time: the same command goes on."""
-    typer.echo(str(run_to_report(study, out, workers, exclude_known, chosen_trackers(track or []))))
+    chosen: Engine | None = None
+    if engine is EngineName.ray:
+        from sonosynth.study.engines.ray import RayEngine, bytes_of, timeouts_of
+
+        size = None if memory is None else bytes_of(memory)
+        chosen = RayEngine(address, cpus, gpus, size, shared, timeouts_of(timeout or []))
+    elif engine is EngineName.slurm:
+        from sonosynth.study.engines.slurm import SlurmEngine
+
+        n_gpus = None if gpus is None else f"{gpus:g}"
+        chosen = SlurmEngine(partition, time_limit, n_gpus, cpus, memory, cells_per_task, tuple(sbatch or ()))
+    trackers = chosen_trackers(track or [])
+    typer.echo(str(run_to_report(study, out, workers, exclude_known, trackers, chosen)))
 
 
 @app.command()
@@ -143,10 +201,22 @@ def status(
     for kind, (done, n) in found.counts.items():
         typer.echo(f"{kind:<9} {done:4d} of {n}")
     typer.echo(f"next: {found.next_cell.label()}" if found.next_cell else "finished")
+    if found.next_cell:
+        from sonosynth.study.engines.slurm import queue_in_words
+        from sonosynth.study.plan import store_of
+        from sonosynth.study.study_file import read_study
+
+        if queued := queue_in_words(store_of(read_study(study)[0], out).directory):
+            typer.echo(f"queue of Slurm: {queued}")
 
 
 def run_to_report(
-    study: Path, out: Path | None, workers: int = 1, exclude_known: bool = False, track: Sequence[str] = ()
+    study: Path,
+    out: Path | None,
+    workers: int = 1,
+    exclude_known: bool = False,
+    track: Sequence[str] = (),
+    engine: "Engine | None" = None,
 ) -> Path:
     """Run the study of the file `study`, showing progress, and return the path of its report."""
     from sonosynth.report.study.finished import find_finished, look_at, remember
@@ -165,7 +235,14 @@ def run_to_report(
     with monitor.progress_display:
         command = shlex.join(["sonosynth", *sys.argv[1:]])
         found = run_study(
-            study, out, workers=workers, exclude_known=exclude_known, track=track, monitor=monitor, command=command
+            study,
+            out,
+            workers=workers,
+            engine=engine,
+            exclude_known=exclude_known,
+            track=track,
+            monitor=monitor,
+            command=command,
         )
     report = found.report()
     remember(before, study, exclude_known, found.directory, monitor.notes)

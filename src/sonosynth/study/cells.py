@@ -4,7 +4,8 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from sonosynth.classify.arms import ARMS, ClassBalance
@@ -68,7 +69,7 @@ class Cell:
         named = asdict(self, dict_factory=lambda pairs: {"draw" if k == "replicate" else k: v for k, v in pairs})
         return {"kind": self.kind, **named}
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits over all that decides the cell's result."""
         settings = self.settings()
@@ -179,6 +180,25 @@ class NaiveCell(ClassifyCell):
 
 AnyCell = TrainCell | ScoreCell | FilterCell | ClassifyCell
 
+_KINDS = {of.kind: of for of in (TrainCell, ScoreCell, FilterCell, ClassifyCell, NaiveCell)}
+_PARTS: dict[str, type] = {"generation": SyntheticSource, "filter": FilterCell, "training": TrainingSettings}
+
+
+def cell_from(settings: Mapping[str, Any]) -> AnyCell:
+    """Return the cell whose `Cell.settings` these are, also as JSON gives them back: it has the same hash."""
+    cell: AnyCell = _rebuilt(_KINDS[settings["kind"]], {k: v for k, v in settings.items() if k != "kind"})
+    return cell
+
+
+def _rebuilt(of: type, settings: Mapping[str, Any]) -> Any:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    if "draw" in values:
+        values["replicate"] = values.pop("draw")
+    parts = {name: _rebuilt(part, values[name]) for name, part in _PARTS.items() if isinstance(values.get(name), dict)}
+    return of(**values | parts)
+
 
 def format_of(kind: str, cell: Mapping[str, Any]) -> int:
     """Return a number that is raised when the meaning of a cell changes: no old result is taken for a new one.
@@ -233,7 +253,10 @@ def plan_cells(
         for source in sources:
             cells += _synthetic_cells(design, where | {"generation": source}, held_out)
     for where, held_out in _subsets(naive) if naive else ():
-        cells += [NaiveCell(**vars(cell)) for cell in _real_cells(design, where | held_out)]
+        cells += [
+            NaiveCell(**{field.name: getattr(cell, field.name) for field in fields(cell)})
+            for cell in _real_cells(design, where | held_out)
+        ]
     return cells
 
 

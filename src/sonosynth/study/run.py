@@ -1,19 +1,20 @@
-"""Run a study: prepare once, split, then every cell that has no result yet, here or in worker processes."""
+"""Run a study: prepare once, split, then every cell that has no result yet, here or wherever an engine has it done."""
 
 import itertools
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from typing import Protocol
 
-from sonosynth.core.device import limit_threads, provenance
+from sonosynth.core.device import provenance
 from sonosynth.core.files import atomic_file, locked, remove_temporary_files, write_json
 from sonosynth.core.text import agreeing, counted
 from sonosynth.data.prepared_folder import source_fingerprint
 from sonosynth.study.cells import AnyCell, TrainCell
 from sonosynth.study.config import StudyDesign
-from sonosynth.study.engines.local import in_workers
+from sonosynth.study.engines.engine import Engine, Watch, Work
+from sonosynth.study.engines.local import LocalEngine
 from sonosynth.study.prepared import StudyData, prepare_study
 from sonosynth.study.run_cell import do_cell, show_finished, show_result
 from sonosynth.study.splits import SPLIT_JSON, splits_to_dict
@@ -48,20 +49,24 @@ def run_design(
     command: str,
     workers: int = 1,
     track: Sequence[str] = (),
+    engine: Engine | None = None,
 ) -> StudyData:
     """Run every cell of `design` that has no result in `store`, and write the tables as it goes.
 
     A killed study goes on where it was, to the identical tables. `text` is the study file and `command` what the user
-    typed, both for the record; `workers` processes do cells side by side; `track` names trackers. Nothing is written
-    before images are read.
+    typed, both for the record; `workers` processes do cells side by side, unless an `engine` is given; `track` names
+    trackers. Nothing is written before images are read.
     """
+    engine = engine or LocalEngine(workers)
     store.check(design)
+    engine.check()
     trackers = Trackers.of(track, store.directory, design.name) if track else None
     if trackers is not None:
         trackers.check()
     data = prepare_study(design, store)
     cells = data.cells(design)
     with locked(store.directory):
+        engine.begin(store)
         remove_temporary_files(store.directory)
         store.claim(design, text)
         for line in (*data.notes, *data.lone_groups):
@@ -69,12 +74,12 @@ def run_design(
         _keep_data(design, data, store, command)
         for line in store.outdated(cells):
             monitor.note(line)
-        _run_cells(cells, data, store, monitor, workers, trackers)
+        _run_cells(cells, data, store, monitor, engine, trackers)
     return data
 
 
 def _run_cells(
-    cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, workers: int, track: Trackers | None
+    cells: list[AnyCell], data: StudyData, store: Store, monitor: Monitor, engine: Engine, track: Trackers | None
 ) -> None:
     store.write_plan(cells)
     _remove_results_without_weights(cells, store, monitor)
@@ -91,12 +96,6 @@ def _run_cells(
     def start(cell: AnyCell) -> None:
         monitor.start(cell, next(numbers), len(cells))
 
-    def one_by_one() -> Generator[tuple[AnyCell, float]]:
-        limit_threads(1)  # a busy machine changes no bit of a study
-        for cell in waiting:
-            start(cell)
-            yield cell, do(cell, monitor.progress, note)
-
     for cell in cells:
         if cell.hash not in to_do:
             start(cell)
@@ -104,20 +103,15 @@ def _run_cells(
     here = track and track.telling(note)
     if here is not None:
         show_finished([cell for cell in cells if cell.hash not in to_do], store, here)
-    if workers > 1 and len(waiting) > 1:
-        from sonosynth.study.engines.memory import workers_that_fit
-
-        workers, fewer = workers_that_fit(workers, waiting, data)
-        if fewer:
-            note(fewer)
-    side_by_side = workers > 1 and len(waiting) > 1
-    finished = in_workers(waiting, do, start, monitor.progress, note, workers) if side_by_side else one_by_one()
+    finished = engine.finished(waiting, Work(data, store, do), Watch(start, monitor.progress, note))
     due = 0.0
     try:
-        with closing(finished):  # whatever happens here ends the workers too
+        with closing(finished):  # whatever happens here ends all work on cells too
             for cell, seconds in finished:
                 if here is not None:
                     show_result(cell, store, here)
+                    if not engine.tracks_runs and isinstance(cell, TrainCell):
+                        show_finished([cell], store, here)
                 began = time.monotonic()
                 if began >= due:
                     store.write_tables(cells)

@@ -22,7 +22,7 @@ from sonosynth.gan.training.run_writer import mirrors_of
 from sonosynth.metrics.distances.kernel import snapshot_distance
 from sonosynth.metrics.scorecard import score
 from sonosynth.study.cells import AnyCell, ClassifyCell, FilterCell, NaiveCell, ScoreCell, SyntheticSource, TrainCell
-from sonosynth.study.engines.local import CellProgress, Note
+from sonosynth.study.engines.engine import CellProgress, Note
 from sonosynth.study.prepared import StudyData
 from sonosynth.study.results import CellResult, ClassifyResult, NaiveResult, ScoreResult, TrainResult
 from sonosynth.study.store import Store

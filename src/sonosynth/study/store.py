@@ -1,10 +1,15 @@
 """The study directory: one JSON file a finished cell, under its hash, and the tidy tables made from them."""
 
+import csv
+import io
+import os
 import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sonosynth.core.device import provenance
 from sonosynth.core.errors import OutputError, StudyError
@@ -15,7 +20,7 @@ from sonosynth.gan.checkpoint import GENERATOR, STATE
 from sonosynth.study import files, results
 from sonosynth.study.cells import AnyCell, FilterCell, NaiveCell, SyntheticSource, format_of, trained_for
 from sonosynth.study.config import StudyDesign
-from sonosynth.study.results import CellResult, ResultFile, read_result, table_rows
+from sonosynth.study.results import CellResult, ResultFile, read_result
 from sonosynth.study.splits import SPLIT_JSON
 from sonosynth.study.study_file import load_design
 from sonosynth.tracking.trackers import ID_FILE, TRACKERS
@@ -34,6 +39,7 @@ class Store:
         self.test = directory / "test"
         self.features = directory / "features"
         self._provenance = directory / files.PROVENANCE
+        self._rows = _WrittenRows()
 
     @property
     def has_begun(self) -> bool:
@@ -76,6 +82,10 @@ class Store:
     def _path(self, cell: AnyCell) -> Path:
         return self.directory / "cells" / f"{cell.kind}-{cell.hash}.json"
 
+    def has_result(self, cell: AnyCell) -> bool:
+        """Whether `cell` has finished."""
+        return self._path(cell).is_file()
+
     def result(self, cell: AnyCell) -> Any:
         """Return the result of a finished `cell`. Raises StudyError if it is missing or damaged."""
         return read_result(self._path(cell))[1]
@@ -110,7 +120,7 @@ class Store:
     def waiting(self, cells: Sequence[AnyCell]) -> list[AnyCell]:
         """Return those of `cells` that are still to be done; those of `to_repeat` among them."""
         again = {cell.hash for cell in self.to_repeat(cells)}
-        return [cell for cell in cells if cell.hash in again or not self._path(cell).is_file()]
+        return [cell for cell in cells if cell.hash in again or not self.has_result(cell)]
 
     def to_repeat(self, cells: Sequence[AnyCell]) -> list[AnyCell]:
         """Return the finished ones of `cells` that must be done again, as the weights of their generator are not here.
@@ -154,26 +164,83 @@ class Store:
 
         `filters.csv` is there where synthetic images are filtered, `protocols.csv` where some cells ignore the groups:
         it has their scores beside those of the arms without synthetic images on the split of the study. Neither stays
-        where the study file plans it no longer.
+        where the study file plans it no longer. A result is read the first time alone, so that a study whose tables are
+        written again and again does work in proportion to its cells.
         """
-        import pandas as pd  # slow to import, for a command that writes no table
-
-        found = [read_result(self._path(cell)) for cell in cells if self._path(cell).is_file()]
-        tables = table_rows(result for _, result in found)
+        parts = [part for cell in cells if (part := self._rows.of(self._path(cell))) is not None]
         planned = {cell.kind for cell in cells}
-        wanted = {name for name, rows in tables.items() if rows} | {results.SCORES_CSV, results.F1_CSV}
+        wanted = {name for part in parts for name in part.places} | {results.SCORES_CSV, results.F1_CSV}
         for kind, name in ((FilterCell.kind, results.FILTERS_CSV), (NaiveCell.kind, results.PROTOCOLS_CSV)):
             wanted = wanted | {name} if kind in planned else wanted - {name}
-        for name, rows in tables.items():
+        for name, columns in results.COLUMNS.items():
             if name in wanted:
-                table = pd.DataFrame(rows, columns=list(results.COLUMNS[name]), dtype=object)
-                with atomic_file(self.directory / name) as beside:
-                    table.to_csv(beside, index=False, lineterminator="\n")
+                with atomic_file(self.directory / name) as beside, beside.open("wb") as file:
+                    file.write(_csv_text([columns]))
+                    self._rows.copy(name, parts, file)
             else:  # the study file may have planned it before
                 remove_file(self.directory / name)
         for folder, name in ((self.data, files.IMAGES_CSV), (self.test, files.TEST_IMAGES_CSV)):
             if (folder / MANIFEST).is_file():
                 write_text(self.directory / name, (folder / MANIFEST).read_text(encoding="utf-8"))
-        machines = Counter(files.machine_in_words(file.made_on) for file, _ in found)
-        counts = {"planned": len(cells), "finished": len(found), "made_on": dict(machines.most_common())}
+        machines = Counter(part.made_on for part in parts)
+        counts = {"planned": len(cells), "finished": len(parts), "made_on": dict(machines.most_common())}
         self.save_provenance(self.provenance() | {"cells": counts})
+
+
+@dataclass(frozen=True)
+class _CellRows:
+    """The rows of one result: of each table with some of them, where they begin in its file and how long they are."""
+
+    version: tuple[int, int, int]  # of the file of the result
+    made_on: str
+    places: dict[str, tuple[int, int]]
+
+
+class _WrittenRows:
+    """Rows of results as CSV text, each read and written once, in one temporary file per table. A copy begins empty."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, IO[bytes]] = {}
+        self._known: dict[str, _CellRows] = {}  # by the name of the file of the result
+
+    def __reduce__(self) -> Any:
+        return _WrittenRows, ()
+
+    def of(self, path: Path) -> _CellRows | None:
+        """Return the rows of the result at `path`, or None if there is none. Raises StudyError if it is damaged."""
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return None
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        known = self._known.get(path.name)
+        if known is None or known.version != version:
+            file, result = read_result(path)
+            places = {name: self._append(name, rows) for name, rows in result.rows().items() if rows}
+            known = self._known[path.name] = _CellRows(version, files.machine_in_words(file.made_on), places)
+        return known
+
+    def _append(self, name: str, rows: Sequence[results.Row]) -> tuple[int, int]:
+        file = self._files.get(name)
+        if file is None:
+            file = self._files[name] = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the study)
+        text = _csv_text([row.get(column) for column in results.COLUMNS[name]] for row in rows)
+        start = file.seek(0, os.SEEK_END)
+        file.write(text)
+        return start, len(text)
+
+    def copy(self, name: str, parts: Sequence[_CellRows], into: IO[bytes]) -> None:
+        """Write the rows of table `name` of all `parts`, in their order."""
+        for part in parts:
+            if name in part.places:
+                start, length = part.places[name]
+                self._files[name].seek(start)
+                into.write(self._files[name].read(length))
+
+
+def _csv_text(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return `rows` as pandas writes a frame of objects: what is missing, or no number, is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([None if value != value else value for value in row] for row in rows)
+    return text.getvalue().encode()

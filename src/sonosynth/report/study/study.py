@@ -7,6 +7,7 @@ from typing import Any
 
 from sonosynth.report.study.page import write_report
 from sonosynth.study.config import StudyDesign
+from sonosynth.study.engines.engine import Engine
 from sonosynth.study.plan import store_of
 from sonosynth.study.run import Monitor, run_design
 from sonosynth.study.study_file import read_study
@@ -45,6 +46,7 @@ def run_study(
     out: str | Path | None = None,
     *,
     workers: int = 1,
+    engine: Engine | None = None,
     exclude_known: bool = False,
     track: Sequence[str] = (),
     monitor: Monitor | None = None,
@@ -58,6 +60,7 @@ def run_study(
         study: a study file, or what would stand in it, as a mapping.
         out: the study directory; ``runs/NAME``, the name in the study file, if not given.
         workers: processes that do cells side by side, sharing the GPU or the cores of this machine.
+        engine: where else cells are done: a `RayEngine` or a `SlurmEngine`; `workers` then says nothing.
         exclude_known: leave out the images that a prior of the study was trained on, as if ``data.exclude_known`` stood
             in the study file.
         track: trackers that mirror the runs and the results while the study goes on: ``tensorboard``, ``csv``,
@@ -78,5 +81,6 @@ def run_study(
     """
     design, text = read_study(study, exclude_known)
     store = store_of(design, out)
-    data = run_design(design, text, store, _Quiet() if monitor is None else monitor, command, workers, track)
+    told = _Quiet() if monitor is None else monitor
+    data = run_design(design, text, store, told, command, workers, track, engine)
     return Study(design, store.directory, tuple(data.notes))

@@ -13,27 +13,55 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from sonosynth.core.errors import StudyError
+from sonosynth.study.engines.engine import Agenda, CellProgress, Do, Note, Watch, Work
 
 if TYPE_CHECKING:  # a worker should not import all that before it watches its parent
     from sonosynth.study.cells import AnyCell
-
-CellProgress = Callable[["AnyCell", float, float, str], None]
-"""Called as ``progress(cell, done, total, text)``."""
-
-Note = Callable[[str], None]
-"""Called with what the user should know."""
-
-Do = Callable[["AnyCell", CellProgress, Note], float]
-"""Does a cell and returns the seconds it took."""
+    from sonosynth.study.store import Store
 
 POLL_SECONDS = 0.2
 
 _worker: "_Worker"
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Cells in this process, one after another, or side by side in `workers` processes of this machine."""
+
+    workers: int = 1
+
+    tracks_runs = True
+
+    def check(self) -> None:
+        """Check nothing: all is here."""
+
+    def begin(self, store: "Store") -> None:
+        """Stop nothing: workers end with the process that started them."""
+
+    def finished(self, cells: "Sequence[AnyCell]", work: Work, watch: Watch) -> "Generator[tuple[AnyCell, float]]":
+        """Do `cells` here, in no more processes than memory allows; raises like `in_workers`."""
+        workers = self.workers
+        if workers > 1 and len(cells) > 1:
+            from sonosynth.study.engines.memory import workers_that_fit
+
+            workers, fewer = workers_that_fit(workers, cells, work.data)
+            if fewer:
+                watch.note(fewer)
+        if workers > 1 and len(cells) > 1:
+            yield from in_workers(cells, work.do, watch.start, watch.progress, watch.note, workers)
+            return
+        from sonosynth.core.device import limit_threads
+
+        limit_threads(1)  # a busy machine changes no bit of a study
+        for cell in cells:
+            watch.start(cell)
+            yield cell, work.do(cell, watch.progress, watch.note)
 
 
 def in_workers(
@@ -53,27 +81,22 @@ def in_workers(
         StudyError: a worker was killed.
         KeyboardInterrupt: after every worker has saved what it was at. Errors of a cell come through just so.
     """
-    from sonosynth.study.cells import needed_by
-
     context = multiprocessing.get_context("spawn")
     messages, stop, work = context.Queue(), context.Event(), context.Queue()
     notes = context.SimpleQueue()  # in which a note is before the result of its cell
     for _ in range(workers):
         work.put(do)  # it may hold all images, and a process that is started with so much holds up the next one
-    waiting = [(cell, {needed.hash for needed in needed_by(cell)}) for cell in cells]
-    unfinished = {cell.hash for cell in cells}
+    agenda = Agenda(cells)
     running: dict[Future[float], AnyCell] = {}
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_begin, initargs=(work, messages, notes, stop, workers)
     ) as pool:
         try:
-            while waiting or running:
-                ready = [entry for entry in waiting if not entry[1] & unfinished]
-                for entry in ready[: workers - len(running)]:
-                    waiting.remove(entry)
-                    start(entry[0])
+            while agenda:
+                while len(running) < workers and (ready := agenda.next()) is not None:
+                    start(ready)
                     with _interrupts_blocked():
-                        running[pool.submit(_do, entry[0])] = entry[0]
+                        running[pool.submit(_do, ready)] = ready
                 finished, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
                 under_way = {cell.hash for cell in running.values()}
                 for cell, *state in _drained(messages):
@@ -83,7 +106,7 @@ def in_workers(
                     note(notes.get())
                 for future in finished:
                     seconds, cell = future.result(), running.pop(future)
-                    unfinished.discard(cell.hash)
+                    agenda.finish(cell)
                     yield cell, seconds
         except BrokenProcessPool as error:
             raise StudyError(
