@@ -92,5 +92,13 @@ class ArchiveError(FetchError):
     """An archive is damaged, or not safe to unpack."""
 
 
+class WebError(SonosynthError):
+    """A page cannot be served as asked."""
+
+
+class ReaderStudyError(SonosynthError):
+    """A reader study cannot be made, or its files are not what they were."""
+
+
 class OutputError(SonosynthError):
     """The output cannot be written where it was asked for."""

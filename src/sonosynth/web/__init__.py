@@ -1,0 +1,1 @@
+"""Pages in a browser: the explorer of studies, runs and images, and the blinded reader study."""
