@@ -3,8 +3,8 @@
 Scores of readers are AUCs, or shares of right answers. Two analyses, which rest on different estimates:
 
 - Obuchowski and Rockette (Commun Stat Simul Comput 24:285, 1995): readers' scores as an analysis of variance with
-  correlated errors, whose covariances come from the cases (DeLong and others, Biometrics 44:837, 1988), with the degrees
-  of freedom of Hillis (Stat Med 26:596, 2007), for one condition of Hillis (Stat Med 33:330, 2014).
+  correlated errors, whose covariances come from the cases (DeLong and others, Biometrics 44:837, 1988), with the
+  degrees of freedom of Hillis (Stat Med 26:596, 2007), for one condition of Hillis (Stat Med 33:330, 2014).
 - Gallas (Acad Radiol 13:353, 2006): the variance of a U-statistic over readers and cases, estimated without bias.
 """
 
@@ -66,8 +66,8 @@ def success_matrix(negative: np.ndarray, positive: np.ndarray) -> np.ndarray:
 def auc_scores(conditions: Sequence[tuple[np.ndarray, np.ndarray]], *, same_cases: bool = True) -> ReaderScores:
     """Return AUCs with covariances by DeLong's method.
 
-    Each of `conditions` is a pair of ratings, of negative cases ``[R, N0]`` and positive cases ``[R, N1]``, at least two
-    of each, by the same readers. Errors of conditions whose cases are others are independent.
+    Each of `conditions` is a pair of ratings, of negative cases ``[R, N0]`` and positive cases ``[R, N1]``, at least
+    two of each, by the same readers. Errors of conditions whose cases are others are independent.
     """
     successes = [success_matrix(*ratings) for ratings in conditions]
     values = np.stack([s.mean(axis=(1, 2)) for s in successes])
@@ -88,7 +88,7 @@ def _by_condition(arrays: Sequence[np.ndarray], same_cases: bool) -> np.ndarray:
         raise ValueError("covariances need at least two cases of each kind")
     if same_cases:
         together = np.concatenate(arrays)
-        return np.cov(together).reshape(t, r, t, r) / together.shape[1]
+        return np.asarray(np.cov(together).reshape(t, r, t, r) / together.shape[1])
     covariance = np.zeros((t, r, t, r))
     for k, a in enumerate(arrays):
         covariance[k, :, k, :] = np.cov(a).reshape(r, r) / a.shape[1]
@@ -182,9 +182,9 @@ def u_statistic_moments(success: np.ndarray) -> np.ndarray:
 def u_statistic_average(success: np.ndarray) -> ReaderEstimate:
     """Return the AUC averaged over readers, or with differences of two successes their difference, by Gallas.
 
-    `success` is ``[R, N0, N1]``. The estimate of the variance has no bias, and so can be below 0, for which it stands as
-    0. Degrees of freedom are Satterthwaite's for readers, as Hillis', with this variance (ours; Gallas has the normal
-    distribution, which is too narrow for few readers).
+    `success` is ``[R, N0, N1]``. The estimate of the variance has no bias, and so can be below 0; then 0 stands
+    for it. Degrees of freedom are Hillis' with this variance (ours; Gallas has the normal distribution, which is too
+    narrow for few readers).
     """
     r = len(success)
     per_reader = success.mean(axis=(1, 2))

@@ -1,8 +1,9 @@
 """One application under both pages, with the rules of safety that neither can forget.
 
-Every request passes `_Guard` before any route sees it: the host it names must be ours, its size and rate are limited, it
-needs a session (but for links and the files of the page), and one that changes something needs the session's CSRF token.
-Every answer carries a strict content security policy. The log names routes, never addresses, names, keys or values.
+Every request passes `_Guard` before any route sees it: the host it names must be ours, its size and rate are limited,
+it needs a session (but for links and the files of the page), and one that changes something needs the session's CSRF
+token. Every answer carries a strict content security policy. The log names routes, never addresses, names, keys or
+values.
 """
 
 import hmac
@@ -92,6 +93,15 @@ def session_of(request: Request) -> Session:
     return session
 
 
+def form_of(model: type[Form]) -> Callable[[Request], Awaitable[Form]]:
+    """Return what a route depends on to have the fields of a posted form as `model`."""
+
+    async def read(request: Request) -> Form:
+        return await read_form(request, model)
+
+    return read
+
+
 async def read_form(request: Request, model: type[Form]) -> Form:
     """Return the fields of a posted form as `model`. Raises HTTPException 422, which says what is wrong."""
     fields = {name: value for name, value in form_fields(await request.body()).items() if value != ""}
@@ -119,7 +129,7 @@ def form_fields(body: bytes) -> dict[str, str]:
 
 
 def new_app(title: str, access: Access, keys: Keys) -> FastAPI:
-    """Return an application with the rules of safety, to which a page adds its routes. Its pages are ``state.pages``."""
+    """Return an application with the rules of safety, to which a page adds its routes; its pages: ``state.pages``."""
     app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     pages = app.state.pages = Pages(title)
     static = {file.name: file.read_bytes() for file in files("sonosynth.web").joinpath("static").iterdir()}
@@ -302,7 +312,7 @@ async def _body(headers: Mapping[str, str], receive: Receive) -> bytes | None:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if len(body) > MAX_BODY:
             return None
         if message["type"] == "http.disconnect" or not message.get("more_body"):
