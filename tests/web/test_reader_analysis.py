@@ -33,7 +33,7 @@ def guesses(seed):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return small_study(tmp_path_factory.mktemp("study"), per_class=10).study
+    return small_study(tmp_path_factory.mktemp("study"), per_class=10, repeats=8).study
 
 
 @pytest.fixture(scope="module")
