@@ -1,4 +1,4 @@
-"""The rules of safety under both pages, each attacked."""
+"""The rules of safety under every page, each attacked."""
 
 import logging
 from pathlib import Path

@@ -66,13 +66,20 @@ def test_scores_of_a_reader_are_those_of_first_ratings(study):
     assert found.sensitivity[1] < found.sensitivity[0] < found.sensitivity[2]
 
 
-def test_readers_who_always_guess_alike_show_equivalence(study):
+def test_readers_who_press_one_key_show_nothing(study):
     def constant(item, position):
         return 3
 
     found = analyse_readers(study, [a for r in ("R01", "R02") for a in answers_of(study, r, constant)])
     assert found.auc.obuchowski_rockette.value == 0.5
-    assert found.equivalence_p == 0
+    assert found.equivalence_p == 1
+    assert found.verdict.startswith("Open")
+    assert any("no spread" in note for note in found.notes)
+
+
+def test_many_guessing_readers_show_equivalence(study):
+    found = analyse_readers(study, [a for k in range(9) for a in answers_of(study, f"R{k}", guesses(k))], margin=0.2)
+    assert found.equivalence_p < 0.05
     assert found.verdict.startswith("Readers could not tell")
 
 
@@ -114,7 +121,7 @@ def test_diagnoses_on_synthetic_images_are_compared_with_those_on_real_ones(stud
         ]
 
     same = analyse_readers(asked, labelled("R01", False) + labelled("R02", False))
-    assert same.accuracy_difference.value == 0 and same.accuracy_equivalence_p == 0
+    assert same.accuracy_difference.value == 0 and same.accuracy_equivalence_p == 1  # no spread
     worse = analyse_readers(asked, labelled("R01", True) + labelled("R02", True))
     assert worse.readers[0].accuracy == (1.0, 0.5)
     assert worse.accuracy_difference.value == -0.5 and worse.accuracy_equivalence_p > 0.9

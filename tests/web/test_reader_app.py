@@ -20,6 +20,7 @@ from sonosynth.web.app import Access
 from sonosynth.web.keys import Keys
 from sonosynth.web.reader_app import reader_app
 
+pytestmark = pytest.mark.long
 BASE = "http://127.0.0.1:8766"
 
 

@@ -14,6 +14,8 @@ from sonosynth.core.errors import LeakageError, ReaderStudyError
 from sonosynth.data.imageset import ImageSet
 from sonosynth.web.reader_study import new_reader_study, read_reader_study
 
+pytestmark = pytest.mark.long
+
 
 def shown(frozen):
     return [np.asarray(Image.open(io.BytesIO(picture))) for picture in frozen.pictures]
@@ -137,3 +139,15 @@ def test_a_study_that_was_changed_is_not_read(tmp_path, what):
         picture.write_bytes(picture.read_bytes()[:-1] + b"x")
     with pytest.raises(ReaderStudyError, match="restore it from a copy"):
         read_reader_study(frozen.directory)
+
+
+def test_a_run_makes_the_images_and_its_training_images_are_known(tmp_path):
+    from sonosynth.gan.train import train
+
+    training, real, _ = save_sets(tmp_path)
+    run = train(training, "fastgan", tmp_path / "run", kimg=0.02, settings={"ngf": 4, "ndf": 4})
+    study = new_reader_study(training, run.directory, tmp_path / "study", real=real, per_class=4, practice=2)
+    assert sum(item.synthetic for item in study.items) == 9
+    assert not any("other images" in note for note in study.notes)
+    elsewhere = new_reader_study(real, run.directory, tmp_path / "other", real=training, per_class=4, practice=2)
+    assert any("the run was trained on other images" in note for note in elsewhere.notes)

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sonosynth.cli import data, prior, study, web
+from sonosynth.cli import data, prior, readers, study
 from sonosynth.cli.classify import classify
 from sonosynth.cli.demo import demo
 from sonosynth.cli.gan import generate, train
@@ -121,4 +121,4 @@ app.command()(score)
 app.command()(classify)
 app.add_typer(study.app, name="study")
 app.command()(report)
-app.add_typer(web.app, name="readers")
+app.add_typer(readers.app, name="readers")

@@ -44,13 +44,14 @@ class ReaderEstimate:
     def equivalence_p_value(self, null: float, margin: float) -> float:
         """Return the p-value of "`null` plus or minus `margin` or further away" by two one-sided tests.
 
-        Schuirmann, J Pharmacokinet Biopharm 15:657, 1987. Below 0.05 the score is within the margin.
+        Schuirmann, J Pharmacokinet Biopharm 15:657, 1987. Below 0.05 the score is within the margin. Without any spread
+        between readers and cases, as where all give one rating throughout, nothing is shown: 1.
         """
         if margin <= 0:
             raise ValueError(f"margin = {margin}: it must be above 0")
         distance = abs(self.value - null)
         if self.standard_error == 0:
-            return float(distance >= margin)
+            return 1.0
         return float(stats.t.sf((margin - distance) / self.standard_error, self.degrees_of_freedom))
 
 

@@ -1,1 +1,1 @@
-"""Pages in a browser: the explorer of studies, runs and images, and the blinded reader study."""
+"""Pages in a browser: the blinded reader study, and the rules of safety under every page."""

@@ -1,4 +1,4 @@
-"""One application under both pages, with the rules of safety that neither can forget.
+"""The application under every page, with the rules of safety that none can forget.
 
 Every request passes `_Guard` before any route sees it: the host it names must be ours, its size and rate are limited,
 it needs a session (but for links and the files of the page), and one that changes something needs the session's CSRF
@@ -29,7 +29,7 @@ from sonosynth.web.keys import SESSION_HOURS, Keys, Session
 
 MAX_BODY = 64 << 10  # bytes
 MAX_URL = 2048
-REQUESTS_PER_MINUTE = 1200  # of one session: a gallery asks for some hundred thumbnails at once
+REQUESTS_PER_MINUTE = 1200  # of one session; ours
 STRANGERS_PER_MINUTE = 600  # of one address without a session: 50 readers of one hospital join at once
 _REMEMBERED = 4096  # sessions and addresses of which requests are counted
 _OPEN = ("/join", "/static/")  # what needs no session

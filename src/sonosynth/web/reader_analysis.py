@@ -148,6 +148,8 @@ def analyse_readers(
         specificity = Average(reader_average(share_scores([~called[:, ~synthetic]])), None)
         if right is not None:
             difference = reader_difference(share_scores([right[:, ~synthetic], right[:, synthetic]], same_cases=False))
+    if auc and auc.obuchowski_rockette.standard_error == 0:
+        notes.append("readers and images show no spread at all, so that intervals have no width and mean nothing")
     names = list(finished)
     return ReaderAnalysis(
         readers=results,

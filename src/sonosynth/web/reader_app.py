@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from sonosynth.web.answers import Answer, Answers
-from sonosynth.web.app import Access, form_body, form_of, new_app, session_of
+from sonosynth.web.app import Access, Pages, form_body, form_of, new_app, session_of
 from sonosynth.web.keys import Keys, Session
 from sonosynth.web.reader_study import BI_RADS, QUALITY, SCALE, FrozenStudy
 
@@ -35,7 +35,7 @@ def reader_app(frozen: FrozenStudy, answers: Answers, keys: Keys, access: Access
     """Return the application in which readers rate the images of a study."""
     study = frozen.study
     app = new_app(study.title, access, keys)
-    pages = app.state.pages
+    pages: Pages = app.state.pages
 
     def place(reader: str) -> tuple[bool, int, int | None]:
         """Return whether the reader practises, the position, and the item there; None at the end."""

@@ -51,7 +51,7 @@ def write_reader_report(
         write_text(beside / "report.css", style)
         write_answers_csv(beside / "answers.csv", study, answers)
         write_imrmc(beside / "imrmc.csv", study, answers)
-        write_json(beside / "readers.json", {"verdict": found.verdict, **_finite(asdict(found))})
+        write_json(beside / "readers.json", _finite({"verdict": found.verdict} | asdict(found)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""``sonosynth readers new | invite | plan | serve | analyse``, and ``sonosynth serve``."""
+"""``sonosynth readers new | invite | plan | serve | analyse``."""
 
 import shlex
 from enum import StrEnum
