@@ -46,5 +46,7 @@ from .report.study.study import Study as Study
 from .report.study.study import run_study as run_study
 from .study.plan import plan_study as plan_study
 from .study.plan import study_status as study_status
+from .web.reader_report import write_reader_report as write_reader_report
+from .web.reader_study import new_reader_study as new_reader_study
 
 __version__: str

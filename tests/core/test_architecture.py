@@ -27,6 +27,7 @@ ROOMS = (
     "analysis",
     "report",
     "release",
+    "web",
     "cli",
 )
 APART = {"gan", "metrics", "classify"}  # do not import each other

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sonosynth.cli import data, prior, study
+from sonosynth.cli import data, prior, readers, study
 from sonosynth.cli.classify import classify
 from sonosynth.cli.demo import demo
 from sonosynth.cli.gan import generate, train
@@ -54,7 +54,7 @@ class _Commands(TyperGroup):
         sys.exit(status if isinstance(status, int) else 0)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta[_COMMAND] = " ".join(args[: 2 if args[:1] in (["data"], ["study"], ["prior"]) else 1])
+        ctx.meta[_COMMAND] = " ".join(args[: 2 if args[:1] in (["data"], ["study"], ["prior"], ["readers"]) else 1])
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -124,3 +124,4 @@ app.command()(score)
 app.command()(classify)
 app.add_typer(study.app, name="study")
 app.command()(report)
+app.add_typer(readers.app, name="readers")

@@ -100,5 +100,13 @@ class PrivacyError(ReleaseError):
     """Images are not released, since they may give away images that the generator was trained on."""
 
 
+class WebError(SonosynthError):
+    """A page cannot be served as asked."""
+
+
+class ReaderStudyError(SonosynthError):
+    """A reader study cannot be made, or its files are not what they were."""
+
+
 class OutputError(SonosynthError):
     """The output cannot be written where it was asked for."""
