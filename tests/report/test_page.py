@@ -17,7 +17,7 @@ from sonosynth.analysis.contrasts import contrasts
 from sonosynth.analysis.findings import Ranking, findings, rankings
 from sonosynth.analysis.limitations import limitations
 from sonosynth.analysis.read_record import read_record
-from sonosynth.cli.report import report as report_command
+from sonosynth.cli.study import report as report_command
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import read_json, write_json
 from sonosynth.metrics.scores import Score

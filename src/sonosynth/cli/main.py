@@ -15,7 +15,6 @@ from sonosynth.cli.classify import classify
 from sonosynth.cli.demo import demo
 from sonosynth.cli.gan import generate, train
 from sonosynth.cli.release import release, verify
-from sonosynth.cli.report import report
 from sonosynth.cli.score import score
 from sonosynth.core.errors import SonosynthError
 from sonosynth.core.text import one_line
@@ -123,5 +122,5 @@ app.command()(verify)
 app.command()(score)
 app.command()(classify)
 app.add_typer(study.app, name="study")
-app.command()(report)
+app.command()(study.report)
 app.add_typer(readers.app, name="readers")

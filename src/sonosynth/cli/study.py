@@ -1,4 +1,4 @@
-"""``sonosynth study new | plan | run | status``."""
+"""``sonosynth study new | plan | run | status``, and ``sonosynth report``."""
 
 import json
 import shlex
@@ -208,6 +208,19 @@ def status(
 
         if queued := queue_in_words(store_of(read_study(study)[0], out).directory):
             typer.echo(f"queue of Slurm: {queued}")
+
+
+def report(
+    study_dir: Annotated[Path, typer.Argument(metavar="STUDY_DIR", help="directory that 'study run' wrote")],
+    out: Annotated[Path | None, typer.Option(help="where to write; STUDY_DIR, where tables stay, if not given")] = None,
+) -> None:
+    """Write report.html, one self-contained page, and its figures as PNG and PDF.
+
+    A half-finished study gives a report of what is finished.
+    """
+    from sonosynth.report.study.page import write_report
+
+    typer.echo(str(write_report(study_dir, out)))
 
 
 def run_to_report(
