@@ -49,7 +49,7 @@ def measured(monkeypatch):
     moments = [(0.0, 0.0, 0.0)]
     before = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(engine, "_shares_cores", False)
+    monkeypatch.setattr(engine, "_keeps_threads", False)
     monkeypatch.setattr(engine.ThreadAdjuster, "_now", lambda self: moments[-1])
     monkeypatch.setattr(engine, "psutil", SimpleNamespace(cpu_count=lambda: 2))
     monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: moments[-1][0]))
@@ -83,7 +83,7 @@ def test_threads_that_were_asked_for_stay(asked, measured, monkeypatch):
     if asked == "environment":
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
     if asked == "study":
-        engine.limit_threads(1)
+        engine.keep_threads()
     threads = engine.ThreadAdjuster(torch.device("cuda" if asked == "gpu" else "cpu"))
     measured.append((10.0, 20.0, 5.0))
     assert threads.adjust() is None

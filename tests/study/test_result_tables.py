@@ -34,7 +34,7 @@ def test_tables_are_those_of_all_results_at_once_in_the_order_of_the_plan(store)
     for cell in (cells[3], cells[0], cells[4]):
         save(store, cell)
         store.write_tables(cells)
-    finished = [read_result(store._path(cells[number]))[1] for number in (0, 3, 4)]
+    finished = [read_result(store.result_file(cells[number]))[1] for number in (0, 3, 4)]
     rows = table_rows(finished)[GENERATORS_CSV]
     expected = pd.DataFrame(rows, columns=list(COLUMNS[GENERATORS_CSV]), dtype=object)
     assert (store.directory / GENERATORS_CSV).read_text() == expected.to_csv(index=False, lineterminator="\n")

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from sonosynth.cli.options import TrackerName, chosen_trackers
+from sonosynth.cli.options import (
+    Best,
+    ClassName,
+    HowMany,
+    NewFolder,
+    OriginalShape,
+    SampleSeed,
+    TrackerName,
+    Truncation,
+    chosen_trackers,
+)
 from sonosynth.cli.progress import progress_bar, training_bar
 
 
@@ -122,19 +132,13 @@ def parse_settings(given: list[str]) -> dict[str, Any]:
 
 def generate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory that 'train' wrote")],
-    out: Annotated[Path, typer.Option(help="folder to write; must be empty or not there")],
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="how many images")],
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="only this class; default: all, in training proportions")
-    ] = None,
-    truncation: Annotated[float, typer.Option(min=0, max=1, help="below 1: less diverse, more typical images")] = 1.0,
-    seed: Annotated[int, typer.Option(help="the same seed gives the same images")] = 0,
-    best: Annotated[
-        bool, typer.Option("--best/--last", help="the weights that came nearest to the training images, or the last")
-    ] = False,
-    original_shape: Annotated[
-        bool, typer.Option("--original-shape", help="cut off padding and undo stretching of 'data prepare'")
-    ] = False,
+    out: NewFolder,
+    n: HowMany,
+    class_name: ClassName = None,
+    truncation: Truncation = 1.0,
+    seed: SampleSeed = 0,
+    best: Best = False,
+    original_shape: OriginalShape = False,
     grid: Annotated[
         bool, typer.Option("--grid", help="also write grid.png, all images (at most 100) side by side")
     ] = False,

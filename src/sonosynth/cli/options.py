@@ -1,4 +1,4 @@
-"""Options that several commands share: what a user says of a source of images, and of trackers."""
+"""Options that several commands share: of a source of images, of what a generator makes, and of trackers."""
 
 import inspect
 from collections.abc import Callable
@@ -21,6 +21,20 @@ Source = Annotated[
 ]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave files that cannot be decoded out, and count them.")
+]
+# What `generate` and `release` make.
+NewFolder = Annotated[Path, typer.Option(help="folder to write; must be empty or not there")]
+HowMany = Annotated[int, typer.Option("-n", "--n", min=1, help="how many images")]
+ClassName = Annotated[
+    str | None, typer.Option("--class", help="only this class; default: all, in training proportions")
+]
+Truncation = Annotated[float, typer.Option(min=0, max=1, help="below 1: less diverse, more typical images")]
+SampleSeed = Annotated[int, typer.Option(help="the same seed gives the same images")]
+Best = Annotated[
+    bool, typer.Option("--best/--last", help="the weights that came nearest to the training images, or the last")
+]
+OriginalShape = Annotated[
+    bool, typer.Option("--original-shape", help="cut off padding and undo stretching of 'data prepare'")
 ]
 Axis = StrEnum("Axis", ["X", "Y", "Z"])
 _READ_OPTIONS: dict[str, Any] = {  # by the names of `ReadOptions`

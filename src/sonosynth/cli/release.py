@@ -6,28 +6,23 @@ from typing import Annotated
 
 import typer
 
+from sonosynth.cli.options import Best, ClassName, HowMany, NewFolder, OriginalShape, SampleSeed, Truncation
 from sonosynth.cli.progress import later_bar, progress_bar
 
 
 def release(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory that 'train' or a study wrote")],
-    out: Annotated[Path, typer.Option(help="folder to write; must be empty or not there")],
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="how many images")],
+    out: NewFolder,
+    n: HowMany,
     train: Annotated[
         Path | None, typer.Option(help="the images that RUN was trained on, to look for copies of them")
     ] = None,
     held_out: Annotated[Path | None, typer.Option(help="real images of other patients, for the privacy gate")] = None,
-    class_name: Annotated[
-        str | None, typer.Option("--class", help="only this class; default: all, in training proportions")
-    ] = None,
-    truncation: Annotated[float, typer.Option(min=0, max=1, help="below 1: less diverse, more typical images")] = 1.0,
-    seed: Annotated[int, typer.Option(help="the same seed gives the same images")] = 0,
-    best: Annotated[
-        bool, typer.Option("--best/--last", help="the weights that came nearest to the training images, or the last")
-    ] = False,
-    original_shape: Annotated[
-        bool, typer.Option("--original-shape", help="cut off padding and undo stretching of 'data prepare'")
-    ] = False,
+    class_name: ClassName = None,
+    truncation: Truncation = 1.0,
+    seed: SampleSeed = 0,
+    best: Best = False,
+    original_shape: OriginalShape = False,
     name: Annotated[str | None, typer.Option(help="of the release; default: that of --out")] = None,
     data_name: Annotated[
         str, typer.Option(help="what the training images are called; licence and citation of BUS-BRA, ... are known")

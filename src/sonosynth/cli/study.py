@@ -203,10 +203,10 @@ def status(
     typer.echo(f"next: {found.next_cell.label()}" if found.next_cell else "finished")
     if found.next_cell:
         from sonosynth.study.engines.slurm import queue_in_words
-        from sonosynth.study.plan import store_of
+        from sonosynth.study.files import study_directory
         from sonosynth.study.study_file import read_study
 
-        if queued := queue_in_words(store_of(read_study(study)[0], out).directory):
+        if queued := queue_in_words(study_directory(read_study(study)[0].name, out)):
             typer.echo(f"queue of Slurm: {queued}")
 
 

@@ -22,7 +22,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of malloc.h
 
 _bfloat16: bool | None = None  # None: where the processor has it
 _records_graphs = False  # whether compiled functions are CUDA graphs
-_shares_cores = False  # whether `limit_threads` has set how many threads this process has
+_keeps_threads = False  # whether `keep_threads` was called
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -91,23 +91,27 @@ def _c_function(name: str) -> Callable[..., int] | None:
 
 
 def limit_threads(workers: int) -> None:
-    """Let this process use its part of the cores, where `workers` processes share them, to the end."""
-    global _shares_cores
-    _shares_cores = True
+    """Let this process use its part of the cores, where `workers` processes share them."""
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // workers)))
+
+
+def keep_threads() -> None:
+    """Let no `ThreadAdjuster` change the number of threads of this process from now on."""
+    global _keeps_threads
+    _keeps_threads = True
 
 
 class ThreadAdjuster:
     """Gives this process as many threads as other programs leave it cores: one that waits for a core holds up the rest.
 
     The number of threads changes the last bits of sums. It stays as it is where it was asked for (``OMP_NUM_THREADS``,
-    `limit_threads`), where work is for another `device`, and where other programs take less than half of a core.
+    `keep_threads`), where work is for another `device`, and where other programs take less than half of a core.
     """
 
     FIRST_SECONDS, SECONDS = 5.0, 15.0  # over which the use of the cores is measured: at first, and later
 
     def __init__(self, device: torch.device):
-        asked_for = _shares_cores or bool(os.environ.get("OMP_NUM_THREADS"))
+        asked_for = _keeps_threads or bool(os.environ.get("OMP_NUM_THREADS"))
         self.most = 1 if asked_for or device.type != "cpu" else torch.get_num_threads()
         self._window, self._last = self.FIRST_SECONDS, self._now()
 

@@ -124,8 +124,6 @@ def _seven(made: Record, rows: list[dict[str, str]]) -> dict[str, str]:
         ]
         return "; ".join(told) or "not measured"
 
-    states = [check.state for check in made.privacy.checks]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     accepted = "; the gate refused, and a person accepted" if made.privacy.accepted else ""
     licence = made.training.licence or "not stated"
     return {
@@ -133,8 +131,8 @@ def _seven(made: Record, rows: list[dict[str, str]]) -> dict[str, str]:
         "coverage": of("diversity"),
         "constraint": of("realism"),
         "completeness": f"class of every image; {_counts(made.classes)}; no masks, no measures in millimetres",
-        "compliance": f"privacy checks: {counts}{accepted}; {made.privacy.replaced} near-copies replaced; licence of "
-        f"the training images: {licence}; {'DICOM, ' if made.dicom else ''}PNG, Croissant",
+        "compliance": f"privacy checks: {made.privacy.counts}{accepted}; {made.privacy.replaced} near-copies replaced; "
+        f"licence of the training images: {licence}; {'DICOM, ' if made.dicom else ''}PNG, Croissant",
         "consistency": f"rows of each class in scores.json; byte-identical when made again from the same weights, seed "
         f"{made.seed} and version {made.sonosynth}; not measured over sites or machines",
     }

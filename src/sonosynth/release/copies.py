@@ -8,7 +8,6 @@ results/2026-12-copy-detector.
 """
 
 from dataclasses import dataclass
-from math import log
 
 import numpy as np
 import torch
@@ -16,10 +15,11 @@ import torch.nn.functional as F
 
 from sonosynth.core.types import Array
 from sonosynth.features.efficientnet import load_backbone
-from sonosynth.metrics.memorisation.near_copies import FALSE_POSITIVE_RATE, MIN_REAL
+from sonosynth.metrics.memorisation.near_copies import MIN_REAL, similarity_tail
 
 INPUT_PX = 128
 MIDDLE = 0.75  # side of the middle of a training image, as a share of the whole
+MAX_SIMILARITY = 0.99  # the threshold is never above
 _BATCH = 64
 TURNED = 12.0  # degrees, either way
 _SCALES = 3  # maps, at strides 4, 8 and 16; that at 32 knows what is shown, not which image it is
@@ -66,7 +66,7 @@ class CopyDetector:
             alike = self._similarities(train)
             alike[groups[:, None] == groups] = -1.0
             self.real, n_groups = alike.max(axis=1), len(np.unique(groups))
-        self.threshold = _tail(self.real) if n_groups >= MIN_REAL else None
+        self.threshold = min(similarity_tail(self.real), MAX_SIMILARITY) if n_groups >= MIN_REAL else None
 
     def __call__(self, images: Array) -> FeatureCopies:
         """Return what is found of uint8 `images` ``[N, H, W]``."""
@@ -117,11 +117,3 @@ def _turned(images: Array, degrees: float) -> Array:
         x = F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         turned.append(x[:, 0].round().clamp(0, 255).to(torch.uint8))
     return torch.cat(turned).numpy()
-
-
-def _tail(similarity: Array) -> float:
-    """Return what a share `FALSE_POSITIVE_RATE` of real images would exceed, by a Gumbel tail as for near-copies."""
-    gumbel = {quantile: -log(-log(quantile)) for quantile in (0.25, 0.5, 0.75, 1 - FALSE_POSITIVE_RATE)}
-    lower, median, upper = np.quantile(similarity, [0.25, 0.5, 0.75])
-    scale = (upper - lower) / (gumbel[0.75] - gumbel[0.25])
-    return float(min(median + scale * (gumbel[1 - FALSE_POSITIVE_RATE] - gumbel[0.5]), 0.99))

@@ -10,7 +10,7 @@ from typing import Any
 
 from sonosynth.core.files import write_json
 from sonosynth.data.imageset import ImageSet
-from sonosynth.release.record import CROISSANT, METADATA, Record
+from sonosynth.release.record import CROISSANT, METADATA, METADATA_COLUMNS, Record
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",
@@ -54,7 +54,6 @@ CONTEXT: dict[str, Any] = {
 
 def write_croissant(made: Record, images: ImageSet, folder: Path) -> None:
     """Write ``croissant.json`` for the release in `folder`, whose ``metadata.csv`` is there already."""
-    columns = ["file_name", "label", "id", "synthetic", *images.extra]
     table = (folder / METADATA).read_bytes()
     training, privacy = made.training, made.privacy
     about = training.name or "images whose name was not given"
@@ -78,7 +77,8 @@ def write_croissant(made: Record, images: ImageSet, folder: Path) -> None:
             "rai:dataLimitations": "Not for diagnosis, not for a test set, not for estimates of frequency. Labels are "
             "those that the generator was asked for; no physician has confirmed them.",
             "rai:dataBiases": "Those of the training images; what is rare among these is rarer or missing.",
-            "rai:personalSensitiveInformation": _privacy_text(privacy.replaced, [c.state for c in privacy.checks]),
+            "rai:personalSensitiveInformation": f"None known. {privacy.replaced} near-copies of training images were "
+            f"replaced; privacy checks: {privacy.counts}. See README.md.",
             "rai:dataAnnotationProtocol": "None: the class is an input of the generator.",
             "rai:dataPreprocessingProtocol": ["8 bit grey PNG; see config.json for the preparation of training images"],
             "rai:dataReleaseMaintenancePlan": "None. sonosynth verify checks the files against SHA256SUMS.",
@@ -106,7 +106,7 @@ def write_croissant(made: Record, images: ImageSet, folder: Path) -> None:
                     "@id": "labels",
                     "name": "labels",
                     "description": "One record per image: its file, its class, and how to make it again.",
-                    "field": [_field(name) for name in columns],
+                    "field": [_field(name) for name in (*METADATA_COLUMNS, *images.extra)],
                 }
             ],
         },
@@ -122,10 +122,3 @@ def _field(column: str) -> dict[str, Any]:
         "dataType": "sc:Text",
         "source": {"fileObject": {"@id": METADATA}, "extract": {"column": column}},
     }
-
-
-def _privacy_text(replaced: int, states: list[str]) -> str:
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    return (
-        f"None known. {replaced} near-copies of training images were replaced; privacy checks: {counts}. See README.md."
-    )

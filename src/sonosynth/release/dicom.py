@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, Ultrasou
 
 from sonosynth.core.types import Array
 from sonosynth.data.imageset import SYNTHETIC_NOTICE
+from sonosynth.data.readers.dicom.header import SYNTHETIC_DATA
 
 FRAME_TIME_MS = 50.0  # of clips; the path through the latents has no time of its own
 _FRAME_TIME = 0x00181063
@@ -66,7 +67,7 @@ def _common(image: Array, class_name: str, number: int, identity: Identity) -> D
     data = Dataset()
     data.SpecificCharacterSet = "ISO_IR 192"
     data.ImageType = ["DERIVED", "SECONDARY"]
-    data.add_new(0x0008001C, "CS", "YES")  # Synthetic Data, which pydicom does not know by name in every version
+    data.add_new(SYNTHETIC_DATA, "CS", "YES")
     data.SOPInstanceUID = identity.uid(3, number)
     for name in ("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName"):
         setattr(data, name, "")

@@ -1,7 +1,7 @@
 """The privacy gate: what is looked at before images leave, and whether any of it speaks against them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -68,6 +68,12 @@ class Privacy(BaseModel):
     def against(self) -> tuple[Check, ...]:
         """The checks that speak against a release: failed, or not made."""
         return tuple(check for check in self.checks if check.state in ("failed", "not measured"))
+
+    @property
+    def counts(self) -> str:
+        """How many checks are in each state, in words."""
+        states = [check.state for check in self.checks]
+        return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
     def require(self) -> None:
         """Raise PrivacyError if a check speaks against a release and nobody accepted that."""
@@ -176,16 +182,7 @@ def replace_copies(
             f"nothing is released: of images in the place of near-copies, {len(wrong)} are near-copies again after "
             f"{_ROUNDS} rounds; train the generator for less time, or on more images"
         )
-    changed = ImageSet(
-        images=pixels,
-        labels=images.labels,
-        classes=images.classes,
-        groups=images.groups,
-        ids=images.ids,
-        synthetic=True,
-        extra={name: tuple(column) for name, column in extra.items()},
-    )
-    return changed, replaced
+    return replace(images, images=pixels, extra={name: tuple(column) for name, column in extra.items()}), replaced
 
 
 def from_scorecard(card: Scorecard) -> list[Check]:

@@ -12,6 +12,7 @@ from sonosynth.release.gate import Privacy
 RECORD, SUMS, README, CONFIG = "release.json", "SHA256SUMS", "README.md", "config.json"
 CROISSANT, SCORES, METADATA, NOTICE = "croissant.json", "scores.json", "metadata.csv", "NOTICE.txt"
 SEVEN_CS, CHECKLIST = "seven-cs.md", "checklist.md"
+METADATA_COLUMNS = ("file_name", "label", "id", "synthetic")  # those of the images' own come after
 DICOM, PICTURES, BUNDLE = "dicom", "pictures", "configs"
 """Folders beside those of the classes."""
 SIGNATURES = (f"{SUMS}.sig", f"{SUMS}.minisig")

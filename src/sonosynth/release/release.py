@@ -399,7 +399,7 @@ def _write_metadata(images: ImageSet, folder: Path) -> None:
     """Write ``metadata.csv``, which Hugging Face image folders take labels from."""
     with (folder / record.METADATA).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file_name", "label", "id", "synthetic", *images.extra])
+        writer.writerow([*record.METADATA_COLUMNS, *images.extra])
         for i, path in enumerate(images.file_names()):
             more = [column[i] for column in images.extra.values()]
             writer.writerow([path, images.classes[images.labels[i]], images.ids[i], 1, *more])

@@ -17,6 +17,7 @@ from sonosynth.core.files import read_json, unreadable_reason
 from sonosynth.core.text import counted, one_line
 from sonosynth.core.types import Progress
 from sonosynth.data.imageset import DIGITAL_SOURCE_TYPE, MANIFEST, SYNTHETIC_NOTICE, XMP_KEY, read_manifest
+from sonosynth.data.readers.dicom.header import SYNTHETIC_DATA
 from sonosynth.release.dicom import frames_of
 from sonosynth.release.record import (
     CHECKLIST,
@@ -35,7 +36,6 @@ from sonosynth.release.signature import signature_problem
 _SUM = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 _LINK = re.compile(r"\]\(([^)\s:#]+)\)")
 _LARGEST = 1 << 31  # bytes of a file
-_SYNTHETIC_DATA = 0x0008001C
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _dicom_problems(folder: Path, listed: set[str], images: list[str], record: R
         try:
             data = pydicom.dcmread(folder / name)
             frames = list(frames_of(data))
-            marks = data[_SYNTHETIC_DATA].value, data.QualityControlSubject, data.ImageType[0]
+            marks = data[SYNTHETIC_DATA].value, data.QualityControlSubject, data.ImageType[0]
             synthetic = marks == ("YES", "YES", "DERIVED") and str(data.PatientID).startswith("SYNTHETIC-")
             uid = str(data.SOPInstanceUID)
         except Exception as error:  # of damaged files pydicom raises many kinds

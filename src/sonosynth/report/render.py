@@ -32,16 +32,22 @@ def render(template: str, context: dict[str, Any]) -> str:
 
     Templates may use `_FILTERS`, and call `counted` and `agreeing` of `core.text`.
     """
+    environment = template_environment("sonosynth.report", escapes=template.endswith(".html"))
+    return environment.get_template(template).render(context)
+
+
+def template_environment(package: str, *, escapes: bool = True) -> Environment:
+    """Return what the templates of `package` may use; `escapes` values for HTML."""
     environment = Environment(
-        loader=PackageLoader("sonosynth.report", "templates"),
-        autoescape=template.endswith(".html"),
+        loader=PackageLoader(package, "templates"),
+        autoescape=escapes,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= _FILTERS
     environment.globals |= {"counted": counted, "agreeing": agreeing}
-    return environment.get_template(template).render(context)
+    return environment
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95
+from sonosynth.statistics.scores import LEVEL
 
 
 @dataclass(frozen=True, eq=False)

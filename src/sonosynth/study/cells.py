@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -42,6 +42,13 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _plain(value: Any) -> Any:
+    """Return dataclasses as mappings, all the way down; unlike `asdict`, settings of a recipe are not copied."""
+    if not is_dataclass(value):
+        return value
+    return {"draw" if f.name == "replicate" else f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+
+
 @dataclass(frozen=True)
 class Cell:
     """What all cells have: the subset they work on, named by size and draw and pinned by its fingerprint."""
@@ -66,8 +73,7 @@ class Cell:
 
     def settings(self) -> dict[str, Any]:
         """Return all that decides the cell's result, as plain values; a replicate is called ``draw`` on disk."""
-        named = asdict(self, dict_factory=lambda pairs: {"draw" if k == "replicate" else k: v for k, v in pairs})
-        return {"kind": self.kind, **named}
+        return {"kind": self.kind, **_plain(self)}
 
     @cached_property
     def hash(self) -> str:
@@ -180,13 +186,13 @@ class NaiveCell(ClassifyCell):
 
 AnyCell = TrainCell | ScoreCell | FilterCell | ClassifyCell
 
-_KINDS = {of.kind: of for of in (TrainCell, ScoreCell, FilterCell, ClassifyCell, NaiveCell)}
+CELL_KINDS = {of.kind: of for of in (TrainCell, ScoreCell, FilterCell, ClassifyCell, NaiveCell)}
 _PARTS: dict[str, type] = {"generation": SyntheticSource, "filter": FilterCell, "training": TrainingSettings}
 
 
 def cell_from(settings: Mapping[str, Any]) -> AnyCell:
     """Return the cell whose `Cell.settings` these are, also as JSON gives them back: it has the same hash."""
-    cell: AnyCell = _rebuilt(_KINDS[settings["kind"]], {k: v for k, v in settings.items() if k != "kind"})
+    cell: AnyCell = _rebuilt(CELL_KINDS[settings["kind"]], {k: v for k, v in settings.items() if k != "kind"})
     return cell
 
 

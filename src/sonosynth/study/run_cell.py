@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sonosynth.classify.classify import classify
+from sonosynth.core.device import keep_threads
 from sonosynth.core.file_names import safe_name
 from sonosynth.core.files import remove_file
 from sonosynth.core.seeds import seed_of
@@ -38,6 +39,7 @@ def do_cell(
     data: StudyData, store: Store, track: Trackers | None, cell: AnyCell, progress: CellProgress, note: Note
 ) -> float:
     """Do the work of `cell`, store its result and return the seconds it took; a run that is trained is tracked."""
+    keep_threads()  # a busy machine changes no bit of a study
     started = time.perf_counter()
     result = _Work(data, store, track and track.telling(note), partial(progress, cell)).do(cell)
     seconds = time.perf_counter() - started

@@ -79,16 +79,17 @@ class Store:
         self.check(design)
         write_text(self.directory / files.STUDY_FILE, text)
 
-    def _path(self, cell: AnyCell) -> Path:
+    def result_file(self, cell: AnyCell) -> Path:
+        """Return where the result of `cell` is kept."""
         return self.directory / "cells" / f"{cell.kind}-{cell.hash}.json"
 
     def has_result(self, cell: AnyCell) -> bool:
         """Whether `cell` has finished."""
-        return self._path(cell).is_file()
+        return self.result_file(cell).is_file()
 
     def result(self, cell: AnyCell) -> Any:
         """Return the result of a finished `cell`. Raises StudyError if it is missing or damaged."""
-        return read_result(self._path(cell))[1]
+        return read_result(self.result_file(cell))[1]
 
     def save(self, cell: AnyCell, result: CellResult) -> None:
         """Store the result of a finished cell, and the machine that made it: a study may have been on several."""
@@ -96,14 +97,14 @@ class Store:
         content = ResultFile(
             result=plain, cell=cell.settings(), kind=cell.kind, format=cell.format, made_on=provenance()
         )
-        write_json(self._path(cell), content.model_dump(), indent=None)
+        write_json(self.result_file(cell), content.model_dump(), indent=None)
 
     def outdated(self, cells: Sequence[AnyCell]) -> list[str]:
         """Return a line for every kind of cell of which results lie here that an earlier version made.
 
         They stay, and what is among `cells` is made anew: the work of such cells, or what is recorded, has changed.
         """
-        planned = {self._path(cell).name for cell in cells}
+        planned = {self.result_file(cell).name for cell in cells}
         counts: Counter[str] = Counter()
         for path in (self.directory / "cells").glob("*.json"):
             if path.name not in planned:
@@ -134,13 +135,13 @@ class Store:
             return GENERATOR in files and STATE not in files
 
         trained = [(cell, trained_for(cell) or cell) for cell in cells]
-        wanted = {run.hash for cell, run in trained if run is not cell and not self._path(cell).is_file()}
+        wanted = {run.hash for cell, run in trained if run is not cell and not self.result_file(cell).is_file()}
         missing = {run.hash for _, run in trained if run.hash in wanted and not has_weights(run)}
-        return [cell for cell, run in trained if run.hash in missing and self._path(cell).is_file()]
+        return [cell for cell, run in trained if run.hash in missing and self.result_file(cell).is_file()]
 
     def remove_result(self, cell: AnyCell) -> None:
         """Remove the result of `cell` and its gallery, so that what is half done again never counts as done."""
-        remove_file(self._path(cell))
+        remove_file(self.result_file(cell))
         shutil.rmtree(self.gallery(cell), ignore_errors=True)
 
     def run(self, cell: AnyCell) -> Path:
@@ -157,7 +158,7 @@ class Store:
 
     def write_plan(self, cells: Sequence[AnyCell]) -> None:
         """Write which cells belong to the study as it stands now; results of earlier versions of it may lie beside."""
-        write_json(self.directory / files.PLAN, {"cells": [self._path(cell).stem for cell in cells]})
+        write_json(self.directory / files.PLAN, {"cells": [self.result_file(cell).stem for cell in cells]})
 
     def write_tables(self, cells: Sequence[AnyCell]) -> None:
         """Write the tables from the finished ones of `cells`, in their order, and what the record needs beside them.
@@ -167,7 +168,7 @@ class Store:
         where the study file plans it no longer. A result is read the first time alone, so that a study whose tables are
         written again and again does work in proportion to its cells.
         """
-        parts = [part for cell in cells if (part := self._rows.of(self._path(cell))) is not None]
+        parts = [part for cell in cells if (part := self._rows.of(self.result_file(cell))) is not None]
         planned = {cell.kind for cell in cells}
         wanted = {name for part in parts for name in part.places} | {results.SCORES_CSV, results.F1_CSV}
         for kind, name in ((FilterCell.kind, results.FILTERS_CSV), (NaiveCell.kind, results.PROTOCOLS_CSV)):

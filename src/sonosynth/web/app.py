@@ -20,11 +20,10 @@ from urllib.parse import parse_qsl
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from sonosynth.core.text import agreeing, counted
+from sonosynth.report.render import template_environment
 from sonosynth.web.keys import SESSION_HOURS, Keys, Session
 
 MAX_BODY = 64 << 10  # bytes
@@ -71,14 +70,8 @@ class Pages:
     """Templates, which get the session's CSRF token; a missing value is an error."""
 
     def __init__(self, title: str):
-        self._environment = Environment(
-            loader=PackageLoader("sonosynth.web", "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.globals |= {"site": title, "counted": counted, "agreeing": agreeing}
+        self._environment = template_environment("sonosynth.web")
+        self._environment.globals["site"] = title
 
     def show(self, request: Request, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
         """Return the page that `template` makes of `context`."""

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import betaincinv
 
 from sonosynth.core.errors import ReaderStudyError
 from sonosynth.core.files import atomic_file, write_text
 from sonosynth.core.text import counted, joined
+from sonosynth.metrics.intervals.subsampling import clopper_pearson
 from sonosynth.statistics.agreement import cohen_kappa, fleiss_kappa
 from sonosynth.statistics.readers import (
-    LEVEL,
     ReaderEstimate,
     auc_scores,
     reader_average,
@@ -22,6 +21,7 @@ from sonosynth.statistics.readers import (
     success_matrix,
     u_statistic_average,
 )
+from sonosynth.statistics.scores import LEVEL
 from sonosynth.web.answers import Answer
 from sonosynth.web.reader_study import CALLED_SYNTHETIC, ReaderStudy
 
@@ -211,10 +211,7 @@ def _reader(
 
 
 def _share(k: int, n: int) -> Share:
-    tail = (1 - LEVEL) / 2
-    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
-    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
-    return k / n, low, high
+    return k / n, *clopper_pearson(k, n)
 
 
 def write_answers_csv(path: Path, study: ReaderStudy, answers: Sequence[Answer]) -> None:

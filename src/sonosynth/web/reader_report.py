@@ -4,11 +4,9 @@ from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from sonosynth.core.errors import ReaderStudyError
 from sonosynth.core.files import atomic_directory, check_output, write_json, write_text
-from sonosynth.core.text import counted
+from sonosynth.report.render import template_environment
 from sonosynth.web.answers import Answers
 from sonosynth.web.reader_analysis import ReaderAnalysis, analyse_readers, write_answers_csv, write_imrmc
 from sonosynth.web.reader_study import ANSWERS, read_reader_study
@@ -16,37 +14,23 @@ from sonosynth.web.reader_study import ANSWERS, read_reader_study
 PAGE = "readers.html"
 
 
-def open_answers(directory: Path) -> Answers:
-    """Return the answers of the study in `directory`. Raises ReaderStudyError where nobody was invited."""
-    study = read_reader_study(directory).study
-    if not (directory / ANSWERS).is_file():
-        raise ReaderStudyError(f"{directory} has no answers; invite readers with 'sonosynth readers invite'")
-    return Answers(directory / ANSWERS, study.images_sha256)
-
-
 def write_reader_report(
     directory: str | Path, out: str | Path, *, margin: float = 0.1, accuracy_margin: float = 0.1
 ) -> ReaderAnalysis:
     """Analyse the answers in `directory`; write ``readers.html``, ``readers.json``, ``answers.csv`` and ``imrmc.csv``.
 
-    Raises ReaderStudyError if nobody has finished, and OutputError if `out` is there and not empty.
+    Raises ReaderStudyError if nobody was invited or has finished, and OutputError if `out` is there and not empty.
     """
     directory, out = Path(directory), Path(out)
     check_output(out, directory=True)
     study = read_reader_study(directory).study
-    answers = open_answers(directory).all()
+    if not (directory / ANSWERS).is_file():
+        raise ReaderStudyError(f"{directory} has no answers; invite readers with 'sonosynth readers invite'")
+    answers = Answers(directory / ANSWERS, study.images_sha256).all()
     found = analyse_readers(study, answers, margin=margin, accuracy_margin=accuracy_margin)
-    environment = Environment(
-        loader=PackageLoader("sonosynth.web", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"counted": counted}
+    template = template_environment("sonosynth.web").get_template("readers_report.html")
     with atomic_directory(out) as beside:
-        page = environment.get_template("readers_report.html").render(study=study, found=found)
-        write_text(beside / PAGE, page)
+        write_text(beside / PAGE, template.render(study=study, found=found))
         style = files("sonosynth.web").joinpath("static", "web.css").read_text(encoding="utf-8")
         write_text(beside / "report.css", style)
         write_answers_csv(beside / "answers.csv", study, answers)

@@ -115,6 +115,7 @@ def _advance(
 ) -> None:
     """Train to `kimg`, or until `stopping` has ended; raises like `train_run`."""
     recipe, alone = trainer.config.recipe, distributed.rank_slice().count == 1
+    adjusts = alone and not recipe.compiles(kimg)  # what is compiled has its own number of threads
     steps = math.ceil(round(kimg * 1000 / recipe.batch, 6))
     if trainer.step_count >= steps or stopping.ended:
         return
@@ -135,7 +136,7 @@ def _advance(
         closing = regular or trainer.step_count + 1 == steps
         statistics.add(trainer.step(gradient_norms=closing))
         done = trainer.step_count
-        if alone and not recipe.compiles(kimg) and (changed := threads.adjust()):  # what is compiled has its own number
+        if adjusts and (changed := threads.adjust()):
             events.append(changed)
         # Several processes settle it at log lines, in order to stop together.
         stop = (alone or closing) and distributed.any_process(interrupted(), trainer.device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import betaincinv, stdtrit
 
 Interval = tuple[float, float] | None  # low and high; None where there is none
 MIN_GROUPS = 5  # fewer groups than this on either side give no interval
@@ -121,3 +121,11 @@ def t_interval(estimate: float, deviation: float, n_groups: int) -> tuple[float,
     """Return `estimate` plus and minus Student's t at 95 %, with ``n_groups - 1`` of freedom, times `deviation`."""
     reach = float(stdtrit(n_groups - 1, (1 + 0.95) / 2)) * deviation
     return estimate - reach, estimate + reach
+
+
+def clopper_pearson(k: float, n: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a share, of `k` among `n` independent images (Biometrika 26:404, 1934)."""
+    tail = (1 - 0.95) / 2
+    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
+    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
+    return low, high

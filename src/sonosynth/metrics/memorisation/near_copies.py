@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.special import betaincinv
 
 from sonosynth.core.errors import ClassError
 from sonosynth.core.text import agreeing, counted
 from sonosynth.metrics.comparison import Comparison, Space
 from sonosynth.metrics.interpretation import TOO_FEW, percent
+from sonosynth.metrics.intervals.subsampling import clopper_pearson
 from sonosynth.metrics.metric import Interpretation, Metric, State, Value
 from sonosynth.metrics.scores import HELD_OUT, SYNTHETIC, TRAIN, Score
 
@@ -93,9 +93,17 @@ def near_copies(
 def copy_threshold(similarity: np.ndarray) -> float:
     """Return the similarity that no real image has to a training image, from those of N real images, ``[N]``.
 
-    The largest of them, or, as few images may not hold the extremes, what a share `FALSE_POSITIVE_RATE` would exceed,
-    if that is more: largest similarities out of many follow a Gumbel distribution, whose two parameters are taken from
-    the quartiles, which up to a quarter of unknown copies among the real images hardly move. At most `MAX_THRESHOLD`.
+    The largest of them, or, as few images may not hold the extremes, the `similarity_tail`, if that is more. At most
+    `MAX_THRESHOLD`.
+    """
+    return float(min(max(similarity_tail(similarity), similarity.max()), MAX_THRESHOLD))
+
+
+def similarity_tail(similarity: np.ndarray) -> float:
+    """Return what a share `FALSE_POSITIVE_RATE` of real images would exceed, from the similarities of N of them.
+
+    Largest similarities out of many follow a Gumbel distribution, whose two parameters are taken from the quartiles,
+    which up to a quarter of unknown copies among the real images hardly move.
     """
 
     def gumbel(quantile: float) -> float:
@@ -103,8 +111,7 @@ def copy_threshold(similarity: np.ndarray) -> float:
 
     lower, median, upper = np.quantile(similarity, [0.25, 0.5, 0.75])
     scale = (upper - lower) / (gumbel(0.75) - gumbel(0.25))
-    tail = median + scale * (gumbel(1 - FALSE_POSITIVE_RATE) - gumbel(0.5))
-    return float(min(max(tail, similarity.max()), MAX_THRESHOLD))
+    return float(median + scale * (gumbel(1 - FALSE_POSITIVE_RATE) - gumbel(0.5)))
 
 
 def false_positive_rate(n_real: int) -> float:
@@ -129,11 +136,8 @@ def copy_share(copied: np.ndarray, groups: np.ndarray | None = None) -> tuple[fl
     if len(copied) == 0:
         raise ClassError("no images: the share of near-copies needs at least 1")
     n = len(copied) if groups is None else len(np.unique(groups))
-    value, tail = float(copied.mean()), (1 - 0.95) / 2
-    k = value * n
-    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
-    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
-    return value, (low, high)
+    value = float(copied.mean())
+    return value, clopper_pearson(value * n, n)
 
 
 def search(space: Space) -> NearCopies:

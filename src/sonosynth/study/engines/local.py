@@ -56,9 +56,6 @@ class LocalEngine:
         if workers > 1 and len(cells) > 1:
             yield from in_workers(cells, work.do, watch.start, watch.progress, watch.note, workers)
             return
-        from sonosynth.core.device import limit_threads
-
-        limit_threads(1)  # a busy machine changes no bit of a study
         for cell in cells:
             watch.start(cell)
             yield cell, work.do(cell, watch.progress, watch.note)

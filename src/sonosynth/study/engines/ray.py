@@ -24,13 +24,13 @@ from typing import Any
 from sonosynth.core import errors
 from sonosynth.core.errors import StudyError
 from sonosynth.core.files import atomic_file, user_cache
-from sonosynth.study.cells import AnyCell, TrainCell, cell_from, needed_by
+from sonosynth.gan.checkpoint import STATE
+from sonosynth.study.cells import CELL_KINDS, AnyCell, TrainCell, cell_from, needed_by
 from sonosynth.study.engines.engine import Agenda, Watch, Work
 from sonosynth.study.prepared import StudyData
 from sonosynth.study.store import Store
 
 INSTALL = "the engine 'ray' needs Ray: pip install 'sonosynth[ray]'"
-KINDS = ("train", "score", "filter", "classify", "naive")
 RETRIES = 3  # of a task whose worker or node is lost, and of a cell that takes longer than its timeout
 POLL_SECONDS = 0.3
 STOP_SECONDS = 60.0  # in which states are saved after Ctrl-C
@@ -42,7 +42,6 @@ HEALTH = {
     "health_check_failure_threshold": 3,
 }
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_STATE = "state.pt"
 
 
 def bytes_of(text: str) -> int:
@@ -58,8 +57,8 @@ def timeouts_of(texts: Sequence[str]) -> dict[str, float]:
     found = {}
     for text in texts:
         kind, _, seconds = text.partition("=")
-        if kind not in KINDS or not seconds.isdecimal() or not int(seconds):
-            raise StudyError(f"--timeout: '{text}' is not KIND=SECONDS with one of the kinds {', '.join(KINDS)}")
+        if kind not in CELL_KINDS or not seconds.isdecimal() or not int(seconds):
+            raise StudyError(f"--timeout: '{text}' is not KIND=SECONDS with one of the kinds {', '.join(CELL_KINDS)}")
         found[kind] = float(seconds)
     return found
 
@@ -377,9 +376,9 @@ def _pack(store: Store, cell: AnyCell) -> dict[str, bytes]:
     """Return the files that a finished cell left in `store`, its result last, by their names in the study directory."""
     folders = [store.gallery(cell), *([store.run(cell)] if isinstance(cell, TrainCell) else [])]
     found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    kept = [path for path in found if path.name != _STATE and not path.name.startswith(".")]
-    result = store.directory / "cells" / f"{cell.kind}-{cell.hash}.json"
-    return {str(path.relative_to(store.directory)): path.read_bytes() for path in (*kept, result)}
+    kept = [path for path in found if path.name != STATE and not path.name.startswith(".")]
+    files = (*kept, store.result_file(cell))
+    return {str(path.relative_to(store.directory)): path.read_bytes() for path in files}
 
 
 def _unpack(files: Mapping[str, bytes], directory: Path) -> None:

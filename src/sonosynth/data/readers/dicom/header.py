@@ -41,7 +41,7 @@ DAMAGE = (
     MemoryError, AssertionError, SyntaxError, struct.error, InvalidDicomError, BytesLengthException,
 )  # fmt: skip
 _SOP_INSTANCE, _PATIENT, _ISSUER, _STUDY = 0x00080018, 0x00100020, 0x00100021, 0x0020000D
-_SYNTHETIC_DATA = 0x0008001C
+SYNTHETIC_DATA = 0x0008001C  # which pydicom does not know by name in every version
 # What decodes the pixels of each transfer syntax: the plugin of pydicom that is asked, "" for uncompressed pixels, or
 # imagecodecs, called by `dicom_streams`. Named, so that no plugin that happens to be installed moves a value.
 IMAGECODECS = "imagecodecs"
@@ -209,7 +209,7 @@ def read_header(path: Path, force: bool = False) -> Header:
             region=region_of(data) if rows and columns else None,
             image=rows is not None or may_hold_images(data),
             depth=None if data.get("BitsStored") is None else int(data.BitsStored),
-            synthetic=_raw(data, _SYNTHETIC_DATA).upper() == b"YES",
+            synthetic=_raw(data, SYNTHETIC_DATA).upper() == b"YES",
             burned_in=data.get("BurnedInAnnotation") == "YES",
             owner=(b"patient", _raw(data, _ISSUER), patient) if patient else (b"study", study) if study else None,
             uid=_raw(data, _SOP_INSTANCE).decode("ascii", "replace"),
